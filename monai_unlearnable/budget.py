@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The budget of a perturbation, and the one place where noise meets an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_unlearnable.errors import BudgetError
+from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+
+__all__ = ["Budget", "VoxelChange", "apply_noise", "apply_change", "undo_change"]
+
+# Networks compute in float32: a value within this fraction of a storage step of the next step has reached it.
+STEP_TOLERANCE = 1e-4
+
+ArrayT = TypeVar("ArrayT")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How far a voxel may move: an L-infinity ball of ``radius`` in unit intensity around each case.
+
+    Args:
+        radius: largest change of a voxel as a fraction of the intensity window, in [0, 1]; 8/255 is a common choice.
+        norm: ``"linf"``, the only norm so far.
+    """
+
+    radius: float
+    norm: str = "linf"
+
+    def __post_init__(self) -> None:
+        if self.norm != "linf":
+            raise BudgetError(f"norm {self.norm!r} is not supported; use 'linf'")
+        if not 0 <= self.radius <= 1:
+            raise BudgetError("the radius must lie in [0, 1] of the intensity window", value=self.radius, limit=1.0)
+
+    def project(self, noise: ArrayT) -> ArrayT:
+        """The nearest noise within the budget; ``noise`` is a numpy array or torch tensor in unit intensity."""
+        return noise.clip(-self.radius, self.radius)  # type: ignore[attr-defined, no-any-return]
+
+    def check(self, linf: float, *, step: float = 0.0, case: str | None = None) -> None:
+        """Raise :class:`BudgetError` where a measured L-infinity norm (unit intensity) is outside the budget."""
+        if not linf <= self.radius + STEP_TOLERANCE * step + 1e-9:
+            raise BudgetError(
+                f"the noise reaches {linf:.6g} of the window, the budget is {self.radius:.6g}",
+                case=case,
+                value=linf,
+                limit=self.radius,
+            )
+
+
+@dataclass(frozen=True)
+class VoxelChange:
+    """What protection did to the stored voxels, and all that is needed to undo it exactly.
+
+    Args:
+        support: boolean array of the stored voxels' shape (C, spatial...), true where a voxel changed.
+        values: one value a changed voxel, in the C order of ``support``: the stored steps added (integer storage) or
+            the XOR of the bit patterns before and after (float storage, where addition does not invert).
+    """
+
+    support: NDArray
+    values: NDArray
+
+
+def apply_noise(
+    stored: NDArray,
+    noise: NDArray,
+    *,
+    budget: Budget,
+    window: IntensityWindow,
+    lattice: StorageLattice,
+    mask: NDArray | None = None,
+    case: str | None = None,
+) -> tuple[NDArray, VoxelChange]:
+    """Add noise to stored voxels: mask, project, convert to stored steps, truncate toward zero, add.
+
+    The noise is added to the original voxels, never to a windowed copy; where the dtype would overflow the noise shrinks.
+
+    Args:
+        stored: original voxels (C, spatial...) in their storage dtype.
+        noise: perturbation in unit intensity, same shape or broadcastable over channels.
+        budget: projected onto after masking.
+        window: maps unit intensity to physical units.
+        lattice: maps physical units to stored numbers.
+        mask: support in [0, 1], multiplied with the noise.
+        case: named in errors.
+
+    Returns:
+        The protected voxels, of the dtype of ``stored``, and the change that :func:`undo_change` reverts.
+
+    Raises:
+        BudgetError: when the budget is positive but below one storage step of every channel, or the noise is not finite.
+    """
+    if budget.radius > 0 and all(budget.radius < step * (1 - STEP_TOLERANCE) for step in window.step(lattice)):
+        step = min(window.step(lattice))
+        raise BudgetError(
+            f"a budget of {budget.radius:.4g} of the intensity window is less than one storage step ({step:.4g}): "
+            "nothing would change. Raise the budget, or use a narrower window",
+            case=case,
+            value=budget.radius,
+            limit=step,
+        )
+    unit = np.broadcast_to(noise if mask is None else noise * mask, stored.shape)
+    if not np.isfinite(unit).all():
+        raise BudgetError("the noise holds NaN or infinite values", case=case)
+    steps = budget.project(unit) * (window.width(stored.ndim) / lattice.slope)
+    support = steps != 0
+    before = stored[support]
+    after = _shifted(before, steps[support], lattice)
+    moved = after != before
+    support[support] = moved
+    protected = stored.copy(order="K")
+    protected[support] = after[moved]
+    return protected, VoxelChange(support, _difference(before[moved], after[moved]))
+
+
+def apply_change(stored: NDArray, change: VoxelChange) -> NDArray:
+    """Stored voxels with a change made; bit-exact repetition of the :func:`apply_noise` that returned it."""
+    return _changed(stored, change, 1)
+
+
+def undo_change(protected: NDArray, change: VoxelChange) -> NDArray:
+    """The original voxels, bit for bit."""
+    return _changed(protected, change, -1)
+
+
+def _shifted(before: NDArray, steps: NDArray, lattice: StorageLattice) -> NDArray:
+    low, high = lattice.bounds
+    if lattice.is_integer:
+        whole = np.trunc(steps + np.copysign(STEP_TOLERANCE, steps))
+        return np.clip(before.astype(np.float64) + whole, low, high).astype(before.dtype)
+    target = np.clip(before.astype(np.float64) + steps, low, high)
+    after = target.astype(before.dtype)
+    overshot = np.abs(after.astype(np.float64) - before) > np.abs(target - before)
+    after[overshot] = np.nextafter(after[overshot], before[overshot])
+    return after
+
+
+def _bits(values: NDArray) -> NDArray:
+    return np.ascontiguousarray(values).view(f"{values.dtype.str[0]}u{values.dtype.itemsize}")
+
+
+def _difference(before: NDArray, after: NDArray) -> NDArray:
+    if before.dtype.kind == "f":
+        return _bits(before) ^ _bits(after)
+    difference = after.astype(np.int64) - before.astype(np.int64)
+    largest = int(np.abs(difference).max(initial=0))
+    return difference.astype(np.min_scalar_type(-largest - 1))
+
+
+def _changed(voxels: NDArray, change: VoxelChange, sign: int) -> NDArray:
+    result = voxels.copy(order="K")
+    selected = result[change.support]
+    if result.dtype.kind == "f":
+        result[change.support] = (_bits(selected) ^ change.values).view(result.dtype)
+    else:
+        result[change.support] = (selected.astype(np.int64) + sign * change.values.astype(np.int64)).astype(result.dtype)
+    return result

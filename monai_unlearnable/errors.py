@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exceptions of the package: every failure that a user can cause has a class here.
+
+Each error names the case or file it is about and the reason; where a number was out of bounds, ``value`` and ``limit``
+carry it for programs that handle the error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "UnlearnableError",
+    "InputError",
+    "ScanError",
+    "DatalistError",
+    "LabelError",
+    "WindowError",
+    "BudgetError",
+    "NoiseError",
+    "NoiseMismatchError",
+    "OutputError",
+    "VerificationError",
+]
+
+
+class UnlearnableError(Exception):
+    """Base class of all errors raised on purpose by this package.
+
+    Args:
+        reason: what is wrong, in one sentence.
+        case: id of the case or scan concerned.
+        file: file concerned.
+        value: the offending value, if one number says it.
+        limit: the limit that ``value`` broke.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        case: str | None = None,
+        file: str | Path | None = None,
+        value: Any = None,
+        limit: Any = None,
+    ) -> None:
+        self.reason, self.case, self.file, self.value, self.limit = reason, case, file, value, limit
+        where = ", ".join(str(part) for part in (case, file) if part is not None)
+        super().__init__(f"{where}: {reason}" if where else reason)
+
+
+class InputError(UnlearnableError, ValueError):
+    """Something that the user gave cannot be used."""
+
+
+class ScanError(InputError):
+    """A scan cannot be read, or its content cannot be protected (NaN, wrong dimensions, lossy storage)."""
+
+
+class DatalistError(InputError):
+    """A dataset folder or datalist does not describe a set of cases."""
+
+
+class LabelError(InputError):
+    """A label is missing, does not match its image, or holds unknown values."""
+
+
+class WindowError(InputError):
+    """No intensity window can be derived from an image."""
+
+
+class BudgetError(InputError):
+    """A budget cannot be honored, or was exceeded."""
+
+
+class NoiseError(InputError):
+    """Stored noise cannot be read."""
+
+
+class NoiseMismatchError(NoiseError):
+    """Stored noise does not belong to the voxels that it is asked to change."""
+
+
+class OutputError(UnlearnableError, OSError):
+    """The output exists already, belongs to another run, or cannot be written."""
+
+
+class VerificationError(UnlearnableError):
+    """A published dataset does not match its manifest."""

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Intensities: from stored numbers to physical units to the unit interval, and back.
+
+Three scales are kept apart. *Stored* values are the numbers in the file; *physical* values are
+``slope * stored + inter`` (Hounsfield units, say); *unit* values map the intensity window of a scan to [0, 1].
+Budgets are given in unit intensity, noise is written in stored steps. Arrays are channel-first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_unlearnable.errors import ScanError, WindowError
+
+__all__ = ["StorageLattice", "IntensityWindow", "WindowRule", "PercentileWindow", "FixedWindow", "DtypeWindow"]
+
+
+@dataclass(frozen=True)
+class StorageLattice:
+    """The numbers that a file can hold: ``physical = slope * stored + inter`` with ``stored`` of a given dtype.
+
+    Args:
+        dtype: numpy dtype string of the stored voxels, byte order included (``"<i2"``).
+        slope: physical units a stored step; not 0.
+        inter: physical value of a stored 0.
+    """
+
+    dtype: str
+    slope: float = 1.0
+    inter: float = 0.0
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether stored values are integers, so that noise moves in whole steps."""
+        return np.dtype(self.dtype).kind in "iu"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest number that can be stored."""
+        info = np.iinfo(self.dtype) if self.is_integer else np.finfo(self.dtype)
+        return float(info.min), float(info.max)
+
+    def to_physical(self, stored: NDArray, dtype: type = np.float32) -> NDArray:
+        """Physical values of stored ones, computed in double precision and returned as ``dtype``."""
+        if self.slope == 1.0 and self.inter == 0.0:
+            return stored.astype(dtype)
+        return (stored * np.float64(self.slope) + self.inter).astype(dtype)
+
+    def to_stored(self, physical: NDArray) -> NDArray:
+        """The nearest stored values of physical ones; exact where ``physical`` came from :meth:`to_physical`."""
+        stored = (np.asarray(physical, np.float64) - self.inter) / self.slope
+        if self.is_integer:
+            stored = np.clip(np.rint(stored), *self.bounds)
+        return stored.astype(self.dtype)
+
+
+@dataclass(frozen=True)
+class IntensityWindow:
+    """An affine map of physical values to unit intensity, one ``[low, high]`` a channel.
+
+    Raises:
+        WindowError: when a channel has no width or a bound is not finite.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for channel, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
+            if not (np.isfinite(low) and np.isfinite(high)):
+                raise WindowError(f"the intensity window [{low}, {high}] of channel {channel} is not finite")
+            if not high > low:
+                raise WindowError(
+                    f"the intensity window [{low}, {high}] of channel {channel} has no width: "
+                    "the image is constant, or the window rule does not fit it",
+                    value=high - low,
+                )
+
+    def width(self, ndim: int) -> NDArray:
+        """Physical width of each channel, shaped to multiply a channel-first array of ``ndim`` dimensions."""
+        return (np.asarray(self.high) - np.asarray(self.low)).reshape(-1, *[1] * (ndim - 1))
+
+    def step(self, lattice: StorageLattice) -> tuple[float, ...]:
+        """Unit intensity of one storage step in each channel; 0 for float storage, which has no fixed step."""
+        if not lattice.is_integer:
+            return (0.0,) * len(self.low)
+        return tuple(abs(lattice.slope) / (high - low) for low, high in zip(self.low, self.high, strict=True))
+
+    def to_unit(self, physical: NDArray, clip: bool = True) -> NDArray:
+        """Unit intensity of a channel-first physical array (C, spatial...), as float32."""
+        low = np.asarray(self.low).reshape(-1, *[1] * (physical.ndim - 1))
+        unit = (physical - low) / self.width(physical.ndim)
+        return (unit.clip(0, 1) if clip else unit).astype(np.float32)
+
+
+class WindowRule(Protocol):
+    """Derives the :class:`IntensityWindow` of a scan from its physical values (C, spatial...)."""
+
+    def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow: ...
+
+
+@dataclass(frozen=True)
+class PercentileWindow:
+    """A window of each scan's own percentiles, a channel at a time: the rule for MR, whose units are arbitrary."""
+
+    lower: float = 0.5
+    upper: float = 99.5
+
+    def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow:
+        flat = physical.reshape(len(physical), -1)
+        low, high = np.percentile(flat, [self.lower, self.upper], axis=1)
+        return IntensityWindow(tuple(low.tolist()), tuple(high.tolist()))
+
+
+@dataclass(frozen=True)
+class FixedWindow:
+    """The same physical window for every scan: the rule for CT (``low=-160, high=240`` Hounsfield units, say)."""
+
+    low: float
+    high: float
+
+    def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow:
+        if physical.min() == physical.max():
+            raise WindowError("the image is constant", value=float(physical.min()))
+        return IntensityWindow((self.low,) * len(physical), (self.high,) * len(physical))
+
+
+@dataclass(frozen=True)
+class DtypeWindow:
+    """The whole range of an integer dtype: the rule for 8-bit images, where it is 0 to 255."""
+
+    def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow:
+        if not lattice.is_integer:
+            raise ScanError(f"a dtype window needs integer storage, not {lattice.dtype}")
+        if physical.min() == physical.max():
+            raise WindowError("the image is constant", value=float(physical.min()))
+        low, high = sorted(lattice.slope * bound + lattice.inter for bound in lattice.bounds)
+        return IntensityWindow((low,) * len(physical), (high,) * len(physical))

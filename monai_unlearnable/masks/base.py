@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks: where noise may go, and how much of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from monai_unlearnable.config import Configurable
+from monai_unlearnable.errors import LabelError
+
+__all__ = ["MaskProvider", "Everywhere", "Intersection", "Union", "Complement"]
+
+
+class MaskProvider(Configurable, ABC):
+    """A function of image and label that returns a support in [0, 1].
+
+    Providers compose: ``a & b`` (product), ``a | b`` (maximum) and ``~a`` (1 - a).
+    """
+
+    needs_label: bool = True
+
+    def __call__(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        """Compute the mask.
+
+        Args:
+            image: unit intensity, (B, C, spatial...), 2D or 3D.
+            label: class indices with 0 for background, (B, 1, spatial...).
+
+        Returns:
+            Mask in [0, 1], (B, 1, spatial...), of the dtype of ``image``.
+
+        Raises:
+            LabelError: when a label is needed and absent, or of another shape than the image.
+        """
+        if self.needs_label:
+            if label is None:
+                raise LabelError(f"{type(self).__name__} needs a label")
+            if label.shape[2:] != image.shape[2:] or label.shape[0] != image.shape[0]:
+                raise LabelError(f"label {tuple(label.shape)} does not match image {tuple(image.shape)}")
+        return self.mask(image, label).to(image.dtype)
+
+    @abstractmethod
+    def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
+        """What subclasses implement; arguments as in :meth:`__call__`."""
+
+    def __and__(self, other: MaskProvider) -> MaskProvider:
+        return Intersection(self, other)
+
+    def __or__(self, other: MaskProvider) -> MaskProvider:
+        return Union(self, other)
+
+    def __invert__(self) -> MaskProvider:
+        return Complement(self)
+
+
+@dataclass(frozen=True)
+class Everywhere(MaskProvider):
+    """The whole image."""
+
+    needs_label = False
+
+    def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
+        return torch.ones_like(image[:, :1])
+
+
+@dataclass(frozen=True)
+class _Pair(MaskProvider):
+    first: MaskProvider
+    second: MaskProvider
+
+    @property
+    def needs_label(self) -> bool:  # type: ignore[override]
+        return self.first.needs_label or self.second.needs_label
+
+
+@dataclass(frozen=True)
+class Intersection(_Pair):
+    """Product of two masks."""
+
+    def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
+        return self.first(image, label) * self.second(image, label)
+
+
+@dataclass(frozen=True)
+class Union(_Pair):
+    """Larger one of two masks at every site."""
+
+    def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
+        return torch.maximum(self.first(image, label), self.second(image, label))
+
+
+@dataclass(frozen=True)
+class Complement(MaskProvider):
+    """Where a mask is not."""
+
+    inner: MaskProvider
+
+    @property
+    def needs_label(self) -> bool:  # type: ignore[override]
+        return self.inner.needs_label
+
+    def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
+        return 1 - self.inner(image, label)

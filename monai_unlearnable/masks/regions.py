@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks that follow the label: the region of interest and the contours of its classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from monai_unlearnable.masks.base import MaskProvider
+
+__all__ = ["Roi", "ContourBand"]
+
+
+def _dilate(mask: Tensor, radius: int) -> Tensor:
+    """Dilation of each channel by ``radius`` sites in Chebyshev distance; sites beyond the border count as absent."""
+    if radius == 0:
+        return mask
+    pool = F.max_pool2d if mask.ndim == 4 else F.max_pool3d
+    return pool(mask, 2 * radius + 1, stride=1, padding=radius)
+
+
+def _erode(mask: Tensor, radius: int) -> Tensor:
+    """Erosion, the dual of :func:`_dilate`: the border of the image is no contour."""
+    return 1 - _dilate(1 - mask, radius)
+
+
+def _classes(label: Tensor) -> Tensor:
+    """One channel a class present, background left out: (B, 1, spatial...) -> (B, K, spatial...), float."""
+    present = torch.unique(label)
+    present = present[present > 0]
+    shape = (1, -1, *[1] * (label.ndim - 2))
+    return (label == present.reshape(shape)).float()
+
+
+@dataclass(frozen=True)
+class Roi(MaskProvider):
+    """The foreground of the label.
+
+    Args:
+        margin: sites by which the region is dilated (Chebyshev distance).
+    """
+
+    margin: int = 0
+
+    def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
+        assert label is not None
+        return _dilate((label > 0).float(), self.margin)
+
+
+@dataclass(frozen=True)
+class ContourBand(MaskProvider):
+    """A band around the contour of every class: dilation minus erosion per class, united over the classes.
+
+    Taken per class, so that borders between two classes count as contours too (UMed, arXiv 2403.14250, uses a
+    half-width of 3 on both sides).
+
+    Args:
+        inner: sites that the band reaches into a class.
+        outer: sites that it reaches out of the class.
+    """
+
+    inner: int = 3
+    outer: int = 3
+
+    def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
+        assert label is not None
+        classes = _classes(label)
+        if classes.shape[1] == 0:
+            return torch.zeros_like(image[:, :1])
+        band = _dilate(classes, self.outer) - _erode(classes, self.inner)
+        return band.amax(dim=1, keepdim=True)

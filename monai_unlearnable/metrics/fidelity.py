@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far a protected scan is from the clean one, computed from stored voxels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
+
+from monai_unlearnable.errors import ScanError
+from monai_unlearnable.intensity import IntensityWindow
+from monai_unlearnable.scans.scan import Scan
+
+__all__ = ["measure_fidelity", "ssim_map", "LOSSLESS_PSNR"]
+
+SSIM_WINDOW = 7
+LOSSLESS_PSNR = 200.0  # JSON has no infinity: the PSNR of an unchanged scan, in dB
+
+
+def measure_fidelity(
+    clean: Scan, protected: Scan, window: IntensityWindow, label: NDArray | None = None
+) -> dict[str, float]:
+    """Figures of one scan, all from stored voxels and in unit intensity where they have a scale.
+
+    Args:
+        clean: as read from the original file.
+        protected: as read from the protected file.
+        window: intensity window; PSNR and SSIM take its width as the peak.
+        label: class indices (1, spatial...), for the figures inside the region.
+
+    Returns:
+        ``linf`` (largest change), ``linf_sigma`` (the same in standard deviations of the clean scan), ``l0`` (share of
+        voxels changed), ``psnr`` in dB, ``ssim`` and, with a label, ``ssim_roi`` and ``psnr_roi``.
+
+    Raises:
+        ScanError: when shape or dtype differ.
+    """
+    if clean.voxels.shape != protected.voxels.shape or clean.voxels.dtype != protected.voxels.dtype:
+        raise ScanError("shape or dtype differ from the clean scan's", file=protected.path)
+    support = clean.voxels != protected.voxels
+    scale = np.broadcast_to(abs(clean.lattice.slope) / window.width(support.ndim), support.shape)[support]
+    change = (protected.voxels[support].astype(np.float64) - clean.voxels[support].astype(np.float64)) * scale
+    linf = float(np.abs(change).max(initial=0.0))
+    sigma = [float(channel.std(dtype=np.float64)) * abs(clean.lattice.slope) for channel in clean.voxels]
+    widest = max(width / s if s else 0.0 for width, s in zip(window.width(1).tolist(), sigma, strict=True))
+    figures = {
+        "linf": linf,
+        "linf_sigma": linf * widest,
+        "l0": float(support.mean()),
+        "psnr": _psnr(float(np.square(change).sum()), support.size),
+    }
+    similarity = ssim_map(clean, protected, window, support)
+    figures["ssim"] = float(similarity.mean())
+    if label is not None and (label > 0).any():
+        roi = np.broadcast_to(label > 0, support.shape)
+        figures["ssim_roi"] = float(similarity[roi].mean())
+        figures["psnr_roi"] = _psnr(float(np.square(change[roi[support]]).sum()), int(roi.sum()))
+    return figures
+
+
+def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDArray) -> NDArray:
+    """Structural similarity (Wang et al. 2004, uniform 7-site window) at every voxel, as seen through the window.
+
+    It is 1 where no change is within reach, so that only the box around the changes is computed.
+
+    Args:
+        clean: original scan.
+        protected: scan to compare.
+        window: intensities are clipped to it.
+        support: where stored voxels differ.
+    """
+    similarity = np.ones(support.shape)
+    size = min(SSIM_WINDOW, *(extent - (extent + 1) % 2 for extent in support.shape[1:]))
+    if not support.any() or size < 3:
+        return similarity
+    box = _box_around(support.any(axis=0), SSIM_WINDOW)
+    first = window.to_unit(clean.lattice.to_physical(clean.voxels[(slice(None), *box)], np.float64))
+    second = window.to_unit(protected.lattice.to_physical(protected.voxels[(slice(None), *box)], np.float64))
+    for channel, (a, b) in enumerate(zip(first, second, strict=True)):
+        _, local = structural_similarity(a, b, win_size=size, data_range=1.0, full=True)
+        similarity[(channel, *box)] = local
+    return similarity
+
+
+def _box_around(support: NDArray, margin: int) -> tuple[slice, ...]:
+    box = []
+    for axis, extent in enumerate(support.shape):
+        others = tuple(other for other in range(support.ndim) if other != axis)
+        sites = np.flatnonzero(support.any(axis=others))
+        low, high = max(int(sites[0]) - margin, 0), min(int(sites[-1]) + margin + 1, extent)
+        if high - low < SSIM_WINDOW:
+            low, high = 0, extent
+        box.append(slice(low, high))
+    return tuple(box)
+
+
+def _psnr(squares: float, count: int) -> float:
+    return LOSSLESS_PSNR if squares == 0 else min(LOSSLESS_PSNR, 10 * math.log10(count / squares))

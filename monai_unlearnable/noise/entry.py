@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is written down about one protected scan."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import PurePosixPath
+from typing import Any
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.errors import NoiseError
+from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+
+__all__ = ["NoiseEntry"]
+
+
+@dataclass(frozen=True)
+class NoiseEntry:
+    """The record of one scan: which voxels the noise belongs to, what it was allowed to do, what it did.
+
+    Args:
+        scan_id: relative file name without suffix; names the noise.
+        case_id: the case that the scan is part of.
+        file: clean file, relative to the dataset.
+        output: protected file, relative to ``protected/``.
+        label: label file, relative to the dataset, or None.
+        label_sha256: digest of the label file, which is published as it is.
+        shape: channel-first shape of the stored voxels.
+        affine: 4x4, row by row.
+        lattice: dtype, slope and intercept of storage.
+        window: intensity window.
+        budget: what the noise was held to.
+        clean_sha256: digest of the original voxels.
+        protected_sha256: digest of the protected voxels.
+        run: fingerprint of the run that made the noise.
+        measured: figures computed from the files as reloaded from disk.
+    """
+
+    scan_id: str
+    case_id: str
+    file: str
+    output: str
+    label: str | None
+    label_sha256: str | None
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
+    lattice: StorageLattice
+    window: IntensityWindow
+    budget: Budget
+    clean_sha256: str
+    protected_sha256: str
+    run: str
+    measured: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> NoiseEntry:
+        """The entry of a dictionary made by :meth:`to_dict`, JSON round trip included.
+
+        Raises:
+            NoiseError: when fields are missing or unknown.
+        """
+        try:
+            values = dict(content)
+            values["shape"] = tuple(values["shape"])
+            values["affine"] = tuple(tuple(row) for row in values["affine"])
+            values["lattice"] = StorageLattice(**values["lattice"])
+            window = values["window"]
+            values["window"] = IntensityWindow(tuple(window["low"]), tuple(window["high"]))
+            values["budget"] = Budget(**values["budget"])
+            for name in ("scan_id", "file", "output", "label"):
+                _refuse_outside(values[name])
+            unknown = set(values) - {f.name for f in fields(cls)}
+            if unknown:
+                raise KeyError(f"unknown fields {sorted(unknown)}")
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise NoiseError(f"broken noise record: {error}") from error
+
+
+def _refuse_outside(name: str | None) -> None:
+    """Records travel with data that others may have written: a path in one must stay inside its folder."""
+    if name is not None and (PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts):
+        raise ValueError(f"{name!r} lies outside the folder")

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifest of a protected dataset: how it was made, and what is claimed of every scan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.errors import NoiseError
+from monai_unlearnable.noise.entry import NoiseEntry
+from monai_unlearnable.scans.atomic import write_atomic
+
+__all__ = ["Manifest", "SCHEMA_VERSION", "fingerprint", "package_versions"]
+
+SCHEMA_VERSION = 1
+PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
+
+
+def fingerprint(content: Any) -> str:
+    """SHA-256 of JSON-ready content: equal content, equal fingerprint."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that decide on the result."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "unknown"
+    return versions
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Provenance of a run and one :class:`NoiseEntry` a scan. Holds no times and no paths of the owner's machine.
+
+    Args:
+        run: method, configuration, seed, package versions, checkpoint digest.
+        scans: in ascending order of scan id.
+    """
+
+    run: dict[str, Any]
+    scans: tuple[NoiseEntry, ...]
+
+    def save(self, path: Path) -> None:
+        """Write as JSON; atomic."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "run": self.run,
+            "scans": [entry.to_dict() for entry in self.scans],
+        }
+        write_atomic(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            NoiseError: naming the file, when it is missing, broken, or of another schema version.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version = content["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise NoiseError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
+            entries: Sequence[dict[str, Any]] = content["scans"]
+            return cls(content["run"], tuple(NoiseEntry.from_dict(entry) for entry in entries))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = error.reason if isinstance(error, NoiseError) else error
+            raise NoiseError(f"the manifest cannot be read: {reason}", file=path) from error

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Noise on disk: one file a scan, sparse, bound to the voxels that it belongs to."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from monai_unlearnable.budget import VoxelChange
+from monai_unlearnable.errors import NoiseError, NoiseMismatchError
+from monai_unlearnable.noise.entry import NoiseEntry
+from monai_unlearnable.scans.atomic import write_atomic
+
+__all__ = ["NoiseStore"]
+
+
+class NoiseStore:
+    """A folder of ``<scan id>.npz`` files, each the change of one scan together with its :class:`NoiseEntry`.
+
+    The support is kept as a bit mask and only changed voxels have a value, so that size follows the support. Noise is
+    found by scan id and used only on voxels whose SHA-256 the entry names: never by position in a list.
+
+    Args:
+        folder: made when the first noise is saved.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._by_case: dict[str, list[str]] | None = None
+
+    def path(self, scan_id: str) -> Path:
+        """The file of a scan's noise."""
+        return self.folder / f"{scan_id}.npz"
+
+    def __contains__(self, scan_id: str) -> bool:
+        return self.path(scan_id).is_file()
+
+    def ids(self) -> list[str]:
+        """The scan ids present, in ascending order."""
+        files = self.folder.rglob("*.npz")
+        return sorted(p.relative_to(self.folder).as_posix().removesuffix(".npz") for p in files)
+
+    def of_case(self, case_id: str) -> list[str]:
+        """The scan ids of a case: itself, where the case is one file, else those whose records name the case."""
+        if case_id in self:
+            return [case_id]
+        if self._by_case is None:
+            self._by_case = {}
+            for scan_id in self.ids():
+                self._by_case.setdefault(self.entry(scan_id).case_id, []).append(scan_id)
+        if case_id not in self._by_case:
+            raise NoiseError("no noise is stored for this case", case=case_id, file=self.folder)
+        return self._by_case[case_id]
+
+    def save(self, entry: NoiseEntry, change: VoxelChange) -> None:
+        """Write a scan's noise; atomic, and the same noise gives the same bytes."""
+        stream = io.BytesIO()
+        record = np.frombuffer(json.dumps(entry.to_dict(), sort_keys=True).encode(), np.uint8)
+        np.savez_compressed(stream, entry=record, support=np.packbits(change.support), values=change.values)
+        write_atomic(self.path(entry.scan_id), stream.getvalue())
+
+    def entry(self, scan_id: str) -> NoiseEntry:
+        """The record of a scan.
+
+        Raises:
+            NoiseError: naming the file, when it is missing or broken.
+        """
+        return self._read(scan_id, with_change=False)[0]
+
+    def load(self, scan_id: str) -> tuple[NoiseEntry, VoxelChange]:
+        """The record and the change of a scan.
+
+        Raises:
+            NoiseError: naming the file, when it is missing or broken.
+        """
+        entry, change = self._read(scan_id, with_change=True)
+        assert change is not None
+        return entry, change
+
+    def _read(self, scan_id: str, with_change: bool) -> tuple[NoiseEntry, VoxelChange | None]:
+        path = self.path(scan_id)
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                entry = NoiseEntry.from_dict(json.loads(content["entry"].tobytes()))
+                if not with_change:
+                    return entry, None
+                bits, values = content["support"], content["values"]
+            count = math.prod(entry.shape)
+            support = np.unpackbits(bits, count=count).astype(bool).reshape(entry.shape)
+            if int(np.count_nonzero(support)) != len(values):
+                raise NoiseError("support and values differ in length")
+            return entry, VoxelChange(support, values)
+        except FileNotFoundError as error:
+            raise NoiseError("no noise is stored for this scan", case=scan_id, file=path) from error
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            reason = error.reason if isinstance(error, NoiseError) else error
+            raise NoiseError(f"the noise cannot be read: {reason}", case=scan_id, file=path) from error
+
+    @staticmethod
+    def bind(entry: NoiseEntry, digest: str, *, protected: bool = False) -> None:
+        """Check that voxels are those that a record speaks of.
+
+        Args:
+            entry: the record.
+            digest: SHA-256 of the voxels at hand.
+            protected: whether they should be the protected voxels, rather than the clean ones.
+
+        Raises:
+            NoiseMismatchError: when they are not.
+        """
+        expected = entry.protected_sha256 if protected else entry.clean_sha256
+        if digest != expected:
+            which = "protected" if protected else "clean"
+            raise NoiseMismatchError(
+                f"the voxels are not the {which} voxels that the noise belongs to",
+                case=entry.scan_id,
+                value=digest,
+                limit=expected,
+            )

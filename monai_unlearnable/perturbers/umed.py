@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UMed-style noise: one generator for the contours, one for the texture inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_unlearnable.masks import ContourBand, MaskProvider, Roi, TextureMap
+from monai_unlearnable.perturbers.base import Perturber
+from monai_unlearnable.perturbers.networks import NoiseUNet
+
+__all__ = ["UMed"]
+
+
+class UMed(Perturber):
+    r"""Contour- and texture-aware noise for segmentation, after UMed (arXiv 2403.14250), our reading.
+
+    .. math::
+        \delta = \epsilon\,\tanh(G_c(x)) \odot M_c + \epsilon\,T \odot \tanh(G_t(x)) \odot M_i
+
+    with the contour band :math:`M_c`, the rest of the region :math:`M_i` and a texture map :math:`T`. The encoder of
+    :math:`G_c` uses central-difference convolutions. The two terms never overlap, so :math:`|\delta| \le \epsilon`
+    without clamping, which would stop gradients.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: image channels.
+        epsilon: largest change of a site, in unit intensity.
+        channels: widths of the generators; sizes must be multiples of ``2 ** len(channels)``.
+        theta: of the central-difference convolutions.
+        support: where noise is allowed at all; the exact region by default, the paper's band reaches 3 sites beyond it.
+        contour: the band :math:`M_c`, intersected with ``support``.
+        texture: the map :math:`T`.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int = 1,
+        epsilon: float = 8 / 255,
+        channels: Sequence[int] = (8, 16, 32),
+        theta: float = 0.7,
+        support: MaskProvider | None = None,
+        contour: MaskProvider | None = None,
+        texture: MaskProvider | None = None,
+    ) -> None:
+        super().__init__()
+        self.spatial_dims, self.in_channels, self.epsilon = spatial_dims, in_channels, epsilon
+        self.channels, self.theta = tuple(channels), theta
+        self.allowed = Roi() if support is None else support
+        self.contour = ContourBand() if contour is None else contour
+        self.texture = TextureMap() if texture is None else texture
+        self.contour_net = NoiseUNet(spatial_dims, in_channels, self.channels, theta)
+        self.texture_net = NoiseUNet(spatial_dims, in_channels, self.channels)
+        self.divisor = 2 ** len(self.channels)
+
+    @property
+    def needs_label(self) -> bool:  # type: ignore[override]
+        return self.allowed.needs_label or self.contour.needs_label or self.texture.needs_label
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the constructor that make an equal perturber (weights apart)."""
+        names = ("spatial_dims", "in_channels", "epsilon", "channels", "theta", "contour", "texture")
+        return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
+
+    def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.allowed(image, label)
+
+    def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
+        support, contour = self.allowed(image, label), self.contour(image, label)
+        inside = (1 - contour) * self.texture(image, label)
+        noise = torch.tanh(self.contour_net(image)) * contour + torch.tanh(self.texture_net(image)) * inside
+        return self.epsilon * support * noise

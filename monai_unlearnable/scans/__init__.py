@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datasets of scans: found, read and written without loss."""
+
+from .datalist import Case, load_cases
+from .dataset import DatasetSummary, LoadedCase, encode_label, inspect_cases, read_case, read_label
+from .formats import find_format, output_name, read_scan, stem, write_scan
+from .scan import Scan, voxel_digest
+
+__all__ = [
+    "Case",
+    "DatasetSummary",
+    "LoadedCase",
+    "Scan",
+    "encode_label",
+    "find_format",
+    "inspect_cases",
+    "load_cases",
+    "output_name",
+    "read_case",
+    "read_label",
+    "read_scan",
+    "stem",
+    "voxel_digest",
+    "write_scan",
+]

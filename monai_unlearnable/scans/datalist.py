@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datasets on disk: Decathlon datalists, ``images/`` with ``labels/``, and nnU-Net's ``imagesTr/`` with ``labelsTr/``."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from monai_unlearnable.errors import DatalistError, LabelError, ScanError
+from monai_unlearnable.keys import CaseKeys
+from monai_unlearnable.scans.formats import find_format, stem
+
+__all__ = ["Case", "load_cases", "DATALIST_NAMES"]
+
+DATALIST_NAMES = ("datalist.json", "dataset.json")
+FOLDERS = (("images", "labels"), ("images", "masks"), ("imagesTr", "labelsTr"))
+NNUNET_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sample: one or more image files (one a channel group) with an optional label, relative to ``root``."""
+
+    case_id: str
+    root: Path
+    images: tuple[str, ...]
+    label: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The dictionary that MONAI pipelines take; ``image`` is a path, or a list of paths."""
+        paths = [str(self.root / name) for name in self.images]
+        item: dict[str, Any] = {CaseKeys.IMAGE: paths if len(paths) > 1 else paths[0], CaseKeys.CASE_ID: self.case_id}
+        if self.label is not None:
+            item[CaseKeys.LABEL] = str(self.root / self.label)
+        return item
+
+
+def load_cases(
+    dataset_dir: str | Path,
+    datalist: str | Path | None = None,
+    section: str = "training",
+    require_labels: bool = True,
+) -> list[Case]:
+    """List the cases of a dataset in a fixed order.
+
+    Args:
+        dataset_dir: folder that file names are relative to.
+        datalist: Decathlon-style JSON file; by default ``datalist.json`` or ``dataset.json`` in the folder where there
+            is one with the section, else folder names tell.
+        section: list of the datalist to take.
+        require_labels: whether a case without a label is an error.
+
+    Raises:
+        DatalistError: when nothing is found, a case id is there twice, or a file lies outside the folder.
+        LabelError: naming the case whose label is missing.
+    """
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise DatalistError("the dataset folder does not exist", file=root)
+    cases = _from_datalist(root, datalist, section)
+    if cases is None:
+        cases = _from_folders(root)
+    if not cases:
+        raise DatalistError(
+            f"no cases found: expected {' or '.join(DATALIST_NAMES)} with a section {section!r}, "
+            "images/ and labels/, or imagesTr/ and labelsTr/",
+            file=root,
+        )
+    _check(cases, require_labels)
+    return cases
+
+
+def _from_datalist(root: Path, datalist: str | Path | None, section: str) -> list[Case] | None:
+    path = Path(datalist) if datalist else next((root / n for n in DATALIST_NAMES if (root / n).is_file()), None)
+    if path is None:
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatalistError(f"cannot be read: {error}", file=path) from error
+    entries = content.get(section) if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        if datalist is None:
+            return None  # nnU-Net's dataset.json lists no cases
+        raise DatalistError(f"holds no list {section!r}", file=path)
+    return [_entry(root, path, entry) for entry in entries]
+
+
+def _entry(root: Path, path: Path, entry: Any) -> Case:
+    images = entry.get(CaseKeys.IMAGE) if isinstance(entry, dict) else None
+    names = [images] if isinstance(images, str) else images
+    label = entry.get(CaseKeys.LABEL) if isinstance(entry, dict) else None
+    strings = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+    if not strings or not (label is None or isinstance(label, str)):
+        raise DatalistError(f"an entry names no image file, or no label file: {entry!r}", file=path)
+    images = tuple(_inside(root, name, path) for name in names)
+    case_id = str(entry.get(CaseKeys.CASE_ID, stem(images[0])))
+    return Case(case_id, root, images, None if label is None else _inside(root, label, path))
+
+
+def _inside(root: Path, name: str, path: Path) -> str:
+    relative = Path(name).relative_to(root) if Path(name).is_absolute() and Path(name).is_relative_to(root) else name
+    pure = PurePosixPath(relative)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise DatalistError(f"{name!r} lies outside the dataset folder", file=path)
+    return str(pure)
+
+
+def _from_folders(root: Path) -> list[Case]:
+    pairs = [pair for pair in FOLDERS if (root / pair[0]).is_dir()]
+    if not pairs:
+        return []
+    images, labels = next((pair for pair in pairs if (root / pair[1]).is_dir()), pairs[0])
+    label_of = {stem(name): name for name in _files(root, labels)}
+    groups: dict[str, list[str]] = {}
+    for name in _files(root, images):
+        channel = NNUNET_CHANNEL.match(stem(name)) if images == "imagesTr" else None
+        groups.setdefault(channel["case"] if channel else stem(name), []).append(name)
+    return [
+        Case(case_id, root, tuple(names), label_of.get(f"{labels}/{case_id.removeprefix(images + '/')}"))
+        for case_id, names in groups.items()
+    ]
+
+
+def _files(root: Path, folder: str) -> list[str]:
+    names = []
+    for path in sorted((root / folder).rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            try:
+                find_format(path)
+            except ScanError:
+                continue
+            names.append(path.relative_to(root).as_posix())
+    return names
+
+
+def _check(cases: Iterable[Case], require_labels: bool) -> None:
+    seen: set[str] = set()
+    for case in cases:
+        for scan_id in {case.case_id, *map(stem, case.images)}:
+            if scan_id in seen:
+                raise DatalistError("the case or file is listed twice", case=scan_id, file=case.root)
+            seen.add(scan_id)
+        for name in (*case.images, *([case.label] if case.label else [])):
+            if not (case.root / name).is_file():
+                raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
+        if require_labels and case.label is None:
+            raise LabelError("the case has no label", case=case.case_id, file=case.root / case.images[0])

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases read from disk as methods see them: unit intensity, class indices, storage steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
+from monai_unlearnable.intensity import IntensityWindow, WindowRule
+from monai_unlearnable.scans.datalist import Case
+from monai_unlearnable.scans.formats import read_scan
+from monai_unlearnable.scans.scan import Scan
+
+__all__ = ["LoadedCase", "DatasetSummary", "read_case", "read_label", "encode_label", "inspect_cases"]
+
+MAX_CLASSES = 64  # more distinct values than this is an image given as a label, or a label saved as JPEG
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """A case in memory.
+
+    Args:
+        case: where it came from.
+        scans: one per image file.
+        windows: one per scan.
+        label: class indices (1, spatial...), or None.
+    """
+
+    case: Case
+    scans: tuple[Scan, ...]
+    windows: tuple[IntensityWindow, ...]
+    label: NDArray | None
+
+    @property
+    def image(self) -> NDArray:
+        """Unit intensity of all files, clipped to the window, channels stacked (C, spatial...), float32."""
+        units = [window.to_unit(scan.physical()) for scan, window in zip(self.scans, self.windows, strict=True)]
+        return np.concatenate(units)
+
+    @property
+    def step(self) -> tuple[float, ...]:
+        """Unit intensity of one storage step, a channel at a time; 0 for float storage."""
+        return sum((window.step(scan.lattice) for scan, window in zip(self.scans, self.windows, strict=True)), ())
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What a network must know of a dataset: dimensions, channels, classes and typical size."""
+
+    spatial_dims: int
+    channels: int
+    label_values: tuple[int, ...]
+    median_shape: tuple[int, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.label_values)
+
+    def patch_size(self, divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
+        """A training patch: the median shape rounded up to ``divisor``, halved along its longest axis to ``limit`` sites."""
+        size = [-(-extent // divisor) * divisor for extent in self.median_shape]
+        while np.prod(size) > limit and max(size) > divisor:
+            axis = int(np.argmax(size))
+            size[axis] = max(divisor, size[axis] // 2 // divisor * divisor)
+        return tuple(size)
+
+
+def read_label(path: Path, spatial_shape: tuple[int, ...], case: str | None = None) -> NDArray:
+    """Stored label values (1, spatial...) as int64.
+
+    Raises:
+        LabelError: when the shape differs from the image's, or values are not whole numbers.
+    """
+    try:
+        scan = read_scan(path)
+    except ScanError as error:
+        raise LabelError(f"the label cannot be used: {error.reason}", case=case, file=path) from error
+    label = scan.physical(np.float64)
+    if scan.spatial_shape != spatial_shape:
+        reason = f"the label has shape {scan.spatial_shape}, the image {spatial_shape}"
+        raise LabelError(reason, case=case, file=path, value=scan.spatial_shape, limit=spatial_shape)
+    if len(label) > 1 and (label != label[:1]).any():
+        raise LabelError(f"the label has {len(label)} channels; class indices need one", case=case, file=path)
+    if (label != np.rint(label)).any():
+        raise LabelError("the label holds values that are not whole numbers", case=case, file=path)
+    return label[:1].astype(np.int64)
+
+
+def encode_label(label: NDArray, values: Sequence[int], case: str | None = None, file: Path | None = None) -> NDArray:
+    """Class indices 0, 1, ... of stored label values, as uint8.
+
+    Args:
+        label: stored values.
+        values: the stored value of each class, background first.
+
+    Raises:
+        LabelError: when a value is not in ``values``.
+    """
+    order = np.argsort(values)
+    ranks = np.searchsorted(np.asarray(values)[order], label).clip(max=len(values) - 1)
+    indices = order[ranks]
+    unknown = np.asarray(values)[indices] != label
+    if unknown.any():
+        found = sorted(set(np.unique(label[unknown]).tolist()))
+        raise LabelError(f"unknown label value {found[:5]}; known are {list(values)}", case=case, file=file)
+    return indices.astype(np.uint8)
+
+
+def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None = None) -> LoadedCase:
+    """Read the files of a case.
+
+    Args:
+        case: what to read.
+        window: rule for the intensity window of each file.
+        label_values: stored label value of each class; None leaves the stored values as they are.
+
+    Raises:
+        UnlearnableError: of a class that says what is wrong, naming case and file.
+    """
+    scans, windows = [], []
+    for name in case.images:
+        path = case.root / name
+        try:
+            scan = read_scan(path)
+            windows.append(scan.window(window))
+        except UnlearnableError as error:
+            raise type(error)(error.reason, case=case.case_id, file=path, value=error.value) from error
+        if scans and scan.spatial_shape != scans[0].spatial_shape:
+            reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {case.images[0]}"
+            raise ScanError(reason, case=case.case_id, file=path)
+        scans.append(scan)
+    label = None
+    if case.label is not None:
+        path = case.root / case.label
+        label = read_label(path, scans[0].spatial_shape, case.case_id)
+        if label_values is not None:
+            label = encode_label(label, label_values, case.case_id, path)
+    return LoadedCase(case, tuple(scans), tuple(windows), label)
+
+
+def inspect_cases(
+    cases: Sequence[Case],
+    window: WindowRule,
+    label_values: Sequence[int] | None = None,
+    channels: int | None = None,
+) -> DatasetSummary:
+    """Read every case once, so that bad input is found before anything is computed or written.
+
+    Args:
+        cases: the dataset.
+        window: rule for the intensity windows.
+        label_values: stored label value of each class; by default all values found, in ascending order.
+        channels: number expected; by default that of the first case. Use 1 to refuse 4D files.
+
+    Raises:
+        UnlearnableError: of a class that says what is wrong, naming the first bad case and file.
+    """
+    if not cases:
+        raise DatalistError("no cases given")
+    found: set[int] = set()
+    shapes: list[tuple[int, ...]] = []
+    for case in cases:
+        loaded = read_case(case, window, label_values)
+        count, shape = sum(len(scan.voxels) for scan in loaded.scans), loaded.scans[0].spatial_shape
+        channels = count if channels is None else channels
+        if count != channels or (shapes and len(shape) != len(shapes[0])):
+            reason = f"{count} channel(s) of shape {shape}, where {channels} channel(s) of {len((shapes or [shape])[0])}D"
+            raise ScanError(f"{reason} are expected", case=case.case_id, file=case.root / case.images[0])
+        shapes.append(shape)
+        if loaded.label is not None and label_values is None:
+            found.update(np.unique(loaded.label).tolist())
+            if len(found) > MAX_CLASSES:
+                raise LabelError(
+                    f"more than {MAX_CLASSES} label values: is this a label?",
+                    case=case.case_id,
+                    file=case.root / str(case.label),
+                )
+    values = tuple(sorted(found)) if label_values is None else tuple(label_values)
+    median = tuple(int(extent) for extent in np.median(shapes, axis=0))
+    return DatasetSummary(len(shapes[0]), int(channels or 0), values, median)

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file formats known, found by suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from numpy.typing import NDArray
+
+from monai_unlearnable.errors import ScanError
+from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.image2d import JpegFormat, PngFormat, TiffFormat
+from monai_unlearnable.scans.nifti import NiftiFormat
+from monai_unlearnable.scans.scan import Scan
+
+__all__ = ["ScanFormat", "FORMATS", "find_format", "read_scan", "write_scan", "stem", "output_name"]
+
+
+class ScanFormat(Protocol):
+    """Reads a file to a :class:`Scan` and encodes it again with other voxels.
+
+    ``output_suffix`` is None where the format can hold exact voxels, else the suffix of the one that replaces it.
+    """
+
+    suffixes: tuple[str, ...]
+    output_suffix: str | None
+
+    def read(self, path: Path) -> Scan: ...
+
+    def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes: ...
+
+
+FORMATS: tuple[ScanFormat, ...] = (NiftiFormat(), PngFormat(), TiffFormat(), JpegFormat())
+
+
+def _match(name: str) -> tuple[ScanFormat, str] | None:
+    for scan_format in FORMATS:
+        for suffix in scan_format.suffixes:
+            if name.lower().endswith(suffix):
+                return scan_format, suffix
+    return None
+
+
+def find_format(path: Path) -> ScanFormat:
+    """The format of a file name.
+
+    Raises:
+        ScanError: naming the file and the known suffixes.
+    """
+    match = _match(path.name)
+    if match is None:
+        known = ", ".join(suffix for scan_format in FORMATS for suffix in scan_format.suffixes)
+        raise ScanError(f"unknown file type; supported are {known}", file=path)
+    return match[0]
+
+
+def stem(name: str) -> str:
+    """A relative file name without the suffix of its format: ``images/a.nii.gz`` gives ``images/a``."""
+    match = _match(name)
+    return name if match is None else name[: -len(match[1])]
+
+
+def output_name(name: str) -> str:
+    """The relative name under which a protected file is written: the same, but for formats that lose voxels."""
+    match = _match(name)
+    replaced = match[0].output_suffix if match else None
+    return name if replaced is None else stem(name) + replaced
+
+
+def read_scan(path: str | Path) -> Scan:
+    """Read any supported file; see :class:`Scan` for what comes back.
+
+    Raises:
+        ScanError: naming the file and why it cannot be read or protected.
+    """
+    path = Path(path)
+    return find_format(path).read(path)
+
+
+def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
+    """Write ``voxels`` in the container that ``scan`` was read from: same format, geometry, dtype and header.
+
+    Args:
+        scan: the scan whose file is repeated.
+        voxels: channel-first, same shape and dtype as ``scan.voxels``.
+        path: where to; the write is atomic.
+    """
+    if voxels.shape != scan.voxels.shape or voxels.dtype != scan.voxels.dtype:
+        raise ScanError(
+            f"voxels {voxels.shape} {voxels.dtype} do not fit the file's {scan.voxels.shape} {scan.voxels.dtype}",
+            file=scan.path,
+        )
+    path = Path(path)
+    write_atomic(path, find_format(scan.path).encode(scan, voxels, path))

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Randomness that depends on a seed and on nothing else; the global generators are never touched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["derive_seed", "isolated_seed", "reset_parameters"]
+
+
+def derive_seed(*parts: Any) -> int:
+    """A 31-bit seed of any values, by SHA-256: independent streams for (seed, epoch), (seed, "surrogate"), ..."""
+    text = "\0".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+@contextmanager
+def isolated_seed(seed: int) -> Iterator[None]:
+    """Run a block with torch's CPU generator seeded, and put the generator back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def reset_parameters(module: nn.Module, seed: int) -> nn.Module:
+    """Draw the initial weights of a network anew from a seed, each layer by its own ``reset_parameters``.
+
+    Weights are drawn on the CPU, so that a seed gives the same network on every device.
+    """
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    module.to("cpu")
+    with isolated_seed(seed):
+        for layer in module.modules():
+            reset = getattr(layer, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return module.to(device)

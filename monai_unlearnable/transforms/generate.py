@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Noise made on the fly by a trained perturber, also for cases that it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils.enums import TransformBackends
+from numpy.typing import NDArray
+from torch import Tensor
+
+from monai_unlearnable.budget import Budget, apply_noise
+from monai_unlearnable.intensity import IntensityWindow, WindowRule
+from monai_unlearnable.keys import CaseKeys, MetaKeys
+from monai_unlearnable.perturbers import Perturber, load_perturber
+from monai_unlearnable.perturbers.inference import WINDOW_SITES, generate_noise
+from monai_unlearnable.transforms.utils import lattice_of, like, refuse_after_spatial, to_numpy
+
+__all__ = ["GenerateNoise", "GenerateNoiseD", "GenerateNoiseDict", "GenerateNoised"]
+
+
+class GenerateNoise(Transform):
+    """Protect an image with a perturber: one pass, in sliding windows where the image is large.
+
+    Args:
+        perturber: the object, or the file of its checkpoint.
+        window: rule for the intensity window of each channel.
+        budget: radius in unit intensity that the noise is held to.
+        device: where a loaded checkpoint runs.
+        window_sites: sites that go through the perturber at once.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        perturber: Perturber | str | Path,
+        window: WindowRule,
+        budget: Budget,
+        device: str = "cpu",
+        window_sites: int = WINDOW_SITES,
+    ) -> None:
+        self.perturber = perturber.eval() if isinstance(perturber, Perturber) else load_perturber(perturber, device)
+        self.window, self.budget, self.window_sites = window, budget, window_sites
+
+    def __call__(self, img: NDArray | Tensor, label: NDArray | Tensor | None = None, case_id: str = "") -> Any:
+        """Protect an image.
+
+        Args:
+            img: physical values as loaded, (C, spatial...). Where its ``meta`` tells how the file stores voxels
+                (:class:`~monai_unlearnable.transforms.LoadScan`), the noise is what that file can hold.
+            label: class indices, (1, spatial...).
+            case_id: named in errors.
+
+        Returns:
+            Physical values of the protected image, of the type, dtype and device of ``img``.
+
+        Raises:
+            LabelError: when the method needs a label.
+            BudgetError: when the budget is less than a storage step.
+        """
+        refuse_after_spatial(img)
+        values, channels = to_numpy(img), []
+        lattices = lattice_of(img)
+        windows = [self._window(channel, lattice) for channel, lattice in zip(values, lattices, strict=True)]
+        unit = np.concatenate([w.to_unit(channel[None]) for w, channel in zip(windows, values, strict=True)])
+        classes = None if label is None else to_numpy(label)
+        noise = generate_noise(self.perturber, unit, case_id, classes, self.window_sites)
+        for index, (window, lattice) in enumerate(zip(windows, lattices, strict=True)):
+            stored, part = lattice.to_stored(values[index][None]), noise[index][None]
+            protected, _ = apply_noise(
+                stored, part, budget=self.budget, window=window, lattice=lattice, case=case_id or None
+            )
+            channels.append(lattice.to_physical(protected, values.dtype.type))
+        result = like(np.concatenate(channels), img)
+        if isinstance(result, MetaTensor):
+            result.meta[MetaKeys.PROTECTION] = {"state": "protected", "case_id": case_id}
+        return result
+
+    def _window(self, channel: NDArray, lattice: Any) -> IntensityWindow:
+        return self.window(channel[None].astype(np.float64), lattice)
+
+
+class GenerateNoised(MapTransform):
+    """Dictionary version of :class:`GenerateNoise`.
+
+    Args:
+        keys: images, right after loading.
+        perturber: see :class:`GenerateNoise`.
+        window: see :class:`GenerateNoise`.
+        budget: see :class:`GenerateNoise`.
+        label_key: class indices; None where the method needs none.
+        case_key: entry with the case id, if there is one.
+        device: see :class:`GenerateNoise`.
+        window_sites: see :class:`GenerateNoise`.
+        allow_missing_keys: do not raise where a key is absent.
+    """
+
+    backend = GenerateNoise.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        perturber: Perturber | str | Path,
+        window: WindowRule,
+        budget: Budget,
+        label_key: str | None = CaseKeys.LABEL,
+        case_key: str = CaseKeys.CASE_ID,
+        device: str = "cpu",
+        window_sites: int = WINDOW_SITES,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.generate = GenerateNoise(perturber, window, budget, device, window_sites)
+        self.label_key, self.case_key = label_key, case_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            label = None if self.label_key is None else d[self.label_key]
+            d[key] = self.generate(d[key], label, str(d.get(self.case_key, "")))
+        return d
+
+
+GenerateNoiseD = GenerateNoiseDict = GenerateNoised

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms that bring scans into a pipeline exactly as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils.enums import TransformBackends
+from torch import Tensor
+
+from monai_unlearnable.errors import ScanError
+from monai_unlearnable.intensity import WindowRule
+from monai_unlearnable.keys import CaseKeys, MetaKeys
+from monai_unlearnable.scans.dataset import encode_label
+from monai_unlearnable.scans.formats import read_scan
+from monai_unlearnable.transforms.utils import lattice_of, like, to_numpy
+
+__all__ = [
+    "EncodeLabel",
+    "EncodeLabelD",
+    "EncodeLabelDict",
+    "EncodeLabeld",
+    "LoadScan",
+    "LoadScanD",
+    "LoadScanDict",
+    "LoadScand",
+    "ScaleToWindow",
+    "ScaleToWindowD",
+    "ScaleToWindowDict",
+    "ScaleToWindowd",
+]
+
+
+class LoadScan(Transform):
+    """Read a scan, or several as channels of one image, with this package's readers.
+
+    Unlike ``monai.transforms.LoadImage`` the result is channel-first, and its ``meta`` tells how the file stores voxels
+    (:class:`~monai_unlearnable.intensity.StorageLattice`), which methods that respect the file need.
+
+    Args:
+        dtype: of the returned tensor; float64 where float32 cannot hold the stored values exactly.
+    """
+
+    backend = [TransformBackends.NUMPY]
+
+    def __init__(self, dtype: type = np.float32) -> None:
+        self.dtype = dtype
+
+    def __call__(self, path: str | Path | Sequence[str | Path]) -> MetaTensor:
+        """Read ``path`` or paths; returns physical values (C, spatial...).
+
+        Raises:
+            ScanError: naming the file, when it cannot be read or shapes of several files differ.
+        """
+        scans = [read_scan(part) for part in ([path] if isinstance(path, (str, Path)) else path)]
+        for scan in scans[1:]:
+            if scan.spatial_shape != scans[0].spatial_shape:
+                reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {scans[0].path}"
+                raise ScanError(reason, file=scan.path)
+        values = torch.as_tensor(np.concatenate([np.ascontiguousarray(scan.physical(self.dtype)) for scan in scans]))
+        lattices = [vars(scan.lattice) for scan in scans for _ in scan.voxels]
+        meta = {"filename_or_obj": str(scans[0].path), MetaKeys.LATTICE: lattices}
+        return MetaTensor(values, affine=torch.as_tensor(scans[0].affine), meta=meta)
+
+
+class LoadScand(MapTransform):
+    """Dictionary version of :class:`LoadScan`.
+
+    Args:
+        keys: entries that hold a path, or a list of paths.
+        dtype: see :class:`LoadScan`.
+        allow_missing_keys: do not raise where a key is absent.
+    """
+
+    backend = LoadScan.backend
+
+    def __init__(self, keys: KeysCollection, dtype: type = np.float32, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.load = LoadScan(dtype)
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.load(d[key])  # type: ignore[arg-type]
+        return d
+
+
+class ScaleToWindow(Transform):
+    """Map physical values to unit intensity by a window rule, clipped to [0, 1].
+
+    Args:
+        window: derives the window of each image.
+    """
+
+    backend = [TransformBackends.NUMPY]
+
+    def __init__(self, window: WindowRule) -> None:
+        self.window = window
+
+    def __call__(self, img: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale an image (C, spatial...).
+
+        Returns:
+            Unit intensity, and the unit intensity of one storage step of each channel (0 for float storage), (C,).
+
+        Raises:
+            WindowError: when a channel is constant.
+        """
+        values = to_numpy(img)
+        lattices = lattice_of(img)
+        windows = [self.window(values[i : i + 1].astype(np.float64), lattice) for i, lattice in enumerate(lattices)]
+        unit = np.concatenate([window.to_unit(values[i : i + 1]) for i, window in enumerate(windows)])
+        step = [window.step(lattice)[0] for window, lattice in zip(windows, lattices, strict=True)]
+        return like(unit, img), torch.tensor(step)
+
+
+class ScaleToWindowd(MapTransform):
+    """Dictionary version of :class:`ScaleToWindow`; the storage steps go to ``step_key``.
+
+    Args:
+        keys: images.
+        window: see :class:`ScaleToWindow`.
+        step_key: where the storage steps of the last key go.
+        allow_missing_keys: do not raise where a key is absent.
+    """
+
+    backend = ScaleToWindow.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        window: WindowRule,
+        step_key: str = CaseKeys.STEP,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scale, self.step_key = ScaleToWindow(window), step_key
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key], d[self.step_key] = self.scale(d[key])  # type: ignore[arg-type]
+        return d
+
+
+class EncodeLabel(Transform):
+    """Turn stored label values into class indices 0, 1, ...
+
+    Args:
+        values: the stored value of each class, background first.
+    """
+
+    backend = [TransformBackends.NUMPY]
+
+    def __init__(self, values: Sequence[int]) -> None:
+        self.values = tuple(values)
+
+    def __call__(self, label: Tensor) -> Tensor:
+        """Encode a label (1, spatial...).
+
+        Raises:
+            LabelError: when it holds a value that is no class.
+        """
+        return like(encode_label(to_numpy(label), self.values), label)
+
+
+class EncodeLabeld(MapTransform):
+    """Dictionary version of :class:`EncodeLabel`.
+
+    Args:
+        keys: labels.
+        values: see :class:`EncodeLabel`.
+        allow_missing_keys: do not raise where a key is absent.
+    """
+
+    backend = EncodeLabel.backend
+
+    def __init__(self, keys: KeysCollection, values: Sequence[int], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.encode = EncodeLabel(values)
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.encode(d[key])  # type: ignore[arg-type]
+        return d
+
+
+LoadScanD = LoadScanDict = LoadScand
+ScaleToWindowD = ScaleToWindowDict = ScaleToWindowd
+EncodeLabelD = EncodeLabelDict = EncodeLabeld

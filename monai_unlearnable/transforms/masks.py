@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks as transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+from monai.utils.enums import TransformBackends
+from torch import Tensor
+
+from monai_unlearnable.keys import CaseKeys
+from monai_unlearnable.masks import MaskProvider
+from monai_unlearnable.transforms.utils import like, to_numpy
+
+__all__ = ["ComputeMask", "ComputeMaskD", "ComputeMaskDict", "ComputeMaskd"]
+
+
+class ComputeMask(Transform):
+    """The mask of one image, from any :class:`~monai_unlearnable.masks.MaskProvider`.
+
+    Args:
+        provider: a mask or a composition of masks.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(self, provider: MaskProvider) -> None:
+        self.provider = provider
+
+    def __call__(self, img: Tensor, label: Tensor | None = None) -> Tensor:
+        """The mask (1, spatial...), float32 in [0, 1], of an image (C, spatial...) and its class indices (1, spatial...).
+
+        Raises:
+            LabelError: when a label is needed and absent, or does not match.
+        """
+        image = torch.as_tensor(to_numpy(img)).float()[None]
+        classes = None if label is None else torch.as_tensor(to_numpy(label))[None]
+        return like(self.provider(image, classes)[0].numpy(), img)  # type: ignore[no-any-return]
+
+
+class ComputeMaskd(MapTransform):
+    """Dictionary version of :class:`ComputeMask`; the mask goes to ``mask_key``.
+
+    Args:
+        keys: the image.
+        provider: see :class:`ComputeMask`.
+        label_key: class indices; None where the provider needs none.
+        mask_key: where the mask goes.
+        allow_missing_keys: do not raise where a key is absent.
+    """
+
+    backend = ComputeMask.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        provider: MaskProvider,
+        label_key: str | None = CaseKeys.LABEL,
+        mask_key: str = "mask",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.compute, self.label_key, self.mask_key = ComputeMask(provider), label_key, mask_key
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[self.mask_key] = self.compute(d[key], None if self.label_key is None else d[self.label_key])
+        return d
+
+
+ComputeMaskD = ComputeMaskDict = ComputeMaskd

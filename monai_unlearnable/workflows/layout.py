@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files of a protected dataset lie, and the two ways in which every workflow touches them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from numpy.typing import NDArray
+
+from monai_unlearnable.errors import OutputError, ScanError
+from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.formats import read_scan, write_scan
+from monai_unlearnable.scans.scan import Scan
+
+__all__ = ["Layout", "publish_scan", "copy_file", "file_digest"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of one output: ``protected/``, ``noise/``, ``models/`` and ``report/``."""
+
+    root: Path
+
+    @property
+    def protected(self) -> Path:
+        """What is published."""
+        return self.root / "protected"
+
+    @property
+    def noise(self) -> Path:
+        """What the owner keeps."""
+        return self.root / "noise"
+
+    @property
+    def manifest(self) -> Path:
+        """The record of the run; it exists once the run is complete."""
+        return self.noise / "manifest.json"
+
+    @property
+    def models(self) -> Path:
+        """Trained perturbers."""
+        return self.root / "models"
+
+    @property
+    def report(self) -> Path:
+        """Figures and pictures."""
+        return self.root / "report"
+
+    def begin(self, overwrite: bool) -> None:
+        """Prepare for a run: refuse a finished output, or open it again.
+
+        Raises:
+            OutputError: naming the manifest, when the output is complete and ``overwrite`` is false.
+        """
+        if self.manifest.exists():
+            if not overwrite:
+                raise OutputError("the output exists already; set overwrite to replace it", file=self.manifest)
+            self.manifest.unlink()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _refuse_original(source: Path, target: Path) -> None:
+    if target.exists() and target.resolve() == source.resolve():
+        raise OutputError("the output would replace the original; choose another folder", file=target)
+
+
+def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
+    """Write voxels into the container of ``scan`` and return what a reader of the new file gets.
+
+    Raises:
+        OutputError: naming the file, when it cannot be written or is the original.
+        ScanError: when the file read back holds other voxels than were written.
+    """
+    _refuse_original(scan.path, target)
+    write_scan(scan, voxels, target)
+    written = read_scan(target)
+    if written.voxels.dtype != voxels.dtype or written.voxels.tobytes() != voxels.tobytes():
+        raise ScanError("the file does not hold the voxels that were written", file=target)
+    return written
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file as it is; atomic, and skipped where the target has the same content."""
+    _refuse_original(source, target)
+    content = source.read_bytes()
+    if not (target.is_file() and target.read_bytes() == content):
+        write_atomic(target, content)

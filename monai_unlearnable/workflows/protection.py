@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Protect a dataset with a perturber: the final pass, from case to published file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+
+from monai_unlearnable.budget import Budget, apply_noise
+from monai_unlearnable.config import describe
+from monai_unlearnable.errors import OutputError
+from monai_unlearnable.intensity import WindowRule
+from monai_unlearnable.metrics import measure_fidelity
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
+from monai_unlearnable.perturbers import Perturber, load_perturber, save_perturber
+from monai_unlearnable.perturbers.inference import generate_noise
+from monai_unlearnable.progress import track
+from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
+from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan
+
+__all__ = ["Protection"]
+
+logger = logging.getLogger(__name__)
+
+
+class Protection:
+    """Writes ``protected/``, ``noise/`` and ``models/`` of an output folder.
+
+    Under ``torchrun`` each process writes its own share of the cases and the first one writes the manifest. A run that
+    was stopped goes on where it stopped: scans whose noise is stored are not made again.
+
+    Args:
+        cases: what to protect.
+        perturber: makes the noise; trained already where it needs training.
+        output_dir: where to.
+        window: rule for the intensity windows.
+        budget: what every scan is held to.
+        label_values: stored label value of each class, background first.
+        config: settings to record in the manifest.
+        overwrite: whether a finished output may be replaced.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        perturber: Perturber,
+        output_dir: str | Path,
+        window: WindowRule,
+        budget: Budget,
+        label_values: Sequence[int] | None = None,
+        config: dict[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.cases, self.perturber, self.window, self.budget = list(cases), perturber, window, budget
+        self.layout, self.label_values, self.overwrite = Layout(Path(output_dir)), label_values, overwrite
+        self.config = json.loads(json.dumps(config or {}))
+        self.store = NoiseStore(self.layout.noise)
+
+    def run(self) -> Manifest:
+        """Protect all cases.
+
+        Returns:
+            The manifest, also written to ``noise/manifest.json``.
+
+        Raises:
+            UnlearnableError: naming case and file; what was written for other cases stays and is reused.
+        """
+        if idist.get_rank() == 0:
+            self.layout.begin(self.overwrite)
+            save_perturber(self.perturber, self.checkpoint)
+        idist.barrier()
+        # Always from the file: what is published comes from the checkpoint that is recorded.
+        device = next((p.device for p in self.perturber.parameters()), "cpu")
+        perturber = load_perturber(self.checkpoint, device)
+        run = self._provenance()
+        own = self.cases[idist.get_rank() :: idist.get_world_size()]
+        for case in track(own, "protect") if idist.get_rank() == 0 else own:
+            self._protect(case, perturber, fingerprint(run))
+        idist.barrier()
+        manifest = self._collect(run)
+        if idist.get_rank() == 0:
+            self._write_datalist()
+            manifest.save(self.layout.manifest)
+            logger.info("protected %d scans of %d cases", len(manifest.scans), len(self.cases))
+        idist.barrier()
+        return manifest
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the perturber that the noise comes from."""
+        return self.layout.models / "perturber.safetensors"
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "method": type(self.perturber).__name__,
+            "perturber": describe(self.perturber),
+            "checkpoint_sha256": file_digest(self.checkpoint),
+            "window": {"rule": type(self.window).__name__, **vars(self.window)},
+            "budget": asdict(self.budget),
+            "label_values": None if self.label_values is None else list(self.label_values),
+            "config": self.config,
+            "versions": package_versions(),
+        }
+
+    def _protect(self, case: Case, perturber: Perturber, run: str) -> None:
+        if all(self._is_done(stem(name), run) for name in case.images):
+            return
+        loaded = read_case(case, self.window, self.label_values)
+        noise = generate_noise(perturber, loaded.image, case.case_id, loaded.label)
+        if case.label is not None:
+            copy_file(case.root / case.label, self.layout.protected / case.label)
+        bounds = np.cumsum([0, *(len(scan.voxels) for scan in loaded.scans)])
+        for index, name in enumerate(case.images):
+            self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run)
+
+    def _is_done(self, scan_id: str, run: str) -> bool:
+        if scan_id not in self.store:
+            return False
+        entry = self.store.entry(scan_id)
+        if entry.run != run and not self.overwrite:
+            raise OutputError(
+                "the noise there belongs to a run with other settings; choose another folder or set overwrite",
+                case=scan_id,
+                file=self.store.path(scan_id),
+            )
+        return entry.run == run and (self.layout.protected / entry.output).is_file()
+
+    def _publish(self, loaded: LoadedCase, index: int, name: str, noise: np.ndarray, run: str) -> None:
+        case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
+        protected, change = apply_noise(
+            scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case.case_id
+        )
+        written = publish_scan(scan, protected, self.layout.protected / output_name(name))
+        measured = measure_fidelity(scan, written, window, loaded.label)
+        self.budget.check(measured["linf"], step=max(window.step(scan.lattice)), case=case.case_id)
+        entry = NoiseEntry(
+            scan_id=stem(name),
+            case_id=case.case_id,
+            file=name,
+            output=output_name(name),
+            label=case.label,
+            label_sha256=None if case.label is None else file_digest(case.root / case.label),
+            shape=scan.voxels.shape,
+            affine=tuple(tuple(row) for row in scan.affine.tolist()),
+            lattice=scan.lattice,
+            window=window,
+            budget=self.budget,
+            clean_sha256=scan.digest(),
+            protected_sha256=written.digest(),
+            run=run,
+            measured=measured,
+        )
+        self.store.save(entry, change)
+
+    def _collect(self, run: dict[str, Any]) -> Manifest:
+        scan_ids = sorted(stem(name) for case in self.cases for name in case.images)
+        return Manifest(run, tuple(self.store.entry(scan_id) for scan_id in scan_ids))
+
+    def _write_datalist(self) -> None:
+        content = {"training": list(self._datalist())}
+        path = self.layout.protected / "datalist.json"
+        write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+
+    def _datalist(self) -> Iterator[dict[str, Any]]:
+        for case in self.cases:
+            images = [output_name(name) for name in case.images]
+            entry: dict[str, Any] = {"image": images if len(images) > 1 else images[0]}
+            yield entry if case.label is None else {**entry, "label": case.label}

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put stored noise onto clean scans again, and take it off; needs no training stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai_unlearnable.budget import apply_change, undo_change
+from monai_unlearnable.errors import OutputError, VerificationError
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
+from monai_unlearnable.progress import track
+from monai_unlearnable.scans.formats import read_scan
+from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan
+
+__all__ = ["apply_stored", "restore"]
+
+
+def apply_stored(
+    noise_dir: str | Path, dataset_dir: str | Path, output_dir: str | Path, overwrite: bool = False
+) -> Manifest:
+    """Protect clean scans with noise made before; gives the very files that the run which made it wrote.
+
+    Args:
+        noise_dir: a ``noise/`` folder with its manifest.
+        dataset_dir: the clean dataset.
+        output_dir: gets ``protected/`` and a copy of the noise and manifest.
+        overwrite: whether a finished output may be replaced.
+
+    Raises:
+        NoiseMismatchError: naming the scan, when clean voxels are not those that the noise was made for.
+        OutputError: when the output exists.
+    """
+    store, layout = NoiseStore(noise_dir), Layout(Path(output_dir))
+    manifest = Manifest.load(store.folder / "manifest.json")
+    same = layout.noise.resolve() == store.folder.resolve()
+    if not same:
+        layout.begin(overwrite)
+    for entry in track(manifest.scans, "apply"):
+        _apply_one(store, entry, Path(dataset_dir), layout.protected)
+        if not same:
+            copy_file(store.path(entry.scan_id), NoiseStore(layout.noise).path(entry.scan_id))
+    if not same:
+        copy_file(store.folder / "manifest.json", layout.manifest)
+    return manifest
+
+
+def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, protected: Path) -> None:
+    scan = read_scan(dataset / entry.file)
+    _, change = store.load(entry.scan_id)
+    store.bind(entry, scan.digest())
+    written = publish_scan(scan, apply_change(scan.voxels, change), protected / entry.output)
+    store.bind(entry, written.digest(), protected=True)
+    if entry.label is not None:
+        _check_label(entry, dataset / entry.label)
+        copy_file(dataset / entry.label, protected / entry.label)
+
+
+def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = False) -> Manifest:
+    """Write the original voxels of a protected dataset, bit for bit, with labels, under their relative names.
+
+    Args:
+        output_dir: an output with ``protected/`` and ``noise/``.
+        destination: folder for the restored dataset.
+        overwrite: whether files there may be replaced.
+
+    Raises:
+        NoiseMismatchError: naming the scan, when the protected voxels were changed since.
+        OutputError: when a file exists already.
+    """
+    layout = Layout(Path(output_dir))
+    store, manifest = NoiseStore(layout.noise), Manifest.load(layout.manifest)
+    for entry in track(manifest.scans, "restore"):
+        target = Path(destination) / entry.output
+        if target.exists() and not overwrite:
+            raise OutputError("the file exists already; set overwrite to replace it", file=target)
+        scan = read_scan(layout.protected / entry.output)
+        _, change = store.load(entry.scan_id)
+        store.bind(entry, scan.digest(), protected=True)
+        clean = undo_change(scan.voxels, change)
+        written = publish_scan(scan, clean, target)
+        store.bind(entry, written.digest())
+        if entry.label is not None:
+            copy_file(layout.protected / entry.label, Path(destination) / entry.label)
+    return manifest
+
+
+def _check_label(entry: NoiseEntry, path: Path) -> None:
+    if file_digest(path) != entry.label_sha256:
+        raise VerificationError("the label is not the one that was protected", case=entry.scan_id, file=path)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check a protected dataset against its manifest, from the files alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_unlearnable.budget import undo_change
+from monai_unlearnable.errors import VerificationError
+from monai_unlearnable.metrics import measure_fidelity
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint
+from monai_unlearnable.progress import track
+from monai_unlearnable.scans.dataset import encode_label, read_label
+from monai_unlearnable.scans.formats import find_format, read_scan
+from monai_unlearnable.scans.scan import Scan
+from monai_unlearnable.workflows.layout import Layout, file_digest
+
+__all__ = ["verify"]
+
+FIGURE_TOLERANCE = 1e-6  # relative; other processors may round sums differently
+
+
+def verify(output_dir: str | Path, clean_dir: str | Path | None = None) -> Manifest:
+    """Recompute every hash, budget and figure of the manifest from disk.
+
+    The clean voxels are those that the stored noise restores, which are checked against their hash; with ``clean_dir``
+    every protected file must also equal, byte for byte, the clean file with its voxels replaced.
+
+    Args:
+        output_dir: an output with ``protected/`` and ``noise/``.
+        clean_dir: the clean dataset, if at hand.
+
+    Returns:
+        The manifest, every claim of which holds.
+
+    Raises:
+        VerificationError: naming scan, file and figure of the first mismatch.
+        UnlearnableError: when a file cannot be read.
+    """
+    layout = Layout(Path(output_dir))
+    manifest = Manifest.load(layout.manifest)
+    for entry in track(manifest.scans, "verify"):
+        _Check(entry, layout, manifest.run).run(None if clean_dir is None else Path(clean_dir))
+    return manifest
+
+
+class _Check:
+    def __init__(self, entry: NoiseEntry, layout: Layout, run: dict[str, Any]) -> None:
+        self.entry, self.layout, self.provenance = entry, layout, run
+        self.path = layout.protected / entry.output
+
+    def run(self, clean_dir: Path | None) -> None:
+        entry, store = self.entry, NoiseStore(self.layout.noise)
+        stored_entry, change = store.load(entry.scan_id)
+        self.equal("record beside the noise", stored_entry.to_dict(), entry.to_dict())
+        self.equal("fingerprint of the run", fingerprint(self.provenance), entry.run)
+        scan = read_scan(self.path)
+        self.equal("shape", scan.voxels.shape, entry.shape)
+        self.equal("storage", scan.lattice, entry.lattice)
+        if not np.array_equal(scan.affine, np.asarray(entry.affine)):
+            self.fail("affine", scan.affine.tolist(), entry.affine)
+        self.equal("SHA-256 of the protected voxels", scan.digest(), entry.protected_sha256)
+        clean = replace(scan, voxels=undo_change(scan.voxels, change))
+        self.equal("SHA-256 of the restored voxels", clean.digest(), entry.clean_sha256)
+        self.figures(clean, scan)
+        if clean_dir is not None:
+            self.same_file(scan, clean_dir / entry.file)
+
+    def figures(self, clean: Scan, scan: Scan) -> None:
+        entry, label = self.entry, None
+        if entry.label is not None:
+            path = self.layout.protected / entry.label
+            self.equal("SHA-256 of the label", file_digest(path) if path.is_file() else None, entry.label_sha256)
+            label = read_label(path, scan.spatial_shape, entry.case_id)
+            if self.provenance["label_values"] is not None:
+                label = encode_label(label, self.provenance["label_values"], entry.case_id, path)
+        measured = measure_fidelity(clean, scan, entry.window, label)
+        self.equal("figures claimed", sorted(measured), sorted(entry.measured))
+        for name, claimed in entry.measured.items():
+            if not math.isclose(measured[name], claimed, rel_tol=FIGURE_TOLERANCE, abs_tol=1e-12):
+                self.fail(name, measured[name], claimed)
+        entry.budget.check(measured["linf"], step=max(entry.window.step(entry.lattice)), case=entry.scan_id)
+
+    def same_file(self, scan: Scan, clean_file: Path) -> None:
+        clean = read_scan(clean_file)
+        self.equal("SHA-256 of the clean voxels", clean.digest(), self.entry.clean_sha256)
+        expected = find_format(clean_file).encode(clean, scan.voxels, self.path)
+        if expected != self.path.read_bytes():
+            self.fail("bytes outside the voxels", "differ from those of the clean file", "equal")
+
+    def equal(self, what: str, found: Any, claimed: Any) -> None:
+        if found != claimed:
+            self.fail(what, found, claimed)
+
+    def fail(self, what: str, found: Any, claimed: Any) -> None:
+        raise VerificationError(
+            f"{what}: found {found}, the manifest says {claimed}",
+            case=self.entry.scan_id,
+            file=self.path,
+            value=found,
+            limit=claimed,
+        )
