@@ -134,9 +134,8 @@ def _shifted(before: NDArray, steps: NDArray, lattice: StorageLattice) -> NDArra
     if lattice.is_integer:
         whole = np.trunc(steps + np.copysign(STEP_TOLERANCE, steps))
         return np.clip(before.astype(np.float64) + whole, low, high).astype(before.dtype)
-    target = np.clip(before.astype(np.float64) + steps, low, high)
-    after = target.astype(before.dtype)
-    overshot = np.abs(after.astype(np.float64) - before) > np.abs(target - before)
+    after = np.clip(before.astype(np.float64) + steps, low, high).astype(before.dtype)
+    overshot = np.abs(after.astype(np.float64) - before) > np.abs(steps)  # by rounding
     after[overshot] = np.nextafter(after[overshot], before[overshot])
     return after
 
@@ -157,7 +156,8 @@ def _changed(voxels: NDArray, change: VoxelChange, sign: int) -> NDArray:
     result = voxels.copy(order="K")
     selected = result[change.support]
     if result.dtype.kind == "f":
-        result[change.support] = (_bits(selected) ^ change.values).view(result.dtype)
+        bits = _bits(selected)  # XOR returns the byte order of the machine, the file may have the other
+        result[change.support] = (bits ^ change.values).astype(bits.dtype).view(result.dtype)
     else:
         result[change.support] = (selected.astype(np.int64) + sign * change.values.astype(np.int64)).astype(result.dtype)
     return result

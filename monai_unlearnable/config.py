@@ -42,7 +42,7 @@ def build(description: Any) -> Any:
     """Make the object of a description.
 
     Raises:
-        InputError: when it names anything but a :class:`Configurable` class of this package.
+        InputError: when it names anything but a :class:`Configurable` class of this package, or arguments do not fit.
     """
     if isinstance(description, list):
         return [build(item) for item in description]
@@ -58,7 +58,8 @@ def build(description: Any) -> Any:
             found = None
     if not (isinstance(found, type) and issubclass(found, Configurable)):
         raise InputError(f"{target!r} is no class of {PACKAGE} that a configuration may build")
+    arguments = {key: build(value) for key, value in description.items() if key != "_target_"}
     try:
-        return found(**{key: build(value) for key, value in description.items() if key != "_target_"})
-    except TypeError as error:
+        return found(**arguments)
+    except (TypeError, ValueError, LookupError) as error:
         raise InputError(f"{target} cannot be built: {error}") from error

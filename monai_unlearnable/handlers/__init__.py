@@ -1,1 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Ignite handlers of protection runs."""
+
+from .checkpoint import ResumableCheckpoint
+from .watch import BudgetAudit, ProgressBar, TensorBoardCurves
+
+__all__ = ["BudgetAudit", "ProgressBar", "ResumableCheckpoint", "TensorBoardCurves"]

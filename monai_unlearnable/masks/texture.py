@@ -34,10 +34,17 @@ class TextureMap(MaskProvider):
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         spatial = tuple(range(1, image.ndim))
         mean = self._local_mean(image)
-        deviation = (self._local_mean(image * image) - mean * mean).clamp(min=0).sqrt().mean(1, keepdim=True)
+        variance = (self._local_mean(image * image) - mean * mean).clamp(min=0).masked_fill(self._flat(image), 0)
+        deviation = variance.sqrt().mean(1, keepdim=True)
         typical = self.saturation * deviation.mean(spatial, keepdim=True)
         texture = (deviation / typical.clamp(min=1e-12)).clamp(max=1)
         return self.floor + (1 - self.floor) * texture
+
+    def _flat(self, image: Tensor) -> Tensor:
+        """Where the neighborhood is constant: the variance there is a rounding error, not 0."""
+        pool = F.max_pool2d if image.ndim == 4 else F.max_pool3d
+        highest, lowest = (pool(part, 2 * self.radius + 1, stride=1, padding=self.radius) for part in (image, -image))
+        return highest == -lowest
 
     def _local_mean(self, image: Tensor) -> Tensor:
         pool = F.avg_pool2d if image.ndim == 4 else F.avg_pool3d

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError
 from monai_unlearnable.keys import CaseKeys
-from monai_unlearnable.scans.formats import find_format, stem
+from monai_unlearnable.scans.formats import find_format, output_name, stem
 
 __all__ = ["Case", "load_cases", "DATALIST_NAMES"]
 
@@ -55,7 +55,8 @@ def load_cases(
         require_labels: whether a case without a label is an error.
 
     Raises:
-        DatalistError: when nothing is found, a case id is there twice, or a file lies outside the folder.
+        DatalistError: when nothing is found, a case id is there twice, a file lies outside the folder, or a label has the
+            name of an image.
         LabelError: naming the case whose label is missing.
     """
     root = Path(dataset_dir)
@@ -138,8 +139,9 @@ def _files(root: Path, folder: str) -> list[str]:
     return names
 
 
-def _check(cases: Iterable[Case], require_labels: bool) -> None:
+def _check(cases: Sequence[Case], require_labels: bool) -> None:
     seen: set[str] = set()
+    outputs = {output_name(name) for case in cases for name in case.images}
     for case in cases:
         for scan_id in {case.case_id, *map(stem, case.images)}:
             if scan_id in seen:
@@ -148,5 +150,8 @@ def _check(cases: Iterable[Case], require_labels: bool) -> None:
         for name in (*case.images, *([case.label] if case.label else [])):
             if not (case.root / name).is_file():
                 raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
+        if case.label in outputs:
+            reason = "both an image and a label would be published under this name"
+            raise DatalistError(reason, case=case.case_id, file=case.root / case.label)
         if require_labels and case.label is None:
             raise LabelError("the case has no label", case=case.case_id, file=case.root / case.images[0])

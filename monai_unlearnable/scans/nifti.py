@@ -50,7 +50,7 @@ class NiftiFormat:
         header = _parse_header(raw, path)
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         offset, size = int(header["vox_offset"]), math.prod(shape) * dtype.itemsize
-        if not shape or dtype.kind not in "iuf":
+        if not shape or min(shape) < 1 or dtype.kind not in "iuf":
             raise ScanError(f"unsupported NIfTI content: shape {shape}, data type {dtype}", file=path)
         if offset < header.sizeof_hdr or len(raw) < offset + size:
             raise ScanError(f"truncated: {offset + size} bytes expected, {len(raw)} found", file=path)
@@ -96,8 +96,9 @@ def _parse_header(raw: bytes, path: Path) -> nib.Nifti1Header:
             continue
         try:
             header = kind(raw[: kind.sizeof_hdr], check=False)
-            header.get_data_shape(), header.get_best_affine(), header.get_slope_inter()  # noqa: B018 - they validate
-        except (nib.spatialimages.HeaderDataError, ValueError, KeyError) as error:
+            header.get_data_shape(), header.get_data_dtype(), int(header["vox_offset"])  # noqa: B018 - they validate
+            header.get_best_affine(), header.get_slope_inter()  # noqa: B018
+        except (nib.spatialimages.HeaderDataError, ValueError, KeyError, OverflowError) as error:
             raise ScanError(f"broken NIfTI header: {error}", file=path) from error
         if not bytes(header["magic"]).startswith((b"n+1", b"n+2")):
             raise ScanError("only single-file NIfTI is supported, not .hdr/.img pairs", file=path)

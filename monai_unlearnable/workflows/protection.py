@@ -64,6 +64,15 @@ class Protection:
         self.config = json.loads(json.dumps(config or {}))
         self.store = NoiseStore(self.layout.noise)
 
+    def begin(self) -> None:
+        """Refuse an output that is complete; call it before training, which would be in vain.
+
+        Raises:
+            OutputError: naming the manifest, when it exists and ``overwrite`` is false.
+        """
+        if idist.get_rank() == 0:
+            self.layout.begin(self.overwrite)
+
     def run(self) -> Manifest:
         """Protect all cases.
 
@@ -73,8 +82,8 @@ class Protection:
         Raises:
             UnlearnableError: naming case and file; what was written for other cases stays and is reused.
         """
+        self.begin()
         if idist.get_rank() == 0:
-            self.layout.begin(self.overwrite)
             save_perturber(self.perturber, self.checkpoint)
         idist.barrier()
         # Always from the file: what is published comes from the checkpoint that is recorded.

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches whose content depends on seed, rank and epoch alone, so that a resumed run repeats them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.data import DataLoader
+from monai.transforms import Compose
+from torch.utils.data import Dataset, RandomSampler
+
+from monai_unlearnable.seeding import derive_seed
+
+__all__ = ["EpochLoader"]
+
+
+class EpochLoader(DataLoader):
+    """A loader that draws ``batches`` random batches an epoch, and an Ignite handler that seeds it at each epoch.
+
+    Loading happens in the training process: random transforms are seeded there.
+
+    Args:
+        dataset: a MONAI dataset; its ``transform`` is seeded too.
+        batch_size: cases a batch and process.
+        batches: batches an epoch.
+        seed: together with epoch and rank decides on order and random transforms.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, batches: int, seed: int = 0) -> None:
+        self.order = torch.Generator()
+        self.base_seed = seed
+        sampler = RandomSampler(dataset, num_samples=batches * batch_size, generator=self.order)  # type: ignore[arg-type]
+        super().__init__(dataset, batch_size=batch_size, sampler=sampler, drop_last=True, num_workers=0)
+
+    def attach(self, engine: Engine) -> None:
+        """Seed at the start of every epoch of ``engine``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
+
+    def _seed(self, engine: Engine) -> None:
+        seed = derive_seed(self.base_seed, "epoch", engine.state.epoch, idist.get_rank())
+        self.order.manual_seed(seed)
+        transform: Any = getattr(self.dataset, "transform", None)
+        if isinstance(transform, Compose):
+            transform.set_random_state(seed)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer of perturbers: surrogates and noise in alternation, on MONAI's Ignite engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine
+from monai.engines import Trainer
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+
+from monai_unlearnable.engines.surrogates import SurrogatePool
+from monai_unlearnable.engines.views import standardize
+from monai_unlearnable.keys import CaseKeys
+from monai_unlearnable.perturbers import Perturber, round_to_lattice
+
+__all__ = ["ProtectionTrainer"]
+
+
+class ProtectionTrainer(Trainer):
+    r"""Trains a perturber against surrogates by error minimization.
+
+    .. math:: \min_\theta \min_\phi\; \mathbb{E}\, L\big(f_\theta(v(x + \delta_\phi(x))),\, y\big)
+
+    (Huang et al., Unlearnable Examples, ICLR 2021, eq. 3; UMed minimizes the same over generators). In each iteration
+    the surrogate whose turn it is sees a batch with its noise rounded to the storage lattice, and the perturber takes a
+    step down the loss; every ``surrogate_interval`` iterations the surrogate takes one too, from the same gradients.
+
+    The batch holds ``image`` (unit intensity), ``label`` (class indices), ``case_id`` and, for integer files, ``step``
+    (storage steps). After each iteration ``engine.state.output`` holds ``loss`` and ``linf``, the largest noise.
+
+    Args:
+        device: where to train.
+        max_epochs: number of epochs.
+        train_data_loader: batches of cases.
+        surrogates: the stand-ins for the exploiter's model, with their optimizers.
+        perturber: what is trained.
+        perturber_optimizer: its optimizer.
+        loss_function: the exploiter's loss, of logits and label.
+        surrogate_interval: iterations for one surrogate step.
+        view: what the exploiter's pipeline does to an image in unit intensity; z-score by default.
+        epoch_length: iterations an epoch; by default the length of the loader.
+        train_handlers: Ignite handlers, attached to this engine.
+        amp: compute in bfloat16 autocast, which needs no loss scaling; one code path with single precision.
+        prepare_batch: returns image, label, step and case ids of a batch.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: Iterable[Any],
+        surrogates: SurrogatePool,
+        perturber: Perturber,
+        perturber_optimizer: torch.optim.Optimizer,
+        loss_function: Callable[[Tensor, Tensor], Tensor],
+        surrogate_interval: int = 1,
+        view: Callable[[Tensor], Tensor] = standardize,
+        epoch_length: int | None = None,
+        train_handlers: Sequence[Any] | None = None,
+        amp: bool = False,
+    ) -> None:
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            epoch_length=epoch_length,
+            decollate=False,
+            amp=amp,
+            handlers=train_handlers,
+        )
+        self.surrogates, self.perturber, self.perturber_optimizer = surrogates, perturber.to(device), perturber_optimizer
+        self.loss_function, self.surrogate_interval, self.view = loss_function, surrogate_interval, view
+
+    def run(self) -> None:  # type: ignore[override]
+        """Train for ``max_epochs``; a resumed engine goes on from its epoch."""
+        # Trainer.run would make a CUDA gradient scaler, which bfloat16 does not need.
+        super(Trainer, self).run()
+
+    def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, float]:
+        image, label, step, case_ids = self._prepare(batchdata)
+        turn = engine.state.iteration - 1
+        surrogate = self.surrogates[turn]
+        surrogate.train()
+        self.perturber.train()
+        self.surrogates.zero_grad(turn)
+        self.perturber_optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp):
+            noise = round_to_lattice(self.perturber.delta(image, case_ids, label).float(), step)
+            logits = surrogate(self.view((image + noise).clamp(0, 1)))
+        loss = self.loss_function(logits.float(), label)
+        loss.backward()
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        average_gradients(self.perturber)
+        self.perturber_optimizer.step()
+        if turn % self.surrogate_interval == 0:
+            average_gradients(surrogate)
+            self.surrogates.step(turn)
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return {"loss": float(loss.detach()), "linf": float(noise.detach().abs().max())}
+
+    def _prepare(self, batchdata: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
+        device = self.state.device
+        image = torch.as_tensor(batchdata[CaseKeys.IMAGE]).to(device, torch.float32)
+        label = torch.as_tensor(batchdata[CaseKeys.LABEL]).to(device, torch.long)
+        step = batchdata.get(CaseKeys.STEP)
+        step = torch.zeros(image.shape[:2]) if step is None else torch.as_tensor(step)
+        return image, label, step.to(device), list(batchdata[CaseKeys.CASE_ID])
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Replace the gradients of each process by their mean; does nothing in a single process."""
+    if idist.get_world_size() == 1:
+        return
+    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
+    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])  # type: ignore[union-attr]
+    flat = idist.all_reduce(flat) / idist.get_world_size()  # type: ignore[operator]
+    start = 0
+    for parameter in parameters:
+        count = parameter.numel()
+        parameter.grad = flat[start : start + count].view_as(parameter)
+        start += count

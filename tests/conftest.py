@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.helpers import protect, write_dataset
+
+settings.register_profile(
+    "suite",
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real scans, see tests/README.md."""
+    default = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("MONAI_UNLEARNABLE_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real scans in {folder}; set MONAI_UNLEARNABLE_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Two labeled 3D cases, ``a`` and ``b``, int16 in .nii.gz."""
+    return write_dataset(tmp_path / "clean")
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Two protected 3D cases: ``clean``, ``out`` and ``manifest``. Shared: read only."""
+    root = tmp_path_factory.mktemp("published")
+    clean = write_dataset(root / "clean")
+    return SimpleNamespace(clean=clean, out=root / "out", manifest=protect(clean, root / "out"))

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One contract for every perturber: what :class:`Protection` writes with it, on every kind of storage."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.errors import BudgetError, LabelError, ScanError
+from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.perturbers import Perturber
+from monai_unlearnable.scans import load_cases
+from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
+from tests.helpers import BUDGET, fixed_window, nifti_header, raw_bytes, small_umed, stored_voxels, tree, write_dataset
+
+# Add a perturber here: a function of dimensions and seed.
+PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {"umed": small_umed}
+
+STORAGE = [
+    (dims, dtype, rule)
+    for dims in (2, 3)
+    for dtype in ("uint8", "int16", "uint16", "float32")
+    for rule in ("percentile", "fixed", "dtype")
+    if not (dtype == "float32" and rule == "dtype")
+]
+COMBINATIONS = [(name, *storage) for name in PERTURBERS for storage in STORAGE]
+
+
+@dataclass(frozen=True)
+class Setup:
+    clean: Path
+    out: Path
+    name: str
+    dims: int
+    dtype: str
+    rule: WindowRule
+    suffix: str
+
+    def protect(self, out: Path, budget: Budget = BUDGET, clean: Path | None = None, seed: int = 0) -> Manifest:
+        perturber = PERTURBERS[self.name](self.dims, seed)
+        return Protection(load_cases(clean or self.clean), perturber, out, self.rule, budget, [0, 1, 2]).run()
+
+    def image(self, name: str) -> tuple[Path, Path]:
+        file = f"images/{name}{self.suffix}"
+        return self.clean / file, self.out / "protected" / file
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=lambda combination: "-".join(map(str, combination)))
+def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    name, dims, dtype, rule = request.param
+    rules = {"percentile": PercentileWindow(), "fixed": fixed_window(dtype), "dtype": DtypeWindow()}
+    suffix = ".png" if (dims, dtype) == (2, "uint8") else ".nii.gz"
+    root = tmp_path_factory.mktemp("contract")
+    clean = write_dataset(root / "clean", dims, dtype, ("a", "b", "none"), suffix, empty=("none",))
+    setup = Setup(clean, root / "out", name, dims, dtype, rules[rule], suffix)
+    setup.protect(setup.out)
+    return setup
+
+
+def window_width(rule: WindowRule, voxels: np.ndarray) -> float:
+    if isinstance(rule, PercentileWindow):
+        low, high = np.percentile(voxels.astype(np.float64), [0.5, 99.5])
+        return float(high - low)
+    if isinstance(rule, DtypeWindow):
+        return float(np.iinfo(voxels.dtype).max) - float(np.iinfo(voxels.dtype).min)
+    return rule.high - rule.low
+
+
+@pytest.mark.parametrize("case", ["a", "b"])
+def test_budget_is_used_and_held_on_disk(setup: Setup, case: str) -> None:
+    clean, protected = map(stored_voxels, setup.image(case))
+    change = np.abs(protected.astype(np.float64) - clean.astype(np.float64)) / window_width(setup.rule, clean)
+    step = 1e-4 / window_width(setup.rule, clean) if clean.dtype.kind in "iu" else 0
+    assert 0.1 * BUDGET.radius < change.max() <= BUDGET.radius + step + 1e-9
+
+
+def test_files_keep_shape_dtype_and_header(setup: Setup) -> None:
+    for case in ("a", "b", "none"):
+        clean, protected = setup.image(case)
+        assert stored_voxels(protected).shape == stored_voxels(clean).shape
+        assert stored_voxels(protected).dtype == stored_voxels(clean).dtype
+        if setup.suffix == ".png":
+            continue
+        assert np.array_equal(nib.load(clean).affine, nib.load(protected).affine)
+        (first, offset), (second, _) = nifti_header(clean), nifti_header(protected)
+        for field in first:
+            assert first[field].tobytes() == second[field].tobytes(), field
+        assert raw_bytes(clean)[:offset] == raw_bytes(protected)[:offset]
+
+
+def test_labels_are_copied_byte_for_byte(setup: Setup) -> None:
+    assert tree(setup.out / "protected" / "labels") == tree(setup.clean / "labels")
+
+
+def test_verify_passes(setup: Setup) -> None:
+    assert len(verify(setup.out).scans) == 3
+    assert len(verify(setup.out, setup.clean).scans) == 3
+
+
+def test_restore_is_bit_exact(setup: Setup, tmp_path: Path) -> None:
+    restore(setup.out, tmp_path)
+    for name, content in tree(setup.clean).items():
+        restored = tmp_path / name
+        if setup.suffix == ".png":
+            assert stored_voxels(restored).tobytes() == stored_voxels(setup.clean / name).tobytes()
+        else:
+            assert raw_bytes(restored) == raw_bytes(setup.clean / name)
+        assert name.startswith("images") or restored.read_bytes() == content
+
+
+def test_same_seed_same_bytes(setup: Setup, tmp_path: Path) -> None:
+    setup.protect(tmp_path)
+    assert tree(tmp_path) == tree(setup.out)
+
+
+def test_another_seed_gives_other_noise(setup: Setup, tmp_path: Path) -> None:
+    replace(setup, out=tmp_path).protect(tmp_path, seed=1)
+    assert tree(tmp_path / "protected" / "images") != tree(setup.out / "protected" / "images")
+
+
+def test_zero_radius_is_identity(setup: Setup, tmp_path: Path) -> None:
+    manifest = setup.protect(tmp_path, Budget(0))
+    for entry in manifest.scans:
+        assert np.array_equal(stored_voxels(tmp_path / "protected" / entry.output), stored_voxels(setup.clean / entry.file))
+        assert entry.measured["linf"] == 0 and entry.measured["l0"] == 0 and entry.measured["ssim"] == 1
+    verify(tmp_path, setup.clean)
+
+
+def test_empty_label_is_identity(setup: Setup) -> None:
+    clean, protected = map(stored_voxels, setup.image("none"))
+    assert clean.tobytes() == protected.tobytes()
+
+
+def test_stored_noise_gives_the_very_same_files(setup: Setup, tmp_path: Path) -> None:
+    apply_stored(setup.out / "noise", setup.clean, tmp_path)
+    assert tree(tmp_path / "protected") == tree(setup.out / "protected")
+    assert tree(tmp_path / "noise") == tree(setup.out / "noise")
+    verify(tmp_path, setup.clean)
+
+
+@pytest.mark.parametrize("kind", ["image", "label", "budget"])
+def test_errors_name_the_case(setup: Setup, tmp_path: Path, kind: str) -> None:
+    clean, budget = tmp_path / "clean", BUDGET
+    shutil.copytree(setup.clean, clean)
+    if kind == "budget":
+        if setup.dtype == "float32":
+            pytest.skip("float storage has no step that a budget could be below")
+        budget = Budget(1e-6)
+    else:
+        broken = clean / f"{kind}s" / f"b{setup.suffix}"
+        broken.write_bytes(broken.read_bytes()[:-40])
+    expected = {"image": ScanError, "label": LabelError, "budget": BudgetError}[kind]
+    with pytest.raises(expected) as caught:
+        setup.protect(tmp_path / "out", budget, clean)
+    case = "images/a" if kind == "budget" else "images/b"
+    assert caught.value.case == case and case in str(caught.value)
+    assert kind == "budget" or caught.value.file == broken
+    assert not list(tmp_path.rglob("*.part"))

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One contract for every reader: a file written with other voxels is the same file otherwise."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import example, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from monai_unlearnable.scans import find_format, output_name, read_scan, write_scan
+from tests.helpers import OBLIQUE, nifti_header, raw_bytes, stored_voxels, write_nifti
+
+RNG = np.random.default_rng(0)
+
+
+def voxels(shape: tuple[int, ...], dtype: str) -> NDArray:
+    return (RNG.random(shape) * 200).astype(dtype)
+
+
+def nifti(shape: tuple[int, ...], dtype: str, suffix: str = ".nii", cls: type = nib.Nifti1Image, **slope: float) -> Callable:
+    return lambda folder: write_nifti(folder / f"scan{suffix}", voxels(shape, dtype), cls=cls, **slope)
+
+
+def nifti_with(change: Callable[[nib.Nifti1Image], None], endianness: str = "<") -> Callable:
+    def make(folder: Path) -> Path:
+        header = nib.Nifti1Header(endianness=endianness)
+        header.set_data_dtype(np.dtype("i2").newbyteorder(endianness))
+        image = nib.Nifti1Image(voxels((5, 6, 7), "int16"), OBLIQUE, header)
+        change(image)
+        image.to_filename(folder / "scan.nii.gz")
+        return folder / "scan.nii.gz"
+
+    return make
+
+
+def add_extension(image: nib.Nifti1Image) -> None:
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"kept to the byte"))
+
+
+def set_nan_slope(image: nib.Nifti1Image) -> None:
+    image.header["scl_slope"] = image.header["scl_inter"] = np.nan
+
+
+def picture(suffix: str, dtype: str = "uint8", channels: int = 1, **options: object) -> Callable:
+    def make(folder: Path) -> Path:
+        shape = (9, 13) if channels == 1 else (9, 13, channels)
+        Image.fromarray(voxels(shape, dtype)).save(folder / f"scan{suffix}", **options)
+        return folder / f"scan{suffix}"
+
+    return make
+
+
+def text_chunks() -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Patient", "anonymous")
+    info.add_itxt("Comment", "größer", zip=True)
+    return info
+
+
+# Add a reader here: functions that write a file into a folder and return its path.
+FILES: dict[str, Callable[[Path], Path]] = {
+    **{f"nifti-{dtype}": nifti((5, 6, 7), dtype) for dtype in ("u1", "i2", "u2", "i4", "f4", "f8")},
+    "nifti-int8": nifti((5, 6, 7), "i1", ".nii.gz"),
+    "nifti-uint32": nifti((5, 6, 7), "u4", ".nii.gz"),
+    "nifti-gz": nifti((5, 6, 7), "i2", ".nii.gz"),
+    "nifti-suffix-upper": nifti((5, 6, 7), "i2", ".NII"),
+    "nifti2": nifti((5, 6, 7), "i2", cls=nib.Nifti2Image),
+    "nifti2-gz": nifti((5, 6, 7), "f4", ".nii.gz", cls=nib.Nifti2Image),
+    "nifti-slope": nifti((5, 6, 7), "i2", slope=0.37, inter=-1024.0),
+    "nifti-negative-slope": nifti((5, 6, 7), "u2", slope=-2.0, inter=3.0),
+    "nifti-float-slope": nifti((5, 6, 7), "f4", slope=0.1, inter=1.0),
+    "nifti-2d": nifti((8, 6), "u1"),
+    "nifti-2d-flat": nifti((8, 6, 1), "i2"),
+    "nifti-2d-channels": nifti((8, 6, 1, 3), "i2"),
+    "nifti-4d": nifti((5, 6, 7, 2), "i2", ".nii.gz"),
+    "nifti-5d-vector": nifti((5, 6, 7, 1, 3), "f4"),
+    "nifti-big-endian": nifti_with(lambda image: None, ">"),
+    "nifti-extension": nifti_with(add_extension),
+    "nifti-nan-slope": nifti_with(set_nan_slope),
+    "png-grey": picture(".png"),
+    "png-grey16": picture(".png", "uint16"),
+    "png-rgb": picture(".png", channels=3),
+    "png-rgba": picture(".png", channels=4),
+    "png-grey-alpha": picture(".png", channels=2),
+    "png-text-dpi": picture(".png", pnginfo=text_chunks(), dpi=(300, 300)),
+    "tiff-8": picture(".tif"),
+    "tiff-16": picture(".tiff", "uint16"),
+    "tiff-float": picture(".tif", "float32"),
+    "tiff-rgb-dpi": picture(".tif", channels=3, dpi=(72, 72), description="a slide"),
+    "tiff-lzw": picture(".tif", compression="tiff_lzw"),
+    "tiff-deflate16": picture(".tif", "uint16", compression="tiff_adobe_deflate"),
+    "jpeg-grey": picture(".jpg", quality=90, dpi=(150, 150)),
+    "jpeg-rgb": picture(".jpeg", channels=3),
+}
+
+
+@pytest.fixture(params=FILES)
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return FILES[request.param](tmp_path)
+
+
+def changed(original: NDArray) -> NDArray:
+    """Other voxels: everything moved by one, which wraps where it must."""
+    with np.errstate(over="ignore"):
+        return (original + np.ones((), original.dtype)).astype(original.dtype)
+
+
+def target_of(path: Path) -> Path:
+    return path.parent / "out" / output_name(path.name)
+
+
+def test_reads_what_reference_reads(path: Path) -> None:
+    scan, reference = read_scan(path), stored_voxels(path)
+    if ".nii" in path.name.lower():
+        flat = reference.reshape(*[n for n in reference.shape[:3] if n > 1], -1)
+        assert np.array_equal(np.moveaxis(scan.voxels, 0, -1), flat)
+        physical = np.asanyarray(nib.load(path).dataobj).reshape(flat.shape)
+        assert np.allclose(np.moveaxis(scan.physical(np.float64), 0, -1), physical, rtol=1e-6)
+        assert np.array_equal(scan.affine, nib.load(path).affine)
+    else:
+        colors = reference.reshape(*reference.shape[:2], -1)[..., : len(scan.voxels)]
+        assert np.array_equal(scan.voxels, colors.T)
+    assert scan.lattice.dtype == scan.voxels.dtype.str
+
+
+def test_written_voxels_come_back(path: Path) -> None:
+    scan = read_scan(path)
+    new = changed(scan.voxels)
+    write_scan(scan, new, target_of(path))
+    again = read_scan(target_of(path))
+    assert again.voxels.tobytes() == new.tobytes() and again.voxels.dtype == scan.voxels.dtype
+    assert again.lattice == scan.lattice and np.array_equal(again.affine, scan.affine)
+    assert again.digest() != scan.digest()
+
+
+def test_same_voxels_same_bytes_and_same_digest(path: Path) -> None:
+    scan = read_scan(path)
+    target = target_of(path)
+    first = find_format(path).encode(scan, changed(scan.voxels), target)
+    again = find_format(path).encode(read_scan(path), np.asfortranarray(changed(scan.voxels)), target)
+    assert first == again
+    write_scan(scan, scan.voxels, target)
+    assert read_scan(target).digest() == scan.digest()
+
+
+def test_original_is_never_touched(path: Path) -> None:
+    before = path.read_bytes()
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    assert path.read_bytes() == before
+
+
+NIFTI = [name for name in FILES if name.startswith("nifti")]
+
+
+@pytest.mark.parametrize("name", NIFTI)
+def test_nifti_header_is_kept(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    (first, offset), (second, _) = nifti_header(path), nifti_header(target_of(path))
+    assert type(first) is type(second) and first.endianness == second.endianness
+    for field in first:
+        assert first[field].tobytes() == second[field].tobytes(), field
+    extensions = [nib.load(p).header.extensions for p in (path, target_of(path))]
+    assert [e.get_content() for e in extensions[0]] == [e.get_content() for e in extensions[1]]
+    assert raw_bytes(path)[:offset] == raw_bytes(target_of(path))[:offset]
+
+
+@pytest.mark.parametrize("name", NIFTI)
+def test_nifti_with_its_own_voxels_is_the_same_file(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, scan.voxels, target_of(path))
+    assert raw_bytes(target_of(path)) == raw_bytes(path)
+
+
+def test_nifti_bytes_after_the_voxels_are_kept(tmp_path: Path) -> None:
+    path = FILES["nifti-i2"](tmp_path)
+    path.write_bytes(path.read_bytes() + b"trailer")
+    scan = read_scan(path)
+    assert find_format(path).encode(scan, changed(scan.voxels), path).endswith(b"trailer")
+
+
+@pytest.mark.parametrize("name", ["nifti-i2", "nifti-gz", "nifti-slope", "nifti-4d", "nifti-2d"])
+def test_nifti_geometry_by_simpleitk(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    first, second = sitk.ReadImage(str(path)), sitk.ReadImage(str(target_of(path)))
+    for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection", "GetPixelIDTypeAsString"):
+        assert getattr(first, what)() == getattr(second, what)(), what
+
+
+def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:
+    chunks, stream = [], io.BytesIO(content[8:])
+    while size := stream.read(4):
+        kind = stream.read(4)
+        chunks.append((kind, stream.read(int.from_bytes(size, "big"))))
+        stream.read(4)
+    return chunks
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("png")])
+def test_png_chunks_are_kept(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    first, second = (png_chunks(p.read_bytes()) for p in (path, target_of(path)))
+    assert [c for c in first if c[0] != b"IDAT"] == [c for c in second if c[0] != b"IDAT"]
+    old, new = Image.open(path), Image.open(target_of(path))
+    old.load(), new.load()
+    assert (old.mode, old.info) == (new.mode, new.info)
+    if old.mode in ("LA", "RGBA"):
+        assert np.array_equal(np.asarray(old)[..., -1], np.asarray(new)[..., -1])
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("tiff")])
+def test_tiff_tags_are_kept(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    place = {273, 278, 279}  # where the strips lie, and how they are cut
+    first, second = (dict(Image.open(p).tag_v2) for p in (path, target_of(path)))
+    assert {k: v for k, v in first.items() if k not in place} == {k: v for k, v in second.items() if k not in place}
+
+
+@pytest.mark.parametrize("name", ["jpeg-grey", "jpeg-rgb"])
+def test_jpeg_becomes_png_with_the_decoded_pixels(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, scan.voxels, target_of(path))
+    old, new = Image.open(path), Image.open(target_of(path))
+    assert new.format == "PNG" and np.array_equal(np.asarray(old), np.asarray(new))
+    if "dpi" in old.info:
+        assert new.info["dpi"] == pytest.approx(old.info["dpi"], abs=0.1)
+
+
+@given(
+    shape=st.lists(st.integers(1, 6), min_size=2, max_size=4).filter(lambda s: s[0] > 1 and s[1] > 1),
+    dtype=st.sampled_from(["<u1", "<i2", ">i2", "<u2", ">u4", "<i4", "<f4", ">f4", "<f8", ">f8"]),
+    slope=st.sampled_from([1.0, 0.5, -3.0, 1e-3]) | st.floats(0.125, 100, width=32),
+    inter=st.floats(-2000, 2000, width=32),
+    orientation=st.permutations(range(3)),
+    flips=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3),
+    cls=st.sampled_from([nib.Nifti1Image, nib.Nifti2Image]),
+    suffix=st.sampled_from([".nii", ".nii.gz"]),
+)
+@example([3, 4, 5], ">f4", -3.0, 7.0, [2, 0, 1], (1.0, -1.0, 1.0), nib.Nifti1Image, ".nii.gz")
+def test_any_nifti_round_trip(
+    tmp_path: Path, shape: list[int], dtype: str, slope: float, inter: float, orientation, flips, cls: type, suffix: str
+) -> None:
+    path = tmp_path / f"any{suffix}"
+    affine = np.eye(4)
+    affine[:3, :3] = (np.eye(3) * flips)[list(orientation)]
+    header = cls.header_class(endianness="<" if dtype[0] == "<" else ">")
+    header.set_data_dtype(dtype)
+    image = cls(voxels(tuple(shape), dtype), affine, header)
+    image.header.set_slope_inter(slope, inter)
+    image.to_filename(path)
+    scan = read_scan(path)
+    new = changed(scan.voxels)
+    write_scan(scan, new, target_of(path))
+    again = read_scan(target_of(path))
+    assert again.voxels.tobytes() == new.tobytes() and again.lattice == scan.lattice
+    assert np.array_equal(nib.load(target_of(path)).affine, nib.load(path).affine)
+    physical = np.asanyarray(nib.load(target_of(path)).dataobj)
+    assert np.allclose(np.sort(again.physical(np.float64), axis=None), np.sort(physical, axis=None), rtol=1e-6, atol=1e-6)
+    write_scan(scan, scan.voxels, target_of(path))
+    assert raw_bytes(target_of(path)) == raw_bytes(path)
+
+
+@given(
+    width=st.integers(1, 20),
+    height=st.integers(1, 20),
+    kind=st.sampled_from([("uint8", 1), ("uint8", 3), ("uint8", 4), ("uint16", 1)]),
+    suffix=st.sampled_from([".png", ".tif"]),
+)
+def test_any_picture_round_trip(tmp_path: Path, width: int, height: int, kind: tuple[str, int], suffix: str) -> None:
+    dtype, channels = kind
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    path = tmp_path / f"any{suffix}"
+    Image.fromarray(voxels(shape, dtype)).save(path)
+    scan = read_scan(path)
+    assert scan.spatial_shape == (width, height)
+    new = changed(scan.voxels)
+    write_scan(scan, new, target_of(path))
+    assert read_scan(target_of(path)).voxels.tobytes() == new.tobytes()

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figures against scikit-image on whole arrays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from monai_unlearnable.errors import ScanError
+from monai_unlearnable.intensity import PercentileWindow, StorageLattice
+from monai_unlearnable.metrics import LOSSLESS_PSNR, measure_fidelity
+from monai_unlearnable.scans import Scan
+from tests.helpers import random_image, two_classes
+
+
+def scans(shape: tuple[int, ...], dtype: str, slope: float = 1.0, corner: bool = False) -> tuple[Scan, Scan, np.ndarray]:
+    """A clean scan, one with noise inside a region, and the region's label."""
+    voxels, label = random_image((1, *shape), dtype), two_classes(shape)[None]
+    if corner:
+        label = np.zeros_like(label)
+        label[(0, *[slice(0, 3)] * len(shape))] = 1
+    rng = np.random.default_rng(1)
+    spread = np.ptp(voxels.astype(float)) / 20
+    changed = voxels + np.where(label > 0, rng.uniform(-spread, spread, voxels.shape), 0)
+    clean = Scan(Path("x.nii"), voxels, StorageLattice(voxels.dtype.str, slope, 7.0))
+    return clean, replace(clean, voxels=changed.astype(dtype)), label
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (25, 24, 30), (30, 6), (12, 9, 3)])
+@pytest.mark.parametrize(("dtype", "slope"), [("uint8", 1.0), ("int16", -0.5), ("float32", 3.0)])
+@pytest.mark.parametrize("corner", [False, True])
+def test_agrees_with_scikit_image(shape: tuple[int, ...], dtype: str, slope: float, corner: bool) -> None:
+    clean, protected, label = scans(shape, dtype, slope, corner)
+    window = clean.window(PercentileWindow())
+    width = window.high[0] - window.low[0]
+    figures = measure_fidelity(clean, protected, window, label)
+    first, second = clean.physical(np.float64)[0], protected.physical(np.float64)[0]
+    assert figures["psnr"] == pytest.approx(peak_signal_noise_ratio(first, second, data_range=width), abs=1e-6)
+    a, b = ((x.clip(window.low[0], window.high[0]) - window.low[0]) / width for x in (first, second))
+    size = min(7, *(extent - (extent + 1) % 2 for extent in shape))
+    _, similarity = structural_similarity(a, b, win_size=size, data_range=1.0, full=True)
+    assert figures["ssim"] == pytest.approx(similarity.mean(), abs=2e-5)
+    assert figures["ssim_roi"] == pytest.approx(similarity[label[0] > 0].mean(), abs=2e-4)
+    change = (second - first) / width
+    assert figures["linf"] == pytest.approx(np.abs(change).max())
+    assert figures["linf_sigma"] == pytest.approx(np.abs(second - first).max() / first.std(), rel=1e-5)
+    assert figures["l0"] == pytest.approx((first != second).mean())
+    assert figures["psnr_roi"] == pytest.approx(-10 * np.log10((change[label[0] > 0] ** 2).mean()), abs=1e-6)
+    assert 0 < figures["ssim_roi"] <= figures["ssim"] < 1
+
+
+def test_unchanged_scans() -> None:
+    clean, _, label = scans((20, 20), "int16")
+    figures = measure_fidelity(clean, clean, clean.window(PercentileWindow()), label)
+    assert figures["psnr"] == figures["psnr_roi"] == LOSSLESS_PSNR
+    assert figures["ssim"] == figures["ssim_roi"] == 1 and figures["linf"] == figures["l0"] == figures["linf_sigma"] == 0
+
+
+def test_no_figures_of_an_empty_region() -> None:
+    clean, protected, label = scans((20, 20), "int16")
+    window = clean.window(PercentileWindow())
+    assert "ssim_roi" not in measure_fidelity(clean, protected, window)
+    assert "psnr_roi" not in measure_fidelity(clean, protected, window, np.zeros_like(label))
+
+
+def test_other_shapes_are_refused() -> None:
+    clean, protected, _ = scans((20, 20), "int16")
+    for voxels in (protected.voxels[:, 1:], protected.voxels.astype("int32")):
+        with pytest.raises(ScanError, match="shape or dtype"):
+            measure_fidelity(clean, replace(protected, voxels=voxels), clean.window(PercentileWindow()))

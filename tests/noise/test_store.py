@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Noise on disk comes back as it was, or with one clear error."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monai_unlearnable.budget import Budget, VoxelChange
+from monai_unlearnable.errors import NoiseError, NoiseMismatchError
+from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
+from tests.helpers import tree
+
+ENTRY = NoiseEntry(
+    scan_id="images/a",
+    case_id="images/a",
+    file="images/a.nii.gz",
+    output="images/a.nii.gz",
+    label="labels/a.nii.gz",
+    label_sha256="0" * 64,
+    shape=(1, 3, 5, 7),
+    affine=tuple(map(tuple, np.eye(4).tolist())),
+    lattice=StorageLattice("<i2", 0.5, -3.0),
+    window=IntensityWindow((0.0,), (1.0,)),
+    budget=Budget(0.1),
+    clean_sha256="1" * 64,
+    protected_sha256="2" * 64,
+    run="3" * 64,
+    measured={"linf": 0.05},
+)
+
+
+def change_of(dtype: str = "int8", seed: int = 0) -> VoxelChange:
+    rng = np.random.default_rng(seed)
+    support = rng.random(ENTRY.shape) > 0.7
+    return VoxelChange(support, rng.integers(1, 100, support.sum()).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int64", "uint32", "uint64"])
+def test_save_and_load(tmp_path: Path, dtype: str) -> None:
+    store, change = NoiseStore(tmp_path), change_of(dtype)
+    assert "images/a" not in store
+    store.save(ENTRY, change)
+    entry, loaded = store.load("images/a")
+    assert entry == ENTRY == store.entry("images/a") and "images/a" in store
+    assert np.array_equal(loaded.support, change.support)
+    assert loaded.values.dtype == change.values.dtype and np.array_equal(loaded.values, change.values)
+    assert store.ids() == ["images/a"] == store.of_case("images/a")
+
+
+def test_same_noise_same_bytes(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        NoiseStore(tmp_path / folder).save(ENTRY, change_of())
+    assert tree(tmp_path / "x") == tree(tmp_path / "y")
+
+
+def test_size_follows_the_support(tmp_path: Path) -> None:
+    entry, support = replace(ENTRY, shape=(1, 64, 64, 64)), np.zeros((1, 64, 64, 64), bool)
+    support[0, 30, 30, :50] = True
+    NoiseStore(tmp_path).save(entry, VoxelChange(support, np.ones(50, np.int8)))
+    assert len(tree(tmp_path)["images/a.npz"]) < 5000
+
+
+def test_cases_of_several_scans_keep_the_order_of_their_channels(tmp_path: Path) -> None:
+    store = NoiseStore(tmp_path)
+    for channel, name in enumerate(["z", "b"]):
+        store.save(replace(ENTRY, scan_id=name, case_id="case", channel=channel), change_of())
+    assert store.of_case("case") == ["z", "b"]
+    with pytest.raises(NoiseError, match="other, .*no noise is stored for this case"):
+        store.of_case("other")
+
+
+def test_missing_noise(tmp_path: Path) -> None:
+    with pytest.raises(NoiseError, match=r"images/a, .*images/a\.npz: no noise is stored"):
+        NoiseStore(tmp_path).load("images/a")
+
+
+@given(position=st.integers(0, 10_000), bits=st.integers(1, 255), cut=st.booleans())
+def test_broken_files_are_noise_errors_or_mismatch_nothing(tmp_path: Path, position: int, bits: int, cut: bool) -> None:
+    store, change = NoiseStore(tmp_path), change_of()
+    store.save(ENTRY, change)
+    path = store.path("images/a")
+    content = bytearray(path.read_bytes())
+    position %= len(content)
+    content[position] ^= bits
+    path.write_bytes(content[:position] if cut else content)
+    try:
+        entry, loaded = store.load("images/a")
+    except NoiseError as error:
+        assert error.case == "images/a" and error.file == path
+    else:  # a byte that carries no content, such as a date inside the archive
+        assert not cut and entry == ENTRY and np.array_equal(loaded.values, change.values)
+
+
+def rewrite(path: Path, **arrays: Any) -> None:
+    with np.load(path) as content:
+        np.savez(path, **{**{name: content[name] for name in content.files}, **arrays})
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"values": np.ones(3, np.int8)},
+        {"values": np.array(3, np.int8)},
+        {"values": np.array(["x"] * 31)},
+        {"values": np.ones(31, np.float32)},
+        {"values": np.array([object()] * 31)},
+        {"support": np.ones(2, np.float64)},
+        {"support": np.zeros(0, np.uint8)},
+        {"entry": np.frombuffer(b"{", np.uint8)},
+        {"entry": np.frombuffer(b"[]", np.uint8)},
+        {"entry": np.frombuffer(b"\xff\xfe", np.uint8)},
+        {"entry": np.frombuffer(json.dumps({**ENTRY.to_dict(), "shape": [-1, 3]}).encode(), np.uint8)},
+        {"entry": np.frombuffer(json.dumps({**ENTRY.to_dict(), "shape": ["x"]}).encode(), np.uint8)},
+    ],
+    ids=lambda arrays: next(iter(arrays)),
+)
+def test_files_with_other_content_are_noise_errors(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    store = NoiseStore(tmp_path)
+    change = change_of()
+    store.save(ENTRY, VoxelChange(change.support, change.values))
+    assert len(change.values) == 31 or "values" not in arrays or change.values.size != 31
+    rewrite(store.path("images/a"), **arrays)
+    with pytest.raises(NoiseError, match=r"images/a, .*a\.npz: the noise cannot be read"):
+        store.load("images/a")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x93NUMPY", b"not noise at all"])
+def test_files_that_are_no_archive(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(NoiseError, match="cannot be read"):
+        NoiseStore(tmp_path).load("a")
+
+
+def test_plain_arrays_are_no_archive(tmp_path: Path) -> None:
+    with open(tmp_path / "a.npz", "wb") as stream:
+        np.save(stream, np.arange(3))
+    with pytest.raises(NoiseError, match="cannot be read"):
+        NoiseStore(tmp_path).load("a")
+
+
+def test_noise_is_bound_to_voxels() -> None:
+    NoiseStore.bind(ENTRY, ENTRY.clean_sha256)
+    NoiseStore.bind(ENTRY, ENTRY.protected_sha256, protected=True)
+    with pytest.raises(NoiseMismatchError, match="images/a: the voxels are not the clean voxels") as caught:
+        NoiseStore.bind(ENTRY, "f" * 64)
+    assert (caught.value.value, caught.value.limit) == ("f" * 64, ENTRY.clean_sha256)
+    with pytest.raises(NoiseMismatchError, match="protected voxels"):
+        NoiseStore.bind(ENTRY, ENTRY.clean_sha256, protected=True)
+
+
+def test_entries_round_trip_through_json() -> None:
+    assert NoiseEntry.from_dict(json.loads(json.dumps(ENTRY.to_dict()))) == ENTRY
+
+
+@pytest.mark.parametrize("field", ["scan_id", "file", "output", "label"])
+@pytest.mark.parametrize("name", ["../a", "/etc/a", "images/../../a"])
+def test_records_cannot_point_outside(field: str, name: str) -> None:
+    with pytest.raises(NoiseError, match="lies outside the folder"):
+        NoiseEntry.from_dict({**ENTRY.to_dict(), field: name})
+
+
+@pytest.mark.parametrize("change", [{"extra": 1}, {"budget": {"radius": 7}}, {"lattice": {"dtype": "<i2", "x": 1}}, {"shape": 3}, {"affine": None}], ids=str)
+def test_malformed_records(change: dict[str, Any]) -> None:
+    with pytest.raises(NoiseError, match="broken noise record"):
+        NoiseEntry.from_dict({**ENTRY.to_dict(), **change})
+
+
+def test_incomplete_records() -> None:
+    for name in ENTRY.to_dict():
+        if name not in ("measured", "channel"):
+            with pytest.raises(NoiseError):
+                NoiseEntry.from_dict({k: v for k, v in ENTRY.to_dict().items() if k != name})
+
+
+def test_manifest_round_trip(tmp_path: Path) -> None:
+    manifest = Manifest({"method": "x", "config": {"a": [1, 2]}}, (ENTRY, replace(ENTRY, scan_id="b")))
+    manifest.save(tmp_path / "m.json")
+    assert Manifest.load(tmp_path / "m.json") == manifest
+    before = tree(tmp_path)
+    manifest.save(tmp_path / "m.json")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"3", b"\xff", b'{"schema_version": 1}', b'{"schema_version": 1, "run": {}, "scans": [{}]}'])
+def test_broken_manifests(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.json").write_bytes(content)
+    with pytest.raises(NoiseError, match=r"m\.json: the manifest cannot be read"):
+        Manifest.load(tmp_path / "m.json")
+
+
+def test_manifests_of_another_schema(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text('{"schema_version": 99, "run": {}, "scans": []}')
+    with pytest.raises(NoiseError, match="schema version 99"):
+        Manifest.load(tmp_path / "m.json")
+    with pytest.raises(NoiseError, match=r"gone\.json"):
+        Manifest.load(tmp_path / "gone.json")
+
+
+def test_fingerprints_and_versions() -> None:
+    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1}) != fingerprint({"a": 2, "b": [2]})
+    assert {"torch", "monai", "numpy", "monai_unlearnable"} <= set(package_versions())

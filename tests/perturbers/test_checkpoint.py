@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Perturbers in files, and on images of any size."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from monai_unlearnable.config import describe
+from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.masks import ContourBand, Everywhere, Roi, TextureMap
+from monai_unlearnable.perturbers import Perturber, UMed, load_perturber, round_to_lattice, save_perturber
+from monai_unlearnable.perturbers.inference import generate_noise
+from tests.helpers import BUDGET, small_umed, two_classes
+
+
+class Coordinates(Perturber):
+    """Noise that only depends on the phase of a site: windows that disagree in phase are seen."""
+
+    divisor = 4
+
+    def __init__(self, support=None) -> None:
+        super().__init__()
+        self.allowed = support or Everywhere()
+        self.seen: list[tuple[int, ...]] = []
+
+    def support(self, image: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
+        return self.allowed(image, label)
+
+    def delta(self, image, case_ids, label=None):
+        self.seen.append(tuple(image.shape[2:]))
+        axes = [torch.arange(extent) % 4 for extent in image.shape[2:]]
+        phase = sum(axis.reshape(-1, *[1] * i) for i, axis in enumerate(reversed(axes)))
+        return (0.01 * (1 + phase)).expand(image.shape) * self.support(image, label)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_checkpoint_round_trip(tmp_path: Path, dims: int) -> None:
+    perturber = small_umed(dims, 3, in_channels=2, support=Roi(2) & ~ContourBand(0, 1))
+    save_perturber(perturber, tmp_path / "p.safetensors")
+    loaded = load_perturber(tmp_path / "p.safetensors")
+    assert isinstance(loaded, UMed) and describe(loaded) == describe(perturber) and not loaded.training
+    image, label = torch.rand(1, 2, *[16] * dims), torch.ones(1, 1, *[16] * dims, dtype=torch.long)
+    assert torch.equal(loaded.delta(image, ["a"], label), perturber.eval().delta(image, ["a"], label))
+    save_perturber(loaded, tmp_path / "again.safetensors")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "p.safetensors").read_bytes()
+
+
+def checkpoint(description: object, state: dict[str, torch.Tensor] | None = None) -> bytes:
+    return safetensors.torch.save(state or {"x": torch.zeros(1)}, {"perturber": json.dumps(description)})
+
+
+GARBAGE = {
+    "empty": b"",
+    "text": b"no checkpoint at all",
+    "pickle": pickle.dumps({"a": 1}),
+    "no metadata": safetensors.torch.save({"x": torch.zeros(1)}),
+    "no json": safetensors.torch.save({"x": torch.zeros(1)}, {"perturber": "{"}),
+    "a number": checkpoint(3),
+    "a mask": checkpoint(describe(Roi())),
+    "foreign": checkpoint({"_target_": "os.system", "command": "true"}),
+    "no channels": checkpoint({"_target_": "monai_unlearnable.perturbers.UMed", "spatial_dims": 2, "channels": []}),
+    "bad dimensions": checkpoint({"_target_": "monai_unlearnable.perturbers.UMed", "spatial_dims": 9}),
+    "other weights": checkpoint(describe(UMed(2, channels=(4, 8)))),
+    "truncated": checkpoint(describe(UMed(2, channels=(4, 8))))[:-2],
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_garbage_is_no_checkpoint(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "p.safetensors").write_bytes(GARBAGE[kind])
+    with pytest.raises(InputError, match=r"p\.safetensors: is no perturber checkpoint"):
+        load_perturber(tmp_path / "p.safetensors")
+
+
+def test_missing_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.safetensors"):
+        load_perturber(tmp_path / "gone.safetensors")
+
+
+@pytest.mark.parametrize("shape", [(21, 18), (11, 14, 9), (16, 16), (5, 3, 2)])
+def test_noise_of_any_size(shape: tuple[int, ...]) -> None:
+    perturber, label = small_umed(len(shape)).eval(), two_classes(shape)[None]
+    image = np.random.default_rng(0).random((1, *shape), np.float32)
+    noise = generate_noise(perturber, image, "a", label)
+    assert noise.shape == image.shape and noise.dtype == np.float32
+    assert np.abs(noise).max() <= BUDGET.radius + 1e-7
+    assert noise.any() and not noise[label == 0].any()
+    assert np.array_equal(generate_noise(perturber, image, "a", label), noise)
+
+
+@pytest.mark.parametrize(("shape", "sites"), [((40, 23), 64), ((17, 20, 13), 512), ((17, 20, 13), 1), ((9, 40), 100)])
+def test_windows_agree_with_one_pass(shape: tuple[int, ...], sites: int) -> None:
+    perturber, image = Coordinates(), np.zeros((2, *shape), np.float32)
+    whole = generate_noise(perturber, image, "a")
+    perturber.seen.clear()
+    assert np.allclose(generate_noise(perturber, image, "a", window_sites=sites), whole, atol=1e-6)
+    assert len(perturber.seen) > 1 and all(extent % 4 == 0 for window in perturber.seen for extent in window)
+    assert max(np.prod(window) for window in perturber.seen) <= max(sites, 8 ** len(shape))
+
+
+def test_large_images_are_worked_on_near_the_support_only() -> None:
+    label = np.zeros((1, 64, 64), np.uint8)
+    label[0, 30:34, 40:44] = 1
+    perturber = Coordinates(Roi())
+    noise = generate_noise(perturber, np.zeros((1, 64, 64), np.float32), "a", label, window_sites=1024)
+    assert sum(np.prod(window) for window in perturber.seen) <= 400
+    assert np.array_equal(noise != 0, label != 0)
+
+
+@pytest.mark.parametrize("support", [Roi(2), ~Roi(3), ContourBand(2, 2), ~ContourBand()], ids=repr)
+def test_windows_respect_the_support_of_the_whole_image(support) -> None:
+    label = np.zeros((1, 40, 40), np.uint8)
+    label[0, 14:27, 11:30] = 1
+    noise = generate_noise(Coordinates(support), np.zeros((1, 40, 40), np.float32), "a", label, window_sites=64)
+    allowed = support(torch.zeros(1, 1, 40, 40), torch.as_tensor(label)[None].long())[0].numpy() > 0
+    assert noise.any() and not noise[~allowed].any()
+
+
+def test_missing_and_empty_labels() -> None:
+    image = np.random.default_rng(0).random((1, 9, 9), np.float32)
+    with pytest.raises(LabelError, match="case7: the method needs a label"):
+        generate_noise(small_umed(2), image, "case7")
+    assert not generate_noise(small_umed(2), image, "case7", np.zeros((1, 9, 9))).any()
+    free = small_umed(2, support=Everywhere(), contour=~Everywhere(), texture=TextureMap())
+    assert not free.needs_label and generate_noise(free, image, "case7").any()
+
+
+def test_delta_is_within_epsilon_and_differentiable() -> None:
+    perturber = small_umed(2)
+    label = torch.as_tensor(two_classes((16, 16)))[None, None].long()
+    delta = perturber.delta(torch.rand(2, 1, 16, 16), ["a", "b"], label.expand(2, -1, -1, -1))
+    assert delta.abs().max() <= BUDGET.radius
+    delta.square().sum().backward()
+    assert all(parameter.grad is not None for parameter in perturber.parameters())
+
+
+def test_round_to_lattice_truncates_and_passes_gradients() -> None:
+    noise = torch.tensor([[[0.019, -0.019, 0.031, 0.0]], [[0.019, -0.019, 0.031, 0.0]]], requires_grad=True)
+    rounded = round_to_lattice(noise, torch.tensor([[0.01], [0.0]]))
+    assert torch.allclose(rounded[0], torch.tensor([[0.01, -0.01, 0.03, 0.0]])) and torch.equal(rounded[1], noise[1])
+    (3 * rounded).sum().backward()
+    assert torch.equal(noise.grad, torch.full_like(noise, 3))

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from monai_unlearnable.errors import OutputError
+from monai_unlearnable.scans.atomic import write_atomic
+from tests.helpers import tree
+
+
+def fail(code: int):
+    def call(*args: object, **kwargs: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return call
+
+
+def test_writes_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "x.bin"
+    write_atomic(path, b"one")
+    write_atomic(path, b"two")
+    assert tree(tmp_path) == {"deep/er/x.bin": b"two"}
+
+
+def test_mode_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "x", b"")
+        assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "reason"),
+    [
+        ("fsync", errno.ENOSPC, "No space left"),
+        ("fdopen", errno.EIO, "Input/output error"),
+        ("replace", errno.EROFS, "Read-only file system"),
+        ("chmod", errno.EPERM, "not permitted"),
+    ],
+)
+def test_failures_leave_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, code: int, reason: str
+) -> None:
+    write_atomic(tmp_path / "x", b"old")
+    monkeypatch.setattr(os, function, fail(code))
+    with pytest.raises(OutputError, match=rf"x: cannot be written: .*{reason}"):
+        write_atomic(tmp_path / "x", b"new")
+    assert tree(tmp_path) == {"x": b"old"}
+
+
+def test_read_only_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.mkstemp", fail(errno.EACCES))
+    with pytest.raises(OutputError, match="x: cannot be written: Permission denied"):
+        write_atomic(tmp_path / "x", b"new")
+    assert tree(tmp_path) == {}
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"file")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_atomic(tmp_path / "x" / "y", b"")
+
+
+def test_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "x", b"new")
+    assert tree(tmp_path) == {}

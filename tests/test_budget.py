@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Noise meets images: within the budget, on the lattice of the file, and undone bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from monai_unlearnable.budget import STEP_TOLERANCE, Budget, apply_change, apply_noise, undo_change
+from monai_unlearnable.errors import BudgetError
+from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+
+INTEGERS = ["|u1", "|i1", "<i2", ">i2", "<u2", ">u2", "<i4", ">u4"]
+FLOATS = ["<f4", ">f4", "<f8", ">f8"]
+SHAPES = hnp.array_shapes(min_dims=3, max_dims=4, min_side=1, max_side=5)
+SLOPES = st.sampled_from([1.0, 0.37, -2.0, 1e-4, 250.0])
+
+
+@st.composite
+def problems(draw: Any, dtypes: list[str]) -> dict[str, Any]:
+    """Arguments of :func:`apply_noise`, with a budget of at least one storage step."""
+    dtype, shape = draw(st.sampled_from(dtypes)), draw(SHAPES)
+    floats = {"allow_nan": False, "allow_infinity": False} if dtype[1] == "f" else {}
+    stored = draw(hnp.arrays(dtype, shape, elements=hnp.from_dtype(np.dtype(dtype), **floats)))
+    noise = draw(hnp.arrays(np.float32, shape, elements=st.floats(-2, 2, width=32)))
+    lattice = StorageLattice(dtype, draw(SLOPES), draw(st.sampled_from([0.0, -1024.0, 3.5])))
+    radius, steps = draw(st.sampled_from([0.03, 8 / 255, 0.5, 1.0])), draw(st.floats(1.01, 300))
+    low = draw(st.floats(-100, 100))
+    width = steps * abs(lattice.slope) / radius
+    window = IntensityWindow((low,) * shape[0], (low + width,) * shape[0])
+    return {"stored": stored, "noise": noise, "budget": Budget(radius), "window": window, "lattice": lattice}
+
+
+def wanted_steps(p: dict[str, Any]) -> np.ndarray:
+    """The projected noise in (fractional) stored steps."""
+    width = np.asarray(p["window"].high) - np.asarray(p["window"].low)
+    width = width.reshape(-1, *[1] * (p["stored"].ndim - 1))
+    return np.clip(p["noise"].astype(np.float64), -p["budget"].radius, p["budget"].radius) * width / p["lattice"].slope
+
+
+@given(problems(INTEGERS))
+def test_integers_move_toward_zero_within_the_budget(p: dict[str, Any]) -> None:
+    protected, _ = apply_noise(**p)
+    wanted, info = wanted_steps(p), np.iinfo(p["stored"].dtype)
+    moved = protected.astype(np.int64) - p["stored"].astype(np.int64)
+    assert protected.dtype == p["stored"].dtype and protected.shape == p["stored"].shape
+    tolerance = STEP_TOLERANCE * (1 + 1e-3)
+    assert (np.abs(moved) <= np.abs(wanted) + tolerance).all()
+    assert (moved * wanted >= 0).all()
+    at_bound = (protected == info.min) | (protected == info.max)
+    assert ((np.abs(moved) > np.abs(wanted) - 1 - tolerance) | at_bound).all()
+
+
+@given(problems(FLOATS))
+def test_floats_stay_within_the_budget(p: dict[str, Any]) -> None:
+    protected, _ = apply_noise(**p)
+    wanted = np.abs(wanted_steps(p))
+    with np.errstate(over="ignore"):
+        moved = np.abs(protected.astype(np.longdouble) - p["stored"].astype(np.longdouble))
+    assert np.isfinite(protected).all() and protected.dtype == p["stored"].dtype
+    assert (moved <= wanted * (1 + 1e-6)).all()
+    small = np.abs(p["stored"].astype(np.longdouble)) < 1e3
+    assert (moved[small] >= wanted[small] * (1 - 1e-6) - 1e-3).all()
+
+
+@given(problems(INTEGERS + FLOATS))
+def test_undo_and_repeat_are_bit_exact(p: dict[str, Any]) -> None:
+    before = p["stored"].tobytes()
+    protected, change = apply_noise(**p)
+    assert p["stored"].tobytes() == before
+    assert undo_change(protected, change).tobytes() == before
+    assert undo_change(protected, change).dtype == p["stored"].dtype
+    assert apply_change(p["stored"], change).tobytes() == protected.tobytes()
+    assert np.array_equal(change.support, protected.view(f"V{protected.itemsize}") != p["stored"].view(f"V{protected.itemsize}"))
+    assert len(change.values) == change.support.sum() and (change.values != 0).all()
+
+
+@given(problems(INTEGERS + FLOATS), st.integers(0, 2**31))
+def test_mask_keeps_noise_out(p: dict[str, Any], seed: int) -> None:
+    mask = (np.random.default_rng(seed).random((1, *p["stored"].shape[1:])) > 0.5).astype(np.float32)
+    protected, change = apply_noise(**p, mask=mask)
+    outside = np.broadcast_to(mask == 0, p["stored"].shape)
+    assert protected[outside].tobytes() == p["stored"][outside].tobytes() and not change.support[outside].any()
+
+
+def window(*widths: float) -> IntensityWindow:
+    return IntensityWindow((0.0,) * len(widths), widths)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32"])
+def test_overflow_shrinks_instead_of_wrapping(dtype: str) -> None:
+    info = np.iinfo(dtype)
+    stored = np.array([[[info.min, info.min + 2, info.max - 2, info.max]]], dtype)
+    up, change = apply_noise(
+        stored, np.ones(stored.shape), budget=Budget(0.1), window=window(100.0), lattice=StorageLattice(stored.dtype.str)
+    )
+    assert up.tolist() == [[[info.min + 10, info.min + 12, info.max, info.max]]]
+    assert undo_change(up, change).tolist() == stored.tolist()
+    down, _ = apply_noise(
+        stored, -np.ones(stored.shape), budget=Budget(0.1), window=window(100.0), lattice=StorageLattice(stored.dtype.str)
+    )
+    assert down.tolist() == [[[info.min, info.min, info.max - 12, info.max - 10]]]
+
+
+def test_negative_slope_moves_stored_numbers_the_other_way() -> None:
+    lattice = StorageLattice("<i2", -2.0, 50.0)
+    stored = np.full((1, 2, 2), 100, "<i2")
+    protected, _ = apply_noise(stored, np.full((1, 2, 2), 0.099), budget=Budget(0.1), window=window(100.0), lattice=lattice)
+    assert (protected == 96).all()  # 9.9 physical units up are 4.95 stored steps down, truncated to 4
+
+
+@pytest.mark.parametrize(("noise", "steps"), [(0.0199, 1), (-0.0199, -1), (0.0099, 0), (-0.0099, 0), (0.03, 3), (0.9, 5)])
+def test_truncation_toward_zero_after_projection(noise: float, steps: int) -> None:
+    protected, _ = apply_noise(
+        np.full((1, 2, 2), 100, np.uint8),
+        np.full((1, 2, 2), noise, np.float32),
+        budget=Budget(0.05),
+        window=window(100.0),
+        lattice=StorageLattice("|u1"),
+    )
+    assert (protected.astype(int) - 100 == steps).all()
+
+
+def test_each_channel_has_its_own_scale() -> None:
+    stored = np.full((2, 2, 2), 100, np.uint8)
+    protected, _ = apply_noise(
+        stored, np.ones(stored.shape), budget=Budget(0.1), window=window(100.0, 200.0), lattice=StorageLattice("|u1")
+    )
+    assert (protected[0] == 110).all() and (protected[1] == 120).all()
+
+
+def test_budget_below_a_storage_step_is_an_error() -> None:
+    arguments = {"budget": Budget(0.001), "lattice": StorageLattice("|u1"), "case": "case7"}
+    stored = np.full((2, 2, 2), 100, np.uint8)
+    with pytest.raises(BudgetError, match=r"case7.*less than one storage step.*Raise the budget") as caught:
+        apply_noise(stored, np.ones(stored.shape), window=window(100.0, 200.0), **arguments)
+    assert caught.value.value == 0.001 and caught.value.limit == pytest.approx(0.005)
+    protected, _ = apply_noise(stored, np.ones(stored.shape), window=window(100.0, 2000.0), **arguments)
+    assert (protected[0] == 100).all() and (protected[1] == 102).all()  # one channel can still move
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_noise_that_is_not_finite_is_an_error(bad: float) -> None:
+    noise = np.zeros((1, 2, 2))
+    noise[0, 1, 1] = bad
+    with pytest.raises(BudgetError, match="case7.*NaN or infinite"):
+        apply_noise(
+            np.zeros((1, 2, 2), "f4"), noise, budget=Budget(0.1), window=window(1.0), lattice=StorageLattice("<f4"), case="case7"
+        )
+
+
+def test_zero_radius_changes_nothing() -> None:
+    stored = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    protected, change = apply_noise(
+        stored, np.ones(stored.shape), budget=Budget(0), window=window(1.0, 1.0), lattice=StorageLattice("|u1")
+    )
+    assert protected.tobytes() == stored.tobytes() and not change.support.any()
+
+
+@pytest.mark.parametrize("radius", [-0.1, 1.1, float("nan")])
+def test_radius_is_a_fraction(radius: float) -> None:
+    with pytest.raises(BudgetError, match=r"\[0, 1\]"):
+        Budget(radius)
+
+
+def test_only_linf() -> None:
+    with pytest.raises(BudgetError, match="'l2'"):
+        Budget(0.1, "l2")
+
+
+@pytest.mark.parametrize("noise", [np.linspace(-1, 1, 9), torch.linspace(-1, 1, 9)])
+def test_project_takes_arrays_and_tensors(noise: Any) -> None:
+    projected = Budget(0.25).project(noise)
+    assert type(projected) is type(noise) and float(abs(projected).max()) == 0.25
+    assert bool((projected[3:6] == noise[3:6]).all())
+
+
+def test_check_says_value_and_limit() -> None:
+    Budget(0.1).check(0.1)
+    with pytest.raises(BudgetError, match=r"case7: the noise reaches 0\.11") as caught:
+        Budget(0.1).check(0.11, case="case7")
+    assert (caught.value.value, caught.value.limit) == (0.11, 0.1)
+    with pytest.raises(BudgetError):
+        Budget(0.1).check(float("nan"))
