@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_unlearnable.config import Configurable
 from monai_unlearnable.errors import ScanError, WindowError
 
 __all__ = ["StorageLattice", "IntensityWindow", "WindowRule", "PercentileWindow", "FixedWindow", "DtypeWindow"]
@@ -104,7 +105,7 @@ class WindowRule(Protocol):
 
 
 @dataclass(frozen=True)
-class PercentileWindow:
+class PercentileWindow(Configurable):
     """A window of each scan's own percentiles, a channel at a time: the rule for MR, whose units are arbitrary."""
 
     lower: float = 0.5
@@ -117,7 +118,7 @@ class PercentileWindow:
 
 
 @dataclass(frozen=True)
-class FixedWindow:
+class FixedWindow(Configurable):
     """The same physical window for every scan: the rule for CT (``low=-160, high=240`` Hounsfield units, say)."""
 
     low: float
@@ -130,7 +131,7 @@ class FixedWindow:
 
 
 @dataclass(frozen=True)
-class DtypeWindow:
+class DtypeWindow(Configurable):
     """The whole range of an integer dtype: the rule for 8-bit images, where it is 0 to 255."""
 
     def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow:

@@ -85,7 +85,7 @@ def _patient(rng: Generator, size: tuple[int, int, int]) -> NDArray:
     stretch = rng.normal(1, 0.04, 3)
     shift = rng.normal(0, 0.04, 3)
     body = np.tensordot(turn / stretch, grid, axes=1) - shift[:, None, None, None]
-    return body + 0.035 * np.stack([smooth_field(rng, size, COARSE) for _ in range(3)])
+    return np.asarray(body + 0.035 * np.stack([smooth_field(rng, size, COARSE) for _ in range(3)]))
 
 
 def _ellipsoid(position: NDArray, center: NDArray, radii: tuple[float, ...], tilt: NDArray | None = None) -> NDArray:
@@ -93,7 +93,8 @@ def _ellipsoid(position: NDArray, center: NDArray, radii: tuple[float, ...], til
     local = position - np.reshape(center, (3, 1, 1, 1))
     if tilt is not None:
         local = np.tensordot(tilt, local, axes=1)
-    return (1 - np.sqrt(np.square(local / np.reshape(radii, (3, 1, 1, 1))).sum(axis=0))) * min(radii)
+    radius = np.sqrt(np.square(local / np.reshape(radii, (3, 1, 1, 1))).sum(axis=0))
+    return np.asarray((1 - radius) * min(radii))
 
 
 def _around(rng: Generator, center: tuple[float, float, float], spread: float = 0.04) -> NDArray:
@@ -148,4 +149,4 @@ def _acquire(rng: Generator, anatomy: NDArray) -> NDArray:
     bias = np.exp(0.1 * smooth_field(rng, anatomy.shape, 3))
     real, imaginary = NOISE * rng.standard_normal((2, *anatomy.shape))
     magnitude = np.hypot(anatomy * bias + real, imaginary)
-    return np.rint(magnitude * rng.uniform(*NATIVE_SCALE)).astype(np.int16)
+    return np.asarray(np.rint(magnitude * rng.uniform(*NATIVE_SCALE)), np.int16)

@@ -21,6 +21,7 @@ class NoiseEntry:
     Args:
         scan_id: relative file name without suffix; names the noise.
         case_id: the case that the scan is part of.
+        case_scans: scan ids of all files of the case, in the order of their channels.
         file: clean file, relative to the dataset.
         output: protected file, relative to ``protected/``.
         label: label file, relative to the dataset, or None.
@@ -38,6 +39,7 @@ class NoiseEntry:
 
     scan_id: str
     case_id: str
+    case_scans: tuple[str, ...]
     file: str
     output: str
     label: str | None
@@ -65,14 +67,15 @@ class NoiseEntry:
         """
         try:
             values = dict(content)
-            values["shape"] = tuple(values["shape"])
+            values["shape"] = tuple(int(extent) for extent in values["shape"])
+            values["case_scans"] = tuple(values["case_scans"])
             values["affine"] = tuple(tuple(row) for row in values["affine"])
             values["lattice"] = StorageLattice(**values["lattice"])
             window = values["window"]
             values["window"] = IntensityWindow(tuple(window["low"]), tuple(window["high"]))
             values["budget"] = Budget(**values["budget"])
-            for name in ("scan_id", "file", "output", "label"):
-                _refuse_outside(values[name])
+            for name in (*values["case_scans"], *(values[field] for field in ("scan_id", "file", "output", "label"))):
+                _refuse_outside(name)
             unknown = set(values) - {f.name for f in fields(cls)}
             if unknown:
                 raise KeyError(f"unknown fields {sorted(unknown)}")

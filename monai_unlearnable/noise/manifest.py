@@ -43,7 +43,7 @@ class Manifest:
 
     Args:
         run: method, configuration, seed, package versions, checkpoint digest.
-        scans: in ascending order of scan id.
+        scans: in the order of the dataset.
     """
 
     run: dict[str, Any]

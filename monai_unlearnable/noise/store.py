@@ -7,6 +7,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from monai_unlearnable.noise.entry import NoiseEntry
 from monai_unlearnable.scans.atomic import write_atomic
 
 __all__ = ["NoiseStore"]
+
+# What numpy, zipfile and json raise for files that were cut or damaged, or are no archives.
+BROKEN = (OSError, EOFError, LookupError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class NoiseStore:
@@ -46,13 +50,15 @@ class NoiseStore:
         return sorted(p.relative_to(self.folder).as_posix().removesuffix(".npz") for p in files)
 
     def of_case(self, case_id: str) -> list[str]:
-        """The scan ids of a case: itself, where the case is one file, else those whose records name the case."""
+        """The scan ids of a case, in the order of their channels.
+
+        Raises:
+            NoiseError: when there is no noise for the case.
+        """
         if case_id in self:
-            return [case_id]
+            return list(self.entry(case_id).case_scans)
         if self._by_case is None:
-            self._by_case = {}
-            for scan_id in self.ids():
-                self._by_case.setdefault(self.entry(scan_id).case_id, []).append(scan_id)
+            self._by_case = {entry.case_id: list(entry.case_scans) for entry in map(self.entry, self.ids())}
         if case_id not in self._by_case:
             raise NoiseError("no noise is stored for this case", case=case_id, file=self.folder)
         return self._by_case[case_id]
@@ -91,13 +97,15 @@ class NoiseStore:
                     return entry, None
                 bits, values = content["support"], content["values"]
             count = math.prod(entry.shape)
+            if bits.shape != (-(-count // 8),):
+                raise NoiseError("support and shape do not fit")
             support = np.unpackbits(bits, count=count).astype(bool).reshape(entry.shape)
-            if int(np.count_nonzero(support)) != len(values):
-                raise NoiseError("support and values differ in length")
+            if values.dtype.kind not in "iu" or values.shape != (np.count_nonzero(support),):
+                raise NoiseError("support and values do not fit")
             return entry, VoxelChange(support, values)
         except FileNotFoundError as error:
             raise NoiseError("no noise is stored for this scan", case=scan_id, file=path) from error
-        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        except BROKEN as error:
             reason = error.reason if isinstance(error, NoiseError) else error
             raise NoiseError(f"the noise cannot be read: {reason}", case=scan_id, file=path) from error
 

@@ -17,7 +17,7 @@ from monai_unlearnable.config import Configurable, build, describe
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.scans.atomic import write_atomic
 
-__all__ = ["Perturber", "save_perturber", "load_perturber"]
+__all__ = ["Perturber", "encode_perturber", "save_perturber", "load_perturber"]
 
 
 class Perturber(nn.Module, Configurable, ABC):
@@ -49,11 +49,16 @@ class Perturber(nn.Module, Configurable, ABC):
         """Where :meth:`delta` can be nonzero, in [0, 1], (B, 1, spatial...)."""
 
 
-def save_perturber(perturber: Perturber, path: str | Path) -> None:
-    """Write weights and description to one safetensors file; the same perturber gives the same bytes."""
+def encode_perturber(perturber: Perturber) -> bytes:
+    """Weights and description as the bytes of a safetensors file; the same perturber gives the same bytes."""
     state = {name: value.detach().cpu().contiguous() for name, value in perturber.state_dict().items()}
     metadata = {"perturber": json.dumps(describe(perturber), sort_keys=True)}
-    write_atomic(Path(path), safetensors.torch.save(state, metadata))
+    return safetensors.torch.save(state, metadata)
+
+
+def save_perturber(perturber: Perturber, path: str | Path) -> None:
+    """Write weights and description to one safetensors file; atomic."""
+    write_atomic(Path(path), encode_perturber(perturber))
 
 
 def load_perturber(path: str | Path, device: str | torch.device = "cpu") -> Perturber:

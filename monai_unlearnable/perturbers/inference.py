@@ -36,10 +36,10 @@ def generate_noise(
         window_sites: largest number of sites at once.
 
     Returns:
-        Noise in unit intensity, float32, the shape of ``image``.
+        Noise in unit intensity, float32, the shape of ``image``; zero outside the support of the perturber.
 
     Raises:
-        LabelError: naming the case, when the perturber needs a label and there is none, or it is empty.
+        LabelError: naming the case, when the perturber needs a label and there is none.
     """
     if perturber.needs_label and label is None:
         raise LabelError("the method needs a label, and the case has none", case=case_id)
@@ -55,6 +55,7 @@ def generate_noise(
     noise = torch.zeros_like(batch)
     box = (slice(None), slice(None), *_bounding_box(support, divisor, batch.numel() // len(batch[0]) > window_sites))
     noise[box] = _windows(perturber, batch[box], None if classes is None else classes[box], case_id, window_sites)
+    noise *= support  # a window sees less of the label than the image does
     inside = tuple(slice(pad // 2, pad // 2 + extent) for pad, extent in zip(pads, image.shape[1:], strict=True))
     return noise[0][(slice(None), *inside)].cpu().numpy()
 

@@ -42,16 +42,17 @@ figure { margin: 0 0 1.75rem; }
 figure .frame { background: var(--card); border: 1px solid var(--line); border-radius: 8px; overflow-x: auto; }
 figure .chart { padding: .75rem; }
 figure img { display: block; width: 100%; min-width: 34rem; height: auto; }
-figure .chart img { min-width: 25rem; max-width: 44rem; margin: 0 auto; }
+figure .chart img { min-width: 18rem; max-width: 44rem; margin: 0 auto; }
 figcaption, .scroll + .note { margin-top: .6rem; }
 dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .4rem 1.25rem; margin: 0; }
 dt { color: var(--muted); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
 @media (max-width: 34rem) {
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .6rem; }
   .tiles { grid-template-columns: 1fr; } .tiles li { display: flex; align-items: baseline; gap: .9rem; }
-  .tiles strong { min-width: 4.2rem; }
+  .tiles strong { flex: 0 0 4.6rem; white-space: nowrap; }
   .figures, .figures tbody { display: block; } .figures thead { display: none; }
-  .figures tr { display: grid; grid-template-columns: 1fr auto; } .figures tr + tr { border-top: 1px solid var(--line); }
+  .figures tr { display: grid; grid-template-columns: 1fr auto; }
+  .figures tr + tr { border-top: 1px solid var(--line); }
   .figures th, .figures td { border: 0; } .figures td:last-child { grid-column: 1 / -1; min-width: 0; padding-top: 0; }
 }
 ul.limits { padding-left: 1.2rem; margin: 0; } ul.limits li { margin-bottom: .45rem; }

@@ -69,10 +69,11 @@ def cut_planes(clean: Scan, protected: Scan, label: NDArray | None, window: Inte
     planes = []
     for name, axis, marks in ORIENTATIONS:
         index = _best_slice(classes, axis)
-        cuts = [np.moveaxis(volume.take(index, axis), -1, 0) for volume in (first, second)]
+        before, after = (np.moveaxis(volume.take(index, axis), -1, 0) for volume in (first, second))
+        labels = np.take(classes, [index], axis).squeeze(axis)
         width, height = np.delete(extents, axis)
         size = (float(width), float(height))
-        planes.append(_plane(*cuts, classes.take(index, axis), clean, window, name, marks, size, _radiological))
+        planes.append(_plane(before, after, labels, clean, window, name, marks, size, _radiological))
     return planes
 
 

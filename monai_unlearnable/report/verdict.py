@@ -23,12 +23,12 @@ def state_verdict(summaries: Sequence[Summary]) -> str:
     """
     dice = {(s.victim, s.recipe, s.training): s.dice for s in summaries if np.isfinite(s.dice)}
     kinds = list(dict.fromkeys((s.victim, s.recipe) for s in summaries))
-    pairs = [kind for kind in kinds if (*kind, CLEAN) in dice and (*kind, PROTECTED) in dice]
+    pairs = [(v, r) for v, r in kinds if (v, r, CLEAN) in dice and (v, r, PROTECTED) in dice]
     if not pairs:
         return "No verdict is possible: no model was trained on both the original and the protected scans."
-    clean = np.array([dice[(*kind, CLEAN)] for kind in pairs])
-    protected = np.array([dice[(*kind, PROTECTED)] for kind in pairs])
-    random = np.array([dice.get((*kind, RANDOM), np.nan) for kind in pairs])
+    clean = np.array([dice[v, r, CLEAN] for v, r in pairs])
+    protected = np.array([dice[v, r, PROTECTED] for v, r in pairs])
+    random = np.array([dice.get((v, r, RANDOM), np.nan) for v, r in pairs])
     names = [victim if _unique(pairs, victim) else f"{victim} ({recipe})" for victim, recipe in pairs]
     sentences = [
         _comparison(clean, protected, random),

@@ -55,8 +55,8 @@ def load_cases(
         require_labels: whether a case without a label is an error.
 
     Raises:
-        DatalistError: when nothing is found, a case id is there twice, a file lies outside the folder, or a label has the
-            name of an image.
+        DatalistError: when nothing is found, a case id is there twice, a file lies outside the folder, or a label
+            bears the name of an image.
         LabelError: naming the case whose label is missing.
     """
     root = Path(dataset_dir)

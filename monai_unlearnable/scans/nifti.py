@@ -96,8 +96,8 @@ def _parse_header(raw: bytes, path: Path) -> nib.Nifti1Header:
             continue
         try:
             header = kind(raw[: kind.sizeof_hdr], check=False)
-            header.get_data_shape(), header.get_data_dtype(), int(header["vox_offset"])  # noqa: B018 - they validate
-            header.get_best_affine(), header.get_slope_inter()  # noqa: B018
+            header.get_data_shape(), header.get_data_dtype(), int(header["vox_offset"])  # they validate
+            header.get_best_affine(), header.get_slope_inter()
         except (nib.spatialimages.HeaderDataError, ValueError, KeyError, OverflowError) as error:
             raise ScanError(f"broken NIfTI header: {error}", file=path) from error
         if not bytes(header["magic"]).startswith((b"n+1", b"n+2")):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_unlearnable.budget import Budget, apply_noise
-from monai_unlearnable.intensity import IntensityWindow, WindowRule
+from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.keys import CaseKeys, MetaKeys
 from monai_unlearnable.perturbers import Perturber, load_perturber
 from monai_unlearnable.perturbers.inference import WINDOW_SITES, generate_noise
@@ -66,25 +66,23 @@ class GenerateNoise(Transform):
             BudgetError: when the budget is less than a storage step.
         """
         refuse_after_spatial(img)
-        values, channels = to_numpy(img), []
-        lattices = lattice_of(img)
-        windows = [self._window(channel, lattice) for channel, lattice in zip(values, lattices, strict=True)]
-        unit = np.concatenate([w.to_unit(channel[None]) for w, channel in zip(windows, values, strict=True)])
+        values, lattices, channels = to_numpy(img), lattice_of(img), []
+        # From stored numbers, as the file is protected: the precision of the image must not move the window.
+        stored = [lattice.to_stored(channel[None]) for channel, lattice in zip(values, lattices, strict=True)]
+        pairs = list(zip(stored, lattices, strict=True))
+        windows = [self.window(lattice.to_physical(part, np.float64), lattice) for part, lattice in pairs]
+        units = [w.to_unit(lattice.to_physical(part)) for w, (part, lattice) in zip(windows, pairs, strict=True)]
         classes = None if label is None else to_numpy(label)
-        noise = generate_noise(self.perturber, unit, case_id, classes, self.window_sites)
-        for index, (window, lattice) in enumerate(zip(windows, lattices, strict=True)):
-            stored, part = lattice.to_stored(values[index][None]), noise[index][None]
+        noise = generate_noise(self.perturber, np.concatenate(units), case_id, classes, self.window_sites)
+        for window, (part, lattice), own in zip(windows, pairs, noise, strict=True):
             protected, _ = apply_noise(
-                stored, part, budget=self.budget, window=window, lattice=lattice, case=case_id or None
+                part, own[None], budget=self.budget, window=window, lattice=lattice, case=case_id or None
             )
             channels.append(lattice.to_physical(protected, values.dtype.type))
         result = like(np.concatenate(channels), img)
         if isinstance(result, MetaTensor):
             result.meta[MetaKeys.PROTECTION] = {"state": "protected", "case_id": case_id}
         return result
-
-    def _window(self, channel: NDArray, lattice: Any) -> IntensityWindow:
-        return self.window(channel[None].astype(np.float64), lattice)
 
 
 class GenerateNoised(MapTransform):

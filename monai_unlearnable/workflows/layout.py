@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files of a protected dataset lie, and the two ways in which every workflow touches them."""
+"""Where the files of a protected dataset lie, and the ways in which every workflow touches them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import OutputError, ScanError
+from monai_unlearnable.noise import Manifest
 from monai_unlearnable.scans.atomic import write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan
 
-__all__ = ["Layout", "publish_scan", "copy_file", "file_digest"]
+__all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "write_datalist"]
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,20 @@ class Layout:
             self.manifest.unlink()
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ScanError(f"cannot be read: {error.strerror or error}", file=path) from error
+
+
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        ScanError: naming the file, when it cannot be read.
+    """
+    return hashlib.sha256(_read(path)).hexdigest()
 
 
 def _refuse_original(source: Path, target: Path) -> None:
@@ -86,8 +100,26 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file as it is; atomic, and skipped where the target has the same content."""
+    """Copy a file as it is; atomic, and skipped where the target has the same content.
+
+    Raises:
+        OutputError: naming the file, when it cannot be written or is the original.
+        ScanError: naming the file, when it cannot be read.
+    """
     _refuse_original(source, target)
-    content = source.read_bytes()
+    content = _read(source)
     if not (target.is_file() and target.read_bytes() == content):
         write_atomic(target, content)
+
+
+def write_datalist(manifest: Manifest, protected: Path) -> None:
+    """Write ``datalist.json`` beside the protected files: the cases of a manifest, in its order; atomic."""
+    entries = {entry.scan_id: entry for entry in manifest.scans}
+    training = []
+    for entry in manifest.scans:
+        if entry.scan_id != entry.case_scans[0]:
+            continue
+        images = [entries[scan_id].output for scan_id in entry.case_scans]
+        item: dict[str, Any] = {"image": images if len(images) > 1 else images[0]}
+        training.append(item if entry.label is None else {**item, "label": entry.label})
+    write_atomic(protected / "datalist.json", (json.dumps({"training": training}, indent=1) + "\n").encode())

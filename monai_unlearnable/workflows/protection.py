@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,24 @@ from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
 from monai_unlearnable.perturbers import Perturber, load_perturber, save_perturber
+from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noise
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
-from monai_unlearnable.scans.atomic import write_atomic
-from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan
+from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan, write_datalist
 
 __all__ = ["Protection"]
 
 logger = logging.getLogger(__name__)
+
+OTHER_RUN = "what is there belongs to a run with other settings; choose another folder or set overwrite"
 
 
 class Protection:
     """Writes ``protected/``, ``noise/`` and ``models/`` of an output folder.
 
     Under ``torchrun`` each process writes its own share of the cases and the first one writes the manifest. A run that
-    was stopped goes on where it stopped: scans whose noise is stored are not made again.
+    was stopped goes on where it stopped: scans whose noise is stored are not made again, unless they changed since.
 
     Args:
         cases: what to protect.
@@ -84,7 +86,7 @@ class Protection:
         """
         self.begin()
         if idist.get_rank() == 0:
-            save_perturber(self.perturber, self.checkpoint)
+            self._save_checkpoint()
         idist.barrier()
         # Always from the file: what is published comes from the checkpoint that is recorded.
         device = next((p.device for p in self.perturber.parameters()), "cpu")
@@ -96,7 +98,7 @@ class Protection:
         idist.barrier()
         manifest = self._collect(run)
         if idist.get_rank() == 0:
-            self._write_datalist()
+            write_datalist(manifest, self.layout.protected)
             manifest.save(self.layout.manifest)
             logger.info("protected %d scans of %d cases", len(manifest.scans), len(self.cases))
         idist.barrier()
@@ -112,7 +114,7 @@ class Protection:
             "method": type(self.perturber).__name__,
             "perturber": describe(self.perturber),
             "checkpoint_sha256": file_digest(self.checkpoint),
-            "window": {"rule": type(self.window).__name__, **vars(self.window)},
+            "window": describe(self.window),
             "budget": asdict(self.budget),
             "label_values": None if self.label_values is None else list(self.label_values),
             "config": self.config,
@@ -120,9 +122,9 @@ class Protection:
         }
 
     def _protect(self, case: Case, perturber: Perturber, run: str) -> None:
-        if all(self._is_done(stem(name), run) for name in case.images):
-            return
         loaded = read_case(case, self.window, self.label_values)
+        if all(self._is_done(loaded, index, run) for index in range(len(case.images))):
+            return
         noise = generate_noise(perturber, loaded.image, case.case_id, loaded.label)
         if case.label is not None:
             copy_file(case.root / case.label, self.layout.protected / case.label)
@@ -130,17 +132,22 @@ class Protection:
         for index, name in enumerate(case.images):
             self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run)
 
-    def _is_done(self, scan_id: str, run: str) -> bool:
+    def _save_checkpoint(self) -> None:
+        known = self.checkpoint.read_bytes() if self.checkpoint.is_file() and self.store.ids() else None
+        if known not in (None, encode_perturber(self.perturber)) and not self.overwrite:
+            raise OutputError(OTHER_RUN, file=self.checkpoint)
+        save_perturber(self.perturber, self.checkpoint)
+
+    def _is_done(self, loaded: LoadedCase, index: int, run: str) -> bool:
+        scan_id = stem(loaded.case.images[index])
         if scan_id not in self.store:
             return False
         entry = self.store.entry(scan_id)
         if entry.run != run and not self.overwrite:
-            raise OutputError(
-                "the noise there belongs to a run with other settings; choose another folder or set overwrite",
-                case=scan_id,
-                file=self.store.path(scan_id),
-            )
-        return entry.run == run and (self.layout.protected / entry.output).is_file()
+            raise OutputError(OTHER_RUN, case=scan_id, file=self.store.path(scan_id))
+        made_of = (entry.run, entry.clean_sha256, entry.label_sha256)
+        same = made_of == (run, loaded.scans[index].digest(), _label_digest(loaded.case))
+        return same and (self.layout.protected / entry.output).is_file()
 
     def _publish(self, loaded: LoadedCase, index: int, name: str, noise: np.ndarray, run: str) -> None:
         case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
@@ -153,10 +160,11 @@ class Protection:
         entry = NoiseEntry(
             scan_id=stem(name),
             case_id=case.case_id,
+            case_scans=tuple(stem(other) for other in case.images),
             file=name,
             output=output_name(name),
             label=case.label,
-            label_sha256=None if case.label is None else file_digest(case.root / case.label),
+            label_sha256=_label_digest(case),
             shape=scan.voxels.shape,
             affine=tuple(tuple(row) for row in scan.affine.tolist()),
             lattice=scan.lattice,
@@ -170,16 +178,9 @@ class Protection:
         self.store.save(entry, change)
 
     def _collect(self, run: dict[str, Any]) -> Manifest:
-        scan_ids = sorted(stem(name) for case in self.cases for name in case.images)
+        scan_ids = [stem(name) for case in self.cases for name in case.images]
         return Manifest(run, tuple(self.store.entry(scan_id) for scan_id in scan_ids))
 
-    def _write_datalist(self) -> None:
-        content = {"training": list(self._datalist())}
-        path = self.layout.protected / "datalist.json"
-        write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
-    def _datalist(self) -> Iterator[dict[str, Any]]:
-        for case in self.cases:
-            images = [output_name(name) for name in case.images]
-            entry: dict[str, Any] = {"image": images if len(images) > 1 else images[0]}
-            yield entry if case.label is None else {**entry, "label": case.label}
+def _label_digest(case: Case) -> str | None:
+    return None if case.label is None else file_digest(case.root / case.label)

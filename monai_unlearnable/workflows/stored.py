@@ -10,7 +10,8 @@ from monai_unlearnable.errors import OutputError, VerificationError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans.formats import read_scan
-from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan
+from monai_unlearnable.scans.scan import voxel_digest
+from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan, write_datalist
 
 __all__ = ["apply_stored", "restore"]
 
@@ -28,6 +29,7 @@ def apply_stored(
 
     Raises:
         NoiseMismatchError: naming the scan, when clean voxels are not those that the noise was made for.
+        VerificationError: naming the case, when a label is not the one that was protected.
         OutputError: when the output exists.
     """
     store, layout = NoiseStore(noise_dir), Layout(Path(output_dir))
@@ -39,6 +41,7 @@ def apply_stored(
         _apply_one(store, entry, Path(dataset_dir), layout.protected)
         if not same:
             copy_file(store.path(entry.scan_id), NoiseStore(layout.noise).path(entry.scan_id))
+    write_datalist(manifest, layout.protected)
     if not same:
         copy_file(store.folder / "manifest.json", layout.manifest)
     return manifest
@@ -46,13 +49,12 @@ def apply_stored(
 
 def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, protected: Path) -> None:
     scan = read_scan(dataset / entry.file)
-    _, change = store.load(entry.scan_id)
-    store.bind(entry, scan.digest())
-    written = publish_scan(scan, apply_change(scan.voxels, change), protected / entry.output)
-    store.bind(entry, written.digest(), protected=True)
-    if entry.label is not None:
-        _check_label(entry, dataset / entry.label)
-        copy_file(dataset / entry.label, protected / entry.label)
+    own, change = store.load(entry.scan_id)
+    store.bind(own, scan.digest())
+    voxels = apply_change(scan.voxels, change)
+    store.bind(entry, voxel_digest(voxels), protected=True)
+    _copy_label(entry, dataset, protected)
+    publish_scan(scan, voxels, protected / entry.output)
 
 
 def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = False) -> Manifest:
@@ -65,6 +67,7 @@ def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = F
 
     Raises:
         NoiseMismatchError: naming the scan, when the protected voxels were changed since.
+        VerificationError: naming the case, when a label was changed since.
         OutputError: when a file exists already.
     """
     layout = Layout(Path(output_dir))
@@ -74,16 +77,19 @@ def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = F
         if target.exists() and not overwrite:
             raise OutputError("the file exists already; set overwrite to replace it", file=target)
         scan = read_scan(layout.protected / entry.output)
-        _, change = store.load(entry.scan_id)
-        store.bind(entry, scan.digest(), protected=True)
-        clean = undo_change(scan.voxels, change)
-        written = publish_scan(scan, clean, target)
-        store.bind(entry, written.digest())
-        if entry.label is not None:
-            copy_file(layout.protected / entry.label, Path(destination) / entry.label)
+        own, change = store.load(entry.scan_id)
+        store.bind(own, scan.digest(), protected=True)
+        voxels = undo_change(scan.voxels, change)
+        store.bind(entry, voxel_digest(voxels))
+        _copy_label(entry, layout.protected, Path(destination))
+        publish_scan(scan, voxels, target)
     return manifest
 
 
-def _check_label(entry: NoiseEntry, path: Path) -> None:
-    if file_digest(path) != entry.label_sha256:
-        raise VerificationError("the label is not the one that was protected", case=entry.scan_id, file=path)
+def _copy_label(entry: NoiseEntry, source: Path, target: Path) -> None:
+    if entry.label is None:
+        return
+    if file_digest(source / entry.label) != entry.label_sha256:
+        reason = "the label is not the one that was protected"
+        raise VerificationError(reason, case=entry.case_id, file=source / entry.label)
+    copy_file(source / entry.label, target / entry.label)

@@ -22,6 +22,7 @@ from tests.helpers import tree
 ENTRY = NoiseEntry(
     scan_id="images/a",
     case_id="images/a",
+    case_scans=("images/a",),
     file="images/a.nii.gz",
     output="images/a.nii.gz",
     label="labels/a.nii.gz",
@@ -71,9 +72,11 @@ def test_size_follows_the_support(tmp_path: Path) -> None:
 
 def test_cases_of_several_scans_keep_the_order_of_their_channels(tmp_path: Path) -> None:
     store = NoiseStore(tmp_path)
-    for channel, name in enumerate(["z", "b"]):
-        store.save(replace(ENTRY, scan_id=name, case_id="case", channel=channel), change_of())
-    assert store.of_case("case") == ["z", "b"]
+    for case_id, names in {"case": ("z", "b"), "y": ("y", "x")}.items():  # a case may bear the name of its first file
+        for name in names:
+            store.save(replace(ENTRY, scan_id=name, case_id=case_id, case_scans=names), change_of())
+        assert store.of_case(case_id) == list(names)
+        store = NoiseStore(tmp_path)
     with pytest.raises(NoiseError, match="other, .*no noise is stored for this case"):
         store.of_case("other")
 
@@ -168,7 +171,7 @@ def test_records_cannot_point_outside(field: str, name: str) -> None:
         NoiseEntry.from_dict({**ENTRY.to_dict(), field: name})
 
 
-@pytest.mark.parametrize("change", [{"extra": 1}, {"budget": {"radius": 7}}, {"lattice": {"dtype": "<i2", "x": 1}}, {"shape": 3}, {"affine": None}], ids=str)
+@pytest.mark.parametrize("change", [{"extra": 1}, {"case_scans": ["../a"]}, {"budget": {"radius": 7}}, {"lattice": {"dtype": "<i2", "x": 1}}, {"shape": 3}, {"affine": None}], ids=str)
 def test_malformed_records(change: dict[str, Any]) -> None:
     with pytest.raises(NoiseError, match="broken noise record"):
         NoiseEntry.from_dict({**ENTRY.to_dict(), **change})
@@ -176,7 +179,7 @@ def test_malformed_records(change: dict[str, Any]) -> None:
 
 def test_incomplete_records() -> None:
     for name in ENTRY.to_dict():
-        if name not in ("measured", "channel"):
+        if name != "measured":
             with pytest.raises(NoiseError):
                 NoiseEntry.from_dict({k: v for k, v in ENTRY.to_dict().items() if k != name})
 

@@ -68,7 +68,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[UnlearnableError], str]] = {
     "2d": (lambda r: (replace_label(r, two_classes(SHAPE[:2])), replace_image(r, random_image(SHAPE[:2])))[1], ScanError, "3D"),
     "1d": (lambda r: replace_image(r, random_image((50,))), ScanError, "2D or 3D"),
     "complex": (lambda r: replace_image(r, random_image(SHAPE).astype("complex64")), ScanError, "complex"),
-    "float128": (lambda r: replace_image(r, random_image(SHAPE).astype("longdouble")), ScanError, "not supported"),
+    "float128": (lambda r: broken_header(r, datatype=1536, dim=[3, 2, 7, 9, 1, 1, 1, 1]), ScanError, "unsupported"),
     "truncated-gzip": (lambda r: cut(r / "images/b.nii.gz", 900), ScanError, "cannot be read"),
     "truncated-header": (lambda r: cut(r / "images/b.nii.gz", 60), ScanError, "cannot be read"),
     "empty-file": (lambda r: cut(r / "images/b.nii.gz", 0), ScanError, "not a NIfTI file"),

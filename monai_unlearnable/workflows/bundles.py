@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles run from Python: what ``python -m monai.bundle run`` does, with errors that say what is wrong."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from monai_unlearnable.errors import InputError, UnlearnableError
+
+__all__ = ["bundle_root", "bundle_names", "run_bundle"]
+
+
+def _folders() -> list[Path]:
+    checkout = Path(__file__).parents[2] / "bundles"
+    return [checkout, Path(sysconfig.get_path("data")) / "share" / "monai_unlearnable" / "bundles"]
+
+
+def bundle_names() -> list[str]:
+    """The methods that come as bundles with this package."""
+    return sorted({path.parents[1].name for folder in _folders() for path in folder.glob("*/configs/metadata.json")})
+
+
+def bundle_root(name: str) -> Path:
+    """The folder of a bundle.
+
+    Raises:
+        InputError: listing the bundles, when there is none of that name.
+    """
+    for folder in _folders():
+        if (folder / name / "configs" / "metadata.json").is_file():
+            return folder / name
+    raise InputError(f"unknown method {name!r}; known are {', '.join(bundle_names())}, or give a configuration file")
+
+
+def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
+    """Run a bundle's configuration in this process.
+
+    Args:
+        method: name of a bundle, or path of a configuration file whose bundle is the folder above its own.
+        config: name of the configuration in the bundle.
+        overrides: settings by id, as on the command line of ``monai.bundle run``.
+
+    Raises:
+        UnlearnableError: the one that stopped the run, freed of the configuration parser's wrapping.
+    """
+    file = Path(method)
+    if file.suffix not in (".yaml", ".yml", ".json"):
+        file = bundle_root(method) / "configs" / f"{config}.yaml"
+    if not file.is_file():
+        raise InputError("the configuration does not exist", file=file)
+    root = file.parents[1]
+    settings = {"bundle_root": str(root), **overrides}
+    try:
+        workflow = ConfigWorkflow(
+            str(file), str(root / "configs" / "metadata.json"), logging_file=False, workflow_type=None, **settings
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except RuntimeError as error:
+        cause = _root_cause(error)
+        if cause is None:
+            raise
+        raise cause from error
+
+
+def _root_cause(error: BaseException | None) -> UnlearnableError | None:
+    while error is not None:
+        if isinstance(error, UnlearnableError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that are stopped, repeated, or cannot write: nothing half-written, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.errors import LabelError, OutputError
+from monai_unlearnable.intensity import FixedWindow
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.scans import load_cases, read_scan
+from monai_unlearnable.workflows import apply_stored, protection, restore, verify
+from tests.helpers import (
+    BUDGET,
+    SHAPES,
+    flip_byte,
+    protect,
+    random_image,
+    raw_bytes,
+    small_umed,
+    stored_voxels,
+    tree,
+    two_classes,
+    write_datalist,
+    write_dataset,
+    write_nifti,
+)
+
+
+def test_manifest_tells_what_was_done(published: SimpleNamespace) -> None:
+    manifest, entry = published.manifest, published.manifest.scans[0]
+    assert Manifest.load(published.out / "noise/manifest.json") == manifest
+    assert [e.scan_id for e in manifest.scans] == ["images/a", "images/b"]
+    assert entry.file == entry.output == "images/a.nii.gz" and entry.label == "labels/a.nii.gz"
+    assert entry.shape == (1, *SHAPES[3]) and entry.budget == BUDGET and entry.lattice.dtype == "<i2"
+    assert np.array_equal(entry.affine, nib.load(published.clean / entry.file).affine)
+    assert entry.clean_sha256 == read_scan(published.clean / entry.file).digest()
+    assert 0 < entry.measured["linf"] <= BUDGET.radius + 1e-6 and entry.measured["psnr"] > 20
+    assert manifest.run["method"] == "UMed" and manifest.run["budget"] == {"radius": 0.1, "norm": "linf"}
+    assert str(published.clean) not in (published.out / "noise/manifest.json").read_text()
+
+
+def test_output_is_a_dataset(published: SimpleNamespace) -> None:
+    cases = load_cases(published.out / "protected")
+    assert [(c.case_id, c.images, c.label) for c in cases] == [
+        (c.case_id, c.images, c.label) for c in load_cases(published.clean)
+    ]
+
+
+def test_finished_output_is_not_overwritten_unless_asked(dataset: Path, tmp_path: Path) -> None:
+    protect(dataset, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"manifest\.json: the output exists already"):
+        protect(dataset, tmp_path / "out", small_umed(seed=1))
+    assert tree(tmp_path / "out") == before
+    protect(dataset, tmp_path / "out", small_umed(seed=1), overwrite=True)
+    protect(dataset, tmp_path / "fresh", small_umed(seed=1))
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh") != before
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
+    """Make the n-th call of a function that the workflow uses raise as Ctrl-C does."""
+    original, calls = getattr(protection, function), iter(range(1000))
+
+    def stopping(*args, **kwargs):
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(protection, function, stopping)
+
+
+@pytest.mark.parametrize(
+    ("function", "call"),
+    [("generate_noise", 1), ("copy_file", 1), ("publish_scan", 0), ("publish_scan", 1), ("measure_fidelity", 1), ("write_datalist", 0)],
+)
+def test_stopped_runs_continue_to_the_same_bytes(
+    published: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, function, call)
+        protect(published.clean, tmp_path)
+    assert not (tmp_path / "noise/manifest.json").exists() and not list(tmp_path.rglob("*.part"))
+    made = []
+    generate = protection.generate_noise
+    monkeypatch.setattr(protection, "generate_noise", lambda *args: made.append(args[2]) or generate(*args))
+    protect(published.clean, tmp_path)
+    assert tree(tmp_path) == tree(published.out)
+    done = {("write_datalist", 0): [], ("publish_scan", 0): ["images/a", "images/b"]}
+    assert made == done.get((function, call), ["images/b"])
+
+
+@pytest.mark.parametrize("change", ["perturber", "budget", "window", "label_values"])
+def test_other_settings_do_not_mix_with_a_stopped_run(dataset: Path, tmp_path: Path, monkeypatch, change: str) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, "publish_scan", 1)
+        protect(dataset, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    settings = {
+        "perturber": small_umed(seed=1),
+        "budget": Budget(0.05),
+        "window": FixedWindow(-500, 900),
+        "label_values": [0, 1, 2],
+    }
+    with pytest.raises(OutputError, match="run with other settings"):
+        protect(dataset, tmp_path / "out", **{change: settings[change]})
+    assert tree(tmp_path / "out") == before
+    protect(dataset, tmp_path / "out", overwrite=True, **{change: settings[change]})
+    protect(dataset, tmp_path / "fresh", **{change: settings[change]})
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("changed", ["images", "labels"])
+def test_cases_that_changed_since_are_made_again(dataset: Path, tmp_path: Path, monkeypatch, changed: str) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, "publish_scan", 1)
+        protect(dataset, tmp_path / "out")
+    voxels = random_image(SHAPES[3], seed=9) if changed == "images" else two_classes(SHAPES[3])[::-1]
+    write_nifti(dataset / changed / "a.nii.gz", voxels)
+    protect(dataset, tmp_path / "out")
+    protect(dataset, tmp_path / "fresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+    verify(tmp_path / "out", dataset)
+
+
+def test_a_bad_case_stops_the_run_and_spares_the_others(dataset: Path, tmp_path: Path) -> None:
+    write_nifti(dataset / "labels/b.nii.gz", two_classes((3, 4, 5)))
+    with pytest.raises(LabelError, match=r"images/b, .*b\.nii\.gz: the label has shape \(3, 4, 5\)"):
+        protect(dataset, tmp_path / "out")
+    assert sorted(tree(tmp_path / "out/protected")) == ["images/a.nii.gz", "labels/a.nii.gz"]
+    write_nifti(dataset / "labels/b.nii.gz", two_classes(SHAPES[3]))
+    protect(dataset, tmp_path / "out")
+    verify(tmp_path / "out", dataset)
+
+
+def test_missing_labels_are_named(dataset: Path, tmp_path: Path) -> None:
+    (dataset / "labels/b.nii.gz").unlink()
+    with pytest.raises(LabelError, match=r"images/b, .*has no label"):
+        protect(dataset, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("call", [0, 1, 2, 3, 4, 5])
+def test_disks_that_refuse(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: int) -> None:
+    clean, calls, fsync = tree(dataset), iter(range(1000)), os.fsync
+
+    def full(handle: int) -> None:
+        if next(calls) == call:
+            raise OSError(code, os.strerror(code))
+        fsync(handle)
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match=f"cannot be written: {os.strerror(code)}") as caught:
+        patch.setattr(os, "fsync", full)
+        protect(dataset, tmp_path / "out")
+    assert tmp_path / "out" in caught.value.file.parents and not caught.value.file.exists()
+    assert not list(tmp_path.rglob("*.part")) and tree(dataset) == clean
+    protect(dataset, tmp_path / "out")
+    verify(tmp_path / "out", dataset)
+
+
+def test_originals_cannot_be_the_output(tmp_path: Path) -> None:
+    clean = write_dataset(tmp_path / "out" / "protected")
+    before = tree(clean)
+    with pytest.raises(OutputError, match="would replace the original"):
+        protect(clean, tmp_path / "out")
+    assert tree(clean) == before
+
+
+def test_originals_behind_links_are_spared(dataset: Path, tmp_path: Path) -> None:
+    before = tree(dataset)
+    (tmp_path / "out/protected/images").mkdir(parents=True)
+    (tmp_path / "out/protected/images/a.nii.gz").hardlink_to(dataset / "images/a.nii.gz")
+    (tmp_path / "out/protected/images/b.nii.gz").symlink_to(dataset / "images/b.nii.gz")
+    with pytest.raises(OutputError, match=r"b\.nii\.gz: the output would replace the original"):
+        protect(dataset, tmp_path / "out")
+    assert tree(dataset) == before
+    assert stored_voxels(tmp_path / "out/protected/images/a.nii.gz").tobytes() != stored_voxels(dataset / "images/a.nii.gz").tobytes()
+
+
+@pytest.fixture
+def channels(tmp_path: Path) -> Path:
+    """Two cases of two files each, the second in alphabetical order first; listed last case first."""
+    root = tmp_path / "clean"
+    for seed, name in enumerate(("p/t2", "p/t1", "a/t2", "a/t1")):
+        write_nifti(root / f"{name}.nii.gz", random_image(SHAPES[3], "int16" if "t1" in name else "float32", seed))
+    write_nifti(root / "seg.nii.gz", two_classes(SHAPES[3]))
+    return write_datalist(
+        root, [{"image": [f"{p}/t2.nii.gz", f"{p}/t1.nii.gz"], "label": "seg.nii.gz"} for p in ("p", "a")]
+    )
+
+
+def test_cases_of_several_files(channels: Path, tmp_path: Path) -> None:
+    manifest = protect(channels, tmp_path / "out", small_umed(in_channels=2))
+    assert [e.scan_id for e in manifest.scans] == ["p/t2", "p/t1", "a/t2", "a/t1"]
+    assert manifest.scans[0].case_scans == ("p/t2", "p/t1") and all(e.measured["linf"] > 0 for e in manifest.scans)
+    verify(tmp_path / "out", channels)
+    assert [c.images for c in load_cases(tmp_path / "out/protected")] == [c.images for c in load_cases(channels)]
+    apply_stored(tmp_path / "out/noise", channels, tmp_path / "again")
+    assert tree(tmp_path / "again/protected") == tree(tmp_path / "out/protected")
+    restore(tmp_path / "out", tmp_path / "back")
+    for name in tree(tmp_path / "back"):
+        assert raw_bytes(tmp_path / "back" / name) == raw_bytes(channels / name)
+
+
+def test_flip_byte_changes_a_file(dataset: Path) -> None:
+    before = raw_bytes(dataset / "images/a.nii.gz")
+    flip_byte(dataset / "images/a.nii.gz", 148)
+    after = raw_bytes(dataset / "images/a.nii.gz")
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 1

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever is changed in a published dataset, ``verify`` finds it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from monai_unlearnable.errors import NoiseError, UnlearnableError, VerificationError
+from monai_unlearnable.workflows import verify
+from tests.helpers import flip_byte, nifti_header, put_voxels, raw_bytes, stored_voxels
+
+
+@pytest.fixture
+def out(published: SimpleNamespace, tmp_path: Path) -> Path:
+    """A copy of the output, to be spoiled."""
+    return shutil.copytree(published.out, tmp_path / "published")
+
+
+IMAGE, LABEL = "protected/images/b.nii.gz", "protected/labels/b.nii.gz"
+
+
+def test_passes_and_returns_the_manifest(published: SimpleNamespace) -> None:
+    assert verify(published.out) == published.manifest == verify(str(published.out), str(published.clean))
+
+
+@pytest.mark.parametrize("position", [352, 900, -1])
+def test_any_voxel(out: Path, position: int) -> None:
+    flip_byte(out / IMAGE, position)
+    with pytest.raises(VerificationError, match=r"images/b, .*b\.nii\.gz: SHA-256 of the protected voxels"):
+        verify(out)
+
+
+# datatype, dim, pixdim, scl_slope, srow_x, qform_code
+@pytest.mark.parametrize("position", [42, 70, 114, 280, 283])
+def test_header_fields_with_a_meaning(out: Path, position: int) -> None:
+    flip_byte(out / IMAGE, position)
+    with pytest.raises(UnlearnableError) as caught:
+        verify(out)
+    assert caught.value.case == "images/b" or caught.value.file == out / IMAGE
+
+
+@pytest.mark.parametrize("position", [40, 123, 148, 228, 252, 330, 349])
+def test_every_header_byte_against_the_clean_files(published: SimpleNamespace, out: Path, position: int) -> None:
+    flip_byte(out / IMAGE, position)
+    with pytest.raises(UnlearnableError) as caught:
+        verify(out, published.clean)
+    assert caught.value.case == "images/b" or caught.value.file == out / IMAGE
+
+
+def test_bytes_after_the_voxels_against_the_clean_files(published: SimpleNamespace, out: Path) -> None:
+    (out / IMAGE).write_bytes((out / IMAGE).read_bytes() + b"\0" * 10)
+    with pytest.raises(VerificationError, match="bytes outside the voxels"):
+        verify(out, published.clean)
+
+
+def test_other_clean_files(published: SimpleNamespace, tmp_path: Path) -> None:
+    clean = shutil.copytree(published.clean, tmp_path / "clean")
+    flip_byte(clean / "images/b.nii.gz", 500)
+    with pytest.raises(VerificationError, match="images/b, .*SHA-256 of the clean voxels"):
+        verify(published.out, clean)
+    (clean / "images/b.nii.gz").unlink()
+    with pytest.raises(UnlearnableError, match=r"clean.images.b\.nii\.gz: the file does not exist"):
+        verify(published.out, clean)
+
+
+@pytest.mark.parametrize("change", [lambda p: flip_byte(p, 700), lambda p: p.write_bytes(p.read_bytes() + b" "), Path.unlink])
+def test_labels(out: Path, change: Callable[[Path], Any]) -> None:
+    change(out / LABEL)
+    with pytest.raises(VerificationError, match="images/b, .*SHA-256 of the label"):
+        verify(out)
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda p: p.write_bytes(p.read_bytes()[:-30])])
+def test_missing_and_truncated_scans(out: Path, change: Callable[[Path], Any]) -> None:
+    change(out / IMAGE)
+    with pytest.raises(UnlearnableError, match=r"b\.nii\.gz"):
+        verify(out)
+
+
+def edit(out: Path, change: Callable[[dict[str, Any]], Any], noise: bool = False) -> None:
+    """Change the manifest, and with ``noise`` the copies of its records beside the noise in the same way."""
+    path = out / "noise/manifest.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    for entry in content["scans"] if noise else []:
+        file = out / f"noise/{entry['scan_id']}.npz"
+        with np.load(file) as old:
+            arrays = {name: old[name] for name in old.files}
+        arrays["entry"] = np.frombuffer(json.dumps(entry).encode(), np.uint8)
+        np.savez(file, **arrays)
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    **{
+        f"measured {name}": lambda m, name=name: m["scans"][1]["measured"].update({name: 0.5})
+        for name in ("linf", "linf_sigma", "l0", "psnr", "ssim", "ssim_roi", "psnr_roi")
+    },
+    "figure left out": lambda m: m["scans"][1]["measured"].pop("ssim"),
+    "figure made up": lambda m: m["scans"][1]["measured"].update({"lpips": 0.0}),
+    "budget": lambda m: m["scans"][1]["budget"].update(radius=0.01),
+    "window": lambda m: m["scans"][1]["window"].update(high=[5000.0]),
+    "clean hash": lambda m: m["scans"][1].update(clean_sha256="0" * 64),
+    "protected hash": lambda m: m["scans"][1].update(protected_sha256="0" * 64),
+    "label hash": lambda m: m["scans"][1].update(label_sha256="0" * 64),
+    "shape": lambda m: m["scans"][1].update(shape=[1, 14, 11, 9]),
+    "slope": lambda m: m["scans"][1]["lattice"].update(slope=2.0),
+    "affine": lambda m: m["scans"][1]["affine"][0].__setitem__(0, 5.0),
+    "run": lambda m: m["scans"][1].update(run="0" * 64),
+    "provenance": lambda m: m["run"].update(method="Other"),
+}
+
+
+@pytest.mark.parametrize("kind", EDITS)
+@pytest.mark.parametrize("noise", [False, True], ids=["manifest", "manifest-and-noise"])
+def test_every_claim_of_the_manifest(out: Path, kind: str, noise: bool) -> None:
+    edit(out, EDITS[kind], noise)
+    with pytest.raises(UnlearnableError) as caught:
+        verify(out)
+    assert "images/" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 2, "run": {}, "scans": []}'])
+def test_broken_manifests(out: Path, content: str) -> None:
+    (out / "noise/manifest.json").write_text(content)
+    with pytest.raises(NoiseError, match=r"manifest\.json"):
+        verify(out)
+
+
+def test_a_scan_put_back_to_clean(published: SimpleNamespace, out: Path) -> None:
+    shutil.copy(published.clean / "images/b.nii.gz", out / IMAGE)
+    with pytest.raises(VerificationError, match="images/b"):
+        verify(out)
+
+
+def test_helper_puts_voxels_and_nothing_else(out: Path) -> None:
+    before, offset = raw_bytes(out / IMAGE), nifti_header(out / IMAGE)[1]
+    put_voxels(out / IMAGE, stored_voxels(out / IMAGE) + 1)
+    assert raw_bytes(out / IMAGE)[:offset] == before[:offset] and raw_bytes(out / IMAGE) != before
