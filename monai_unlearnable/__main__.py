@@ -100,7 +100,14 @@ def _parser() -> argparse.ArgumentParser:
             word.add_argument(positional)
         return word
 
-    add("protect", _protect, "protect a dataset with a bundle (umed) or configuration file", "method", "dataset_dir", "out")
+    add(
+        "protect",
+        _protect,
+        "protect a dataset with a bundle (umed) or configuration file",
+        "method",
+        "dataset_dir",
+        "out",
+    )
     add("apply", _apply, "put stored noise, or a trained checkpoint, on clean scans", "source", "dataset_dir", "out")
     add("verify", _verify, "check every claim of a manifest from disk", "out").add_argument("--clean", metavar="DIR")
     add("restore", _restore, "write the original voxels, bit for bit", "out", "destination")

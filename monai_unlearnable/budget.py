@@ -79,7 +79,7 @@ def apply_noise(
 ) -> tuple[NDArray, VoxelChange]:
     """Add noise to stored voxels: mask, project, convert to stored steps, truncate toward zero, add.
 
-    The noise is added to the original voxels, never to a windowed copy; where the dtype would overflow the noise shrinks.
+    The noise is added to the original voxels, never to a windowed copy; where the dtype would overflow it shrinks.
 
     Args:
         stored: original voxels (C, spatial...) in their storage dtype.
@@ -94,7 +94,7 @@ def apply_noise(
         The protected voxels, of the dtype of ``stored``, and the change that :func:`undo_change` reverts.
 
     Raises:
-        BudgetError: when the budget is positive but below one storage step of every channel, or the noise is not finite.
+        BudgetError: when the noise is not finite, or the budget is positive but below one storage step of all channels.
     """
     if budget.radius > 0 and all(budget.radius < step * (1 - STEP_TOLERANCE) for step in window.step(lattice)):
         step = min(window.step(lattice))
@@ -108,7 +108,8 @@ def apply_noise(
     unit = np.broadcast_to(noise if mask is None else noise * mask, stored.shape)
     if not np.isfinite(unit).all():
         raise BudgetError("the noise holds NaN or infinite values", case=case)
-    steps = budget.project(unit) * (window.width(stored.ndim) / lattice.slope)
+    # In double precision: the radius rounded to float32 may be larger than the radius.
+    steps = budget.project(unit.astype(np.float64)) * (window.width(stored.ndim) / lattice.slope)
     support = steps != 0
     before = stored[support]
     after = _shifted(before, steps[support], lattice)
@@ -159,5 +160,7 @@ def _changed(voxels: NDArray, change: VoxelChange, sign: int) -> NDArray:
         bits = _bits(selected)  # XOR returns the byte order of the machine, the file may have the other
         result[change.support] = (bits ^ change.values).astype(bits.dtype).view(result.dtype)
     else:
-        result[change.support] = (selected.astype(np.int64) + sign * change.values.astype(np.int64)).astype(result.dtype)
+        result[change.support] = (selected.astype(np.int64) + sign * change.values.astype(np.int64)).astype(
+            result.dtype
+        )
     return result

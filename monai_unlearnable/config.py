@@ -19,7 +19,7 @@ PACKAGE = __name__.partition(".")[0]
 
 
 class Configurable:
-    """Base of classes that :func:`build` may make; dataclasses describe themselves, others override :meth:`arguments`."""
+    """Base of classes that :func:`build` may make; those that are no dataclass override :meth:`arguments`."""
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal object."""

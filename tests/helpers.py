@@ -22,7 +22,13 @@ from monai_unlearnable.seeding import reset_parameters
 from monai_unlearnable.workflows import Protection
 
 SHAPES = {2: (21, 18), 3: (11, 14, 9)}
-RANGES = {"uint8": (20, 230), "int16": (-500, 900), "uint16": (100, 4000), "float32": (-1.5, 3.5), "float64": (-1.5, 3.5)}
+RANGES = {
+    "uint8": (20, 230),
+    "int16": (-500, 900),
+    "uint16": (100, 4000),
+    "float32": (-1.5, 3.5),
+    "float64": (-1.5, 3.5),
+}
 OBLIQUE = np.array([[0.9, 0.1, -0.2, -31], [-0.1, 1.1, 0.05, 12.5], [0.2, 0.0, 2.0, 7], [0, 0, 0, 1]])
 BUDGET = Budget(0.1)
 

@@ -64,7 +64,7 @@ def test_floats_stay_within_the_budget(p: dict[str, Any]) -> None:
     with np.errstate(over="ignore"):
         moved = np.abs(protected.astype(np.longdouble) - p["stored"].astype(np.longdouble))
     assert np.isfinite(protected).all() and protected.dtype == p["stored"].dtype
-    assert (moved <= wanted * (1 + 1e-6)).all()
+    assert (moved <= wanted * (1 + 1e-12)).all()
     small = np.abs(p["stored"].astype(np.longdouble)) < 1e3
     assert (moved[small] >= wanted[small] * (1 - 1e-6) - 1e-3).all()
 
@@ -77,7 +77,9 @@ def test_undo_and_repeat_are_bit_exact(p: dict[str, Any]) -> None:
     assert undo_change(protected, change).tobytes() == before
     assert undo_change(protected, change).dtype == p["stored"].dtype
     assert apply_change(p["stored"], change).tobytes() == protected.tobytes()
-    assert np.array_equal(change.support, protected.view(f"V{protected.itemsize}") != p["stored"].view(f"V{protected.itemsize}"))
+    assert np.array_equal(
+        change.support, protected.view(f"V{protected.itemsize}") != p["stored"].view(f"V{protected.itemsize}")
+    )
     assert len(change.values) == change.support.sum() and (change.values != 0).all()
 
 
@@ -98,12 +100,20 @@ def test_overflow_shrinks_instead_of_wrapping(dtype: str) -> None:
     info = np.iinfo(dtype)
     stored = np.array([[[info.min, info.min + 2, info.max - 2, info.max]]], dtype)
     up, change = apply_noise(
-        stored, np.ones(stored.shape), budget=Budget(0.1), window=window(100.0), lattice=StorageLattice(stored.dtype.str)
+        stored,
+        np.ones(stored.shape),
+        budget=Budget(0.1),
+        window=window(100.0),
+        lattice=StorageLattice(stored.dtype.str),
     )
     assert up.tolist() == [[[info.min + 10, info.min + 12, info.max, info.max]]]
     assert undo_change(up, change).tolist() == stored.tolist()
     down, _ = apply_noise(
-        stored, -np.ones(stored.shape), budget=Budget(0.1), window=window(100.0), lattice=StorageLattice(stored.dtype.str)
+        stored,
+        -np.ones(stored.shape),
+        budget=Budget(0.1),
+        window=window(100.0),
+        lattice=StorageLattice(stored.dtype.str),
     )
     assert down.tolist() == [[[info.min, info.min, info.max - 12, info.max - 10]]]
 
@@ -111,11 +121,15 @@ def test_overflow_shrinks_instead_of_wrapping(dtype: str) -> None:
 def test_negative_slope_moves_stored_numbers_the_other_way() -> None:
     lattice = StorageLattice("<i2", -2.0, 50.0)
     stored = np.full((1, 2, 2), 100, "<i2")
-    protected, _ = apply_noise(stored, np.full((1, 2, 2), 0.099), budget=Budget(0.1), window=window(100.0), lattice=lattice)
+    protected, _ = apply_noise(
+        stored, np.full((1, 2, 2), 0.099), budget=Budget(0.1), window=window(100.0), lattice=lattice
+    )
     assert (protected == 96).all()  # 9.9 physical units up are 4.95 stored steps down, truncated to 4
 
 
-@pytest.mark.parametrize(("noise", "steps"), [(0.0199, 1), (-0.0199, -1), (0.0099, 0), (-0.0099, 0), (0.03, 3), (0.9, 5)])
+@pytest.mark.parametrize(
+    ("noise", "steps"), [(0.0199, 1), (-0.0199, -1), (0.0099, 0), (-0.0099, 0), (0.03, 3), (0.9, 5)]
+)
 def test_truncation_toward_zero_after_projection(noise: float, steps: int) -> None:
     protected, _ = apply_noise(
         np.full((1, 2, 2), 100, np.uint8),
@@ -135,6 +149,14 @@ def test_each_channel_has_its_own_scale() -> None:
     assert (protected[0] == 110).all() and (protected[1] == 120).all()
 
 
+@pytest.mark.parametrize("radius", [8 / 255, 0.1, 0.03, 4 / 255])
+def test_saturated_float32_noise_passes_the_check_of_its_budget(radius: float) -> None:
+    stored = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+    noise = np.full(stored.shape, np.float32(radius))
+    protected, _ = apply_noise(stored, noise, budget=Budget(radius), window=window(1.0), lattice=StorageLattice("<f4"))
+    Budget(radius).check(float(np.abs(protected.astype(np.float64) - stored).max()))
+
+
 def test_budget_below_a_storage_step_is_an_error() -> None:
     arguments = {"budget": Budget(0.001), "lattice": StorageLattice("|u1"), "case": "case7"}
     stored = np.full((2, 2, 2), 100, np.uint8)
@@ -151,7 +173,12 @@ def test_noise_that_is_not_finite_is_an_error(bad: float) -> None:
     noise[0, 1, 1] = bad
     with pytest.raises(BudgetError, match="case7.*NaN or infinite"):
         apply_noise(
-            np.zeros((1, 2, 2), "f4"), noise, budget=Budget(0.1), window=window(1.0), lattice=StorageLattice("<f4"), case="case7"
+            np.zeros((1, 2, 2), "f4"),
+            noise,
+            budget=Budget(0.1),
+            window=window(1.0),
+            lattice=StorageLattice("<f4"),
+            case="case7",
         )
 
 

@@ -19,7 +19,9 @@ INTERS = st.floats(-2000, 2000)
 
 
 @given(st.sampled_from(["|u1", "<i2", ">i2", "<u2"]), SLOPES, INTERS, st.data())
-def test_float32_physical_values_go_back_to_the_same_integers(dtype: str, slope: float, inter: float, data: Any) -> None:
+def test_float32_physical_values_go_back_to_the_same_integers(
+    dtype: str, slope: float, inter: float, data: Any
+) -> None:
     lattice = StorageLattice(dtype, slope, inter)
     stored = data.draw(hnp.arrays(dtype, (1, 3, 4)))
     size = np.abs(slope) / (np.abs(stored.astype(float) * slope).max() + abs(inter) + 1e-9)

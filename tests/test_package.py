@@ -68,7 +68,8 @@ def run(code: str, *arguments: str) -> None:
     ],
 )
 def test_imports_are_cheap(statement: str, absent: str) -> None:
-    run(f"import sys\n{statement}\nloaded = [n for n in {absent.split()} if n in sys.modules]\nassert not loaded, loaded")
+    check = f"loaded = [name for name in {absent.split()} if name in sys.modules]\nassert not loaded, loaded"
+    run(f"import sys\n{statement}\n{check}")
 
 
 @pytest.mark.parametrize("name", MODULES)

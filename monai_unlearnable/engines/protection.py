@@ -73,7 +73,11 @@ class ProtectionTrainer(Trainer):
             amp=amp,
             handlers=train_handlers,
         )
-        self.surrogates, self.perturber, self.perturber_optimizer = surrogates, perturber.to(device), perturber_optimizer
+        self.surrogates, self.perturber, self.perturber_optimizer = (
+            surrogates,
+            perturber.to(device),
+            perturber_optimizer,
+        )
         self.loss_function, self.surrogate_interval, self.view = loss_function, surrogate_interval, view
 
     def run(self) -> None:  # type: ignore[override]
@@ -118,7 +122,7 @@ def average_gradients(module: nn.Module) -> None:
         return
     parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
     flat = torch.cat([parameter.grad.flatten() for parameter in parameters])  # type: ignore[union-attr]
-    flat = idist.all_reduce(flat) / idist.get_world_size()  # type: ignore[operator]
+    flat = torch.as_tensor(idist.all_reduce(flat)) / idist.get_world_size()
     start = 0
     for parameter in parameters:
         count = parameter.numel()

@@ -44,7 +44,13 @@ class SurrogatePool:
         device: str | torch.device = "cpu",
     ) -> None:
         kinds = [networks] if isinstance(networks, nn.Module) else list(networks)
-        self.size, self.lifetime, self.learning_rate, self.warmup, self.seed = size, lifetime, learning_rate, warmup, seed
+        self.size, self.lifetime, self.learning_rate, self.warmup, self.seed = (
+            size,
+            lifetime,
+            learning_rate,
+            warmup,
+            seed,
+        )
         self.networks = [copy.deepcopy(kinds[index % len(kinds)]).to(device) for index in range(size)]
         self.ages = [0] * size
         self.births = [0] * size

@@ -62,11 +62,12 @@ class ProgressBar:
 
         engine.add_event_handler(Events.ITERATION_COMPLETED, advance)
         engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, stop)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, lambda error: (stop(), _raise(error)))
 
+        def fail(error: BaseException) -> None:
+            stop()
+            raise error
 
-def _raise(error: BaseException) -> None:
-    raise error
+        engine.add_event_handler(Events.EXCEPTION_RAISED, fail)
 
 
 class TensorBoardCurves:

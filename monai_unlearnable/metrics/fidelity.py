@@ -75,12 +75,13 @@ def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDA
     size = min(SSIM_WINDOW, *(extent - (extent + 1) % 2 for extent in support.shape[1:]))
     if not support.any() or size < 3:
         return similarity
-    box = _box_around(support.any(axis=0), SSIM_WINDOW)
-    first = window.to_unit(clean.lattice.to_physical(clean.voxels[(slice(None), *box)], np.float64))
-    second = window.to_unit(protected.lattice.to_physical(protected.voxels[(slice(None), *box)], np.float64))
-    for channel, (a, b) in enumerate(zip(first, second, strict=True)):
-        _, local = structural_similarity(a, b, win_size=size, data_range=1.0, full=True)
-        similarity[(channel, *box)] = local
+    box = _box_around(np.asarray(support.any(axis=0)), SSIM_WINDOW)
+    region = (slice(None), *box)
+    first = window.to_unit(clean.lattice.to_physical(clean.voxels[region], np.float64))
+    second = window.to_unit(protected.lattice.to_physical(protected.voxels[region], np.float64))
+    pairs = zip(first, second, strict=True)
+    maps = [structural_similarity(a, b, win_size=size, data_range=1.0, full=True)[1] for a, b in pairs]
+    similarity[region] = np.stack(maps)
     return similarity
 
 

@@ -70,7 +70,7 @@ def load_perturber(path: str | Path, device: str | torch.device = "cpu") -> Pert
     try:
         with safetensors.safe_open(str(path), framework="pt") as stream:
             description = json.loads((stream.metadata() or {})["perturber"])
-            state = {name: stream.get_tensor(name) for name in stream.keys()}
+            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
         perturber = build(description)
         if not isinstance(perturber, Perturber):
             raise InputError(f"describes a {type(perturber).__name__}, not a perturber")

@@ -56,8 +56,9 @@ def generate_noise(
     box = (slice(None), slice(None), *_bounding_box(support, divisor, batch.numel() // len(batch[0]) > window_sites))
     noise[box] = _windows(perturber, batch[box], None if classes is None else classes[box], case_id, window_sites)
     noise *= support  # a window sees less of the label than the image does
-    inside = tuple(slice(pad // 2, pad // 2 + extent) for pad, extent in zip(pads, image.shape[1:], strict=True))
-    return noise[0][(slice(None), *inside)].cpu().numpy()
+    sizes = zip(pads, image.shape[1:], strict=True)
+    inside = (slice(None), *(slice(pad // 2, pad // 2 + extent) for pad, extent in sizes))
+    return noise[0][inside].cpu().numpy()
 
 
 def _bounding_box(support: Tensor, divisor: int, tight: bool) -> tuple[slice, ...]:

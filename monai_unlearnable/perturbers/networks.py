@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -32,7 +33,7 @@ class CentralDifferenceConv(nn.Module):
         self.conv = Conv[Conv.CONV, spatial_dims](in_channels, out_channels, 3, stride=stride, padding=1)
         self.theta = theta
         center = torch.zeros(1, 1, *[3] * spatial_dims)
-        center[(0, 0, *[1] * spatial_dims)] = 1
+        center.view(-1)[3**spatial_dims // 2] = 1
         self.register_buffer("center", center, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,7 +70,7 @@ class NoiseUNet(nn.Module):
         self.encoders = nn.ModuleList(
             block(fan_in, fan_out, 2, theta) for fan_in, fan_out in zip(widths, channels, strict=False)
         )
-        self.ups = nn.ModuleList(up(wide, narrow, 2, 2) for narrow, wide in zip(channels[:-1], channels[1:], strict=True))
+        self.ups = nn.ModuleList(up(wide, narrow, 2, 2) for narrow, wide in itertools.pairwise(channels))
         self.decoders = nn.ModuleList(block(2 * width, width, 1, 0.0) for width in channels[:-1])
         self.head = up(channels[0], in_channels, 2, 2)
 

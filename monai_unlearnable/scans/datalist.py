@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets on disk: Decathlon datalists, ``images/`` with ``labels/``, and nnU-Net's ``imagesTr/`` with ``labelsTr/``."""
+"""Datasets on disk: Decathlon datalists, ``images/`` with ``labels/``, nnU-Net's ``imagesTr/`` with ``labelsTr/``."""
 
 from __future__ import annotations
 
@@ -92,14 +92,18 @@ def _from_datalist(root: Path, datalist: str | Path | None, section: str) -> lis
 
 
 def _entry(root: Path, path: Path, entry: Any) -> Case:
-    images = entry.get(CaseKeys.IMAGE) if isinstance(entry, dict) else None
-    names = [images] if isinstance(images, str) else images
-    label = entry.get(CaseKeys.LABEL) if isinstance(entry, dict) else None
-    strings = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
-    if not strings or not (label is None or isinstance(label, str)):
+    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    names, label = fields.get(CaseKeys.IMAGE), fields.get(CaseKeys.LABEL)
+    names = [names] if isinstance(names, str) else names
+    if (
+        not isinstance(names, list)
+        or not names
+        or not all(isinstance(name, str) for name in names)
+        or not (label is None or isinstance(label, str))
+    ):
         raise DatalistError(f"an entry names no image file, or no label file: {entry!r}", file=path)
     images = tuple(_inside(root, name, path) for name in names)
-    case_id = str(entry.get(CaseKeys.CASE_ID, stem(images[0])))
+    case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))
     return Case(case_id, root, images, None if label is None else _inside(root, label, path))
 
 

@@ -64,7 +64,7 @@ class DatasetSummary:
         return len(self.label_values)
 
     def patch_size(self, divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
-        """A training patch: the median shape rounded up to ``divisor``, halved along its longest axis to ``limit`` sites."""
+        """A training patch: the median shape rounded up to ``divisor``, longest axes halved down to ``limit`` sites."""
         size = [-(-extent // divisor) * divisor for extent in self.median_shape]
         while np.prod(size) > limit and max(size) > divisor:
             axis = int(np.argmax(size))
@@ -124,7 +124,8 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
     Raises:
         UnlearnableError: of a class that says what is wrong, naming case and file.
     """
-    scans, windows = [], []
+    scans: list[Scan] = []
+    windows: list[IntensityWindow] = []
     for name in case.images:
         path = case.root / name
         try:
@@ -171,7 +172,9 @@ def inspect_cases(
         count, shape = sum(len(scan.voxels) for scan in loaded.scans), loaded.scans[0].spatial_shape
         channels = count if channels is None else channels
         if count != channels or (shapes and len(shape) != len(shapes[0])):
-            reason = f"{count} channel(s) of shape {shape}, where {channels} channel(s) of {len((shapes or [shape])[0])}D"
+            reason = (
+                f"{count} channel(s) of shape {shape}, where {channels} channel(s) of {len((shapes or [shape])[0])}D"
+            )
             raise ScanError(f"{reason} are expected", case=case.case_id, file=case.root / case.images[0])
         shapes.append(shape)
         if loaded.label is not None and label_values is None:

@@ -23,8 +23,11 @@ class ScanFormat(Protocol):
     ``output_suffix`` is None where the format can hold exact voxels, else the suffix of the one that replaces it.
     """
 
-    suffixes: tuple[str, ...]
-    output_suffix: str | None
+    @property
+    def suffixes(self) -> tuple[str, ...]: ...
+
+    @property
+    def output_suffix(self) -> str | None: ...
 
     def read(self, path: Path) -> Scan: ...
 

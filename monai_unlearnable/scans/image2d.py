@@ -24,7 +24,7 @@ from monai_unlearnable.scans.scan import Scan
 
 __all__ = ["PngFormat", "TiffFormat", "JpegFormat"]
 
-# Pillow mode -> number of color channels; other modes are palettes, bitmaps or color spaces that Pillow converts lossily.
+# Pillow mode -> number of color channels; other modes are palettes, bitmaps or color spaces that convert lossily.
 COLOR_CHANNELS = {"L": 1, "LA": 1, "I;16": 1, "I;16B": 1, "I": 1, "F": 1, "RGB": 3, "RGBA": 3}
 
 
@@ -44,7 +44,7 @@ class _PillowFormat:
         """Read an image.
 
         Raises:
-            ScanError: when the file is missing or truncated, or of a pixel type that cannot be written back without loss.
+            ScanError: when the file is missing, truncated, or of a pixel type that cannot be written without loss.
         """
         try:
             content = path.read_bytes()

@@ -44,7 +44,7 @@ class NiftiFormat:
         """Read a scan.
 
         Raises:
-            ScanError: when the file is missing, truncated, not single-file NIfTI, or of a shape that is no 2D or 3D image.
+            ScanError: when the file is missing, truncated, not single-file NIfTI, or no 2D or 3D image.
         """
         raw = _read_bytes(path)
         header = _parse_header(raw, path)
@@ -73,7 +73,7 @@ class NiftiFormat:
             path: decides on compression by its suffix.
         """
         block = np.moveaxis(voxels, 0, -1).T
-        parts = [scan.container.head, memoryview(np.ascontiguousarray(block)).cast("B"), scan.container.tail]
+        parts = [scan.container.head, np.ascontiguousarray(block).data.cast("B"), scan.container.tail]
         if not path.name.endswith(".gz"):
             return b"".join(parts)
         packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 16 + zlib.MAX_WBITS)

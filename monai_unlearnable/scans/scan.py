@@ -23,7 +23,7 @@ def voxel_digest(voxels: NDArray) -> str:
     """SHA-256 of channel-first voxels (C, spatial...): dtype, shape and values, independent of memory layout."""
     digest = hashlib.sha256(f"{voxels.dtype.str}{list(voxels.shape)}".encode())
     last_first = np.moveaxis(voxels, 0, -1).T  # C order here is the order of a NIfTI file, so that this copies nothing
-    digest.update(memoryview(np.ascontiguousarray(last_first)).cast("B"))
+    digest.update(np.ascontiguousarray(last_first).data.cast("B"))
     return digest.hexdigest()
 
 
@@ -69,7 +69,7 @@ class Scan:
             ScanError: naming the file, when voxels are not finite, of an unsupported dtype, or not 2D or 3D.
         """
         kind, size = self.voxels.dtype.kind, self.voxels.dtype.itemsize
-        if not (kind in "iu" and size <= MAX_INTEGER_BYTES or kind == "f" and size in (4, 8)):
+        if not ((kind in "iu" and size <= MAX_INTEGER_BYTES) or (kind == "f" and size in (4, 8))):
             raise ScanError(
                 f"voxels of type {self.voxels.dtype} are not supported; use integers up to 32 bits, float32 or float64",
                 file=self.path,

@@ -31,7 +31,7 @@ class ComputeMask(Transform):
         self.provider = provider
 
     def __call__(self, img: Tensor, label: Tensor | None = None) -> Tensor:
-        """The mask (1, spatial...), float32 in [0, 1], of an image (C, spatial...) and its class indices (1, spatial...).
+        """The mask (1, spatial...), float32 in [0, 1], of an image (C, spatial...) and class indices (1, spatial...).
 
         Raises:
             LabelError: when a label is needed and absent, or does not match.

@@ -47,7 +47,7 @@ class _StoredNoise(Transform):
     def __init__(self, noise: NoiseStore | str | Path) -> None:
         self.store = noise if isinstance(noise, NoiseStore) else NoiseStore(noise)
 
-    def __call__(self, img: NDArray | Tensor, case_id: str) -> Any:
+    def __call__(self, img: NDArray | Tensor, case_id: str) -> Any:  # type: ignore[override]
         """Change an image.
 
         Args:

@@ -72,7 +72,7 @@ def train_and_score(
         inferer=SimpleInferer(),
         train_handlers=[
             ValidationHandler(interval=1, validator=evaluator),
-            LrScheduleHandler(schedule, print_lr=False, epoch_level=False),
+            LrScheduleHandler(schedule, print_lr=False, epoch_level=False),  # type: ignore[arg-type]
         ],
     )
     curve: list[float] = []

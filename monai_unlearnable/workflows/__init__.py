@@ -5,8 +5,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .stored import apply_stored, restore
     from .protection import Protection
+    from .stored import apply_stored, restore
     from .verification import verify
 
 # Loaded on first use: putting stored noise on or off must not pay for torch.

@@ -88,7 +88,9 @@ class Evaluation:
         for data, cases in self.training.items():
             for case in cases:
                 if (case.root.resolve(), case.case_id) in tested:
-                    raise DatalistError(f"the case is in the {data} training data and in the test data", case=case.case_id)
+                    raise DatalistError(
+                        f"the case is in the {data} training data and in the test data", case=case.case_id
+                    )
 
     def _recipe(self) -> dict[str, Any]:
         count = {f"{data} training cases": len(cases) for data, cases in self.training.items()}

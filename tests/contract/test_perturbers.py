@@ -129,7 +129,9 @@ def test_another_seed_gives_other_noise(setup: Setup, tmp_path: Path) -> None:
 def test_zero_radius_is_identity(setup: Setup, tmp_path: Path) -> None:
     manifest = setup.protect(tmp_path, Budget(0))
     for entry in manifest.scans:
-        assert np.array_equal(stored_voxels(tmp_path / "protected" / entry.output), stored_voxels(setup.clean / entry.file))
+        assert np.array_equal(
+            stored_voxels(tmp_path / "protected" / entry.output), stored_voxels(setup.clean / entry.file)
+        )
         assert entry.measured["linf"] == 0 and entry.measured["l0"] == 0 and entry.measured["ssim"] == 1
     verify(tmp_path, setup.clean)
 

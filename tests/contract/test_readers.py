@@ -26,7 +26,9 @@ def voxels(shape: tuple[int, ...], dtype: str) -> NDArray:
     return (RNG.random(shape) * 200).astype(dtype)
 
 
-def nifti(shape: tuple[int, ...], dtype: str, suffix: str = ".nii", cls: type = nib.Nifti1Image, **slope: float) -> Callable:
+def nifti(
+    shape: tuple[int, ...], dtype: str, suffix: str = ".nii", cls: type = nib.Nifti1Image, **slope: float
+) -> Callable:
     return lambda folder: write_nifti(folder / f"scan{suffix}", voxels(shape, dtype), cls=cls, **slope)
 
 
@@ -274,7 +276,9 @@ def test_any_nifti_round_trip(
     assert again.voxels.tobytes() == new.tobytes() and again.lattice == scan.lattice
     assert np.array_equal(nib.load(target_of(path)).affine, nib.load(path).affine)
     physical = np.asanyarray(nib.load(target_of(path)).dataobj)
-    assert np.allclose(np.sort(again.physical(np.float64), axis=None), np.sort(physical, axis=None), rtol=1e-6, atol=1e-6)
+    assert np.allclose(
+        np.sort(again.physical(np.float64), axis=None), np.sort(physical, axis=None), rtol=1e-6, atol=1e-6
+    )
     write_scan(scan, scan.voxels, target_of(path))
     assert raw_bytes(target_of(path)) == raw_bytes(path)
 

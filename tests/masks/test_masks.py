@@ -16,7 +16,16 @@ from monai_unlearnable.masks import ContourBand, Everywhere, MaskProvider, Roi, 
 from tests.helpers import two_classes
 
 SHAPES = [(15, 18), (12, 14, 10)]
-ALL = [Everywhere(), Roi(), Roi(2), ContourBand(), ContourBand(0, 2), ContourBand(1, 0), TextureMap(), TextureMap(2, 0.5, 0.2)]
+ALL = [
+    Everywhere(),
+    Roi(),
+    Roi(2),
+    ContourBand(),
+    ContourBand(0, 2),
+    ContourBand(1, 0),
+    TextureMap(),
+    TextureMap(2, 0.5, 0.2),
+]
 
 
 def batch(shape: tuple[int, ...], size: int = 3, channels: int = 1) -> tuple[Tensor, Tensor]:
@@ -78,7 +87,7 @@ def test_batches_equal_single_results(provider: MaskProvider, shape: tuple[int, 
     image, label = batch(shape, channels=channels)
     mask = provider(image, label)
     assert mask.shape == (3, 1, *shape) and mask.dtype == image.dtype
-    assert 0 <= mask.min() and mask.max() <= 1
+    assert mask.min() >= 0 and mask.max() <= 1
     for i in range(3):
         assert torch.allclose(mask[i], provider(image[i : i + 1], label[i : i + 1])[0], atol=1e-6)
 
@@ -96,7 +105,9 @@ def test_empty_labels_have_no_region_and_no_contour(shape: tuple[int, ...]) -> N
 @pytest.mark.parametrize("level", [0.0, 0.3, 0.7, 1.0])
 def test_texture_is_zero_on_constant_regions(shape: tuple[int, ...], level: float) -> None:
     image = torch.full((2, 1, *shape), level)
-    image[0, :, shape[0] // 2 :] = torch.as_tensor(np.random.default_rng(0).random((1, *shape), np.float32))[:, shape[0] // 2 :]
+    image[0, :, shape[0] // 2 :] = torch.as_tensor(np.random.default_rng(0).random((1, *shape), np.float32))[
+        :, shape[0] // 2 :
+    ]
     mask = TextureMap()(image)
     flat, textured = mask[0, :, : shape[0] // 2 - 1], mask[0, :, shape[0] // 2 + 1 :]
     assert not flat.any() and textured.mean() > 0.5
@@ -107,7 +118,9 @@ def test_texture_floor_and_saturation() -> None:
     image = torch.as_tensor(np.random.default_rng(0).random((1, 1, 20, 20), np.float32))
     assert TextureMap(floor=1)(image).eq(1).all()
     assert TextureMap(floor=0.25)(image).min() >= 0.25
-    assert TextureMap(saturation=2.0)(image).mean() < TextureMap()(image).mean() < TextureMap(saturation=0.5)(image).mean()
+    assert (
+        TextureMap(saturation=2.0)(image).mean() < TextureMap()(image).mean() < TextureMap(saturation=0.5)(image).mean()
+    )
 
 
 def test_texture_follows_local_deviation() -> None:
@@ -129,7 +142,9 @@ def test_composition(shape: tuple[int, ...]) -> None:
     assert torch.equal(inside + ContourBand(1, 0)(image, label), Roi()(image, label))
 
 
-@pytest.mark.parametrize("provider", [Roi(), ContourBand(), TextureMap() & Roi(), Everywhere() | Roi(), ~Roi()], ids=repr)
+@pytest.mark.parametrize(
+    "provider", [Roi(), ContourBand(), TextureMap() & Roi(), Everywhere() | Roi(), ~Roi()], ids=repr
+)
 def test_label_errors(provider: MaskProvider) -> None:
     image, label = batch((8, 9))
     assert provider.needs_label

@@ -17,7 +17,9 @@ from monai_unlearnable.scans import Scan
 from tests.helpers import random_image, two_classes
 
 
-def scans(shape: tuple[int, ...], dtype: str, slope: float = 1.0, corner: bool = False) -> tuple[Scan, Scan, np.ndarray]:
+def scans(
+    shape: tuple[int, ...], dtype: str, slope: float = 1.0, corner: bool = False
+) -> tuple[Scan, Scan, np.ndarray]:
     """A clean scan, one with noise inside a region, and the region's label."""
     voxels, label = random_image((1, *shape), dtype), two_classes(shape)[None]
     if corner:
@@ -57,7 +59,9 @@ def test_unchanged_scans() -> None:
     clean, _, label = scans((20, 20), "int16")
     figures = measure_fidelity(clean, clean, clean.window(PercentileWindow()), label)
     assert figures["psnr"] == figures["psnr_roi"] == LOSSLESS_PSNR
-    assert figures["ssim"] == figures["ssim_roi"] == 1 and figures["linf"] == figures["l0"] == figures["linf_sigma"] == 0
+    assert (
+        figures["ssim"] == figures["ssim_roi"] == 1 and figures["linf"] == figures["l0"] == figures["linf_sigma"] == 0
+    )
 
 
 def test_no_figures_of_an_empty_region() -> None:

@@ -171,7 +171,18 @@ def test_records_cannot_point_outside(field: str, name: str) -> None:
         NoiseEntry.from_dict({**ENTRY.to_dict(), field: name})
 
 
-@pytest.mark.parametrize("change", [{"extra": 1}, {"case_scans": ["../a"]}, {"budget": {"radius": 7}}, {"lattice": {"dtype": "<i2", "x": 1}}, {"shape": 3}, {"affine": None}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"extra": 1},
+        {"case_scans": ["../a"]},
+        {"budget": {"radius": 7}},
+        {"lattice": {"dtype": "<i2", "x": 1}},
+        {"shape": 3},
+        {"affine": None},
+    ],
+    ids=str,
+)
 def test_malformed_records(change: dict[str, Any]) -> None:
     with pytest.raises(NoiseError, match="broken noise record"):
         NoiseEntry.from_dict({**ENTRY.to_dict(), **change})
@@ -193,7 +204,10 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"3", b"\xff", b'{"schema_version": 1}', b'{"schema_version": 1, "run": {}, "scans": [{}]}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[]", b"3", b"\xff", b'{"schema_version": 1}', b'{"schema_version": 1, "run": {}, "scans": [{}]}'],
+)
 def test_broken_manifests(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.json").write_bytes(content)
     with pytest.raises(NoiseError, match=r"m\.json: the manifest cannot be read"):

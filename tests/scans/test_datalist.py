@@ -31,16 +31,26 @@ def test_images_and_labels(tmp_path: Path, labels: str) -> None:
 
 
 def test_nnunet_folders_group_channels(tmp_path: Path) -> None:
-    root = touch(tmp_path, *[f"imagesTr/{c}_{i:04}.nii.gz" for c in "ab" for i in (0, 1)], "labelsTr/a.nii.gz", "labelsTr/b.nii.gz")
+    root = touch(
+        tmp_path,
+        *[f"imagesTr/{c}_{i:04}.nii.gz" for c in "ab" for i in (0, 1)],
+        "labelsTr/a.nii.gz",
+        "labelsTr/b.nii.gz",
+    )
     (root / "dataset.json").write_text('{"channel_names": {"0": "T1", "1": "T2"}, "numTraining": 2}')
     cases = load_cases(root)
     assert [c.case_id for c in cases] == ["imagesTr/a", "imagesTr/b"]
-    assert cases[0].images == ("imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz") and cases[0].label == "labelsTr/a.nii.gz"
+    assert (
+        cases[0].images == ("imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz")
+        and cases[0].label == "labelsTr/a.nii.gz"
+    )
 
 
 def test_decathlon_datalist_keeps_its_order(tmp_path: Path) -> None:
     touch(tmp_path, "x/2.nii", "x/1.nii", "y/1.nii", "y/2.nii")
-    write_datalist(tmp_path, [{"image": "x/2.nii", "label": "y/2.nii"}, {"image": f"{tmp_path}/x/1.nii", "label": "./y/1.nii"}])
+    write_datalist(
+        tmp_path, [{"image": "x/2.nii", "label": "y/2.nii"}, {"image": f"{tmp_path}/x/1.nii", "label": "./y/1.nii"}]
+    )
     cases = load_cases(tmp_path)
     assert [(c.case_id, c.label) for c in cases] == [("x/2", "y/2.nii"), ("x/1", "y/1.nii")]
     assert cases[0].to_dict() == {"image": f"{tmp_path}/x/2.nii", "label": f"{tmp_path}/y/2.nii", "case_id": "x/2"}
@@ -71,7 +81,9 @@ def test_files_outside_the_folder_are_refused(tmp_path: Path, entry: dict[str, A
         load_cases(write_datalist(root, [entry]))
 
 
-@pytest.mark.parametrize("entry", ["x.nii", {}, {"image": 3}, {"image": []}, {"image": [1]}, {"image": "x.nii", "label": 1}], ids=str)
+@pytest.mark.parametrize(
+    "entry", ["x.nii", {}, {"image": 3}, {"image": []}, {"image": [1]}, {"image": "x.nii", "label": 1}], ids=str
+)
 def test_malformed_entries(tmp_path: Path, entry: Any) -> None:
     with pytest.raises(DatalistError, match=r"datalist\.json: an entry names no"):
         load_cases(write_datalist(touch(tmp_path, "x.nii"), [entry]))
@@ -82,7 +94,13 @@ def test_malformed_entries(tmp_path: Path, entry: Any) -> None:
     [
         ([{"image": "x.nii", "label": "y.nii"}] * 2, "x"),
         ([{"image": "x.nii", "label": "y.nii"}, {"image": "x.nii.gz", "label": "y.nii"}], "x"),
-        ([{"image": "x.nii", "label": "y.nii", "case_id": "p"}, {"image": "z.nii", "label": "y.nii", "case_id": "p"}], "p"),
+        (
+            [
+                {"image": "x.nii", "label": "y.nii", "case_id": "p"},
+                {"image": "z.nii", "label": "y.nii", "case_id": "p"},
+            ],
+            "p",
+        ),
     ],
 )
 def test_duplicate_cases(tmp_path: Path, entries: list[dict[str, str]], name: str) -> None:

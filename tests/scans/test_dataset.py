@@ -14,7 +14,15 @@ from PIL import Image
 
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError, WindowError
 from monai_unlearnable.intensity import DtypeWindow, FixedWindow, PercentileWindow
-from monai_unlearnable.scans import DatasetSummary, encode_label, inspect_cases, load_cases, read_case, read_label, read_scan
+from monai_unlearnable.scans import (
+    DatasetSummary,
+    encode_label,
+    inspect_cases,
+    load_cases,
+    read_case,
+    read_label,
+    read_scan,
+)
 from tests.helpers import SHAPES, random_image, raw_bytes, tree, two_classes, write_dataset, write_nifti
 
 
@@ -65,7 +73,11 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[UnlearnableError], str]] = {
     "inf": (lambda r: replace_image(r, with_value("float64", np.inf)), ScanError, "NaN or infinite"),
     "constant": (lambda r: replace_image(r, np.full(SHAPE, 7, "int16")), WindowError, "constant"),
     "4d": (lambda r: replace_image(r, random_image((*SHAPE, 2))), ScanError, "1 channel"),
-    "2d": (lambda r: (replace_label(r, two_classes(SHAPE[:2])), replace_image(r, random_image(SHAPE[:2])))[1], ScanError, "3D"),
+    "2d": (
+        lambda r: (replace_label(r, two_classes(SHAPE[:2])), replace_image(r, random_image(SHAPE[:2])))[1],
+        ScanError,
+        "3D",
+    ),
     "1d": (lambda r: replace_image(r, random_image((50,))), ScanError, "2D or 3D"),
     "complex": (lambda r: replace_image(r, random_image(SHAPE).astype("complex64")), ScanError, "complex"),
     "float128": (lambda r: broken_header(r, datatype=1536, dim=[3, 2, 7, 9, 1, 1, 1, 1]), ScanError, "unsupported"),
@@ -85,7 +97,11 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[UnlearnableError], str]] = {
     "label-value": (lambda r: replace_label(r, 3 * two_classes(SHAPE)), LabelError, r"unknown label value \[3, 6\]"),
     "label-fraction": (lambda r: replace_label(r, two_classes(SHAPE) * np.float32(0.5)), LabelError, "whole numbers"),
     "label-nan": (lambda r: replace_label(r, with_value("float32", np.nan)), LabelError, "NaN"),
-    "label-channels": (lambda r: replace_label(r, np.stack([two_classes(SHAPE), 0 * two_classes(SHAPE)], -1)), LabelError, "2 channels"),
+    "label-channels": (
+        lambda r: replace_label(r, np.stack([two_classes(SHAPE), 0 * two_classes(SHAPE)], -1)),
+        LabelError,
+        "2 channels",
+    ),
     "label-truncated": (lambda r: cut(r / "labels/b.nii.gz", 80), LabelError, "cannot be read"),
 }
 

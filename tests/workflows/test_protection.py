@@ -80,7 +80,14 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
 
 @pytest.mark.parametrize(
     ("function", "call"),
-    [("generate_noise", 1), ("copy_file", 1), ("publish_scan", 0), ("publish_scan", 1), ("measure_fidelity", 1), ("write_datalist", 0)],
+    [
+        ("generate_noise", 1),
+        ("copy_file", 1),
+        ("publish_scan", 0),
+        ("publish_scan", 1),
+        ("measure_fidelity", 1),
+        ("write_datalist", 0),
+    ],
 )
 def test_stopped_runs_continue_to_the_same_bytes(
     published: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int
@@ -150,7 +157,9 @@ def test_missing_labels_are_named(dataset: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("call", [0, 1, 2, 3, 4, 5])
-def test_disks_that_refuse(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: int) -> None:
+def test_disks_that_refuse(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: int
+) -> None:
     clean, calls, fsync = tree(dataset), iter(range(1000)), os.fsync
 
     def full(handle: int) -> None:
@@ -158,7 +167,10 @@ def test_disks_that_refuse(dataset: Path, tmp_path: Path, monkeypatch: pytest.Mo
             raise OSError(code, os.strerror(code))
         fsync(handle)
 
-    with monkeypatch.context() as patch, pytest.raises(OutputError, match=f"cannot be written: {os.strerror(code)}") as caught:
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OutputError, match=f"cannot be written: {os.strerror(code)}") as caught,
+    ):
         patch.setattr(os, "fsync", full)
         protect(dataset, tmp_path / "out")
     assert tmp_path / "out" in caught.value.file.parents and not caught.value.file.exists()
@@ -183,7 +195,10 @@ def test_originals_behind_links_are_spared(dataset: Path, tmp_path: Path) -> Non
     with pytest.raises(OutputError, match=r"b\.nii\.gz: the output would replace the original"):
         protect(dataset, tmp_path / "out")
     assert tree(dataset) == before
-    assert stored_voxels(tmp_path / "out/protected/images/a.nii.gz").tobytes() != stored_voxels(dataset / "images/a.nii.gz").tobytes()
+    assert (
+        stored_voxels(tmp_path / "out/protected/images/a.nii.gz").tobytes()
+        != stored_voxels(dataset / "images/a.nii.gz").tobytes()
+    )
 
 
 @pytest.fixture

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_unlearnable.errors import NoiseError, NoiseMismatchError, OutputError, ScanError, UnlearnableError, VerificationError
+from monai_unlearnable.errors import (
+    NoiseError,
+    NoiseMismatchError,
+    OutputError,
+    ScanError,
+    UnlearnableError,
+    VerificationError,
+)
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.workflows import apply_stored, restore, verify
 from tests.helpers import (
@@ -110,7 +117,9 @@ def test_apply_spares_the_originals(published: SimpleNamespace, tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", ["swapped", "cut", "gone"])
 @pytest.mark.parametrize("way", ["apply", "restore", "verify"])
-def test_noise_that_was_tampered_with(published: SimpleNamespace, out: Path, tmp_path: Path, kind: str, way: str) -> None:
+def test_noise_that_was_tampered_with(
+    published: SimpleNamespace, out: Path, tmp_path: Path, kind: str, way: str
+) -> None:
     noise = out / "noise/images/b.npz"
     if kind == "swapped":
         shutil.copy(out / "noise/images/a.npz", noise)

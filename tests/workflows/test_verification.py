@@ -71,7 +71,9 @@ def test_other_clean_files(published: SimpleNamespace, tmp_path: Path) -> None:
         verify(published.out, clean)
 
 
-@pytest.mark.parametrize("change", [lambda p: flip_byte(p, 700), lambda p: p.write_bytes(p.read_bytes() + b" "), Path.unlink])
+@pytest.mark.parametrize(
+    "change", [lambda p: flip_byte(p, 700), lambda p: p.write_bytes(p.read_bytes() + b" "), Path.unlink]
+)
 def test_labels(out: Path, change: Callable[[Path], Any]) -> None:
     change(out / LABEL)
     with pytest.raises(VerificationError, match="images/b, .*SHA-256 of the label"):
