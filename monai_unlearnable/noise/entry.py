@@ -76,6 +76,8 @@ class NoiseEntry:
             values["budget"] = Budget(**values["budget"])
             for name in (*values["case_scans"], *(values[field] for field in ("scan_id", "file", "output", "label"))):
                 _refuse_outside(name)
+            if values["scan_id"] not in values["case_scans"]:
+                raise ValueError("the scan is not among those of its case")
             unknown = set(values) - {f.name for f in fields(cls)}
             if unknown:
                 raise KeyError(f"unknown fields {sorted(unknown)}")

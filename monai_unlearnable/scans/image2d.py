@@ -27,6 +27,9 @@ __all__ = ["PngFormat", "TiffFormat", "JpegFormat"]
 # Pillow mode -> number of color channels; other modes are palettes, bitmaps or color spaces that convert lossily.
 COLOR_CHANNELS = {"L": 1, "LA": 1, "I;16": 1, "I;16B": 1, "I": 1, "F": 1, "RGB": 3, "RGBA": 3}
 
+# TIFF tags
+BITS_PER_SAMPLE, PLANAR_CONFIGURATION, SAMPLE_FORMAT = 258, 284, 339
+
 
 @dataclass(frozen=True)
 class _Container:
@@ -123,6 +126,15 @@ class TiffFormat(_PillowFormat):
         super()._check(image, content, path)
         if image.info.get("compression") in self.lossy:
             raise ScanError(f"{image.info['compression']} compression in TIFF cannot hold exact pixels", file=path)
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        bits = {"I;16": 16, "I;16B": 16, "I": 32, "F": 32}.get(image.mode, 8)
+        unsigned = image.mode == "I" and set(tags.get(SAMPLE_FORMAT, (1,))) != {2}
+        if set(tags.get(BITS_PER_SAMPLE, (1,))) != {bits} or unsigned or tags.get(PLANAR_CONFIGURATION, 1) != 1:
+            raise ScanError(
+                "TIFF of this sample type or with separate color planes cannot be written back without loss; "
+                "use 8- or 16-bit unsigned, 32-bit signed or 32-bit float samples",
+                file=path,
+            )
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
         """The bytes of the TIFF that holds ``voxels`` (C, x, y) in place of the scan's own."""

@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import OutputError, ScanError
-from monai_unlearnable.noise import Manifest
+from monai_unlearnable.noise import Manifest, NoiseEntry
 from monai_unlearnable.scans.atomic import write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan
@@ -114,12 +114,12 @@ def copy_file(source: Path, target: Path) -> None:
 
 def write_datalist(manifest: Manifest, protected: Path) -> None:
     """Write ``datalist.json`` beside the protected files: the cases of a manifest, in its order; atomic."""
-    entries = {entry.scan_id: entry for entry in manifest.scans}
-    training = []
+    cases: dict[str, list[NoiseEntry]] = {}
     for entry in manifest.scans:
-        if entry.scan_id != entry.case_scans[0]:
-            continue
-        images = [entries[scan_id].output for scan_id in entry.case_scans]
+        cases.setdefault(entry.case_id, []).append(entry)
+    training = []
+    for entries in cases.values():
+        images = [entry.output for entry in entries]
         item: dict[str, Any] = {"image": images if len(images) > 1 else images[0]}
-        training.append(item if entry.label is None else {**item, "label": entry.label})
+        training.append(item if entries[0].label is None else {**item, "label": entries[0].label})
     write_atomic(protected / "datalist.json", (json.dumps({"training": training}, indent=1) + "\n").encode())

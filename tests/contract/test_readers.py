@@ -97,6 +97,7 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "tiff-8": picture(".tif"),
     "tiff-16": picture(".tiff", "uint16"),
     "tiff-float": picture(".tif", "float32"),
+    "tiff-int32": picture(".tif", "int32"),
     "tiff-rgb-dpi": picture(".tif", channels=3, dpi=(72, 72), description="a slide"),
     "tiff-lzw": picture(".tif", compression="tiff_lzw"),
     "tiff-deflate16": picture(".tif", "uint16", compression="tiff_adobe_deflate"),

@@ -176,6 +176,7 @@ def test_records_cannot_point_outside(field: str, name: str) -> None:
     [
         {"extra": 1},
         {"case_scans": ["../a"]},
+        {"case_scans": []},
         {"budget": {"radius": 7}},
         {"lattice": {"dtype": "<i2", "x": 1}},
         {"shape": 3},
@@ -196,7 +197,9 @@ def test_incomplete_records() -> None:
 
 
 def test_manifest_round_trip(tmp_path: Path) -> None:
-    manifest = Manifest({"method": "x", "config": {"a": [1, 2]}}, (ENTRY, replace(ENTRY, scan_id="b")))
+    manifest = Manifest(
+        {"method": "x", "config": {"a": [1, 2]}}, (ENTRY, replace(ENTRY, scan_id="b", case_scans=("b",)))
+    )
     manifest.save(tmp_path / "m.json")
     assert Manifest.load(tmp_path / "m.json") == manifest
     before = tree(tmp_path)

@@ -158,6 +158,23 @@ def test_pictures_that_cannot_be_written_back(tmp_path: Path, mode: str) -> None
         read_scan(path)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "shape", "options"),
+    [
+        ("int16", (9, 8), {}),
+        ("uint32", (9, 8), {}),
+        ("float64", (9, 8), {}),
+        ("uint8", (3, 9, 8), {"photometric": "rgb", "planarconfig": "separate"}),
+    ],
+    ids=["int16", "uint32", "float64", "planes"],
+)
+def test_tiff_that_pillow_would_write_otherwise(tmp_path: Path, dtype: str, shape: tuple[int, ...], options) -> None:
+    tifffile = pytest.importorskip("tifffile", reason="comes with scikit-image")
+    tifffile.imwrite(tmp_path / "x.tif", np.arange(np.prod(shape)).reshape(shape).astype(dtype), **options)
+    with pytest.raises(ScanError, match=r"x\.tif: "):
+        read_scan(tmp_path / "x.tif")
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 @pytest.mark.parametrize("keep", [0, 30, 0.6])
 def test_truncated_pictures(tmp_path: Path, suffix: str, keep: float) -> None:

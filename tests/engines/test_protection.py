@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import Dataset
+from monai.losses import DiceCELoss
+from monai.networks.nets import UNet
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.engines import EpochLoader, ProtectionTrainer, SurrogatePool, standardize
+from monai_unlearnable.errors import BudgetError, OutputError
+from monai_unlearnable.handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, TensorBoardCurves
+from tests.helpers import BUDGET, small_umed
+
+SIZES = {2: (16, 16), 3: (16, 16, 8)}
+
+
+def batches(dims: int, count: int = 6) -> Dataset:
+    generator = torch.Generator().manual_seed(0)
+    items = []
+    for index in range(count):
+        image = torch.rand(1, *SIZES[dims], generator=generator)
+        label = (image > 0.5).to(torch.uint8)
+        items.append({"image": image, "label": label, "case_id": f"c{index}", "step": torch.tensor([0.01])})
+    return Dataset(items)
+
+
+def make(dims: int = 3, epochs: int = 3, handlers: tuple[Any, ...] = (), **arguments: Any) -> ProtectionTrainer:
+    network = UNet(dims, 1, 2, (4, 8), (2,), norm="instance")
+    perturber = small_umed(dims)
+    loader = EpochLoader(batches(dims), batch_size=2, batches=4, seed=0)
+    return ProtectionTrainer(
+        device="cpu",
+        max_epochs=epochs,
+        train_data_loader=loader,
+        surrogates=SurrogatePool(network, size=2, lifetime=5),
+        perturber=perturber,
+        perturber_optimizer=torch.optim.Adam(perturber.parameters(), 1e-2),
+        loss_function=DiceCELoss(softmax=True, to_onehot_y=True, include_background=False),
+        train_handlers=[loader, *handlers],
+        **arguments,
+    )
+
+
+def state(trainer: ProtectionTrainer) -> list[torch.Tensor]:
+    networks = (trainer.perturber, *trainer.surrogates.networks)
+    return [value.clone() for network in networks for value in network.state_dict().values()]
+
+
+def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_noise_learns_to_lower_the_loss_of_a_surrogate_that_does_not_learn(dims: int) -> None:
+    trainer = make(dims, epochs=12, surrogate_interval=10**6)
+    trainer.surrogates.lifetime = None
+    losses: list[float] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
+    trainer.run()
+    assert len(losses) == 48
+    assert sum(losses[-8:]) < sum(losses[:8]) - 0.2
+
+
+def test_same_seed_same_weights_whatever_the_global_generator() -> None:
+    torch.manual_seed(1)
+    first = make()
+    first.run()
+    torch.manual_seed(2)
+    second = make()
+    second.run()
+    assert same(state(first), state(second))
+
+
+def test_surrogates_are_held_back() -> None:
+    trainer = make(epochs=1, surrogate_interval=4)
+    trainer.surrogates.lifetime = None
+    trainer.run()
+    assert trainer.surrogates.ages == [1, 0], "one step in four iterations"
+
+
+def test_bfloat16_shares_the_code_path() -> None:
+    trainer = make(epochs=1, amp=True)
+    trainer.run()
+    assert trainer.state.iteration == 4
+    assert all(torch.isfinite(value).all() for value in state(trainer))
+
+
+def test_stopped_run_resumes_to_the_same_result(tmp_path: Path) -> None:
+    whole = make(epochs=4)
+    whole.run()
+
+    def with_checkpoint(epochs: int, settings: Any = "a") -> ProtectionTrainer:
+        trainer = make(epochs=4)
+        objects = {
+            "surrogates": trainer.surrogates,
+            "perturber": trainer.perturber,
+            "optimizer": trainer.perturber_optimizer,
+        }
+        ResumableCheckpoint(tmp_path / "models" / "training.pt", objects, settings).attach(trainer)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=epochs), lambda engine: engine.terminate())
+        return trainer
+
+    with_checkpoint(2).run()
+    resumed = with_checkpoint(4)
+    assert resumed.state.epoch == 2
+    resumed.run()
+    assert same(state(whole), state(resumed))
+    with pytest.raises(OutputError, match=r"training.pt.*other settings"):
+        with_checkpoint(4, settings="b")
+    (tmp_path / "models" / "training.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(OutputError, match=r"training.pt.*cannot be read"):
+        with_checkpoint(4)
+
+
+def test_audit_stops_noise_beyond_the_budget() -> None:
+    make(epochs=1, handlers=(BudgetAudit(BUDGET),)).run()
+    with pytest.raises(BudgetError, match="budget is 0.01"):
+        make(epochs=1, handlers=(BudgetAudit(Budget(0.01)),)).run()
+
+
+def test_watchers_leave_the_result_alone(tmp_path: Path) -> None:
+    plain = make(epochs=1)
+    plain.run()
+    watched = make(epochs=1, handlers=(ProgressBar("train"), TensorBoardCurves(tmp_path)))
+    watched.run()
+    assert same(state(plain), state(watched))
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 9), (1, 1, 6, 7, 5)])
+def test_standardize(shape: tuple[int, ...]) -> None:
+    image = 5 + 3 * torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    spatial = tuple(range(2, len(shape)))
+    result = standardize(image)
+    torch.testing.assert_close(result.mean(spatial), torch.zeros(shape[:2]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(result.std(spatial), torch.ones(shape[:2]), atol=1e-4, rtol=0)
+    assert torch.isfinite(standardize(torch.ones(shape))).all(), "constant images have no deviation"
