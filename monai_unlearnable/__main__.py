@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 a check failed, 2 wrong usage or input.
 from __future__ import annotations
 
 import argparse
+import ast
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +28,15 @@ def _overrides(words: Sequence[str]) -> dict[str, Any]:
     """``--epsilon 0.02 --network_def#channels "[8,16]"`` as a dictionary."""
     if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
-    return {name[2:]: yaml.safe_load(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+    return {name[2:]: _value(text) for name, text in zip(words[::2], words[1::2], strict=True)}
+
+
+def _value(text: str) -> Any:
+    """A Python literal as ``monai.bundle run`` takes it, else YAML (``true``, ``null``, plain words)."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return yaml.safe_load(text)
 
 
 def _protect(arguments: argparse.Namespace, console: Console) -> None:

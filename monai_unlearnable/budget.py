@@ -52,6 +52,17 @@ class Budget:
                 limit=self.radius,
             )
 
+    def check_storage(self, step: float, *, case: str | None = None) -> None:
+        """Raise :class:`BudgetError` where one storage step (unit intensity) is more than the radius allows."""
+        if 0 < self.radius < step * (1 - STEP_TOLERANCE):
+            raise BudgetError(
+                f"a budget of {self.radius:.4g} of the intensity window is less than one storage step ({step:.4g}): "
+                "nothing would change. Raise the budget, or use a narrower window",
+                case=case,
+                value=self.radius,
+                limit=step,
+            )
+
 
 @dataclass(frozen=True)
 class VoxelChange:
@@ -96,15 +107,7 @@ def apply_noise(
     Raises:
         BudgetError: when the noise is not finite, or the budget is positive but below one storage step of all channels.
     """
-    if budget.radius > 0 and all(budget.radius < step * (1 - STEP_TOLERANCE) for step in window.step(lattice)):
-        step = min(window.step(lattice))
-        raise BudgetError(
-            f"a budget of {budget.radius:.4g} of the intensity window is less than one storage step ({step:.4g}): "
-            "nothing would change. Raise the budget, or use a narrower window",
-            case=case,
-            value=budget.radius,
-            limit=step,
-        )
+    budget.check_storage(min(window.step(lattice)), case=case)
     unit = np.broadcast_to(noise if mask is None else noise * mask, stored.shape)
     if not np.isfinite(unit).all():
         raise BudgetError("the noise holds NaN or infinite values", case=case)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ class ResumableCheckpoint:
                     file=self.path,
                 )
             Checkpoint.load_objects(content, state)
-        except (RuntimeError, KeyError, EOFError) as error:
+        except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise OutputError(f"the checkpoint cannot be read: {error}", file=self.path) from error
         logger.info("going on from %s", self.path)
 

@@ -78,7 +78,7 @@ def _windows(perturber: Perturber, image: Tensor, label: Tensor | None, case_id:
     if shape.numel() <= window_sites:
         return perturber.delta(image, [case_id], label)
     # Half a window of overlap then keeps the origins on multiples of the divisor, so that windows agree in phase.
-    side = int(window_sites ** (1 / len(shape))) // (2 * divisor) * 2 * divisor
+    side = round(window_sites ** (1 / len(shape))) // (2 * divisor) * 2 * divisor
     size = [min(max(side, 2 * divisor), extent) for extent in shape]
 
     def predict(window: Tensor) -> Tensor:

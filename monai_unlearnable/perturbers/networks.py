@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 __all__ = ["CentralDifferenceConv", "NoiseUNet"]
 
+# Noise starts near zero, so that gradients decide on its pattern and not the first weights, which tanh would freeze.
+INITIAL_GAIN = 0.1
+
 
 class CentralDifferenceConv(nn.Module):
     """Convolution that mixes intensities with their differences to the center: ``conv(x; w) - theta * x * sum(w)``.
@@ -81,4 +84,4 @@ class NoiseUNet(nn.Module):
             skips.append(x)
         for up, decoder, skip in reversed(list(zip(self.ups, self.decoders, skips[:-1], strict=True))):
             x = decoder(torch.cat([skip, up(x)], dim=1))
-        return self.head(x)
+        return INITIAL_GAIN * self.head(x)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import IntensityWindow, WindowRule
 from monai_unlearnable.scans.datalist import Case
@@ -151,6 +152,7 @@ def inspect_cases(
     window: WindowRule,
     label_values: Sequence[int] | None = None,
     channels: int | None = None,
+    budget: Budget | None = None,
 ) -> DatasetSummary:
     """Read every case once, so that bad input is found before anything is computed or written.
 
@@ -159,6 +161,7 @@ def inspect_cases(
         window: rule for the intensity windows.
         label_values: stored label value of each class; by default all values found, in ascending order.
         channels: number expected; by default that of the first case. Use 1 to refuse 4D files.
+        budget: refuse cases whose files cannot hold noise that small.
 
     Raises:
         UnlearnableError: of a class that says what is wrong, naming the first bad case and file.
@@ -169,6 +172,8 @@ def inspect_cases(
     shapes: list[tuple[int, ...]] = []
     for case in cases:
         loaded = read_case(case, window, label_values)
+        if budget is not None:
+            budget.check_storage(min(loaded.step), case=case.case_id)
         count, shape = sum(len(scan.voxels) for scan in loaded.scans), loaded.scans[0].spatial_shape
         channels = count if channels is None else channels
         if count != channels or (shapes and len(shape) != len(shapes[0])):

@@ -14,6 +14,7 @@ import torch
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.report import Results, VictimRow
+from monai_unlearnable.report.rows import PROTECTED
 from monai_unlearnable.scans import Case, DatasetSummary
 from monai_unlearnable.victims import Recipe, segmentation_network, train_and_score
 from monai_unlearnable.workflows.layout import Layout
@@ -71,12 +72,12 @@ class Evaluation:
             for data in self.training
             for seed in self.seeds
         ]
-        protected = manifests.get("protected")
+        protected = manifests.get(PROTECTED)
         return Results(
             title=title,
             method=str(protected.run["method"]) if protected else "none",
             dataset=dataset,
-            figures=figures.get("protected", {}),
+            figures=figures.get(PROTECTED, {}),
             rows=rows,
             settings={**self._recipe(), **(settings or {})},
         )

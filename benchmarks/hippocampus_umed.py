@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UMed on the hippocampus set: what it costs, what it does to the scans, what it leaves to victims.
+
+Protects the first 140 cases by name through the bundle, trains victims on clean, protected and random-noise files, and
+scores them on the other 40. Every figure comes from files reloaded from disk.
+
+    python benchmarks/hippocampus_umed.py DATA/hippocampus OUT --seeds 2 [bundle settings: --epsilon 0.03 ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from monai_unlearnable.__main__ import _overrides
+from monai_unlearnable.report import victim_table
+from monai_unlearnable.scans import load_cases
+from monai_unlearnable.workflows import verify
+from monai_unlearnable.workflows.bundles import run_bundle
+from monai_unlearnable.workflows.evaluation import mean_figures
+from monai_unlearnable.workflows.proof import evaluate_folders
+
+TRAINING_CASES = 140
+SIZE = (40, 56, 40)
+
+
+def write_datalist(data: Path, path: Path) -> Path:
+    """The split by name: the first 140 cases are for training, the others for testing."""
+    entries = [{"image": case.images[0], "label": case.label} for case in load_cases(data)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"training": entries[:TRAINING_CASES], "test": entries[TRAINING_CASES:]}))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--victims", default="UNet,BasicUNet")
+    parser.add_argument("--trainings", default="clean,protected,random noise")
+    arguments, settings = parser.parse_known_args()
+    console = Console(width=150)
+    datalist = write_datalist(arguments.data, arguments.out / "split.json")
+    output = arguments.out / "umed"
+    begin = time.monotonic()
+    run_bundle(
+        "umed",
+        dataset_dir=str(arguments.data),
+        datalist=str(datalist),
+        output_dir=str(output),
+        overwrite=True,
+        **_overrides(settings),
+    )
+    protecting = time.monotonic() - begin
+    manifest = verify(output, arguments.data)
+    console.print(f"protecting {len(manifest.scans)} scans: {protecting:.0f} s", mean_figures(manifest))
+    begin = time.monotonic()
+    results, page = evaluate_folders(
+        output,
+        arguments.data,
+        datalist=datalist,
+        victims=arguments.victims.split(","),
+        seeds=range(arguments.seeds),
+        size=SIZE,
+        trainings=arguments.trainings.split(","),
+    )
+    console.print(victim_table(results), results.verdict(), f"{time.monotonic() - begin:.0f} s", f"report: {page}", sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
+from monai_unlearnable.demo.phantom import write_phantom_dataset
+from monai_unlearnable.report import Results
+from tests.helpers import flip_byte, write_dataset
+
+QUICK = ["--epochs", "1", "--epoch_length", "2", "--batch_size", "2", "--network_def#channels", "[4, 8, 8, 8]"]
+
+
+def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_dataset(tmp_path / "data")
+    out = str(tmp_path / "out")
+    assert main(["protect", "umed", str(data), out, *QUICK]) == 0
+    assert main(["verify", out, "--clean", str(data)]) == 0
+    assert main(["restore", out, str(tmp_path / "restored")]) == 0
+    assert main(["apply", f"{out}/noise", str(data), str(tmp_path / "applied")]) == 0
+    checkpoint = f"{out}/models/perturber.safetensors"
+    assert main(["apply", checkpoint, str(data), str(tmp_path / "generated")]) == 0
+    assert main(["verify", str(tmp_path / "applied")]) == 0
+    assert main(["verify", str(tmp_path / "generated")]) == 0
+    assert "every hash, budget and figure holds" in capsys.readouterr().out
+    for name in ("a", "b"):
+        folders = [tmp_path / folder / "protected" / "images" for folder in ("out", "applied", "generated")]
+        assert len({(folder / f"{name}.nii.gz").read_bytes() for folder in folders}) == 1, "three ways to the same file"
+
+
+def test_exit_codes_and_messages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_dataset(tmp_path / "data")
+    out = str(tmp_path / "out")
+    assert main(["protect", "umed", str(tmp_path / "nowhere"), out]) == WRONG_INPUT
+    assert "the dataset folder does not exist" in capsys.readouterr().err
+    assert main(["protect", "umed", str(data), out, "--epochs"]) == WRONG_INPUT
+    assert "--name value" in capsys.readouterr().err
+    assert main(["protect", "umed", str(data), out, *QUICK, "--epsilon", "1e-5"]) == WRONG_INPUT
+    assert re.search(r"images/a.*less than one storage step", capsys.readouterr().err, re.DOTALL)
+    assert main(["protect", "umed", str(data), str(tmp_path / "good"), *QUICK]) == 0
+    flip_byte(tmp_path / "good" / "protected" / "images" / "b.nii.gz", 800)
+    assert main(["verify", str(tmp_path / "good")]) == CHECK_FAILED
+    assert "images/b" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["verify", out, "--unknown", "word"])
+
+
+def test_evaluate_trains_victims_and_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_phantom_dataset(data, count=4, test_count=2, size=(24, 24, 16))
+    assert main(["protect", "umed", str(data), str(out), *QUICK]) == 0
+    assert main(["evaluate", str(out), str(data), "--iterations", "4", "--seeds", "2"]) == 0
+    assert "UNet" in capsys.readouterr().out
+    results = Results.load(out / "report" / "results.json")
+    assert [row.training for row in results.rows] == ["clean", "clean", "protected", "protected"] + ["random noise"] * 2
+    assert {row.seed for row in results.rows} == {0, 1}
+    assert results.rows[2].psnr == pytest.approx(results.figures["psnr"])
+    assert (out / "report" / "index.html").stat().st_size > 50_000

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The umed bundle as people run it: in this process, as a command, on two processes, on new cases."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+from monai_unlearnable.errors import InputError, LabelError, OutputError
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.scans import read_scan
+from monai_unlearnable.workflows import restore, verify
+from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
+from tests.helpers import write_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "bundles" / "umed" / "configs"
+QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "epsilon": 0.05, "network_def#channels": [4, 8, 8, 8]}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def command(*words: str) -> str:
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def as_words(settings: dict[str, object]) -> list[str]:
+    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+
+
+@pytest.mark.parametrize(("dims", "suffix", "dtype"), [(3, ".nii.gz", "int16"), (2, ".png", "uint8")])
+def test_protects_verifies_restores(tmp_path: Path, dims: int, suffix: str, dtype: str) -> None:
+    data = write_dataset(tmp_path / "data", dims, dtype, suffix=suffix)
+    out = tmp_path / "out"
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK)
+    manifest = verify(out, data)
+    assert manifest.run["config"]["epochs"] == 2
+    assert all(0 < entry.measured["linf"] <= 0.05 + 1e-6 for entry in manifest.scans)
+    restore(out, tmp_path / "restored")
+    for entry in manifest.scans:
+        assert read_scan(tmp_path / "restored" / entry.file).digest() == read_scan(data / entry.file).digest()
+    with pytest.raises(OutputError, match=r"manifest.json.*exists already"):
+        run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK)
+
+
+def test_same_seed_same_bytes_and_other_seed_other_noise(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / name), seed=seed, **QUICK)
+    first, second, other = (tree(tmp_path / name / "noise") for name in "abc")
+    assert first == second
+    assert tree(tmp_path / "a" / "protected") == tree(tmp_path / "b" / "protected")
+    assert first["images/a.npz"] != other["images/a.npz"]
+
+
+def test_run_as_a_command_with_overrides(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+    words = ["-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "protect.yaml")]
+    words += ["--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(data), "--output_dir", str(tmp_path / "out")]
+    command(*words, *as_words({**QUICK, "masks#support#margin": 1}))
+    manifest = verify(tmp_path / "out", data)
+    assert manifest.run["perturber"]["support"]["margin"] == 1
+
+
+def test_two_processes_give_one_complete_result(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
+    files = f"['{CONFIGS / 'protect.yaml'}','{CONFIGS / 'multi_gpu.yaml'}']"
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    words += ["--config_file", files, "--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(data)]
+    command(*words, "--output_dir", str(tmp_path / "out"), *as_words(QUICK))
+    assert [entry.scan_id for entry in verify(tmp_path / "out", data).scans] == ["images/a", "images/b", "images/c"]
+
+
+def test_checkpoint_protects_cases_it_has_never_seen(tmp_path: Path) -> None:
+    data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", names=("x", "y", "z"))
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **QUICK)
+    checkpoint = tmp_path / "out" / "models" / "perturber.safetensors"
+    run_bundle("umed", "apply", dataset_dir=str(more), output_dir=str(tmp_path / "new"), checkpoint=str(checkpoint))
+    manifest = verify(tmp_path / "new", more)
+    assert len(manifest.scans) == 3
+    assert all(entry.measured["l0"] > 0 for entry in manifest.scans)
+    assert (
+        manifest.run["checkpoint_sha256"]
+        == Manifest.load(tmp_path / "out/noise/manifest.json").run["checkpoint_sha256"]
+    )
+
+
+def test_input_is_checked_before_anything_is_written(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+    (data / "labels" / "b.nii.gz").unlink()
+    with pytest.raises(LabelError, match="images/b.*no label"):
+        run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_method_lists_the_known() -> None:
+    with pytest.raises(InputError, match="umed"):
+        run_bundle("unmed", dataset_dir="x", output_dir="y")
+
+
+@pytest.mark.parametrize("name", bundle_names())
+def test_every_bundle_is_complete_and_its_metadata_valid(name: str) -> None:
+    root = bundle_root(name)
+    for file in ("configs/metadata.json", "configs/protect.yaml", "configs/apply.yaml", "configs/multi_gpu.yaml"):
+        assert (root / file).is_file()
+    assert (root / "configs" / "logging.conf").is_file()
+    assert (root / "docs" / "README.md").is_file()
+    assert not list(root.rglob("*.py")), "bundles hold no Python"
+    metadata, schema = root / "configs" / "metadata.json", ROOT / "bundles" / "meta_schema.json"
+    command("-m", "monai.bundle", "verify_metadata", "--meta_file", str(metadata), "--filepath", str(schema))
+
+
+@pytest.mark.parametrize("name", bundle_names())
+def test_every_bundle_takes_the_same_names(name: str) -> None:
+    content = ConfigParser.load_config_file(str(bundle_root(name) / "configs" / "protect.yaml"))
+    common = {
+        "dataset_dir",
+        "datalist",
+        "output_dir",
+        "window",
+        "epsilon",
+        "epochs",
+        "device",
+        "seed",
+        "network_def",
+        "masks",
+    }
+    assert common <= set(content)
