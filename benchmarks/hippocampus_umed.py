@@ -70,7 +70,9 @@ def main() -> None:
         size=SIZE,
         trainings=arguments.trainings.split(","),
     )
-    console.print(victim_table(results), results.verdict(), f"{time.monotonic() - begin:.0f} s", f"report: {page}", sep="\n")
+    console.print(
+        victim_table(results), results.verdict(), f"{time.monotonic() - begin:.0f} s", f"report: {page}", sep="\n"
+    )
 
 
 if __name__ == "__main__":

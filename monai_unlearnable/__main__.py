@@ -138,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.settings = rest
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("monai.bundle").setLevel(logging.ERROR)
     console = Console()
     try:
         arguments.function(arguments, console)

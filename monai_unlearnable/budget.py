@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import BudgetError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice
 
-__all__ = ["Budget", "VoxelChange", "apply_noise", "apply_change", "undo_change"]
+__all__ = ["Budget", "VoxelChange", "apply_change", "apply_noise", "file_order", "undo_change"]
 
 # Networks compute in float32: a value within this fraction of a storage step of the next step has reached it.
 STEP_TOLERANCE = 1e-4
@@ -69,13 +69,23 @@ class VoxelChange:
     """What protection did to the stored voxels, and all that is needed to undo it exactly.
 
     Args:
-        support: boolean array of the stored voxels' shape (C, spatial...), true where a voxel changed.
-        values: one value a changed voxel, in the C order of ``support``: the stored steps added (integer storage) or
-            the XOR of the bit patterns before and after (float storage, where addition does not invert).
+        corner: where the box of all changes begins, in :func:`file_order`.
+        steps: the box, zero where nothing changed: the stored steps added (integer storage), or the XOR of the bit
+            patterns before and after (float storage, where addition does not invert).
     """
 
-    support: NDArray
-    values: NDArray
+    corner: tuple[int, ...]
+    steps: NDArray
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        """The box as an index into voxels in :func:`file_order`."""
+        return tuple(slice(low, low + size) for low, size in zip(self.corner, self.steps.shape, strict=True))
+
+
+def file_order(voxels: NDArray) -> NDArray:
+    """A view (C, ..., y, x) of channel-first voxels (C, x, y, ...) whose C order is that of a NIfTI file."""
+    return np.moveaxis(voxels, 0, -1).T
 
 
 def apply_noise(
@@ -120,7 +130,9 @@ def apply_noise(
     support[support] = moved
     protected = stored.copy(order="K")
     protected[support] = after[moved]
-    return protected, VoxelChange(support, _difference(before[moved], after[moved]))
+    box = _bounding_box(file_order(support))
+    steps = _difference(file_order(stored)[box], file_order(protected)[box])
+    return protected, VoxelChange(tuple(side.start for side in box), steps)
 
 
 def apply_change(stored: NDArray, change: VoxelChange) -> NDArray:
@@ -148,6 +160,14 @@ def _bits(values: NDArray) -> NDArray:
     return np.ascontiguousarray(values).view(f"{values.dtype.str[0]}u{values.dtype.itemsize}")
 
 
+def _bounding_box(support: NDArray) -> tuple[slice, ...]:
+    box = []
+    for axis in range(support.ndim):
+        sites = np.flatnonzero(support.any(axis=tuple(other for other in range(support.ndim) if other != axis)))
+        box.append(slice(int(sites[0]), int(sites[-1]) + 1) if len(sites) else slice(0, 0))
+    return tuple(box)
+
+
 def _difference(before: NDArray, after: NDArray) -> NDArray:
     if before.dtype.kind == "f":
         return _bits(before) ^ _bits(after)
@@ -158,12 +178,9 @@ def _difference(before: NDArray, after: NDArray) -> NDArray:
 
 def _changed(voxels: NDArray, change: VoxelChange, sign: int) -> NDArray:
     result = voxels.copy(order="K")
-    selected = result[change.support]
-    if result.dtype.kind == "f":
-        bits = _bits(selected)  # XOR returns the byte order of the machine, the file may have the other
-        result[change.support] = (bits ^ change.values).astype(bits.dtype).view(result.dtype)
-    else:
-        result[change.support] = (selected.astype(np.int64) + sign * change.values.astype(np.int64)).astype(
-            result.dtype
-        )
+    view = file_order(result)[change.box]
+    if result.dtype.kind == "f":  # XOR returns the byte order of the machine, the file may have the other
+        view[...] = (_bits(view) ^ change.steps).astype(_bits(view).dtype).view(result.dtype)
+    else:  # sums wrap at the range of the dtype, and back again
+        (np.add if sign > 0 else np.subtract)(view, change.steps.astype(view.dtype, copy=False), out=view)
     return result

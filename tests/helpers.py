@@ -136,6 +136,8 @@ def small_umed(dims: int = 3, seed: int = 0, in_channels: int = 1, **arguments: 
     """An untrained UMed with weights of a seed."""
     perturber = UMed(dims, in_channels, BUDGET.radius, channels=(4, 8), **arguments)
     reset_parameters(perturber, seed)
+    for network in (perturber.contour_net, perturber.texture_net):  # as much noise as after training
+        network.head.weight.data *= 50
     return perturber
 
 

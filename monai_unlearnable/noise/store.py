@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -26,8 +25,8 @@ BROKEN = (OSError, EOFError, LookupError, ValueError, TypeError, RuntimeError, z
 class NoiseStore:
     """A folder of ``<scan id>.npz`` files, each the change of one scan together with its :class:`NoiseEntry`.
 
-    The support is kept as a bit mask and only changed voxels have a value, so that size follows the support. Noise is
-    found by scan id and used only on voxels whose SHA-256 the entry names: never by position in a list.
+    The box around the changes is kept, deflated: size follows the support. Noise is found by scan id and used only on
+    voxels whose SHA-256 the entry names: never by position in a list.
 
     Args:
         folder: made when the first noise is saved.
@@ -67,7 +66,7 @@ class NoiseStore:
         """Write a scan's noise; atomic, and the same noise gives the same bytes."""
         stream = io.BytesIO()
         record = np.frombuffer(json.dumps(entry.to_dict(), sort_keys=True).encode(), np.uint8)
-        np.savez_compressed(stream, entry=record, support=np.packbits(change.support), values=change.values)
+        np.savez_compressed(stream, entry=record, corner=np.asarray(change.corner, np.int64), steps=change.steps)
         write_atomic(self.path(entry.scan_id), stream.getvalue())
 
     def entry(self, scan_id: str) -> NoiseEntry:
@@ -95,14 +94,15 @@ class NoiseStore:
                 entry = NoiseEntry.from_dict(json.loads(content["entry"].tobytes()))
                 if not with_change:
                     return entry, None
-                bits, values = content["support"], content["values"]
-            count = math.prod(entry.shape)
-            if bits.shape != (-(-count // 8),):
-                raise NoiseError("support and shape do not fit")
-            support = np.unpackbits(bits, count=count).astype(bool).reshape(entry.shape)
-            if values.dtype.kind not in "iu" or values.shape != (np.count_nonzero(support),):
-                raise NoiseError("support and values do not fit")
-            return entry, VoxelChange(support, values)
+                corner, steps = content["corner"], content["steps"]
+            change = VoxelChange(tuple(corner.tolist()), steps)
+            extents = (entry.shape[0], *entry.shape[:0:-1])
+            inside = steps.ndim == len(extents) == corner.size and all(
+                side.start >= 0 and side.stop <= extent for side, extent in zip(change.box, extents, strict=True)
+            )
+            if steps.dtype.kind not in "iu" or corner.dtype.kind != "i" or not inside:
+                raise NoiseError("steps and shape do not fit")
+            return entry, change
         except FileNotFoundError as error:
             raise NoiseError("no noise is stored for this scan", case=scan_id, file=path) from error
         except BROKEN as error:

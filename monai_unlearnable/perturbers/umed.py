@@ -15,16 +15,20 @@ from monai_unlearnable.perturbers.networks import NoiseUNet
 
 __all__ = ["UMed"]
 
+# Where tanh is near its limit, yet still has a slope for the generators to work with.
+CARRIER_LEVEL = 1.5
+
 
 class UMed(Perturber):
     r"""Contour- and texture-aware noise for segmentation, after UMed (arXiv 2403.14250), our reading.
 
     .. math::
-        \delta = \epsilon\,\tanh(G_c(x)) \odot M_c + \epsilon\,T \odot \tanh(G_t(x)) \odot M_i
+        \delta = \epsilon\,\tanh(G_c(x) + s) \odot M_c + \epsilon\,T \odot \tanh(G_t(x) + s) \odot M_i
 
     with the contour band :math:`M_c`, the rest of the region :math:`M_i` and a texture map :math:`T`. The encoder of
     :math:`G_c` uses central-difference convolutions. The two terms never overlap, so :math:`|\delta| \le \epsilon`
-    without clamping, which would stop gradients.
+    without clamping, which would stop gradients. The carrier :math:`s` (our addition) alternates in sign from site to
+    site along one axis: generators left to themselves settle on lattices that models learn late, and start from here.
 
     Args:
         spatial_dims: 2 or 3.
@@ -35,6 +39,7 @@ class UMed(Perturber):
         support: where noise is allowed at all; the exact region by default, the paper's band reaches 3 sites beyond it.
         contour: the band :math:`M_c`, intersected with ``support``.
         texture: the map :math:`T`.
+        carrier_axis: spatial axis of the carrier, best the smoothest one of the scans; None for no carrier.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class UMed(Perturber):
         support: MaskProvider | None = None,
         contour: MaskProvider | None = None,
         texture: MaskProvider | None = None,
+        carrier_axis: int | None = None,
     ) -> None:
         super().__init__()
         self.spatial_dims, self.in_channels, self.epsilon = spatial_dims, in_channels, epsilon
@@ -56,6 +62,7 @@ class UMed(Perturber):
         self.texture = TextureMap() if texture is None else texture
         self.contour_net = NoiseUNet(spatial_dims, in_channels, self.channels, theta)
         self.texture_net = NoiseUNet(spatial_dims, in_channels, self.channels)
+        self.carrier_axis = carrier_axis
         self.divisor = 2 ** len(self.channels)
 
     @property
@@ -64,7 +71,7 @@ class UMed(Perturber):
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal perturber (weights apart)."""
-        names = ("spatial_dims", "in_channels", "epsilon", "channels", "theta", "contour", "texture")
+        names = ("spatial_dims", "in_channels", "epsilon", "channels", "theta", "contour", "texture", "carrier_axis")
         return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
@@ -73,5 +80,13 @@ class UMed(Perturber):
     def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
         support, contour = self.allowed(image, label), self.contour(image, label)
         inside = (1 - contour) * self.texture(image, label)
-        noise = torch.tanh(self.contour_net(image)) * contour + torch.tanh(self.texture_net(image)) * inside
-        return self.epsilon * support * noise
+        carrier = self._carrier(image)
+        at_contour, in_texture = self.contour_net(image) + carrier, self.texture_net(image) + carrier
+        return self.epsilon * support * (torch.tanh(at_contour) * contour + torch.tanh(in_texture) * inside)
+
+    def _carrier(self, image: Tensor) -> Tensor:
+        if self.carrier_axis is None:
+            return torch.zeros((), device=image.device)
+        sites = torch.arange(image.shape[2 + self.carrier_axis], device=image.device)
+        shape = [-1 if axis == self.carrier_axis else 1 for axis in range(self.spatial_dims)]
+        return CARRIER_LEVEL * (1 - 2 * (sites % 2)).reshape(shape).to(image.dtype)

@@ -58,6 +58,12 @@ class DatasetSummary:
     channels: int
     label_values: tuple[int, ...]
     median_shape: tuple[int, ...]
+    roughness: tuple[float, ...] = ()
+
+    @property
+    def smoothest_axis(self) -> int:
+        """The spatial axis along which neighboring sites differ least: the axis of their emptiest spectrum."""
+        return int(np.argmin(self.roughness))
 
     @property
     def num_classes(self) -> int:
@@ -170,6 +176,7 @@ def inspect_cases(
         raise DatalistError("no cases given")
     found: set[int] = set()
     shapes: list[tuple[int, ...]] = []
+    roughness: list[list[float]] = []
     for case in cases:
         loaded = read_case(case, window, label_values)
         if budget is not None:
@@ -182,6 +189,7 @@ def inspect_cases(
             )
             raise ScanError(f"{reason} are expected", case=case.case_id, file=case.root / case.images[0])
         shapes.append(shape)
+        roughness.append(_roughness(loaded.image))
         if loaded.label is not None and label_values is None:
             found.update(np.unique(loaded.label).tolist())
             if len(found) > MAX_CLASSES:
@@ -192,4 +200,13 @@ def inspect_cases(
                 )
     values = tuple(sorted(found)) if label_values is None else tuple(label_values)
     median = tuple(int(extent) for extent in np.median(shapes, axis=0))
-    return DatasetSummary(len(shapes[0]), int(channels or 0), values, median)
+    mean_roughness = tuple(np.mean(roughness, axis=0).tolist())
+    return DatasetSummary(len(shapes[0]), int(channels or 0), values, median, mean_roughness)
+
+
+def _roughness(image: NDArray) -> list[float]:
+    """Root mean square of the second difference along each spatial axis of an image (C, spatial...)."""
+    return [
+        float(np.sqrt(np.mean(np.square(np.diff(image, 2, axis=axis))))) if image.shape[axis] > 2 else np.inf
+        for axis in range(1, image.ndim)
+    ]

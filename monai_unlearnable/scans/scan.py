@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_unlearnable.budget import file_order
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice, WindowRule
 
@@ -22,8 +23,7 @@ MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these
 def voxel_digest(voxels: NDArray) -> str:
     """SHA-256 of channel-first voxels (C, spatial...): dtype, shape and values, independent of memory layout."""
     digest = hashlib.sha256(f"{voxels.dtype.str}{list(voxels.shape)}".encode())
-    last_first = np.moveaxis(voxels, 0, -1).T  # C order here is the order of a NIfTI file, so that this copies nothing
-    digest.update(np.ascontiguousarray(last_first).data.cast("B"))
+    digest.update(np.ascontiguousarray(file_order(voxels)).data.cast("B"))  # copies nothing for NIfTI
     return digest.hexdigest()
 
 

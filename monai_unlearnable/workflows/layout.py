@@ -15,7 +15,7 @@ from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.noise import Manifest, NoiseEntry
 from monai_unlearnable.scans.atomic import write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
-from monai_unlearnable.scans.scan import Scan
+from monai_unlearnable.scans.scan import Scan, voxel_digest
 
 __all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "write_datalist"]
 
@@ -94,7 +94,7 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
     _refuse_original(scan.path, target)
     write_scan(scan, voxels, target)
     written = read_scan(target)
-    if written.voxels.dtype != voxels.dtype or written.voxels.tobytes() != voxels.tobytes():
+    if written.digest() != voxel_digest(voxels):
         raise ScanError("the file does not hold the voxels that were written", file=target)
     return written
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_checkpoint_protects_cases_it_has_never_seen(tmp_path: Path) -> None:
         manifest.run["checkpoint_sha256"]
         == Manifest.load(tmp_path / "out/noise/manifest.json").run["checkpoint_sha256"]
     )
+
+
+def test_training_with_other_settings_never_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK)
+    for folder in ("noise", "protected"):
+        shutil.rmtree(out / folder)
+    with pytest.raises(OutputError, match=r"training.pt.*other settings"):
+        run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK, **{"masks#support#margin": 2})
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(out), device="cpu", **QUICK)
+    verify(out, data)
 
 
 def test_input_is_checked_before_anything_is_written(tmp_path: Path) -> None:

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sphinx configuration; the build needs no network."""
+
+from monai_unlearnable import __version__
+
+project = "monai_unlearnable"
+author = "The monai_unlearnable authors"
+copyright = f"2026, {author}"
+release = version = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+
+autodoc_member_order = "groupwise"
+autodoc_typehints = "signature"
+autodoc_class_signature = "mixed"
+autodoc_inherit_docstrings = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = f"monai_unlearnable {version}"
