@@ -88,7 +88,9 @@ def _loader(cases: Sequence[dict[str, Any]], transform: Compose, recipe: Recipe,
     data = CacheDataset(list(cases), transform, progress=False)
     order = torch.Generator().manual_seed(derive_seed(seed, "order"))
     count = (recipe.iterations + 1) * recipe.batch_size
-    return DataLoader(data, recipe.batch_size, sampler=RandomSampler(data, num_samples=count, generator=order))
+    return DataLoader(
+        data, recipe.batch_size, sampler=RandomSampler(data, num_samples=count, generator=order), num_workers=0
+    )
 
 
 def _evaluator(
@@ -96,7 +98,7 @@ def _evaluator(
 ) -> SupervisedEvaluator:
     return SupervisedEvaluator(
         device=device,
-        val_data_loader=DataLoader(CacheDataset(list(cases), transform, progress=False), batch_size=1),
+        val_data_loader=DataLoader(CacheDataset(list(cases), transform, progress=False), batch_size=1, num_workers=0),
         network=network,
         inferer=SimpleInferer(),
         postprocessing=Compose(
