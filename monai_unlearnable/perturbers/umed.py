@@ -15,20 +15,23 @@ from monai_unlearnable.perturbers.networks import NoiseUNet
 
 __all__ = ["UMed"]
 
-# Where tanh is near its limit, yet still has a slope for the generators to work with.
-CARRIER_LEVEL = 1.5
+# Generators start at 95% of the budget, where the sigmoid still has a slope for them to work with.
+CARRIER_LEVEL = 3.0
 
 
 class UMed(Perturber):
     r"""Contour- and texture-aware noise for segmentation, after UMed (arXiv 2403.14250), our reading.
 
     .. math::
-        \delta = \epsilon\,\tanh(G_c(x) + s) \odot M_c + \epsilon\,T \odot \tanh(G_t(x) + s) \odot M_i
+        \delta = \epsilon\,\tau(G_c(x)) \odot M_c + \epsilon\,T \odot \tau(G_t(x)) \odot M_i
 
     with the contour band :math:`M_c`, the rest of the region :math:`M_i` and a texture map :math:`T`. The encoder of
-    :math:`G_c` uses central-difference convolutions. The two terms never overlap, so :math:`|\delta| \le \epsilon`
-    without clamping, which would stop gradients. The carrier :math:`s` (our addition) alternates in sign from site to
-    site along one axis: generators left to themselves settle on lattices that models learn late, and start from here.
+    :math:`G_c` uses central-difference convolutions. The two terms never overlap and :math:`|\tau| < 1`, so
+    :math:`|\delta| < \epsilon` without clamping, which would stop gradients.
+
+    Without a carrier :math:`\tau = \tanh`. With one (our addition) :math:`\tau(g) = s\,\sigma(g + 3)`: the sign
+    :math:`s` alternates from site to site along one axis, and the generators decide on the strength alone. Left to
+    themselves they settle on lattices that fresh models learn too late to matter.
 
     Args:
         spatial_dims: 2 or 3.
@@ -80,13 +83,16 @@ class UMed(Perturber):
     def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
         support, contour = self.allowed(image, label), self.contour(image, label)
         inside = (1 - contour) * self.texture(image, label)
-        carrier = self._carrier(image)
-        at_contour, in_texture = self.contour_net(image) + carrier, self.texture_net(image) + carrier
-        return self.epsilon * support * (torch.tanh(at_contour) * contour + torch.tanh(in_texture) * inside)
+        at_contour, in_texture = self._bounded(self.contour_net(image)), self._bounded(self.texture_net(image))
+        return self.epsilon * support * (at_contour * contour + in_texture * inside)
+
+    def _bounded(self, raw: Tensor) -> Tensor:
+        if self.carrier_axis is None:
+            return torch.tanh(raw)
+        return self._carrier(raw) * torch.sigmoid(raw + CARRIER_LEVEL)
 
     def _carrier(self, image: Tensor) -> Tensor:
-        if self.carrier_axis is None:
-            return torch.zeros((), device=image.device)
+        assert self.carrier_axis is not None
         sites = torch.arange(image.shape[2 + self.carrier_axis], device=image.device)
         shape = [-1 if axis == self.carrier_axis else 1 for axis in range(self.spatial_dims)]
-        return CARRIER_LEVEL * (1 - 2 * (sites % 2)).reshape(shape).to(image.dtype)
+        return (1 - 2 * (sites % 2)).reshape(shape).to(image.dtype)

@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
+from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from monai_unlearnable.budget import file_order
@@ -86,7 +87,7 @@ def _read_bytes(path: Path) -> bytes:
         return igzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     except FileNotFoundError as error:
         raise ScanError("the file does not exist", file=path) from error
-    except (OSError, EOFError, isal_zlib.error) as error:
+    except (OSError, EOFError, IsalError) as error:  # type: ignore[misc]
         raise ScanError(f"cannot be read: {error}", file=path) from error
 
 

@@ -88,9 +88,8 @@ def _loader(cases: Sequence[dict[str, Any]], transform: Compose, recipe: Recipe,
     data = CacheDataset(list(cases), transform, progress=False)
     order = torch.Generator().manual_seed(derive_seed(seed, "order"))
     count = (recipe.iterations + 1) * recipe.batch_size
-    return DataLoader(
-        data, recipe.batch_size, sampler=RandomSampler(data, num_samples=count, generator=order), num_workers=0
-    )
+    sampler = RandomSampler(data, num_samples=count, generator=order)
+    return DataLoader(data, batch_size=recipe.batch_size, sampler=sampler, num_workers=0)
 
 
 def _evaluator(

@@ -16,13 +16,17 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import BudgetError, LabelError, ScanError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.perturbers import Perturber
+from monai_unlearnable.perturbers import Perturber, RandomNoise
 from monai_unlearnable.scans import load_cases
 from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
 from tests.helpers import BUDGET, fixed_window, nifti_header, raw_bytes, small_umed, stored_voxels, tree, write_dataset
 
 # Add a perturber here: a function of dimensions and seed.
-PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {"umed": small_umed}
+PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {
+    "umed": small_umed,
+    "umed-carrier": lambda dims, seed: small_umed(dims, seed, carrier_axis=1),
+    "random": lambda dims, seed: RandomNoise(BUDGET.radius, seed=seed),
+}
 
 STORAGE = [
     (dims, dtype, rule)
