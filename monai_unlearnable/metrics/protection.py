@@ -36,11 +36,13 @@ class Scores:
         dice: (cases, classes without background) at the end of training, NaN where a class is absent.
         curve: mean Dice at evenly spaced moments of training, the last at its end.
         final_loss: training loss of the last step.
+        seconds: wall time of training, scoring on the way included.
     """
 
     dice: NDArray
     curve: tuple[float, ...]
     final_loss: float
+    seconds: float = 0.0
 
     @property
     def mean(self) -> float:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,7 @@ def train_and_score(
     Returns:
         Dice of every test case and class at the end, and the mean on the way.
     """
+    begin = time.monotonic()
     reset_parameters(network, derive_seed(seed, "weights")).to(device)
     preprocessing, classes = recipe.preprocessing(label_values), len(label_values)
     augmentation = Compose([preprocessing, *recipe.augmentation]).set_random_state(derive_seed(seed, "augmentation"))
@@ -81,7 +83,12 @@ def train_and_score(
         task = progress.add_task(description, total=recipe.iterations, note="")
         trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: progress.advance(task))
         trainer.run()
-    return Scores(dice=_details(evaluator), curve=tuple(curve), final_loss=float(trainer.state.output[0]["loss"]))
+    return Scores(
+        dice=_details(evaluator),
+        curve=tuple(curve),
+        final_loss=float(trainer.state.output[0]["loss"]),
+        seconds=time.monotonic() - begin,
+    )
 
 
 def _loader(cases: Sequence[dict[str, Any]], transform: Compose, recipe: Recipe, seed: int) -> DataLoader:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from monai_unlearnable.victims import Recipe, segmentation_network, train_and_sc
 from monai_unlearnable.workflows.layout import Layout
 
 __all__ = ["Evaluation", "mean_figures"]
+
+logger = logging.getLogger(__name__)
 
 
 def mean_figures(manifest: Manifest) -> dict[str, float]:
@@ -119,6 +122,7 @@ class Evaluation:
             device=torch.device(self.device),
             description=f"{victim} on {data}",
         )
+        logger.info("%s on %s data, seed %d: Dice %.1f in %.0f s", victim, data, seed, scores.mean, scores.seconds)
         return VictimRow.from_scores(
             data, victim, self.recipe.name, seed, scores, psnr=figures.get("psnr"), ssim=figures.get("ssim")
         )

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""UMed on the hippocampus set: what it costs, what it does to the scans, what it leaves to victims.
+"""UMed on a dataset: what it costs, what it does to the scans, what it leaves to victims.
 
-Protects the first 140 cases by name through the bundle, trains victims on clean, protected and random-noise files, and
-scores them on the other 40. Every figure comes from files reloaded from disk.
+Protects the first cases by name through the bundle, trains victims on clean, protected and random-noise files, and
+scores them on the other cases. Every figure comes from files reloaded from disk.
 
-    python benchmarks/hippocampus_umed.py DATA/hippocampus OUT --seeds 2 [bundle settings: --epsilon 0.03 ...]
+    python benchmarks/umed.py DATA/hippocampus OUT --seeds 2 [bundle settings: --epsilon 0.03 ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
 from pathlib import Path
@@ -25,15 +26,12 @@ from monai_unlearnable.workflows.bundles import run_bundle
 from monai_unlearnable.workflows.evaluation import mean_figures
 from monai_unlearnable.workflows.proof import evaluate_folders
 
-TRAINING_CASES = 140
-SIZE = (40, 56, 40)
 
-
-def write_datalist(data: Path, path: Path) -> Path:
-    """The split by name: the first 140 cases are for training, the others for testing."""
+def write_datalist(data: Path, path: Path, count: int) -> Path:
+    """The split by name: the first ``count`` cases are for training, the others for testing."""
     entries = [{"image": case.images[0], "label": case.label} for case in load_cases(data)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"training": entries[:TRAINING_CASES], "test": entries[TRAINING_CASES:]}))
+    path.write_text(json.dumps({"training": entries[:count], "test": entries[count:]}))
     return path
 
 
@@ -41,12 +39,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--training_cases", type=int, default=140)
+    parser.add_argument("--size", default="40,56,40", help="network input of the victims")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--victims", default="UNet,BasicUNet")
     parser.add_argument("--trainings", default="clean,protected,random noise")
     arguments, settings = parser.parse_known_args()
     console = Console(width=150)
-    datalist = write_datalist(arguments.data, arguments.out / "split.json")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("monai_unlearnable").setLevel(logging.INFO)
+    datalist = write_datalist(arguments.data, arguments.out / "split.json", arguments.training_cases)
     output = arguments.out / "umed"
     begin = time.monotonic()
     run_bundle(
@@ -67,7 +69,7 @@ def main() -> None:
         datalist=datalist,
         victims=arguments.victims.split(","),
         seeds=range(arguments.seeds),
-        size=SIZE,
+        size=[int(extent) for extent in arguments.size.split(",")],
         trainings=arguments.trainings.split(","),
     )
     console.print(
