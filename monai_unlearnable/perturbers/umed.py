@@ -15,8 +15,8 @@ from monai_unlearnable.perturbers.networks import NoiseUNet
 
 __all__ = ["UMed"]
 
-# Generators start at 95% of the budget, where the sigmoid still has a slope for them to work with.
-CARRIER_LEVEL = 3.0
+# The least strength, as a share of the budget, to which generators may lower noise that rides on a carrier.
+CARRIER_FLOOR = 0.8
 
 
 class UMed(Perturber):
@@ -29,9 +29,10 @@ class UMed(Perturber):
     :math:`G_c` uses central-difference convolutions. The two terms never overlap and :math:`|\tau| < 1`, so
     :math:`|\delta| < \epsilon` without clamping, which would stop gradients.
 
-    Without a carrier :math:`\tau = \tanh`. With one (our addition) :math:`\tau(g) = s\,\sigma(g + 3)`: the sign
-    :math:`s` alternates from site to site along one axis, and the generators decide on the strength alone. Left to
-    themselves they settle on lattices that fresh models learn too late to matter.
+    Without a carrier :math:`\tau = \tanh`. With one (our addition) :math:`\tau(g) = s\,(0.8 + 0.2\,\sigma(g))`: the
+    sign :math:`s` alternates from site to site along one axis, and the generators decide on the strength alone, within
+    limits. Left to themselves they settle on lattices that fresh models learn too late to matter, or tell classes apart
+    by giving one of them hardly any noise.
 
     Args:
         spatial_dims: 2 or 3.
@@ -89,10 +90,10 @@ class UMed(Perturber):
     def _bounded(self, raw: Tensor) -> Tensor:
         if self.carrier_axis is None:
             return torch.tanh(raw)
-        return self._carrier(raw) * torch.sigmoid(raw + CARRIER_LEVEL)
+        return self._carrier(raw) * (CARRIER_FLOOR + (1 - CARRIER_FLOOR) * torch.sigmoid(raw))
 
     def _carrier(self, image: Tensor) -> Tensor:
         assert self.carrier_axis is not None
         sites = torch.arange(image.shape[2 + self.carrier_axis], device=image.device)
         shape = [-1 if axis == self.carrier_axis else 1 for axis in range(self.spatial_dims)]
-        return (1 - 2 * (sites % 2)).reshape(shape).to(image.dtype)
+        return (2 * (sites % 2) - 1).reshape(shape).to(image.dtype)
