@@ -57,7 +57,9 @@ def train_and_score(
     begin = time.monotonic()
     reset_parameters(network, derive_seed(seed, "weights")).to(device)
     preprocessing, classes = recipe.preprocessing(label_values), len(label_values)
-    augmentation = Compose([preprocessing, *recipe.augmentation]).set_random_state(derive_seed(seed, "augmentation"))
+    # Flat, because a CacheDataset takes a nested Compose for a random transform and would not cache its result.
+    augmentation = Compose([*preprocessing.transforms, *recipe.augmentation])
+    augmentation.set_random_state(derive_seed(seed, "augmentation"))
     loader = _loader(train_cases, augmentation, recipe, seed)
     evaluator = _evaluator(network, test_cases, preprocessing, classes, torch.device(device))
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate)
