@@ -33,9 +33,20 @@ def inspect(root: Path, channels: int | None = 1, label_values: tuple[int, ...] 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_summary(tmp_path: Path, dims: int) -> None:
     summary = inspect(write_dataset(tmp_path, dims), None, None)
-    assert summary == DatasetSummary(dims, 1, (0, 1, 2), SHAPES[dims])
+    assert summary == DatasetSummary(dims, 1, (0, 1, 2), SHAPES[dims], summary.roughness)
     assert summary.num_classes == 3 and summary.patch_size() == ((24, 24), (16, 16, 16))[dims - 2]
     assert inspect(tmp_path, 1, (0, 1, 2)) == summary
+
+
+@pytest.mark.parametrize(("dims", "axis"), [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)])
+def test_smoothest_axis_is_the_one_without_texture(tmp_path: Path, dims: int, axis: int) -> None:
+    write_dataset(tmp_path, dims)
+    for name in ("a", "b"):
+        voxels = random_image(SHAPES[dims])
+        write_nifti(tmp_path / f"images/{name}.nii.gz", np.repeat(voxels.take([0], axis), voxels.shape[axis], axis))
+    summary = inspect(tmp_path, None, None)
+    assert summary.smoothest_axis == axis
+    assert summary.roughness[axis] == 0
 
 
 def replace_image(root: Path, voxels: np.ndarray) -> Path:
