@@ -86,6 +86,7 @@ def _evaluate(arguments: argparse.Namespace, console: Console) -> None:
         iterations=arguments.iterations,
         victims=arguments.victims.split(","),
         seeds=range(arguments.seeds),
+        device=arguments.device,
     )
     console.print(victim_table(results), results.verdict(), f"report: {page}", sep="\n")
 
@@ -126,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--iterations", type=int, default=500)
     evaluate.add_argument("--victims", default="UNet", help="comma-separated network names")
     evaluate.add_argument("--seeds", type=int, default=1, help="number of trainings of each victim")
+    evaluate.add_argument("--device", default="cpu", help="where to train, such as cuda")
     add("demo", _demo, "the whole story on a phantom dataset", "out")
     return parser
 
