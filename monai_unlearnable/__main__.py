@@ -39,9 +39,15 @@ def _value(text: str) -> Any:
         return yaml.safe_load(text)
 
 
+def _hush_bundles() -> None:
+    """Keep MONAI from remarking on properties and logging files; its module sets its own level, so call after import."""
+    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+
+
 def _protect(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.workflows.bundles import run_bundle
 
+    _hush_bundles()
     overrides = _overrides(arguments.settings)
     run_bundle(arguments.method, dataset_dir=arguments.dataset_dir, output_dir=arguments.out, **overrides)
     console.print(f"protected: {Path(arguments.out) / 'protected'}")
@@ -51,6 +57,7 @@ def _apply(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.workflows import apply_stored
     from monai_unlearnable.workflows.bundles import run_bundle
 
+    _hush_bundles()
     source = Path(arguments.source)
     if source.is_file():
         overrides = {"checkpoint": str(source), **_overrides(arguments.settings)}
@@ -95,6 +102,7 @@ def _demo(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.demo.run import run_demo
     from monai_unlearnable.report import victim_table
 
+    _hush_bundles()
     results, page = run_demo(arguments.out)
     console.print(victim_table(results), results.verdict(), f"report: {page}", sep="\n")
 
@@ -140,7 +148,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.settings = rest
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    logging.getLogger("monai.bundle").setLevel(logging.ERROR)
     console = Console()
     try:
         arguments.function(arguments, console)
