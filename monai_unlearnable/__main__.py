@@ -40,7 +40,7 @@ def _value(text: str) -> Any:
 
 
 def _hush_bundles() -> None:
-    """Keep MONAI from remarking on properties and logging files; its module sets its own level, so call after import."""
+    """Keep MONAI from remarking on properties and logging files; its module sets its level when it is imported."""
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
 
 
