@@ -22,6 +22,7 @@ from monai_unlearnable.errors import InputError, UnlearnableError, VerificationE
 __all__ = ["main"]
 
 CHECK_FAILED, WRONG_INPUT = 1, 2
+PAGE_WIDTH = 120  # of output that is not a terminal, for tables to fit
 
 
 def _overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.settings = rest
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
     try:
         arguments.function(arguments, console)
     except UnlearnableError as error:

@@ -57,7 +57,7 @@ class Budget:
         if 0 < self.radius < step * (1 - STEP_TOLERANCE):
             raise BudgetError(
                 f"a budget of {self.radius:.4g} of the intensity window is less than one storage step ({step:.4g}): "
-                "nothing would change. Raise the budget, or use a narrower window",
+                "nothing would change. Raise the budget, or use a wider window",
                 case=case,
                 value=self.radius,
                 limit=step,
