@@ -19,7 +19,7 @@ def run_demo(output_dir: str | Path, seed: int = 0, iterations: int = 200, **ove
     """Run the main job on a phantom dataset of our own making, in minutes on two cores.
 
     Args:
-        output_dir: gets ``data/`` (the phantoms) and ``umed/`` (the protected dataset, its control and its report).
+        output_dir: gets ``phantoms/`` and ``umed/`` (the protected dataset, its control and its report).
         seed: of phantoms, noise and victims.
         iterations: training steps of each victim.
         overrides: settings of the umed bundle.
@@ -27,7 +27,7 @@ def run_demo(output_dir: str | Path, seed: int = 0, iterations: int = 200, **ove
     Returns:
         The results and the report's page.
     """
-    data, protected = Path(output_dir) / "data", Path(output_dir) / "umed"
+    data, protected = Path(output_dir) / "phantoms", Path(output_dir) / "umed"
     write_phantom_dataset(data, seed=seed)
     run_bundle("umed", dataset_dir=str(data), output_dir=str(protected), seed=seed, overwrite=True, **overrides)
     verify(protected, data)
