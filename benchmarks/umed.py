@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from monai_unlearnable.__main__ import _overrides
+from monai_unlearnable.__main__ import parse_overrides
 from monai_unlearnable.report import victim_table
 from monai_unlearnable.scans import load_cases
 from monai_unlearnable.workflows import verify
@@ -57,7 +57,7 @@ def main() -> None:
         datalist=str(datalist),
         output_dir=str(output),
         overwrite=True,
-        **_overrides(settings),
+        **parse_overrides(settings),
     )
     protecting = time.monotonic() - begin
     manifest = verify(output, arguments.data)

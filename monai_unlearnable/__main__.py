@@ -19,13 +19,13 @@ from rich.console import Console
 
 from monai_unlearnable.errors import InputError, UnlearnableError, VerificationError
 
-__all__ = ["main"]
+__all__ = ["main", "parse_overrides"]
 
 CHECK_FAILED, WRONG_INPUT = 1, 2
 PAGE_WIDTH = 120  # of output that is not a terminal, for tables to fit
 
 
-def _overrides(words: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """``--epsilon 0.02 --network_def#channels "[8,16]"`` as a dictionary."""
     if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
@@ -49,7 +49,7 @@ def _protect(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.workflows.bundles import run_bundle
 
     _hush_bundles()
-    overrides = _overrides(arguments.settings)
+    overrides = parse_overrides(arguments.settings)
     run_bundle(arguments.method, dataset_dir=arguments.dataset_dir, output_dir=arguments.out, **overrides)
     console.print(f"protected: {Path(arguments.out) / 'protected'}")
 
@@ -61,10 +61,10 @@ def _apply(arguments: argparse.Namespace, console: Console) -> None:
     _hush_bundles()
     source = Path(arguments.source)
     if source.is_file():
-        overrides = {"checkpoint": str(source), **_overrides(arguments.settings)}
+        overrides = {"checkpoint": str(source), **parse_overrides(arguments.settings)}
         run_bundle("umed", "apply", dataset_dir=arguments.dataset_dir, output_dir=arguments.out, **overrides)
     else:
-        apply_stored(source, arguments.dataset_dir, arguments.out, **_overrides(arguments.settings))
+        apply_stored(source, arguments.dataset_dir, arguments.out, **parse_overrides(arguments.settings))
     console.print(f"protected: {Path(arguments.out) / 'protected'}")
 
 

@@ -20,4 +20,3 @@ class MetaKeys:
 
     PROTECTION = "protection"
     LATTICE = "lattice"
-    WINDOW = "window"

@@ -46,7 +46,6 @@ class ProtectionTrainer(Trainer):
         epoch_length: iterations an epoch; by default the length of the loader.
         train_handlers: Ignite handlers, attached to this engine.
         amp: compute in bfloat16 autocast, which needs no loss scaling; one code path with single precision.
-        prepare_batch: returns image, label, step and case ids of a batch.
     """
 
     def __init__(
@@ -73,11 +72,8 @@ class ProtectionTrainer(Trainer):
             amp=amp,
             handlers=train_handlers,
         )
-        self.surrogates, self.perturber, self.perturber_optimizer = (
-            surrogates,
-            perturber.to(device),
-            perturber_optimizer,
-        )
+        self.surrogates = surrogates
+        self.perturber, self.perturber_optimizer = perturber.to(device), perturber_optimizer
         self.loss_function, self.surrogate_interval, self.view = loss_function, surrogate_interval, view
 
     def run(self) -> None:  # type: ignore[override]

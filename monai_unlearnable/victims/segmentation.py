@@ -62,23 +62,7 @@ def train_and_score(
     augmentation.set_random_state(derive_seed(seed, "augmentation"))
     loader = _loader(train_cases, augmentation, recipe, seed)
     evaluator = _evaluator(network, test_cases, preprocessing, classes, torch.device(device))
-    optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.iterations + 1)
-    epochs = max(1, min(evaluations, recipe.iterations))
-    trainer = SupervisedTrainer(
-        device=torch.device(device),
-        max_epochs=epochs,
-        epoch_length=recipe.iterations // epochs,
-        train_data_loader=loader,
-        network=network,
-        optimizer=optimizer,
-        loss_function=DiceCELoss(softmax=True, to_onehot_y=True, include_background=False),
-        inferer=SimpleInferer(),
-        train_handlers=[
-            ValidationHandler(interval=1, validator=evaluator),
-            LrScheduleHandler(schedule, print_lr=False, epoch_level=False),  # type: ignore[arg-type]
-        ],
-    )
+    trainer = _trainer(network, loader, evaluator, recipe, max(1, min(evaluations, recipe.iterations)))
     curve: list[float] = []
     evaluator.add_event_handler(Events.COMPLETED, lambda engine: curve.append(float(np.nanmean(_details(engine)))))
     with progress_bar() as progress, isolated_seed(derive_seed(seed, "training")):
@@ -90,6 +74,27 @@ def train_and_score(
         curve=tuple(curve),
         final_loss=float(trainer.state.output[0]["loss"]),
         seconds=time.monotonic() - begin,
+    )
+
+
+def _trainer(
+    network: nn.Module, loader: DataLoader, evaluator: SupervisedEvaluator, recipe: Recipe, epochs: int
+) -> SupervisedTrainer:
+    optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.iterations + 1)
+    return SupervisedTrainer(
+        device=evaluator.state.device,
+        max_epochs=epochs,
+        epoch_length=recipe.iterations // epochs,
+        train_data_loader=loader,
+        network=network,
+        optimizer=optimizer,
+        loss_function=DiceCELoss(softmax=True, to_onehot_y=True, include_background=False),
+        inferer=SimpleInferer(),
+        train_handlers=[
+            ValidationHandler(interval=1, validator=evaluator),
+            LrScheduleHandler(schedule, print_lr=False, epoch_level=False),  # type: ignore[arg-type]
+        ],
     )
 
 
