@@ -40,6 +40,12 @@ def _value(text: str) -> Any:
         return yaml.safe_load(text)
 
 
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given; others are left to the configuration."""
+    given = parse_overrides(arguments.settings)
+    return given if arguments.overwrite is None else {**given, "overwrite": arguments.overwrite}
+
+
 def _hush_bundles() -> None:
     """Keep MONAI from remarking on properties and logging files; its module sets its level when it is imported."""
     logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
@@ -49,8 +55,7 @@ def _protect(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.workflows.bundles import run_bundle
 
     _hush_bundles()
-    overrides = parse_overrides(arguments.settings)
-    run_bundle(arguments.method, dataset_dir=arguments.dataset_dir, output_dir=arguments.out, **overrides)
+    run_bundle(arguments.method, dataset_dir=arguments.dataset_dir, output_dir=arguments.out, **_settings(arguments))
     console.print(f"protected: {Path(arguments.out) / 'protected'}")
 
 
@@ -61,10 +66,10 @@ def _apply(arguments: argparse.Namespace, console: Console) -> None:
     _hush_bundles()
     source = Path(arguments.source)
     if source.is_file():
-        overrides = {"checkpoint": str(source), **parse_overrides(arguments.settings)}
+        overrides = {"checkpoint": str(source), **_settings(arguments)}
         run_bundle("umed", "apply", dataset_dir=arguments.dataset_dir, output_dir=arguments.out, **overrides)
     else:
-        apply_stored(source, arguments.dataset_dir, arguments.out, **parse_overrides(arguments.settings))
+        apply_stored(source, arguments.dataset_dir, arguments.out, **_settings(arguments))
     console.print(f"protected: {Path(arguments.out) / 'protected'}")
 
 
@@ -78,7 +83,7 @@ def _verify(arguments: argparse.Namespace, console: Console) -> None:
 def _restore(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.workflows import restore
 
-    manifest = restore(arguments.out, arguments.destination)
+    manifest = restore(arguments.out, arguments.destination, overwrite=bool(arguments.overwrite))
     console.print(f"restored: {len(manifest.scans)} scans, bit for bit")
 
 
@@ -119,17 +124,16 @@ def _parser() -> argparse.ArgumentParser:
             word.add_argument(positional)
         return word
 
-    add(
-        "protect",
-        _protect,
-        "protect a dataset with a bundle (umed) or configuration file",
-        "method",
-        "dataset_dir",
-        "out",
-    )
-    add("apply", _apply, "put stored noise, or a trained checkpoint, on clean scans", "source", "dataset_dir", "out")
+    def may_overwrite(word: argparse.ArgumentParser) -> None:  # the flag alone, or with a value as bundles take it
+        about = "replace what is there already"
+        word.add_argument("--overwrite", nargs="?", const=True, type=_value, choices=[True, False], help=about)
+
+    about = "protect a dataset with a bundle (umed) or configuration file"
+    may_overwrite(add("protect", _protect, about, "method", "dataset_dir", "out"))
+    about = "put stored noise, or a trained checkpoint, on clean scans"
+    may_overwrite(add("apply", _apply, about, "source", "dataset_dir", "out"))
     add("verify", _verify, "check every claim of a manifest from disk", "out").add_argument("--clean", metavar="DIR")
-    add("restore", _restore, "write the original voxels, bit for bit", "out", "destination")
+    may_overwrite(add("restore", _restore, "write the original voxels, bit for bit", "out", "destination"))
     evaluate = add("evaluate", _evaluate, "train victims on clean and protected data", "out", "dataset_dir")
     evaluate.add_argument("--test_dir", help="clean held-out cases; default: section 'test' of the datalist")
     evaluate.add_argument("--datalist", help="datalist of the clean dataset")

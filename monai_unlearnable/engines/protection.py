@@ -28,7 +28,8 @@ class ProtectionTrainer(Trainer):
 
     (Huang et al., Unlearnable Examples, ICLR 2021, eq. 3; UMed minimizes the same over generators). In each iteration
     the surrogate whose turn it is sees a batch with its noise rounded to the storage lattice, and the perturber takes a
-    step down the loss; every ``surrogate_interval`` iterations the surrogate takes one too, from the same gradients.
+    step down the loss. In every ``surrogate_interval``-th round of the pool the surrogates take one too, from the same
+    gradients.
 
     The batch holds ``image`` (unit intensity), ``label`` (class indices), ``case_id`` and, for integer files, ``step``
     (storage steps). After each iteration ``engine.state.output`` holds ``loss`` and ``linf``, the largest noise.
@@ -41,7 +42,7 @@ class ProtectionTrainer(Trainer):
         perturber: what is trained.
         perturber_optimizer: its optimizer.
         loss_function: the exploiter's loss, of logits and label.
-        surrogate_interval: iterations for one surrogate step.
+        surrogate_interval: rounds of the pool for one step of each surrogate.
         view: what the exploiter's pipeline does to an image in unit intensity; z-score by default.
         epoch_length: iterations an epoch; by default the length of the loader.
         train_handlers: Ignite handlers, attached to this engine.
@@ -97,7 +98,7 @@ class ProtectionTrainer(Trainer):
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         average_gradients(self.perturber)
         self.perturber_optimizer.step()
-        if turn % self.surrogate_interval == 0:
+        if turn // self.surrogates.size % self.surrogate_interval == 0:
             average_gradients(surrogate)
             self.surrogates.step(turn)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)

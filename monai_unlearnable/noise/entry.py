@@ -24,6 +24,7 @@ class NoiseEntry:
         case_scans: scan ids of all files of the case, in the order of their channels.
         file: clean file, relative to the dataset.
         output: protected file, relative to ``protected/``.
+        output_sha256: digest of the protected file, header and compression included.
         label: label file, relative to the dataset, or None.
         label_sha256: digest of the label file, which is published as it is.
         shape: channel-first shape of the stored voxels.
@@ -42,6 +43,7 @@ class NoiseEntry:
     case_scans: tuple[str, ...]
     file: str
     output: str
+    output_sha256: str
     label: str | None
     label_sha256: str | None
     shape: tuple[int, ...]

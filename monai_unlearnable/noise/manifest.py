@@ -17,7 +17,7 @@ from monai_unlearnable.scans.atomic import write_atomic
 
 __all__ = ["Manifest", "SCHEMA_VERSION", "fingerprint", "package_versions"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
 
 
@@ -44,10 +44,12 @@ class Manifest:
     Args:
         run: method, configuration, seed, package versions, checkpoint digest.
         scans: in the order of the dataset.
+        datalist_sha256: digest of the datalist beside the protected files.
     """
 
     run: dict[str, Any]
     scans: tuple[NoiseEntry, ...]
+    datalist_sha256: str
 
     def save(self, path: Path) -> None:
         """Write as JSON; atomic."""
@@ -55,6 +57,7 @@ class Manifest:
             "schema_version": SCHEMA_VERSION,
             "run": self.run,
             "scans": [entry.to_dict() for entry in self.scans],
+            "datalist_sha256": self.datalist_sha256,
         }
         write_atomic(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
@@ -71,7 +74,8 @@ class Manifest:
             if version != SCHEMA_VERSION:
                 raise NoiseError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
             entries: Sequence[dict[str, Any]] = content["scans"]
-            return cls(content["run"], tuple(NoiseEntry.from_dict(entry) for entry in entries))
+            scans = tuple(NoiseEntry.from_dict(entry) for entry in entries)
+            return cls(content["run"], scans, content["datalist_sha256"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.reason if isinstance(error, NoiseError) else error
             raise NoiseError(f"the manifest cannot be read: {reason}", file=path) from error

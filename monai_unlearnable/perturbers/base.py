@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -15,9 +18,17 @@ from torch import Tensor, nn
 
 from monai_unlearnable.config import Configurable, build, describe
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.scans.atomic import write_atomic
 
-__all__ = ["Perturber", "encode_perturber", "save_perturber", "load_perturber"]
+__all__ = [
+    "InputSettings",
+    "Perturber",
+    "encode_perturber",
+    "load_input_settings",
+    "load_perturber",
+    "save_perturber",
+]
 
 
 class Perturber(nn.Module, Configurable, ABC):
@@ -49,16 +60,36 @@ class Perturber(nn.Module, Configurable, ABC):
         """Where :meth:`delta` can be nonzero, in [0, 1], (B, 1, spatial...)."""
 
 
-def encode_perturber(perturber: Perturber) -> bytes:
-    """Weights and description as the bytes of a safetensors file; the same perturber gives the same bytes."""
+@dataclass(frozen=True)
+class InputSettings(Configurable):
+    """How cases are read for a perturber: what it was trained with, and what further cases need.
+
+    Args:
+        window: rule for the intensity windows.
+        label_values: stored label value of each class, background first; None where labels are taken as stored.
+    """
+
+    window: WindowRule
+    label_values: Sequence[int] | None = None
+
+
+def encode_perturber(perturber: Perturber, settings: InputSettings | None = None) -> bytes:
+    """Weights and descriptions as the bytes of a safetensors file; the same perturber gives the same bytes."""
     state = {name: value.detach().cpu().contiguous() for name, value in perturber.state_dict().items()}
-    metadata = {"perturber": json.dumps(describe(perturber), sort_keys=True)}
-    return safetensors.torch.save(state, metadata)
+    description = {"perturber": describe(perturber), "input": describe(settings)}
+    # One entry: safetensors writes several in any order.
+    return safetensors.torch.save(state, {"description": json.dumps(description, sort_keys=True)})
 
 
-def save_perturber(perturber: Perturber, path: str | Path) -> None:
-    """Write weights and description to one safetensors file; atomic."""
-    write_atomic(Path(path), encode_perturber(perturber))
+def save_perturber(perturber: Perturber, path: str | Path, settings: InputSettings | None = None) -> None:
+    """Write weights and descriptions to one safetensors file; atomic.
+
+    Args:
+        perturber: what to save.
+        path: where to.
+        settings: how cases are read for it, for :func:`load_input_settings`.
+    """
+    write_atomic(Path(path), encode_perturber(perturber, settings))
 
 
 def load_perturber(path: str | Path, device: str | torch.device = "cpu") -> Perturber:
@@ -67,14 +98,32 @@ def load_perturber(path: str | Path, device: str | torch.device = "cpu") -> Pert
     Raises:
         InputError: naming the file, when it is no perturber checkpoint.
     """
-    try:
-        with safetensors.safe_open(str(path), framework="pt") as stream:
-            description = json.loads((stream.metadata() or {})["perturber"])
-            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - no mapping
-        perturber = build(description)
+    with _opened(path) as (stream, description):
+        perturber = build(description["perturber"])
         if not isinstance(perturber, Perturber):
             raise InputError(f"describes a {type(perturber).__name__}, not a perturber")
-        perturber.load_state_dict(state)
-    except (OSError, safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise InputError(f"is no perturber checkpoint: {error}", file=path) from error
+        perturber.load_state_dict({name: stream.get_tensor(name) for name in stream.keys()})  # noqa: SIM118 - no mapping
     return perturber.to(device).eval()
+
+
+def load_input_settings(path: str | Path) -> InputSettings:
+    """How cases are read for the perturber in a file of :func:`save_perturber`.
+
+    Raises:
+        InputError: naming the file, when it is no perturber checkpoint, or was saved without these settings.
+    """
+    with _opened(path) as (_, description):
+        settings = build(description["input"])
+    if not isinstance(settings, InputSettings):
+        raise InputError("holds no window and label values; give both as settings", file=path)
+    return settings
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A checkpoint and its descriptions; what goes wrong inside is an :class:`InputError` that names the file."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as stream:
+            yield stream, json.loads((stream.metadata() or {})["description"])
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"is no perturber checkpoint: {error}", file=path) from error

@@ -45,6 +45,7 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         overrides: settings by id, as on the command line of ``monai.bundle run``.
 
     Raises:
+        InputError: when a setting goes where the configuration has no group of settings.
         UnlearnableError: the one that stopped the run, freed of the configuration parser's wrapping.
     """
     file = Path(method)
@@ -55,9 +56,7 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
     root = file.parents[1]
     settings = {"bundle_root": str(root), **overrides}
     try:
-        workflow = ConfigWorkflow(
-            str(file), str(root / "configs" / "metadata.json"), logging_file=False, workflow_type=None, **settings
-        )
+        workflow = _configured(file, settings)
         workflow.initialize()
         workflow.run()
         workflow.finalize()
@@ -66,6 +65,16 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         if cause is None:
             raise
         raise cause from error
+
+
+def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
+    metadata = str(file.parent / "metadata.json")
+    try:
+        return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)
+    except (LookupError, TypeError, ValueError) as error:
+        nested = ", ".join(name for name in settings if "#" in name)
+        reason = f"a setting ({nested}) goes below one that is no group; give that one as a whole"
+        raise InputError(reason, file=file) from error
 
 
 def _root_cause(error: BaseException | None) -> UnlearnableError | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import OutputError, ScanError
-from monai_unlearnable.noise import Manifest, NoiseEntry
+from monai_unlearnable.noise import NoiseEntry
 from monai_unlearnable.scans.atomic import write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 
 __all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "write_datalist"]
+
+BLOCK = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Layout:
     def protected(self) -> Path:
         """What is published."""
         return self.root / "protected"
+
+    @property
+    def datalist(self) -> Path:
+        """The list of the protected cases, published with them."""
+        return self.protected / "datalist.json"
 
     @property
     def noise(self) -> Path:
@@ -63,20 +71,24 @@ class Layout:
             self.manifest.unlink()
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ScanError(f"cannot be read: {error.strerror or error}", file=path) from error
+def _unreadable(path: Path, error: OSError) -> ScanError:
+    return ScanError(f"cannot be read: {error.strerror or error}", file=path)
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes.
+    """SHA-256 of a file's bytes, read a block at a time.
 
     Raises:
         ScanError: naming the file, when it cannot be read.
     """
-    return hashlib.sha256(_read(path)).hexdigest()
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return digest.hexdigest()
 
 
 def _refuse_original(source: Path, target: Path) -> None:
@@ -107,19 +119,27 @@ def copy_file(source: Path, target: Path) -> None:
         ScanError: naming the file, when it cannot be read.
     """
     _refuse_original(source, target)
-    content = _read(source)
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise _unreadable(source, error) from error
     if not (target.is_file() and target.read_bytes() == content):
         write_atomic(target, content)
 
 
-def write_datalist(manifest: Manifest, protected: Path) -> None:
-    """Write ``datalist.json`` beside the protected files: the cases of a manifest, in its order; atomic."""
+def write_datalist(scans: Sequence[NoiseEntry], path: Path) -> str:
+    """Write the datalist of the protected files, in the order given; atomic.
+
+    Returns:
+        SHA-256 of the file.
+    """
     cases: dict[str, list[NoiseEntry]] = {}
-    for entry in manifest.scans:
+    for entry in scans:
         cases.setdefault(entry.case_id, []).append(entry)
     training = []
     for entries in cases.values():
         images = [entry.output for entry in entries]
         item: dict[str, Any] = {"image": images if len(images) > 1 else images[0]}
         training.append(item if entries[0].label is None else {**item, "label": entries[0].label})
-    write_atomic(protected / "datalist.json", (json.dumps({"training": training}, indent=1) + "\n").encode())
+    write_atomic(path, (json.dumps({"training": training}, indent=1) + "\n").encode())
+    return file_digest(path)

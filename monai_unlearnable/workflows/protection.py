@@ -19,7 +19,7 @@ from monai_unlearnable.errors import OutputError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
-from monai_unlearnable.perturbers import Perturber, load_perturber, save_perturber
+from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noise
 from monai_unlearnable.progress import track
@@ -96,13 +96,10 @@ class Protection:
         for case in track(own, "protect") if idist.get_rank() == 0 else own:
             self._protect(case, perturber, fingerprint(run))
         idist.barrier()
-        manifest = self._collect(run)
         if idist.get_rank() == 0:
-            write_datalist(manifest, self.layout.protected)
-            manifest.save(self.layout.manifest)
-            logger.info("protected %d scans of %d cases", len(manifest.scans), len(self.cases))
+            self._finish(run)
         idist.barrier()
-        return manifest
+        return Manifest.load(self.layout.manifest)
 
     @property
     def checkpoint(self) -> Path:
@@ -133,10 +130,11 @@ class Protection:
             self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run)
 
     def _save_checkpoint(self) -> None:
+        settings = InputSettings(self.window, self.label_values)
         known = self.checkpoint.read_bytes() if self.checkpoint.is_file() and self.store.ids() else None
-        if known not in (None, encode_perturber(self.perturber)) and not self.overwrite:
+        if known not in (None, encode_perturber(self.perturber, settings)) and not self.overwrite:
             raise OutputError(OTHER_RUN, file=self.checkpoint)
-        save_perturber(self.perturber, self.checkpoint)
+        save_perturber(self.perturber, self.checkpoint, settings)
 
     def _is_done(self, loaded: LoadedCase, index: int, run: str) -> bool:
         scan_id = stem(loaded.case.images[index])
@@ -154,7 +152,8 @@ class Protection:
         protected, change = apply_noise(
             scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case.case_id
         )
-        written = publish_scan(scan, protected, self.layout.protected / output_name(name))
+        target = self.layout.protected / output_name(name)
+        written = publish_scan(scan, protected, target)
         measured = measure_fidelity(scan, written, window, loaded.label)
         self.budget.check(measured["linf"], step=max(window.step(scan.lattice)), case=case.case_id)
         entry = NoiseEntry(
@@ -163,6 +162,7 @@ class Protection:
             case_scans=tuple(stem(other) for other in case.images),
             file=name,
             output=output_name(name),
+            output_sha256=file_digest(target),
             label=case.label,
             label_sha256=_label_digest(case),
             shape=scan.voxels.shape,
@@ -177,9 +177,10 @@ class Protection:
         )
         self.store.save(entry, change)
 
-    def _collect(self, run: dict[str, Any]) -> Manifest:
-        scan_ids = [stem(name) for case in self.cases for name in case.images]
-        return Manifest(run, tuple(self.store.entry(scan_id) for scan_id in scan_ids))
+    def _finish(self, run: dict[str, Any]) -> None:
+        scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)
+        Manifest(run, scans, write_datalist(scans, self.layout.datalist)).save(self.layout.manifest)
+        logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
 
 
 def _label_digest(case: Case) -> str | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from monai_unlearnable.budget import apply_change, undo_change
@@ -19,12 +20,15 @@ __all__ = ["apply_stored", "restore"]
 def apply_stored(
     noise_dir: str | Path, dataset_dir: str | Path, output_dir: str | Path, overwrite: bool = False
 ) -> Manifest:
-    """Protect clean scans with noise made before; gives the very files that the run which made it wrote.
+    """Protect clean scans with noise made before; gives the very voxels that the run which made it wrote.
+
+    The records name the files as they are written here: another release of a compressor may pack the same voxels in
+    other bytes, and a clean file may have got another header since.
 
     Args:
         noise_dir: a ``noise/`` folder with its manifest.
         dataset_dir: the clean dataset.
-        output_dir: gets ``protected/`` and a copy of the noise and manifest.
+        output_dir: gets ``protected/``, the noise and the manifest.
         overwrite: whether a finished output may be replaced.
 
     Raises:
@@ -34,27 +38,29 @@ def apply_stored(
     """
     store, layout = NoiseStore(noise_dir), Layout(Path(output_dir))
     manifest = Manifest.load(store.folder / "manifest.json")
-    same = layout.noise.resolve() == store.folder.resolve()
-    if not same:
+    if layout.noise.resolve() != store.folder.resolve():
         layout.begin(overwrite)
-    for entry in track(manifest.scans, "apply"):
-        _apply_one(store, entry, Path(dataset_dir), layout.protected)
-        if not same:
-            copy_file(store.path(entry.scan_id), NoiseStore(layout.noise).path(entry.scan_id))
-    write_datalist(manifest, layout.protected)
-    if not same:
-        copy_file(store.folder / "manifest.json", layout.manifest)
+    scans = tuple(_apply_one(store, entry, Path(dataset_dir), layout) for entry in track(manifest.scans, "apply"))
+    manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist))
+    manifest.save(layout.manifest)
     return manifest
 
 
-def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, protected: Path) -> None:
-    scan = read_scan(dataset / entry.file)
+def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layout) -> NoiseEntry:
+    """Write a protected file with its label and noise, and return its record."""
+    scan, target, noise = read_scan(dataset / entry.file), layout.protected / entry.output, NoiseStore(layout.noise)
     own, change = store.load(entry.scan_id)
     store.bind(own, scan.digest())
     voxels = apply_change(scan.voxels, change)
     store.bind(entry, voxel_digest(voxels), protected=True)
-    _copy_label(entry, dataset, protected)
-    publish_scan(scan, voxels, protected / entry.output)
+    _copy_label(entry, dataset, layout.protected)
+    publish_scan(scan, voxels, target)
+    digest = file_digest(target)
+    if digest != own.output_sha256:
+        noise.save(replace(own, output_sha256=digest), change)
+    elif noise.folder.resolve() != store.folder.resolve():
+        copy_file(store.path(entry.scan_id), noise.path(entry.scan_id))
+    return replace(entry, output_sha256=digest)
 
 
 def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = False) -> Manifest:

@@ -28,8 +28,9 @@ FIGURE_TOLERANCE = 1e-6  # relative; other processors may round sums differently
 def verify(output_dir: str | Path, clean_dir: str | Path | None = None) -> Manifest:
     """Recompute every hash, budget and figure of the manifest from disk.
 
-    The clean voxels are those that the stored noise restores, which are checked against their hash; with ``clean_dir``
-    every protected file must also equal, byte for byte, the clean file with its voxels replaced.
+    The clean voxels are those that the stored noise restores, which are checked against their hash. No byte of a
+    protected file, a label or the datalist may differ from what was recorded. With ``clean_dir`` every protected file
+    must also equal, byte for byte, the clean file with its voxels replaced.
 
     Args:
         output_dir: an output with ``protected/`` and ``noise/``.
@@ -46,7 +47,19 @@ def verify(output_dir: str | Path, clean_dir: str | Path | None = None) -> Manif
     manifest = Manifest.load(layout.manifest)
     for entry in track(manifest.scans, "verify"):
         _Check(entry, layout, manifest.run).run(None if clean_dir is None else Path(clean_dir))
+    found = _digest(layout.datalist)
+    if found != manifest.datalist_sha256:
+        raise _mismatch("SHA-256 of the datalist", found, manifest.datalist_sha256, file=layout.datalist)
     return manifest
+
+
+def _digest(path: Path) -> str | None:
+    return file_digest(path) if path.is_file() else None
+
+
+def _mismatch(what: str, found: Any, claimed: Any, *, file: Path, case: str | None = None) -> VerificationError:
+    reason = f"{what}: found {found}, the manifest says {claimed}"
+    return VerificationError(reason, case=case, file=file, value=found, limit=claimed)
 
 
 class _Check:
@@ -70,12 +83,13 @@ class _Check:
         self.figures(clean, scan)
         if clean_dir is not None:
             self.same_file(scan, clean_dir / entry.file)
+        self.equal("SHA-256 of the protected file", file_digest(self.path), entry.output_sha256)
 
     def figures(self, clean: Scan, scan: Scan) -> None:
         entry, label = self.entry, None
         if entry.label is not None:
             path = self.layout.protected / entry.label
-            self.equal("SHA-256 of the label", file_digest(path) if path.is_file() else None, entry.label_sha256)
+            self.equal("SHA-256 of the label", _digest(path), entry.label_sha256)
             label = read_label(path, scan.spatial_shape, entry.case_id)
             if self.provenance["label_values"] is not None:
                 label = encode_label(label, self.provenance["label_values"], entry.case_id, path)
@@ -98,10 +112,4 @@ class _Check:
             self.fail(what, found, claimed)
 
     def fail(self, what: str, found: Any, claimed: Any) -> None:
-        raise VerificationError(
-            f"{what}: found {found}, the manifest says {claimed}",
-            case=self.entry.scan_id,
-            file=self.path,
-            value=found,
-            limit=claimed,
-        )
+        raise _mismatch(what, found, claimed, case=self.entry.scan_id, file=self.path)

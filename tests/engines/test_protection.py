@@ -31,7 +31,9 @@ def batches(dims: int, count: int = 6) -> Dataset:
     return Dataset(items)
 
 
-def make(dims: int = 3, epochs: int = 3, handlers: tuple[Any, ...] = (), **arguments: Any) -> ProtectionTrainer:
+def make(
+    dims: int = 3, epochs: int = 3, handlers: tuple[Any, ...] = (), size: int = 2, **arguments: Any
+) -> ProtectionTrainer:
     network = UNet(dims, 1, 2, (4, 8), (2,), norm="instance")
     perturber = small_umed(dims, support=Everywhere(), contour=Everywhere())
     loader = EpochLoader(batches(dims), batch_size=2, batches=4, seed=0)
@@ -39,7 +41,7 @@ def make(dims: int = 3, epochs: int = 3, handlers: tuple[Any, ...] = (), **argum
         device="cpu",
         max_epochs=epochs,
         train_data_loader=loader,
-        surrogates=SurrogatePool(network, size=2, lifetime=5),
+        surrogates=SurrogatePool(network, size=size, lifetime=5),
         perturber=perturber,
         perturber_optimizer=torch.optim.Adam(perturber.parameters(), 1e-2),
         loss_function=DiceCELoss(softmax=True, to_onehot_y=True, include_background=False),
@@ -79,10 +81,19 @@ def test_same_seed_same_weights_whatever_the_global_generator() -> None:
 
 
 def test_surrogates_are_held_back() -> None:
-    trainer = make(epochs=1, surrogate_interval=4)
+    trainer = make(epochs=2, surrogate_interval=4)
     trainer.surrogates.lifetime = None
     trainer.run()
-    assert trainer.surrogates.ages == [1, 0], "one step in four iterations"
+    assert trainer.surrogates.ages == [1, 1], "one step each in four rounds of two"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("interval", [1, 2, 3, 4])
+def test_every_surrogate_trains_once_an_interval(size: int, interval: int) -> None:
+    trainer = make(dims=2, epochs=2, size=size, surrogate_interval=interval, epoch_length=size * interval)
+    trainer.surrogates.lifetime = None
+    trainer.run()
+    assert trainer.surrogates.ages == [2] * size
 
 
 def test_bfloat16_shares_the_code_path() -> None:

@@ -31,6 +31,24 @@ def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert len({(folder / f"{name}.nii.gz").read_bytes() for folder in folders}) == 1, "three ways to the same file"
 
 
+def test_every_word_that_writes_can_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = str(write_dataset(tmp_path / "data")), str(tmp_path / "out")
+    checkpoint = f"{out}/models/perturber.safetensors"
+    for words in (
+        ["protect", "umed", data, out, *QUICK],
+        ["restore", out, str(tmp_path / "restored")],
+        ["apply", f"{out}/noise", data, str(tmp_path / "applied")],
+        ["apply", checkpoint, data, str(tmp_path / "generated")],
+    ):
+        assert main(words) == 0
+        for refused in (words, [*words, "--overwrite", "False"]):
+            assert main(refused) == WRONG_INPUT
+            assert "exists already" in capsys.readouterr().err
+        assert main([*words, "--overwrite"]) == main([*words, "--overwrite", "True"]) == 0
+    with pytest.raises(SystemExit, match="2"):
+        main(["restore", out, str(tmp_path / "restored"), "--overwrite", "maybe"])
+
+
 def test_exit_codes_and_messages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_dataset(tmp_path / "data")
     out = str(tmp_path / "out")

@@ -94,6 +94,28 @@ def test_checkpoint_protects_cases_it_has_never_seen(tmp_path: Path) -> None:
     )
 
 
+def test_checkpoint_reads_new_cases_as_it_was_trained_unless_told_otherwise(tmp_path: Path) -> None:
+    data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", empty=("a", "b"))
+    trained, other = (
+        {"_target_": "monai_unlearnable.intensity.FixedWindow", "low": -400, "high": high} for high in (800, 700)
+    )
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), window=trained, **QUICK)
+    source = {"dataset_dir": str(more), "checkpoint": str(tmp_path / "out/models/perturber.safetensors")}
+    for name, settings, expected in (
+        ("default", {}, (trained, [0, 1, 2])),
+        ("window", {"window": other}, (other, [0, 1, 2])),
+        ("labels", {"label_values": [0, 2, 1]}, (trained, [0, 2, 1])),
+    ):
+        run_bundle("umed", "apply", output_dir=str(tmp_path / name), **source, **settings)
+        run = Manifest.load(tmp_path / name / "noise/manifest.json").run
+        assert (run["window"], run["label_values"]) == expected
+
+
+def test_settings_below_an_expression_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"window#low.*no group"):
+        run_bundle("umed", "apply", dataset_dir="x", output_dir=str(tmp_path), **{"window#low": 3})
+
+
 def test_training_with_other_settings_never_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
     run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK)

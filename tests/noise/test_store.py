@@ -25,6 +25,7 @@ ENTRY = NoiseEntry(
     case_scans=("images/a",),
     file="images/a.nii.gz",
     output="images/a.nii.gz",
+    output_sha256="4" * 64,
     label="labels/a.nii.gz",
     label_sha256="0" * 64,
     shape=(1, 3, 5, 7),
@@ -199,7 +200,7 @@ def test_incomplete_records() -> None:
 
 def test_manifest_round_trip(tmp_path: Path) -> None:
     manifest = Manifest(
-        {"method": "x", "config": {"a": [1, 2]}}, (ENTRY, replace(ENTRY, scan_id="b", case_scans=("b",)))
+        {"method": "x", "config": {"a": [1, 2]}}, (ENTRY, replace(ENTRY, scan_id="b", case_scans=("b",))), "5" * 64
     )
     manifest.save(tmp_path / "m.json")
     assert Manifest.load(tmp_path / "m.json") == manifest
@@ -210,7 +211,16 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{}", b"[]", b"3", b"\xff", b'{"schema_version": 1}', b'{"schema_version": 1, "run": {}, "scans": [{}]}'],
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"3",
+        b"\xff",
+        b'{"schema_version": 2}',
+        b'{"schema_version": 2, "run": {}, "scans": [{}], "datalist_sha256": ""}',
+        b'{"schema_version": 2, "run": {}, "scans": []}',
+    ],
 )
 def test_broken_manifests(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.json").write_bytes(content)
@@ -218,9 +228,10 @@ def test_broken_manifests(tmp_path: Path, content: bytes) -> None:
         Manifest.load(tmp_path / "m.json")
 
 
-def test_manifests_of_another_schema(tmp_path: Path) -> None:
-    (tmp_path / "m.json").write_text('{"schema_version": 99, "run": {}, "scans": []}')
-    with pytest.raises(NoiseError, match="schema version 99"):
+@pytest.mark.parametrize("version", [1, 99])
+def test_manifests_of_another_schema(tmp_path: Path, version: int) -> None:
+    (tmp_path / "m.json").write_text(json.dumps({"schema_version": version, "run": {}, "scans": []}))
+    with pytest.raises(NoiseError, match=f"schema version {version} is not the supported 2"):
         Manifest.load(tmp_path / "m.json")
     with pytest.raises(NoiseError, match=r"gone\.json"):
         Manifest.load(tmp_path / "gone.json")

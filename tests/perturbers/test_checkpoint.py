@@ -14,8 +14,17 @@ import torch
 
 from monai_unlearnable.config import describe
 from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.intensity import FixedWindow
 from monai_unlearnable.masks import ContourBand, Everywhere, Roi, TextureMap
-from monai_unlearnable.perturbers import Perturber, UMed, load_perturber, round_to_lattice, save_perturber
+from monai_unlearnable.perturbers import (
+    InputSettings,
+    Perturber,
+    UMed,
+    load_input_settings,
+    load_perturber,
+    round_to_lattice,
+    save_perturber,
+)
 from monai_unlearnable.perturbers.inference import generate_noise
 from tests.helpers import BUDGET, small_umed, two_classes
 
@@ -52,8 +61,28 @@ def test_checkpoint_round_trip(tmp_path: Path, dims: int) -> None:
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "p.safetensors").read_bytes()
 
 
-def checkpoint(description: object, state: dict[str, torch.Tensor] | None = None) -> bytes:
-    return safetensors.torch.save(state or {"x": torch.zeros(1)}, {"perturber": json.dumps(description)})
+@pytest.mark.parametrize("label_values", [None, [0, 7, 255]])
+def test_checkpoint_tells_how_cases_are_read(tmp_path: Path, label_values: list[int] | None) -> None:
+    settings = InputSettings(FixedWindow(-160.5, 240), label_values)
+    for name in "ab":
+        save_perturber(small_umed(), tmp_path / name, settings)
+    assert load_input_settings(tmp_path / "a") == settings
+    assert describe(load_perturber(tmp_path / "a")) == describe(small_umed())
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_checkpoint_that_does_not_tell_how_cases_are_read(tmp_path: Path) -> None:
+    save_perturber(small_umed(), tmp_path / "p.safetensors")
+    with pytest.raises(InputError, match=r"p\.safetensors: holds no window and label values; give both"):
+        load_input_settings(tmp_path / "p.safetensors")
+
+
+def checkpoint(perturber: object) -> bytes:
+    return described({"perturber": perturber})
+
+
+def described(description: object) -> bytes:
+    return safetensors.torch.save({"x": torch.zeros(1)}, {"description": json.dumps(description)})
 
 
 GARBAGE = {
@@ -61,7 +90,9 @@ GARBAGE = {
     "text": b"no checkpoint at all",
     "pickle": pickle.dumps({"a": 1}),
     "no metadata": safetensors.torch.save({"x": torch.zeros(1)}),
-    "no json": safetensors.torch.save({"x": torch.zeros(1)}, {"perturber": "{"}),
+    "no json": safetensors.torch.save({"x": torch.zeros(1)}, {"description": "{"}),
+    "no object": described(3),
+    "nothing": described({}),
     "a number": checkpoint(3),
     "a mask": checkpoint(describe(Roi())),
     "foreign": checkpoint({"_target_": "os.system", "command": "true"}),
@@ -75,8 +106,9 @@ GARBAGE = {
 @pytest.mark.parametrize("kind", GARBAGE)
 def test_garbage_is_no_checkpoint(tmp_path: Path, kind: str) -> None:
     (tmp_path / "p.safetensors").write_bytes(GARBAGE[kind])
-    with pytest.raises(InputError, match=r"p\.safetensors: is no perturber checkpoint"):
-        load_perturber(tmp_path / "p.safetensors")
+    for load in (load_perturber, load_input_settings):
+        with pytest.raises(InputError, match=r"p\.safetensors: is no perturber checkpoint"):
+            load(tmp_path / "p.safetensors")
 
 
 def test_missing_checkpoint(tmp_path: Path) -> None:

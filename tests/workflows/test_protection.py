@@ -16,6 +16,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import LabelError, OutputError
 from monai_unlearnable.intensity import FixedWindow
 from monai_unlearnable.noise import Manifest
+from monai_unlearnable.perturbers import InputSettings, load_input_settings
 from monai_unlearnable.scans import load_cases, read_scan
 from monai_unlearnable.workflows import apply_stored, protection, restore, verify
 from tests.helpers import (
@@ -46,6 +47,12 @@ def test_manifest_tells_what_was_done(published: SimpleNamespace) -> None:
     assert 0 < entry.measured["linf"] <= BUDGET.radius + 1e-6 and entry.measured["psnr"] > 20
     assert manifest.run["method"] == "UMed" and manifest.run["budget"] == {"radius": 0.1, "norm": "linf"}
     assert str(published.clean) not in (published.out / "noise/manifest.json").read_text()
+
+
+def test_checkpoint_tells_how_the_cases_were_read(dataset: Path, tmp_path: Path) -> None:
+    protect(dataset, tmp_path, window=FixedWindow(-500, 900), label_values=(0, 1, 2))
+    settings = load_input_settings(tmp_path / "models/perturber.safetensors")
+    assert settings == InputSettings(FixedWindow(-500, 900), [0, 1, 2])
 
 
 def test_output_is_a_dataset(published: SimpleNamespace) -> None:

@@ -25,6 +25,7 @@ from tests.helpers import (
     flip_byte,
     protect,
     random_image,
+    raw_bytes,
     small_umed,
     stored_voxels,
     tree,
@@ -95,6 +96,17 @@ def test_apply_in_place_writes_the_protected_files_again(published: SimpleNamesp
     shutil.rmtree(out / "protected")
     apply_stored(out / "noise", published.clean, out)
     assert tree(out) == tree(published.out)
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "in place"])
+def test_apply_records_the_files_that_it_writes(
+    published: SimpleNamespace, clean: Path, out: Path, tmp_path: Path, place: str
+) -> None:
+    flip_byte(clean / "images/b.nii.gz", 148)  # another description in the header, the same voxels
+    again = out if place == "in place" else tmp_path / "again"
+    apply_stored(out / "noise", clean, again)
+    assert verify(again, clean).scans[0] == published.manifest.scans[0]
+    assert raw_bytes(again / "protected/images/b.nii.gz")[148] == raw_bytes(clean / "images/b.nii.gz")[148]
 
 
 def test_apply_does_not_overwrite_unless_asked(published: SimpleNamespace, out: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,19 @@ import pytest
 
 from monai_unlearnable.errors import NoiseError, UnlearnableError, VerificationError
 from monai_unlearnable.workflows import verify
-from tests.helpers import flip_byte, nifti_header, put_voxels, raw_bytes, stored_voxels
+from tests.helpers import (
+    SHAPES,
+    flip_byte,
+    nifti_header,
+    protect,
+    put_voxels,
+    random_image,
+    raw_bytes,
+    small_umed,
+    stored_voxels,
+    two_classes,
+    write_nifti,
+)
 
 
 @pytest.fixture
@@ -45,6 +58,43 @@ def test_header_fields_with_a_meaning(out: Path, position: int) -> None:
     with pytest.raises(UnlearnableError) as caught:
         verify(out)
     assert caught.value.case == "images/b" or caught.value.file == out / IMAGE
+
+
+# xyzt_units, descrip, aux_file, intent_name, extension
+@pytest.mark.parametrize("position", [123, 148, 228, 330, 349])
+def test_header_fields_that_change_no_voxel(out: Path, position: int) -> None:
+    flip_byte(out / IMAGE, position)
+    with pytest.raises(VerificationError, match=r"images/b, .*b\.nii\.gz: SHA-256 of the protected file") as caught:
+        verify(out)
+    assert (caught.value.case, caught.value.file) == ("images/b", out / IMAGE)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda raw: raw + b"\0", lambda raw: gzip.compress(gzip.decompress(raw), 1, mtime=0)]
+)
+def test_bytes_on_disk_that_change_no_voxel(out: Path, change: Callable[[bytes], bytes]) -> None:
+    (out / IMAGE).write_bytes(change((out / IMAGE).read_bytes()))
+    with pytest.raises(VerificationError, match=r"images/b, .*b\.nii\.gz: SHA-256 of the protected file"):
+        verify(out)
+
+
+def test_every_file_of_a_case(tmp_path: Path) -> None:
+    for channel in (0, 1):
+        write_nifti(tmp_path / f"clean/imagesTr/a_000{channel}.nii", random_image(SHAPES[3], seed=channel))
+    write_nifti(tmp_path / "clean/labelsTr/a.nii", two_classes(SHAPES[3]))
+    protect(tmp_path / "clean", tmp_path / "out", small_umed(in_channels=2))
+    verify(tmp_path / "out")
+    flip_byte(tmp_path / "out/protected/imagesTr/a_0001.nii", 148)
+    with pytest.raises(VerificationError, match=r"imagesTr/a_0001, .*a_0001\.nii: SHA-256 of the protected file"):
+        verify(tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", [lambda p: p.write_text(p.read_text().replace("images/a", "images/b")), Path.unlink])
+def test_the_datalist(out: Path, change: Callable[[Path], Any]) -> None:
+    change(out / "protected/datalist.json")
+    with pytest.raises(VerificationError, match=r"protected.datalist\.json: SHA-256 of the datalist") as caught:
+        verify(out)
+    assert caught.value.file == out / "protected/datalist.json"
 
 
 @pytest.mark.parametrize("position", [40, 123, 148, 228, 252, 330, 349])
@@ -112,6 +162,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "window": lambda m: m["scans"][1]["window"].update(high=[5000.0]),
     "clean hash": lambda m: m["scans"][1].update(clean_sha256="0" * 64),
     "protected hash": lambda m: m["scans"][1].update(protected_sha256="0" * 64),
+    "file hash": lambda m: m["scans"][1].update(output_sha256="0" * 64),
     "label hash": lambda m: m["scans"][1].update(label_sha256="0" * 64),
     "shape": lambda m: m["scans"][1].update(shape=[1, 14, 11, 9]),
     "slope": lambda m: m["scans"][1]["lattice"].update(slope=2.0),
@@ -130,7 +181,7 @@ def test_every_claim_of_the_manifest(out: Path, kind: str, noise: bool) -> None:
     assert "images/" in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 2, "run": {}, "scans": []}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 3, "run": {}, "scans": []}'])
 def test_broken_manifests(out: Path, content: str) -> None:
     (out / "noise/manifest.json").write_text(content)
     with pytest.raises(NoiseError, match=r"manifest\.json"):
