@@ -4,7 +4,7 @@
 Protects the first cases by name through the bundle, trains victims on clean, protected and random-noise files, and
 scores them on the other cases. Every figure comes from files reloaded from disk.
 
-    python benchmarks/umed.py DATA/hippocampus OUT --seeds 2 [bundle settings: --epsilon 0.03 ...]
+    python benchmarks/umed.py DATA/hippocampus OUT [bundle settings: --epsilon 0.03 ...]
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from monai_unlearnable.__main__ import parse_overrides
+from monai_unlearnable.commands.words import parse_overrides, parse_value
 from monai_unlearnable.report import victim_table
 from monai_unlearnable.scans import load_cases
 from monai_unlearnable.workflows import verify
 from monai_unlearnable.workflows.bundles import run_bundle
-from monai_unlearnable.workflows.evaluation import mean_figures
 from monai_unlearnable.workflows.proof import evaluate_folders
 
 
@@ -40,41 +39,23 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--training_cases", type=int, default=140)
-    parser.add_argument("--size", default="40,56,40", help="network input of the victims")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--victims", default="UNet,BasicUNet")
-    parser.add_argument("--trainings", default="clean,protected,random noise")
+    parser.add_argument("--matrix", type=parse_value, default={"size": [40, 56, 40], "seeds": 2}, help="a dictionary")
     arguments, settings = parser.parse_known_args()
     console = Console(width=150)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("monai_unlearnable").setLevel(logging.INFO)
     datalist = write_datalist(arguments.data, arguments.out / "split.json", arguments.training_cases)
     output = arguments.out / "umed"
+    known = {"dataset_dir": str(arguments.data), "datalist": str(datalist), "output_dir": str(output)}
     begin = time.monotonic()
-    run_bundle(
-        "umed",
-        dataset_dir=str(arguments.data),
-        datalist=str(datalist),
-        output_dir=str(output),
-        overwrite=True,
-        **parse_overrides(settings),
-    )
+    run_bundle("umed", **known, overwrite=True, **parse_overrides(settings))
     protecting = time.monotonic() - begin
     manifest = verify(output, arguments.data)
-    console.print(f"protecting {len(manifest.scans)} scans: {protecting:.0f} s", mean_figures(manifest))
+    console.print(f"protecting {len(manifest.scans)} scans: {protecting:.0f} s")
     begin = time.monotonic()
-    results, page = evaluate_folders(
-        output,
-        arguments.data,
-        datalist=datalist,
-        victims=arguments.victims.split(","),
-        seeds=range(arguments.seeds),
-        size=[int(extent) for extent in arguments.size.split(",")],
-        trainings=arguments.trainings.split(","),
-    )
-    console.print(
-        victim_table(results), results.verdict(), f"{time.monotonic() - begin:.0f} s", f"report: {page}", sep="\n"
-    )
+    results, page = evaluate_folders(output, arguments.data, datalist=str(datalist), **arguments.matrix)
+    console.print(victim_table(results), results.verdict(), results.figures, f"report: {page}", sep="\n")
+    console.print(f"{time.monotonic() - begin:.0f} s")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ __all__ = [
     "NoiseMismatchError",
     "OutputError",
     "VerificationError",
+    "DivergedError",
+    "root_cause",
 ]
 
 
@@ -88,3 +90,14 @@ class OutputError(UnlearnableError, OSError):
 
 class VerificationError(UnlearnableError):
     """A published dataset does not match its manifest."""
+
+
+class DivergedError(UnlearnableError):
+    """The training of a victim whose loss is no longer a number."""
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What an error was raised from, to the first one: libraries wrap what went wrong in errors that do not say it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

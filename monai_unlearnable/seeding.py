@@ -31,13 +31,22 @@ def isolated_seed(seed: int) -> Iterator[None]:
 def reset_parameters(module: nn.Module, seed: int) -> nn.Module:
     """Draw the initial weights of a network anew from a seed, each layer by its own ``reset_parameters``.
 
+    Tables that belong to no such layer, as the position embeddings of transformers, are drawn from a normal
+    distribution with standard deviation 0.02, as MONAI does. Vectors and single numbers of that kind, such as scales,
+    are left as they are.
+
     Weights are drawn on the CPU, so that a seed gives the same network on every device.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     module.to("cpu")
     with isolated_seed(seed):
+        loose: list[nn.Parameter] = []
         for layer in module.modules():
             reset = getattr(layer, "reset_parameters", None)
             if callable(reset):
                 reset()
+            else:
+                loose += [parameter for parameter in layer.parameters(recurse=False) if parameter.ndim > 1]
+        for table in loose:  # last, so that layers get the weights that they would get without
+            nn.init.trunc_normal_(table, std=0.02)
     return module.to(device)

@@ -36,6 +36,19 @@ def test_every_weight_is_drawn_anew() -> None:
     assert all((parameter < 100).all() for parameter in module.parameters())
 
 
+def test_tables_without_a_layer_are_drawn_and_scales_stay() -> None:
+    class Tables(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.scale = nn.Parameter(torch.rand(1, 50, 40)), nn.Parameter(torch.tensor([3.0]))
+            self.layer = nn.Linear(4, 4)
+
+    first, second, alone = Tables(), Tables(), nn.Linear(4, 4)
+    assert weights(reset_parameters(first, 5)) == weights(reset_parameters(second, 5))
+    assert first.table.std().item() == pytest.approx(0.02, rel=0.1) and first.scale.item() == 3
+    assert weights(first.layer) == weights(reset_parameters(alone, 5))
+
+
 def test_global_generator_is_untouched() -> None:
     module, before = network(), torch.get_rng_state()
     reset_parameters(module, 1)

@@ -11,6 +11,7 @@ from skimage.metrics import structural_similarity
 
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow
+from monai_unlearnable.metrics.noise_level import noise_level
 from monai_unlearnable.scans.scan import Scan
 
 __all__ = ["measure_fidelity", "ssim_map", "LOSSLESS_PSNR"]
@@ -24,6 +25,8 @@ def measure_fidelity(
 ) -> dict[str, float]:
     """Figures of one scan, all from stored voxels and in unit intensity where they have a scale.
 
+    PSNR is told with three peaks, as the literature does: each is only comparable with its own kind.
+
     Args:
         clean: as read from the original file.
         protected: as read from the protected file.
@@ -31,8 +34,19 @@ def measure_fidelity(
         label: class indices (1, spatial...), for the figures inside the region.
 
     Returns:
-        ``linf`` (largest change), ``linf_sigma`` (the same in standard deviations of the clean scan), ``l0`` (share of
-        voxels changed), ``psnr`` in dB, ``ssim`` and, with a label, ``ssim_roi`` and ``psnr_roi``.
+        Figures by name.
+
+        - ``linf``: largest change, and ``linf_sigma``: the same in standard deviations of the clean scan;
+        - ``l0``: share of voxels changed;
+        - ``psnr``: in dB, its peak the width of the window;
+        - ``psnr_range``: its peak the range of the clean scan, highest minus lowest voxel;
+        - ``psnr_5sigma``: its peak ten standard deviations of the clean scan (plus and minus five);
+        - ``noise_ratio``: standard deviation of the change, where there is one, over the :func:`noise_level` of the
+          clean scan; of several channels the highest. Absent where the scan has no noise of its own;
+        - ``ssim``: its data range the window;
+        - ``ssim_roi`` and ``psnr_roi``: inside the region, with a label that has one.
+
+        Ranges and deviations are those of each channel; constant channels are left out.
 
     Raises:
         ScanError: when shape or dtype differ.
@@ -44,12 +58,14 @@ def measure_fidelity(
     change = (protected.voxels[support].astype(np.float64) - clean.voxels[support].astype(np.float64)) * scale
     linf = float(np.abs(change).max(initial=0.0))
     sigma = [float(channel.std(dtype=np.float64)) * abs(clean.lattice.slope) for channel in clean.voxels]
-    widest = max(width / s if s else 0.0 for width, s in zip(window.width(1).tolist(), sigma, strict=True))
+    widths = window.width(1).tolist()
+    widest = max(width / s if s else 0.0 for width, s in zip(widths, sigma, strict=True))
     figures = {
         "linf": linf,
         "linf_sigma": linf * widest,
         "l0": float(support.mean()),
         "psnr": _psnr(float(np.square(change).sum()), support.size),
+        **_own_scale(clean, change, support, widths, sigma),
     }
     similarity = ssim_map(clean, protected, window, support)
     figures["ssim"] = float(similarity.mean())
@@ -58,6 +74,36 @@ def measure_fidelity(
         figures["ssim_roi"] = float(similarity[roi].mean())
         figures["psnr_roi"] = _psnr(float(np.square(change[roi[support]]).sum()), int(roi.sum()))
     return figures
+
+
+def _own_scale(
+    clean: Scan, change: NDArray, support: NDArray, widths: list[float], sigma: list[float]
+) -> dict[str, float]:
+    """The change on scales of the clean scan itself, channel by channel.
+
+    Args:
+        clean: original scan.
+        change: (changed voxels,) in unit intensity, channels one after the other.
+        support: where they are.
+        widths: of the window in each channel, physical.
+        sigma: standard deviation of each channel, physical.
+    """
+    slope, sites = abs(clean.lattice.slope), support[0].size
+    ends = np.cumsum([int(np.count_nonzero(channel)) for channel in support])[:-1]
+    errors: dict[str, list[float]] = {"psnr_range": [], "psnr_5sigma": []}  # sums of squares in units of the peak
+    ratios = []
+    for voxels, part, width, deviation in zip(clean.voxels, np.split(change, ends), widths, sigma, strict=True):
+        extent = (float(voxels.max()) - float(voxels.min())) * slope
+        if not extent:
+            continue
+        squares = float(np.dot(part, part)) * width**2
+        errors["psnr_range"].append(squares / extent**2)
+        errors["psnr_5sigma"].append(squares / (10 * deviation) ** 2)
+        noise = noise_level(voxels) * slope
+        if noise:
+            ratios.append(float(part.std()) * width / noise if part.size else 0.0)
+    figures = {name: _psnr(math.fsum(terms), len(terms) * sites) for name, terms in errors.items() if terms}
+    return {**figures, "noise_ratio": max(ratios)} if ratios else figures
 
 
 def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDArray) -> NDArray:

@@ -1,66 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of a victim, with intervals."""
+"""What a victim reached on clean test cases."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
+from monai_unlearnable.errors import InputError
 
-__all__ = ["Scores", "bootstrap_interval"]
-
-
-def bootstrap_interval(values: NDArray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over cases.
-
-    Args:
-        values: one number a case.
-        level: confidence level.
-        seed: of the resampling.
-    """
-    if len(values) < 2 or np.ptp(values) == 0:
-        return float(np.mean(values)), float(np.mean(values))
-    result = stats.bootstrap(
-        (values,), np.mean, confidence_level=level, method="percentile", rng=np.random.default_rng(seed)
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+__all__ = ["Scores"]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a victim reached on held-out cases.
+    """Scores of one victim, in percent (0 to 100).
+
+    :func:`~monai_unlearnable.metrics.segmentation_scores` and
+    :func:`~monai_unlearnable.metrics.classification_scores` fill in what follows from predictions; whoever trained the
+    victim adds curves, loss and time with ``dataclasses.replace``.
 
     Args:
-        dice: (cases, classes without background) at the end of training, NaN where a class is absent.
-        curve: mean Dice at evenly spaced moments of training, the last at its end.
+        metric: ``"Dice"`` or ``"balanced accuracy"``.
+        value: at the end of training.
+        interval: 95% bootstrap interval of ``value`` over test cases.
+        per_class: Dice of each class without background, or recall of each class; NaN where a class is absent from the
+            test set.
+        by_case: of each test case in their order: mean Dice over the classes present, NaN where there are none, or
+            100 for right and 0 for wrong.
+        extras: further figures by name, such as ``"hd95"`` (mm) or ``"auc"`` (percent); NaN where one is undefined.
+        curve: ``value`` at evenly spaced moments of training, the last at its end.
+        validation_curve: the same at the same moments, on cases that were held out of the victim's own training data.
         final_loss: training loss of the last step.
         seconds: wall time of training, scoring on the way included.
+
+    Raises:
+        InputError: when there is a validation curve of another length than ``curve``.
     """
 
-    dice: NDArray
-    curve: tuple[float, ...]
-    final_loss: float
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    per_class: tuple[float, ...]
+    by_case: tuple[float, ...]
+    extras: dict[str, float] = field(default_factory=dict)
+    curve: tuple[float, ...] = ()
+    validation_curve: tuple[float, ...] = ()
+    final_loss: float = math.nan
     seconds: float = 0.0
 
-    @property
-    def mean(self) -> float:
-        """Mean Dice over cases and classes, in percent."""
-        return 100 * float(np.nanmean(self.dice))
-
-    @property
-    def per_class(self) -> list[float]:
-        """Mean Dice of each class, in percent."""
-        return [100 * float(value) for value in np.nanmean(self.dice, axis=0)]
+    def __post_init__(self) -> None:
+        if self.validation_curve and len(self.validation_curve) != len(self.curve):
+            raise InputError(
+                f"the validation curve has {len(self.validation_curve)} moments, the curve {len(self.curve)}"
+            )
 
     @property
     def peak(self) -> float:
-        """Best mean Dice seen on the way, in percent: what early stopping on clean data would have kept."""
-        return 100 * max(self.curve)
+        """Best value on the way, as early stopping with an oracle finds it; ``value`` where there is no curve."""
+        return max((value for value in self.curve or (self.value,) if not math.isnan(value)), default=math.nan)
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """95% bootstrap interval of :attr:`mean` over cases, in percent."""
-        low, high = bootstrap_interval(np.nanmean(self.dice, axis=1))
-        return 100 * low, 100 * high
+    def selected(self) -> float:
+        """Value at the first maximum of the validation curve, which an exploiter can find; NaN without one."""
+        known = [moment for moment, value in enumerate(self.validation_curve) if not math.isnan(value)]
+        return self.curve[max(known, key=lambda moment: self.validation_curve[moment])] if known else math.nan

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 from pathlib import Path
 
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.report import sections
+from monai_unlearnable.report import fidelity, matrix_page, sections
+from monai_unlearnable.report.gallery import gallery
 from monai_unlearnable.report.page import PAGE
 from monai_unlearnable.report.results import Results
+from monai_unlearnable.report.tags import NOTHING, section
 from monai_unlearnable.scans.atomic import write_atomic
 
 __all__ = ["write_report", "render_page"]
@@ -26,19 +29,33 @@ def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
     Args:
         results: what to report.
         pictures: PNG bytes by name, shown in this order; ``x_dark`` replaces ``x`` on dark screens. Names that begin
-            with ``montage``, ``bars`` or ``curves`` get the caption of their kind.
+            with ``heat``, ``frontier``, ``bars``, ``curves``, ``prediction`` or ``montage`` get the place and the
+            caption of their kind, others come last.
     """
+    show = partial(gallery, results, pictures)
+    parts = (
+        section("The matrix", show("heat")),
+        section("The frontier", show("frontier"), matrix_page.frontier(results)),
+        section("What models learn", show("bars"), matrix_page.victims(results)),
+        section(
+            "How close the protected scans are to the originals",
+            fidelity.figures(results) or NOTHING,
+            fidelity.regions(results),
+            fidelity.authorized(results),
+            fidelity.detectors(results),
+        ),
+        section("Learning curves", show("curves")),
+        section("Pictures", show("prediction"), show("montage"), show("")),
+        section("Settings", sections.settings(results)),
+        section("Commands", matrix_page.commands(results)),
+        section("What this does not show", sections.limits(results)),
+    )
     return PAGE.substitute(
         title=escape(results.title),
-        method=escape(results.method),
-        dataset=escape(results.dataset),
-        verdict=escape(results.verdict()),
-        tiles=sections.tiles(results),
-        victims=sections.victims(results),
-        figures=sections.figures(results),
-        pictures=sections.pictures(results, pictures),
-        settings=sections.settings(results),
-        limits=sections.limits(results),
+        meta=escape(f"Method {results.method}, dataset {results.dataset}"),
+        lead=f'<p class="verdict">{escape(results.verdict())}</p>\n{sections.tiles(results)}',
+        content="\n".join(part for part in parts if part),
+        source="results.json, which holds every figure",
         version=escape(__version__),
     )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from string import Template
 
-__all__ = ["PAGE"]
+__all__ = ["PAGE", "RESOLUTION"]
+
+RESOLUTION = 200  # of pictures, in dots per inch
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #ffffff; --ink: #1c2128; --muted: #59636e; --line: #d9dee4;
@@ -19,6 +21,7 @@ main, header, footer { max-width: 60rem; margin: 0 auto; padding: 0 1.25rem; }
 header { padding-top: 2.5rem; }
 h1 { font-size: clamp(1.5rem, 4.5vw, 2.1rem); line-height: 1.2; margin: 0 0 .35rem; letter-spacing: -.01em; }
 h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; }
+h3 { font-size: 1rem; margin: 1.75rem 0 .6rem; }
 p { margin: 0 0 .75rem; }
 .meta, footer, .note, figcaption { color: var(--muted); font-size: .92rem; }
 .verdict { font-size: 1.08rem; background: var(--card); border: 1px solid var(--line); border-left: 4px solid
@@ -29,27 +32,43 @@ p { margin: 0 0 .75rem; }
 .tiles strong { display: block; font-size: 2rem; line-height: 1.15; font-variant-numeric: tabular-nums; }
 .tiles span { color: var(--muted); font-size: .92rem; }
 .clean { color: var(--clean); } .protected { color: var(--protected); } .random { color: var(--random); }
+.scroll.wide { width: max-content; min-width: 100%; max-width: min(76rem, 100vw - 3.5rem); margin-left: 50%;
+  transform: translateX(-50%); }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .93rem; }
-th, td { padding: .5rem .8rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--line); }
-thead th { border-top: 0; color: var(--muted); font-weight: 600; font-size: .85rem; }
-th:first-child, td.words, th.words { text-align: left; }
+th, td { padding: .5rem .7rem; text-align: right; white-space: nowrap; border-top: 1px solid var(--line); }
+thead th { border-top: 0; white-space: normal; vertical-align: bottom;
+  color: var(--muted); font-weight: 600; font-size: .85rem; }
+th[scope=row], th[scope=rowgroup], thead th:first-child, td.words, th.words { text-align: left; }
 tbody th { font-weight: 600; }
-td.words { font-weight: 600; }
+.victims tbody td { border-top-color: transparent; } .victims tbody tr.first > * { border-top-color: var(--line); }
+th[scope=rowgroup] { vertical-align: top; } .victims td.words { font-weight: 600; }
+td.failed { color: var(--muted); font-style: italic; }
+details { margin: 0 0 .6rem; } details > .scroll, details > dl { margin-top: .4rem; }
+summary { cursor: pointer; padding: .35rem 0; font-weight: 600; } .scroll + details { margin-top: .6rem; }
+pre { margin: 0 0 .4rem; padding: .5rem .7rem; background: var(--card); border: 1px solid var(--line);
+  border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
+code { user-select: all; font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+ul.note { margin: .6rem 0 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
 .figures th { font-weight: 600; } .figures td:last-child { white-space: normal; text-align: left; min-width: 17rem;
   color: var(--muted); }
 figure { margin: 0 0 1.75rem; }
-figure .frame { background: var(--card); border: 1px solid var(--line); border-radius: 8px; overflow-x: auto; }
-figure .chart { padding: .75rem; }
-figure img { display: block; width: 100%; min-width: 34rem; height: auto; }
-figure .chart img { min-width: 18rem; max-width: 44rem; margin: 0 auto; }
-figcaption, .scroll + .note { margin-top: .6rem; }
-dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .4rem 1.25rem; margin: 0; }
+.frames { display: flex; flex-wrap: wrap; gap: .75rem; align-items: flex-start; }
+.frame { background: var(--card); border: 1px solid var(--line); border-radius: 8px; overflow-x: auto; flex: 1 1 100%;
+  max-width: 100%; }
+.frame img { display: block; width: 100%; min-width: 34rem; height: auto; }
+.frame.chart { padding: .6rem; flex: 0 1 auto; } .frame.chart img { max-width: 100%; }
+.frames.one .frame.chart { flex: 1 1 100%; } .frames.one .chart img { margin: 0 auto; }
+figcaption, .scroll + .note, details + .note { margin-top: .6rem; }
+dl { display: grid; grid-template-columns: minmax(8rem, 17rem) minmax(0, 1fr); gap: .4rem 1.25rem; margin: 0; }
 dt { color: var(--muted); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
 @media (max-width: 34rem) {
-  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .6rem; }
+  dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .6rem; }
   .tiles { grid-template-columns: 1fr; } .tiles li { display: flex; align-items: baseline; gap: .9rem; }
   .tiles strong { flex: 0 0 4.6rem; white-space: nowrap; }
+  table { font-size: .84rem; } th, td { padding: .4rem .45rem; }
+  th[scope=rowgroup], th[scope=row], td.words { white-space: normal; overflow-wrap: normal; min-width: 4.4rem; }
+  .scroll.wide { width: auto; max-width: 100%; margin-left: 0; transform: none; }
   .figures, .figures tbody { display: block; } .figures thead { display: none; }
   .figures tr { display: grid; grid-template-columns: 1fr auto; }
   .figures tr + tr { border-top: 1px solid var(--line); }
@@ -72,33 +91,13 @@ PAGE = Template(f"""<!DOCTYPE html>
 <body>
 <header>
 <h1>$title</h1>
-<p class="meta">Method $method, dataset $dataset</p>
+<p class="meta">$meta</p>
 </header>
 <main>
-<p class="verdict">$verdict</p>
-$tiles
-<section>
-<h2>What models learn</h2>
-$victims
-</section>
-<section>
-<h2>How close the protected scans are to the originals</h2>
-$figures
-</section>
-<section>
-<h2>Pictures</h2>
-$pictures
-</section>
-<section>
-<h2>Settings</h2>
-$settings
-</section>
-<section>
-<h2>What this does not show</h2>
-$limits
-</section>
+$lead
+$content
 </main>
-<footer>Written by monai_unlearnable $version from results.json, which holds every figure.</footer>
+<footer>Written by monai_unlearnable $version from $source.</footer>
 </body>
 </html>
 """)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -13,10 +12,44 @@ from numpy.typing import NDArray
 from monai_unlearnable.intensity import IntensityWindow
 from monai_unlearnable.scans.scan import Scan
 
-__all__ = ["Plane", "cut_planes"]
+__all__ = ["Cut", "Plane", "best_cuts", "cut_planes"]
 
 # Name, axis across, and the sides of the body at the left and upper edge (radiological convention).
 ORIENTATIONS = (("axial", 2, ("R", "A")), ("coronal", 1, ("R", "S")), ("sagittal", 0, ("A", "S")))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where a volume is cut, and how the plane is shown; all of a 2D image.
+
+    Args:
+        name: orientation, empty for 2D images.
+        marks: sides of the body at the left and upper edge, empty for 2D images.
+        size: width and height in millimeters, or pixels where the scan has no geometry.
+        orientation: of the volume's axes, as nibabel tells it; None for 2D images.
+        axis: across the plane, once upright.
+        index: along that axis.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    size: tuple[float, float]
+    orientation: NDArray | None = None
+    axis: int = 0
+    index: int = 0
+
+    def take(self, volume: NDArray) -> NDArray:
+        """The plane (C, a, b) of a volume (C, spatial...)."""
+        if self.orientation is None:
+            return volume
+        upright = np.moveaxis(_upright(np.moveaxis(volume, 0, -1), self.orientation), -1, 0)
+        return upright.take(self.index, self.axis + 1)
+
+    def turn(self, plane: NDArray) -> NDArray:
+        """The picture (rows, columns, ...) of a plane (..., a, b): radiological, the head or the front above."""
+        if self.orientation is None:
+            return plane.T
+        return np.moveaxis(plane[..., ::-1, ::-1], (-1, -2), (0, 1))
 
 
 @dataclass(frozen=True)
@@ -44,6 +77,28 @@ class Plane:
     size: tuple[float, float]
 
 
+def best_cuts(classes: NDArray, affine: NDArray) -> list[Cut]:
+    """All of a 2D image, or three planes of a volume where the label has its largest cross-sections.
+
+    Args:
+        classes: class indices (spatial...); volumes without any are cut in the middle.
+        affine: 4x4 matrix from voxel indices to millimeters.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if classes.ndim == 2:
+        columns, rows = np.multiply(classes.shape, np.where(spacing[:2] > 0, spacing[:2], 1))
+        return [Cut("", (), (float(columns), float(rows)))]
+    orientation = nib.orientations.io_orientation(affine)
+    if not np.isfinite(orientation).all():
+        orientation, spacing = nib.orientations.io_orientation(np.eye(4)), np.ones(3)
+    extents = (np.multiply(classes.shape, spacing))[np.argsort(orientation[:, 0])]
+    upright, cuts = _upright(classes, orientation), []
+    for name, axis, marks in ORIENTATIONS:
+        width, height = np.delete(extents, axis)
+        cuts.append(Cut(name, marks, (float(width), float(height)), orientation, axis, _best_slice(upright, axis)))
+    return cuts
+
+
 def cut_planes(clean: Scan, protected: Scan, label: NDArray | None, window: IntensityWindow) -> list[Plane]:
     """The plane of a 2D image, or three of a volume where the label has its largest cross-sections.
 
@@ -54,36 +109,12 @@ def cut_planes(clean: Scan, protected: Scan, label: NDArray | None, window: Inte
         window: what to show as black and as white.
     """
     classes = np.zeros(clean.spatial_shape, np.uint8) if label is None else label.reshape(clean.spatial_shape)
-    spacing = np.linalg.norm(clean.affine[:3, :3], axis=0)
-    if len(clean.spatial_shape) == 2:
-        columns, rows = np.multiply(clean.spatial_shape, np.where(spacing[:2] > 0, spacing[:2], 1))
-        pieces = (clean.voxels, protected.voxels, classes)
-        return [_plane(*pieces, clean, window, "", (), (float(columns), float(rows)), lambda picture: picture.T)]
-    orientation = nib.orientations.io_orientation(clean.affine)
-    if not np.isfinite(orientation).all():
-        orientation, spacing = nib.orientations.io_orientation(np.eye(4)), np.ones(3)
-    order = np.argsort(orientation[:, 0])
-    extents = (np.multiply(clean.spatial_shape, spacing))[order]
-    classes = _upright(classes, orientation)
-    first, second = (_upright(np.moveaxis(scan.voxels, 0, -1), orientation) for scan in (clean, protected))
-    planes = []
-    for name, axis, marks in ORIENTATIONS:
-        index = _best_slice(classes, axis)
-        before, after = (np.moveaxis(volume.take(index, axis), -1, 0) for volume in (first, second))
-        labels = np.take(classes, [index], axis).squeeze(axis)
-        width, height = np.delete(extents, axis)
-        size = (float(width), float(height))
-        planes.append(_plane(before, after, labels, clean, window, name, marks, size, _radiological))
-    return planes
+    return [_plane(cut, clean, protected, classes, window) for cut in best_cuts(classes, clean.affine)]
 
 
 def _upright(volume: NDArray, orientation: NDArray) -> NDArray:
     """Axes turned and flipped so that indices grow to the right, the front and the head."""
     return np.asarray(nib.orientations.apply_orientation(volume, orientation))
-
-
-def _radiological(picture: NDArray) -> NDArray:
-    return np.moveaxis(picture[..., ::-1, ::-1], (-1, -2), (0, 1))
 
 
 def _best_slice(classes: NDArray, axis: int) -> int:
@@ -95,30 +126,20 @@ def _best_slice(classes: NDArray, axis: int) -> int:
     return int(largest[len(largest) // 2])
 
 
-def _plane(
-    first: NDArray,
-    second: NDArray,
-    classes: NDArray,
-    scan: Scan,
-    window: IntensityWindow,
-    name: str,
-    marks: tuple[str, ...],
-    size: tuple[float, float],
-    turn: Callable[[NDArray], NDArray],
-) -> Plane:
-    """A plane of stored voxels (C, a, b); ``turn`` brings the last two axes to rows and columns, channels last."""
-    clean, protected = (window.to_unit(scan.lattice.to_physical(cut, np.float64)) for cut in (first, second))
+def _plane(cut: Cut, scan: Scan, protected: Scan, classes: NDArray, window: IntensityWindow) -> Plane:
+    first, second = cut.take(scan.voxels), cut.take(protected.voxels)
+    before, after = (window.to_unit(scan.lattice.to_physical(plane, np.float64)) for plane in (first, second))
     steps = second.astype(np.float64) - first.astype(np.float64)
     change = steps * scan.lattice.slope / window.width(first.ndim)
     most = np.take_along_axis(change, np.abs(change).argmax(axis=0, keepdims=True), axis=0)[0]
-    colors = slice(0, 3) if len(clean) == 3 and not name else 0
+    colors = slice(0, 3) if len(before) == 3 and not cut.name else 0
     return Plane(
-        name=name,
-        marks=marks,
-        scan=turn(clean[colors]),
-        protected=turn(protected[colors]),
-        difference=turn(most),
-        support=turn((first != second).any(axis=0)),
-        label=turn(classes),
-        size=size,
+        name=cut.name,
+        marks=cut.marks,
+        scan=cut.turn(before[colors]),
+        protected=cut.turn(after[colors]),
+        difference=cut.turn(most),
+        support=cut.turn((first != second).any(axis=0)),
+        label=cut.turn(cut.take(classes[None])[0]),
+        size=cut.size,
     )

@@ -11,50 +11,69 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.report.rows import Summary, VictimRow, summarize
+from monai_unlearnable.report import reading
+from monai_unlearnable.report.frontier import FrontierLine, frontier_lines
+from monai_unlearnable.report.rows import VictimRow
+from monai_unlearnable.report.summaries import Summary, summarize
 from monai_unlearnable.report.verdict import state_verdict
 
-__all__ = ["Results", "VictimRow", "SCHEMA_VERSION"]
+__all__ = ["Results", "SCHEMA_VERSION"]
 
-SCHEMA_VERSION = 1
-LISTS = {"interval": 2, "per_class": None, "curve": None}  # fields of a row that hold numbers, and how many
-NUMBERS = ("dice", "peak", "final_loss")
-OPTIONAL_NUMBERS = ("psnr", "ssim")
-TEXTS = ("training", "victim", "recipe")
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Results:
-    """An evaluation of one protected dataset.
+    """An evaluation on one dataset: methods × victims × recipes × countermeasures.
 
     Args:
         title: heading of the report.
-        method: name of the protection method.
+        method: name of the protection method, or names.
         dataset: name of the dataset.
-        figures: means over the scans of what the manifest measured: ``psnr`` and ``psnr_roi`` in dB, ``ssim``,
-            ``ssim_roi``, ``linf`` in unit intensity, ``linf_sigma`` in standard deviations, ``l0`` as a share.
+        figures: fidelity by name of the data: means over the scans. Known are ``psnr``, ``psnr_roi``, ``psnr_range``
+            and ``psnr_5sigma`` in dB, ``ssim``, ``ssim_roi``, ``linf`` in unit intensity, ``linf_sigma`` in standard
+            deviations, ``l0`` as a share, ``noise_ratio`` to the scan's own noise; others are shown as they are.
         rows: one for each victim trained.
         settings: whatever is worth knowing to repeat the evaluation; JSON-ready.
+        regions: by name of the data and of the class: relative change of each statistic of the region, 0.01 for 1%.
+        authorized: scores of models trained on clean scans, ``{"data", "victim", "clean", "protected"}``, in percent
+            on clean and on protected scans.
+        detectors: by name of the data and of the detector: area under the curve with the limits of its 95% interval,
+            in [0, 1], where 0.5 is a guess.
     """
 
     title: str
     method: str
     dataset: str
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
     rows: list[VictimRow] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    regions: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    authorized: list[dict[str, Any]] = field(default_factory=list)
+    detectors: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """What the scores are; ``"score"`` where rows differ."""
+        names = {row.metric for row in self.rows}
+        return names.pop() if len(names) == 1 else "score"
 
     def summaries(self) -> list[Summary]:
         """Rows aggregated over seeds."""
         return summarize(self.rows)
+
+    def frontier(self) -> list[FrontierLine]:
+        """Score against fidelity of each method, victim and recipe without countermeasure, with its P50."""
+        return frontier_lines(self.summaries())
 
     def verdict(self) -> str:
         """One paragraph in plain language; it says so where the protection failed or the control drops too."""
         return state_verdict(self.summaries())
 
     def to_json(self) -> str:
-        """JSON text; NaN is written as null."""
+        """JSON text; NaN is written as null. The frontier is added for other programs, and not read back."""
         content = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
+        content["frontier"] = [line.to_dict() for line in self.frontier()]
         return json.dumps(_without_nan(content), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
@@ -73,12 +92,8 @@ class Results:
             version = content.pop("schema_version")
             if version != SCHEMA_VERSION:
                 raise ValueError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
-            rows = [_row(row) for row in content.pop("rows")]
-            results = cls(rows=rows, **content)
-            _require(isinstance(results.figures, dict) and isinstance(results.settings, dict), "figures and settings")
-            _require(all(isinstance(name, str) for name in (results.title, results.method, results.dataset)), "names")
-            figures = {name: _number(value, name) for name, value in results.figures.items()}
-            return dataclasses.replace(results, figures=figures)
+            content.pop("frontier", None)
+            return cls(**reading.read_results(content))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else getattr(error, "reason", error)
             raise InputError(f"the results cannot be read: {reason}", file=file) from error
@@ -103,30 +118,3 @@ def _without_nan(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return [_without_nan(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def _require(condition: bool, what: str) -> None:
-    if not condition:
-        raise ValueError(f"{what} are not of the expected type")
-
-
-def _number(value: Any, name: str) -> float:
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name} is {value!r}, not a number")
-    return float(value)
-
-
-def _row(content: dict[str, Any]) -> VictimRow:
-    row = dict(content)
-    for name in TEXTS:
-        _require(isinstance(row[name], str), f"values of {name!r}")
-    for name in NUMBERS:
-        row[name] = _number(row[name], name)
-    for name in OPTIONAL_NUMBERS:
-        row[name] = None if row[name] is None else _number(row[name], name)
-    for name, length in LISTS.items():
-        _require(isinstance(row[name], list) and length in (None, len(row[name])), f"values of {name!r}")
-        row[name] = [_number(value, name) for value in row[name]]
-    return VictimRow(**{**row, "interval": tuple(row["interval"])})

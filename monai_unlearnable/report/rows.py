@@ -1,157 +1,161 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one victim reached, and what the victims of a kind reached together. Dice is in percent throughout."""
+"""What one victim reached: one cell of the matrix with one seed. Scores are in percent throughout."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.metrics.protection import Scores
+from monai_unlearnable.report.values import read_number, read_numbers, read_tree, require
 
-__all__ = ["CLEAN", "PROTECTED", "RANDOM", "TRAININGS", "WORDS", "VictimRow", "Summary", "summarize"]
+if TYPE_CHECKING:
+    from monai_unlearnable.metrics.protection import Scores
+
+__all__ = ["CLEAN", "PROTECTED", "RANDOM", "TRAININGS", "WORDS", "NO_COUNTERMEASURE", "DONE", "DIVERGED", "VictimRow"]
 
 CLEAN, PROTECTED, RANDOM = TRAININGS = ("clean", "protected", "random noise")
 WORDS = {CLEAN: "originals", PROTECTED: "protected", RANDOM: "random noise"}
+NO_COUNTERMEASURE = "none"
+DONE, DIVERGED, FAILED = "done", "diverged", "failed: "
+NAN = math.nan
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VictimRow:
     """One victim: what it was trained on, and how well it does on clean held-out scans.
 
     Args:
         training: ``"clean"``, ``"protected"`` or ``"random noise"``, the control with noise of equal size.
+        data: name of the training data in the matrix, such as ``"umed 8/255"``; the same as ``training`` by default.
         victim: name of the network.
         recipe: name of the training recipe.
+        countermeasure: what was done to the training scans first; ``"none"`` for nothing.
         seed: of the training.
-        dice: at the end of training, mean over cases and classes, in percent.
-        interval: confidence interval of ``dice`` over the test cases, in percent.
-        per_class: Dice of each class without background, in percent, NaN where a class is absent.
-        peak: best Dice on the way, in percent.
-        curve: Dice at evenly spaced moments of training, the last at its end, in percent.
+        metric: what the score is, such as ``"Dice"`` or ``"balanced accuracy"``.
+        chance: score of a model that learned nothing, in percent.
+        score: at the end of training, in percent; NaN unless the row is done.
+        interval: 95% interval of the score over test cases, in percent.
+        per_class: score of each class, in percent, NaN where a class is absent from the test cases.
+        by_case: score of each test case, in percent, in the order of the test cases; what paired tests need.
+        peak: best score on the way, in percent.
+        selected: score of the model that held-out cases of the training data pick, in percent; None without such.
+        curve: score at evenly spaced moments of training, the last at its end, in percent.
+        extras: other scores by name: ``hd95`` in millimeters, ``accuracy`` and ``auc`` in percent.
         final_loss: training loss of the last step.
         psnr: of the training scans in dB, None for clean ones.
         ssim: of the training scans, None for clean ones.
+        ssim_roi: the same inside the label.
+        method: what made the noise; the points of one frontier share it. The same as ``training`` by default.
+        epsilon: largest change that was allowed, in unit intensity; None for clean scans.
+        status: ``"done"``, ``"diverged"`` or ``"failed: reason"``.
+        command: shell command that runs this cell alone.
+        seconds: wall time of training and scoring.
 
     Raises:
-        InputError: when ``training`` is none of the three.
+        InputError: when ``training`` is none of the three, or ``status`` is not of its forms.
     """
 
     training: str
+    data: str = ""
     victim: str
     recipe: str
+    countermeasure: str = NO_COUNTERMEASURE
     seed: int
-    dice: float
-    interval: tuple[float, float]
-    per_class: list[float]
-    peak: float
-    curve: list[float]
-    final_loss: float
+    metric: str = "Dice"
+    chance: float = 0.0
+    score: float = NAN
+    interval: tuple[float, float] = (NAN, NAN)
+    per_class: tuple[float, ...] = ()
+    by_case: tuple[float, ...] = ()
+    peak: float = NAN
+    selected: float | None = None
+    curve: tuple[float, ...] = ()
+    extras: dict[str, float] = field(default_factory=dict)
+    final_loss: float = NAN
     psnr: float | None = None
     ssim: float | None = None
+    ssim_roi: float | None = None
+    method: str = ""
+    epsilon: float | None = None
+    status: str = DONE
+    command: str = ""
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.training not in TRAININGS:
             raise InputError(f"unknown training data {self.training!r}; known are {', '.join(TRAININGS)}")
+        if self.status not in (DONE, DIVERGED) and not self.status.startswith(FAILED):
+            raise InputError(f"unknown status {self.status!r}; known are done, diverged and 'failed: reason'")
+        changes: dict[str, Any] = {name: tuple(getattr(self, name)) for name in ("per_class", "by_case", "curve")}
+        changes["interval"] = (self.interval[0], self.interval[1])
+        changes["data"], changes["method"] = self.data or self.training, self.method or self.training
+        if self.status == DONE and not math.isfinite(self.score):
+            changes["status"] = f"{FAILED}no score"
+        if self.status != DONE or not math.isfinite(self.score):
+            changes.update(score=NAN, interval=(NAN, NAN), peak=NAN, selected=None)
+        for name, value in changes.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a score."""
+        return self.status == DONE
 
     @classmethod
-    def from_scores(
-        cls,
-        training: str,
-        victim: str,
-        recipe: str,
-        seed: int,
-        scores: Scores,
-        psnr: float | None = None,
-        ssim: float | None = None,
-    ) -> VictimRow:
-        """The row of measured scores, whose curve of fractions becomes one of percents; other arguments as above."""
-        return cls(
-            training=training,
-            victim=victim,
-            recipe=recipe,
-            seed=seed,
-            dice=scores.mean,
-            interval=scores.interval,
-            per_class=scores.per_class,
-            peak=scores.peak,
-            curve=[100 * float(value) for value in scores.curve],
-            final_loss=scores.final_loss,
-            psnr=psnr,
-            ssim=ssim,
-        )
+    def from_scores(cls, scores: Scores, **fields: Any) -> VictimRow:
+        """The row of measured scores.
 
+        Args:
+            scores: what the victim reached; a value that is not finite makes the row diverged.
+            **fields: the arguments of the class that scores do not hold: ``training``, ``victim``, ``recipe``,
+                ``seed``, ``chance``, ``data``, ``countermeasure``, ``psnr``, ``command``, ...
+        """
+        selected = float(scores.selected)
+        measured = {
+            "metric": scores.metric,
+            "score": float(scores.value),
+            "interval": scores.interval,
+            "per_class": scores.per_class,
+            "by_case": scores.by_case,
+            "peak": float(scores.peak),
+            "selected": selected if math.isfinite(selected) else None,
+            "curve": scores.curve,
+            "extras": dict(scores.extras),
+            "final_loss": float(scores.final_loss),
+            "seconds": scores.seconds,
+            "status": DONE if math.isfinite(scores.value) else DIVERGED,
+        }
+        return cls(**{**measured, **fields})
 
-@dataclass(frozen=True)
-class Summary:
-    """Victims that differ by their seed only, as means.
+    @classmethod
+    def failed(cls, reason: str, **fields: Any) -> VictimRow:
+        """The row of a training that ended without a score.
 
-    Args:
-        training: what they were trained on.
-        victim: name of the network.
-        recipe: name of the training recipe.
-        finals: final Dice of each seed.
-        interval: lowest and highest final Dice over seeds; of a single seed, its interval over test cases.
-        per_class: mean final Dice of each class.
-        peak: mean over seeds of the best Dice on the way.
-        curves: Dice on the way, one curve a seed.
-        psnr: mean over seeds, None where no seed has one.
-        ssim: mean over seeds, None where no seed has one.
-    """
+        Args:
+            reason: one sentence, or ``"diverged"``.
+            **fields: the other arguments of the class.
+        """
+        status = DIVERGED if reason == DIVERGED else FAILED + " ".join(reason.split())
+        return cls(**{**fields, "status": status})
 
-    training: str
-    victim: str
-    recipe: str
-    finals: tuple[float, ...]
-    interval: tuple[float, float]
-    per_class: tuple[float, ...]
-    peak: float
-    curves: tuple[tuple[float, ...], ...]
-    psnr: float | None
-    ssim: float | None
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> VictimRow:
+        """The row of ``dataclasses.asdict``, as JSON gives it back: lists for tuples, null for NaN.
 
-    @property
-    def dice(self) -> float:
-        """Mean final Dice over seeds, in percent."""
-        return float(np.mean(self.finals))
-
-    @property
-    def seeds(self) -> int:
-        """How many victims are summarized."""
-        return len(self.finals)
-
-
-def summarize(rows: Iterable[VictimRow]) -> list[Summary]:
-    """One :class:`Summary` for each victim, recipe and training data; victims as they come, clean training first."""
-    groups: dict[tuple[str, str], dict[str, list[VictimRow]]] = {}
-    for row in rows:
-        groups.setdefault((row.victim, row.recipe), {}).setdefault(row.training, []).append(row)
-    return [
-        _summary(by_training[training])
-        for by_training in groups.values()
-        for training in TRAININGS
-        if training in by_training
-    ]
-
-
-def _summary(rows: Sequence[VictimRow]) -> Summary:
-    first, finals = rows[0], tuple(row.dice for row in rows)
-    return Summary(
-        training=first.training,
-        victim=first.victim,
-        recipe=first.recipe,
-        finals=finals,
-        interval=(min(finals), max(finals)) if len(rows) > 1 else first.interval,
-        per_class=tuple(np.mean([row.per_class for row in rows], axis=0).tolist()),
-        peak=float(np.mean([row.peak for row in rows])),
-        curves=tuple(tuple(row.curve) for row in rows),
-        psnr=_mean_known(row.psnr for row in rows),
-        ssim=_mean_known(row.ssim for row in rows),
-    )
-
-
-def _mean_known(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+        Raises:
+            ValueError, KeyError, TypeError: saying what is missing or of the wrong type.
+        """
+        row = {**content}
+        for name in ("training", "data", "victim", "recipe", "countermeasure", "metric", "method", "status", "command"):
+            require(isinstance(row[name], str), f"values of {name!r}")
+        for name in ("chance", "score", "peak", "final_loss", "seconds"):
+            row[name] = read_number(row[name], name)
+        for name in ("selected", "psnr", "ssim", "ssim_roi", "epsilon"):
+            row[name] = None if row[name] is None else read_number(row[name], name)
+        for name in ("interval", "per_class", "by_case", "curve"):
+            row[name] = read_numbers(row[name], name)
+        require(len(row["interval"]) == 2, "values of 'interval'")
+        row["extras"] = read_tree(row["extras"], "extras", 1)
+        return cls(**row)

@@ -1,44 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of victims, as text cells and for the terminal."""
+"""Tables for the terminal: the matrix, and the frontier in figures."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from monai_unlearnable.report.columns import NONE, WORDS, Section, format_number, heading, sections
 from monai_unlearnable.report.results import Results
-from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM, WORDS, Summary
+from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
 
-__all__ = ["COLUMNS", "victim_cells", "victim_table", "victim_name"]
+__all__ = ["victim_table", "frontier_table"]
 
-COLUMNS = ("Victim", "Trained on", "Final Dice", "Interval", "Peak", "Per class", "PSNR (dB)", "SSIM", "Seeds")
 STYLES = {CLEAN: "green", PROTECTED: "bold yellow", RANDOM: "cyan"}
-NONE = "–"
 
 
-def victim_name(summary: Summary, summaries: Sequence[Summary]) -> str:
-    """The network, with its recipe where the report has several."""
-    several = len({other.recipe for other in summaries}) > 1
-    return f"{summary.victim}, {summary.recipe}" if several else summary.victim
+def victim_table(results: Results) -> Group:
+    """The matrix for the terminal: training data by victim, means over seeds, a table for each countermeasure.
+
+    Args:
+        results: scores are in percent on clean held-out scans; p is that of the paired test against the clean control.
+    """
+    parts = sections(results, brief=True)
+    title = Text(results.title, style="italic")
+    if len(parts) < 2:
+        return Group(title, *(_section(part, results.metric) for part in parts))
+    tables = [table for part in parts for table in (Text(heading(part.countermeasure)), _section(part, results.metric))]
+    return Group(title, *tables)
 
 
-def victim_cells(results: Results) -> list[tuple[Summary, tuple[str, ...]]]:
-    """Each summary with the text of its row, in the order of :data:`COLUMNS`; Dice in percent."""
-    summaries = results.summaries()
-    return [(summary, (victim_name(summary, summaries), *_cells(summary))) for summary in summaries]
-
-
-def victim_table(results: Results) -> Table:
-    """A table for the terminal: training data by victim, means over seeds; Dice in percent on clean held-out scans."""
-    table = Table(title=Text(results.title), caption="Dice on clean held-out scans, in percent")
-    for name in COLUMNS:
-        left = name in COLUMNS[:2]
+def _section(section: Section, metric: str) -> Table:
+    table = Table(caption=f"{metric} on clean held-out scans, in percent")
+    for column, name in enumerate(section.columns):
+        left = column < WORDS
         table.add_column(name, justify="left" if left else "right", no_wrap=left)
     previous = None
-    for summary, cells in victim_cells(results):
+    for summary, cells in section.rows:
         if previous not in (None, cells[0]):
             table.add_section()
         shown = ("" if cells[0] == previous else cells[0], *cells[1:])
@@ -47,19 +45,18 @@ def victim_table(results: Results) -> Table:
     return table
 
 
-def _cells(summary: Summary) -> tuple[str, ...]:
-    low, high = summary.interval
-    return (
-        WORDS[summary.training],
-        _format(summary.dice, ".1f"),
-        f"{_format(low, '.1f')} to {_format(high, '.1f')}",
-        _format(summary.peak, ".1f"),
-        " / ".join(_format(value, ".1f") for value in summary.per_class) or NONE,
-        _format(summary.psnr, ".1f"),
-        _format(summary.ssim, ".4f"),
-        str(summary.seeds),
-    )
+def frontier_table(results: Results) -> Table:
+    """P50 of each method, victim and recipe for the terminal.
 
-
-def _format(value: float | None, spec: str) -> str:
-    return NONE if value is None or math.isnan(value) else format(value, spec)
+    Args:
+        results: as many points as training data with noise; scores are in percent.
+    """
+    table = Table(caption="P50: highest PSNR at which half of the usual score is lost")
+    names = ("Method", "Victim", "Recipe", "P50", "Chance", "Clean control", "Points", f"{results.metric} at PSNR (dB)")
+    for column, name in enumerate(names):
+        table.add_column(name, justify="left" if column < 3 else "right")
+    for line in results.frontier():
+        points = ", ".join(f"{point.score:.1f} at {format_number(point.psnr, '.1f')}" for point in line.points)
+        figures = (f"{line.chance:.1f}", format_number(line.clean, ".1f"), str(len(line.points)), points or NONE)
+        table.add_row(*map(Text, (line.method, line.victim, line.recipe, line.words, *figures)))
+    return table

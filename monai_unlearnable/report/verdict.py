@@ -4,88 +4,228 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM, Summary
+from monai_unlearnable.report.frontier import frontier_lines
+from monai_unlearnable.report.matrix import HALF, Matrix, attempt, distinct
+from monai_unlearnable.report.rows import CLEAN
+from monai_unlearnable.report.summaries import Summary
 
 __all__ = ["SMALL_DROP", "state_verdict"]
 
-SMALL_DROP = 10.0  # points of Dice; a smaller drop is no protection
-POOR_MODEL = 30.0  # percent; clean training that ends below it leaves little to protect
+SMALL_DROP = 10.0  # points of the score; a smaller drop is no protection
+POOR_MODEL = 0.3  # share of the way from chance to 100; clean training that ends below it leaves little to protect
 
 
 def state_verdict(summaries: Sequence[Summary]) -> str:
     """One paragraph on whether the protection works, cautious where it does not or where the control says otherwise.
 
     Args:
-        summaries: of all victims; protected ones are compared with the clean and random ones of the same victim.
+        summaries: of all cells; protected ones are compared with the clean and random ones of the same victim.
     """
-    dice = {(s.victim, s.recipe, s.training): s.dice for s in summaries if np.isfinite(s.dice)}
-    kinds = list(dict.fromkeys((s.victim, s.recipe) for s in summaries))
-    pairs = [(v, r) for v, r in kinds if (v, r, CLEAN) in dice and (v, r, PROTECTED) in dice]
-    if not pairs:
-        return "No verdict is possible: no model was trained on both the original and the protected scans."
-    clean = np.array([dice[v, r, CLEAN] for v, r in pairs])
-    protected = np.array([dice[v, r, PROTECTED] for v, r in pairs])
-    random = np.array([dice.get((v, r, RANDOM), np.nan) for v, r in pairs])
-    names = [victim if _unique(pairs, victim) else f"{victim} ({recipe})" for victim, recipe in pairs]
-    sentences = [
-        _comparison(clean, protected, random),
-        _strength(names, clean, protected),
-        _control(clean, protected, random),
-        _seeds(summaries),
-    ]
+    matrix = Matrix(summaries)
+    protected = [s for method in matrix.methods for s in matrix.baselines(method)]
+    if not protected:
+        nothing = "No verdict is possible: no model was trained on both the original and the protected scans."
+        return " ".join(sentence for sentence in (nothing, _failures(summaries)) if sentence)
+    if len(matrix.methods) > 1:
+        sentences = [_in_short(matrix, method) for method in matrix.methods]
+    else:
+        sentences = [_comparison(matrix, protected), _strength(matrix, protected)]
+        sentences += [] if _poor(matrix, protected) else [_peak(matrix, protected), _strongest(matrix, protected)]
+    sentences += [_control(matrix, protected), _failures(summaries), _seeds(summaries)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _unique(pairs: Sequence[tuple[str, str]], victim: str) -> bool:
-    return sum(other == victim for other, _ in pairs) == 1
+def _figure(values: Sequence[float]) -> str:
+    mean, span = f"{np.mean(values):.1f}", _span(values)
+    return f"{mean} ({span})" if " to " in span else mean
 
 
-def _figure(values: np.ndarray) -> str:
-    mean = f"{values.mean():.1f}"
-    return mean if len(values) == 1 else f"{mean} ({values.min():.1f} to {values.max():.1f})"
+def _span(values: Sequence[float]) -> str:
+    ends = distinct(f"{value:.1f}" for value in (min(values), max(values)))
+    return " to ".join(ends)
 
 
-def _comparison(clean: np.ndarray, protected: np.ndarray, random: np.ndarray) -> str:
-    known = random[np.isfinite(random)]
-    control = f"; equal-size random noise leaves {_figure(known)}" if len(known) else ""
-    over = "" if len(clean) == 1 else f" on average over {len(clean)} kinds of model"
+def _clean(matrix: Matrix, cells: Sequence[Summary]) -> list[float]:
+    """Scores of the clean controls, each once."""
+    controls = {id(control): control.score for cell in cells if (control := matrix.control(cell))}
+    return list(controls.values())
+
+
+def _strengths(cells: Sequence[Summary]) -> int:
+    return len(distinct(s.data for s in cells))
+
+
+def _comparison(matrix: Matrix, cells: Sequence[Summary]) -> str:
+    found = {id(random): random.score for cell in cells if (random := matrix.random(cell))}
+    control = f"; equal-size random noise leaves {_figure(list(found.values()))}" if found else ""
+    victims, scores = len(distinct(s.victim for s in cells)), [s.score for s in cells]
+    over = f" on average over {victims} kinds of model" if victims > 1 else ""
+    reached = _figure(scores)
+    if _strengths(cells) > 1:
+        reached, over = _span(scores), f", depending on which of {_strengths(cells)} strengths"
     return (
-        f"Models trained on the protected scans reach Dice {_figure(protected)} on clean scans{over}, "
-        f"against {_figure(clean)} for models trained on the originals{control}."
+        f"Models trained on the protected scans reach {cells[0].metric} {reached} on clean scans{over}, "
+        f"against {_figure(_clean(matrix, cells))} for models trained on the originals{control}."
     )
 
 
-def _strength(names: Sequence[str], clean: np.ndarray, protected: np.ndarray) -> str:
-    drop = clean - protected
-    failed = [name for name, points in zip(names, drop, strict=True) if points < SMALL_DROP]
-    if clean.mean() < POOR_MODEL:
-        return "Even the models trained on the originals learned little, so this comparison proves nothing."
-    if len(failed) == len(names):
-        return f"The protection failed: it costs models less than {SMALL_DROP:.0f} points, so the scans remain usable."
-    if failed:
-        return f"The protection failed against {', '.join(failed)}: less than {SMALL_DROP:.0f} points are lost there."
-    if (protected > clean / 2).any():
-        return "The protection weakens training but does not prevent it: more than half of the usual Dice is left."
-    return ""
-
-
-def _control(clean: np.ndarray, protected: np.ndarray, random: np.ndarray) -> str:
-    known = np.isfinite(random)
-    if (clean - protected).mean() < SMALL_DROP or clean.mean() < POOR_MODEL:
+def _p50(matrix: Matrix, method: str) -> str:
+    """Up to which PSNR the protection holds, in words; empty where that is not known."""
+    lines = [
+        line for line in frontier_lines(matrix.summaries) if line.method == method and line.recipe == matrix.recipe
+    ]
+    reached = [line for line in lines if line.p50 is not None]
+    if not lines or not np.isfinite(lines[0].clean):
         return ""
-    if not known.any():
-        return "There is no control with random noise, so the drop cannot be credited to the method."
-    lost, all_lost = (clean - random)[known], (clean - protected)[known]
-    if (lost >= all_lost - SMALL_DROP).any():
-        return "Random noise of the same size does about as much harm, so the drop cannot be credited to the method."
-    if (lost >= SMALL_DROP).any():
-        return "Random noise of the same size does harm too, so part of the drop is owed to its size alone."
+    if not reached:
+        return "at none of its strengths half of the usual score is lost"
+    lowest = min(reached, key=lambda line: line.p50 or 0.0)
+    unless = f", never against {', '.join(line.victim for line in lines if line not in reached)}"
+    held = f"half of the usual score is lost up to a PSNR of {lowest.words} (P50, {lowest.victim})"
+    return held + (unless if len(reached) < len(lines) else "")
+
+
+def _drops(matrix: Matrix, cells: Sequence[Summary]) -> list[float]:
+    return [control.score - cell.score for cell in cells if (control := matrix.control(cell))]
+
+
+def _poor(matrix: Matrix, cells: Sequence[Summary]) -> bool:
+    """Whether the clean controls learned too little to compare with."""
+    chance = cells[0].chance
+    return bool(np.mean(_clean(matrix, cells)) - chance < POOR_MODEL * (100 - chance))
+
+
+def _strength(matrix: Matrix, cells: Sequence[Summary]) -> str:
+    if _poor(matrix, cells):
+        return "Even the models trained on the originals learned little, so this comparison proves nothing."
+    small = [drop < SMALL_DROP for drop in _drops(matrix, cells)]
+    if all(small):
+        return f"The protection failed: it costs models less than {SMALL_DROP:.0f} points, so the scans remain usable."
+    if _strengths(cells) > 1:
+        held = _p50(matrix, cells[0].method)
+        return f"{held[:1].upper()}{held[1:]}." if held else ""
+    names = [s.victim for s, failed in zip(cells, small, strict=True) if failed]
+    if names:
+        return f"The protection failed against {', '.join(names)}: less than {SMALL_DROP:.0f} points are lost there."
+    if any(matrix.share(s) > HALF for s in cells):
+        return "The protection weakens training but does not prevent it: more than half of the usual score is left."
     return ""
+
+
+def _strongest(matrix: Matrix, cells: Sequence[Summary]) -> str:
+    """What brings most of the score back, unless the sentence on strength has said the worst already."""
+    method, known = cells[0].method, max(matrix.share(s) for s in cells)
+    best = matrix.strongest(method)
+    control = matrix.control(best) if best else None
+    if best is None or control is None or all(drop < SMALL_DROP for drop in _drops(matrix, cells)):
+        return ""
+    tried = len(distinct(attempt(s) for s in matrix.protected(method) if not matrix.is_baseline(s)))
+    where = best.victim if len(distinct(s.data for s in cells)) == 1 else f"{best.victim}, {best.data}"
+    reached = f"{best.score:.1f} of {control.score:.1f} ({where})"
+    if matrix.share(best) <= HALF:
+        if tried == 1:
+            return f"The other way of training that was tried, {attempt(best)}, brings back {reached}, less than half."
+        return (
+            f"None of the {tried} other ways of training that were tried brings back more than half; the best is "
+            f"{attempt(best)} with {reached}."
+        )
+    if control.score - best.score < SMALL_DROP:
+        return f"With {attempt(best)} the score returns to {reached}, so the protection does not hold against it."
+    if matrix.share(best) <= known:
+        return ""
+    return f"With {attempt(best)} the score comes back to {reached}, more than half, so the protection is weak there."
+
+
+def _peak(matrix: Matrix, cells: Sequence[Summary]) -> str:
+    """Models that were good on the way and then forgot."""
+    high = [s for s in cells if matrix.share(s) <= HALF and matrix.share(replace(s, finals=(s.peak,))) > HALF]
+    if not high:
+        return ""
+    best = max(high, key=lambda s: s.peak)
+    kept = "which early stopping on a few clean scans would keep"
+    return f"On the way it reaches up to {best.peak:.1f} ({best.victim}), {kept}."
+
+
+def _in_short(matrix: Matrix, method: str) -> str:
+    """One method among several: what it leaves, and what brings the score back."""
+    cells = matrix.baselines(method)
+    if not cells:
+        return f"{method}: no verdict is possible."
+    scores, clean = [s.score for s in cells], _figure(_clean(matrix, cells))
+    several = _strengths(cells) > 1
+    text = f"{method} leaves {cells[0].metric} {_span(scores) if several else _figure(scores)} of {clean}"
+    if _poor(matrix, cells):
+        return f"{text}, where even the originals teach little, so this proves nothing."
+    if all(drop < SMALL_DROP for drop in _drops(matrix, cells)):
+        return f"{text}: it does not protect."
+    parts = [text, _p50(matrix, method) if several else ""]
+    best = matrix.strongest(method)
+    control = matrix.control(best) if best else None
+    if best is not None and control is not None:
+        verb = "brings" if matrix.share(best) > HALF else "brings only"
+        parts.append(f"{attempt(best)} {verb} {best.score:.1f} of {control.score:.1f} back ({best.victim})")
+    return f"{'; '.join(part for part in parts if part)}."
+
+
+def _control(matrix: Matrix, cells: Sequence[Summary]) -> str:
+    """Whether random noise of the same size does the same, told by the strongest noise of each method."""
+    if _poor(matrix, cells):
+        return ""
+    harmed = [cell for cell, lost in _largest_drops(matrix, cells) if lost >= SMALL_DROP]
+    if not harmed:
+        return ""
+    known = [cell for cell in harmed if matrix.random(cell)]
+    if not known:
+        return "There is no control with random noise, so the drop cannot be credited to the method."
+    as_much, partly = [], []
+    for cell in known:
+        control, random = matrix.control(cell), matrix.random(cell)
+        assert control is not None and random is not None  # known cells have both
+        lost = control.score - random.score
+        as_much += [cell.method] if lost >= control.score - cell.score - SMALL_DROP else []
+        partly += [cell.method] if lost >= SMALL_DROP else []
+    several = len(matrix.methods) > 1
+    if as_much:
+        whom = ", ".join(distinct(as_much)) if several else "the method"
+        return f"Random noise of the same size does about as much harm, so the drop cannot be credited to {whom}."
+    if partly:
+        whom = f" of {', '.join(distinct(partly))}" if several else ""
+        return f"Random noise of the same size does harm too, so part of the drop{whom} is owed to its size alone."
+    return ""
+
+
+def _largest_drops(matrix: Matrix, cells: Sequence[Summary]) -> list[tuple[Summary, float]]:
+    """Of each method and victim the cell that costs most, with the points."""
+    largest: dict[tuple[str, str], tuple[Summary, float]] = {}
+    for cell, lost in zip(cells, _drops(matrix, cells), strict=True):
+        key = (cell.method, cell.victim)
+        if key not in largest or lost > largest[key][1]:
+            largest[key] = (cell, lost)
+    return list(largest.values())
+
+
+def _failures(summaries: Sequence[Summary]) -> str:
+    """How many trainings have no score, and where the first is."""
+    statuses = [status for s in summaries for status in s.statuses]
+    if not statuses:
+        return ""
+    total = len(statuses) + sum(s.seeds for s in summaries)
+    first = next(s for s in summaries if s.statuses)
+    diverged = sum(status == "diverged" for status in statuses)
+    kinds = [f"{diverged} diverged"] * bool(diverged) + [f"{len(statuses) - diverged} failed"] * (
+        diverged < len(statuses)
+    )
+    where = f"{first.victim}, {attempt(first)}, {'originals' if first.training == CLEAN else first.data}"
+    return (
+        f"Of {total} trainings {' and '.join(kinds)} ({where}{', ...' if len(statuses) > 1 else ''}); they count "
+        "neither for nor against the protection."
+    )
 
 
 def _seeds(summaries: Sequence[Summary]) -> str:
-    fewest = min(s.seeds for s in summaries)
-    return "" if fewest > 1 else "Some figures rest on a single training run; repeat with other seeds before quoting."
+    fewest = min((s.seeds for s in summaries if s.done), default=0)
+    return "Some figures rest on a single training run; repeat with other seeds before quoting." if fewest == 1 else ""

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets on disk: Decathlon datalists, ``images/`` with ``labels/``, nnU-Net's ``imagesTr/`` with ``labelsTr/``."""
+"""Datasets on disk: Decathlon datalists, ``images/`` with ``labels/``, nnU-Net's ``imagesTr/`` with ``labelsTr/``, a
+folder for each class."""
 
 from __future__ import annotations
 
@@ -23,19 +24,30 @@ NNUNET_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 @dataclass(frozen=True)
 class Case:
-    """One sample: one or more image files (one a channel group) with an optional label, relative to ``root``."""
+    """One sample, its files relative to ``root``.
+
+    Args:
+        case_id: its name.
+        root: folder of the dataset.
+        images: one or more image files, one a channel group.
+        label: label map, if there is one.
+        target: class of the whole image, counted from 0, if it has one.
+    """
 
     case_id: str
     root: Path
     images: tuple[str, ...]
     label: str | None = None
+    target: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The dictionary that MONAI pipelines take; ``image`` is a path, or a list of paths."""
+        """The dictionary that MONAI pipelines take: ``image`` a path or list of paths, ``label`` a path or a class."""
         paths = [str(self.root / name) for name in self.images]
         item: dict[str, Any] = {CaseKeys.IMAGE: paths if len(paths) > 1 else paths[0], CaseKeys.CASE_ID: self.case_id}
         if self.label is not None:
             item[CaseKeys.LABEL] = str(self.root / self.label)
+        elif self.target is not None:
+            item[CaseKeys.LABEL] = self.target
         return item
 
 
@@ -64,11 +76,11 @@ def load_cases(
         raise DatalistError("the dataset folder does not exist", file=root)
     cases = _from_datalist(root, datalist, section)
     if cases is None:
-        cases = _from_folders(root)
+        cases = _from_folders(root) or _from_class_folders(root)
     if not cases:
         raise DatalistError(
             f"no cases found: expected {' or '.join(DATALIST_NAMES)} with a section {section!r}, "
-            "images/ and labels/, or imagesTr/ and labelsTr/",
+            "images/ and labels/, imagesTr/ and labelsTr/, or a folder for each class",
             file=root,
         )
     _check(cases, require_labels)
@@ -99,12 +111,18 @@ def _entry(root: Path, path: Path, entry: Any) -> Case:
         not isinstance(names, list)
         or not names
         or not all(isinstance(name, str) for name in names)
-        or not (label is None or isinstance(label, str))
+        or not (label is None or isinstance(label, str) or _is_class(label))
     ):
-        raise DatalistError(f"an entry names no image file, or no label file: {entry!r}", file=path)
+        raise DatalistError(f"an entry names no image file, or neither label file nor class: {entry!r}", file=path)
     images = tuple(_inside(root, name, path) for name in names)
     case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))
+    if _is_class(label):
+        return Case(case_id, root, images, target=label)
     return Case(case_id, root, images, None if label is None else _inside(root, label, path))
+
+
+def _is_class(label: Any) -> bool:
+    return isinstance(label, int) and not isinstance(label, bool) and label >= 0
 
 
 def _inside(root: Path, name: str, path: Path) -> str:
@@ -129,6 +147,16 @@ def _from_folders(root: Path) -> list[Case]:
         Case(case_id, root, tuple(names), label_of.get(f"{labels}/{case_id.removeprefix(images + '/')}"))
         for case_id, names in groups.items()
     ]
+
+
+def _from_class_folders(root: Path) -> list[Case]:
+    """Folders with images right in them, whose names in ascending order are the classes 0, 1, ...; at least two."""
+    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = ([name for name in _files(root, folder) if name.count("/") == 1] for folder in folders)
+    classes = [files for files in found if files]
+    if len(classes) < 2:
+        return []
+    return [Case(stem(name), root, (name,), target=index) for index, files in enumerate(classes) for name in files]
 
 
 def _files(root: Path, folder: str) -> list[str]:
@@ -157,5 +185,5 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
         if case.label in outputs:
             reason = "both an image and a label would be published under this name"
             raise DatalistError(reason, case=case.case_id, file=case.root / case.label)
-        if require_labels and case.label is None:
+        if require_labels and case.label is None and case.target is None:
             raise LabelError("the case has no label", case=case.case_id, file=case.root / case.images[0])

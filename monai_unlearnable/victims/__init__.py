@@ -1,8 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The exploiter: architectures, recipes and training; it reads folders and knows nothing of how noise was made."""
+"""The exploiter: recipes and training; it reads folders and knows nothing of how noise was made."""
 
-from .networks import SEGMENTATION_NETWORKS, segmentation_network
+from .adapters import DeepSupervision, FirstOutput, Padded, SliceWise, planned_dynunet
+from .adversarial import AdversarialBatch
+from .finetune import ENCODER, Loaded, freeze, load_pretrained
+from .nnunet import RandChannelWiseD, RandChannelWised, RandChannelWiseDict, nnunet_augmentation
+from .patches import RandAffinePatchD, RandAffinePatchd, RandAffinePatchDict
+from .pretraining import pretrain_encoder
+from .probing import checked_network
 from .recipes import Recipe
-from .segmentation import train_and_score
+from .tasks import Classification, Segmentation, Task
+from .training import Trained, Victim
 
-__all__ = ["Recipe", "SEGMENTATION_NETWORKS", "segmentation_network", "train_and_score"]
+__all__ = [
+    "ENCODER",
+    "AdversarialBatch",
+    "Classification",
+    "DeepSupervision",
+    "FirstOutput",
+    "Loaded",
+    "Padded",
+    "RandAffinePatchD",
+    "RandAffinePatchDict",
+    "RandAffinePatchd",
+    "RandChannelWiseD",
+    "RandChannelWiseDict",
+    "RandChannelWised",
+    "Recipe",
+    "Segmentation",
+    "SliceWise",
+    "Task",
+    "Trained",
+    "Victim",
+    "checked_network",
+    "freeze",
+    "load_pretrained",
+    "nnunet_augmentation",
+    "planned_dynunet",
+    "pretrain_encoder",
+]

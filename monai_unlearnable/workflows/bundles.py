@@ -19,9 +19,9 @@ def _folders() -> list[Path]:
     return [checkout, Path(sysconfig.get_path("data")) / "share" / "monai_unlearnable" / "bundles"]
 
 
-def bundle_names() -> list[str]:
-    """The methods that come as bundles with this package."""
-    return sorted({path.parents[1].name for folder in _folders() for path in folder.glob("*/configs/metadata.json")})
+def bundle_names(config: str = "protect.yaml") -> list[str]:
+    """The bundles that come with this package and have a configuration of that name: by default, the methods."""
+    return sorted({path.parents[1].name for folder in _folders() for path in folder.glob(f"*/configs/{config}")})
 
 
 def bundle_root(name: str) -> Path:

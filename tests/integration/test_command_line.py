@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from monai_unlearnable.demo.phantom import write_phantom_dataset
 from monai_unlearnable.report import Results
 from tests.helpers import flip_byte, write_dataset
 
+EXAMINE = ["--iterations", "2", "--looks", "1", "--width", "4"]
 QUICK = ["--epochs", "1", "--epoch_length", "2", "--batch_size", "2", "--network_def#channels", "[4, 8, 8, 8]"]
 
 
@@ -75,5 +77,45 @@ def test_evaluate_trains_victims_and_writes_a_report(tmp_path: Path, capsys: pyt
     results = Results.load(out / "report" / "results.json")
     assert [row.training for row in results.rows] == ["clean", "clean", "protected", "protected"] + ["random noise"] * 2
     assert {row.seed for row in results.rows} == {0, 1}
-    assert results.rows[2].psnr == pytest.approx(results.figures["psnr"])
+    assert results.rows[2].psnr == pytest.approx(results.figures["UMed"]["psnr"])
     assert (out / "report" / "index.html").stat().st_size > 50_000
+
+
+def test_laboratory_cell_report_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out, lab = tmp_path / "data", tmp_path / "out", tmp_path / "lab"
+    write_phantom_dataset(data, count=4, test_count=2, size=(24, 24, 16))
+    assert main(["protect", "umed", str(data), str(out), *QUICK]) == 0
+    words = ["laboratory", str(data), str(lab), "--protected", str({"umed": str(out)}), *EXAMINE]
+    assert main([*words, "--countermeasures", "none,quantize8", "--control", "False"]) == 0
+    assert "quantize8" in capsys.readouterr().out
+    rows = Results.load(lab / "report" / "results.json").rows
+    assert len(rows) == 4
+    for row in rows:  # the command of every row runs and finds the same
+        assert main(shlex.split(row.command)[3:]) == 0
+        assert f"{row.victim} on {row.data}: Dice {row.score:.1f}" in capsys.readouterr().out
+    assert main(["report", str(lab)]) == 0
+    results = str(lab / "report" / "results.json")
+    assert main(["compare", results, results, "--page", str(tmp_path / "compare.html")]) == 0
+    assert (tmp_path / "compare.html").stat().st_size > 5_000
+    capsys.readouterr()
+    assert main(["laboratory", str(data), str(lab), "--colour", "red"]) == WRONG_INPUT
+    assert "unknown setting 'colour'" in capsys.readouterr().err
+    assert main(["cell", str(tmp_path), *shlex.split(rows[0].command)[5:]]) == WRONG_INPUT
+    assert "laboratory.json" in capsys.readouterr().err
+
+
+def test_frontier_protects_examines_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_phantom_dataset(data, count=4, test_count=2, size=(24, 24, 16))
+    bundle = {"epochs": 1, "epoch_length": 2, "network_def#channels": [4, 8, 8, 8]}
+    words = ["frontier", str(data), str(out), "--epsilons", "8,16", "--bundle", str(bundle), *EXAMINE]
+    assert main(words) == 0
+    results = Results.load(out / "report" / "results.json")
+    names = ["umed 8/255", "random noise 8/255", "umed 16/255", "random noise 16/255"]
+    assert [row.data for row in results.rows] == ["clean", *names]
+    assert {line.method: len(line.points) for line in results.frontier()} == {"umed": 2, "random noise": 2}
+    assert results.figures["umed 8/255"]["psnr"] > results.figures["umed 16/255"]["psnr"] + 5
+    assert (out / "report" / "frontier-1-psnr.png").is_file()
+    before = (out / "data" / "umed_8" / "noise" / "manifest.json").stat().st_mtime_ns
+    assert main(words) == 0  # everything is there already
+    assert (out / "data" / "umed_8" / "noise" / "manifest.json").stat().st_mtime_ns == before

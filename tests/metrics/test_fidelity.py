@@ -11,8 +11,8 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.intensity import PercentileWindow, StorageLattice
-from monai_unlearnable.metrics import LOSSLESS_PSNR, measure_fidelity
+from monai_unlearnable.intensity import IntensityWindow, PercentileWindow, StorageLattice
+from monai_unlearnable.metrics import LOSSLESS_PSNR, measure_fidelity, noise_level
 from monai_unlearnable.scans import Scan
 from tests.helpers import random_image, two_classes
 
@@ -55,10 +55,65 @@ def test_agrees_with_scikit_image(shape: tuple[int, ...], dtype: str, slope: flo
     assert 0 < figures["ssim_roi"] <= figures["ssim"] < 1
 
 
+@pytest.mark.parametrize(("dtype", "slope"), [("uint8", 1.0), ("int16", -0.5), ("uint16", 2.0), ("float32", 3.0)])
+@pytest.mark.parametrize("shape", [(40, 33), (25, 24, 30)])
+def test_peaks_of_the_scan_itself(shape: tuple[int, ...], dtype: str, slope: float) -> None:
+    clean, protected, _ = scans(shape, dtype, slope)
+    figures = measure_fidelity(clean, protected, clean.window(PercentileWindow()))
+    first, second = clean.physical(np.float64)[0], protected.physical(np.float64)[0]
+    for name, peak in (("psnr_range", np.ptp(first)), ("psnr_5sigma", 10 * first.std())):
+        assert figures[name] == pytest.approx(peak_signal_noise_ratio(first, second, data_range=peak), abs=1e-6)
+    change = (second - first)[first != second]
+    assert figures["noise_ratio"] == pytest.approx(change.std() / noise_level(first))
+
+
+def test_noise_ratio_of_known_noise() -> None:
+    rng = np.random.default_rng(0)
+    voxels = (1000 + 20 * rng.normal(size=(1, 200, 150))).astype("int16")
+    clean = Scan(Path("x.nii"), voxels, StorageLattice("<i2"))
+    protected = replace(clean, voxels=voxels + np.where(rng.random(voxels.shape) < 0.5, 5, -5).astype("int16"))
+    assert measure_fidelity(clean, protected, IntensityWindow((0.0,), (2000.0,)))["noise_ratio"] == pytest.approx(
+        5 / 20, rel=0.02
+    )
+
+
+def test_channels_have_peaks_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    voxels = np.stack([rng.normal(0, 10, (30, 30)), rng.normal(0, 100, (30, 30)), np.zeros((30, 30))])
+    change = np.stack([np.ones((30, 30)), np.full((30, 30), 20.0) * rng.choice([-1, 1], (30, 30)), np.zeros((30, 30))])
+    clean = Scan(Path("x.nii"), voxels, StorageLattice("<f8"))
+    window = IntensityWindow((-50.0, -500.0, 0.0), (50.0, 500.0, 1.0))
+    figures = measure_fidelity(clean, replace(clean, voxels=voxels + change), window)
+    for name, peaks in (
+        ("psnr_range", np.ptp(voxels[:2], axis=(1, 2))),
+        ("psnr_5sigma", 10 * voxels[:2].std(axis=(1, 2))),
+    ):
+        error = np.mean((change[:2] / peaks[:, None, None]) ** 2)
+        assert figures[name] == pytest.approx(-10 * np.log10(error))
+    assert figures["noise_ratio"] == pytest.approx(20 / noise_level(voxels[1]), rel=0.01)
+
+
+def test_a_scan_without_noise_has_no_ratio() -> None:
+    voxels = np.zeros((1, 20, 20), "uint8")
+    voxels[0, 10:] = 200
+    clean = Scan(Path("x.png"), voxels, StorageLattice("|u1"))
+    figures = measure_fidelity(clean, replace(clean, voxels=voxels + np.uint8(3)), IntensityWindow((0.0,), (255.0,)))
+    assert "noise_ratio" not in figures and figures["psnr_range"] == pytest.approx(20 * np.log10(200 / 3))
+
+
+def test_a_constant_scan_has_no_peak_of_its_own() -> None:
+    clean = Scan(Path("x.png"), np.full((1, 9, 9), 7, "uint8"), StorageLattice("|u1"))
+    figures = measure_fidelity(
+        clean, replace(clean, voxels=clean.voxels + np.uint8(1)), IntensityWindow((0.0,), (9.0,))
+    )
+    assert "psnr" in figures and not {"psnr_range", "psnr_5sigma", "noise_ratio"} & set(figures)
+
+
 def test_unchanged_scans() -> None:
     clean, _, label = scans((20, 20), "int16")
     figures = measure_fidelity(clean, clean, clean.window(PercentileWindow()), label)
-    assert figures["psnr"] == figures["psnr_roi"] == LOSSLESS_PSNR
+    assert figures["psnr"] == figures["psnr_roi"] == figures["psnr_range"] == figures["psnr_5sigma"] == LOSSLESS_PSNR
+    assert figures["noise_ratio"] == 0
     assert (
         figures["ssim"] == figures["ssim_roi"] == 1 and figures["linf"] == figures["l0"] == figures["linf_sigma"] == 0
     )

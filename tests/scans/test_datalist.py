@@ -82,7 +82,7 @@ def test_files_outside_the_folder_are_refused(tmp_path: Path, entry: dict[str, A
 
 
 @pytest.mark.parametrize(
-    "entry", ["x.nii", {}, {"image": 3}, {"image": []}, {"image": [1]}, {"image": "x.nii", "label": 1}], ids=str
+    "entry", ["x.nii", {}, {"image": 3}, {"image": []}, {"image": [1]}, {"image": "x.nii", "label": 1.5}], ids=str
 )
 def test_malformed_entries(tmp_path: Path, entry: Any) -> None:
     with pytest.raises(DatalistError, match=r"datalist\.json: an entry names no"):
@@ -141,3 +141,27 @@ def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DatalistError, match="does not exist"):
         load_cases(tmp_path / "gone")
     assert tree(tmp_path) == {}
+
+
+def test_a_folder_for_each_class(tmp_path: Path) -> None:
+    root = touch(tmp_path, "cyst/b.png", "cyst/a.png", "tumor/a.png", "notes/read.txt", ".cache/x.png", "deep/er/x.png")
+    cases = load_cases(root)
+    assert [(c.case_id, c.target, c.label) for c in cases] == [
+        ("cyst/a", 0, None),
+        ("cyst/b", 0, None),
+        ("tumor/a", 1, None),
+    ]
+    assert cases[2].to_dict() == {"image": str(root / "tumor/a.png"), "label": 1, "case_id": "tumor/a"}
+
+
+def test_a_datalist_of_classes(tmp_path: Path) -> None:
+    entries = [{"image": "a.png", "label": 2}, {"image": "b.png", "label": 0}]
+    root = write_datalist(touch(tmp_path, "a.png", "b.png"), entries)
+    assert [(c.target, c.label) for c in load_cases(root)] == [(2, None), (0, None)]
+
+
+@pytest.mark.parametrize("label", [-1, True, 1.5, [1]])
+def test_what_is_no_class(tmp_path: Path, label: Any) -> None:
+    root = write_datalist(touch(tmp_path, "a.png"), [{"image": "a.png", "label": label}])
+    with pytest.raises(DatalistError, match="neither label file nor class"):
+        load_cases(root)

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What learned countermeasures share: patches, a training loop, and the transform that a network becomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.config import KeysCollection
+from monai.inferers import sliding_window_inference
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type, convert_to_tensor
+from monai.utils.enums import TransformBackends
+from torch import Tensor, nn
+
+from monai_unlearnable.countermeasures.base import Sample
+from monai_unlearnable.countermeasures.sizes import fit_extent, pad_to_multiple
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.keys import CaseKeys
+from monai_unlearnable.progress import progress_bar
+from monai_unlearnable.seeding import derive_seed, isolated_seed
+
+__all__ = [
+    "LearnedChanged",
+    "LearnedChangeD",
+    "LearnedChangeDict",
+    "NetworkChange",
+    "Patches",
+    "choose_cases",
+    "fit",
+    "require_positive",
+]
+
+WINDOW = {2: 512, 3: 96}  # sites an axis of what a network sees at once; larger images go through it in pieces
+
+
+class LearnedChanged(MapTransform):
+    """Replaces images by what a learned change makes of them; nothing in it is random or differentiable.
+
+    Args:
+        change: takes and returns a float32 tensor (C, spatial...) of one shape.
+        keys: images with intensities in [0, 1], (C, spatial...); type, dtype and shape are kept, and so is the range.
+        allow_missing_keys: do not raise where a key is absent.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        change: Callable[[Tensor], Tensor],
+        keys: KeysCollection = CaseKeys.IMAGE,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.change = change
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        d: dict[Any, Any] = dict(data)
+        for key in self.key_iterator(d):
+            image = convert_to_tensor(d[key], dtype=torch.float32, track_meta=False)
+            with torch.no_grad():
+                changed = self.change(image).clamp(0, 1)
+            d[key] = convert_to_dst_type(changed.to(image.device), d[key])[0]
+        return d
+
+
+class NetworkChange:
+    """Runs a fully convolutional network on images of any size.
+
+    Images are padded at the far ends, so that the network meets the grid of the file as it did in training; those that
+    are larger than a window go through in overlapping windows, whose origins keep to that grid too.
+
+    Args:
+        network: takes and returns (B, C, spatial...).
+        multiple: its input sizes are multiples of this.
+        window: sites an axis that it sees at once, rounded up; by default 512 in 2D and 96 in 3D.
+    """
+
+    def __init__(self, network: nn.Module, multiple: int, window: int | None = None) -> None:
+        self.network, self.multiple, self.window = network, multiple, window
+
+    def __call__(self, image: Tensor) -> Tensor:
+        weights = next(self.network.parameters())
+        padded = pad_to_multiple(image, self.multiple)[None].to(weights.device)
+        # Three quarters of it, the way from one window to the next, keep to the grid too.
+        window = -(-(self.window or WINDOW[image.ndim - 1]) // (4 * self.multiple)) * 4 * self.multiple
+        roi = [min(extent, window) for extent in padded.shape[2:]]
+        changed = torch.as_tensor(sliding_window_inference(padded, roi, 1, self.network, overlap=0.25, mode="gaussian"))
+        return fit_extent(changed[0], image.shape[1:]).to(image.device)
+
+
+class Patches:
+    """Random patches of images of any size, one or more images to a sample.
+
+    Origins are multiples of ``multiple``, since noise can be locked to the grid of the file. Images that are too small
+    are padded at the far ends by repeating their border.
+
+    Args:
+        samples: groups of images (C, spatial...) of one shape each, from which the same patch is cut.
+        size: sites an axis of a patch, rounded up to ``multiple``.
+        batch_size: patches a batch.
+        multiple: see above.
+    """
+
+    def __init__(self, samples: Sequence[Sequence[Tensor]], size: int, batch_size: int, multiple: int) -> None:
+        dims = samples[0][0].ndim - 1
+        # Patches are cut smaller where all images are: padding teaches nothing.
+        largest = [max(sample[0].shape[1 + axis] for sample in samples) for axis in range(dims)]
+        self.extent = [-(-min(size, sites) // multiple) * multiple for sites in largest]
+        self.samples = [[pad_to_multiple(image, multiple, self.extent) for image in sample] for sample in samples]
+        self.batch_size, self.multiple = batch_size, multiple
+
+    def __call__(self, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """A batch: for each image of a sample a tensor (B, C, patch...)."""
+        chosen = torch.randint(len(self.samples), (self.batch_size,), generator=generator).tolist()
+        cut = [[image[place] for image in self.samples[index]] for index, place in self._places(chosen, generator)]
+        return tuple(torch.stack(images) for images in zip(*cut, strict=True))
+
+    def _places(self, chosen: list[int], generator: torch.Generator) -> list[tuple[int, tuple[slice, ...]]]:
+        places = []
+        for index in chosen:
+            place = [slice(None)]
+            for extent, sites in zip(self.extent, self.samples[index][0].shape[1:], strict=True):
+                steps = (sites - extent) // self.multiple
+                start = int(torch.randint(steps + 1, (), generator=generator)) * self.multiple
+                place.append(slice(start, start + extent))
+            places.append((index, tuple(place)))
+        return places
+
+
+def fit(
+    network: nn.Module,
+    batches: Callable[[torch.Generator], tuple[Tensor, ...]],
+    loss: Callable[..., Tensor],
+    iterations: int,
+    learning_rate: float,
+    seed: int,
+    device: str | torch.device = "cpu",
+    description: str = "learning",
+) -> nn.Module:
+    """Train a network with AdamW on a one-cycle schedule, behind a progress bar.
+
+    Args:
+        network: trained in place, from the weights it has.
+        batches: draws a batch with the generator it is given.
+        loss: of the network and the tensors of a batch, to be minimized.
+        iterations: training steps.
+        learning_rate: peak of the schedule.
+        seed: of batches and of what is random in the loss; torch's generator is put back afterwards.
+        device: where to train.
+        description: shown beside the progress bar.
+
+    Returns:
+        The network, without gradients and in evaluation mode.
+    """
+    network.to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=iterations + 1)
+    order = torch.Generator().manual_seed(derive_seed(seed, "batches"))
+
+    def step(engine: Engine, _: Any) -> float:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(network, *(tensor.to(device) for tensor in batches(order)))
+        value.backward()
+        # Networks without normalization need it; with it the same step size served all that were tried.
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        return float(value.detach())
+
+    engine = Engine(step)
+    with progress_bar() as progress, isolated_seed(derive_seed(seed, "training")):
+        task = progress.add_task(description, total=iterations, note="")
+        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: progress.advance(task))
+        engine.run(max_epochs=1, epoch_length=iterations)
+    return network.eval().requires_grad_(False)
+
+
+def choose_cases(cases: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
+    """As many cases in their order, by the seed; those chosen for a count are among those chosen for a larger one.
+
+    Raises:
+        InputError: when there is no case at all.
+    """
+    if not cases:
+        raise InputError("there is no case to learn from")
+    if count is None or count >= len(cases):
+        return list(cases)
+    order = torch.randperm(len(cases), generator=torch.Generator().manual_seed(seed))
+    return [cases[index] for index in sorted(order[:count].tolist())]
+
+
+def require_positive(**numbers: float) -> None:
+    """Refuse settings that have to be positive and are not.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    for name, number in numbers.items():
+        if not (number > 0 and math.isfinite(number)):
+            raise InputError(f"{name} is {number}; it has to be positive", value=number, limit=0)
+
+
+LearnedChangeD = LearnedChangeDict = LearnedChanged

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks that an exploiter trains to give back images without the noise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared, Sample
+from monai_unlearnable.countermeasures.learning import (
+    LearnedChanged,
+    NetworkChange,
+    Patches,
+    choose_cases,
+    fit,
+    require_positive,
+)
+from monai_unlearnable.countermeasures.networks import RateConstrainedVAE, ResidualUNet
+from monai_unlearnable.countermeasures.vectors import image_of
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.keys import CaseKeys
+from monai_unlearnable.progress import track
+from monai_unlearnable.seeding import derive_seed, isolated_seed
+
+__all__ = ["AutoencoderPurifier", "PairPurifier"]
+
+
+class AutoencoderPurifier(Countermeasure):
+    r"""Replaces images by the reconstructions of an autoencoder that was trained on the protected images themselves.
+
+    A variational autoencoder whose rate is bounded keeps what explains most of the variance, and bounded noise explains
+    little of it (Yu et al., Purify Unlearnable Examples via Rate-Constrained Variational Autoencoders, ICML 2024).
+    Neither labels nor originals are needed. Trained is
+
+    .. math:: \min \frac{\lVert \hat x - x \rVert^2}{N \operatorname{var} x} + \max(0, \mathrm{KL} / N - r)
+
+    over patches of :math:`N` values, with the rate :math:`r` in nats a value. Left out of the published method (D-VAE)
+    are the class-wise embeddings that also recover the noise, and the second stage, which trains once more on the
+    images less the noise found. The network, its sizes and the weight of the bound are ours.
+
+    It removes what varies from site to site, as bounded noise does, and the scan's own noise with it. An offset of a
+    whole region passes.
+
+    Args:
+        rate: nats a value that the latent may carry; less removes more of the noise and of the anatomy.
+        stages: times the resolution is halved.
+        width: channels of the first stage.
+        latent_channels: channels of the latent.
+        iterations: training steps.
+        batch_size: patches a step.
+        patch_size: sites an axis of a patch; by default 64 in 2D and 16 in 3D.
+        learning_rate: peak of the one-cycle schedule.
+        max_cases: how many cases are kept in memory to learn from, chosen by the seed; None for all.
+
+    Raises:
+        InputError: when a number is not positive.
+    """
+
+    def __init__(
+        self,
+        rate: float = 1.0,
+        stages: int = 1,
+        width: int = 16,
+        latent_channels: int = 8,
+        iterations: int = 1500,
+        batch_size: int = 4,
+        patch_size: int | None = None,
+        learning_rate: float = 3e-3,
+        max_cases: int | None = 256,
+    ) -> None:
+        require_positive(rate=rate, stages=stages, width=width, latent_channels=latent_channels, iterations=iterations)
+        self.rate, self.stages, self.width, self.latent_channels = rate, stages, width, latent_channels
+        self.iterations, self.batch_size, self.patch_size = iterations, batch_size, patch_size
+        self.learning_rate, self.max_cases = learning_rate, max_cases
+
+    def prepare(self, material: Material) -> Prepared:
+        """Train on the images of the cases; the reconstruction takes their place.
+
+        Raises:
+            InputError: when there is no case.
+        """
+        seed = derive_seed(material.seed, "autoencoder purifier")
+        cases = choose_cases(material.cases, self.max_cases, derive_seed(seed, "cases"))
+        images = [[image_of(material.load(case))] for case in track(cases, "loading")]
+        first = images[0][0]
+        size = self.patch_size or {2: 64, 3: 16}[first.ndim - 1]
+        patches = Patches(images, size, self.batch_size, 2**self.stages)
+        variance = torch.stack([image.var() for (image,) in images]).mean().clamp(min=1e-6).item()
+        with isolated_seed(derive_seed(seed, "weights")):
+            network = RateConstrainedVAE(first.ndim - 1, len(first), self.width, self.latent_channels, self.stages)
+
+        def loss(network: nn.Module, image: Tensor) -> Tensor:
+            reconstruction, rate = network(image)
+            return ((reconstruction - image) ** 2).mean() / variance + (rate - self.rate).clamp(min=0)
+
+        fit(network, patches, loss, self.iterations, self.learning_rate, seed, material.device, "autoencoder")
+        return Prepared(material.cases, (LearnedChanged(NetworkChange(network, 2**self.stages)),))
+
+
+class PairPurifier(Countermeasure):
+    """Predicts the originals of all cases from a few leaked pairs of protected and original image.
+
+    The threat of BridgePure (Wang et al., BridgePure: Limited Protection Leakage Can Break Black-Box Data Protection,
+    NeurIPS 2025; first as BridgePure: Revealing the Fragility of Black-box Data Protection, 2024): the exploiter has
+    some scans in both versions. There the network is a diffusion bridge and the leaked scans are additional ones;
+    here it is a small residual U-Net, and the leaked scans are ``pairs`` of the training cases,
+    which stay in the training set in their purified form.
+
+    Args:
+        pairs: number of leaked originals, chosen by the seed.
+        width: channels of the first stage of the network.
+        iterations: training steps.
+        batch_size: patches a step.
+        patch_size: sites an axis of a patch; by default 128 in 2D and 32 in 3D.
+        learning_rate: peak of the one-cycle schedule.
+
+    Raises:
+        InputError: when a number is not positive.
+    """
+
+    def __init__(
+        self,
+        pairs: int = 16,
+        width: int = 16,
+        iterations: int = 400,
+        batch_size: int = 4,
+        patch_size: int | None = None,
+        learning_rate: float = 3e-3,
+    ) -> None:
+        require_positive(pairs=pairs, width=width, iterations=iterations, batch_size=batch_size)
+        self.pairs, self.width, self.iterations, self.batch_size = pairs, width, iterations, batch_size
+        self.patch_size, self.learning_rate = patch_size, learning_rate
+
+    def prepare(self, material: Material) -> Prepared:
+        """Train on the leaked pairs; the prediction takes the place of every image.
+
+        Raises:
+            InputError: when fewer originals are known than pairs are asked for, or one has another shape.
+        """
+        seed = derive_seed(material.seed, "pair purifier")
+        leaked = [case for case in material.cases if case[CaseKeys.CASE_ID] in material.originals]
+        if len(leaked) < self.pairs:
+            raise InputError(
+                f"{self.pairs} leaked pairs were asked for, originals are known of {len(leaked)} cases",
+                value=self.pairs,
+                limit=len(leaked),
+            )
+        chosen = choose_cases(leaked, self.pairs, derive_seed(seed, "pairs"))
+        samples = [_pair(material, case) for case in track(chosen, "loading")]
+        first = samples[0][0]
+        with isolated_seed(derive_seed(seed, "weights")):
+            network = ResidualUNet(first.ndim - 1, len(first), self.width)
+        size = self.patch_size or {2: 128, 3: 32}[first.ndim - 1]
+        patches = Patches(samples, size, self.batch_size, network.multiple)
+        # Relative to the noise, so that the step size means the same for every budget.
+        scale = max(torch.stack([((x - y) ** 2).mean() for x, y in samples]).mean().item(), 1e-8)
+
+        def loss(network: nn.Module, image: Tensor, original: Tensor) -> Tensor:
+            # Not the absolute error: where most sites are free of noise, its median is no change at all.
+            return ((network(image) - original) ** 2).mean() / scale
+
+        fit(network, patches, loss, self.iterations, self.learning_rate, seed, material.device, "purifier of pairs")
+        return Prepared(material.cases, (LearnedChanged(NetworkChange(network, network.multiple)),))
+
+
+def _pair(material: Material, case: Sample) -> tuple[Tensor, Tensor]:
+    case_id = case[CaseKeys.CASE_ID]
+    protected, original = image_of(material.load(case)), image_of(material.load(material.originals[case_id]))
+    if protected.shape != original.shape:
+        raise InputError(
+            f"the image has shape {tuple(protected.shape)}, its original {tuple(original.shape)}", case=case_id
+        )
+    return protected, original

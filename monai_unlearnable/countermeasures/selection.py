@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases that look protected are dropped."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared
+from monai_unlearnable.countermeasures.classifiers import fit_classifier
+from monai_unlearnable.countermeasures.learning import require_positive
+from monai_unlearnable.countermeasures.vectors import LabeledVectors, labeled_vectors, residual
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.progress import track
+from monai_unlearnable.seeding import derive_seed
+
+__all__ = ["IterativeFilter"]
+
+
+class IterativeFilter(Countermeasure):
+    """Drops the cases that a simple model finds easiest.
+
+    A model that is trained on protected and clean cases together fits the protected ones first, and so gives them away
+    (Yu et al., Unlearnable Examples Detection via Iterative Filtering, 2024, arXiv:2408.08143, which trains a deep
+    network with additional classes and relabels cases from round to round; and Zhu et al., Detection and Defense of
+    Unlearnable Examples, AAAI 2024, for simple models). Ours is simpler:
+
+    1. Each case becomes noise-like residuals, as a whole where its label is a class and in blocks where it is a map.
+    2. A linear or two-layer model of the label is fitted to one half of the cases and gives the loss of each of the
+       other half, and the other way round: no case can be known by heart.
+    3. The ``share`` of cases with the lowest loss are the suspects. In the next round the models learn from the
+       suspects alone, which sharpens the shortcut, and all cases are judged again.
+    4. The suspects of the last round are dropped.
+
+    Where cases have classes, each class loses the same share. Where no case is protected, or every one, the filter
+    drops that share all the same: what it costs then is part of its price.
+
+    Args:
+        share: of the cases to drop, between 0 and 1.
+        rounds: of judging.
+        hidden: units of the hidden layer; 0 for a linear model.
+        block: sites an axis of a block; by default 8 in 2D and 4 in 3D.
+        rows: blocks a case, drawn by the seed.
+        iterations: of L-BFGS, at most; few, since what is learned first is what is sought.
+        penalty: of the squared weights.
+
+    Raises:
+        InputError: when a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        share: float = 0.5,
+        rounds: int = 3,
+        hidden: int = 16,
+        block: int | None = None,
+        rows: int = 256,
+        iterations: int = 20,
+        penalty: float = 1.0,
+    ) -> None:
+        if not 0 < share < 1:
+            raise InputError(f"the share of cases to drop is {share}; it is between 0 and 1", value=share, limit=1)
+        require_positive(rounds=rounds, block=block or 1, rows=rows, iterations=iterations, penalty=penalty)
+        self.share, self.rounds, self.hidden, self.block = share, rounds, hidden, block
+        self.rows, self.iterations, self.penalty = rows, iterations, penalty
+
+    def prepare(self, material: Material) -> Prepared:
+        """Judge the cases and keep the others, in their order.
+
+        Raises:
+            InputError: when labels are missing or all the same, or there are too few cases to halve.
+        """
+        seed = derive_seed(material.seed, "iterative filter")
+        samples = (material.load(case) for case in track(material.cases, "loading"))
+        vectors = labeled_vectors(samples, residual, self.block, self.rows, derive_seed(seed, "rows"))
+        groups = vectors.targets.argmax(1) if vectors.whole else torch.zeros(len(material.cases), dtype=torch.long)
+        if len(groups) < 4:
+            raise InputError(f"there are {len(groups)} cases; the filter takes at least 4", value=len(groups), limit=4)
+        half = _halves(groups, derive_seed(seed, "halves"))
+        suspects = torch.ones(len(groups), dtype=torch.bool)
+        for turn in track(range(self.rounds), "filter of cases"):
+            losses = self._losses(vectors, half, suspects, derive_seed(seed, "model", turn), material.device)
+            suspects = _lowest(losses, groups, self.share)
+        return Prepared([case for case, suspect in zip(material.cases, suspects, strict=True) if not suspect])
+
+    def _losses(
+        self, vectors: LabeledVectors, half: Tensor, suspects: Tensor, seed: int, device: str | torch.device
+    ) -> Tensor:
+        """Loss of each case under a model that learned from suspects of the other half."""
+        losses = torch.zeros(len(half))
+        for side in (0, 1):
+            learn, judge = ((half == side) & suspects)[vectors.cases], (half != side)[vectors.cases]
+            model = fit_classifier(
+                vectors.values[learn],
+                vectors.targets[learn],
+                self.hidden,
+                penalty=self.penalty,
+                iterations=self.iterations,
+                seed=seed,
+                device=device,
+            )
+            targets = vectors.targets[judge]
+            surprise = -model(vectors.values[judge].to(device)).log_softmax(1).cpu() * targets
+            # Each class of a case counts alike, as in the fit: else large backgrounds decide.
+            cases = vectors.cases[judge]
+            by_class = torch.zeros(len(half), targets.shape[1]).index_add(0, cases, surprise)
+            amount = torch.zeros_like(by_class).index_add(0, cases, targets)
+            mean = (by_class / amount.clamp(min=1e-9)).sum(1) / (amount > 0).sum(1).clamp(min=1)
+            losses = torch.where(half != side, mean, losses)
+        return losses
+
+
+def _halves(groups: Tensor, seed: int) -> Tensor:
+    """0 or 1 for each case, evenly in each group."""
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))
+    order = order[groups[order].argsort(stable=True)]
+    half = torch.zeros(len(groups), dtype=torch.long)
+    half[order] = torch.arange(len(groups)) % 2
+    return half
+
+
+def _lowest(losses: Tensor, groups: Tensor, share: float) -> Tensor:
+    """Whether a case is in the given share of its group that has the lowest losses; one of each group never is."""
+    lowest = torch.zeros(len(losses), dtype=torch.bool)
+    for group in groups.unique():
+        members = (groups == group).nonzero()[:, 0]
+        count = min(int(share * len(members) + 0.5), len(members) - 1)
+        lowest[members[losses[members].argsort(stable=True)[:count]]] = True
+    return lowest

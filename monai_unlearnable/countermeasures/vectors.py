@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images as vectors for simple classifiers: whole ones, or blocks of them where each site has a class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.networks.utils import pixelshuffle, pixelunshuffle
+from torch import Tensor
+
+from monai_unlearnable.countermeasures.sizes import fit_extent, pad_to_multiple
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.keys import CaseKeys
+
+__all__ = [
+    "BLOCK",
+    "LabeledVectors",
+    "blocks",
+    "image_of",
+    "is_class",
+    "labeled_vectors",
+    "residual",
+    "unblocks",
+]
+
+BLOCK = {2: 8, 3: 4}  # sites an axis: periods of noise up to this are seen, thin organs still hold whole blocks
+
+
+@dataclass(frozen=True)
+class LabeledVectors:
+    """What a simple classifier learns from.
+
+    Args:
+        values: (rows, features).
+        targets: (rows, classes), share of each class; rows sum to 1.
+        cases: (rows,), index of the case that a row is from.
+        extent: spatial size of the whole images that the rows are, or of the blocks.
+        whole: whether a row is a whole image.
+    """
+
+    values: Tensor
+    targets: Tensor
+    cases: Tensor
+    extent: tuple[int, ...]
+    whole: bool
+
+    @property
+    def channels(self) -> int:
+        """Image channels."""
+        return self.values.shape[1] // math.prod(self.extent)
+
+
+def labeled_vectors(
+    samples: Iterable[Mapping[str, Any]],
+    view: Callable[[Tensor], Tensor] = lambda image: image,
+    block: int | None = None,
+    rows: int = 1024,
+    seed: int = 0,
+) -> LabeledVectors:
+    """Vectors of loaded cases with what their labels say.
+
+    Where the label is a class number, a row is a whole image, and smaller images are padded with zeros at their far
+    ends. Where it is a label map, a row is a block of sites and its target the share of each class in it. Blocks lie on
+    one grid that starts at the first site, since noise can be locked to the grid of the file.
+
+    Args:
+        samples: ``image`` (C, spatial...) in [0, 1] and ``label``: a class number, or class indices (1, spatial...);
+            read once, one after the other.
+        view: applied to each image first, such as :func:`residual`.
+        block: sites an axis of a block; by default 8 in 2D and 4 in 3D.
+        rows: at most so many blocks a case, drawn by the seed, half of them with foreground where there is enough.
+        seed: of that draw.
+
+    Raises:
+        InputError: when there is no sample, a label is missing, or all labels say the same.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    parts: list[tuple[Tensor, Tensor]] = []
+    for sample in samples:
+        image, label = image_of(sample), _label_of(sample)
+        parts.append((view(image), label) if is_class(label) else _drawn(view(image), label, block, rows, draw))
+    if not parts:
+        raise InputError("there is no case to learn from")
+    whole = all(is_class(target) for _, target in parts)
+    if not whole and any(is_class(target) for _, target in parts):
+        raise InputError("some labels are class numbers, others are label maps")
+    if whole:
+        largest = [image.shape[1:] for image, _ in parts]
+        extent = tuple(max(sites) for sites in zip(*largest, strict=True))
+        parts = [(fit_extent(image, extent).flatten()[None], target.view(1, 1)) for image, target in parts]
+    else:
+        dims = image.ndim - 1
+        extent = (block or BLOCK[dims],) * dims
+    values = torch.cat([value for value, _ in parts])
+    targets = _shares([target for _, target in parts])
+    if int((targets.sum(0) > 0).sum()) < 2:
+        raise InputError("the labels of all cases are the same; there is nothing to tell apart")
+    cases = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(value) for value, _ in parts]))
+    return LabeledVectors(values, targets, cases, extent, whole)
+
+
+def blocks(image: Tensor, side: int) -> Tensor:
+    """The blocks of an image (C, spatial...) as rows (blocks, C * side**dims), padded at the far ends."""
+    folded = pixelunshuffle(pad_to_multiple(image, side)[None], image.ndim - 1, side)[0]
+    return folded.flatten(1).T
+
+
+def unblocks(rows: Tensor, shape: Sequence[int], side: int) -> Tensor:
+    """The image of a shape (C, spatial...) whose :func:`blocks` are given."""
+    grid = [-(-sites // side) for sites in shape[1:]]
+    return fit_extent(pixelshuffle(rows.T.reshape(1, -1, *grid), len(grid), side)[0], shape[1:])
+
+
+def residual(image: Tensor) -> Tensor:
+    """An image (C, spatial...) less its mean over the 3**dims sites around: what noise-like changes are seen in."""
+    dims = image.ndim - 1
+    pool = torch.nn.functional.avg_pool2d if dims == 2 else torch.nn.functional.avg_pool3d
+    padded = torch.nn.functional.pad(image[None], [1] * 2 * dims, mode="replicate")
+    return image - pool(padded, 3, 1)[0]
+
+
+def image_of(sample: Mapping[str, Any]) -> Tensor:
+    """The image of a loaded case as a plain float32 tensor (C, spatial...) on the CPU."""
+    return torch.as_tensor(sample[CaseKeys.IMAGE]).detach().as_subclass(Tensor).to("cpu", torch.float32)
+
+
+def is_class(label: Tensor) -> bool:
+    """Whether a label is a class number, not a map."""
+    return label.ndim == 0
+
+
+def _label_of(sample: Mapping[str, Any]) -> Tensor:
+    if sample.get(CaseKeys.LABEL) is None:
+        raise InputError("there is no label to learn from", case=sample.get(CaseKeys.CASE_ID))
+    label = torch.as_tensor(sample[CaseKeys.LABEL]).detach().as_subclass(Tensor).to("cpu", torch.long)
+    return label.reshape(()) if label.numel() == 1 else label
+
+
+def _drawn(image: Tensor, label: Tensor, block: int | None, rows: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Blocks of a case and the number of sites of each class in each, (rows, classes)."""
+    if label.shape[1:] != image.shape[1:]:
+        raise InputError(f"the label has shape {tuple(label.shape)}, the image {tuple(image.shape)}")
+    side = block or BLOCK[image.ndim - 1]
+    classes = torch.arange(int(label.max()) + 1).view(-1, *[1] * (image.ndim - 1))
+    counts = blocks((label == classes).float(), side).view(-1, len(classes), side ** (image.ndim - 1)).sum(-1)
+    order = torch.randperm(len(counts), generator=draw)
+    foreground = counts[order, 1:].sum(-1) > 0
+    inside, outside = order[foreground], order[~foreground]
+    inside = inside[: max(rows // 2, rows - len(outside))]
+    chosen = torch.cat([inside, outside[: rows - len(inside)]])
+    return blocks(image, side)[chosen], counts[chosen]
+
+
+def _shares(targets: Sequence[Tensor]) -> Tensor:
+    if targets[0].dtype == torch.long:
+        return torch.nn.functional.one_hot(torch.cat(list(targets)).flatten()).float()
+    classes = max(target.shape[1] for target in targets)
+    counts = torch.cat([torch.nn.functional.pad(target, (0, classes - target.shape[1])) for target in targets])
+    return counts / counts.sum(1, keepdim=True)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of segmentations: Dice and the 95% Hausdorff distance, by MONAI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import NdarrayOrTensor
+from monai.metrics import compute_dice
+from monai.metrics.utils import get_mask_edges, get_surface_distance
+from monai.utils import convert_to_tensor
+from numpy.typing import NDArray
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.metrics.protection import Scores
+from monai_unlearnable.metrics.statistics import bootstrap_interval
+from monai_unlearnable.metrics.utils import without_channel
+
+__all__ = ["segmentation_scores"]
+
+_MISSING = object()
+
+
+def segmentation_scores(
+    predictions: Iterable[NdarrayOrTensor],
+    labels: Iterable[NdarrayOrTensor],
+    num_classes: int,
+    spacings: Iterable[Sequence[float] | None] | None = None,
+    distances: bool = True,
+    seed: int = 0,
+) -> Scores:
+    """Scores of predicted class indices against reference labels.
+
+    Dice of a case is the mean over the classes that its reference holds, and ``value`` the mean over cases, as MONAI's
+    ``DiceMetric`` reduces. A class that is predicted but absent from the reference does not count. ``extras`` hold
+
+    - ``hd95``: 95% Hausdorff distance in mm, mean over the cases and classes where reference and prediction both have
+      the class; NaN where there is none;
+    - ``hd95_missing``: percent of the cases and classes of the references that have no such distance, because nothing
+      was predicted. A low distance beside a high share here is no success.
+
+    Args:
+        predictions: class indices of each case, (spatial...) or (1, spatial...); cases may come one at a time.
+        labels: references in the same shapes and order.
+        num_classes: classes, background (index 0) included.
+        spacings: voxel size of each case in mm, one number a spatial axis; without it, distances are in voxels.
+        distances: whether to compute distances, which take most of the time.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: when there is no case, no reference holds any class, counts or shapes differ, or an index is out of
+            range.
+    """
+    if num_classes < 2:
+        raise InputError(f"{num_classes} class(es), background included, leave nothing to score")
+    dice, hd95 = [], []
+    for number, (prediction, label, spacing) in enumerate(_together(predictions, labels, spacings), start=1):
+        size = None if spacing is None else [float(extent) for extent in spacing]
+        found, truth = (_indices(array, size, num_classes, number) for array in (prediction, label))
+        if found.shape != truth.shape:
+            reason = f"prediction {tuple(found.shape)} and label {tuple(truth.shape)} differ in shape"
+            raise InputError(reason, case=f"test case {number}")
+        overlap = compute_dice(found[None, None], truth[None, None], include_background=False, num_classes=num_classes)
+        dice.append(overlap[0].double().numpy())
+        if distances:
+            hd95.append([_distance(found, truth, index, size) for index in range(1, num_classes)])
+    return _summary(np.array(dice), np.array(hd95), seed)
+
+
+def _together(*columns: Iterable[Any] | None) -> Iterator[tuple[Any, Any, Any]]:
+    """Prediction, label and spacing of each case, None for a spacing that was not given."""
+    given = [column for column in columns if column is not None]
+    for number, case in enumerate(zip_longest(*given, fillvalue=_MISSING), start=1):
+        if any(part is _MISSING for part in case):
+            raise InputError("predictions, labels and spacings differ in number", case=f"test case {number}")
+        yield (*case, None)[:3]  # type: ignore[misc]
+
+
+def _indices(array: NdarrayOrTensor, spacing: list[float] | None, num_classes: int, number: int) -> torch.Tensor:
+    tensor = without_channel(convert_to_tensor(array, device="cpu"), None if spacing is None else len(spacing))
+    tensor = tensor.as_subclass(torch.Tensor)
+    if spacing is not None and len(spacing) != tensor.ndim:
+        raise InputError(f"a spacing of {len(spacing)} numbers for {tensor.ndim} axes", case=f"test case {number}")
+    if tensor.numel() and not (tensor.min() >= 0 and tensor.max() < num_classes):
+        found = f"{tensor.min().item()} to {tensor.max().item()}"
+        raise InputError(f"class indices {found} are not within 0 to {num_classes - 1}", case=f"test case {number}")
+    return tensor
+
+
+def _distance(prediction: torch.Tensor, label: torch.Tensor, index: int, spacing: list[float] | None) -> float:
+    """``compute_hausdorff_distance(percentile=95)`` from its parts: as a whole, MONAI 1.6 warns of its own argument."""
+    masks = prediction == index, label == index
+    if not all(mask.any() for mask in masks):
+        return math.nan
+    found, truth = get_mask_edges(*masks)
+    ways = ((found, truth), (truth, found))
+    return max(float(np.percentile(get_surface_distance(*way, spacing=spacing), 95)) for way in ways)
+
+
+def _summary(dice: NDArray, hd95: NDArray, seed: int) -> Scores:
+    """Scores of (cases, classes) tables."""
+    if not len(dice):
+        raise InputError("the test set is empty")
+    if np.isnan(dice).all():
+        raise InputError("no class is present in any test label: there is nothing to score")
+    by_case = _means(100 * dice)
+    extras = {}
+    if len(hd95):
+        known = ~np.isnan(hd95)
+        extras["hd95"] = float(hd95[known].mean()) if known.any() else math.nan
+        extras["hd95_missing"] = 100 * float(1 - known.sum() / (~np.isnan(dice)).sum())
+    return Scores(
+        metric="Dice",
+        value=float(np.nanmean(by_case)),
+        interval=bootstrap_interval(by_case, seed=seed),
+        per_class=tuple(_means(100 * dice.T).tolist()),
+        by_case=tuple(by_case.tolist()),
+        extras=extras,
+    )
+
+
+def _means(table: NDArray) -> NDArray:
+    """Mean of each row over what is known, NaN where nothing is (without numpy's warning)."""
+    known = ~np.isnan(table)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, table, 0).sum(axis=1) / known.sum(axis=1)  # type: ignore[no-any-return]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Intervals over test cases, and tests between two methods on the same cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from monai_unlearnable.errors import InputError
+
+__all__ = ["PairedTest", "bootstrap_interval", "paired_test"]
+
+RESAMPLES = 9999
+BATCH = 2**21  # cases drawn at a time, which bounds memory
+ROUNDING = 1e-6  # percent: differences below come from the order of summation
+
+
+def _mean(values: NDArray) -> NDArray:
+    return values.mean(axis=1)
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    *paired: ArrayLike,
+    statistic: Callable[..., NDArray] = _mean,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval over cases (Efron and Tibshirani 1993, ch. 13).
+
+    Args:
+        values: (cases, ...), one row a case. Rows with NaN are left out.
+        paired: further arrays over the same cases, resampled together with ``values``.
+        statistic: takes the resampled arrays, (resamples, cases, ...), and returns (resamples,). The mean by default.
+        level: confidence level, within (0, 1).
+        seed: of the resampling.
+
+    Returns:
+        Lower and upper bound; both are the statistic itself where there is one case only.
+
+    Raises:
+        InputError: when there is no case, or the arrays differ in length.
+    """
+    arrays = [np.asarray(array) for array in (values, *paired)]
+    if len({len(array) for array in arrays}) > 1:
+        raise InputError(f"arrays over the same cases differ in length: {[len(array) for array in arrays]}")
+    known = ~np.any([_has_nan(array) for array in arrays], axis=0)
+    arrays, cases = [array[known] for array in arrays], int(known.sum())
+    if not cases:
+        raise InputError("there is no case to take an interval over")
+    rng, batch = np.random.default_rng(seed), max(1, BATCH // cases)
+    found = []
+    for start in range(0, RESAMPLES if cases > 1 else 1, batch):
+        draws = rng.integers(0, cases, (min(batch, RESAMPLES - start), cases))
+        found.append(statistic(*(array[draws] for array in arrays)))
+    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _has_nan(array: NDArray) -> NDArray:
+    return np.isnan(array).reshape(len(array), -1).any(axis=1)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two methods on the same test cases.
+
+    Args:
+        difference: mean of first minus second, in the units of the scores.
+        interval: 95% bootstrap interval of ``difference`` over cases.
+        p_value: two-sided, of there being no difference.
+        test: name of the test.
+        cases: how many cases both methods have a score of.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    test: str
+    cases: int
+
+
+def paired_test(first: ArrayLike, second: ArrayLike, seed: int = 0) -> PairedTest:
+    """Whether two methods differ on the same test cases.
+
+    Scores that are all 0 or 100 (wrong or right) are compared by McNemar's test in its exact form: a binomial test of
+    the cases on which just one method is right. Others are compared by Wilcoxon's signed-rank test, without the cases
+    on which the methods are equal. Where they are equal on every case, p is 1.
+
+    Args:
+        first: ``by_case`` of one method's scores, (cases,), in percent.
+        second: that of the other, in the same order. Cases where either is NaN are left out.
+        seed: of the interval's resampling.
+
+    Raises:
+        InputError: when lengths differ, or no case has both scores.
+    """
+    pairs = [np.asarray(scores, np.float64).ravel() for scores in (first, second)]
+    if len(pairs[0]) != len(pairs[1]):
+        raise InputError(f"a paired test needs the same cases, not {len(pairs[0])} and {len(pairs[1])}")
+    one, other = np.stack(pairs)[:, ~np.isnan(pairs).any(axis=0)]
+    if not len(one):
+        raise InputError("no case has a score of both methods")
+    difference = one - other
+    moved = difference[np.abs(difference) > ROUNDING]
+    if np.isin([one, other], (0.0, 100.0)).all():
+        test, p_value = "exact McNemar", _binomial(int((moved > 0).sum()), len(moved))
+    else:
+        test, p_value = "Wilcoxon signed-rank", float(stats.wilcoxon(moved).pvalue) if len(moved) else 1.0
+    return PairedTest(float(difference.mean()), bootstrap_interval(difference, seed=seed), p_value, test, len(one))
+
+
+def _binomial(wins: int, trials: int) -> float:
+    return float(stats.binomtest(wins, trials, 0.5).pvalue) if trials else 1.0

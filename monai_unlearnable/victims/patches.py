@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random patches of images, cut out with one interpolation at most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Randomizable
+from monai.utils import convert_to_dst_type, convert_to_tensor
+from monai.utils.enums import TransformBackends
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["RandAffinePatchD", "RandAffinePatchDict", "RandAffinePatchd"]
+
+FOREGROUND = 1 / 3
+FLAT = 3  # from this ratio of sides on, a volume is turned within its slices only
+LONG = 1.5  # from this ratio on, an image is turned by 15 degrees at most
+
+
+class RandAffinePatchd(Randomizable, MapTransform):
+    """Cuts a patch out of an image, sometimes turned and scaled, with one interpolation or with none.
+
+    Images are interpolated linearly, label maps by the class with the largest linearly interpolated share. What lies
+    outside of the image is 0.
+
+    Args:
+        keys: images and label maps (C, spatial...) of one shape.
+        size: of the patch.
+        label_key: entry with class indices, interpolated as such.
+        foreground: chance that the patch is centered, as far as the image reaches, on a voxel of a class that is drawn
+            among those present, background excluded.
+        prob_rotation: chance of a rotation.
+        degrees: largest angle about each axis; by default what nnU-Net takes for this size.
+        prob_scaling: chance of a zoom, the same along all axes.
+        scaling: range of the factor; a larger one makes things smaller.
+        allow_missing_keys: do not raise where a key is absent.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        size: Sequence[int],
+        label_key: str | None = "label",
+        foreground: float = FOREGROUND,
+        prob_rotation: float = 0.2,
+        degrees: float | None = None,
+        prob_scaling: float = 0.2,
+        scaling: tuple[float, float] = (0.7, 1.4),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        self.size, self.label_key, self.foreground = tuple(size), label_key, foreground
+        self.prob_rotation, self.prob_scaling, self.scaling = prob_rotation, prob_scaling, scaling
+        ratio = max(size) / min(size)
+        flat = len(size) == 3 and ratio > FLAT
+        # the axis across slices, along which a flat volume is neither turned nor scaled
+        self.across = self.size.index(min(size)) if flat else None
+        common = 180.0 if flat else 30.0 if len(size) == 3 else 15.0 if ratio > LONG else 180.0
+        self.degrees = common if degrees is None else degrees
+        self.corner: list[int] = []
+        self.matrix: np.ndarray | None = None
+
+    def randomize(self, data: Any) -> None:
+        """Draw corner and matrix; ``data`` is the image's spatial shape and the label map, or None."""
+        shape, label = data
+        room = [max(0, sites - own) for sites, own in zip(shape, self.size, strict=True)]
+        voxel = None
+        if label is not None and self.R.rand() < self.foreground and any(room):
+            voxel = self._foreground_voxel(label)
+        if voxel is None:
+            self.corner = [int(self.R.randint(most + 1)) for most in room]
+        else:
+            self.corner = [
+                min(max(at - own // 2, 0), most) for at, own, most in zip(voxel, self.size, room, strict=True)
+            ]
+        # images smaller than the patch lie in its middle
+        self.corner = [at - max(0, own - n) // 2 for at, own, n in zip(self.corner, self.size, shape, strict=True)]
+        self.matrix = self._random_matrix()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        present = list(self.key_iterator(d))
+        shape = d[present[0]].shape[1:]
+        label = d.get(self.label_key) if self.label_key is not None else None
+        self.randomize((shape, None if label is None else convert_to_tensor(label)))
+        grid = None if self.matrix is None else self._grid(shape)
+        for key in present:
+            image = convert_to_tensor(d[key])
+            if grid is None:
+                result = self._cut(image)
+            elif key == self.label_key:
+                result = _resample_classes(image, grid)
+            else:
+                result = _resample(image, grid)
+            d[key] = convert_to_dst_type(result, d[key])[0]
+        return d
+
+    def _foreground_voxel(self, label: Tensor) -> list[int] | None:
+        classes = _classes(label)
+        if not classes:
+            return None
+        voxels = (label[0] == classes[self.R.randint(len(classes))]).nonzero()
+        return voxels[self.R.randint(len(voxels))].tolist()
+
+    def _random_matrix(self) -> np.ndarray | None:
+        """From offsets in the patch to offsets in the image, or None where they are the same."""
+        rotate, scale = self.R.rand() < self.prob_rotation, self.R.rand() < self.prob_scaling
+        if not rotate and not scale:
+            return None
+        dims = len(self.size)
+        matrix = np.eye(dims)
+        if rotate:
+            for first, second in ((0, 1), (0, 2), (1, 2)) if dims == 3 else ((0, 1),):
+                if self.across not in (first, second):
+                    angle = math.radians(self.R.uniform(-self.degrees, self.degrees))
+                    turn = np.eye(dims)
+                    turn[[first, second], [first, second]] = math.cos(angle)
+                    turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
+                    matrix = matrix @ turn
+        if scale:
+            factors = np.full(dims, self.R.uniform(*self.scaling))
+            if self.across is not None:
+                factors[self.across] = 1
+            matrix = matrix * factors
+        return matrix
+
+    def _cut(self, image: Tensor) -> Tensor:
+        shape = image.shape[1:]
+        inside = [slice(max(0, at), at + own) for at, own in zip(self.corner, self.size, strict=True)]
+        where: tuple[Any, ...] = (..., *inside)
+        missing = [
+            part
+            for at, own, n in reversed(list(zip(self.corner, self.size, shape, strict=True)))
+            for part in (max(0, -at), max(0, at + own - n))
+        ]
+        return functional.pad(image[where], missing).contiguous()
+
+    def _grid(self, shape: Sequence[int]) -> Tensor:
+        """Where to look, in the coordinates of ``grid_sample``."""
+        own, n = np.array(self.size), np.array(shape)
+        center = np.array(self.corner) + own / 2
+        theta = np.concatenate([self.matrix * own / n[:, None], (2 * center / n - 1)[:, None]], axis=1)
+        # torch counts axes from the last
+        order = [*range(len(own))][::-1]
+        theta = theta[order][:, [*order, len(own)]]
+        return functional.affine_grid(
+            torch.as_tensor(theta, dtype=torch.float32)[None], [1, 1, *self.size], align_corners=False
+        )
+
+
+def _resample(image: Tensor, grid: Tensor) -> Tensor:
+    return functional.grid_sample(image[None].float(), grid, align_corners=False)[0].to(image.dtype)
+
+
+def _resample_classes(label: Tensor, grid: Tensor) -> Tensor:
+    classes = _classes(label)
+    if not classes:
+        return label.new_zeros((label.shape[0], *grid.shape[1:-1]))
+    # an argmax over stacked shares is several times slower; the background has what the classes leave
+    result, best, total = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    for value in classes:
+        share = _resample((label == value).float(), grid)
+        result = torch.where(share > best, value, result)
+        best, total = torch.maximum(share, best), total + share
+    return torch.where(best > 1 - total, result, 0).to(label.dtype)
+
+
+def _classes(label: Tensor) -> list[int]:
+    """The classes in a label map without the background; faster than ``unique``."""
+    return torch.bincount(label.flatten().long())[1:].nonzero().flatten().add(1).tolist()
+
+
+RandAffinePatchD = RandAffinePatchDict = RandAffinePatchd

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pretrained weights made on other clean scans, without labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.transforms import (
+    ClipIntensityPercentilesd,
+    Compose,
+    CopyItemsd,
+    EnsureTyped,
+    LoadImaged,
+    NormalizeIntensityd,
+    OneOf,
+    RandCoarseDropoutd,
+    RandCoarseShuffled,
+    RandFlipd,
+    RandHistogramShiftd,
+    RandSpatialCropd,
+    SpatialPadd,
+)
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from monai_unlearnable.catalog import Catalog
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.progress import progress_bar
+from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.seeding import derive_seed, isolated_seed, reset_parameters
+from monai_unlearnable.victims.adapters import DeepSupervision
+from monai_unlearnable.victims.probing import checked_network
+
+__all__ = ["pretrain_encoder"]
+
+COARSE = 4  # sites a side of the image that a classification network draws
+
+
+def pretrain_encoder(
+    name: str,
+    cases: Sequence[Mapping[str, Any]],
+    file: str | Path,
+    *,
+    size: Sequence[int],
+    width: int = 8,
+    iterations: int = 300,
+    batch_size: int = 4,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    catalog: Catalog | None = None,
+) -> float:
+    """Train a network to restore distorted images, and save its weights for fine-tuning.
+
+    In the manner of Models Genesis (Zhou et al., MICCAI 2019; Medical Image Analysis 67, 2021): intensities are bent,
+    small blocks shuffled, and blocks or all but some blocks painted over; the mean squared error to the original is
+    minimized. A segmentation network gives as many outputs as the image has channels. A classification network gives
+    the original averaged over a grid of 4 sites a side, which is our choice. Either way the last layer has another
+    shape than in use, and :func:`~monai_unlearnable.victims.load_pretrained` leaves it out, unless the counts agree.
+
+    Args:
+        name: of a network in the catalog.
+        cases: dictionaries with a file name, or several, under ``image``. They must be other scans than those that the
+            fine-tuned model is scored on.
+        file: ``.safetensors`` file to write.
+        size: of the network's input; larger images are cropped at random.
+        width: of the network, the same as in use.
+        iterations: training steps.
+        batch_size: images a step.
+        learning_rate: peak of the one-cycle schedule.
+        seed: of weights, order and distortions.
+        device: where to train.
+        catalog: of networks; by default the one that comes with the package.
+
+    Returns:
+        The mean squared error over the last tenth of the steps, in variances of an image.
+
+    Raises:
+        InputError: when there are no cases, they have different channels, or the network does not take the size.
+        OutputError: when the file cannot be written.
+    """
+    images = _read(cases, size)
+    network, dense = _network(catalog or Catalog.load("networks"), name, len(images[0]), size, width)
+    reset_parameters(network, derive_seed(seed, "weights")).to(device)
+    loss, dims = DeepSupervision(nn.MSELoss()), len(size)
+    distort = _distortion(size, derive_seed(seed, "distortion"))
+    order = torch.Generator().manual_seed(derive_seed(seed, "order"))
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=iterations + 1)
+    losses: list[float] = []
+    network.train()
+    with progress_bar() as progress, isolated_seed(derive_seed(seed, "training")):
+        task = progress.add_task(f"pretraining {name}", total=iterations, note="")
+        for _ in range(iterations):
+            chosen = torch.randint(len(images), (batch_size,), generator=order).tolist()
+            pairs = [distort({"image": images[index]}) for index in chosen]
+            inputs, target = (torch.stack([pair[key] for pair in pairs]).to(device) for key in ("image", "target"))
+            error = loss(network(inputs), target if dense else _coarse(target, dims))
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(error.item())
+            progress.update(task, advance=1, note=f"loss {losses[-1]:.3f}")
+    # Copies, because some networks hold a tensor under two names, which the format does not allow.
+    weights = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
+    write_atomic(Path(file), save(weights, metadata={"network": f"{name}, width {width}"}))
+    last = losses[-max(1, iterations // 10) :]
+    return sum(last) / len(last) if last else math.nan
+
+
+def _read(cases: Sequence[Mapping[str, Any]], size: Sequence[int]) -> list[Tensor]:
+    """Z-scored images (C, spatial...), at least as large as the network's input."""
+    if not cases:
+        raise InputError("there are no scans to pretrain on")
+    read = Compose(
+        [
+            LoadImaged("image", image_only=True, ensure_channel_first=True),
+            ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
+            NormalizeIntensityd("image", channel_wise=True),
+            SpatialPadd("image", size),
+            EnsureTyped("image", dtype=torch.float32, track_meta=False),
+        ]
+    )
+    images = [read({"image": case["image"]})["image"] for case in cases]
+    counts = {len(image) for image in images}
+    if len(counts) > 1:
+        raise InputError(f"scans to pretrain on have {sorted(counts)} channels; all must have the same number")
+    return images
+
+
+def _network(catalog: Catalog, name: str, channels: int, size: Sequence[int], width: int) -> tuple[nn.Module, bool]:
+    """The network, and whether it gives a value for each site of the image."""
+    values = {"dims": len(size), "channels": channels, "size": list(size), "width": width}
+    network = checked_network(catalog, name, classes=channels, **values)
+    with torch.no_grad():
+        dense = network.eval()(torch.zeros(1, channels, *size)).ndim > 2
+    if not dense:
+        network = checked_network(catalog, name, classes=channels * COARSE ** len(size), **values)
+    return network, dense
+
+
+def _coarse(images: Tensor, dims: int) -> Tensor:
+    pool = functional.adaptive_avg_pool2d if dims == 2 else functional.adaptive_avg_pool3d
+    return pool(images, COARSE).flatten(1)
+
+
+def _distortion(size: Sequence[int], seed: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """From images to patches under ``target`` and their distorted copies under ``image``."""
+    small, large = [max(1, n // 16) for n in size], [max(1, n // 8) for n in size]
+    block, most = [max(1, n // 6) for n in size], [max(1, n // 3) for n in size]
+    paint = OneOf(
+        [
+            RandCoarseDropoutd("image", holes=2, max_holes=6, spatial_size=block, max_spatial_size=most, prob=1),
+            RandCoarseDropoutd(
+                "image", holes=4, max_holes=8, spatial_size=most, max_spatial_size=most, dropout_holes=False, prob=1
+            ),
+        ]
+    )
+    distort = Compose(
+        [
+            RandSpatialCropd("image", size, random_size=False),
+            *(RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(len(size))),
+            CopyItemsd("image", names="target"),
+            RandHistogramShiftd("image", prob=0.9, num_control_points=(4, 8)),
+            RandCoarseShuffled("image", holes=10, spatial_size=small, max_spatial_size=large, prob=0.5),
+            paint,
+            EnsureTyped(("image", "target"), dtype=torch.float32, track_meta=False),
+        ]
+    )
+    distort.set_random_state(seed)
+    return distort

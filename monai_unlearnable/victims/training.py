@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models that an exploiter would train, from a folder to scores on clean held-out cases."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.data import CacheDataset, DataLoader
+from monai.engines import SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from monai.inferers import SimpleInferer
+from monai.transforms import Compose
+from torch import Tensor, nn
+from torch.utils.data import RandomSampler
+
+from monai_unlearnable.errors import DivergedError, InputError
+from monai_unlearnable.metrics.protection import Scores
+from monai_unlearnable.progress import progress_bar
+from monai_unlearnable.seeding import derive_seed, isolated_seed
+from monai_unlearnable.victims.finetune import freeze, load_pretrained
+from monai_unlearnable.victims.prediction import Examiner
+from monai_unlearnable.victims.recipes import Recipe, Step
+from monai_unlearnable.victims.tasks import Task
+
+__all__ = ["Victim", "Trained"]
+
+Cases = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A victim after training.
+
+    Args:
+        scores: on the test cases, with the curve of training.
+        outputs: what it predicts for each test case, as the task decodes it.
+        others: final scores on further sets of cases, by name.
+    """
+
+    scores: Scores
+    outputs: list[Tensor]
+    others: dict[str, Scores] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Victim:
+    """A model in training.
+
+    Args:
+        network: trained in place; its weights are those it comes with.
+        task: what for.
+        recipe: how.
+        steps: countermeasures on images in [0, 1], for training and for test images.
+        seed: of order, augmentation and dropout.
+        device: where to train.
+        looks: how often the held-out cases are scored on the way, evenly spaced; the last is the final score.
+    """
+
+    network: nn.Module
+    task: Task
+    recipe: Recipe
+    steps: Sequence[Step] = ()
+    seed: int = 0
+    device: str | torch.device = "cpu"
+    looks: int = 10
+
+    def train_and_score(
+        self,
+        train: Cases,
+        test: Cases,
+        validation: Cases = (),
+        others: Mapping[str, Cases] | None = None,
+        description: str = "victim",
+    ) -> Trained:
+        """Train on one set of files and score on others.
+
+        Args:
+            train: dictionaries with file names under ``image`` and file name or class under ``label``.
+            test: clean held-out cases of the same form.
+            validation: held-out cases of the same kind as the training cases.
+            others: further sets that are scored at the end.
+            description: shown beside the progress bar.
+
+        Raises:
+            DivergedError: when the loss is no longer finite.
+            InputError: when there is nothing to score on.
+        """
+        begin = time.monotonic()
+        self.network.to(self.device)
+        if self.recipe.weights is not None:
+            if not self.recipe.weights:
+                raise InputError(f"the recipe {self.recipe.name!r} starts from weights, and no file is named")
+            load_pretrained(self.network, self.recipe.weights)
+        if self.recipe.frozen:
+            freeze(self.network, self.recipe.frozen)
+        examine, validate = self._examiner(test), self._examiner(validation) if validation else None
+        history = _History()
+        trainer = self._trainer(train)
+        with progress_bar() as progress, isolated_seed(derive_seed(self.seed, "training")):
+            task = progress.add_task(description, total=self.recipe.iterations, note="")
+
+            def advance() -> None:
+                history.loss = float(trainer.state.output[0]["loss"])
+                if not math.isfinite(history.loss):
+                    trainer.terminate()
+                progress.update(task, advance=1, note=f"loss {history.loss:.3f}")
+
+            def look() -> None:
+                if not math.isfinite(history.loss):
+                    return
+                history.test.append(examine.score().value)
+                if validate is not None:
+                    self._watch(history, validate.score().value, trainer)
+
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, advance)
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, look)
+            trainer.run()
+        if not math.isfinite(history.loss):
+            raise DivergedError(f"the loss became {history.loss}", value=history.loss)
+        if self.recipe.patience is not None and history.best is not None:
+            self.network.load_state_dict(history.best)
+        scores = dataclasses.replace(
+            examine.score(full=True),
+            curve=tuple(history.test),
+            validation_curve=tuple(history.validation),
+            final_loss=history.loss,
+            seconds=time.monotonic() - begin,
+        )
+        rest = {name: self.score(cases) for name, cases in (others or {}).items()}
+        return Trained(scores, examine.outputs, rest)
+
+    def score(self, cases: Cases) -> Scores:
+        """Score the network as it is.
+
+        Args:
+            cases: of the form of training cases.
+
+        Raises:
+            InputError: when there is nothing to score on.
+        """
+        self.network.to(self.device)
+        return self._examiner(cases).score(full=True)
+
+    def _examiner(self, cases: Cases) -> Examiner:
+        preprocessing = self.recipe.preprocessing(self.task, self.steps)
+        return Examiner(self.network, self.task, cases, preprocessing, self.recipe.size, torch.device(self.device))
+
+    def _trainer(self, cases: Cases) -> SupervisedTrainer:
+        recipe, looks = self.recipe, max(1, min(self.looks, self.recipe.iterations))
+        weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(weights, recipe.learning_rate)
+        steps = recipe.iterations + 1
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps)
+        hook: dict[str, Any] = {}
+        if recipe.adversary is not None:
+            hook["prepare_batch"] = recipe.adversary.bind(
+                self.network, self.task.loss, derive_seed(self.seed, "adversary")
+            )
+        return SupervisedTrainer(
+            device=torch.device(self.device),
+            max_epochs=looks,
+            epoch_length=recipe.iterations // looks,
+            train_data_loader=self._loader(cases),
+            network=self.network,
+            optimizer=optimizer,
+            loss_function=self.task.loss,
+            inferer=SimpleInferer(),
+            train_handlers=[LrScheduleHandler(schedule, print_lr=False, epoch_level=False)],  # type: ignore[arg-type]
+            amp=torch.device(self.device).type == "cuda",
+            **hook,
+        )
+
+    def _loader(self, cases: Cases) -> DataLoader:
+        transform: Compose = self.recipe.augmented(self.task, self.steps)
+        transform.set_random_state(derive_seed(self.seed, "augmentation"))
+        data = CacheDataset(list(cases), transform, progress=False)
+        order = torch.Generator().manual_seed(derive_seed(self.seed, "order"))
+        count = (self.recipe.iterations + 1) * self.recipe.batch_size
+        sampler = RandomSampler(data, num_samples=count, generator=order)
+        return DataLoader(data, batch_size=self.recipe.batch_size, sampler=sampler, num_workers=0)
+
+    def _watch(self, history: _History, score: float, trainer: SupervisedTrainer) -> None:
+        history.validation.append(score)
+        patience = self.recipe.patience
+        if patience is None:
+            return
+        if score > max(history.validation[:-1], default=-math.inf):
+            history.best = copy.deepcopy(self.network.state_dict())
+        best = history.validation.index(max(history.validation))
+        if len(history.validation) - 1 - best >= patience:
+            trainer.terminate()
+
+
+@dataclass
+class _History:
+    """What is noted on the way."""
+
+    loss: float = math.nan
+    test: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    best: dict[str, Any] | None = None

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control of a protected dataset: random noise of equal radius in the same region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.config import build
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.scans import Case
+from monai_unlearnable.workflows.layout import Layout
+from monai_unlearnable.workflows.protection import Protection
+
+__all__ = ["random_control"]
+
+
+def random_control(cases: Sequence[Case], output_dir: Path, control_dir: Path, seed: int = 0) -> Path:
+    """Write the control of a protected dataset: the same cases with random noise of equal radius in the region.
+
+    Args:
+        cases: the clean cases.
+        output_dir: output whose budget, window and label values are taken.
+        control_dir: where to; an earlier control there is kept if it fits, else replaced.
+        seed: of the noise.
+    """
+    manifest, known = Manifest.load(Layout(output_dir).manifest), Layout(control_dir).manifest
+    if known.is_file() and _likeness(Manifest.load(known)) == _likeness(manifest):
+        return control_dir
+    budget, window = manifest.scans[0].budget, build(manifest.run["window"])
+    noise = RandomNoise(budget.radius, seed=seed)
+    Protection(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=known.is_file()).run()
+    return control_dir
+
+
+def _likeness(manifest: Manifest) -> list[tuple[Any, ...]]:
+    return [(scan.scan_id, scan.clean_sha256, scan.label_sha256, scan.budget, scan.window) for scan in manifest.scans]

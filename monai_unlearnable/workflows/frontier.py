@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frontier: methods protected at several budgets, each examined, drawn in one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.report import Results
+from monai_unlearnable.report.rows import RANDOM
+from monai_unlearnable.scans import load_cases
+from monai_unlearnable.workflows.bundles import run_bundle
+from monai_unlearnable.workflows.control import random_control
+from monai_unlearnable.workflows.laboratory import Laboratory
+from monai_unlearnable.workflows.layout import Layout
+from monai_unlearnable.workflows.matrix import Matrix
+from monai_unlearnable.workflows.reporting import write_laboratory_report
+
+__all__ = ["sweep", "draw_frontier"]
+
+
+def sweep(
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    methods: Mapping[str, str],
+    epsilons: Sequence[float],
+    datalist: str | Path | None = None,
+    control: bool = True,
+    **overrides: Any,
+) -> dict[str, str]:
+    """Protect a dataset with every method at every budget; what is complete already is left as it is.
+
+    Args:
+        dataset_dir: the originals.
+        output_dir: gets ``data/<name>/``, one output each.
+        methods: bundle or configuration file of each method, by the name it gets in tables.
+        epsilons: radii of the noise, in 1/255 of the intensity window.
+        datalist: of the originals.
+        control: whether random noise is swept too.
+        overrides: settings of the bundles.
+
+    Returns:
+        The outputs by name, such as ``"umed 8/255"``.
+
+    Raises:
+        InputError: when there is no method or no epsilon.
+    """
+    if not methods or not epsilons:
+        raise InputError("a sweep needs at least one method and one epsilon")
+    outputs: dict[str, str] = {}
+    for epsilon in sorted(epsilons):
+        for name, method in methods.items():
+            folder = _folder(output_dir, name, epsilon)
+            if not Layout(folder).manifest.is_file():
+                settings: dict[str, Any] = {"dataset_dir": str(dataset_dir), "output_dir": str(folder), **overrides}
+                settings["datalist"] = None if datalist is None else str(datalist)
+                run_bundle(method, epsilon=epsilon / 255, **settings)
+            outputs[f"{name} {epsilon:g}/255"] = str(folder)
+        if control:
+            model, folder = Path(next(reversed(outputs.values()))), _folder(output_dir, RANDOM, epsilon)
+            if not Layout(folder).manifest.is_file():
+                random_control(load_cases(dataset_dir, datalist), model, folder)
+            outputs[f"{RANDOM} {epsilon:g}/255"] = str(folder)
+    return outputs
+
+
+def _folder(output_dir: str | Path, name: str, epsilon: float) -> Path:
+    return Path(output_dir) / "data" / f"{name.replace(' ', '_')}_{epsilon:g}"
+
+
+def draw_frontier(outputs: Mapping[str, str], output_dir: str | Path, **settings: Any) -> tuple[Results, Path]:
+    """Examine the outputs of a sweep and write the report, whose frontier shows all methods.
+
+    Args:
+        outputs: as :func:`sweep` gives them.
+        output_dir: gets ``laboratory/`` and ``report/``.
+        settings: of the :class:`~monai_unlearnable.workflows.matrix.Matrix`, ``dataset_dir`` among them.
+
+    Returns:
+        The results and the report's page.
+    """
+    matrix = Matrix.of(protected=dict(outputs), control=False, **settings)
+    laboratory = Laboratory(matrix, Path(output_dir) / "laboratory")
+    results = laboratory.run()
+    return results, write_laboratory_report(laboratory, results, Path(output_dir) / "report", pictured=1)

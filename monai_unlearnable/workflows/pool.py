@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells of a laboratory trained by several processes of one machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from monai_unlearnable.progress import progress_bar
+from monai_unlearnable.workflows.matrix import Cell
+
+if TYPE_CHECKING:
+    from monai_unlearnable.workflows.laboratory import Laboratory
+
+__all__ = ["run_cells"]
+
+
+def run_cells(folder: Path, cells: Sequence[Cell], workers: int) -> None:
+    """Train cells side by side; each process keeps what it finds below the folder.
+
+    Args:
+        folder: of a laboratory whose settings are saved.
+        cells: what to train.
+        workers: processes; the cores are shared out among them.
+    """
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool,
+        progress_bar() as progress,
+    ):
+        task = progress.add_task("train cells", total=len(cells), note="")
+        for done in as_completed([pool.submit(_run, str(folder), cell) for cell in cells]):
+            done.result()
+            progress.advance(task)
+
+
+def _run(folder: str, cell: Cell) -> None:
+    _laboratory(folder).run_cell(cell)
+
+
+@lru_cache(maxsize=1)
+def _laboratory(folder: str) -> Laboratory:
+    from monai_unlearnable.workflows.laboratory import Laboratory
+
+    return Laboratory.open(folder)

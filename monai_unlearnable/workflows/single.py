@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One victim, trained or examined by itself: what the bundle ``victim`` runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.metrics.protection import Scores
+from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.victims import Victim, load_pretrained
+
+__all__ = ["train", "evaluate"]
+
+logger = logging.getLogger(__name__)
+
+Cases = Sequence[Mapping[str, Any]]
+
+
+def train(victim: Victim, cases: Cases, test: Cases, output_dir: str | Path) -> Scores:
+    """Train a victim and write ``model.safetensors`` and ``scores.json``.
+
+    Args:
+        victim: a network with its task and recipe.
+        cases: to train on.
+        test: clean held-out cases.
+        output_dir: where to.
+
+    Raises:
+        DivergedError: when the loss is no longer finite.
+    """
+    scores = victim.train_and_score(cases, test).scores
+    state = {name: value.detach().cpu().contiguous() for name, value in victim.network.state_dict().items()}
+    write_atomic(Path(output_dir) / "model.safetensors", save(state))
+    _write(scores, Path(output_dir))
+    return scores
+
+
+def evaluate(victim: Victim, checkpoint: str | Path, cases: Cases, output_dir: str | Path) -> Scores:
+    """Score a trained victim and write ``scores.json``.
+
+    Args:
+        victim: a network like the trained one, with its task and recipe.
+        checkpoint: weights that :func:`train` wrote.
+        cases: to score on.
+        output_dir: where to.
+
+    Raises:
+        InputError: when the weights are not those of such a network.
+    """
+    loaded = load_pretrained(victim.network, checkpoint)
+    if loaded.share < 1:
+        raise InputError(f"only {loaded.share:.0%} of the network's weights are in the file", file=checkpoint)
+    scores = victim.score(cases)
+    _write(scores, Path(output_dir))
+    return scores
+
+
+def _write(scores: Scores, folder: Path) -> None:
+    content = json.loads(json.dumps(dataclasses.asdict(scores)), parse_constant=lambda _: None)
+    write_atomic(folder / "scores.json", (json.dumps(content, indent=1) + "\n").encode())
+    interval = "" if math.isnan(scores.interval[0]) else f" ({scores.interval[0]:.1f} to {scores.interval[1]:.1f})"
+    logger.warning("%s %.1f%s", scores.metric, scores.value, interval)

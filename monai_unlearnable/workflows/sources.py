@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training data of the laboratory: the originals, and folders in which others stand for them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from monai_unlearnable.config import build
+from monai_unlearnable.errors import DatalistError
+from monai_unlearnable.intensity import PercentileWindow, WindowRule
+from monai_unlearnable.metrics import measure_fidelity, region_changes
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.progress import track
+from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
+from monai_unlearnable.scans import Case, load_cases, read_case
+from monai_unlearnable.workflows.layout import Layout, file_digest
+
+__all__ = ["Source", "clean_source", "published_source", "digest_cases"]
+
+RANDOM_METHOD = "RandomNoise"
+RADIUS = re.compile(r" [\d.]+/255$")  # ends the names of one method's data in a sweep over budgets
+
+
+def digest_cases(cases: Sequence[Case]) -> str:
+    """SHA-256 of names, classes and bytes of all files of the cases."""
+    digest = hashlib.sha256()
+    for case in cases:
+        digest.update(f"{case.case_id}\0{case.target}\0".encode())
+        for name in (*case.images, *([case.label] if case.label else [])):
+            digest.update(file_digest(case.root / name).encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Cases that victims are trained on.
+
+    Args:
+        name: in the matrix.
+        role: ``"clean"``, ``"protected"`` or ``"random noise"``.
+        cases: in the order of the originals.
+        method: what made them; the points of one frontier share it.
+        epsilon: radius of the noise in unit intensity, where known.
+        window: rule for the intensity window in which figures are taken.
+    """
+
+    name: str
+    role: str
+    cases: tuple[Case, ...]
+    method: str
+    epsilon: float | None = None
+    window: WindowRule = field(default_factory=PercentileWindow)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all files."""
+        return digest_cases(self.cases)
+
+    def measure(self, originals: Source) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """How far the files are from the originals.
+
+        Args:
+            originals: the clean cases.
+
+        Returns:
+            Means over the scans of :func:`~monai_unlearnable.metrics.measure_fidelity`; and for each class the mean
+            size of the relative change of each statistic of its region.
+        """
+        figures: list[Mapping[str, float]] = []
+        regions: dict[str, list[Mapping[str, float]]] = {}
+        pairs = list(zip(originals.cases, self.cases, strict=True))
+        for original, case in track(pairs, f"measure {self.name}"):
+            clean, changed = read_case(original, self.window), read_case(case, self.window)
+            for before, after, window in zip(clean.scans, changed.scans, clean.windows, strict=True):
+                figures.append(measure_fidelity(before, after, window, clean.label))
+                if clean.label is None:
+                    continue
+                spacing = np.linalg.norm(before.affine[:3, :3], axis=0)[: clean.label.ndim - 1]
+                first, second = (scan.physical(np.float64)[0] for scan in (before, after))
+                for index, change in region_changes(first, second, clean.label[0], spacing).items():
+                    regions.setdefault(str(index), []).append({name: abs(value) for name, value in change.items()})
+        return _means(figures), {index: _means(changes) for index, changes in regions.items()}
+
+
+def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for entry in figures:
+        for name, value in entry.items():
+            if np.isfinite(value):
+                values.setdefault(name, []).append(value)
+    return {name: float(np.mean(found)) for name, found in values.items()}
+
+
+def clean_source(dataset_dir: str | Path, datalist: str | Path | None = None) -> Source:
+    """The originals.
+
+    Raises:
+        DatalistError, LabelError: when cases or labels are missing.
+    """
+    return Source(CLEAN, CLEAN, tuple(load_cases(dataset_dir, datalist)), CLEAN)
+
+
+def published_source(name: str, folder: str | Path, originals: Source) -> Source:
+    """Data that stand for the originals: an output of this program, or any folder with the same relative file names.
+
+    Args:
+        name: in the matrix.
+        folder: of the data.
+        originals: the clean cases.
+
+    Raises:
+        DatalistError: when a case of the originals is not there.
+    """
+    root, layout = Path(folder), Layout(Path(folder))
+    found = {case.case_id: case for case in load_cases(layout.protected if layout.protected.is_dir() else root)}
+    missing = [case.case_id for case in originals.cases if case.case_id not in found]
+    if missing:
+        raise DatalistError(f"the case is not in the {name} data", case=missing[0], file=root)
+    cases = tuple(found[case.case_id] for case in originals.cases)
+    method = RADIUS.sub("", name)
+    if not layout.manifest.is_file():
+        return Source(name, PROTECTED, cases, method)
+    manifest = Manifest.load(layout.manifest)
+    role = RANDOM if manifest.run["method"] == RANDOM_METHOD else PROTECTED
+    return Source(name, role, cases, method, manifest.scans[0].budget.radius, build(manifest.run["window"]))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clean cases take the place of protected ones, in exact numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from monai_unlearnable.catalog import Catalog
+from monai_unlearnable.countermeasures import Countermeasure, Material, MixClean
+from monai_unlearnable.errors import InputError
+
+
+def ids(count: int, kind: str) -> list[dict[str, str]]:
+    return [{"image": f"{kind}/{i}.nii", "label": f"{kind}/l{i}.nii", "case_id": f"c{i}"} for i in range(count)]
+
+
+def mixed(share: float, count: int = 40, known: int | None = None, seed: int = 0) -> list[int]:
+    """Which cases are clean after mixing."""
+    originals = {case["case_id"]: case for case in ids(count, "clean")[:known]}
+    cases = ids(count, "protected")
+    done = MixClean(share).prepare(Material(cases, dict, originals, seed))
+    assert [case["case_id"] for case in done.cases] == [case["case_id"] for case in cases] and not done.steps
+    assert all(case["image"].split("/")[0] == case["label"].split("/")[0] for case in done.cases)
+    return [index for index, case in enumerate(done.cases) if case["image"].startswith("clean")]
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.05, 2), (0.1, 4), (0.2, 8), (0.5, 20), (1.0, 40), (0.001, 1)])
+def test_counts_are_exact(share: float, count: int) -> None:
+    assert len(mixed(share)) == count
+
+
+def test_the_seed_decides_and_shares_are_nested() -> None:
+    assert mixed(0.2) == mixed(0.2) != mixed(0.2, seed=1)
+    assert set(mixed(0.05)) < set(mixed(0.1)) < set(mixed(0.5))
+
+
+def test_originals_are_needed() -> None:
+    assert max(mixed(0.2, known=8)) == 7
+    with pytest.raises(InputError, match="8 clean cases.*of 7") as caught:
+        mixed(0.2, known=7)
+    assert (caught.value.value, caught.value.limit) == (8, 7)
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
+def test_shares_out_of_range(share: float) -> None:
+    with pytest.raises(InputError, match="share"):
+        MixClean(share)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("autoencoder", [{"rate": 1.0}]),
+        ("pairs4", [{"pairs": 4}]),
+        ("pairs16", [{"pairs": 16}]),
+        ("projection", [{}]),
+        ("clean5", [{"share": 0.05}]),
+        ("clean10", [{"share": 0.1}]),
+        ("clean20", [{"share": 0.2}]),
+        ("clean50", [{"share": 0.5}]),
+        ("filter", [{"share": 0.5}]),
+        ("clean20+filter", [{"share": 0.2}, {"share": 0.5}]),
+        ("projection+autoencoder", [{}, {"rate": 1.0}]),
+    ],
+)
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_catalog_builds_them(name: str, settings: list[dict[str, float]], dims: int) -> None:
+    steps = Catalog.load("countermeasures").build(name, dims=dims, size=[16] * dims)
+    assert len(steps) == len(settings) and all(isinstance(step, Countermeasure) for step in steps)
+    for step, setting in zip(steps, settings, strict=True):
+        assert setting.items() <= vars(step).items()

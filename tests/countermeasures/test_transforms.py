@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every image countermeasure keeps: shape, type, meta data, range, channels; and the entries of the catalog."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Randomizable
+
+from monai_unlearnable import countermeasures
+from monai_unlearnable.catalog import Catalog
+from monai_unlearnable.countermeasures import (
+    BilateralFilter,
+    BinomialSmooth,
+    GaussianFilter,
+    Jpeg,
+    Jpeg2000,
+    NonLocalMeans,
+    Quantize,
+    RemoveBiasField,
+    ResampleBack,
+    TotalVariation,
+    UnitTransform,
+)
+from monai_unlearnable.errors import InputError
+from tests.countermeasures.images import unit_image
+
+ARRAY: dict[str, Callable[[], UnitTransform]] = {
+    "BilateralFilter": BilateralFilter,
+    "BinomialSmooth": BinomialSmooth,
+    "GaussianFilter": GaussianFilter,
+    "GaussianFilter along z": lambda: GaussianFilter(axes=-1),
+    "Jpeg": Jpeg,
+    "Jpeg along x": lambda: Jpeg(axis=0),
+    "Jpeg2000": lambda: Jpeg2000(psnr=25),
+    "Jpeg2000 ratio": lambda: Jpeg2000(ratio=10),
+    "NonLocalMeans": NonLocalMeans,
+    "NonLocalMeans wide": lambda: NonLocalMeans(patch_size=5, patch_distance=4),
+    "Quantize": Quantize,
+    "RemoveBiasField": lambda: RemoveBiasField(iterations=(10, 10)),
+    "ResampleBack": ResampleBack,
+    "ResampleBack linear": lambda: ResampleBack(1.7, order=1, anti_aliasing=True),
+    "TotalVariation": TotalVariation,
+}
+UNCHANGED: dict[str, UnitTransform] = {
+    "BilateralFilter": BilateralFilter(sigma=0),
+    "BilateralFilter intensity": BilateralFilter(sigma_intensity=0),
+    "BinomialSmooth": BinomialSmooth(passes=0),
+    "GaussianFilter": GaussianFilter(0),
+    "NonLocalMeans": NonLocalMeans(0),
+    "RemoveBiasField": RemoveBiasField(iterations=[]),
+    "ResampleBack": ResampleBack(1),
+    "TotalVariation": TotalVariation(0),
+}
+SHAPES = [(1, 17, 13), (3, 12, 9, 7), (1, 1, 1), (2, 1, 6), (1, 9, 8, 1), (1, 2, 3, 4), (1, 1, 7, 2)]
+KINDS: dict[str, Callable[[np.ndarray], Any]] = {
+    "numpy": lambda x: x,
+    "double": lambda x: x.astype(np.float64),
+    "torch": torch.as_tensor,
+    "meta": lambda x: MetaTensor(torch.as_tensor(x), affine=2 * torch.eye(4), meta={"note": "kept"}),
+}
+CATALOG = Catalog.load("countermeasures")
+IMAGE_ENTRIES = [
+    *("none", "gaussian", "smooth_z", "binomial", "median", "bilateral", "tv", "nlm", "resample", "clip", "gamma"),
+    *("bias_field", "quantize8", "jpeg", "jpeg2000", "binomial+jpeg", "median+gaussian", "resample+jpeg2000"),
+    *("clip+gamma+quantize8", "bias_field+nlm"),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", ARRAY)
+def test_any_extent(name: str, shape: tuple[int, ...]) -> None:
+    image = unit_image(shape)
+    before = image.copy()
+    done = ARRAY[name]()(image)
+    assert done.shape == shape and done.dtype == np.float32
+    assert np.isfinite(done).all() and done.min() >= 0 and done.max() <= 1
+    assert np.array_equal(image, before) and not np.shares_memory(image, done)
+
+
+@pytest.mark.parametrize("name", ARRAY)
+@pytest.mark.parametrize("shape", [(2, 17, 13), (2, 12, 9, 7)], ids=["2D", "3D"])
+def test_repeatable_and_each_channel_alone(name: str, shape: tuple[int, ...]) -> None:
+    image, change = unit_image(shape), ARRAY[name]()
+    done = change(image)
+    assert np.array_equal(done, change(image))
+    assert np.array_equal(done[1:], change(image[1:]))
+    assert not np.array_equal(done, image)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ARRAY)
+def test_keeps_type_and_meta_data(name: str, kind: str) -> None:
+    plain = unit_image((1, 9, 8, 6))
+    image, change = KINDS[kind](plain), ARRAY[name]()
+    done = change(image)
+    assert type(done) is type(image) and str(done.dtype).endswith("float32")
+    assert np.array_equal(np.asarray(done), change(plain))
+    if kind == "meta":
+        assert done.meta["note"] == "kept" and torch.equal(done.affine, image.affine)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.37, 1.0])
+@pytest.mark.parametrize("name", ARRAY)
+def test_constant_images_pass(name: str, value: float) -> None:
+    for shape in [(1, 8, 7), (1, 6, 7, 3)]:
+        done = ARRAY[name]()(np.full(shape, value, np.float32))
+        coarse = 6 / 255 if "Jpeg" in name else 0.5 / 255 + 1e-6  # strong compression rounds the mean of a block too
+        assert np.ptp(done) < 1e-6 and np.abs(done - value).max() < coarse
+
+
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_no_strength_no_change(name: str) -> None:
+    for shape in [(2, 9, 8), (1, 6, 7, 3)]:
+        assert np.array_equal(UNCHANGED[name](unit_image(shape)), unit_image(shape))
+
+
+@pytest.mark.parametrize("name", sorted({name.split()[0] for name in ARRAY}))
+def test_dictionary_versions(name: str) -> None:
+    array, dictionary = getattr(countermeasures, name), getattr(countermeasures, f"{name}d")
+    assert dictionary is getattr(countermeasures, f"{name}D") is getattr(countermeasures, f"{name}Dict")
+    options = {"Jpeg2000": {"psnr": 25}, "RemoveBiasField": {"iterations": [10]}}.get(name, {})
+    image, label = unit_image((1, 9, 8)), np.ones((1, 9, 8), np.uint8)
+    done = dictionary("image", **options)({"image": image, "label": label})
+    assert np.array_equal(done["image"], array(**options)(image)) and done["label"] is label
+    assert dictionary(["image", "other"], allow_missing_keys=True, **options)({"image": image})
+    with pytest.raises(KeyError):
+        dictionary("other", **options)({"image": image})
+
+
+def test_batches_are_refused() -> None:
+    with pytest.raises(InputError, match="channel, 2 or 3 spatial axes"):
+        GaussianFilter()(np.zeros((1, 1, 5, 5, 5), np.float32))
+    with pytest.raises(InputError, match="2 spatial axes"):
+        GaussianFilter(axes=2)(np.zeros((1, 5, 5), np.float32))
+    with pytest.raises(InputError, match="2 spatial axes"):
+        BinomialSmooth(axes=[1, -1])(np.zeros((1, 5, 5), np.float32))
+
+
+@pytest.mark.parametrize("build", [BilateralFilter, RemoveBiasField])
+def test_missing_simple_itk_names_the_extra(build: type[UnitTransform], monkeypatch: pytest.MonkeyPatch) -> None:
+    original = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "SimpleITK":
+            raise ImportError("No module named 'SimpleITK'")
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"monai_unlearnable\[lab\]"):
+        build()
+    with pytest.raises(InputError, match=r"bias_field.*monai_unlearnable\[lab\]"):
+        CATALOG.build("bias_field", dims=3, size=[8, 8, 8])
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("name", IMAGE_ENTRIES)
+@pytest.mark.filterwarnings("ignore:Divide by zero")
+def test_catalog(name: str, dims: int) -> None:
+    steps = CATALOG.build(name, dims=dims, size=[16] * dims)
+    assert isinstance(steps, list) and not any(isinstance(step, Randomizable) for step in steps)
+    pipeline = Compose(steps)
+    for shape in [(1, *(13, 10, 7)[:dims]), (3, *(6, 5, 1)[-dims:])]:
+        image = torch.as_tensor(unit_image(shape))
+        before = image.clone()
+        done = pipeline({"image": image, "label": 1})["image"]
+        assert isinstance(done, torch.Tensor) and done.shape == image.shape and done.dtype == torch.float32
+        assert torch.isfinite(done).all() and done.min() >= 0 and done.max() <= 1 + 1e-6
+        assert torch.equal(image, before) and torch.equal(done, pipeline({"image": image})["image"])
+    assert torch.isfinite(pipeline({"image": torch.full((1, *[6] * dims), 0.3)})["image"]).all()

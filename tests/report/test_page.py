@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import base64
+import dataclasses
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.report import Results, compare_page, write_comparison, write_report
+from monai_unlearnable.report.charts import bars
+from monai_unlearnable.report.html import render_page
+from monai_unlearnable.report.predictions import prediction_montage
+
+from .samples import FIGURES, Page, matrix, results, row, sweep
+
+MORE = {
+    "figures": {"umed": FIGURES, "random noise": {**FIGURES, "psnr": 39.9, "noise_ratio": 0.61}},
+    "regions": {"umed": {"1": {"mean": 0.0012, "standard_deviation": 0.0, "entropy": float("nan")}}},
+    "authorized": [{"data": "umed", "victim": "UNet", "clean": 80.0, "protected": 78.5}],
+    "detectors": {"umed": {"linear": [0.91, 0.85, 0.97]}, "random noise": {"bent": [0.5, float("nan"), float("nan")]}},
+}
+EXTERNAL = re.compile(r"(?:src|href|srcset|action)\s*=\s*[\"']?(?:https?:|//|file:)|url\(|@import|<script")
+EVIL = "<script>alert('x & \"y\"')</script> $title ${title}"
+
+
+@pytest.fixture(scope="module")
+def drawn() -> bytes:
+    """A chart as PNG bytes."""
+    return bars(results())
+
+
+class TestReport:
+    def test_page_is_self_contained(self, tmp_path, drawn):
+        names = (
+            "heat-1",
+            "heat-1_dark",
+            "frontier-1-psnr",
+            "bars",
+            "bars_dark",
+            "curves",
+            "montage-1",
+            "other_picture",
+        )
+        pictures = dict.fromkeys(names, drawn)
+        truth = np.eye(12, dtype=np.uint8)
+        pictures["prediction-1"] = prediction_montage(np.eye(12), truth, {"clean": truth})
+        write_report(results(), pictures, tmp_path)
+        assert Results.load(tmp_path / "results.json") == results()
+        text = (tmp_path / "index.html").read_text(encoding="utf-8")
+        assert not EXTERNAL.search(text)
+        for name, content in pictures.items():
+            assert (tmp_path / f"{name}.png").read_bytes() == content
+            assert base64.b64encode(content).decode() in text
+        tags = Page(text).tags
+        images = [attrs for tag, attrs in tags if tag == "img"]
+        assert len(images) == 7
+        assert all(attrs["alt"] and int(attrs["width"]) > 100 for attrs in images)
+        assert sum(tag == "source" for tag, _ in tags) == 2
+        assert results().verdict() in text
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == [".html", ".json", *[".png"] * 9]
+
+    def test_every_section(self):
+        text = render_page(matrix(**MORE), {})
+        headings = re.findall("<h[23]>(.*?)</h[23]>", text)
+        assert headings == [
+            "The frontier",
+            "What models learn",
+            "How close the protected scans are to the originals",
+            "What regions measure",
+            "Authorized models",
+            "Detectors",
+            "Settings",
+            "Commands",
+            "What this does not show",
+        ]
+        for part in ("PSNR in the label", "39.9 dB", "0.61", "7.5", "0.12%", "-1.5", "0.91 (0.85 to 0.97)", "0.50"):
+            assert part in text
+        Page(text)
+
+    def test_failures_and_commands(self):
+        text = render_page(matrix(), {})
+        assert '<td class="failed">diverged</td>' in text
+        assert "SegResNet, plain, umed: failed: no memory &lt;left&gt;" in text
+        assert "1 (1 of 2 diverged)" in text
+        assert text.count("<code>python -m monai_unlearnable cell UNet &#x27;protected&#x27;</code>") == 8
+        assert "<td>0.0</td>" not in text.replace("<td>0.0</td><td>78.5</td>", "")  # chance beside the clean control
+
+    def test_only_data_have_their_meanings_beside_them(self):
+        text = render_page(results(), {})
+        assert "a typical change is 1.2% of the window" in text
+        assert text.count("<h3>") == 0
+
+    def test_p50_is_shown(self):
+        text = render_page(sweep({"umed": 37.0, "tap": 60.0, "weak": -40.0}), {})
+        for words in ("<td>37.0 dB</td>", "<td>at least 46.0 dB</td>", "<td>not reached</td>", ">37.0 dB</strong>"):
+            assert words in text
+        assert "P50 is the highest PSNR" in text
+
+    def test_metric_and_chance(self):
+        rows = [dataclasses.replace(r, metric="balanced accuracy", chance=50.0) for r in results().rows]
+        text = render_page(results(rows=rows), {})
+        assert "Dice" not in text
+        assert "and 50 is chance" in text
+
+    def test_strings_are_escaped(self, tmp_path, drawn):
+        rows = [
+            dataclasses.replace(r, victim=EVIL, recipe=EVIL, countermeasure=EVIL, data=EVIL, method=EVIL, command=EVIL)
+            for r in results().rows
+        ]
+        rows.append(dataclasses.replace(rows[0], metric=EVIL, status=f"failed: {EVIL}", extras={EVIL: 1.0}))
+        hostile = results(
+            title=EVIL,
+            method=EVIL,
+            dataset=EVIL,
+            rows=rows,
+            settings={EVIL: [EVIL]},
+            figures={EVIL: {EVIL: 1.0}, "b": {}},
+            regions={EVIL: {EVIL: {EVIL: 1.0}}},
+            authorized=[{"data": EVIL, "victim": EVIL, "clean": 1.0, "protected": 1.0}],
+            detectors={EVIL: {EVIL: [1.0, 1.0, 1.0]}},
+        )
+        write_report(hostile, {"bars": drawn, "unknown": drawn}, tmp_path)
+        write_comparison(hostile, results(), tmp_path / "compare.html")
+        for name in ("index.html", "compare.html"):
+            text = (tmp_path / name).read_text(encoding="utf-8")
+            assert "<script" not in text
+            assert "&lt;script&gt;" in text
+            assert "script" not in [tag for tag, _ in Page(text).tags]
+
+    def test_empty_results(self, tmp_path):
+        write_report(Results("Empty", "none", "none"), {}, tmp_path)
+        assert "No verdict" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+    def test_nothing_but_failures(self):
+        text = render_page(results(rows=[row("clean", 0.0, status="diverged")]), {})
+        assert "No verdict" in text
+        assert "1 diverged" in text
+
+    @pytest.mark.parametrize("name", ["../escape", "", "a/b", ".hidden"])
+    def test_picture_names_are_checked(self, tmp_path, name):
+        with pytest.raises(InputError, match="cannot name a picture"):
+            write_report(results(), {name: b""}, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+
+class TestComparison:
+    def test_page(self, tmp_path):
+        write_comparison(
+            matrix(title="One"), results(title="Two", rows=matrix().rows[:12], **MORE), tmp_path / "c.html"
+        )
+        text = (tmp_path / "c.html").read_text(encoding="utf-8")
+        assert not EXTERNAL.search(text)
+        Page(text)
+        assert "<title>One and Two</title>" in text
+        assert "Only in the first" in text
+        assert "Only in the second" not in text
+        assert "SegResNet, nnunet, umed, median" in text
+
+    def test_differences(self):
+        text = compare_page(results(), results(protected=10.1))
+        assert "<td>8.1</td><td>10.1</td><td>+2.0</td><td>+2.0 to +2.0</td>" in text
+        assert "largest difference is +2.0 points (UNet, plain, protected: 8.1 and 10.1)" in text
+
+
+def test_no_training_stack_is_imported():
+    code = (
+        "import sys, monai_unlearnable.report as r; assert 'matplotlib' not in sys.modules; "
+        "r.write_report; import monai_unlearnable.report.html, monai_unlearnable.report.pictures; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'ignite', 'matplotlib.pyplot')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

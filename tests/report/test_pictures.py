@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.intensity import IntensityWindow
+from monai_unlearnable.report.charts import bars
+from monai_unlearnable.report.curves import curves
+from monai_unlearnable.report.frontiers import frontier_chart
+from monai_unlearnable.report.heat import heat, heat_maps
+from monai_unlearnable.report.montage import montage
+from monai_unlearnable.report.panels import baseline_panels, telling_panels
+from monai_unlearnable.report.pictures import result_pictures
+from monai_unlearnable.report.predictions import prediction_montage
+
+from .samples import matrix, picture, results, row, scan, sweep
+
+WINDOW = IntensityWindow((0.0,), (200.0,))
+
+
+class TestMontage:
+    def test_volume_in_three_planes(self):
+        clean, protected = scan((1, 20, 24, 10), (1.0, 1.0, 3.0))
+        label = np.zeros((1, 20, 24, 10), np.uint8)
+        label[:, 5:12, 6:14, 3:7] = 1
+        label[:, 5:12, 14:18, 3:7] = 2
+        wide = picture(montage(clean, protected, label, WINDOW))
+        flat = picture(montage(*scan((1, 20, 24, 10)), label[0], WINDOW))
+        assert wide.width == flat.width > 1000
+        assert wide.height > flat.height > 700  # taller voxels, taller planes
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_image_in_one_row(self, channels):
+        clean, protected = scan((channels, 40, 30))
+        window = IntensityWindow((0.0,) * channels, (200.0,) * channels)
+        image = picture(montage(clean, protected, np.eye(40, 30, dtype=np.uint8), window))
+        assert image.width > 1000
+        assert 200 < image.height < image.width / 2
+
+    def test_without_label_or_change(self):
+        clean, _ = scan((1, 12, 12, 6))
+        assert picture(montage(clean, clean, None, WINDOW)).width > 1000
+
+    def test_degenerate_affine(self):
+        clean, protected = scan((1, 12, 12, 6), (0, 0, 0))
+        assert picture(montage(clean, protected, None, WINDOW)).width > 1000
+
+    def test_orientation_does_not_depend_on_storage(self):
+        clean, protected = scan((1, 12, 16, 8))
+        flip = np.diag([-1.0, -1, 1, 1])
+        flipped = [dataclasses.replace(s, voxels=s.voxels[:, ::-1, ::-1], affine=flip) for s in (clean, protected)]
+        label = np.zeros((12, 16, 8), np.uint8)
+        label[3:6, 4:9, 2:4] = 1
+        assert montage(*flipped, label[::-1, ::-1], WINDOW) == montage(clean, protected, label, WINDOW)
+
+
+class TestPredictions:
+    def test_volume(self):
+        image = np.random.default_rng(0).random((12, 14, 10)).astype(np.float32)
+        truth = np.zeros((12, 14, 10), np.uint8)
+        truth[3:8, 4:9, 2:7] = 1
+        truth[3:8, 9:11, 2:7] = 2
+        drawn = picture(prediction_montage(image, truth[None], {"clean": truth, "umed": np.zeros_like(truth)}))
+        wide = picture(prediction_montage(image, truth, dict.fromkeys(("a", "b", "c"), truth)))
+        assert drawn.height == wide.height > 700
+        assert wide.width > drawn.width > 800
+
+    def test_image_without_label(self):
+        truth = np.zeros((16, 12), np.uint8)
+        assert picture(prediction_montage(np.eye(16, 12)[None], truth, {"clean": truth})).height > 200
+
+    @pytest.mark.parametrize(
+        ("shape", "predictions"), [((8, 8), {}), ((8, 8), {"clean": np.zeros((8, 9))}), ((8,), {"clean": np.zeros(8)})]
+    )
+    def test_bad_shapes(self, shape, predictions):
+        with pytest.raises(InputError, match="shape"):
+            prediction_montage(np.zeros(shape), np.zeros(shape), predictions)
+
+
+class TestCharts:
+    @pytest.mark.parametrize(("draw", "dark"), [(bars, False), (curves, True)])
+    def test_bars_and_curves(self, draw, dark):
+        rows = [
+            *results().rows,
+            row("clean", 80.0, "SegResNet"),
+            row("protected", 5.0, "SegResNet"),
+            row("clean", 1.0, "X"),
+        ]
+        image = picture(draw(results(rows=rows), dark))
+        assert image.width > 1000
+        assert image.height > 400
+        assert (np.asarray(image.convert("L"))[0, 0] < 100) == dark
+
+    @pytest.mark.parametrize("figure", ["psnr", "ssim_roi"])
+    def test_frontier(self, figure):
+        lines = sweep({"umed": 37.0, "tap": 60.0, "random noise": 0.0}).frontier()
+        image = picture(frontier_chart(lines, figure, dark=figure == "psnr"))
+        assert image.width > 700
+        assert image.height > 600
+
+    def test_frontier_without_control(self):
+        lines = results(rows=[row("protected", 5.0, ssim_roi=0.9)]).frontier()
+        assert picture(frontier_chart(lines)).width > 700
+
+
+class TestHeat:
+    def test_panels_of_a_matrix(self):
+        panels = heat_maps(matrix())
+        assert [panel.title for panel in panels] == [
+            "Trained on umed",
+            "Trained on random noise",
+            "Trained on originals",
+        ]
+        assert panels[0].columns == ("none", "median")
+        assert panels[0].rows == ("UNet, plain", "UNet, nnunet", "SegResNet, plain", "SegResNet, nnunet")
+        assert panels[0].cells["SegResNet, nnunet", "median"].failure == "diverged"
+
+    def test_data_are_columns_without_countermeasures(self):
+        (panel,) = heat_maps(sweep({"umed": 37.0}))
+        assert panel.columns == ("umed 2/255", "umed 4/255", "umed 8/255", "umed 16/255", "originals")
+
+    def test_wide_matrices_are_cut(self):
+        rows = [row("clean", 80.0), *(row("protected", 8.0, countermeasure=f"c{i}") for i in range(14))]
+        panels = heat_maps(results(rows=rows))
+        assert [(panel.title, len(panel.columns)) for panel in panels] == [
+            ("Trained on protected", 12),
+            ("Trained on protected, continued", 3),
+            ("Trained on originals", 12),
+        ]
+
+    @pytest.mark.parametrize("dark", [False, True])
+    def test_drawn(self, dark):
+        image = picture(heat(matrix(), heat_maps(matrix())[0], dark))
+        assert image.width > 600
+        assert image.height > 500
+        colors = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+        assert (colors[:, 0] - colors[:, 2] > 60).any()  # orange: below half-way
+        assert (colors[:, 2] - colors[:, 0] > 10).any()  # blue: above
+
+
+class TestChoice:
+    def test_telling_panels(self):
+        names = [name for name, _ in telling_panels(matrix().summaries(), 3)]
+        assert names == ["UNet, plain", "UNet, nnunet, median", "UNet, nnunet"]
+
+    def test_each_method_is_shown_at_its_strongest(self):
+        ((_, members),) = baseline_panels(sweep({"umed": 37.0, "tap": 33.0, "random noise": 0.0}).summaries(), 4)
+        assert [s.words for s in members] == [
+            "originals",
+            "umed 2/255",
+            "umed 16/255",
+            "tap 16/255",
+            "random noise 16/255",
+        ]
+
+    def test_what_is_drawn(self, monkeypatch):
+        module = "monai_unlearnable.report.pictures"
+        for name in ("bars", "curves", "heat", "frontier_chart"):
+            monkeypatch.setattr(f"{module}.{name}", lambda *_, **__: b"")
+        assert set(result_pictures(results())) == {"bars", "bars_dark", "curves", "curves_dark"}
+        assert {"heat-1", "heat-2", "heat-3", "heat-3_dark", "bars", "curves"} <= set(result_pictures(matrix()))
+        assert {"frontier-1-psnr", "frontier-1-ssim_roi_dark"} <= set(result_pictures(sweep({"umed": 37.0})))
+        assert result_pictures(results(rows=[])) == {}
+        failed = results(rows=[row("clean", 0.0, status="diverged")])
+        assert result_pictures(failed) == {}

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from monai_unlearnable.report import (
+    compare,
+    comparison_table,
+    frontier_table,
+    markdown_frontier,
+    markdown_table,
+    victim_table,
+)
+from monai_unlearnable.report.columns import sections
+from monai_unlearnable.report.matrix import Matrix
+
+from .samples import matrix, results, row, sweep
+
+
+def printed(thing) -> str:
+    console = Console(width=180, file=io.StringIO())
+    console.print(thing)
+    return console.file.getvalue()
+
+
+class TestMatrixTable:
+    def test_terminal(self):
+        text = printed(victim_table(results(title="[red]Title")))
+        assert "[red]Title" in text
+        for cell in ("originals", "random noise", "Final Dice", "83.5 to 84.5", "85.0 / 83.0", "38.2", "0.9700", "4.5"):
+            assert cell in text
+
+    def test_failures_are_shown_and_no_score_is_zero(self):
+        text = printed(victim_table(matrix()))
+        for part in ("Without countermeasure", "Countermeasure: median", "diverged", "failed", "1 (1 of 2 diverged)"):
+            assert part in text
+        assert " 0.0 " not in text
+
+    def test_metric_names_the_column(self):
+        rows = [row("clean", 70.0, metric="balanced accuracy", chance=50.0)]
+        assert "Final balanced accuracy" in sections(results(rows=rows))[0].columns
+
+    def test_empty_columns_are_left_out(self):
+        (section,) = sections(results(rows=[row("clean", 80.0, by_case=(), extras={})]))
+        assert section.columns == ("Victim", "Trained on", "Final Dice", "Interval", "Peak", "Per class", "Seeds")
+
+    def test_many_classes_are_summed_up(self):
+        (section,) = sections(results(rows=[row("clean", 80.0, per_class=[70.0, 80.0, math.nan, 90.0, 60.0])]))
+        assert "5 classes, 60.0 to 90.0" in section.rows[0][1]
+
+    def test_p_value_is_that_of_the_paired_test(self):
+        rng = np.random.default_rng(0)
+        clean, protected = rng.normal(80, 5, 12), rng.normal(77, 5, 12)
+        rows = [
+            *(row("clean", 80.0, seed=seed, by_case=clean + seed) for seed in (0, 1)),
+            row("protected", 77.0, by_case=protected),
+        ]
+        summaries = results(rows=rows).summaries()
+        values = [Matrix(summaries).p_value(s) for s in summaries]
+        assert math.isnan(values[0])
+        assert values[1] == pytest.approx(stats.wilcoxon(protected, clean + 0.5).pvalue)
+
+    def test_no_p_value_for_other_cases(self):
+        summaries = results(rows=[row("clean", 80.0), row("protected", 7.0, by_case=(1.0, 2.0))]).summaries()
+        assert math.isnan(Matrix(summaries).p_value(summaries[1]))
+
+    def test_markdown(self):
+        lines = markdown_table(matrix()).splitlines()
+        assert lines[0] == "| Victim | Recipe | Trained on | PSNR (dB) | Dice | median | Seeds |"
+        assert (
+            "| UNet | plain | umed | 38.2 | 10.5 (10.0 to 11.0) | 30.0 (28.0 to 32.0, 1 of 2 diverged) | 2 / 1 |"
+            in lines
+        )
+        assert "| SegResNet | nnunet | umed | 38.2 | 40.5 (40.0 to 41.0) | diverged | 2 / 0 |" in lines
+        assert len(lines) == 2 + 12
+
+
+class TestControls:
+    def test_clean_control_is_without_countermeasure(self):
+        rows = [
+            row("clean", 60.0, countermeasure="median"),
+            row("protected", 30.0, countermeasure="median"),
+            row("clean", 80.0),
+        ]
+        summaries = results(rows=rows).summaries()
+        found = Matrix(summaries)
+        assert [s.score for s in map(found.control, summaries)] == [80.0] * 3
+        assert found.share(summaries[2]) == pytest.approx(30 / 80)
+
+    def test_share_counts_from_chance(self):
+        rows = [row("clean", 90.0, chance=50.0), row("protected", 60.0, chance=50.0)]
+        summaries = results(rows=rows).summaries()
+        assert Matrix(summaries).share(summaries[1]) == pytest.approx(0.25)
+
+    def test_random_noise_of_the_nearest_size(self):
+        found = Matrix(sweep({"umed": 37.0, "random noise": 0.0}).summaries())
+        cells = found.baselines("umed")
+        assert [(s.data, found.random(s).data) for s in cells[:2]] == [
+            ("umed 2/255", "random noise 2/255"),
+            ("umed 4/255", "random noise 4/255"),
+        ]
+
+    def test_strongest_passes_over_what_does_not_hold_anyway(self):
+        noise = sweep({"umed": 37.0})
+        strong = row("protected", 50.0, data="umed 16/255", method="umed", recipe="nnunet")
+        weak = row("protected", 79.0, data="umed 2/255", method="umed", recipe="nnunet")
+        clean = row("clean", 80.0, recipe="nnunet")
+        found = Matrix(results(rows=[*noise.rows, strong, weak, clean]).summaries())
+        assert found.strongest("umed").data == "umed 16/255"
+
+
+class TestFrontier:
+    def test_states(self):
+        lines = sweep({"umed": 37.0, "tap": 60.0, "weak": -40.0}).frontier()
+        assert [(line.method, line.words) for line in lines] == [
+            ("umed", "37.0 dB"),
+            ("tap", "at least 46.0 dB"),
+            ("weak", "not reached"),
+        ]
+        assert lines[0].ssim50 == pytest.approx(0.94)  # in the middle between 8/255 and 4/255, as P50 is
+
+    def test_without_clean_control(self):
+        (line,) = results(rows=[row("protected", 5.0)]).frontier()
+        assert (line.p50, line.words) == (None, "–")
+
+    def test_diverged_points_are_left_out(self):
+        rows = [*sweep({"umed": 37.0}).rows]
+        rows.append(row("protected", 0.0, status="diverged", psnr=60.0, method="umed", data="umed 1/255"))
+        (line,) = results(rows=rows).frontier()
+        assert line.words == "37.0 dB"
+        assert len(line.points) == 4
+
+    def test_tables(self):
+        text = printed(frontier_table(sweep({"umed": 37.0})))
+        assert "37.0 dB" in text
+        assert "76.0 at 46.0" in text
+        lines = markdown_frontier(sweep({"umed": 37.0})).splitlines()
+        assert lines[2].startswith("| umed | UNet | plain | 37.0 dB | 0.0 | 80.0 | 4.0 at 28.0, ")
+
+
+class TestCompare:
+    def test_pairs(self):
+        first = results()
+        second = results(protected=10.1, random=None)
+        found = compare(first, second)
+        clean, protected = found.pairs
+        assert clean.difference == 0
+        assert clean.p_value == 1
+        assert protected.difference == pytest.approx(2)
+        assert protected.interval == pytest.approx((2, 2))
+        assert protected.p_value < 0.01
+        assert found.only_first == (("random noise", "UNet", "plain", "none"),)
+        assert found.only_second == ()
+
+    def test_no_tests_across_datasets(self):
+        found = compare(results(), results(dataset="Other"))
+        assert math.isnan(found.pairs[0].p_value)
+        assert "The datasets differ (Phantom, Other)" in found.remarks()[0]
+
+    def test_nothing_in_common(self):
+        assert compare(results(), results(rows=[])).remarks() == ["No cell has a score in both."]
+
+    def test_failures(self):
+        pairs = {pair.first.cell: pair for pair in compare(matrix(), matrix()).pairs}
+        cells = pairs["umed", "SegResNet", "nnunet", "median"].cells()
+        assert cells[3:8] == ("diverged", "diverged", "–", "–", "–")
+
+    def test_terminal(self):
+        text = printed(comparison_table(matrix(), results()))
+        assert "only in the first: UNet, plain, umed; " in text
+        assert "more" in text
+        assert "only in the second: UNet, plain, protected" in text
+        assert "largest difference" in text

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from .samples import matrix, results, row, sweep
+
+
+class TestOneMethod:
+    def test_protection_holds(self):
+        assert results().verdict() == (
+            "Models trained on the protected scans reach Dice 8.1 on clean scans, against 84.0 for models trained on "
+            "the originals; equal-size random noise leaves 83.5."
+        )
+
+    @pytest.mark.parametrize("protected", [80.0, 84.0, 90.0])
+    def test_protection_failed(self, protected):
+        assert "The protection failed" in results(protected=protected).verdict()
+
+    def test_protection_failed_against_one(self):
+        rows = [row("clean", 84.0, "SegResNet"), row("protected", 83.0, "SegResNet"), *results().rows]
+        verdict = results(rows=rows).verdict()
+        assert "failed against SegResNet:" in verdict
+        assert "2 kinds of model" in verdict
+
+    def test_protection_is_partial(self):
+        assert "does not prevent" in results(protected=60.0).verdict()
+
+    def test_control_drops_as_much(self):
+        assert "cannot be credited to the method" in results(random=12.0).verdict()
+
+    def test_control_drops_in_part(self):
+        assert "owed to its size" in results(random=60.0).verdict()
+
+    def test_no_control(self):
+        assert "no control" in results(random=None).verdict()
+
+    def test_nothing_learned_anyway(self):
+        assert "proves nothing" in results(clean=12.0, random=11.0).verdict()
+
+    def test_chance_counts(self):
+        fields = {"chance": 50.0, "metric": "balanced accuracy"}
+        rows = [row("clean", 60.0, **fields), row("protected", 51.0, **fields)]
+        verdict = results(rows=rows).verdict()
+        assert "balanced accuracy 51.0" in verdict
+        assert "proves nothing" in verdict
+
+    def test_good_on_the_way(self):
+        rows = [row(r.training, r.score, seed=r.seed, peak=70.0) for r in results().rows]
+        assert "On the way it reaches up to 70.0 (UNet)" in results(rows=rows).verdict()
+
+    def test_single_run(self):
+        rows = [row("clean", 84.0), row("protected", 8.0), row("random noise", 83.0)]
+        assert "single training run" in results(rows=rows).verdict()
+
+    @pytest.mark.parametrize("rows", [[], [row("clean", 84.0)], [row("clean", 84.0), row("protected", math.nan)]])
+    def test_no_verdict(self, rows):
+        assert results(rows=rows).verdict().startswith("No verdict")
+
+
+class TestMatrix:
+    def test_what_breaks_it(self):
+        verdict = matrix().verdict()
+        assert "reach Dice 10.5 on clean scans" in verdict
+        assert "With nnunet training after median the score comes back to 60.5 of 78.5 (UNet)" in verdict
+
+    def test_failures_are_told(self):
+        assert (
+            "Of 48 trainings 3 diverged and 2 failed (UNet, plain training after median, umed, ...)"
+            in matrix().verdict()
+        )
+
+    @pytest.mark.parametrize(
+        ("score", "sentence"),
+        [
+            (80.0, "With nnunet training the score returns to 80.0 of 84.0 (UNet), so the protection does not hold"),
+            (60.0, "With nnunet training the score comes back to 60.0 of 84.0 (UNet), more than half"),
+            (30.0, "The other way of training that was tried, nnunet training, brings back 30.0 of 84.0 (UNet), less"),
+        ],
+    )
+    def test_another_recipe(self, score, sentence):
+        rows = [*results().rows, row("clean", 84.0, recipe="nnunet"), row("protected", score, recipe="nnunet")]
+        assert sentence in results(rows=rows).verdict()
+
+    def test_nothing_breaks_it(self):
+        rows = [*results().rows]
+        rows += [row("protected", 9.0 + i, countermeasure=name) for i, name in enumerate(("blur", "median"))]
+        assert "None of the 2 other ways" in results(rows=rows).verdict()
+        assert "the best is plain training after median with 10.0 of 84.0 (UNet)" in results(rows=rows).verdict()
+
+    def test_what_failed_is_no_success(self):
+        rows = [*results().rows, row("protected", 0.0, recipe="nnunet", status="diverged")]
+        verdict = results(rows=rows).verdict()
+        assert "other way" not in verdict
+        assert "1 diverged" in verdict
+
+
+class TestMethods:
+    def test_sweep_of_one(self):
+        verdict = sweep({"umed": 37.0, "random noise": 0.0}).verdict()
+        assert "depending on which of 4 strengths" in verdict
+        assert "Half of the usual score is lost up to a PSNR of 37.0 dB (P50, UNet)." in verdict
+        assert "credited" not in verdict
+
+    def test_a_sentence_each(self):
+        verdict = sweep({"umed": 37.0, "tap": 10.0, "random noise": 0.0}, ("UNet", "SegResNet")).verdict()
+        assert "umed leaves Dice" in verdict
+        assert "37.0 dB" in verdict
+        assert "tap leaves Dice 80.0 of 80.0: it does not protect." in verdict
+
+    def test_blame_names_the_method(self):
+        verdict = sweep({"umed": 37.0, "tap": 36.0, "random noise": 37.0}).verdict()
+        assert "cannot be credited to umed, tap" in verdict

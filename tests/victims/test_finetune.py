@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights from files: what fits is taken, what does not is named; and making such files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from monai_unlearnable.catalog import Catalog
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.seeding import reset_parameters
+from monai_unlearnable.victims.finetune import freeze, load_pretrained
+from monai_unlearnable.victims.pretraining import pretrain_encoder
+from tests.helpers import write_nifti
+
+SIZE = (16, 16, 8)
+
+
+def build(name: str = "UNet", seed: int = 0, **values: Any) -> nn.Module:
+    values = {"dims": 3, "channels": 1, "classes": 2, "size": list(SIZE), "width": 4, **values}
+    return reset_parameters(Catalog.load("networks").build(name, **values), seed)
+
+
+def weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def write_scans(root: Path, count: int = 3) -> list[dict[str, str]]:
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        write_nifti(
+            root / f"{index}.nii.gz", rng.integers(0, 90, (18, 16, 8)).astype("int16").cumsum(0).astype("int16")
+        )
+    return [{"image": str(path)} for path in sorted(root.iterdir())]
+
+
+def store(path: Path, content: dict[str, Any]) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(content, path)
+    else:
+        torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("file", ["a.safetensors", "a.pt"])
+def test_all_weights_come_over(tmp_path: Path, file: str) -> None:
+    source, target = build(seed=1), build(seed=2)
+    loaded = load_pretrained(target, store(tmp_path / file, weights(source)))
+    assert loaded.share == 1 and set(loaded.names) == set(source.state_dict())
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in target.state_dict().items())
+
+
+@pytest.mark.parametrize("container", ["state_dict", "model", "net"])
+def test_containers_and_wrappers_are_seen_through(tmp_path: Path, container: str) -> None:
+    source = build("DynUNet", seed=1)
+    content = {f"module.{key.removeprefix('network.')}": value for key, value in weights(source).items()}
+    file = store(tmp_path / "a.pt", {"epoch": 3, container: content})
+    target = build("DynUNet", seed=2)
+    assert load_pretrained(target, file).share == 1
+    assert all(torch.equal(*pair) for pair in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_other_classes_and_channels_keep_their_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source, target = build(seed=1), build(seed=2, classes=5)
+    before = weights(target)
+    file = store(tmp_path / "a.pt", weights(source))
+    with caplog.at_level(logging.INFO):
+        loaded = load_pretrained(target, file)
+    assert 0.5 < loaded.share < 1 and str(file) in caplog.text
+    missing = [key for key in before if key not in loaded.names]
+    assert missing and all(torch.equal(target.state_dict()[key], before[key]) for key in missing)
+    assert all(torch.equal(target.state_dict()[key], source.state_dict()[key]) for key in loaded.names)
+
+
+def test_a_part_can_be_loaded(tmp_path: Path) -> None:
+    target = build("ResNet18")
+    layer = {key: torch.full_like(value, 3) for key, value in weights(target.layer1).items()}
+    loaded = load_pretrained(target, store(tmp_path / "a.safetensors", layer), part="layer1")
+    assert all(name.startswith("layer1.") for name in loaded.names) and 0 < loaded.share < 0.5
+    assert all((parameter == 3).all() for parameter in target.layer1.parameters())
+    with pytest.raises(InputError, match="no part 'layer9'"):
+        load_pretrained(target, tmp_path / "a.safetensors", part="layer9")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("a.pt", b"no weights", "cannot be read"),
+        ("a.safetensors", b"no weights", "cannot be read"),
+        ("a.pt", None, "cannot be read"),
+        ("a.safetensors", None, "cannot be read"),
+        ("a.pt", {"other.weight": torch.zeros(3)}, "none of the weights fits"),
+        ("a.pt", [1, 2], "no state dict"),
+        ("a.pt", {"state_dict": Path("x")}, "cannot be read"),  # would need to execute code
+    ],
+)
+def test_bad_files_are_named(tmp_path: Path, file: str, content: Any, message: str) -> None:
+    path = tmp_path / file
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(InputError, match=message) as raised:
+        load_pretrained(build(), path)
+    assert raised.value.file == path and str(path) in str(raised.value)
+
+
+def test_frozen_weights_and_statistics_stay() -> None:
+    network = build("ResNet18")
+    frozen = freeze(network)
+    before = weights(network)
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
+    for _ in range(2):
+        network.train()
+        network(torch.randn(3, 1, *SIZE)).square().sum().backward()
+        optimizer.step()
+    changed = [key for key, value in network.state_dict().items() if not torch.equal(value, before[key])]
+    assert set(changed) == {"fc.weight", "fc.bias"} and "conv1.weight" in frozen
+
+
+@pytest.mark.parametrize("pattern", ["nothing", "", "("])
+def test_useless_patterns_are_refused(pattern: str) -> None:
+    with pytest.raises(InputError):
+        freeze(build(), pattern)
+
+
+def test_pattern_ignores_wrappers() -> None:
+    assert freeze(build("DynUNet"), "input_block")[0].startswith("network.input_block")
+
+
+@pytest.mark.parametrize("name", ["UNet", "DynUNet", "ResNet18"])
+def test_pretraining_writes_what_finetuning_takes(tmp_path: Path, name: str) -> None:
+    cases = write_scans(tmp_path / "scans")
+    options: dict[str, Any] = {"size": SIZE, "width": 4, "batch_size": 2}
+    first = pretrain_encoder(name, cases, tmp_path / "a.safetensors", iterations=2, **options)
+    again = pretrain_encoder(name, cases, tmp_path / "b.safetensors", iterations=2, **options)
+    assert first == again and 0 < first < 10
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    network = build(name, seed=3)
+    before = weights(network)
+    loaded = load_pretrained(network, tmp_path / "a.safetensors")
+    assert 0.9 < loaded.share < 1
+    assert any(not torch.equal(network.state_dict()[key], before[key]) for key in loaded.names)
+
+
+def test_pretraining_learns(tmp_path: Path) -> None:
+    cases = write_scans(tmp_path / "scans")
+    options: dict[str, Any] = {"size": SIZE, "width": 4, "batch_size": 2, "learning_rate": 1e-2}
+    short = pretrain_encoder("UNet", cases, tmp_path / "a.safetensors", iterations=1, **options)
+    long = pretrain_encoder("UNet", cases, tmp_path / "b.safetensors", iterations=40, **options)
+    assert long < 0.8 * short
+
+
+def test_pretraining_needs_scans(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no scans"):
+        pretrain_encoder("UNet", [], tmp_path / "a.safetensors", size=SIZE)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import UNet
+from PIL import Image
+from torch import nn
+
+from monai_unlearnable.catalog import Catalog
+from monai_unlearnable.errors import DatalistError, DivergedError, InputError
+from monai_unlearnable.scans import load_cases
+from monai_unlearnable.seeding import isolated_seed
+from monai_unlearnable.victims import AdversarialBatch, Classification, Recipe, Segmentation, Trained, Victim
+from tests.helpers import write_nifti
+
+TASK = Segmentation((0, 4))
+RECIPE = Recipe((16, 16, 8), iterations=30, batch_size=2, learning_rate=1e-2)
+
+
+def write_easy(root: Path, count: int) -> list[dict[str, Any]]:
+    """Bright boxes at random places: anything learns them."""
+    for index in range(count):
+        rng = np.random.default_rng(index)
+        image, label = rng.integers(0, 60, (16, 16, 8)).astype("int16"), np.zeros((16, 16, 8), "uint8")
+        x, y = rng.integers(1, 8, 2)
+        label[x : x + 7, y : y + 7, 1:7] = 4
+        image[label > 0] += 300
+        write_nifti(root / "images" / f"{index}.nii.gz", image)
+        write_nifti(root / "labels" / f"{index}.nii.gz", label)
+    return [case.to_dict() for case in load_cases(root)]
+
+
+def write_stripes(root: Path, count: int) -> list[dict[str, Any]]:
+    """Two folders of images: stripes along one axis or the other."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        image = 60 + 90 * (np.arange(20) // 2 % 2)[:, None] + rng.integers(0, 60, (20, 20))
+        image = image if index % 2 else image.T
+        path = root / ("down" if index % 2 else "across") / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.astype(np.uint8)).save(path)
+    return [case.to_dict() for case in load_cases(root)]
+
+
+def small_unet() -> nn.Module:
+    with isolated_seed(0):
+        return UNet(3, 1, 2, (4, 8), (2,), norm="instance")
+
+
+def run(cases: list[dict[str, Any]], recipe: Recipe = RECIPE, seed: int = 0, **sets: Any) -> Trained:
+    return Victim(small_unet(), TASK, recipe, seed=seed, looks=3).train_and_score(cases[:6], cases[6:8], **sets)
+
+
+@pytest.fixture(scope="module")
+def easy(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return write_easy(tmp_path_factory.mktemp("easy"), 10)
+
+
+def test_victim_learns_what_is_easy_and_repeats(easy: list[dict[str, Any]]) -> None:
+    trained = run(easy, validation=easy[8:], others={"same": easy[6:8]})
+    scores = trained.scores
+    assert scores.value > 70
+    assert len(scores.curve) == len(scores.validation_curve) == 3
+    assert scores.curve[-1] == pytest.approx(scores.value)
+    assert scores.selected in scores.curve
+    assert trained.others["same"].by_case == scores.by_case
+    assert scores.extras["hd95"] < 5
+    assert [tuple(output.shape) for output in trained.outputs] == [(16, 16, 8)] * 2
+    assert run(easy).scores.by_case == scores.by_case
+    assert run(easy, seed=1).scores.by_case != scores.by_case
+
+
+def test_dice_agrees_with_a_hand_computed_one(easy: list[dict[str, Any]]) -> None:
+    network = small_unet()
+    scores = Victim(network, TASK, RECIPE).score(easy[:2])
+    preprocessing = RECIPE.preprocessing(TASK)
+    for case, measured in zip(easy[:2], scores.by_case, strict=True):
+        item = preprocessing(case)
+        with torch.no_grad():
+            predicted, truth = network.eval()(item["image"][None]).argmax(1)[0] == 1, item["label"][0] == 1
+        expected = 200 * (predicted & truth).sum() / (predicted.sum() + truth.sum())
+        assert measured == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_classifier_learns_folders_of_images(tmp_path: Path) -> None:
+    cases = write_stripes(tmp_path, 24)
+    task = Classification(2)
+    recipe = Recipe((16, 16), iterations=20, batch_size=8, learning_rate=1e-2)
+    with isolated_seed(0):
+        network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    victim = Victim(network, task, recipe, looks=2)
+    trained = victim.train_and_score(cases[:8] + cases[12:20], cases[8:12] + cases[20:])
+    assert trained.scores.metric == "balanced accuracy"
+    assert trained.scores.value > 90
+    assert trained.scores.extras["auc"] > 90
+    assert task.chance == 50
+
+
+def test_countermeasures_act_on_training_and_test_images(easy: list[dict[str, Any]]) -> None:
+    def blank(sample: dict[str, Any]) -> dict[str, Any]:
+        return {**sample, "image": torch.zeros_like(sample["image"])}
+
+    victim = Victim(small_unet(), TASK, RECIPE, steps=(blank,))
+    assert victim.train_and_score(easy[:6], easy[6:8]).scores.value < 60
+
+
+def test_unit_images_are_in_the_unit_interval_and_know_their_spacing(easy: list[dict[str, Any]]) -> None:
+    sample = RECIPE.unit_images(TASK)(easy[0])
+    assert (float(sample["image"].min()), float(sample["image"].max())) == (0, 1)
+    assert sample["spacing"].tolist() == pytest.approx([0.9274, 1.1045, 2.0106], abs=1e-3)
+    assert set(sample["label"].unique().tolist()) == {0, 1}
+
+
+def test_early_stopping_keeps_the_best_weights(easy: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = dataclasses.replace(RECIPE, patience=1, iterations=40)
+    victim = Victim(small_unet(), TASK, recipe, looks=8)
+    scores = victim.train_and_score(easy[:6], easy[6:8], easy[8:]).scores
+    assert len(scores.curve) <= 8
+    best = int(np.argmax(scores.validation_curve))
+    assert len(scores.curve) - 1 - best <= 1
+    assert scores.value == pytest.approx(scores.curve[best]) == pytest.approx(scores.selected)
+
+
+def test_adversarial_training_runs_and_differs(easy: list[dict[str, Any]]) -> None:
+    hardened = dataclasses.replace(RECIPE, iterations=4, adversary=AdversarialBatch(0.05, steps=2))
+    plain = dataclasses.replace(RECIPE, iterations=4)
+    assert run(easy, hardened).scores.final_loss > run(easy, plain).scores.final_loss
+
+
+def test_larger_images_are_cut_into_patches_and_slid_over(easy: list[dict[str, Any]]) -> None:
+    values = {"dims": 3, "size": [8, 8, 8], "keys": ["image", "label"]}
+    values |= {"iterations": 20, "batch_size": 2, "learning_rate": 0.01, "weights": None}
+    for name in ("patches", "nnunet"):
+        trained = run(easy, Catalog.load("recipes").build(name, **values))
+        assert trained.outputs[0].shape == (16, 16, 8)
+        assert trained.scores.value > 20
+
+
+def test_divergence_is_told(easy: list[dict[str, Any]]) -> None:
+    with pytest.raises(DivergedError, match="the loss became"):
+        run(easy, dataclasses.replace(RECIPE, learning_rate=1e30))
+
+
+def test_nothing_to_score_on(easy: list[dict[str, Any]]) -> None:
+    with pytest.raises(DatalistError, match="no cases"):
+        Victim(small_unet(), TASK, RECIPE).train_and_score(easy[:6], [])
+
+
+def test_fine_tuning_needs_weights(easy: list[dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no file is named"):
+        run(easy, dataclasses.replace(RECIPE, weights=""))
+    torch.save(small_unet().state_dict(), tmp_path / "weights.pt")
+    frozen = dataclasses.replace(RECIPE, weights=str(tmp_path / "weights.pt"), frozen=r"model\.0", iterations=3)
+    victim = Victim(small_unet(), TASK, frozen)
+    before = {name: value.clone() for name, value in victim.network.state_dict().items()}
+    victim.train_and_score(easy[:6], easy[6:8])
+    changed = {name for name, value in victim.network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not any(name.startswith("model.0") for name in changed)
