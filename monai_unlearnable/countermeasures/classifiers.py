@@ -38,7 +38,11 @@ class Classifier(nn.Module):
             nn.init.zeros_(self.last.weight)
 
     def forward(self, values: Tensor) -> Tensor:
-        return self.last(self.first((values - self.mean) / self.scale))
+        return self.last(self.first(self.normalize(values)))
+
+    def normalize(self, values: Tensor) -> Tensor:
+        """Centered and scaled features."""
+        return (values - self.mean) / self.scale
 
 
 def fit_classifier(
@@ -71,9 +75,11 @@ def fit_classifier(
     weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
 
+    normal = model.normalize(values)
+
     def closure() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(model(values), targets, weight)
+        loss = nn.functional.cross_entropy(model.last(model.first(normal)), targets, weight)
         loss = loss + penalty / 2 / len(values) * torch.stack([(w**2).sum() for w in weights]).sum()
         loss.backward()
         return loss

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from monai_unlearnable.countermeasures.classifiers import area_under_curve, fit_classifier
 from monai_unlearnable.countermeasures.sizes import fit_extent
-from monai_unlearnable.countermeasures.vectors import blocks, labeled_vectors, residual
+from monai_unlearnable.countermeasures.vectors import FEATURES, blocks, labeled_vectors, residual
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.progress import track
 from monai_unlearnable.seeding import derive_seed
@@ -91,7 +91,7 @@ def separability(
         raise InputError(f"there are {len(protected)} protected and {len(clean)} clean scans; at least 2 are needed")
     targets = torch.nn.functional.one_hot(torch.from_numpy(truth).long(), 2).float()
     values, strata = torch.stack(statistics), _strata(cases, truth.astype(int))
-    return _judge(values, targets, truth[:, None], cases, strata, folds, seed, by_feature=True)
+    return _judge(values, targets, [1], truth[:, None], cases, strata, folds, seed, by_feature=True)
 
 
 def label_separability(
@@ -123,16 +123,18 @@ def label_separability(
     Raises:
         InputError: when labels are missing or all the same, or a class is in a single case.
     """
-    vectors = labeled_vectors(track(samples, "loading"), residual, block, rows, derive_seed(seed, "rows"))
+    vectors = labeled_vectors(track(samples, "loading"), residual, block, rows, FEATURES, derive_seed(seed, "rows"))
     truth = (vectors.targets > 0.5).numpy()
     cases = vectors.cases.numpy()
     strata = truth.argmax(1) if vectors.whole else np.zeros(len(samples), int)
-    judged = truth if vectors.whole else truth[:, 1:]
-    judged = judged[:, judged.any(0)]
-    for column in judged.T:
-        if len(np.unique(cases[column])) < 2:
+    judged = [column for column in range(0 if vectors.whole else 1, truth.shape[1]) if truth[:, column].any()]
+    if not judged:
+        raise InputError("no block is of one class; blocks are too large for the structures")
+    for column in judged:
+        if len(np.unique(cases[truth[:, column]])) < 2:
             raise InputError("a class is in a single case; it cannot be learned on some and judged on others")
-    return _judge(vectors.values, vectors.targets, judged, cases, strata, folds, seed, by_feature=False)
+    truth = truth[:, judged]
+    return _judge(vectors.values, vectors.targets, judged, truth, cases, strata, folds, seed, by_feature=False)
 
 
 def scan_statistics(image: Tensor) -> Tensor:
@@ -184,6 +186,7 @@ def _strata(cases: NDArray, truth: NDArray) -> NDArray:
 def _judge(
     values: Tensor,
     targets: Tensor,
+    judged: Sequence[int],
     truth: NDArray,
     cases: NDArray,
     strata: NDArray,
@@ -191,7 +194,7 @@ def _judge(
     seed: int,
     by_feature: bool,
 ) -> Separability:
-    """Areas of both classifiers by cross-validation over cases; ``truth`` is (rows, classes judged)."""
+    """Areas of both classifiers by cross-validation over cases; ``truth`` is (rows, classes that are judged)."""
     fold = _folds(strata, folds, derive_seed(seed, "folds"))[cases]
     areas = []
     for hidden in (0, HIDDEN):
@@ -201,8 +204,7 @@ def _judge(
             model_seed = derive_seed(seed, "model", hidden, part)
             model = fit_classifier(values[learn], targets[learn], hidden, by_feature, seed=model_seed)
             scores[fold == part] = model(values[judge]).log_softmax(1).numpy()
-        # Classes judged are the last ones: background comes first where it is left out.
-        areas.append(_area(scores[:, -truth.shape[1] :], truth, cases, derive_seed(seed, "bootstrap")))
+        areas.append(_area(scores[:, judged], truth, cases, derive_seed(seed, "bootstrap")))
     return Separability(areas[0], areas[1], len(strata))
 
 

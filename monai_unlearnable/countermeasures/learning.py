@@ -155,6 +155,9 @@ def fit(
 
     Returns:
         The network, without gradients and in evaluation mode.
+
+    Raises:
+        InputError: when the loss is no longer finite at the end.
     """
     network.to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
@@ -176,6 +179,9 @@ def fit(
         task = progress.add_task(description, total=iterations, note="")
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: progress.advance(task))
         engine.run(max_epochs=1, epoch_length=iterations)
+    last: Any = engine.state.output
+    if not math.isfinite(last):
+        raise InputError(f"{description}: the loss became {last}; lower the learning rate")
     return network.eval().requires_grad_(False)
 
 

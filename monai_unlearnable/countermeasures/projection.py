@@ -49,7 +49,7 @@ class OrthogonalProjection(Countermeasure):
         rows: int = 1024,
         penalty: float = 1.0,
         iterations: int = 100,
-        max_cases: int | None = 1024,
+        max_cases: int | None = 512,
     ) -> None:
         require_positive(block=block or 1, rows=rows, penalty=penalty, iterations=iterations)
         self.block, self.rows, self.penalty, self.iterations = block, rows, penalty, iterations

@@ -58,7 +58,7 @@ class AutoencoderPurifier(Countermeasure):
 
     def __init__(
         self,
-        rate: float = 1.0,
+        rate: float = 0.25,
         stages: int = 1,
         width: int = 16,
         latent_channels: int = 8,

@@ -9,7 +9,7 @@ from torch import Tensor
 from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared
 from monai_unlearnable.countermeasures.classifiers import fit_classifier
 from monai_unlearnable.countermeasures.learning import require_positive
-from monai_unlearnable.countermeasures.vectors import LabeledVectors, labeled_vectors, residual
+from monai_unlearnable.countermeasures.vectors import FEATURES, LabeledVectors, labeled_vectors, residual
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.progress import track
 from monai_unlearnable.seeding import derive_seed
@@ -72,7 +72,7 @@ class IterativeFilter(Countermeasure):
         """
         seed = derive_seed(material.seed, "iterative filter")
         samples = (material.load(case) for case in track(material.cases, "loading"))
-        vectors = labeled_vectors(samples, residual, self.block, self.rows, derive_seed(seed, "rows"))
+        vectors = labeled_vectors(samples, residual, self.block, self.rows, FEATURES, derive_seed(seed, "rows"))
         groups = vectors.targets.argmax(1) if vectors.whole else torch.zeros(len(material.cases), dtype=torch.long)
         if len(groups) < 4:
             raise InputError(f"there are {len(groups)} cases; the filter takes at least 4", value=len(groups), limit=4)

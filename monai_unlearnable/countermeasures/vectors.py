@@ -18,16 +18,17 @@ from monai_unlearnable.keys import CaseKeys
 
 __all__ = [
     "BLOCK",
+    "FEATURES",
     "LabeledVectors",
     "blocks",
     "image_of",
-    "is_class",
     "labeled_vectors",
     "residual",
     "unblocks",
 ]
 
 BLOCK = {2: 8, 3: 4}  # sites an axis: periods of noise up to this are seen, thin organs still hold whole blocks
+FEATURES = 2**14  # values of a whole image that are enough to judge it by
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,14 @@ def labeled_vectors(
     view: Callable[[Tensor], Tensor] = lambda image: image,
     block: int | None = None,
     rows: int = 1024,
+    features: int | None = None,
     seed: int = 0,
 ) -> LabeledVectors:
     """Vectors of loaded cases with what their labels say.
 
-    Where the label is a class number, a row is a whole image, and smaller images are padded with zeros at their far
-    ends. Where it is a label map, a row is a block of sites and its target the share of each class in it. Blocks lie on
-    one grid that starts at the first site, since noise can be locked to the grid of the file.
+    Where the label is a class number, a row is a whole image, brought to the size of the first one at its far ends.
+    Where it is a label map, a row is a block of sites and its target the share of each class in it. Blocks lie on one
+    grid that starts at the first site, since noise can be locked to the grid of the file.
 
     Args:
         samples: ``image`` (C, spatial...) in [0, 1] and ``label``: a class number, or class indices (1, spatial...);
@@ -73,34 +75,39 @@ def labeled_vectors(
         view: applied to each image first, such as :func:`residual`.
         block: sites an axis of a block; by default 8 in 2D and 4 in 3D.
         rows: at most so many blocks a case, drawn by the seed, half of them with foreground where there is enough.
-        seed: of that draw.
+        features: of whole images at most so many values, the same of each, drawn by the seed; None for all.
+        seed: of these draws.
 
     Raises:
         InputError: when there is no sample, a label is missing, or all labels say the same.
     """
     draw = torch.Generator().manual_seed(seed)
-    parts: list[tuple[Tensor, Tensor]] = []
+    values, targets, whole = [], [], None
+    extent: tuple[int, ...] = ()
+    kept: Tensor | slice = slice(None)
     for sample in samples:
         image, label = image_of(sample), _label_of(sample)
-        parts.append((view(image), label) if is_class(label) else _drawn(view(image), label, block, rows, draw))
-    if not parts:
+        if whole is None:
+            whole = label.ndim == 0
+            extent = tuple(image.shape[1:]) if whole else (block or BLOCK[image.ndim - 1],) * (image.ndim - 1)
+            if whole and features is not None and features < image.numel():
+                kept = torch.randperm(image.numel(), generator=draw)[:features].sort().values
+        if whole != (label.ndim == 0):
+            raise InputError("some labels are class numbers, others are label maps", case=sample.get(CaseKeys.CASE_ID))
+        if whole:
+            values.append(fit_extent(view(image), extent).flatten()[kept][None])
+            targets.append(label.view(1, 1))
+        else:
+            chosen, counts = _drawn(image, label, extent[0], rows, draw)
+            values.append(blocks(view(image), extent[0])[chosen])
+            targets.append(counts)
+    if whole is None:
         raise InputError("there is no case to learn from")
-    whole = all(is_class(target) for _, target in parts)
-    if not whole and any(is_class(target) for _, target in parts):
-        raise InputError("some labels are class numbers, others are label maps")
-    if whole:
-        largest = [image.shape[1:] for image, _ in parts]
-        extent = tuple(max(sites) for sites in zip(*largest, strict=True))
-        parts = [(fit_extent(image, extent).flatten()[None], target.view(1, 1)) for image, target in parts]
-    else:
-        dims = image.ndim - 1
-        extent = (block or BLOCK[dims],) * dims
-    values = torch.cat([value for value, _ in parts])
-    targets = _shares([target for _, target in parts])
-    if int((targets.sum(0) > 0).sum()) < 2:
+    shares = _shares(targets)
+    if int((shares.sum(0) > 0).sum()) < 2:
         raise InputError("the labels of all cases are the same; there is nothing to tell apart")
-    cases = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(value) for value, _ in parts]))
-    return LabeledVectors(values, targets, cases, extent, whole)
+    cases = torch.arange(len(values)).repeat_interleave(torch.tensor([len(part) for part in values]))
+    return LabeledVectors(torch.cat(values), shares, cases, extent, whole)
 
 
 def blocks(image: Tensor, side: int) -> Tensor:
@@ -128,11 +135,6 @@ def image_of(sample: Mapping[str, Any]) -> Tensor:
     return torch.as_tensor(sample[CaseKeys.IMAGE]).detach().as_subclass(Tensor).to("cpu", torch.float32)
 
 
-def is_class(label: Tensor) -> bool:
-    """Whether a label is a class number, not a map."""
-    return label.ndim == 0
-
-
 def _label_of(sample: Mapping[str, Any]) -> Tensor:
     if sample.get(CaseKeys.LABEL) is None:
         raise InputError("there is no label to learn from", case=sample.get(CaseKeys.CASE_ID))
@@ -140,19 +142,19 @@ def _label_of(sample: Mapping[str, Any]) -> Tensor:
     return label.reshape(()) if label.numel() == 1 else label
 
 
-def _drawn(image: Tensor, label: Tensor, block: int | None, rows: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Blocks of a case and the number of sites of each class in each, (rows, classes)."""
+def _drawn(image: Tensor, label: Tensor, side: int, rows: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which blocks are drawn, and the number of sites of each class in each, (rows, classes)."""
     if label.shape[1:] != image.shape[1:]:
         raise InputError(f"the label has shape {tuple(label.shape)}, the image {tuple(image.shape)}")
-    side = block or BLOCK[image.ndim - 1]
-    classes = torch.arange(int(label.max()) + 1).view(-1, *[1] * (image.ndim - 1))
-    counts = blocks((label == classes).float(), side).view(-1, len(classes), side ** (image.ndim - 1)).sum(-1)
+    dims = image.ndim - 1
+    classes = torch.arange(int(label.max()) + 1).view(-1, *[1] * dims)
+    counts = blocks((label == classes).float(), side).view(-1, len(classes), side**dims).sum(-1)
     order = torch.randperm(len(counts), generator=draw)
     foreground = counts[order, 1:].sum(-1) > 0
     inside, outside = order[foreground], order[~foreground]
     inside = inside[: max(rows // 2, rows - len(outside))]
     chosen = torch.cat([inside, outside[: rows - len(inside)]])
-    return blocks(image, side)[chosen], counts[chosen]
+    return chosen, counts[chosen]
 
 
 def _shares(targets: Sequence[Tensor]) -> Tensor:

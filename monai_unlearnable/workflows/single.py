@@ -38,7 +38,7 @@ def train(victim: Victim, cases: Cases, test: Cases, output_dir: str | Path) -> 
         DivergedError: when the loss is no longer finite.
     """
     scores = victim.train_and_score(cases, test).scores
-    state = {name: value.detach().cpu().contiguous() for name, value in victim.network.state_dict().items()}
+    state = {name: value.detach().cpu().clone().contiguous() for name, value in victim.network.state_dict().items()}
     write_atomic(Path(output_dir) / "model.safetensors", save(state))
     _write(scores, Path(output_dir))
     return scores

@@ -76,6 +76,9 @@ def test_three_classes_are_judged_one_against_the_rest() -> None:
         case["label"] = index % 3
         case["image"] = smooth_image(SHAPES[2], index) + 0.06 * stripes(SHAPES[2]).roll(index % 3, 2) * (index % 3)
     assert label_separability(cases).linear.value > 0.8
+    gaps = [{**case, "label": 3 * case["label"] + 1} for case in cases]
+    found, same = label_separability(gaps), label_separability(cases)
+    assert found.linear.value == pytest.approx(same.linear.value, abs=0.02)
 
 
 def test_statistics_are_finite_and_few() -> None:
@@ -95,6 +98,12 @@ def test_too_few_cases() -> None:
         label_separability([cases[0], cases[1], cases[2]])
     with pytest.raises(InputError, match="the same"):
         label_separability([cases[0], cases[2]])
+    specks = segmentation_cases(4, 2)
+    for case in specks:
+        case["label"] = torch.zeros_like(case["label"])
+        case["label"][0, 5, 5] = 1
+    with pytest.raises(InputError, match="too large"):
+        label_separability(specks)
 
 
 def test_logistic_regression_reaches_its_optimum() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from typing import Any
 
@@ -105,6 +106,14 @@ def test_fit_depends_on_its_seed_alone() -> None:
     torch.rand(3)
     assert torch.equal(weight, train(0)) and not torch.equal(weight, train(1))
     assert (weight - 1).abs().max() < 0.2
+
+
+def test_a_loss_that_is_no_number_is_an_error() -> None:
+    def loss(network: nn.Module, values: Tensor) -> Tensor:
+        return network(values).mean() * math.nan
+
+    with pytest.raises(InputError, match="purifier: the loss became nan"):
+        fit(nn.Linear(3, 1), lambda generator: (torch.rand(2, 3),), loss, 2, 0.1, 0, description="purifier")
 
 
 def test_chosen_cases_are_nested_and_ordered() -> None:

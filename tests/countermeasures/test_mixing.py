@@ -50,7 +50,8 @@ def test_shares_out_of_range(share: float) -> None:
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("autoencoder", [{"rate": 1.0}]),
+        ("autoencoder", [{"rate": 0.25, "stages": 1}]),
+        ("autoencoder_coarse", [{"rate": 0.5, "stages": 2}]),
         ("pairs4", [{"pairs": 4}]),
         ("pairs16", [{"pairs": 16}]),
         ("projection", [{}]),
@@ -60,7 +61,7 @@ def test_shares_out_of_range(share: float) -> None:
         ("clean50", [{"share": 0.5}]),
         ("filter", [{"share": 0.5}]),
         ("clean20+filter", [{"share": 0.2}, {"share": 0.5}]),
-        ("projection+autoencoder", [{}, {"rate": 1.0}]),
+        ("projection+autoencoder", [{}, {"rate": 0.25}]),
     ],
 )
 @pytest.mark.parametrize("dims", [2, 3])

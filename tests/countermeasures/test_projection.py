@@ -137,3 +137,7 @@ def test_rows_know_their_case_and_share() -> None:
     assert vectors.targets[:, 1].view(3, 8).sum(1).tolist() == [4, 4, 4]
     whole = labeled_vectors(classification_cases(3, 3), residual)
     assert whole.whole and whole.extent == SHAPES[3] and whole.channels == 1
+    part = labeled_vectors(classification_cases(3, 3), residual, features=50, seed=1)
+    assert part.values.shape == (3, 50)
+    columns = [(whole.values == column[:, None]).all(0) for column in part.values.T]
+    assert all(column.any() for column in columns)

@@ -61,8 +61,10 @@ def test_victim_is_trained_kept_and_examined_again(phantoms: Path, tmp_path: Pat
 def test_fine_tuning_starts_from_a_victim(phantoms: Path, tmp_path: Path) -> None:
     data = {"dataset_dir": str(phantoms / "data")}
     run_bundle("victim", "train", **data, output_dir=str(tmp_path / "model"), **QUICK)
-    weights = str(tmp_path / "model" / "model.safetensors")
-    for recipe in ("finetune", "finetune_frozen"):
+    shared = {"size": [24, 24, 16], "width": 4, "iterations": 3, "device": "cpu"}
+    run_bundle("victim", "pretrain", **data, output_dir=str(tmp_path / "model"), **shared)
+    for recipe, name in (("finetune", "model"), ("finetune_frozen", "pretrained")):
+        weights = str(tmp_path / "model" / f"{name}.safetensors")
         tuned = {**QUICK, "recipe": recipe, "weights": weights}
         run_bundle("victim", "train", **data, output_dir=str(tmp_path / recipe), **tuned)
         assert (tmp_path / recipe / "scores.json").is_file()
