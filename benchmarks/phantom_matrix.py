@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole laboratory on phantoms: 3 victims x 2 recipes x 4 countermeasures x {clean, umed, random noise}.
 
-python benchmarks/phantom_matrix.py OUT [--workers 2] [settings of the matrix: --iterations 120 ...]
+python benchmarks/phantom_matrix.py OUT [--workers 2] [settings of the matrix: --iterations 100 ...]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SETTINGS = {
     "victims": ["UNet", "BasicUNet", "UNet2D"],
     "recipes": ["plain", "nnunet"],
     "countermeasures": ["none", "binomial", "median", "jpeg"],
-    "iterations": 120,
+    "iterations": 100,
     "batch_size": 2,
     "looks": 4,
     "authorized": True,

@@ -38,8 +38,8 @@ class AutoencoderPurifier(Countermeasure):
     are the class-wise embeddings that also recover the noise, and the second stage, which trains once more on the
     images less the noise found. The network, its sizes and the weight of the bound are ours.
 
-    It removes what varies from site to site, as bounded noise does, and the scan's own noise with it. An offset of a
-    whole region passes.
+    It removes what alternates from site to site, and the scan's own noise with it. Of slower noise a lower rate or more
+    stages remove more, and more of the anatomy; an offset of a whole region passes.
 
     Args:
         rate: nats a value that the latent may carry; less removes more of the noise and of the anatomy.
