@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 NONE = "–"
-EXTRAS = {"hd95": "HD95 (mm)", "auc": "AUC (%)", "accuracy": "Accuracy (%)"}
+EXTRAS = {"hd95": "HD95 (mm)", "hd95_missing": "Missed (%)", "auc": "AUC (%)", "accuracy": "Accuracy (%)"}
 LISTED_CLASSES = 4
 LEAST_P = 0.001
 WORDS = 2  # leading columns that hold words

@@ -133,6 +133,9 @@ def _strongest(matrix: Matrix, cells: Sequence[Summary]) -> str:
             f"None of the {tried} other ways of training that were tried brings back more than half; the best is "
             f"{attempt(best)} with {reached}."
         )
+    if best.score >= control.score:
+        reached = f"{best.score:.1f}, no less than {control.score:.1f} on the originals ({where})"
+        return f"With {attempt(best)} the score is {reached}, so the protection does not hold against it."
     if control.score - best.score < SMALL_DROP:
         return f"With {attempt(best)} the score returns to {reached}, so the protection does not hold against it."
     if matrix.share(best) <= known:

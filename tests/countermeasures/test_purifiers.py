@@ -66,7 +66,7 @@ def test_pairs_need_originals() -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_autoencoder_suppresses_stripes(dims: int) -> None:
     _, protected = clean_and_protected(8, dims)
-    done = AutoencoderPurifier(**SMALL).prepare(material(protected))
+    done = AutoencoderPurifier(rate=0.5, **SMALL).prepare(material(protected))
     (clean,), (held,) = clean_and_protected(1, dims, start=50)
     pattern = held["image"] - clean["image"]
     changed = change(done, held["image"])
