@@ -43,7 +43,7 @@ def _show(results: Results, page: Path, console: Console) -> None:
     from monai_unlearnable.report import frontier_table, victim_table
 
     console.print(victim_table(results))
-    if results.frontier():
+    if any(len(line.points) > 1 for line in results.frontier()):
         console.print(frontier_table(results))
     console.print(results.verdict(), f"report: {page}", sep="\n")
 
