@@ -17,7 +17,7 @@ import yaml
 
 from monai_unlearnable.errors import InputError, root_cause
 
-__all__ = ["Catalog"]
+__all__ = ["KINDS", "Catalog"]
 
 KINDS = ("networks", "recipes", "countermeasures")
 ENTRY = "entry"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from monai_unlearnable.report.frontier import FrontierLine, frontier_lines
 from monai_unlearnable.report.rows import VictimRow
 from monai_unlearnable.report.summaries import Summary, summarize
 from monai_unlearnable.report.verdict import state_verdict
+from monai_unlearnable.scans.atomic import without_nan
 
 __all__ = ["Results", "SCHEMA_VERSION"]
 
@@ -74,7 +74,7 @@ class Results:
         """JSON text; NaN is written as null. The frontier is added for other programs, and not read back."""
         content = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
         content["frontier"] = [line.to_dict() for line in self.frontier()]
-        return json.dumps(_without_nan(content), indent=1, sort_keys=True, allow_nan=False) + "\n"
+        return json.dumps(without_nan(content), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, file: Path | None = None) -> Results:
@@ -110,11 +110,3 @@ class Results:
         except OSError as error:
             raise InputError(f"the results cannot be read: {error.strerror or error}", file=path) from error
         return cls.from_json(content, Path(path))
-
-
-def _without_nan(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {str(key): _without_nan(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from monai_unlearnable.errors import OutputError
 
-__all__ = ["write_atomic"]
+__all__ = ["without_nan", "write_atomic", "write_json"]
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -33,6 +36,24 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def without_nan(content: Any) -> Any:
+    """JSON-ready content in which numbers that are not finite are None: JSON has no NaN and no infinity."""
+    if isinstance(content, dict):
+        return {str(key): without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON, atomic; see :func:`without_nan`.
+
+    Raises:
+        OutputError: naming the file, when it cannot be written.
+    """
+    write_atomic(path, (json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n").encode())
 
 
 def _umask() -> int:

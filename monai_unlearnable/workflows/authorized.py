@@ -9,7 +9,7 @@ from typing import Any
 
 from monai_unlearnable.noise.manifest import fingerprint
 from monai_unlearnable.report.rows import CLEAN
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.atomic import write_json
 from monai_unlearnable.victims import Victim
 from monai_unlearnable.workflows.cells import Bench
 from monai_unlearnable.workflows.matrix import Cell
@@ -51,5 +51,5 @@ def authorized_score(bench: Bench, victim: str, source: Source, folder: Path) ->
     )
     scores = {"clean": trained.scores.value, "protected": trained.others[source.name].value}
     found = {"data": source.name, "victim": victim, **scores}
-    write_atomic(path, (json.dumps(found) + "\n").encode())
+    write_json(path, found)
     return found

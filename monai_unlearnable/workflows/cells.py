@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from monai_unlearnable import __version__
-from monai_unlearnable.catalog import Catalog
+from monai_unlearnable.catalog import KINDS, Catalog
 from monai_unlearnable.countermeasures import Material, Prepared, prepare
 from monai_unlearnable.errors import DivergedError, UnlearnableError, root_cause
 from monai_unlearnable.metrics.protection import Scores
@@ -81,26 +81,35 @@ class Bench:
             "weights": matrix.weights,
         }
 
-    def catalog(self, kind: str) -> Catalog:
-        """A catalog with the user's entries."""
-        return Catalog.load(kind, self.matrix.catalog)
+    @cached_property
+    def catalogs(self) -> dict[str, Catalog]:
+        """Networks, recipes and countermeasures, with the user's entries."""
+        return {kind: Catalog.load(kind, self.matrix.catalog) for kind in KINDS}
+
+    @cached_property
+    def _weights_digest(self) -> str | None:
+        return None if self.matrix.weights is None else file_digest(Path(self.matrix.weights))
 
     @cached_property
     def _test_digest(self) -> str:
         return digest_cases(self.test)
 
     def key(self, cell: Cell, source: Source) -> str:
-        """SHA-256 of everything that decides on what a cell finds."""
+        """SHA-256 of everything that decides on what a cell finds.
+
+        Raises:
+            InputError: when there is no such victim, recipe or countermeasure.
+        """
         matrix = self.matrix
         return fingerprint(
             {
                 "version": __version__,
-                "victim": self.catalog("networks").description(cell.victim),
-                "recipe": self.catalog("recipes").description(cell.recipe),
-                "countermeasure": self.catalog("countermeasures").description(cell.countermeasure),
+                "victim": self.catalogs["networks"].description(cell.victim),
+                "recipe": self.catalogs["recipes"].description(cell.recipe),
+                "countermeasure": self.catalogs["countermeasures"].description(cell.countermeasure),
                 "names": [cell.victim, cell.recipe, cell.countermeasure],
                 "seed": cell.seed,
-                "values": {**self.values, "weights": _digest_of(matrix.weights)},
+                "values": {**self.values, "weights": self._weights_digest},
                 "looks": matrix.looks,
                 "validation_share": matrix.validation_share,
                 "task": repr(self.task),
@@ -118,17 +127,17 @@ class Bench:
         """
         weights = derive_seed(seed, "weights")
         with isolated_seed(weights):
-            network = checked_network(self.catalog("networks"), name, **self.values)
+            network = checked_network(self.catalogs["networks"], name, **self.values)
         return reset_parameters(network, weights)
 
     def recipe(self, name: str) -> Recipe:
         """A recipe."""
-        recipe: Recipe = self.catalog("recipes").build(name, **self.values)
+        recipe: Recipe = self.catalogs["recipes"].build(name, **self.values)
         return recipe
 
     def prepare(self, name: str, recipe: Recipe, cases: Sequence[Case], seed: int) -> Prepared:
         """Go through a countermeasure with training cases."""
-        steps = self.catalog("countermeasures").build(name, **self.values)
+        steps = self.catalogs["countermeasures"].build(name, **self.values)
         originals = {case.case_id: case.to_dict() for case in self.originals.cases}
         material = Material(
             [case.to_dict() for case in cases],
@@ -149,23 +158,13 @@ class Bench:
         return parts
 
 
-def _digest_of(path: str | None) -> str | None:
-    """SHA-256 of a file, if there is one."""
-    return None if path is None else file_digest(Path(path))
-
-
 def train_cell(bench: Bench, cell: Cell, source: Source) -> tuple[VictimRow, bytes | None]:
     """Train and score one victim.
 
     Returns:
         What it reached, and a test image with its label and the prediction as .npz bytes. A victim that diverges or
         cannot be trained gives a row that says so.
-
-    Raises:
-        InputError: when there is no such victim, recipe or countermeasure.
     """
-    for kind, name in (("networks", cell.victim), ("recipes", cell.recipe), ("countermeasures", cell.countermeasure)):
-        bench.catalog(kind).description(name)
     try:
         trained, steps = _train(bench, cell, source)
     except DivergedError:

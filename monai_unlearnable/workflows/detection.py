@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.countermeasures import AreaUnderCurve, label_separability, separability
+from monai_unlearnable.countermeasures import label_separability, separability
 from monai_unlearnable.noise.manifest import fingerprint
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.atomic import write_json
 from monai_unlearnable.workflows.cells import Bench
 from monai_unlearnable.workflows.matrix import Cell
 from monai_unlearnable.workflows.sources import Source
@@ -33,7 +32,7 @@ def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]
     cell = Cell(source.name, matrix.victims[0], matrix.recipes[0], "none", matrix.seeds[0])
     path = folder / f"{fingerprint(['detectors', bench.key(cell, source)])[:24]}.json"
     if not path.is_file():
-        write_atomic(path, (json.dumps(_classify(bench, source, cell)) + "\n").encode())
+        write_json(path, _classify(bench, source, cell))
     found: dict[str, list[float]] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -47,11 +46,7 @@ def _classify(bench: Bench, source: Source, cell: Cell) -> dict[str, Any]:
     read, usual = (label_separability(part, seed=cell.seed) for part in (samples, originals))
     judged = {"protected from clean scans": told, "labels from residuals": read, "labels from clean residuals": usual}
     return {
-        f"{what} ({kind})": _numbers(area)
+        f"{what} ({kind})": [area.value, *area.interval]
         for what, found in judged.items()
         for kind, area in (("linear", found.linear), ("two layers", found.two_layer))
     }
-
-
-def _numbers(area: AreaUnderCurve) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in (area.value, *area.interval)]

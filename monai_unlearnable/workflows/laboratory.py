@@ -20,7 +20,7 @@ from monai_unlearnable.noise.manifest import fingerprint
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
 from monai_unlearnable.scans import Case, DatasetSummary, inspect_cases, load_cases
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.atomic import write_atomic, write_json
 from monai_unlearnable.victims import Classification, Segmentation, Task
 from monai_unlearnable.workflows.authorized import authorized_score
 from monai_unlearnable.workflows.cells import Bench, train_cell
@@ -135,13 +135,8 @@ class Laboratory:
         """
         self.matrix.save(self.folder)
         cells = self.cells()[part[0] :: part[1]]
-        for kind, names in (
-            ("networks", self.matrix.victims),
-            ("recipes", self.matrix.recipes),
-            ("countermeasures", self.matrix.countermeasures),
-        ):
-            for name in names:
-                self.bench.catalog(kind).description(name)
+        for cell in cells:
+            self._path(cell)  # unknown names end the run before anything is trained
         if workers > 1:
             run_cells(self.folder, cells, workers)
         else:
@@ -166,7 +161,7 @@ class Laboratory:
         logger.info("%s: %s %.1f", cell.command(self.folder), row.metric, row.score)
         if pictures is not None:
             write_atomic(path.with_suffix(".npz"), pictures)
-        write_atomic(path, (json.dumps(_plain(dataclasses.asdict(row)), indent=1) + "\n").encode())
+        write_json(path, dataclasses.asdict(row))
         return self._read(path, cell)
 
     def pictures_of(self, cell: Cell) -> Path | None:
@@ -179,7 +174,7 @@ class Laboratory:
         key = fingerprint([__version__, source.digest, self.originals.digest, repr(source.window)])
         path = self.folder / "figures" / f"{key[:16]}.json"
         if not path.is_file():
-            write_atomic(path, (json.dumps(source.measure(self.originals), indent=1) + "\n").encode())
+            write_json(path, source.measure(self.originals))
         figures, regions = json.loads(path.read_text(encoding="utf-8"))
         return figures, regions
 
@@ -241,15 +236,6 @@ class Laboratory:
         return dataclasses.replace(
             row, data=cell.data, training=source.role, method=source.method, command=cell.command(self.folder)
         )
-
-
-def _plain(content: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_plain(value) for value in content]
-    return None if isinstance(content, float) and content != content else content
 
 
 def _with_figures(row: VictimRow, figures: dict[str, float]) -> VictimRow:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.atomic import write_json
 
 __all__ = ["Cell", "Matrix"]
 
@@ -123,7 +123,7 @@ class Matrix:
 
     def save(self, folder: Path) -> None:
         """Write ``laboratory.json``; atomic."""
-        write_atomic(folder / NAME, (json.dumps(dataclasses.asdict(self), indent=1) + "\n").encode())
+        write_json(folder / NAME, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Matrix:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from safetensors.torch import save
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.metrics.protection import Scores
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.atomic import write_atomic, write_json
 from monai_unlearnable.victims import Victim, load_pretrained
 
 __all__ = ["train", "evaluate"]
@@ -65,7 +64,6 @@ def evaluate(victim: Victim, checkpoint: str | Path, cases: Cases, output_dir: s
 
 
 def _write(scores: Scores, folder: Path) -> None:
-    content = json.loads(json.dumps(dataclasses.asdict(scores)), parse_constant=lambda _: None)
-    write_atomic(folder / "scores.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_json(folder / "scores.json", dataclasses.asdict(scores))
     interval = "" if math.isnan(scores.interval[0]) else f" ({scores.interval[0]:.1f} to {scores.interval[1]:.1f})"
     logger.warning("%s %.1f%s", scores.metric, scores.value, interval)
