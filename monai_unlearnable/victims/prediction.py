@@ -62,15 +62,19 @@ class Examiner:
         )
         self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
 
+    def predict(self) -> Examiner:
+        """Predict all cases with the network as it is now."""
+        for kept in (self.outputs, self.labels, self.spacings):
+            kept.clear()
+        self.evaluator.run()
+        return self
+
     def score(self, full: bool = False) -> Scores:
-        """Predict all cases and score them.
+        """Score what was predicted.
 
         Args:
             full: with the figures that take long, such as surface distances.
         """
-        for kept in (self.outputs, self.labels, self.spacings):
-            kept.clear()
-        self.evaluator.run()
         return self.task.score(self.outputs, self.labels, self.spacings if full else None)
 
     def _keep(self, engine: Engine) -> None:

@@ -116,9 +116,9 @@ class Victim:
             def look() -> None:
                 if not math.isfinite(history.loss):
                     return
-                history.test.append(examine.score().value)
+                history.test.append(examine.predict().score().value)
                 if validate is not None:
-                    self._watch(history, validate.score().value, trainer)
+                    self._watch(history, validate.predict().score().value, trainer)
 
             trainer.add_event_handler(Events.ITERATION_COMPLETED, advance)
             trainer.add_event_handler(Events.EPOCH_COMPLETED, look)
@@ -127,6 +127,7 @@ class Victim:
             raise DivergedError(f"the loss became {history.loss}", value=history.loss)
         if self.recipe.patience is not None and history.best is not None:
             self.network.load_state_dict(history.best)
+            examine.predict()
         scores = dataclasses.replace(
             examine.score(full=True),
             curve=tuple(history.test),
@@ -147,7 +148,7 @@ class Victim:
             InputError: when there is nothing to score on.
         """
         self.network.to(self.device)
-        return self._examiner(cases).score(full=True)
+        return self._examiner(cases).predict().score(full=True)
 
     def _examiner(self, cases: Cases) -> Examiner:
         preprocessing = self.recipe.preprocessing(self.task, self.steps)

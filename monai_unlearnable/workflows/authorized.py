@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +16,43 @@ from monai_unlearnable.workflows.cells import Bench
 from monai_unlearnable.workflows.matrix import Cell
 from monai_unlearnable.workflows.sources import Source
 
-__all__ = ["authorized_score"]
+__all__ = ["authorized_scores"]
 
 
-def authorized_score(bench: Bench, victim: str, source: Source, folder: Path) -> dict[str, Any]:
+def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], folder: Path) -> list[dict[str, Any]]:
     """Train a network on every other original and score it on the rest, as they are and as they are published.
 
     Args:
         bench: the laboratory's settings.
         victim: name of the network; it is trained by the first recipe and the first seed.
-        source: the published data.
+        sources: published data.
         folder: keeps what was found.
 
     Returns:
-        ``data``, ``victim``, and the score on ``clean`` and on ``protected`` scans in percent.
+        For each source ``data``, ``victim``, and the score on ``clean`` and on ``protected`` scans in percent.
     """
     matrix = bench.matrix
     cell = Cell(CLEAN, victim, matrix.recipes[0], "none", matrix.seeds[0])
-    path = folder / f"{fingerprint(['authorized', bench.key(cell, source)])[:24]}.json"
-    if path.is_file():
-        return {**json.loads(path.read_text(encoding="utf-8")), "data": source.name}
-    model = Victim(
-        bench.network(victim, cell.seed),
-        bench.task,
-        bench.recipe(cell.recipe),
-        seed=cell.seed,
-        device=matrix.device,
-        looks=1,
-    )
-    trained = model.train_and_score(
-        [case.to_dict() for case in bench.originals.cases[::2]],
-        [case.to_dict() for case in bench.originals.cases[1::2]],
-        others={source.name: [case.to_dict() for case in source.cases[1::2]]},
-        description=f"authorized {victim}",
-    )
-    scores = {"clean": trained.scores.value, "protected": trained.others[source.name].value}
-    found = {"data": source.name, "victim": victim, **scores}
-    write_json(path, found)
-    return found
+    keys = [bench.key(cell, source) for source in sources]
+    path = folder / f"{fingerprint(['authorized', *keys])[:24]}.json"
+    if not path.is_file():
+        model = Victim(
+            bench.network(victim, cell.seed),
+            bench.task,
+            bench.recipe(cell.recipe),
+            seed=cell.seed,
+            device=matrix.device,
+            looks=1,
+        )
+        trained = model.train_and_score(
+            [case.to_dict() for case in bench.originals.cases[::2]],
+            [case.to_dict() for case in bench.originals.cases[1::2]],
+            others={source.name: [case.to_dict() for case in source.cases[1::2]] for source in sources},
+            description=f"authorized {victim}",
+        )
+        write_json(path, [trained.scores.value, *(trained.others[source.name].value for source in sources)])
+    clean, *protected = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        {"data": source.name, "victim": victim, "clean": clean, "protected": score}
+        for source, score in zip(sources, protected, strict=True)
+    ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import itertools
 import json
 import logging
 from functools import cached_property
@@ -22,7 +21,7 @@ from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
 from monai_unlearnable.scans import Case, DatasetSummary, inspect_cases, load_cases
 from monai_unlearnable.scans.atomic import write_atomic, write_json
 from monai_unlearnable.victims import Classification, Segmentation, Task
-from monai_unlearnable.workflows.authorized import authorized_score
+from monai_unlearnable.workflows.authorized import authorized_scores
 from monai_unlearnable.workflows.cells import Bench, train_cell
 from monai_unlearnable.workflows.control import random_control
 from monai_unlearnable.workflows.detection import detect
@@ -199,10 +198,12 @@ class Laboratory:
         )
 
     def _authorized(self) -> list[dict[str, Any]]:
-        if not self.matrix.authorized:
+        published = self._published()
+        if not (self.matrix.authorized and published):
             return []
-        kinds = itertools.product(self._published(), self.matrix.victims)
-        return [authorized_score(self.bench, victim, source, self.folder / "authorized") for source, victim in kinds]
+        folder = self.folder / "authorized"
+        found = [authorized_scores(self.bench, victim, published, folder) for victim in self.matrix.victims]
+        return [entry for by_source in zip(*found, strict=True) for entry in by_source]
 
     def _detectors(self) -> dict[str, dict[str, list[float]]]:
         if not self.matrix.detectors:
