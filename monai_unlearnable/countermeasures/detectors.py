@@ -194,7 +194,19 @@ def _judge(
     seed: int,
     by_feature: bool,
 ) -> Separability:
-    """Areas of both classifiers by cross-validation over cases; ``truth`` is (rows, classes that are judged)."""
+    """Areas of both classifiers by cross-validation over cases.
+
+    Args:
+        values: (rows, features).
+        targets: (rows, classes), what is learned.
+        judged: the classes whose areas are averaged.
+        truth: (rows, judged), whether a row is of the class.
+        cases: (rows,), index of the case that a row is from.
+        strata: (cases,), groups that each fold holds evenly.
+        folds: of the cross-validation.
+        seed: of folds, weights and bootstrap.
+        by_feature: whether each feature has its own scale.
+    """
     fold = _folds(strata, folds, derive_seed(seed, "folds"))[cases]
     areas = []
     for hidden in (0, HIDDEN):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What learned countermeasures share: patches, a training loop, and the transform that a network becomes."""
+"""What learned countermeasures share: cases and patches to learn from, and the transform that a network becomes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
 from monai.config import KeysCollection
 from monai.inferers import sliding_window_inference
 from monai.transforms import MapTransform
@@ -16,12 +15,12 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from monai.utils.enums import TransformBackends
 from torch import Tensor, nn
 
-from monai_unlearnable.countermeasures.base import Sample
+from monai_unlearnable.countermeasures.base import Material, Sample
 from monai_unlearnable.countermeasures.sizes import fit_extent, pad_to_multiple
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.keys import CaseKeys
-from monai_unlearnable.progress import progress_bar
-from monai_unlearnable.seeding import derive_seed, isolated_seed
+from monai_unlearnable.optimization import minimize
+from monai_unlearnable.seeding import derive_seed
 
 __all__ = [
     "LearnedChanged",
@@ -30,6 +29,7 @@ __all__ = [
     "NetworkChange",
     "Patches",
     "choose_cases",
+    "choose_leaked",
     "fit",
     "require_positive",
 ]
@@ -141,7 +141,7 @@ def fit(
     device: str | torch.device = "cpu",
     description: str = "learning",
 ) -> nn.Module:
-    """Train a network with AdamW on a one-cycle schedule, behind a progress bar.
+    """Train a network on random batches, behind a progress bar.
 
     Args:
         network: trained in place, from the weights it has.
@@ -159,29 +159,16 @@ def fit(
     Raises:
         InputError: when the loss is no longer finite at the end.
     """
-    network.to(device).train()
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=iterations + 1)
+    network.to(device)
     order = torch.Generator().manual_seed(derive_seed(seed, "batches"))
 
-    def step(engine: Engine, _: Any) -> float:
-        optimizer.zero_grad(set_to_none=True)
-        value = loss(network, *(tensor.to(device) for tensor in batches(order)))
-        value.backward()
-        # Networks without normalization need it; with it the same step size served all that were tried.
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        return float(value.detach())
+    def next_loss() -> Tensor:
+        return loss(network, *(tensor.to(device) for tensor in batches(order)))
 
-    engine = Engine(step)
-    with progress_bar() as progress, isolated_seed(derive_seed(seed, "training")):
-        task = progress.add_task(description, total=iterations, note="")
-        engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: progress.advance(task))
-        engine.run(max_epochs=1, epoch_length=iterations)
-    last: Any = engine.state.output
-    if not math.isfinite(last):
-        raise InputError(f"{description}: the loss became {last}; lower the learning rate")
+    # Networks without normalization need the clip; with it the same step size served all that were tried.
+    losses = minimize(network, next_loss, iterations, learning_rate, seed, clip=1.0, description=description)
+    if not math.isfinite(losses[-1]):
+        raise InputError(f"{description}: the loss became {losses[-1]}; lower the learning rate")
     return network.eval().requires_grad_(False)
 
 
@@ -199,14 +186,33 @@ def choose_cases(cases: Sequence[Sample], count: int | None, seed: int) -> list[
     return [cases[index] for index in sorted(order[:count].tolist())]
 
 
-def require_positive(**numbers: float) -> None:
-    """Refuse settings that have to be positive and are not.
+def choose_leaked(material: Material, count: int, what: str, seed: int) -> list[Sample]:
+    """As many cases whose originals are known, as :func:`choose_cases` does.
+
+    Args:
+        material: what the exploiter has.
+        count: how many.
+        what: they are for, in words.
+        seed: of the choice.
+
+    Raises:
+        InputError: when originals of fewer cases are known.
+    """
+    known = [case for case in material.cases if case[CaseKeys.CASE_ID] in material.originals]
+    if len(known) < count:
+        reason = f"{count} {what} were asked for, originals are known of {len(known)} cases"
+        raise InputError(reason, value=count, limit=len(known))
+    return choose_cases(known, count, seed)
+
+
+def require_positive(**numbers: float | None) -> None:
+    """Refuse settings that have to be positive and are not; None is left to its default.
 
     Raises:
         InputError: naming the setting.
     """
     for name, number in numbers.items():
-        if not (number > 0 and math.isfinite(number)):
+        if number is not None and not (number > 0 and math.isfinite(number)):
             raise InputError(f"{name} is {number}; it has to be positive", value=number, limit=0)
 
 

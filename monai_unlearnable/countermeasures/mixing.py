@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared
-from monai_unlearnable.countermeasures.learning import choose_cases
+from monai_unlearnable.countermeasures.learning import choose_leaked
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.seeding import derive_seed
@@ -37,19 +37,9 @@ class MixClean(Countermeasure):
             InputError: when too few originals are known.
         """
         count = max(1, int(self.share * len(material.cases) + 0.5))
-        known = [case for case in material.cases if case[CaseKeys.CASE_ID] in material.originals]
-        if len(known) < count:
-            raise InputError(
-                f"{count} clean cases were asked for, originals are known of {len(known)}",
-                value=count,
-                limit=len(known),
-            )
-        chosen = {
-            case[CaseKeys.CASE_ID] for case in choose_cases(known, count, derive_seed(material.seed, "mix clean"))
+        chosen = choose_leaked(material, count, "clean cases", derive_seed(material.seed, "mix clean"))
+        clean = {
+            case_id: {**material.originals[case_id], CaseKeys.CASE_ID: case_id}
+            for case_id in (case[CaseKeys.CASE_ID] for case in chosen)
         }
-        cases = [
-            {**material.originals[case_id], CaseKeys.CASE_ID: case_id} if case_id in chosen else case
-            for case in material.cases
-            for case_id in [case[CaseKeys.CASE_ID]]
-        ]
-        return Prepared(cases)
+        return Prepared([clean.get(case[CaseKeys.CASE_ID], case) for case in material.cases])

@@ -51,7 +51,7 @@ class OrthogonalProjection(Countermeasure):
         iterations: int = 100,
         max_cases: int | None = 512,
     ) -> None:
-        require_positive(block=block or 1, rows=rows, penalty=penalty, iterations=iterations)
+        require_positive(block=block, rows=rows, penalty=penalty, iterations=iterations, max_cases=max_cases)
         self.block, self.rows, self.penalty, self.iterations = block, rows, penalty, iterations
         self.max_cases = max_cases
 

@@ -12,6 +12,7 @@ from monai_unlearnable.countermeasures.learning import (
     NetworkChange,
     Patches,
     choose_cases,
+    choose_leaked,
     fit,
     require_positive,
 )
@@ -69,6 +70,7 @@ class AutoencoderPurifier(Countermeasure):
         max_cases: int | None = 256,
     ) -> None:
         require_positive(rate=rate, stages=stages, width=width, latent_channels=latent_channels, iterations=iterations)
+        require_positive(batch_size=batch_size, patch_size=patch_size, learning_rate=learning_rate, max_cases=max_cases)
         self.rate, self.stages, self.width, self.latent_channels = rate, stages, width, latent_channels
         self.iterations, self.batch_size, self.patch_size = iterations, batch_size, patch_size
         self.learning_rate, self.max_cases = learning_rate, max_cases
@@ -128,6 +130,7 @@ class PairPurifier(Countermeasure):
         learning_rate: float = 3e-3,
     ) -> None:
         require_positive(pairs=pairs, width=width, iterations=iterations, batch_size=batch_size)
+        require_positive(patch_size=patch_size, learning_rate=learning_rate)
         self.pairs, self.width, self.iterations, self.batch_size = pairs, width, iterations, batch_size
         self.patch_size, self.learning_rate = patch_size, learning_rate
 
@@ -138,14 +141,7 @@ class PairPurifier(Countermeasure):
             InputError: when fewer originals are known than pairs are asked for, or one has another shape.
         """
         seed = derive_seed(material.seed, "pair purifier")
-        leaked = [case for case in material.cases if case[CaseKeys.CASE_ID] in material.originals]
-        if len(leaked) < self.pairs:
-            raise InputError(
-                f"{self.pairs} leaked pairs were asked for, originals are known of {len(leaked)} cases",
-                value=self.pairs,
-                limit=len(leaked),
-            )
-        chosen = choose_cases(leaked, self.pairs, derive_seed(seed, "pairs"))
+        chosen = choose_leaked(material, self.pairs, "leaked pairs", derive_seed(seed, "pairs"))
         samples = [_pair(material, case) for case in track(chosen, "loading")]
         first = samples[0][0]
         with isolated_seed(derive_seed(seed, "weights")):

@@ -60,7 +60,7 @@ class IterativeFilter(Countermeasure):
     ) -> None:
         if not 0 < share < 1:
             raise InputError(f"the share of cases to drop is {share}; it is between 0 and 1", value=share, limit=1)
-        require_positive(rounds=rounds, block=block or 1, rows=rows, iterations=iterations, penalty=penalty)
+        require_positive(rounds=rounds, block=block, rows=rows, iterations=iterations, penalty=penalty)
         self.share, self.rounds, self.hidden, self.block = share, rounds, hidden, block
         self.rows, self.iterations, self.penalty = rows, iterations, penalty
 

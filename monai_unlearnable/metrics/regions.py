@@ -78,16 +78,16 @@ def region_changes(
         protected: the same of the protected scan.
         label: class indices.
         spacing: voxel size in mm.
-        bin_width: as above.
+        bin_width: as for :func:`region_statistics`.
         protected_label: regions of the protected scan where they were found anew, by a model for instance; ``label`` by
             default, which leaves volumes as they are.
 
     Returns:
         By class and name, the change divided by the magnitude of the clean figure.
 
-        0.01 is one percent. NaN where the
-        clean figure is 0 and the other is not, or the class is gone. Figures that can be near 0 for no reason of
-        measurement (skewness; a mean in Hounsfield units) change much in these terms: read them beside their values.
+        0.01 is one percent. NaN where the clean figure is 0 and the other is not, or the class is gone. Figures that
+        can be near 0 for no reason of measurement (skewness; a mean in Hounsfield units) change much in these terms:
+        read them beside their values.
 
     Raises:
         InputError: as :func:`region_statistics`.

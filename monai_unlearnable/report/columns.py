@@ -16,6 +16,7 @@ __all__ = [
     "NONE",
     "Section",
     "capital",
+    "format_interval",
     "format_number",
     "format_p",
     "format_score",
@@ -78,7 +79,7 @@ def _columns(results: Results, summaries: Sequence[Summary], brief: bool) -> lis
         ("Victim", lambda s: victim_name(s, summaries)),
         ("Trained on", lambda s: s.words),
         (f"Final {results.metric}", format_score),
-        ("Interval", lambda s: _interval(s.interval)),
+        ("Interval", lambda s: format_interval(s.interval)),
         ("Peak", lambda s: format_number(s.peak, ".1f")),
         *full[: 0 if brief else 1],
         ("Per class", lambda s: _classes(s.per_class)),
@@ -116,6 +117,12 @@ def format_number(value: float | None, spec: str) -> str:
     return NONE if value is None or math.isnan(value) else format(value, spec)
 
 
+def format_interval(interval: tuple[float, float], spec: str = ".1f") -> str:
+    """Both ends of an interval, or a dash where one is unknown."""
+    low, high = (format_number(value, spec) for value in interval)
+    return NONE if NONE in (low, high) else f"{low} to {high}"
+
+
 def format_score(summary: Summary) -> str:
     """The mean score, or ``diverged`` or ``failed``."""
     return summary.failure or format_number(summary.score, ".1f")
@@ -124,11 +131,6 @@ def format_score(summary: Summary) -> str:
 def format_p(value: float) -> str:
     """A p-value to three places."""
     return f"< {LEAST_P:g}" if value < LEAST_P else format_number(value, ".3f")
-
-
-def _interval(interval: tuple[float, float]) -> str:
-    low, high = (format_number(value, ".1f") for value in interval)
-    return NONE if NONE in (low, high) else f"{low} to {high}"
 
 
 def _classes(values: Sequence[float]) -> str:

@@ -10,11 +10,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from monai_unlearnable.report.columns import NONE, format_number, format_p, format_score, heading
-from monai_unlearnable.report.matrix import difference_test, distinct
+from monai_unlearnable.report.columns import format_interval, format_number, format_p, format_score, heading
+from monai_unlearnable.report.matrix import UNTESTED, difference_test, distinct
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import NO_COUNTERMEASURE
 from monai_unlearnable.report.summaries import Cell, Summary
+from monai_unlearnable.report.table import text_table
 
 __all__ = ["COLUMNS", "Comparison", "Pair", "compare", "comparison_table", "cell_name"]
 
@@ -47,7 +48,6 @@ class Pair:
 
     def cells(self) -> tuple[str, ...]:
         """Text in the order of :data:`COLUMNS`."""
-        low, high = (format_number(end, "+.1f") for end in self.interval)
         return (
             self.first.victim,
             self.first.recipe,
@@ -55,7 +55,7 @@ class Pair:
             format_score(self.first),
             format_score(self.second),
             format_number(self.difference, "+.1f"),
-            NONE if NONE in (low, high) else f"{low} to {high}",
+            format_interval(self.interval, "+.1f"),
             format_p(self.p_value),
             f"{self.first.seeds} / {self.second.seeds}",
         )
@@ -121,9 +121,8 @@ def compare(first: Results, second: Results) -> Comparison:
     pairs = []
     for cell in one:
         if cell in other:
-            nothing = ((math.nan, math.nan), math.nan)
-            interval, p_value = difference_test(one[cell], other[cell]) if paired else nothing
-            pairs.append(Pair(one[cell], other[cell], interval, p_value))
+            test = difference_test(one[cell], other[cell]) if paired else UNTESTED
+            pairs.append(Pair(one[cell], other[cell], test.interval, test.p_value))
     only_first, only_second = tuple(c for c in one if c not in other), tuple(c for c in other if c not in one)
     return Comparison(first, second, tuple(pairs), only_first, only_second)
 
@@ -144,13 +143,8 @@ def comparison_table(first: Results, second: Results) -> Group:
     found = compare(first, second)
     parts: list[Table | Text] = [Text(f"first: {first.title}; second: {second.title}", style="italic")]
     for countermeasure in found.countermeasures:
-        table = Table(title=Text(heading(countermeasure)))
-        for column, name in enumerate(COLUMNS):
-            table.add_column(name, justify="left" if column < WORDS else "right")
-        for pair in found.pairs:
-            if pair.first.countermeasure == countermeasure:
-                table.add_row(*map(Text, pair.cells()))
-        parts.append(table)
+        rows = [pair.cells() for pair in found.pairs if pair.first.countermeasure == countermeasure]
+        parts.append(text_table(COLUMNS, rows, WORDS, title=heading(countermeasure)))
     for which, cells in (("first", found.only_first), ("second", found.only_second)):
         if cells:
             more = f"; and {len(cells) - LISTED} more" if len(cells) > LISTED else ""

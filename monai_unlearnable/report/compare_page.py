@@ -15,12 +15,10 @@ from monai_unlearnable.report.fidelity import figure_name, write_figure
 from monai_unlearnable.report.page import PAGE
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.summaries import Cell
-from monai_unlearnable.report.tags import NOTHING, details, note, section, text_table
+from monai_unlearnable.report.tags import LONG, NOTHING, details, note, section, text_table
 from monai_unlearnable.scans.atomic import write_atomic
 
 __all__ = ["compare_page", "write_comparison"]
-
-LONG = 24  # rows of all tables together that are shown unfolded
 
 
 def compare_page(first: Results, second: Results) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.report import fidelity, matrix_page, sections
+from monai_unlearnable.report import fidelity, matrix_page, sections, versus
 from monai_unlearnable.report.gallery import gallery
 from monai_unlearnable.report.page import PAGE
 from monai_unlearnable.report.results import Results
@@ -36,7 +36,7 @@ def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
     parts = (
         section("The matrix", show("heat")),
         section("The frontier", show("frontier"), matrix_page.frontier(results)),
-        section("What models learn", show("bars"), matrix_page.victims(results)),
+        section("What models learn", show("bars"), matrix_page.victims(results), versus.section(results)),
         section(
             "How close the protected scans are to the originals",
             fidelity.figures(results) or NOTHING,

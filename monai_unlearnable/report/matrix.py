@@ -7,16 +7,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.metrics.statistics import paired_test
+from monai_unlearnable.metrics.statistics import PairedTest, paired_test
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
 from monai_unlearnable.report.summaries import Summary
 
-__all__ = ["BASELINE_RECIPE", "HALF", "Matrix", "attempt", "distinct", "difference_test"]
+__all__ = ["BASELINE_RECIPE", "HALF", "Matrix", "UNTESTED", "attempt", "distinct", "difference_test"]
 
 BASELINE_RECIPE = "plain"
 HALF = 0.5  # share of the clean control's score above which a protection no longer prevents training
+UNTESTED = PairedTest(math.nan, (math.nan, math.nan), math.nan, "none", 0)
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,24 @@ class Matrix:
         control = self.control(summary)
         if control is None or control is summary:
             return math.nan
-        return difference_test(control, summary)[1] if control.by_case else math.nan
+        return difference_test(control, summary).p_value
+
+    def rivals(self) -> list[tuple[Summary, Summary]]:
+        """Every two protected cells with a score that differ in their data alone.
+
+        Where a method comes in several strengths, only data of equal strength are paired: for strengths of one method
+        there is the frontier.
+        """
+        strengths = {(s.method, s.epsilon) for s in self.summaries if s.training == PROTECTED}
+        sweep = len(strengths) > len(self.methods)
+        return [
+            (first, second)
+            for (training, *_), cells in self._groups.items()
+            for first, second in combinations([s for s in cells if s.done], 2)
+            if training == PROTECTED
+            and first.countermeasure == second.countermeasure
+            and (first.epsilon == second.epsilon or not sweep)
+        ]
 
     def _others(self, summary: Summary, training: str) -> list[Summary]:
         return self._groups.get((training, summary.victim, summary.recipe), [])
@@ -106,18 +125,17 @@ class Matrix:
         return groups
 
 
-def difference_test(first: Summary, second: Summary) -> tuple[tuple[float, float], float]:
-    """Interval of the mean difference over test cases, second minus first in points, and its p-value; NaN if unknown.
+def difference_test(first: Summary, second: Summary) -> PairedTest:
+    """Paired test over test cases, second minus first in points; :data:`UNTESTED` where the cases are not known.
 
     Args:
         first: a cell.
         second: a cell scored on the same test cases in the same order.
     """
     try:
-        test = paired_test(second.by_case, first.by_case)
+        return paired_test(second.by_case, first.by_case)
     except InputError:  # other test cases, or none that both have a score of
-        return (math.nan, math.nan), math.nan
-    return test.interval, test.p_value
+        return UNTESTED
 
 
 def attempt(summary: Summary) -> str:

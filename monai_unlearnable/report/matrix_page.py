@@ -22,11 +22,10 @@ from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import PROTECTED
 from monai_unlearnable.report.summaries import Summary
-from monai_unlearnable.report.tags import NOTHING, details, head, note, table, text_table
+from monai_unlearnable.report.tags import LONG, NOTHING, details, head, note, table, text_table
 
 __all__ = ["commands", "frontier", "kind", "victims"]
 
-LONG = 24  # rows of all tables together that are shown unfolded
 EXPLAIN = {
     "Dice": "100 is perfect overlap with the expert's label",
     "balanced accuracy": "the mean share of right answers over the classes",

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["NOTHING", "section", "table", "text_table", "head", "details", "note"]
+__all__ = ["LONG", "NOTHING", "section", "table", "text_table", "head", "details", "note"]
 
+LONG = 24  # rows of all tables of a kind together that are shown unfolded
 WIDE = 8  # columns; tables with more may be wider than the text
 NOTHING = '<p class="note">None.</p>'
 

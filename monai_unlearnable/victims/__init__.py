@@ -3,11 +3,11 @@
 
 from .adapters import DeepSupervision, FirstOutput, Padded, SliceWise, planned_dynunet
 from .adversarial import AdversarialBatch
-from .finetune import ENCODER, Loaded, freeze, load_pretrained
+from .finetune import ENCODER, Loaded, freeze, load_pretrained, save_weights
 from .nnunet import RandChannelWiseD, RandChannelWised, RandChannelWiseDict, nnunet_augmentation
 from .patches import RandAffinePatchD, RandAffinePatchd, RandAffinePatchDict
 from .pretraining import pretrain_encoder
-from .probing import checked_network
+from .probing import checked_network, fresh_network
 from .recipes import Recipe
 from .tasks import Classification, Segmentation, Task
 from .training import Trained, Victim
@@ -34,8 +34,10 @@ __all__ = [
     "Victim",
     "checked_network",
     "freeze",
+    "fresh_network",
     "load_pretrained",
     "nnunet_augmentation",
     "planned_dynunet",
     "pretrain_encoder",
+    "save_weights",
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training that starts from the weights of another network, all of it or with a part frozen."""
+"""Weights in files, and training that starts from them, of all of a network or with a part frozen."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.scans.atomic import write_atomic
 
-__all__ = ["ENCODER", "Loaded", "freeze", "load_pretrained"]
+__all__ = ["ENCODER", "Loaded", "freeze", "load_pretrained", "save_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,22 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
     loaded = Loaded(tuple(prefix + name for name in fitting), share)
     logger.info("%.1f%% of the weights (%d tensors) come from %s", 100 * share, len(fitting), file)
     return loaded
+
+
+def save_weights(network: nn.Module, file: str | Path, notes: Mapping[str, str] | None = None) -> None:
+    """Write the weights as :func:`load_pretrained` takes them.
+
+    Args:
+        network: on any device.
+        file: ``.safetensors``; the write is atomic.
+        notes: kept in the head of the file.
+
+    Raises:
+        OutputError: naming the file, when it cannot be written.
+    """
+    # Copies, because some networks hold a tensor under two names, which the format does not allow.
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
+    write_atomic(Path(file), save(weights, metadata=None if notes is None else dict(notes)))
 
 
 def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -115,21 +116,24 @@ class RandAffinePatchd(Randomizable, MapTransform):
         rotate, scale = self.R.rand() < self.prob_rotation, self.R.rand() < self.prob_scaling
         if not rotate and not scale:
             return None
-        dims = len(self.size)
-        matrix = np.eye(dims)
-        if rotate:
-            for first, second in ((0, 1), (0, 2), (1, 2)) if dims == 3 else ((0, 1),):
-                if self.across not in (first, second):
-                    angle = math.radians(self.R.uniform(-self.degrees, self.degrees))
-                    turn = np.eye(dims)
-                    turn[[first, second], [first, second]] = math.cos(angle)
-                    turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
-                    matrix = matrix @ turn
+        matrix = self._rotation() if rotate else np.eye(len(self.size))
         if scale:
-            factors = np.full(dims, self.R.uniform(*self.scaling))
+            factors = np.full(len(self.size), self.R.uniform(*self.scaling))
             if self.across is not None:
                 factors[self.across] = 1
             matrix = matrix * factors
+        return matrix
+
+    def _rotation(self) -> np.ndarray:
+        """One turn in each plane of axes; in a flat volume only within its slices."""
+        matrix = np.eye(len(self.size))
+        for first, second in combinations(range(len(self.size)), 2):
+            if self.across not in (first, second):
+                angle = math.radians(self.R.uniform(-self.degrees, self.degrees))
+                turn = np.eye(len(self.size))
+                turn[[first, second], [first, second]] = math.cos(angle)
+                turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
+                matrix = matrix @ turn
         return matrix
 
     def _cut(self, image: Tensor) -> Tensor:

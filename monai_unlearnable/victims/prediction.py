@@ -32,6 +32,7 @@ class Examiner:
         device: of the network.
 
     Attributes:
+        inputs: the cases as the network gets them.
         outputs: what the network said at the last examination, one a case.
 
     Raises:
@@ -51,10 +52,10 @@ class Examiner:
             raise DatalistError("there are no cases to score a model on")
         self.task, self.outputs = task, list[Tensor]()
         self.labels, self.spacings = list[Tensor](), list[Any]()
-        data = CacheDataset(list(cases), preprocessing, progress=False)
+        self.inputs = CacheDataset(list(cases), preprocessing, progress=False)
         self.evaluator = SupervisedEvaluator(
             device=device,
-            val_data_loader=DataLoader(data, batch_size=1, num_workers=0),
+            val_data_loader=DataLoader(self.inputs, batch_size=1, num_workers=0),
             network=network,
             inferer=task.inferer(size),
             decollate=False,

@@ -24,17 +24,16 @@ from monai.transforms import (
     RandSpatialCropd,
     SpatialPadd,
 )
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
 from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.progress import progress_bar
-from monai_unlearnable.scans.atomic import write_atomic
-from monai_unlearnable.seeding import derive_seed, isolated_seed, reset_parameters
+from monai_unlearnable.optimization import minimize
+from monai_unlearnable.seeding import derive_seed
 from monai_unlearnable.victims.adapters import DeepSupervision
-from monai_unlearnable.victims.probing import checked_network
+from monai_unlearnable.victims.finetune import save_weights
+from monai_unlearnable.victims.probing import fresh_network
 
 __all__ = ["pretrain_encoder"]
 
@@ -85,31 +84,17 @@ def pretrain_encoder(
         OutputError: when the file cannot be written.
     """
     images = _read(cases, size)
-    network, dense = _network(catalog or Catalog.load("networks"), name, len(images[0]), size, width)
-    reset_parameters(network, derive_seed(seed, "weights")).to(device)
-    loss, dims = DeepSupervision(nn.MSELoss()), len(size)
-    distort = _distortion(size, derive_seed(seed, "distortion"))
-    order = torch.Generator().manual_seed(derive_seed(seed, "order"))
-    optimizer = torch.optim.AdamW(network.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=iterations + 1)
-    losses: list[float] = []
-    network.train()
-    with progress_bar() as progress, isolated_seed(derive_seed(seed, "training")):
-        task = progress.add_task(f"pretraining {name}", total=iterations, note="")
-        for _ in range(iterations):
-            chosen = torch.randint(len(images), (batch_size,), generator=order).tolist()
-            pairs = [distort({"image": images[index]}) for index in chosen]
-            inputs, target = (torch.stack([pair[key] for pair in pairs]).to(device) for key in ("image", "target"))
-            error = loss(network(inputs), target if dense else _coarse(target, dims))
-            optimizer.zero_grad()
-            error.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(error.item())
-            progress.update(task, advance=1, note=f"loss {losses[-1]:.3f}")
-    # Copies, because some networks hold a tensor under two names, which the format does not allow.
-    weights = {key: value.detach().cpu().clone().contiguous() for key, value in network.state_dict().items()}
-    write_atomic(Path(file), save(weights, metadata={"network": f"{name}, width {width}"}))
+    values = {"dims": len(size), "channels": len(images[0]), "size": list(size), "width": width}
+    network, dense = _network(catalog or Catalog.load("networks"), name, derive_seed(seed, "weights"), values)
+    network.to(device)
+    batch, loss = _batches(images, size, batch_size, seed), DeepSupervision(nn.MSELoss())
+
+    def next_loss() -> Tensor:
+        distorted, target = (part.to(device) for part in batch())
+        return loss(network(distorted), target if dense else _coarse(target))
+
+    losses = minimize(network, next_loss, iterations, learning_rate, seed, description=f"pretraining {name}")
+    save_weights(network, file, {"network": f"{name}, width {width}"})
     last = losses[-max(1, iterations // 10) :]
     return sum(last) / len(last) if last else math.nan
 
@@ -134,20 +119,35 @@ def _read(cases: Sequence[Mapping[str, Any]], size: Sequence[int]) -> list[Tenso
     return images
 
 
-def _network(catalog: Catalog, name: str, channels: int, size: Sequence[int], width: int) -> tuple[nn.Module, bool]:
+def _network(catalog: Catalog, name: str, seed: int, values: dict[str, Any]) -> tuple[nn.Module, bool]:
     """The network, and whether it gives a value for each site of the image."""
-    values = {"dims": len(size), "channels": channels, "size": list(size), "width": width}
-    network = checked_network(catalog, name, classes=channels, **values)
+    channels, size = values["channels"], values["size"]
+    network = fresh_network(catalog, name, seed, classes=channels, **values)
     with torch.no_grad():
         dense = network.eval()(torch.zeros(1, channels, *size)).ndim > 2
     if not dense:
-        network = checked_network(catalog, name, classes=channels * COARSE ** len(size), **values)
+        network = fresh_network(catalog, name, seed, classes=channels * COARSE ** len(size), **values)
     return network, dense
 
 
-def _coarse(images: Tensor, dims: int) -> Tensor:
-    pool = functional.adaptive_avg_pool2d if dims == 2 else functional.adaptive_avg_pool3d
+def _coarse(images: Tensor) -> Tensor:
+    pool = functional.adaptive_avg_pool2d if images.ndim == 4 else functional.adaptive_avg_pool3d
     return pool(images, COARSE).flatten(1)
+
+
+def _batches(
+    images: Sequence[Tensor], size: Sequence[int], batch_size: int, seed: int
+) -> Callable[[], tuple[Tensor, Tensor]]:
+    """Draws distorted patches and the originals that they are to become."""
+    distort = _distortion(size, derive_seed(seed, "distortion"))
+    order = torch.Generator().manual_seed(derive_seed(seed, "order"))
+
+    def batch() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(images), (batch_size,), generator=order).tolist()
+        pairs = [distort({"image": images[index]}) for index in chosen]
+        return torch.stack([pair["image"] for pair in pairs]), torch.stack([pair["target"] for pair in pairs])
+
+    return batch
 
 
 def _distortion(size: Sequence[int], seed: int) -> Callable[[dict[str, Any]], dict[str, Any]]:

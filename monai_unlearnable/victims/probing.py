@@ -13,8 +13,9 @@ from torch import nn
 
 from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.seeding import isolated_seed, reset_parameters
 
-__all__ = ["checked_network"]
+__all__ = ["checked_network", "fresh_network"]
 
 MULTIPLES = (8, 16, 32, 64)
 
@@ -50,6 +51,23 @@ def checked_network(catalog: Catalog, name: str, **values: Any) -> nn.Module:
             advice = f"{_text(larger)} would do (multiples of {multiple})"
             raise InputError(f"{name} cannot take images of {_text(size)}; {advice}") from failure
     raise InputError(f"{name} cannot be used with images of {_text(size)}: {failure}") from failure
+
+
+def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.Module:
+    """A :func:`checked_network` whose weights are drawn from a seed.
+
+    Args:
+        catalog: of networks.
+        name: of the entry.
+        seed: of the weights.
+        values: what the entry may refer to.
+
+    Raises:
+        InputError: as :func:`checked_network`.
+    """
+    with isolated_seed(seed):
+        network = checked_network(catalog, name, **values)
+    return reset_parameters(network, seed)
 
 
 def _works(catalog: Catalog, name: str, values: dict[str, Any]) -> bool:

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,13 +17,15 @@ from monai.handlers import LrScheduleHandler
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 from torch import Tensor, nn
-from torch.utils.data import RandomSampler
+from torch.utils.data import Dataset, RandomSampler
 
 from monai_unlearnable.errors import DivergedError, InputError
 from monai_unlearnable.metrics.protection import Scores
+from monai_unlearnable.optimization import one_cycle
 from monai_unlearnable.progress import progress_bar
 from monai_unlearnable.seeding import derive_seed, isolated_seed
 from monai_unlearnable.victims.finetune import freeze, load_pretrained
+from monai_unlearnable.victims.history import History
 from monai_unlearnable.victims.prediction import Examiner
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
@@ -42,11 +42,13 @@ class Trained:
     Args:
         scores: on the test cases, with the curve of training.
         outputs: what it predicts for each test case, as the task decodes it.
+        inputs: the test cases as it gets them: ``image``, and ``label`` where it is a map.
         others: final scores on further sets of cases, by name.
     """
 
     scores: Scores
     outputs: list[Tensor]
+    inputs: Dataset
     others: dict[str, Scores] = field(default_factory=dict)
 
 
@@ -94,38 +96,10 @@ class Victim:
             InputError: when there is nothing to score on.
         """
         begin = time.monotonic()
-        self.network.to(self.device)
-        if self.recipe.weights is not None:
-            if not self.recipe.weights:
-                raise InputError(f"the recipe {self.recipe.name!r} starts from weights, and no file is named")
-            load_pretrained(self.network, self.recipe.weights)
-        if self.recipe.frozen:
-            freeze(self.network, self.recipe.frozen)
-        examine, validate = self._examiner(test), self._examiner(validation) if validation else None
-        history = _History()
-        trainer = self._trainer(train)
-        with progress_bar() as progress, isolated_seed(derive_seed(self.seed, "training")):
-            task = progress.add_task(description, total=self.recipe.iterations, note="")
-
-            def advance() -> None:
-                history.loss = float(trainer.state.output[0]["loss"])
-                if not math.isfinite(history.loss):
-                    trainer.terminate()
-                progress.update(task, advance=1, note=f"loss {history.loss:.3f}")
-
-            def look() -> None:
-                if not math.isfinite(history.loss):
-                    return
-                history.test.append(examine.predict().score().value)
-                if validate is not None:
-                    self._watch(history, validate.predict().score().value, trainer)
-
-            trainer.add_event_handler(Events.ITERATION_COMPLETED, advance)
-            trainer.add_event_handler(Events.EPOCH_COMPLETED, look)
-            trainer.run()
-        if not math.isfinite(history.loss):
-            raise DivergedError(f"the loss became {history.loss}", value=history.loss)
-        if self.recipe.patience is not None and history.best is not None:
+        self._start()
+        examine = self._examiner(test)
+        history = self._train(train, examine, self._examiner(validation) if validation else None, description)
+        if history.best is not None:
             self.network.load_state_dict(history.best)
             examine.predict()
         scores = dataclasses.replace(
@@ -136,7 +110,7 @@ class Victim:
             seconds=time.monotonic() - begin,
         )
         rest = {name: self.score(cases) for name, cases in (others or {}).items()}
-        return Trained(scores, examine.outputs, rest)
+        return Trained(scores, examine.outputs, examine.inputs, rest)
 
     def score(self, cases: Cases) -> Scores:
         """Score the network as it is.
@@ -150,6 +124,42 @@ class Victim:
         self.network.to(self.device)
         return self._examiner(cases).predict().score(full=True)
 
+    def _start(self) -> None:
+        """Bring the network to the device, with the weights that the recipe starts from."""
+        recipe = self.recipe
+        self.network.to(self.device)
+        if recipe.weights == "":
+            raise InputError(f"the recipe {recipe.name!r} starts from weights, and no file is named")
+        if recipe.weights is not None:
+            load_pretrained(self.network, recipe.weights)
+        if recipe.frozen:
+            freeze(self.network, recipe.frozen)
+
+    def _train(self, cases: Cases, examine: Examiner, validate: Examiner | None, description: str) -> History:
+        history, trainer = History(self.recipe.patience), self._trainer(cases)
+        with progress_bar() as progress, isolated_seed(derive_seed(self.seed, "training")):
+            task = progress.add_task(description, total=self.recipe.iterations, note="")
+
+            def advance() -> None:
+                history.loss = float(trainer.state.output[0]["loss"])
+                if history.diverged:
+                    trainer.terminate()
+                progress.update(task, advance=1, note=f"loss {history.loss:.3f}")
+
+            def look() -> None:
+                if history.diverged:
+                    return
+                scores = [part.predict().score().value for part in (examine, validate) if part is not None]
+                if history.look(self.network, *scores):
+                    trainer.terminate()
+
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, advance)
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, look)
+            trainer.run()
+        if history.diverged:
+            raise DivergedError(f"the loss became {history.loss}", value=history.loss)
+        return history
+
     def _examiner(self, cases: Cases) -> Examiner:
         preprocessing = self.recipe.preprocessing(self.task, self.steps)
         return Examiner(self.network, self.task, cases, preprocessing, self.recipe.size, torch.device(self.device))
@@ -157,9 +167,7 @@ class Victim:
     def _trainer(self, cases: Cases) -> SupervisedTrainer:
         recipe, looks = self.recipe, max(1, min(self.looks, self.recipe.iterations))
         weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(weights, recipe.learning_rate)
-        steps = recipe.iterations + 1
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=steps)
+        optimizer, schedule = one_cycle(weights, recipe.learning_rate, recipe.iterations)
         hook: dict[str, Any] = {}
         if recipe.adversary is not None:
             hook["prepare_batch"] = recipe.adversary.bind(
@@ -187,24 +195,3 @@ class Victim:
         count = (self.recipe.iterations + 1) * self.recipe.batch_size
         sampler = RandomSampler(data, num_samples=count, generator=order)
         return DataLoader(data, batch_size=self.recipe.batch_size, sampler=sampler, num_workers=0)
-
-    def _watch(self, history: _History, score: float, trainer: SupervisedTrainer) -> None:
-        history.validation.append(score)
-        patience = self.recipe.patience
-        if patience is None:
-            return
-        if score > max(history.validation[:-1], default=-math.inf):
-            history.best = copy.deepcopy(self.network.state_dict())
-        best = history.validation.index(max(history.validation))
-        if len(history.validation) - 1 - best >= patience:
-            trainer.terminate()
-
-
-@dataclass
-class _History:
-    """What is noted on the way."""
-
-    loss: float = math.nan
-    test: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    best: dict[str, Any] | None = None

@@ -23,8 +23,8 @@ from monai_unlearnable.metrics.protection import Scores
 from monai_unlearnable.noise.manifest import fingerprint
 from monai_unlearnable.report import VictimRow
 from monai_unlearnable.scans import Case, DatasetSummary
-from monai_unlearnable.seeding import derive_seed, isolated_seed, reset_parameters
-from monai_unlearnable.victims import Recipe, Task, Trained, Victim, checked_network
+from monai_unlearnable.seeding import derive_seed
+from monai_unlearnable.victims import Recipe, Task, Trained, Victim, fresh_network
 from monai_unlearnable.workflows.layout import file_digest
 from monai_unlearnable.workflows.matrix import Cell, Matrix
 from monai_unlearnable.workflows.sources import Source, digest_cases
@@ -125,10 +125,7 @@ class Bench:
         Raises:
             InputError: when there is none of that name, or it cannot take images of the size.
         """
-        weights = derive_seed(seed, "weights")
-        with isolated_seed(weights):
-            network = checked_network(self.catalogs["networks"], name, **self.values)
-        return reset_parameters(network, weights)
+        return fresh_network(self.catalogs["networks"], name, derive_seed(seed, "weights"), **self.values)
 
     def recipe(self, name: str) -> Recipe:
         """A recipe."""
@@ -166,19 +163,17 @@ def train_cell(bench: Bench, cell: Cell, source: Source) -> tuple[VictimRow, byt
         cannot be trained gives a row that says so.
     """
     try:
-        trained, steps = _train(bench, cell, source)
+        trained = _train(bench, cell, source)
     except DivergedError:
         return _row(bench, cell, source, None, "diverged"), None
     except (UnlearnableError, RuntimeError, ValueError) as error:
         logger.debug("%s failed", cell, exc_info=True)
         return _row(bench, cell, source, None, f"failed: {' '.join(str(root_cause(error)).split())}"), None
-    pictures = None
-    if len(trained.outputs[0].shape) > 1:
-        pictures = _picture(bench, cell, trained, steps)
+    pictures = _pictures(trained) if trained.outputs[0].ndim > 1 else None
     return _row(bench, cell, source, trained.scores, "done"), pictures
 
 
-def _train(bench: Bench, cell: Cell, source: Source) -> tuple[Trained, Sequence[Any]]:
+def _train(bench: Bench, cell: Cell, source: Source) -> Trained:
     recipe = bench.recipe(cell.recipe)
     training, validation = bench.split(source.cases)
     prepared = bench.prepare(cell.countermeasure, recipe, training, cell.seed)
@@ -191,21 +186,19 @@ def _train(bench: Bench, cell: Cell, source: Source) -> tuple[Trained, Sequence[
         bench.matrix.device,
         bench.matrix.looks,
     )
-    trained = victim.train_and_score(
+    return victim.train_and_score(
         prepared.cases,
         [case.to_dict() for case in bench.test],
         [case.to_dict() for case in validation],
         description=f"{cell.victim} on {cell.data}",
     )
-    return trained, prepared.steps
 
 
-def _picture(bench: Bench, cell: Cell, trained: Trained, steps: Sequence[Any]) -> bytes:
-    """Test images as the network gets them, in [0, 1]; true and predicted classes."""
-    preprocessing = bench.recipe(cell.recipe).preprocessing(bench.task, steps)
+def _pictures(trained: Trained) -> bytes:
+    """Test images as the network got them, in [0, 1]; true and predicted classes."""
     arrays: dict[str, Any] = {}
-    for index, case in enumerate(bench.test[:PICTURED]):
-        sample = preprocessing(case.to_dict())
+    for index in range(min(PICTURED, len(trained.outputs))):
+        sample = trained.inputs[index]
         image = sample["image"][0].numpy()
         low, high = np.percentile(image, (0.5, 99.5))
         arrays[f"image{index}"] = ((image - low) / max(high - low, 1e-6)).clip(0, 1).astype(np.float16)
@@ -218,8 +211,7 @@ def _picture(bench: Bench, cell: Cell, trained: Trained, steps: Sequence[Any]) -
 
 def _row(bench: Bench, cell: Cell, source: Source, scores: Scores | None, status: str) -> VictimRow:
     if scores is None:
-        nothing = Scores(bench.task.metric, math.nan, (math.nan, math.nan), (), (), {})
-        scores = nothing
+        scores = Scores(bench.task.metric, math.nan, (math.nan, math.nan), (), ())
     return VictimRow.from_scores(
         scores,
         training=source.role,

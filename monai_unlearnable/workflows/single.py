@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.metrics.protection import Scores
-from monai_unlearnable.scans.atomic import write_atomic, write_json
-from monai_unlearnable.victims import Victim, load_pretrained
+from monai_unlearnable.scans.atomic import write_json
+from monai_unlearnable.victims import Victim, load_pretrained, save_weights
 
 __all__ = ["train", "evaluate"]
 
@@ -37,8 +35,7 @@ def train(victim: Victim, cases: Cases, test: Cases, output_dir: str | Path) -> 
         DivergedError: when the loss is no longer finite.
     """
     scores = victim.train_and_score(cases, test).scores
-    state = {name: value.detach().cpu().clone().contiguous() for name, value in victim.network.state_dict().items()}
-    write_atomic(Path(output_dir) / "model.safetensors", save(state))
+    save_weights(victim.network, Path(output_dir) / "model.safetensors")
     _write(scores, Path(output_dir))
     return scores
 

@@ -101,6 +101,14 @@ class TestReport:
             assert words in text
         assert "P50 is the highest PSNR" in text
 
+    def test_methods_are_compared(self):
+        text = render_page(sweep({"umed": 37.0, "tap": 60.0}, ("UNet", "SegResNet")), {})
+        assert "<h3>Method against method</h3>" in text
+        assert text.count('<td class="words">umed 8/255</td><td class="words">tap 8/255</td>') == 2
+        assert "8 pairs" not in text  # unfolded
+        many = results(rows=[row("protected", 9.0, data=name, method=name) for name in "abcdefgh"])
+        assert "<summary>28 pairs</summary>" in render_page(many, {})
+
     def test_metric_and_chance(self):
         rows = [dataclasses.replace(r, metric="balanced accuracy", chance=50.0) for r in results().rows]
         text = render_page(results(rows=rows), {})

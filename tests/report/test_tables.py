@@ -9,15 +9,18 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
+from monai_unlearnable.metrics import paired_test
 from monai_unlearnable.report import (
+    VictimRow,
     compare,
     comparison_table,
     frontier_table,
     markdown_frontier,
     markdown_table,
+    versus,
     victim_table,
 )
-from monai_unlearnable.report.columns import sections
+from monai_unlearnable.report.columns import format_p, sections
 from monai_unlearnable.report.matrix import Matrix
 
 from .samples import matrix, results, row, sweep
@@ -113,6 +116,48 @@ class TestControls:
         clean = row("clean", 80.0, recipe="nnunet")
         found = Matrix(results(rows=[*noise.rows, strong, weak, clean]).summaries())
         assert found.strongest("umed").data == "umed 16/255"
+
+
+class TestMethods:
+    @staticmethod
+    def scored(data: str, cases: np.ndarray, **fields) -> VictimRow:
+        return row("protected", float(np.mean(cases)), data=data, method=data, by_case=tuple(cases), **fields)
+
+    def test_every_two_of_the_same_kind(self):
+        rng = np.random.default_rng(0)
+        one, two = rng.normal(20, 5, (2, 12)), rng.normal(30, 5, (2, 12))  # seeds, cases
+        rows = [row("clean", 80.0), row("random noise", 79.0)]
+        for recipe in ("plain", "nnunet"):
+            rows += [self.scored("umed", cases, seed=seed, recipe=recipe) for seed, cases in enumerate(one)]
+            rows += [self.scored("tap", cases, seed=seed, recipe=recipe) for seed, cases in enumerate(two)]
+        rows.append(self.scored("umed", one[0], countermeasure="median"))
+        test = paired_test(one.mean(0), two.mean(0))
+        difference, low, high = (f"{value:+.1f}" for value in (test.difference, *test.interval))
+        figures = ("none", "umed", "tap", difference, f"{low} to {high}", format_p(test.p_value))
+        assert versus.rows(results(rows=rows)) == [("UNet, plain", *figures), ("UNet, nnunet", *figures)]
+
+    def test_in_a_sweep_equal_strengths_alone(self):
+        found = [cells[2:4] for cells in versus.rows(sweep({"umed": 37.0, "tap": 30.0, "random noise": 0.0}))]
+        assert found == [(f"umed {epsilon}/255", f"tap {epsilon}/255") for epsilon in (2, 4, 8, 16)]
+
+    def test_strengths_of_single_data_do_not_matter(self):
+        rows = [row("protected", score, data=str(score), method=str(score), epsilon=score) for score in (8.0, 9.0)]
+        assert [cells[4] for cells in versus.rows(results(rows=rows))] == ["-1.0"]
+
+    def test_nothing_to_compare(self):
+        other_cases = self.scored("tap", np.ones(3))
+        diverged = self.scored("ntga", np.ones(8), status="diverged")
+        for rows in ([], [other_cases], [diverged]):
+            made = results(rows=[row("clean", 80.0), self.scored("umed", np.arange(8.0)), *rows])
+            assert versus.rows(made) == []
+            assert versus.section(made) == ""
+            assert "Against" not in printed(victim_table(made))
+
+    def test_terminal(self):
+        made = results(rows=[self.scored(name, np.arange(8.0) + place) for place, name in enumerate("abcdefgh")])
+        assert len(versus.rows(made)) == 28
+        assert "Against" not in printed(victim_table(made))  # too long
+        assert "-1.0 to -1.0" in printed(victim_table(results(rows=made.rows[:3])))
 
 
 class TestFrontier:

@@ -16,7 +16,7 @@ from torch import nn
 from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.seeding import reset_parameters
-from monai_unlearnable.victims.finetune import freeze, load_pretrained
+from monai_unlearnable.victims.finetune import freeze, load_pretrained, save_weights
 from monai_unlearnable.victims.pretraining import pretrain_encoder
 from tests.helpers import write_nifti
 
@@ -55,6 +55,14 @@ def test_all_weights_come_over(tmp_path: Path, file: str) -> None:
     loaded = load_pretrained(target, store(tmp_path / file, weights(source)))
     assert loaded.share == 1 and set(loaded.names) == set(source.state_dict())
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in target.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["UNet", "DynUNet", "ResNet18"])  # DynUNet holds tensors under two names
+def test_saved_weights_are_loaded_in_full(tmp_path: Path, name: str) -> None:
+    source, target = build(name, seed=1), build(name, seed=2)
+    save_weights(source, tmp_path / "a.safetensors", {"network": name})
+    assert load_pretrained(target, tmp_path / "a.safetensors").share == 1
+    assert all(torch.equal(*pair) for pair in zip(source.parameters(), target.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("container", ["state_dict", "model", "net"])
@@ -139,7 +147,9 @@ def test_pattern_ignores_wrappers() -> None:
 def test_pretraining_writes_what_finetuning_takes(tmp_path: Path, name: str) -> None:
     cases = write_scans(tmp_path / "scans")
     options: dict[str, Any] = {"size": SIZE, "width": 4, "batch_size": 2}
+    before = torch.get_rng_state()
     first = pretrain_encoder(name, cases, tmp_path / "a.safetensors", iterations=2, **options)
+    assert torch.equal(torch.get_rng_state(), before)
     again = pretrain_encoder(name, cases, tmp_path / "b.safetensors", iterations=2, **options)
     assert first == again and 0 < first < 10
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()

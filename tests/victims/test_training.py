@@ -72,6 +72,8 @@ def test_victim_learns_what_is_easy_and_repeats(easy: list[dict[str, Any]]) -> N
     assert trained.others["same"].by_case == scores.by_case
     assert scores.extras["hd95"] < 5
     assert [tuple(output.shape) for output in trained.outputs] == [(16, 16, 8)] * 2
+    for case, sample in zip(easy[6:8], trained.inputs, strict=True):
+        assert torch.equal(sample["image"], RECIPE.preprocessing(TASK)(case)["image"])
     assert run(easy).scores.by_case == scores.by_case
     assert run(easy, seed=1).scores.by_case != scores.by_case
 
