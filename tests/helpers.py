@@ -110,9 +110,10 @@ def write_dataset(
     suffix: str = ".nii.gz",
     empty: tuple[str, ...] = (),
     slope: float | None = None,
+    first_seed: int = 0,
 ) -> Path:
     """``images/`` and ``labels/`` with one file a name; labels of the names in ``empty`` are all background."""
-    for seed, name in enumerate(names):
+    for seed, name in enumerate(names, first_seed):
         image, label = random_image(SHAPES[dims], dtype, seed), two_classes(SHAPES[dims])
         label = np.zeros_like(label) if name in empty else label
         for folder, voxels in (("images", image), ("labels", label)):

@@ -35,6 +35,7 @@ class NoiseEntry:
         clean_sha256: digest of the original voxels.
         protected_sha256: digest of the protected voxels.
         run: fingerprint of the run that made the noise.
+        target: class of the whole image, counted from 0, or None; records of earlier releases have none.
         measured: figures computed from the files as reloaded from disk.
     """
 
@@ -54,6 +55,7 @@ class NoiseEntry:
     clean_sha256: str
     protected_sha256: str
     run: str
+    target: int | None = None
     measured: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,6 +80,7 @@ class NoiseEntry:
             values["budget"] = Budget(**values["budget"])
             for name in (*values["case_scans"], *(values[field] for field in ("scan_id", "file", "output", "label"))):
                 _refuse_outside(name)
+            _refuse_no_class(values.get("target"))
             if values["scan_id"] not in values["case_scans"]:
                 raise ValueError("the scan is not among those of its case")
             unknown = set(values) - {f.name for f in fields(cls)}
@@ -92,3 +95,8 @@ def _refuse_outside(name: str | None) -> None:
     """Records travel with data that others may have written: a path in one must stay inside its folder."""
     if name is not None and (PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts):
         raise ValueError(f"{name!r} lies outside the folder")
+
+
+def _refuse_no_class(target: Any) -> None:
+    if target is not None and (not isinstance(target, int) or isinstance(target, bool) or target < 0):
+        raise ValueError(f"{target!r} is no class")

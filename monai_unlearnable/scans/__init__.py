@@ -4,6 +4,7 @@
 from .datalist import Case, load_cases
 from .dataset import DatasetSummary, LoadedCase, encode_label, inspect_cases, read_case, read_label
 from .formats import find_format, output_name, read_scan, stem, write_scan
+from .medmnist import pack_archive, unpack_archive
 from .scan import Scan, voxel_digest
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "inspect_cases",
     "load_cases",
     "output_name",
+    "pack_archive",
     "read_case",
     "read_label",
     "read_scan",
     "stem",
+    "unpack_archive",
     "voxel_digest",
     "write_scan",
 ]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datasets on disk: Decathlon datalists, ``images/`` with ``labels/``, nnU-Net's ``imagesTr/`` with ``labelsTr/``, a
-folder for each class."""
+"""Datasets on disk: Decathlon datalists, tables of classes, ``images/`` with ``labels/``, nnU-Net's ``imagesTr/`` with
+``labelsTr/``, a folder for each class."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.scans.formats import find_format, output_name, stem
+from monai_unlearnable.scans.tables import TABLE_NAME, TABLE_SUFFIXES, read_table
 
 __all__ = ["Case", "load_cases", "DATALIST_NAMES"]
 
@@ -61,14 +62,15 @@ def load_cases(
 
     Args:
         dataset_dir: folder that file names are relative to.
-        datalist: Decathlon-style JSON file; by default ``datalist.json`` or ``dataset.json`` in the folder where there
-            is one with the section, else folder names tell.
+        datalist: Decathlon-style JSON file, or table of classes (:func:`~monai_unlearnable.scans.tables.read_table`);
+            by default ``datalist.json`` or ``dataset.json`` in the folder. Where there is none, or it lacks the section,
+            folder names tell, or ``labels.csv`` where there are no folders of label maps.
         section: list of the datalist to take.
         require_labels: whether a case without a label is an error.
 
     Raises:
-        DatalistError: when nothing is found, a case id is there twice, a file lies outside the folder, or a label
-            bears the name of an image.
+        DatalistError: when nothing is found, a datalist or table is broken, a case id is there twice, a file lies
+            outside the folder, or a label bears the name of an image.
         LabelError: naming the case whose label is missing.
     """
     root = Path(dataset_dir)
@@ -76,10 +78,13 @@ def load_cases(
         raise DatalistError("the dataset folder does not exist", file=root)
     cases = _from_datalist(root, datalist, section)
     if cases is None:
-        cases = _from_folders(root) or _from_class_folders(root)
+        cases = _from_folders(root)
+        if not any(case.label for case in cases) and (root / TABLE_NAME).is_file():
+            cases = _from_datalist(root, root / TABLE_NAME, section)
+        cases = cases or _from_class_folders(root)
     if not cases:
         raise DatalistError(
-            f"no cases found: expected {' or '.join(DATALIST_NAMES)} with a section {section!r}, "
+            f"no cases found: expected {' or '.join((*DATALIST_NAMES, TABLE_NAME))} with a section {section!r}, "
             "images/ and labels/, imagesTr/ and labelsTr/, or a folder for each class",
             file=root,
         )
@@ -91,6 +96,8 @@ def _from_datalist(root: Path, datalist: str | Path | None, section: str) -> lis
     path = Path(datalist) if datalist else next((root / n for n in DATALIST_NAMES if (root / n).is_file()), None)
     if path is None:
         return None
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return [_entry(root, path, entry) for entry in read_table(path, section)]
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -45,6 +45,11 @@ class LoadedCase:
         return np.concatenate(units)
 
     @property
+    def target(self) -> NDArray | int | None:
+        """What a model is to say: class indices of sites, or else the class of the whole image."""
+        return self.case.target if self.label is None else self.label
+
+    @property
     def step(self) -> tuple[float, ...]:
         """Unit intensity of one storage step, a channel at a time; 0 for float storage."""
         return sum((window.step(scan.lattice) for scan, window in zip(self.scans, self.windows, strict=True)), ())
@@ -52,13 +57,28 @@ class LoadedCase:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What a network must know of a dataset: dimensions, channels, classes and typical size."""
+    """What a network must know of a dataset: dimensions, channels, classes and typical size.
+
+    Args:
+        spatial_dims: 2 or 3.
+        channels: of an image.
+        label_values: stored label value of each class, background first; empty where labels are no maps.
+        median_shape: of the images.
+        roughness: root mean square of the second difference along each spatial axis.
+        targets: number of cases of each class of whole images; empty where labels are maps.
+    """
 
     spatial_dims: int
     channels: int
     label_values: tuple[int, ...]
     median_shape: tuple[int, ...]
     roughness: tuple[float, ...] = ()
+    targets: tuple[int, ...] = ()
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether each site has a class, rather than each image."""
+        return bool(self.label_values)
 
     @property
     def smoothest_axis(self) -> int:
@@ -66,9 +86,14 @@ class DatasetSummary:
         return int(np.argmin(self.roughness))
 
     @property
+    def largest_target(self) -> int | None:
+        """The class that most images have; None where labels are maps."""
+        return int(np.argmax(self.targets)) if self.targets else None
+
+    @property
     def num_classes(self) -> int:
         """Number of classes, background included."""
-        return len(self.label_values)
+        return len(self.label_values) or len(self.targets)
 
     def patch_size(self, divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
         """A training patch: the median shape rounded up to ``divisor``, longest axes halved down to ``limit`` sites."""
@@ -201,7 +226,8 @@ def inspect_cases(
     values = tuple(sorted(found)) if label_values is None else tuple(label_values)
     median = tuple(int(extent) for extent in np.median(shapes, axis=0))
     mean_roughness = tuple(np.mean(roughness, axis=0).tolist())
-    return DatasetSummary(len(shapes[0]), int(channels or 0), values, median, mean_roughness)
+    targets = tuple(np.bincount([case.target for case in cases if case.target is not None]).tolist())
+    return DatasetSummary(len(shapes[0]), int(channels or 0), values, median, mean_roughness, targets)
 
 
 def _roughness(image: NDArray) -> list[float]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from monai_unlearnable import __version__
 from monai_unlearnable.catalog import Catalog
-from monai_unlearnable.errors import DatalistError, InputError, UnlearnableError
+from monai_unlearnable.errors import InputError, UnlearnableError
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.noise.manifest import fingerprint
 from monai_unlearnable.report import Results, VictimRow
@@ -26,6 +26,7 @@ from monai_unlearnable.workflows.cells import Bench, train_cell
 from monai_unlearnable.workflows.control import random_control
 from monai_unlearnable.workflows.detection import detect
 from monai_unlearnable.workflows.matrix import Cell, Matrix
+from monai_unlearnable.workflows.overlap import refuse_overlap
 from monai_unlearnable.workflows.pool import run_cells
 from monai_unlearnable.workflows.sources import Source, clean_source, published_source
 
@@ -85,17 +86,14 @@ class Laboratory:
         """Clean held-out cases.
 
         Raises:
-            DatalistError: when there are none, or one is also trained on.
+            DatalistError: when there are none, or an image of one is also trained on, under whatever name.
         """
         matrix = self.matrix
         if matrix.test_dir is not None:
             cases = load_cases(matrix.test_dir)
         else:
             cases = load_cases(matrix.dataset_dir, matrix.datalist, section="test")
-        trained = {(case.root.resolve(), name) for case in self.originals.cases for name in case.images}
-        for case in cases:
-            if any((case.root.resolve(), name) in trained for name in case.images):
-                raise DatalistError("the case is in the training data and in the test data", case=case.case_id)
+        refuse_overlap(self.originals.cases, cases)
         return tuple(cases)
 
     @cached_property

@@ -13,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import OutputError, ScanError
+from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.noise import NoiseEntry
 from monai_unlearnable.scans.atomic import write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
@@ -25,7 +26,7 @@ BLOCK = 2**20  # bytes
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders of one output: ``protected/``, ``noise/``, ``models/`` and ``report/``."""
+    """The folders of one output: ``protected/``, ``noise/``, ``models/``, ``report/``, and ``unpacked/`` if need be."""
 
     root: Path
 
@@ -53,6 +54,11 @@ class Layout:
     def models(self) -> Path:
         """Trained perturbers."""
         return self.root / "models"
+
+    @property
+    def unpacked(self) -> Path:
+        """The originals of a dataset that came as an archive."""
+        return self.root / "unpacked"
 
     @property
     def report(self) -> Path:
@@ -130,16 +136,25 @@ def copy_file(source: Path, target: Path) -> None:
 def write_datalist(scans: Sequence[NoiseEntry], path: Path) -> str:
     """Write the datalist of the protected files, in the order given; atomic.
 
+    A case keeps its label file, or its class as a number, and its name where that is not its first file's.
+
     Returns:
         SHA-256 of the file.
     """
     cases: dict[str, list[NoiseEntry]] = {}
     for entry in scans:
         cases.setdefault(entry.case_id, []).append(entry)
-    training = []
-    for entries in cases.values():
-        images = [entry.output for entry in entries]
-        item: dict[str, Any] = {"image": images if len(images) > 1 else images[0]}
-        training.append(item if entries[0].label is None else {**item, "label": entries[0].label})
-    write_atomic(path, (json.dumps({"training": training}, indent=1) + "\n").encode())
+    content = {"training": [_datalist_item(entries) for entries in cases.values()]}
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
     return file_digest(path)
+
+
+def _datalist_item(entries: Sequence[NoiseEntry]) -> dict[str, Any]:
+    first, images = entries[0], [entry.output for entry in entries]
+    item: dict[str, Any] = {CaseKeys.IMAGE: images if len(images) > 1 else images[0]}
+    label = first.target if first.label is None else first.label
+    if label is not None:
+        item[CaseKeys.LABEL] = label
+    if first.case_id != first.scan_id:
+        item[CaseKeys.CASE_ID] = first.case_id
+    return item

@@ -66,6 +66,8 @@ def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layo
 def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = False) -> Manifest:
     """Write the original voxels of a protected dataset, bit for bit, with labels, under their relative names.
 
+    The datalist is that of the protected dataset, so that classes and channels stay with their files.
+
     Args:
         output_dir: an output with ``protected/`` and ``noise/``.
         destination: folder for the restored dataset.
@@ -78,17 +80,19 @@ def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = F
     """
     layout = Layout(Path(output_dir))
     store, manifest = NoiseStore(layout.noise), Manifest.load(layout.manifest)
-    for entry in track(manifest.scans, "restore"):
-        target = Path(destination) / entry.output
+    datalist = Path(destination) / layout.datalist.name
+    for target in (*(Path(destination) / entry.output for entry in manifest.scans), datalist):
         if target.exists() and not overwrite:
             raise OutputError("the file exists already; set overwrite to replace it", file=target)
+    for entry in track(manifest.scans, "restore"):
         scan = read_scan(layout.protected / entry.output)
         own, change = store.load(entry.scan_id)
         store.bind(own, scan.digest(), protected=True)
         voxels = undo_change(scan.voxels, change)
         store.bind(entry, voxel_digest(voxels))
         _copy_label(entry, layout.protected, Path(destination))
-        publish_scan(scan, voxels, target)
+        publish_scan(scan, voxels, Path(destination) / entry.output)
+    write_datalist(manifest.scans, datalist)
     return manifest
 
 

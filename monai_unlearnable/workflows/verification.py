@@ -17,7 +17,8 @@ from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprin
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans.dataset import encode_label, read_label
 from monai_unlearnable.scans.formats import find_format, read_scan
-from monai_unlearnable.scans.scan import Scan
+from monai_unlearnable.scans.medmnist import archive_images
+from monai_unlearnable.scans.scan import Scan, voxel_digest
 from monai_unlearnable.workflows.layout import Layout, file_digest
 
 __all__ = ["verify"]
@@ -29,8 +30,9 @@ def verify(output_dir: str | Path, clean_dir: str | Path | None = None) -> Manif
     """Recompute every hash, budget and figure of the manifest from disk.
 
     The clean voxels are those that the stored noise restores, which are checked against their hash. No byte of a
-    protected file, a label or the datalist may differ from what was recorded. With ``clean_dir`` every protected file
-    must also equal, byte for byte, the clean file with its voxels replaced.
+    protected file, a label or the datalist may differ from what was recorded. An archive among the protected files must
+    hold the protected voxels. With ``clean_dir`` every protected file must also equal, byte for byte, the clean file
+    with its voxels replaced.
 
     Args:
         output_dir: an output with ``protected/`` and ``noise/``.
@@ -50,7 +52,17 @@ def verify(output_dir: str | Path, clean_dir: str | Path | None = None) -> Manif
     found = _digest(layout.datalist)
     if found != manifest.datalist_sha256:
         raise _mismatch("SHA-256 of the datalist", found, manifest.datalist_sha256, file=layout.datalist)
+    for archive in sorted(layout.protected.glob("*.npz")):
+        _check_archive(archive, manifest)
     return manifest
+
+
+def _check_archive(archive: Path, manifest: Manifest) -> None:
+    digests = {name: voxel_digest(voxels) for name, voxels in archive_images(archive)}
+    for entry in manifest.scans:
+        found, what = digests.get(entry.output), "SHA-256 of the protected voxels"
+        if found != entry.protected_sha256:
+            raise _mismatch(what, found, entry.protected_sha256, case=entry.scan_id, file=archive)
 
 
 def _digest(path: Path) -> str | None:

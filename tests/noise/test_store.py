@@ -162,8 +162,10 @@ def test_noise_is_bound_to_voxels() -> None:
         NoiseStore.bind(ENTRY, ENTRY.clean_sha256, protected=True)
 
 
-def test_entries_round_trip_through_json() -> None:
-    assert NoiseEntry.from_dict(json.loads(json.dumps(ENTRY.to_dict()))) == ENTRY
+@pytest.mark.parametrize("target", [None, 0, 3])
+def test_entries_round_trip_through_json(target: int | None) -> None:
+    entry = replace(ENTRY, target=target)
+    assert NoiseEntry.from_dict(json.loads(json.dumps(entry.to_dict()))) == entry
 
 
 @pytest.mark.parametrize("field", ["scan_id", "file", "output", "label"])
@@ -183,6 +185,9 @@ def test_records_cannot_point_outside(field: str, name: str) -> None:
         {"lattice": {"dtype": "<i2", "x": 1}},
         {"shape": 3},
         {"affine": None},
+        {"target": -1},
+        {"target": True},
+        {"target": "cyst"},
     ],
     ids=str,
 )
@@ -193,7 +198,7 @@ def test_malformed_records(change: dict[str, Any]) -> None:
 
 def test_incomplete_records() -> None:
     for name in ENTRY.to_dict():
-        if name != "measured":
+        if name not in ("measured", "target"):  # records of earlier releases have no class
             with pytest.raises(NoiseError):
                 NoiseEntry.from_dict({k: v for k, v in ENTRY.to_dict().items() if k != name})
 

@@ -55,7 +55,7 @@ recipes:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("laboratory")
     data = write_dataset(root / "data", names=("a", "b", "c", "d"))
-    test = write_dataset(root / "test", names=("x", "y"))
+    test = write_dataset(root / "test", names=("x", "y"), first_seed=10)
     protect(data, root / "out", label_values=(0, 1, 2))
     (root / "catalog.yaml").write_text(CATALOG)
     return {"data": data, "test": test, "out": root / "out", "catalog": root / "catalog.yaml"}
@@ -172,6 +172,10 @@ def test_wrong_settings(folders: dict[str, Path], tmp_path: Path, settings: dict
 def test_bad_data(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(DatalistError, match="in the training data and in the test data"):
         Laboratory(matrix(folders, test_dir=str(folders["data"])), tmp_path).run()
+    copied = write_dataset(tmp_path / "copied", names=("x", "y"), first_seed=10)
+    shutil.copy(folders["data"] / "images" / "b.nii.gz", copied / "images" / "y.nii.gz")
+    with pytest.raises(DatalistError, match=r"images/y, .*in the training data and in the test data.* images/b,"):
+        Laboratory(matrix(folders, test_dir=str(copied)), tmp_path / "lab").run()
     with pytest.raises(DatalistError, match="no cases found"):
         Laboratory(matrix(folders, test_dir=str(tmp_path)), tmp_path / "lab").run()
     other = shutil.copytree(folders["out"] / "protected", tmp_path / "other")
@@ -182,7 +186,7 @@ def test_bad_data(folders: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_a_class_that_is_never_there_is_left_out(folders: dict[str, Path], tmp_path: Path) -> None:
-    empty = write_dataset(tmp_path / "empty", names=("x", "y"), empty=("x", "y"))
+    empty = write_dataset(tmp_path / "empty", names=("x", "y"), empty=("x", "y"), first_seed=10)
     results = Laboratory(matrix(folders, test_dir=str(empty), control=False), tmp_path / "lab").run()
     assert all(row.status.startswith("failed: ") for row in results.rows)
 
