@@ -14,15 +14,16 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
 from monai_unlearnable.engines.surrogates import SurrogatePool
-from monai_unlearnable.engines.views import standardize
 from monai_unlearnable.keys import CaseKeys
-from monai_unlearnable.perturbers import Perturber, round_to_lattice
+from monai_unlearnable.perturbers import Perturber, View, round_to_lattice
+from monai_unlearnable.perturbers.objectives import error_rate, task_loss
+from monai_unlearnable.seeding import derive_seed
 
 __all__ = ["ProtectionTrainer"]
 
 
 class ProtectionTrainer(Trainer):
-    r"""Trains a perturber against surrogates by error minimization.
+    r"""Trains a perturber against surrogates, or surrogates against a perturber that needs no training of its own.
 
     .. math:: \min_\theta \min_\phi\; \mathbb{E}\, L\big(f_\theta(v(x + \delta_\phi(x))),\, y\big)
 
@@ -31,19 +32,25 @@ class ProtectionTrainer(Trainer):
     step down the loss. In every ``surrogate_interval``-th round of the pool the surrogates take one too, from the same
     gradients.
 
-    The batch holds ``image`` (unit intensity), ``label`` (class indices), ``case_id`` and, for integer files, ``step``
-    (storage steps). After each iteration ``engine.state.output`` holds ``loss`` and ``linf``, the largest noise.
+    A perturber whose noise comes from the surrogates themselves (:class:`~monai_unlearnable.perturbers.GradientNoise`)
+    has no optimizer. Without a perturber the surrogates are trained on clean images; with ``surrogate_interval`` None
+    they are not trained at all. With these the trainer also prepares error-maximizing noise.
+
+    The batch holds ``image`` (unit intensity), ``label`` (class indices, (B, 1, spatial...) or (B,)), ``case_id`` and,
+    for integer files, ``step`` (storage steps). After each iteration ``engine.state.output`` holds ``loss``, ``error``
+    (:func:`~monai_unlearnable.perturbers.objectives.error_rate` of the surrogate) and ``linf``, the largest noise.
 
     Args:
         device: where to train.
         max_epochs: number of epochs.
         train_data_loader: batches of cases.
         surrogates: the stand-ins for the exploiter's model, with their optimizers.
-        perturber: what is trained.
-        perturber_optimizer: its optimizer.
+        perturber: makes the noise; None for clean images.
+        perturber_optimizer: trains it; None where it needs no training.
         loss_function: the exploiter's loss, of logits and label.
-        surrogate_interval: rounds of the pool for one step of each surrogate.
-        view: what the exploiter's pipeline does to an image in unit intensity; z-score by default.
+        surrogate_interval: rounds of the pool for one step of each surrogate; None for no step.
+        view: what the exploiter's pipeline does to an image; z-score by default.
+        seed: of random views.
         epoch_length: iterations an epoch; by default the length of the loader.
         train_handlers: Ignite handlers, attached to this engine.
         amp: compute in bfloat16 autocast, which needs no loss scaling; one code path with single precision.
@@ -55,11 +62,12 @@ class ProtectionTrainer(Trainer):
         max_epochs: int,
         train_data_loader: Iterable[Any],
         surrogates: SurrogatePool,
-        perturber: Perturber,
-        perturber_optimizer: torch.optim.Optimizer,
-        loss_function: Callable[[Tensor, Tensor], Tensor],
-        surrogate_interval: int = 1,
-        view: Callable[[Tensor], Tensor] = standardize,
+        perturber: Perturber | None,
+        perturber_optimizer: torch.optim.Optimizer | None,
+        loss_function: Callable[[Tensor, Tensor], Tensor] = task_loss,
+        surrogate_interval: int | None = 1,
+        view: View | None = None,
+        seed: int = 0,
         epoch_length: int | None = None,
         train_handlers: Sequence[Any] | None = None,
         amp: bool = False,
@@ -74,8 +82,9 @@ class ProtectionTrainer(Trainer):
             handlers=train_handlers,
         )
         self.surrogates = surrogates
-        self.perturber, self.perturber_optimizer = perturber.to(device), perturber_optimizer
-        self.loss_function, self.surrogate_interval, self.view = loss_function, surrogate_interval, view
+        self.perturber = None if perturber is None else perturber.to(device)
+        self.perturber_optimizer, self.loss_function = perturber_optimizer, loss_function
+        self.surrogate_interval, self.view, self.seed = surrogate_interval, view or View(), seed
 
     def run(self) -> None:  # type: ignore[override]
         """Train for ``max_epochs``; a resumed engine goes on from its epoch."""
@@ -87,22 +96,32 @@ class ProtectionTrainer(Trainer):
         turn = engine.state.iteration - 1
         surrogate = self.surrogates[turn]
         surrogate.train()
-        self.perturber.train()
         self.surrogates.zero_grad(turn)
-        self.perturber_optimizer.zero_grad(set_to_none=True)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp):
-            noise = round_to_lattice(self.perturber.delta(image, case_ids, label).float(), step)
-            logits = surrogate(self.view((image + noise).clamp(0, 1)))
-        loss = self.loss_function(logits.float(), label)
+            noise = round_to_lattice(self._noise(image, case_ids, label), step)
+            seen, truth = self.view(image + noise, label, derive_seed(self.seed, "view", turn))
+            logits = surrogate(seen).float()
+        loss = self.loss_function(logits, truth)
         loss.backward()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        average_gradients(self.perturber)
-        self.perturber_optimizer.step()
-        if turn // self.surrogates.size % self.surrogate_interval == 0:
+        if self.perturber is not None and self.perturber_optimizer is not None:
+            average_gradients(self.perturber)
+            self.perturber_optimizer.step()
+        if self.surrogate_interval is not None and turn // self.surrogates.size % self.surrogate_interval == 0:
             average_gradients(surrogate)
             self.surrogates.step(turn)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return {"loss": float(loss.detach()), "linf": float(noise.detach().abs().max())}
+        largest = float(noise.detach().abs().max())
+        return {"loss": float(loss.detach()), "error": error_rate(logits, truth), "linf": largest}
+
+    def _noise(self, image: Tensor, case_ids: list[str], label: Tensor) -> Tensor:
+        if self.perturber is None:
+            return torch.zeros_like(image)
+        if self.perturber_optimizer is None:
+            return self.perturber.delta(image, case_ids, label).detach().float()
+        self.perturber.train()
+        self.perturber_optimizer.zero_grad(set_to_none=True)
+        return self.perturber.delta(image, case_ids, label).float()
 
     def _prepare(self, batchdata: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
         device = self.state.device

@@ -2,7 +2,17 @@
 """Masks: where noise may go, and how much of it."""
 
 from .base import Complement, Everywhere, Intersection, MaskProvider, Union
-from .regions import ContourBand, Roi
+from .regions import ContourBand, OfClasses, Roi
 from .texture import TextureMap
 
-__all__ = ["Complement", "ContourBand", "Everywhere", "Intersection", "MaskProvider", "Roi", "TextureMap", "Union"]
+__all__ = [
+    "Complement",
+    "ContourBand",
+    "Everywhere",
+    "Intersection",
+    "OfClasses",
+    "MaskProvider",
+    "Roi",
+    "TextureMap",
+    "Union",
+]

@@ -22,13 +22,15 @@ class MaskProvider(Configurable, ABC):
     """
 
     needs_label: bool = True
+    of_images: bool = False  # whether a label may also be the classes of whole images
 
     def __call__(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute the mask.
 
         Args:
             image: unit intensity, (B, C, spatial...), 2D or 3D.
-            label: class indices with 0 for background, (B, 1, spatial...).
+            label: class indices with 0 for background, (B, 1, spatial...); masks that follow no label also take classes
+                of whole images, (B,).
 
         Returns:
             Mask in [0, 1], (B, 1, spatial...), of the dtype of ``image``.
@@ -39,7 +41,9 @@ class MaskProvider(Configurable, ABC):
         if self.needs_label:
             if label is None:
                 raise LabelError(f"{type(self).__name__} needs a label")
-            if label.shape[2:] != image.shape[2:] or label.shape[0] != image.shape[0]:
+            if label.ndim == 1 and not self.of_images:
+                raise LabelError(f"{type(self).__name__} needs a class for each site; the cases have one for the whole")
+            if (label.ndim > 1 and label.shape[2:] != image.shape[2:]) or label.shape[0] != image.shape[0]:
                 raise LabelError(f"label {tuple(label.shape)} does not match image {tuple(image.shape)}")
         return self.mask(image, label).to(image.dtype)
 
@@ -76,6 +80,8 @@ class _Pair(MaskProvider):
     def needs_label(self) -> bool:  # type: ignore[override]
         return self.first.needs_label or self.second.needs_label
 
+    of_images = True  # each part asks for what it needs
+
 
 @dataclass(frozen=True)
 class Intersection(_Pair):
@@ -98,6 +104,7 @@ class Complement(MaskProvider):
     """Where a mask is not."""
 
     inner: MaskProvider
+    of_images = True
 
     @property
     def needs_label(self) -> bool:  # type: ignore[override]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from monai_unlearnable.masks.base import MaskProvider
 
-__all__ = ["Roi", "ContourBand"]
+__all__ = ["Roi", "ContourBand", "OfClasses"]
 
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:
@@ -72,3 +73,23 @@ class ContourBand(MaskProvider):
             return torch.zeros_like(image[:, :1])
         band = _dilate(classes, self.outer) - _erode(classes, self.inner)
         return band.amax(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class OfClasses(MaskProvider):
+    """The sites of some classes, or the whole of the images of some classes.
+
+    ``Everywhere() & ~OfClasses([1])`` spares class 1. Models then learn the absence of noise as evidence for it, and
+    take all clean images for that class.
+
+    Args:
+        kinds: the classes.
+    """
+
+    kinds: Sequence[int]
+    of_images = True
+
+    def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
+        assert label is not None
+        chosen = torch.isin(label, torch.tensor(list(self.kinds), device=label.device)).float()
+        return chosen.reshape(-1, *[1] * (image.ndim - 1)).expand_as(image[:, :1]) if label.ndim == 1 else chosen

@@ -2,17 +2,44 @@
 """Methods of making noise."""
 
 from .base import InputSettings, Perturber, load_input_settings, load_perturber, save_perturber
+from .gradient import GradientNoise
 from .lattice import round_to_lattice
+from .objectives import Objective
+from .patterns import (
+    AutoregressiveNoise,
+    ClassConvolution,
+    ClassPatterns,
+    FixedSites,
+    LinearPatterns,
+    LinearSurrogate,
+    SymmetricLattice,
+)
 from .random_noise import RandomNoise
+from .surrogate import Surrogate
+from .tiles import SharedNoise
 from .umed import UMed
+from .views import View, standardize
 
 __all__ = [
+    "AutoregressiveNoise",
+    "ClassConvolution",
+    "ClassPatterns",
+    "FixedSites",
+    "GradientNoise",
     "InputSettings",
+    "LinearPatterns",
+    "LinearSurrogate",
+    "Objective",
     "Perturber",
     "RandomNoise",
+    "SharedNoise",
+    "Surrogate",
+    "SymmetricLattice",
     "UMed",
+    "View",
     "load_input_settings",
     "load_perturber",
     "round_to_lattice",
     "save_perturber",
+    "standardize",
 ]

@@ -37,10 +37,14 @@ class Perturber(nn.Module, Configurable, ABC):
     Attributes:
         divisor: spatial sizes that :meth:`delta` takes are multiples of this.
         needs_label: whether :meth:`delta` must be given a label.
+        batch_size: images of equal shape that it is given at once where a whole dataset is protected.
+        windowed: whether large images may go through :meth:`delta` in overlapping windows; else always as a whole.
     """
 
     divisor: int = 1
     needs_label: bool = False
+    batch_size: int = 1
+    windowed: bool = True
 
     @abstractmethod
     def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
@@ -49,7 +53,7 @@ class Perturber(nn.Module, Configurable, ABC):
         Args:
             image: unit intensity, (B, C, spatial...).
             case_ids: one per batch element.
-            label: class indices, (B, 1, spatial...).
+            label: class indices of sites, (B, 1, spatial...), or of whole images, (B,).
 
         Returns:
             Noise in unit intensity, same shape as ``image``, differentiable with respect to :meth:`parameters`.

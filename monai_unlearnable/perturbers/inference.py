@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,77 +16,109 @@ from torch import Tensor
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.perturbers.base import Perturber
 
-__all__ = ["generate_noise"]
+__all__ = ["generate_noise", "generate_noises"]
 
 # Sites that are put through a perturber at once; larger images go through in overlapping windows.
 WINDOW_SITES = 2**21
 
+Label = NDArray | int | None
+
+
+def generate_noise(
+    perturber: Perturber, image: NDArray, case_id: str, label: Label = None, window_sites: int = WINDOW_SITES
+) -> NDArray:
+    """The noise of one image; see :func:`generate_noises`."""
+    return generate_noises(perturber, [image], [case_id], [label], window_sites)[0]
+
 
 @torch.no_grad()
-def generate_noise(
-    perturber: Perturber, image: NDArray, case_id: str, label: NDArray | None = None, window_sites: int = WINDOW_SITES
-) -> NDArray:
-    """The noise of one image in one pass, or in overlapping windows where the image is large.
+def generate_noises(
+    perturber: Perturber,
+    images: Sequence[NDArray],
+    case_ids: Sequence[str],
+    labels: Sequence[Label],
+    window_sites: int = WINDOW_SITES,
+) -> list[NDArray]:
+    """The noise of images of equal shape in one pass, or in overlapping windows where they are large.
 
-    The image is padded evenly on both sides, as MONAI's ``SpatialPad`` does, so that noise keeps step with the strides
+    Images are padded evenly on both sides, as MONAI's ``SpatialPad`` does, so that noise keeps step with the strides
     of networks whose input is padded or cropped around its center. Work is bounded by the support of the noise.
 
     Args:
         perturber: in evaluation mode, on any device.
-        image: unit intensity, (C, spatial...).
-        case_id: passed on to the perturber.
-        label: class indices, (1, spatial...); needed by most methods.
-        window_sites: largest number of sites at once.
+        images: unit intensity, each (C, spatial...).
+        case_ids: passed on to the perturber.
+        labels: class indices of sites, (1, spatial...), or the class of the whole image; needed by most methods.
+        window_sites: largest number of sites of an image at once.
 
     Returns:
-        Noise in unit intensity, float32, the shape of ``image``; zero outside the support of the perturber.
+        Noise of each image in unit intensity, float32, of its shape; zero outside the support of the perturber.
 
     Raises:
         LabelError: naming the case, when the perturber needs a label and there is none.
     """
-    if perturber.needs_label and label is None:
-        raise LabelError("the method needs a label, and the case has none", case=case_id)
+    for case_id, label in zip(case_ids, labels, strict=True):
+        if perturber.needs_label and label is None:
+            raise LabelError("the method needs a label, and the case has none", case=case_id)
     device = next((parameter.device for parameter in perturber.parameters()), torch.device("cpu"))
     divisor = perturber.divisor
-    pads = [(-extent) % divisor for extent in image.shape[1:]]
+    pads = [(-extent) % divisor for extent in images[0].shape[1:]]
     padding = [side for pad in reversed(pads) for side in (pad // 2, pad - pad // 2)]
-    batch = F.pad(torch.as_tensor(np.ascontiguousarray(image))[None].to(device), padding)
-    classes = None if label is None else F.pad(torch.as_tensor(label.astype(np.int64))[None].to(device), padding)
-    support = perturber.support(batch, classes)[0, 0] > 0
-    if not bool(support.any()):
-        return np.zeros(image.shape, np.float32)
+    batch = F.pad(torch.as_tensor(np.stack(images)).to(device), padding)
+    classes = _batched(labels, padding, device)
+    try:
+        support = perturber.support(batch, classes)[:, :1] > 0
+    except LabelError as error:
+        raise LabelError(error.reason, case=error.case or case_ids[0]) from error
     noise = torch.zeros_like(batch)
-    box = (slice(None), slice(None), *_bounding_box(support, divisor, batch.numel() // len(batch[0]) > window_sites))
-    noise[box] = _windows(perturber, batch[box], None if classes is None else classes[box], case_id, window_sites)
-    noise *= support  # a window sees less of the label than the image does
-    sizes = zip(pads, image.shape[1:], strict=True)
-    inside = (slice(None), *(slice(pad // 2, pad // 2 + extent) for pad, extent in sizes))
-    return noise[0][inside].cpu().numpy()
+    if bool(support.any()):
+        large = perturber.windowed and batch[0, 0].numel() > window_sites
+        box = (slice(None), slice(None), *(_bounding_box(support.any(0)[0], divisor) if large else ()))
+        inside = classes[box] if classes is not None and classes.ndim > 1 else classes
+        make = partial(_in_windows, perturber, window_sites) if large else perturber.delta
+        noise[box] = make(batch[box], case_ids, inside) * support[box]  # a window sees less of the label
+    sizes = zip(pads, images[0].shape[1:], strict=True)
+    own = (slice(None), *(slice(pad // 2, pad // 2 + extent) for pad, extent in sizes))
+    return [part[own].cpu().numpy() for part in noise]
 
 
-def _bounding_box(support: Tensor, divisor: int, tight: bool) -> tuple[slice, ...]:
-    """The box of the support with a margin of one ``divisor``, snapped to it; the whole image unless ``tight``."""
+def _batched(labels: Sequence[Label], padding: list[int], device: torch.device) -> Tensor | None:
+    if any(label is None for label in labels):
+        return None
+    if isinstance(labels[0], np.ndarray):
+        maps = torch.as_tensor(np.stack([np.asarray(label, np.int64) for label in labels]))
+        return F.pad(maps.to(device), padding)
+    return torch.tensor([int(label) for label in labels], device=device)  # type: ignore[arg-type]
+
+
+def _bounding_box(support: Tensor, divisor: int) -> tuple[slice, ...]:
+    """The box of the support with a margin of one ``divisor``, snapped to it."""
     box = []
     for axis, extent in enumerate(support.shape):
         others = [other for other in range(support.ndim) if other != axis]
         sites = torch.nonzero(support.amax(dim=others)).flatten()
         low = max(int(sites[0]) // divisor - 1, 0) * divisor
-        high = min((int(sites[-1]) // divisor + 2) * divisor, extent)
-        box.append(slice(low, high) if tight else slice(0, extent))
+        box.append(slice(low, min((int(sites[-1]) // divisor + 2) * divisor, extent)))
     return tuple(box)
 
 
-def _windows(perturber: Perturber, image: Tensor, label: Tensor | None, case_id: str, window_sites: int) -> Tensor:
-    channels, shape, divisor = image.shape[1], image.shape[2:], perturber.divisor
-    if shape.numel() <= window_sites:
-        return perturber.delta(image, [case_id], label)
+def _in_windows(
+    perturber: Perturber, window_sites: int, images: Tensor, case_ids: Sequence[str], label: Tensor | None
+) -> Tensor:
+    shape, divisor = images.shape[2:], perturber.divisor
     # Half a window of overlap then keeps the origins on multiples of the divisor, so that windows agree in phase.
     side = round(window_sites ** (1 / len(shape))) // (2 * divisor) * 2 * divisor
     size = [min(max(side, 2 * divisor), extent) for extent in shape]
 
-    def predict(window: Tensor) -> Tensor:
-        classes = None if label is None else window[:, channels:].long()
-        return perturber.delta(window[:, :channels], [case_id] * len(window), classes)
+    def one(image: Tensor, case_id: str, own: Tensor | None) -> Tensor:
+        channels, is_map = image.shape[1], own is not None and own.ndim > 1
 
-    stacked = image if label is None else torch.cat([image, label.to(image.dtype)], dim=1)
-    return sliding_window_inference(stacked, size, 1, predict, overlap=0.5, mode="gaussian")  # type: ignore[return-value]
+        def delta(window: Tensor) -> Tensor:
+            classes = window[:, channels:].long() if is_map else own
+            return perturber.delta(window[:, :channels], [case_id], classes)
+
+        stacked = torch.cat([image, own.to(image.dtype)], dim=1) if is_map else image  # type: ignore[union-attr]
+        return sliding_window_inference(stacked, size, 1, delta, overlap=0.5, mode="gaussian")  # type: ignore[return-value]
+
+    parts = [None] * len(images) if label is None else label.split(1)
+    return torch.cat([one(*part) for part in zip(images.split(1), case_ids, parts, strict=True)])

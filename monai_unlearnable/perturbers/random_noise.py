@@ -7,30 +7,59 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider, Roi
 from monai_unlearnable.perturbers.base import Perturber
-from monai_unlearnable.seeding import derive_seed
+from monai_unlearnable.perturbers.patterns.base import random_signs, seeded
 
 __all__ = ["RandomNoise"]
 
+DISTRIBUTIONS = ("sign", "uniform", "gaussian", "low_pass")
+GAUSSIAN_SCALE = 0.5  # standard deviation in units of epsilon; 5% of the sites are clipped
+
 
 class RandomNoise(Perturber):
-    """Plus or minus epsilon at every site of the support, drawn independently.
+    """Random noise in the support; plus or minus epsilon at every site, drawn independently, unless told otherwise.
 
-    At equal epsilon no noise in the same support is larger, in any norm: a protection that does no more than this
-    control does nothing.
+    At equal epsilon no noise in the same support is larger than this, in any norm: a protection that does no more than
+    this control does nothing. A control of equal PSNR has ``rms``, a smooth one ``low_pass``.
 
     Args:
-        epsilon: change of a site, in unit intensity.
-        support: where noise is allowed; the exact region by default.
+        epsilon: largest change of a site, in unit intensity.
+        support: where noise is allowed; the exact region by default. Datasets of classes of whole images take
+            :class:`~monai_unlearnable.masks.Everywhere`.
         seed: together with the case id decides on the noise.
+        distribution: ``"sign"``; ``"uniform"`` in plus or minus epsilon; ``"gaussian"`` with a standard deviation of
+            half epsilon, clipped at epsilon; ``"low_pass"``, the same after smoothing a field of independent values.
+        sigma: of the Gaussian that smooths ``"low_pass"``, in sites.
+        rms: root mean square over the support to which the noise of a case is brought, in unit intensity; scaled, and
+            clipped at epsilon where need be. A support that weakens noise can leave it lower. None leaves it as drawn.
+
+    Raises:
+        InputError: when the distribution is unknown, or ``rms`` is not in (0, epsilon].
     """
 
-    def __init__(self, epsilon: float = 8 / 255, support: MaskProvider | None = None, seed: int = 0) -> None:
+    windowed = False  # windows would all show the same noise
+
+    def __init__(
+        self,
+        epsilon: float = 8 / 255,
+        support: MaskProvider | None = None,
+        seed: int = 0,
+        distribution: str = "sign",
+        sigma: float = 2.0,
+        rms: float | None = None,
+    ) -> None:
         super().__init__()
+        if distribution not in DISTRIBUTIONS:
+            raise InputError(f"distribution {distribution!r} is unknown; known are {', '.join(DISTRIBUTIONS)}")
+        if rms is not None and not 0 < rms <= epsilon:
+            raise InputError("the root mean square must be above 0 and at most epsilon", value=rms, limit=epsilon)
         self.epsilon, self.allowed, self.seed = epsilon, Roi() if support is None else support, seed
+        self.distribution, self.sigma, self.rms = distribution, sigma, rms
 
     @property
     def needs_label(self) -> bool:  # type: ignore[override]
@@ -38,15 +67,46 @@ class RandomNoise(Perturber):
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal perturber."""
-        return {"epsilon": self.epsilon, "support": self.allowed, "seed": self.seed}
+        names = ("epsilon", "seed", "distribution", "sigma", "rms")
+        return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         return self.allowed(image, label)
 
     def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
-        signs = [self._signs(image[index].shape, case_id) for index, case_id in enumerate(case_ids)]
-        return self.epsilon * torch.stack(signs).to(image) * self.allowed(image, label)
+        support = self.allowed(image, label)
+        noise = [self._noise(image[index].shape, case_id, support[index]) for index, case_id in enumerate(case_ids)]
+        return self.epsilon * torch.stack(noise).to(image) * support
 
-    def _signs(self, shape: torch.Size, case_id: str) -> Tensor:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, case_id))
-        return torch.randint(0, 2, tuple(shape), generator=generator) * 2 - 1
+    def _noise(self, shape: torch.Size, case_id: str, support: Tensor) -> Tensor:
+        """Noise in units of epsilon."""
+        field = self._field(tuple(shape), seeded(self.seed, case_id))
+        if self.rms is not None:
+            field = field * _gain(field, support.cpu(), self.rms / self.epsilon)
+        return field.clamp(-1, 1)
+
+    def _field(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        if self.distribution == "sign":
+            return random_signs(shape, generator)
+        if self.distribution == "uniform":
+            return torch.rand(shape, generator=generator) * 2 - 1
+        field = torch.randn(shape, generator=generator)
+        if self.distribution == "low_pass":
+            smooth = gaussian_filter(field.numpy(), [0, *[self.sigma] * (len(shape) - 1)], mode="wrap")
+            field = torch.from_numpy(smooth / max(float(smooth.std()), 1e-12))
+        return GAUSSIAN_SCALE * field
+
+
+def _gain(field: Tensor, support: Tensor, target: float) -> float:
+    """The factor that brings the root mean square over the support to ``target``, after clipping to [-1, 1].
+
+    Found by bisection: the more is clipped, the less a factor adds.
+    """
+    inside = (support > 0).expand_as(field)
+    values, weights = field[inside].double(), support.expand_as(field)[inside].double()
+    low, high = 0.0, 2.0**12
+    for _ in range(50):
+        middle = (low + high) / 2
+        reached = (weights * (middle * values).clamp(-1, 1)).square().mean().sqrt()
+        low, high = (middle, high) if reached < target else (low, middle)
+    return high

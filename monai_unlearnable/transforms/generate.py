@@ -49,13 +49,13 @@ class GenerateNoise(Transform):
         self.perturber = perturber.eval() if isinstance(perturber, Perturber) else load_perturber(perturber, device)
         self.window, self.budget, self.window_sites = window, budget, window_sites
 
-    def __call__(self, img: NDArray | Tensor, label: NDArray | Tensor | None = None, case_id: str = "") -> Any:
+    def __call__(self, img: NDArray | Tensor, label: NDArray | Tensor | int | None = None, case_id: str = "") -> Any:
         """Protect an image.
 
         Args:
             img: physical values as loaded, (C, spatial...). Where its ``meta`` tells how the file stores voxels
                 (:class:`~monai_unlearnable.transforms.LoadScan`), the noise is what that file can hold.
-            label: class indices, (1, spatial...).
+            label: class indices of sites, (1, spatial...), or the class of the whole image.
             case_id: named in errors.
 
         Returns:
@@ -72,7 +72,7 @@ class GenerateNoise(Transform):
         pairs = list(zip(stored, lattices, strict=True))
         windows = [self.window(lattice.to_physical(part, np.float64), lattice) for part, lattice in pairs]
         units = [w.to_unit(lattice.to_physical(part)) for w, (part, lattice) in zip(windows, pairs, strict=True)]
-        classes = None if label is None else to_numpy(label)
+        classes = None if label is None else to_numpy(label) if np.ndim(label) else int(label)
         noise = generate_noise(self.perturber, np.concatenate(units), case_id, classes, self.window_sites)
         for window, (part, lattice), own in zip(windows, pairs, noise, strict=True):
             protected, _ = apply_noise(

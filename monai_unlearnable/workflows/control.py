@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control of a protected dataset: random noise of equal radius in the same region."""
+"""The control of a protected dataset: random noise of equal radius in the region, or everywhere without one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.config import build
+from monai_unlearnable.masks import Everywhere, Roi
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.scans import Case
@@ -20,6 +21,8 @@ __all__ = ["random_control"]
 def random_control(cases: Sequence[Case], output_dir: Path, control_dir: Path, seed: int = 0) -> Path:
     """Write the control of a protected dataset: the same cases with random noise of equal radius in the region.
 
+    Where cases have no label files, as in datasets of classes of whole images, the noise is everywhere.
+
     Args:
         cases: the clean cases.
         output_dir: output whose budget, window and label values are taken.
@@ -30,7 +33,8 @@ def random_control(cases: Sequence[Case], output_dir: Path, control_dir: Path, s
     if known.is_file() and _likeness(Manifest.load(known)) == _likeness(manifest):
         return control_dir
     budget, window = manifest.scans[0].budget, build(manifest.run["window"])
-    noise = RandomNoise(budget.radius, seed=seed)
+    support = Roi() if all(case.label for case in cases) else Everywhere()
+    noise = RandomNoise(budget.radius, support, seed)
     Protection(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=known.is_file()).run()
     return control_dir
 

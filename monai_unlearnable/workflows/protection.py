@@ -7,11 +7,13 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
+from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget, apply_noise
 from monai_unlearnable.config import describe
@@ -21,7 +23,7 @@ from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
-from monai_unlearnable.perturbers.inference import generate_noise
+from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan, write_datalist
@@ -92,9 +94,10 @@ class Protection:
         device = next((p.device for p in self.perturber.parameters()), "cpu")
         perturber = load_perturber(self.checkpoint, device)
         run = self._provenance()
-        own = self.cases[idist.get_rank() :: idist.get_world_size()]
-        for case in track(own, "protect") if idist.get_rank() == 0 else own:
-            self._protect(case, perturber, fingerprint(run))
+        # Batches are the same on any number of processes and after any interruption, and so is what they round to.
+        own = _batches(self.cases, perturber.batch_size)[idist.get_rank() :: idist.get_world_size()]
+        for cases in track(own, "protect") if idist.get_rank() == 0 else own:
+            self._protect(cases, perturber, fingerprint(run))
         idist.barrier()
         if idist.get_rank() == 0:
             self._finish(run)
@@ -118,16 +121,25 @@ class Protection:
             "versions": package_versions(),
         }
 
-    def _protect(self, case: Case, perturber: Perturber, run: str) -> None:
-        loaded = read_case(case, self.window, self.label_values)
-        if all(self._is_done(loaded, index, run) for index in range(len(case.images))):
+    def _protect(self, cases: Sequence[Case], perturber: Perturber, run: str) -> None:
+        loaded = [read_case(case, self.window, self.label_values) for case in cases]
+        if all(self._is_done(case, index, run) for case in loaded for index in range(len(case.scans))):
             return
-        noise = generate_noise(perturber, loaded.image, case.case_id, loaded.label)
+        for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
+            batch = list(alike)
+            ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
+            noises = generate_noises(perturber, images, ids, [case.target for case in batch])
+            for case, noise in zip(batch, noises, strict=True):
+                self._publish_case(case, noise, run)
+
+    def _publish_case(self, loaded: LoadedCase, noise: NDArray, run: str) -> None:
+        case = loaded.case
         if case.label is not None:
             copy_file(case.root / case.label, self.layout.protected / case.label)
         bounds = np.cumsum([0, *(len(scan.voxels) for scan in loaded.scans)])
         for index, name in enumerate(case.images):
-            self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run)
+            if not self._is_done(loaded, index, run):
+                self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run)
 
     def _save_checkpoint(self) -> None:
         settings = InputSettings(self.window, self.label_values)
@@ -143,11 +155,12 @@ class Protection:
         entry = self.store.entry(scan_id)
         if entry.run != run and not self.overwrite:
             raise OutputError(OTHER_RUN, case=scan_id, file=self.store.path(scan_id))
-        made_of = (entry.run, entry.clean_sha256, entry.label_sha256)
-        same = made_of == (run, loaded.scans[index].digest(), _label_digest(loaded.case))
+        made_of = (entry.run, entry.clean_sha256, entry.label_sha256, entry.target)
+        case = loaded.case
+        same = made_of == (run, loaded.scans[index].digest(), _label_digest(case), case.target)
         return same and (self.layout.protected / entry.output).is_file()
 
-    def _publish(self, loaded: LoadedCase, index: int, name: str, noise: np.ndarray, run: str) -> None:
+    def _publish(self, loaded: LoadedCase, index: int, name: str, noise: NDArray, run: str) -> None:
         case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
         protected, change = apply_noise(
             scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case.case_id
@@ -165,6 +178,7 @@ class Protection:
             output_sha256=file_digest(target),
             label=case.label,
             label_sha256=_label_digest(case),
+            target=case.target,
             shape=scan.voxels.shape,
             affine=tuple(tuple(row) for row in scan.affine.tolist()),
             lattice=scan.lattice,
@@ -181,6 +195,11 @@ class Protection:
         scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)
         Manifest(run, scans, write_datalist(scans, self.layout.datalist)).save(self.layout.manifest)
         logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
+
+
+def _batches(cases: Sequence[Case], size: int) -> list[Sequence[Case]]:
+    """Cases in their order, ``size`` at a time."""
+    return [cases[start : start + size] for start in range(0, len(cases), size)]
 
 
 def _label_digest(case: Case) -> str | None:

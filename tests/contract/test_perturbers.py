@@ -16,7 +16,15 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import BudgetError, LabelError, ScanError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.perturbers import Perturber, RandomNoise
+from monai_unlearnable.perturbers import (
+    AutoregressiveNoise,
+    ClassConvolution,
+    FixedSites,
+    LinearPatterns,
+    Perturber,
+    RandomNoise,
+    SymmetricLattice,
+)
 from monai_unlearnable.scans import load_cases
 from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
 from tests.helpers import BUDGET, fixed_window, nifti_header, raw_bytes, small_umed, stored_voxels, tree, write_dataset
@@ -26,7 +34,15 @@ PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {
     "umed": small_umed,
     "umed-carrier": lambda dims, seed: small_umed(dims, seed, carrier_axis=1),
     "random": lambda dims, seed: RandomNoise(BUDGET.radius, seed=seed),
+    "random-low-pass": lambda dims, seed: RandomNoise(BUDGET.radius, seed=seed, distribution="low_pass", rms=0.05),
+    "linear-patterns": lambda dims, seed: LinearPatterns(BUDGET.radius, patch=2, spread=0.4, seed=seed),
+    "autoregressive": lambda dims, seed: AutoregressiveNoise(BUDGET.radius, seed=seed),
+    "class-convolution": lambda dims, seed: ClassConvolution(BUDGET.radius, seed=seed),
+    "fixed-sites": lambda dims, seed: FixedSites(BUDGET.radius, fraction=0.2, seed=seed),
+    "symmetric-lattice": lambda dims, seed: SymmetricLattice(BUDGET.radius, code="axes"),
 }
+SEEDLESS = {"symmetric-lattice"}
+FAINT = {"class-convolution"}  # as strong as the contrast of the image in its window
 
 STORAGE = [
     (dims, dtype, rule)
@@ -83,7 +99,8 @@ def test_budget_is_used_and_held_on_disk(setup: Setup, case: str) -> None:
     clean, protected = map(stored_voxels, setup.image(case))
     change = np.abs(protected.astype(np.float64) - clean.astype(np.float64)) / window_width(setup.rule, clean)
     step = 1e-4 / window_width(setup.rule, clean) if clean.dtype.kind in "iu" else 0
-    assert 0.1 * BUDGET.radius < change.max() <= BUDGET.radius + step + 1e-9
+    least = 0.01 if setup.name in FAINT else 0.1
+    assert least * BUDGET.radius < change.max() <= BUDGET.radius + step + 1e-9
 
 
 def test_files_keep_shape_dtype_and_header(setup: Setup) -> None:
@@ -127,7 +144,8 @@ def test_same_seed_same_bytes(setup: Setup, tmp_path: Path) -> None:
 
 def test_another_seed_gives_other_noise(setup: Setup, tmp_path: Path) -> None:
     replace(setup, out=tmp_path).protect(tmp_path, seed=1)
-    assert tree(tmp_path / "protected" / "images") != tree(setup.out / "protected" / "images")
+    same = tree(tmp_path / "protected" / "images") == tree(setup.out / "protected" / "images")
+    assert same == (setup.name in SEEDLESS)
 
 
 def test_zero_radius_is_identity(setup: Setup, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.engines import EpochLoader, ProtectionTrainer, SurrogatePool, standardize
+from monai_unlearnable.engines import EpochLoader, ProtectionTrainer, SurrogatePool
 from monai_unlearnable.errors import BudgetError, OutputError
 from monai_unlearnable.handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, TensorBoardCurves
 from monai_unlearnable.masks import Everywhere
+from monai_unlearnable.perturbers import standardize
 from tests.helpers import BUDGET, small_umed
 
 SIZES = {2: (16, 16), 3: (16, 16, 8)}

@@ -88,7 +88,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
 @pytest.mark.parametrize(
     ("function", "call"),
     [
-        ("generate_noise", 1),
+        ("generate_noises", 1),
         ("copy_file", 1),
         ("publish_scan", 0),
         ("publish_scan", 1),
@@ -104,8 +104,8 @@ def test_stopped_runs_continue_to_the_same_bytes(
         protect(published.clean, tmp_path)
     assert not (tmp_path / "noise/manifest.json").exists() and not list(tmp_path.rglob("*.part"))
     made = []
-    generate = protection.generate_noise
-    monkeypatch.setattr(protection, "generate_noise", lambda *args: made.append(args[2]) or generate(*args))
+    generate = protection.generate_noises
+    monkeypatch.setattr(protection, "generate_noises", lambda *args: made.extend(args[2]) or generate(*args))
     protect(published.clean, tmp_path)
     assert tree(tmp_path) == tree(published.out)
     done = {("write_datalist", 0): [], ("publish_scan", 0): ["images/a", "images/b"]}
@@ -229,7 +229,8 @@ def test_cases_of_several_files(channels: Path, tmp_path: Path) -> None:
     apply_stored(tmp_path / "out/noise", channels, tmp_path / "again")
     assert tree(tmp_path / "again/protected") == tree(tmp_path / "out/protected")
     restore(tmp_path / "out", tmp_path / "back")
-    for name in tree(tmp_path / "back"):
+    assert [c.images for c in load_cases(tmp_path / "back")] == [c.images for c in load_cases(channels)]
+    for name in tree(tmp_path / "back").keys() - {"datalist.json"}:
         assert raw_bytes(tmp_path / "back" / name) == raw_bytes(channels / name)
 
 

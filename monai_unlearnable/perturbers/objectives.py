@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What noise is optimized for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+
+from monai_unlearnable.config import Configurable
+from monai_unlearnable.errors import InputError
+
+__all__ = ["Objective", "task_loss", "error_rate"]
+
+GOALS = ("minimize", "maximize", "target")
+
+
+@cache
+def _map_loss() -> nn.Module:
+    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
+
+
+def task_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """The exploiter's loss: cross-entropy for classes of whole images, Dice plus cross-entropy for class maps.
+
+    Args:
+        logits: (B, classes[, spatial...]).
+        label: class indices, (B,) or (B, 1, spatial...).
+    """
+    return F.cross_entropy(logits, label) if label.ndim == 1 else _map_loss()(logits, label)
+
+
+@torch.no_grad()
+def error_rate(logits: Tensor, label: Tensor) -> float:
+    """Share of images, or of the sites that are foreground by label or prediction, whose class is wrong."""
+    found = logits.argmax(1)
+    if label.ndim == 1:
+        return float((found != label).float().mean())
+    truth = label[:, 0]
+    foreground = (truth > 0) | (found > 0)
+    return float((found != truth)[foreground].float().mean()) if bool(foreground.any()) else 0.0
+
+
+@dataclass(frozen=True)
+class Objective(Configurable):
+    """A loss that noise goes down.
+
+    ``"minimize"``: the loss at the true label (Huang et al., ICLR 2021); ``"maximize"``: its negative, untargeted
+    adversarial poisoning; ``"target"``: the loss at another class, targeted adversarial poisoning (Fowl et al.,
+    "Adversarial examples make strong poisons", NeurIPS 2021).
+
+    Args:
+        goal: one of the three.
+        targets: for ``"target"``, the class that stands for each class; by default the next one, cyclically, which in a
+            binary segmentation exchanges region and background.
+
+    Raises:
+        InputError: when the goal is unknown, or a class stands for itself.
+    """
+
+    goal: str = "minimize"
+    targets: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.goal not in GOALS:
+            raise InputError(f"unknown goal {self.goal!r}; known are {', '.join(GOALS)}")
+        if self.targets is not None:
+            if sorted(self.targets) != list(range(len(self.targets))):
+                raise InputError(f"the targets {list(self.targets)} do not hold each class once")
+            fixed = [own for own, other in enumerate(self.targets) if own == other]
+            if fixed:
+                raise InputError(f"the targets leave class {fixed[0]} as it is; each class needs another one")
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The loss of logits (B, classes[, spatial...]) at labels (B,) or (B, 1, spatial...).
+
+        Raises:
+            InputError: when the number of targets is not that of the classes.
+        """
+        if self.goal == "minimize":
+            return task_loss(logits, label)
+        if self.goal == "maximize":
+            return -task_loss(logits, label)
+        classes = logits.shape[1]
+        targets = [(own + 1) % classes for own in range(classes)] if self.targets is None else list(self.targets)
+        if len(targets) != classes:
+            raise InputError("the number of targets is not that of the classes", value=len(targets), limit=classes)
+        return task_loss(logits, torch.tensor(targets, device=label.device)[label])

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all patterns have in common: which site carries the pattern of which class."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.masks import Everywhere, MaskProvider, Roi
+from monai_unlearnable.perturbers.base import Perturber
+from monai_unlearnable.seeding import derive_seed
+
+__all__ = ["ClassPatterns", "centered", "random_signs", "seeded"]
+
+GRANULARITIES = ("class", "case", "universal")
+
+
+def seeded(*parts: Any) -> torch.Generator:
+    """A generator of random numbers that depend on ``parts`` alone."""
+    return torch.Generator().manual_seed(derive_seed(*parts))
+
+
+def random_signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Minus or plus one, drawn independently, float32."""
+    return torch.randint(0, 2, tuple(shape), generator=generator, dtype=torch.int8).float() * 2 - 1
+
+
+def centered(extent: int) -> Tensor:
+    """The coordinates of the sites along an axis.
+
+    Zero is where even padding, as MONAI's ``SpatialPad`` does it, puts the middle of any even size: patterns of images
+    of all sizes agree once these are padded for a network.
+    """
+    return torch.arange(extent) - (extent + 1) // 2
+
+
+class ClassPatterns(Perturber):
+    r"""Base of the methods that add the pattern of the class, whatever the image shows.
+
+    .. math::
+        \delta(s) = \epsilon\, S(s)\, P_{y(s)}(s), \qquad |P_k| \le 1
+
+    With a label map :math:`y(s)` is the class of the site; with classes of whole images, label (B,), it is that of the
+    image. Patterns are drawn from the seed and the class, or from the seed and the case id: the noise of a case depends
+    neither on the other cases nor on how many there are of which class.
+
+    Args:
+        epsilon: largest change of a site, in unit intensity.
+        support: where noise is allowed. By default the exact region of a label map, so that the background carries no
+            noise, and the whole of an image that has one class. Where the support holds background, the background
+            carries pattern 0.
+        granularity: whose pattern a site carries. ``"class"``: that of its class. ``"case"``: one drawn for the case,
+            and ``"universal"``: pattern 0 of all cases. These two say nothing about classes of whole images, and
+            of regions no more than where they are.
+
+    Raises:
+        InputError: when the granularity is unknown.
+    """
+
+    windowed = False  # coordinates are those of the whole image
+
+    def __init__(
+        self, epsilon: float = 8 / 255, support: MaskProvider | None = None, granularity: str = "class"
+    ) -> None:
+        super().__init__()
+        if granularity not in GRANULARITIES:
+            raise InputError(f"granularity {granularity!r} is unknown; known are {', '.join(GRANULARITIES)}")
+        self.epsilon, self.allowed, self.granularity = epsilon, support, granularity
+
+    @property
+    def needs_label(self) -> bool:  # type: ignore[override]
+        return self.granularity == "class" or self.allowed is None or self.allowed.needs_label
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the constructor that make an equal perturber."""
+        return {"epsilon": self.epsilon, "support": self.allowed, "granularity": self.granularity}
+
+    def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        if self.allowed is not None:
+            return self.allowed(image, label)
+        of_images = label is not None and label.ndim == 1
+        return (Everywhere() if of_images else Roi())(image, label)
+
+    def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
+        support = self.support(image, label)
+        noise = [
+            self._noise(image[index], case_id, support[index], None if label is None else label[index])
+            for index, case_id in enumerate(case_ids)
+        ]
+        return self.epsilon * torch.stack(noise) * support
+
+    def _noise(self, image: Tensor, case_id: str, support: Tensor, label: Tensor | None) -> Tensor:
+        if self.granularity != "class":
+            kind = 0 if self.granularity == "universal" else derive_seed("case", case_id)
+            return self.pattern(kind, case_id, image).to(image)
+        if label is None:
+            raise LabelError("the method needs a label, and the case has none", case=case_id)
+        noise = torch.zeros_like(image)
+        for kind in torch.unique(label if label.ndim == 0 else label[support > 0]).tolist():
+            noise = torch.where(label == kind, self.pattern(kind, case_id, image).to(image), noise)
+        return noise
+
+    @abstractmethod
+    def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
+        """The pattern of a class over a whole image; what subclasses implement.
+
+        Args:
+            kind: the class, or a number of the case where each case has a pattern of its own.
+            case_id: for what differs among the cases of a class.
+            image: unit intensity, (C, spatial...), 2D or 3D.
+
+        Returns:
+            In [-1, 1], the shape of ``image``.
+        """

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Noise that cases share: one pattern for each class, or one for all, found by gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.masks import Everywhere, MaskProvider
+from monai_unlearnable.perturbers.base import Perturber
+from monai_unlearnable.perturbers.patterns.base import centered
+
+__all__ = ["SharedNoise"]
+
+GRANULARITIES = ("class", "universal")
+
+
+class SharedNoise(Perturber):
+    """A learned pattern for each class (Huang et al., ICLR 2021, class-wise noise) or one for all cases.
+
+    Classes of whole images: the pattern covers the image, resized to it, so that it is the same one again where an
+    exploiter resizes images. Class maps: the pattern is repeated over the image, in step with its center, and the sites
+    of a class carry the pattern of theirs.
+
+    Args:
+        in_channels: image channels.
+        num_classes: number of classes, background included.
+        size: spatial size of the pattern.
+        epsilon: largest change of a site, in unit intensity.
+        granularity: ``"class"`` or ``"universal"``.
+        support: where noise is allowed.
+
+    Raises:
+        InputError: when the granularity is unknown.
+    """
+
+    windowed = False
+    tile: nn.Parameter
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        size: Sequence[int],
+        epsilon: float = 8 / 255,
+        granularity: str = "class",
+        support: MaskProvider | None = None,
+    ) -> None:
+        super().__init__()
+        if granularity not in GRANULARITIES:
+            raise InputError(f"unknown granularity {granularity!r}; known are {', '.join(GRANULARITIES)}")
+        self.in_channels, self.num_classes, self.size = in_channels, num_classes, tuple(size)
+        self.epsilon, self.granularity = epsilon, granularity
+        self.allowed = Everywhere() if support is None else support
+        self.tile = nn.Parameter(torch.zeros(num_classes if granularity == "class" else 1, in_channels, *self.size))
+
+    needs_label = True
+
+    def reset_parameters(self) -> None:
+        """Start from faint random patterns."""
+        nn.init.uniform_(self.tile, -self.epsilon / 10, self.epsilon / 10)
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the constructor that make an equal perturber (the pattern apart)."""
+        names = ("in_channels", "num_classes", "size", "epsilon", "granularity")
+        return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
+
+    def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.allowed(image, label)
+
+    def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
+        assert label is not None
+        shape, is_map = image.shape[2:], label.ndim > 1
+        patterns = self._repeated(shape) if is_map else F.interpolate(self.tile, shape)
+        if self.granularity == "universal":
+            return patterns * self.allowed(image, label)
+        if not is_map:
+            return patterns[label] * self.allowed(image, label)
+        sites = F.one_hot(label[:, 0], self.num_classes).movedim(-1, 1).to(image.dtype)
+        return torch.einsum("kc...,bk...->bc...", patterns, sites) * self.allowed(image, label)
+
+    def _repeated(self, shape: Sequence[int]) -> Tensor:
+        pattern: Tensor = self.tile
+        for axis, (extent, period) in enumerate(zip(shape, self.size, strict=True), start=2):
+            pattern = pattern.index_select(axis, (centered(extent) % period).to(pattern.device))
+        return pattern

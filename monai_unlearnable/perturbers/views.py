@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an exploiter's pipeline does to an image before the network sees it, differentiable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from monai_unlearnable.config import Configurable
+
+__all__ = ["View", "standardize"]
+
+
+def standardize(image: Tensor) -> Tensor:
+    """Zero mean and unit variance of each channel of each image, (B, C, spatial...)."""
+    spatial = tuple(range(2, image.ndim))
+    mean, std = image.mean(spatial, keepdim=True), image.std(spatial, keepdim=True)
+    return (image - mean) / std.clamp(min=1e-6)
+
+
+@dataclass(frozen=True)
+class View(Configurable):
+    """Z-score, resizing and random changes, in the order in which training pipelines apply them.
+
+    Gradients pass through all of it, so that noise can be made to survive it: the transforms t ~ T that robust
+    error-minimizing noise averages over (REM, Fu et al., ICLR 2022; SEM, Liu et al., AAAI 2024), our reading.
+
+    Args:
+        size: images with one class for the whole are resized to it by area averages; None leaves them as they are.
+        noise: standard deviation of Gaussian noise, in standard deviations of the image.
+        mirror: whether each spatial axis is mirrored in half of the cases.
+        rotation: largest angle in degrees, in a random plane of axes.
+        scaling: largest change of scale, as a fraction.
+    """
+
+    size: Sequence[int] | None = None
+    noise: float = 0.0
+    mirror: bool = False
+    rotation: float = 0.0
+    scaling: float = 0.0
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two calls differ."""
+        return bool(self.noise or self.mirror or self.rotation or self.scaling)
+
+    def __call__(self, image: Tensor, label: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """See an image as a network would.
+
+        Args:
+            image: unit intensity, (B, C, spatial...).
+            label: class indices, (B, 1, spatial...) or (B,).
+            seed: of the random changes.
+
+        Returns:
+            Network input, and the label that belongs to it.
+        """
+        image = standardize(image.clamp(0, 1))
+        if self.size is not None and label.ndim == 1:
+            image = F.interpolate(image, tuple(self.size), mode="area")
+        if not self.is_random:
+            return image, label
+        generator = torch.Generator().manual_seed(seed)
+        if self.mirror:
+            image, label = _mirrored(image, label, generator)
+        if self.rotation or self.scaling:
+            image, label = self._moved(image, label, generator)
+        if self.noise:
+            image = image + self.noise * torch.randn(image.shape, generator=generator).to(image)
+        return image, label
+
+    def _moved(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        dims, count = image.ndim - 2, len(image)
+        amount = 2 * torch.rand(count, 2, generator=generator) - 1
+        angle, scale = math.radians(self.rotation) * amount[:, 0], 1 + self.scaling * amount[:, 1]
+        matrix = torch.eye(dims, dims + 1).repeat(count, 1, 1)
+        first, second = torch.randperm(dims, generator=generator)[:2].sort().values.tolist()
+        matrix[:, first, first] = matrix[:, second, second] = torch.cos(angle)
+        matrix[:, first, second], matrix[:, second, first] = -torch.sin(angle), torch.sin(angle)
+        matrix[:, :, :dims] *= scale.reshape(-1, 1, 1)
+        grid = F.affine_grid(matrix.to(image), list(image.shape), align_corners=False)
+        moved = F.grid_sample(image, grid, align_corners=False, padding_mode="border")
+        if label.ndim > 1:
+            label = F.grid_sample(label.to(image), grid, mode="nearest", align_corners=False).long()
+        return moved, label
+
+
+def _mirrored(image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each image mirrored along axes of its own, and a label map with it."""
+    chosen = torch.rand(len(image), image.ndim - 2, generator=generator) < 0.5
+
+    def flip(batch: Tensor) -> Tensor:
+        axes = [[int(axis) + 1 for axis in row.nonzero()] for row in chosen]
+        return torch.stack([part.flip(own) for part, own in zip(batch, axes, strict=True)])
+
+    return flip(image), flip(label) if label.ndim > 1 else label
