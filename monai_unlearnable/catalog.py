@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named descriptions in YAML: networks, recipes and countermeasures, ours and the user's.
+"""Named descriptions in YAML: networks, recipes, countermeasures and methods, ours and the user's.
 
 An entry is MONAI configuration (``_target_``, ``@value``, ``$expression``), so that what a matrix names can be read,
 hashed and extended without code.
@@ -19,7 +19,7 @@ from monai_unlearnable.errors import InputError, root_cause
 
 __all__ = ["KINDS", "Catalog"]
 
-KINDS = ("networks", "recipes", "countermeasures")
+KINDS = ("networks", "recipes", "countermeasures", "methods")
 ENTRY = "entry"
 
 
@@ -28,7 +28,7 @@ class Catalog:
     """Descriptions by name.
 
     Args:
-        kind: what is described: ``"networks"``, ``"recipes"`` or ``"countermeasures"``.
+        kind: what is described: ``"networks"``, ``"recipes"``, ``"countermeasures"`` or ``"methods"``.
         entries: configuration of each name.
     """
 
@@ -40,7 +40,7 @@ class Catalog:
         """The catalog that comes with the package, with the entries of another file on top.
 
         Args:
-            kind: ``"networks"``, ``"recipes"`` or ``"countermeasures"``.
+            kind: one of these.
             extra: YAML file that holds more entries, or other ones of the same names, under the key ``kind``.
 
         Raises:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.intensity import FixedWindow, PercentileWindow, WindowRule
+from monai_unlearnable.intensity import DtypeWindow, FixedWindow, PercentileWindow, WindowRule
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.perturbers import Perturber, UMed
+from monai_unlearnable.perturbers import Perturber, SharedNoise, Surrogate, UMed
 from monai_unlearnable.scans import load_cases
 from monai_unlearnable.seeding import reset_parameters
 from monai_unlearnable.workflows import Protection
@@ -126,6 +126,30 @@ def write_dataset(
     return root
 
 
+def write_class_folders(
+    root: Path,
+    dims: int = 2,
+    dtype: str = "uint8",
+    counts: tuple[int, ...] = (3, 2, 2),
+    suffix: str = ".png",
+    shape: tuple[int, ...] | None = None,
+    first_seed: int = 0,
+) -> Path:
+    """A folder for each class, ``a``, ``b``, ..., with so many images; later classes have a darker first half."""
+    shape = shape or SHAPES[dims]
+    kinds = [kind for kind, count in enumerate(counts) for _ in range(count)]
+    for seed, kind in enumerate(kinds, first_seed):
+        image = random_image(shape, dtype, seed)
+        image[: shape[0] // 2] = image[: shape[0] // 2] * (1 - 0.3 * kind)
+        path = root / "abcdefgh"[kind] / f"{seed}{suffix}"
+        if suffix.startswith(".nii"):
+            write_nifti(path, image)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.T).save(path)
+    return root
+
+
 def write_datalist(root: Path, entries: list[dict[str, Any]]) -> Path:
     """``datalist.json`` with a section ``training``."""
     root.mkdir(parents=True, exist_ok=True)
@@ -139,6 +163,21 @@ def small_umed(dims: int = 3, seed: int = 0, in_channels: int = 1, **arguments: 
     reset_parameters(perturber, seed)
     for network in (perturber.contour_net, perturber.texture_net):  # as much noise as after training
         network.head.weight.data *= 50
+    return perturber
+
+
+def small_surrogate(name: str = "ResNet18", dims: int = 2, classes: int = 3, seed: int = 0) -> Surrogate:
+    """An untrained surrogate of width 4 for input of 16 sites along each axis, with weights of a seed."""
+    surrogate = Surrogate(name, dims, 1, classes, [16] * dims, width=4)
+    reset_parameters(surrogate, seed)
+    return surrogate
+
+
+def small_shared(size: tuple[int, ...], seed: int = 0, classes: int = 3, **arguments: Any) -> SharedNoise:
+    """An untrained SharedNoise with patterns of a seed."""
+    perturber = SharedNoise(1, classes, size, BUDGET.radius, **arguments)
+    reset_parameters(perturber, seed)
+    perturber.tile.data *= 10  # as much noise as after training
     return perturber
 
 
@@ -159,6 +198,17 @@ def fixed_window(dtype: str) -> FixedWindow:
     """A window somewhat narrower than the images of :func:`random_image`."""
     low, high = RANGES[dtype]
     return FixedWindow(low + 0.1 * (high - low), high - 0.1 * (high - low))
+
+
+def window_width(rule: WindowRule, voxels: NDArray) -> float:
+    """The physical width of the window that a rule gives an image without a slope."""
+    if isinstance(rule, PercentileWindow):
+        low, high = np.percentile(voxels.astype(np.float64), [0.5, 99.5])
+        return float(high - low)
+    if isinstance(rule, DtypeWindow):
+        return float(np.iinfo(voxels.dtype).max) - float(np.iinfo(voxels.dtype).min)
+    assert isinstance(rule, FixedWindow)
+    return rule.high - rule.low
 
 
 def tree(folder: Path) -> dict[str, bytes]:

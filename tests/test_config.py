@@ -10,10 +10,17 @@ import pytest
 
 from monai_unlearnable.config import Configurable, build, describe
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.masks import ContourBand, Everywhere, MaskProvider, Roi, TextureMap
+from monai_unlearnable.masks import ContourBand, Everywhere, MaskProvider, OfClasses, Roi, TextureMap
 from monai_unlearnable.perturbers import UMed
 
-MASKS = [Everywhere(), Roi(2), ContourBand(1, 4), TextureMap(2, 0.5, 0.1), (Roi(3) & ~ContourBand()) | TextureMap()]
+MASKS = [
+    Everywhere(),
+    Roi(2),
+    ContourBand(1, 4),
+    TextureMap(2, 0.5, 0.1),
+    (Roi(3) & ~ContourBand()) | TextureMap(),
+    Everywhere() & ~OfClasses([1, 3]),
+]
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=repr)

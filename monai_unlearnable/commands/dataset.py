@@ -19,7 +19,7 @@ __all__ = ["add_dataset_words"]
 
 def add_dataset_words(words: Words) -> None:
     """Add the words to a parser."""
-    about = "protect a dataset, or a MedMNIST archive, with a bundle (umed) or configuration file"
+    about = "protect a dataset, or a MedMNIST archive, with a method (umed, lsp, ...) or configuration file"
     _may_overwrite(words.add("protect", _protect, about, "method", "dataset_dir", "out", settings=True))
     about = "put stored noise, or a trained checkpoint, on clean scans"
     _may_overwrite(words.add("apply", _apply, about, "source", "dataset_dir", "out", settings=True))

@@ -30,7 +30,7 @@ def add_laboratory_words(words: Words) -> None:
     cell.add_argument("--seed", type=int, default=0)
     about = "protect at several budgets, examine, and draw score against fidelity"
     frontier = words.add("frontier", _frontier, about, "dataset_dir", "out", settings=True)
-    frontier.add_argument("--methods", default="umed", help="bundles or configuration files, comma-separated")
+    frontier.add_argument("--methods", default="umed", help="names or configuration files, comma-separated")
     frontier.add_argument("--epsilons", default="6,8,10,12,14", help="budgets in 1/255, comma-separated")
     frontier.add_argument("--bundle", type=parse_value, default={}, help="settings of the bundles, as a dictionary")
     words.add("report", _report, "write the report of a laboratory anew from what it has found", "laboratory")

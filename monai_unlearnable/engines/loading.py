@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ignite.distributed as idist
@@ -10,7 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.transforms import Compose
-from torch.utils.data import Dataset, RandomSampler
+from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
 from monai_unlearnable.seeding import derive_seed
 
@@ -27,12 +28,20 @@ class EpochLoader(DataLoader):
         batch_size: cases a batch and process.
         batches: batches an epoch.
         seed: together with epoch and rank decides on order and random transforms.
+        weights: of each case, for how often it is drawn; None for all alike.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, batches: int, seed: int = 0) -> None:
+    def __init__(
+        self, dataset: Dataset, batch_size: int, batches: int, seed: int = 0, weights: Sequence[float] | None = None
+    ) -> None:
         self.order = torch.Generator()
         self.base_seed = seed
-        sampler = RandomSampler(dataset, num_samples=batches * batch_size, generator=self.order)  # type: ignore[arg-type]
+        count = batches * batch_size
+        sampler: Sampler[int]
+        if weights is None:
+            sampler = RandomSampler(dataset, num_samples=count, generator=self.order)  # type: ignore[arg-type]
+        else:
+            sampler = WeightedRandomSampler(weights, count, generator=self.order)
         super().__init__(dataset, batch_size=batch_size, sampler=sampler, drop_last=True, num_workers=0)
 
     def attach(self, engine: Engine) -> None:

@@ -87,15 +87,18 @@ class ProtectionTrainer(Trainer):
         self.surrogate_interval, self.view, self.seed = surrogate_interval, view or View(), seed
 
     def run(self) -> None:  # type: ignore[override]
-        """Train for ``max_epochs``; a resumed engine goes on from its epoch."""
+        """Train for ``max_epochs``; a resumed engine goes on from its epoch, and is left as it is after the last."""
+        if self.state.epoch >= self.state.max_epochs:
+            return  # Ignite would start once more, with the weights as they are
         # Trainer.run would make a CUDA gradient scaler, which bfloat16 does not need.
         super(Trainer, self).run()
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, float]:
         image, label, step, case_ids = self._prepare(batchdata)
         turn = engine.state.iteration - 1
-        surrogate = self.surrogates[turn]
-        surrogate.train()
+        learns = self.surrogate_interval is not None
+        surrogate = self.surrogates[turn] if learns else self.surrogates.networks[turn % self.surrogates.size]
+        surrogate.train(learns)
         self.surrogates.zero_grad(turn)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp):
             noise = round_to_lattice(self._noise(image, case_ids, label), step)
@@ -117,9 +120,9 @@ class ProtectionTrainer(Trainer):
     def _noise(self, image: Tensor, case_ids: list[str], label: Tensor) -> Tensor:
         if self.perturber is None:
             return torch.zeros_like(image)
+        self.perturber.train()
         if self.perturber_optimizer is None:
             return self.perturber.delta(image, case_ids, label).detach().float()
-        self.perturber.train()
         self.perturber_optimizer.zero_grad(set_to_none=True)
         return self.perturber.delta(image, case_ids, label).float()
 

@@ -39,4 +39,4 @@ class StopAtError:
         error = float(idist.all_reduce(error)) / idist.get_world_size()
         if error < self.threshold:
             logger.info("surrogates err in %.1f%% of the cases after %d epochs", 100 * error, engine.state.epoch)
-            engine.terminate()
+            engine.state.max_epochs = engine.state.epoch  # unlike a termination, checkpoints know of it

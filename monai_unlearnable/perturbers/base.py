@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from monai_unlearnable.config import Configurable, build, describe
-from monai_unlearnable.errors import InputError
+from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.scans.atomic import write_atomic
 
 __all__ = [
     "InputSettings",
     "Perturber",
+    "check_classes",
     "encode_perturber",
     "load_input_settings",
     "load_perturber",
@@ -64,6 +65,16 @@ class Perturber(nn.Module, Configurable, ABC):
         """Where :meth:`delta` can be nonzero, in [0, 1], (B, 1, spatial...)."""
 
 
+def check_classes(label: Tensor, num_classes: int) -> None:
+    """Refuse classes that a perturber does not know.
+
+    Raises:
+        LabelError: when a class index is not below ``num_classes``.
+    """
+    if label.numel() and int(label.max()) >= num_classes:
+        raise LabelError("the class is not known to the method", value=int(label.max()), limit=num_classes - 1)
+
+
 @dataclass(frozen=True)
 class InputSettings(Configurable):
     """How cases are read for a perturber: what it was trained with, and what further cases need.
@@ -79,7 +90,8 @@ class InputSettings(Configurable):
 
 def encode_perturber(perturber: Perturber, settings: InputSettings | None = None) -> bytes:
     """Weights and descriptions as the bytes of a safetensors file; the same perturber gives the same bytes."""
-    state = {name: value.detach().cpu().contiguous() for name, value in perturber.state_dict().items()}
+    # Copies: some networks hold a weight under two names, which safetensors refuses.
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in perturber.state_dict().items()}
     description = {"perturber": describe(perturber), "input": describe(settings)}
     # One entry: safetensors writes several in any order.
     return safetensors.torch.save(state, {"description": json.dumps(description, sort_keys=True)})

@@ -41,6 +41,7 @@ def generate_noises(
 ) -> list[NDArray]:
     """The noise of images of equal shape in one pass, or in overlapping windows where they are large.
 
+    Images with one class for the whole always go through as a whole: a window would be another image of that class.
     Images are padded evenly on both sides, as MONAI's ``SpatialPad`` does, so that noise keeps step with the strides
     of networks whose input is padded or cropped around its center. Work is bounded by the support of the noise.
 
@@ -72,7 +73,8 @@ def generate_noises(
         raise LabelError(error.reason, case=error.case or case_ids[0]) from error
     noise = torch.zeros_like(batch)
     if bool(support.any()):
-        large = perturber.windowed and batch[0, 0].numel() > window_sites
+        whole = not perturber.windowed or (classes is not None and classes.ndim == 1)
+        large = not whole and batch[0, 0].numel() > window_sites
         box = (slice(None), slice(None), *(_bounding_box(support.any(0)[0], divisor) if large else ()))
         inside = classes[box] if classes is not None and classes.ndim > 1 else classes
         make = partial(_in_windows, perturber, window_sites) if large else perturber.delta

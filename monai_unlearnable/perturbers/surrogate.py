@@ -34,12 +34,12 @@ class Surrogate(nn.Module, Configurable):
         self, name: str, spatial_dims: int, in_channels: int, num_classes: int, size: Sequence[int], width: int = 8
     ) -> None:
         super().__init__()
-        self.name, self.spatial_dims, self.in_channels = name, spatial_dims, in_channels
-        self.num_classes, self.size, self.width = num_classes, tuple(size), width
+        # Numbers only: checkpoints travel, and the catalog would evaluate a string.
+        self.name, self.spatial_dims, self.in_channels = name, int(spatial_dims), int(in_channels)
+        self.num_classes, self.size, self.width = int(num_classes), tuple(int(extent) for extent in size), int(width)
+        values = {"dims": self.spatial_dims, "channels": self.in_channels, "classes": self.num_classes}
         with isolated_seed(0):
-            self.network = Catalog.load("networks").build(
-                name, dims=spatial_dims, channels=in_channels, classes=num_classes, size=list(size), width=width
-            )
+            self.network = Catalog.load("networks").build(name, **values, size=list(self.size), width=self.width)
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal network (weights apart)."""
@@ -48,5 +48,5 @@ class Surrogate(nn.Module, Configurable):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, classes[, spatial...]) of network input; of deep supervision the finest."""
-        logits = self.network(image)
-        return logits[0] if isinstance(logits, (list, tuple)) else logits
+        logits: Tensor = self.network(image)
+        return logits[:, 0] if logits.ndim > image.ndim else logits

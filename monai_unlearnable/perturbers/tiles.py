@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider
-from monai_unlearnable.perturbers.base import Perturber
+from monai_unlearnable.perturbers.base import Perturber, check_classes
 from monai_unlearnable.perturbers.patterns.base import centered
 
 __all__ = ["SharedNoise"]
@@ -71,6 +71,8 @@ class SharedNoise(Perturber):
         return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        if label is not None:
+            check_classes(label, self.num_classes)
         return self.allowed(image, label)
 
     def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:

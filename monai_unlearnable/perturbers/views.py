@@ -82,7 +82,8 @@ class View(Configurable):
         first, second = torch.randperm(dims, generator=generator)[:2].sort().values.tolist()
         matrix[:, first, first] = matrix[:, second, second] = torch.cos(angle)
         matrix[:, first, second], matrix[:, second, first] = -torch.sin(angle), torch.sin(angle)
-        matrix[:, :, :dims] *= scale.reshape(-1, 1, 1)
+        extents = torch.tensor(image.shape[:1:-1])  # of the axes of the matrix, the last one first
+        matrix[:, :, :dims] *= scale.reshape(-1, 1, 1) * extents / extents[:, None]
         grid = F.affine_grid(matrix.to(image), list(image.shape), align_corners=False)
         moved = F.grid_sample(image, grid, align_corners=False, padding_mode="border")
         if label.ndim > 1:

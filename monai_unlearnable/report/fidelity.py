@@ -56,6 +56,7 @@ FIGURES: dict[str, tuple[str, Writer, str]] = {
         "The same in standard deviations of the scan's intensities.",
     ),
     "l0": ("Voxels changed", _percent, "Share of all voxels; the others are those of the original."),
+    "changed": ("Scans changed", _percent, "Share of all scans; figures are means over these."),
     "noise_ratio": (
         "Noise ratio",
         lambda value: f"{value:.2g}",

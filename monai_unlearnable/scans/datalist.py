@@ -63,8 +63,8 @@ def load_cases(
     Args:
         dataset_dir: folder that file names are relative to.
         datalist: Decathlon-style JSON file, or table of classes (:func:`~monai_unlearnable.scans.tables.read_table`);
-            by default ``datalist.json`` or ``dataset.json`` in the folder. Where there is none, or it lacks the section,
-            folder names tell, or ``labels.csv`` where there are no folders of label maps.
+            by default ``datalist.json`` or ``dataset.json`` in the folder. Where there is none, or the section is not
+            in it, folder names tell, or ``labels.csv`` where there are no folders of label maps.
         section: list of the datalist to take.
         require_labels: whether a case without a label is an error.
 

@@ -199,6 +199,9 @@ def inspect_cases(
     """
     if not cases:
         raise DatalistError("no cases given")
+    unlike = next((case for case in cases if (case.target is None) != (cases[0].target is None)), None)
+    if unlike is not None:
+        raise LabelError("some cases have a label map and others a class", case=unlike.case_id)
     found: set[int] = set()
     shapes: list[tuple[int, ...]] = []
     roughness: list[list[float]] = []

@@ -3,22 +3,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from monai.data import DataLoader, Dataset
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi
-from monai_unlearnable.perturbers import LinearSurrogate, Perturber
-from monai_unlearnable.scans import DatasetSummary
+from monai_unlearnable.perturbers import LinearSurrogate, Objective, Perturber
+from monai_unlearnable.scans import Case, DatasetSummary, read_scan
 
-__all__ = ["APPROACHES", "GRANULARITIES", "choose_perturber", "choose_support", "fit_linear"]
+__all__ = [
+    "APPROACHES",
+    "GRANULARITIES",
+    "balance",
+    "choose_objective",
+    "choose_perturber",
+    "choose_support",
+    "choose_window",
+    "fit_linear",
+]
 
 APPROACHES = ("error_minimizing", "error_maximizing", "synthetic")
 GRANULARITIES = ("case", "class", "universal")
-LARGEST = "largest"
+MAXIMIZING = ("target", "maximize")
+LARGEST, NOBODY = "largest", "none"
+
+
+def choose_window(cases: Sequence[Case]) -> WindowRule:
+    """The rule for intensity windows that fits the files: the dtype's range for 8-bit images, else percentiles.
+
+    Args:
+        cases: the first one tells.
+    """
+    scan = read_scan(cases[0].root / cases[0].images[0])
+    return DtypeWindow() if scan.voxels.dtype == np.uint8 else PercentileWindow()
 
 
 def choose_support(summary: DatasetSummary, spared: int | str | None = LARGEST) -> MaskProvider:
@@ -30,18 +53,20 @@ def choose_support(summary: DatasetSummary, spared: int | str | None = LARGEST) 
 
     Args:
         summary: of the dataset.
-        spared: the class of whole images without noise, ``"largest"`` for the one that most images have, None for none.
+        spared: the class of whole images without noise, ``"largest"`` for the one that most images have, ``"none"`` or
+            None for no class.
 
     Raises:
         InputError: when there is no such class.
     """
     if summary.is_segmentation:
         return Roi()
-    if spared is None:
+    if spared in (None, NOBODY):
         return Everywhere()
     kind = summary.largest_target if spared == LARGEST else spared
     if isinstance(kind, bool) or not isinstance(kind, int) or not 0 <= kind < summary.num_classes:
-        raise InputError(f"class {spared!r} cannot be spared; give {LARGEST!r}, null or 0 to {summary.num_classes - 1}")
+        known = f"{LARGEST!r}, {NOBODY!r} or 0 to {summary.num_classes - 1}"
+        raise InputError(f"class {spared!r} cannot be spared; give {known}")
     return Everywhere() & ~OfClasses([kind])
 
 
@@ -76,6 +101,33 @@ def choose_perturber(
     if approach == "synthetic":
         return patterns[pattern]
     return case_noise if granularity == "case" else shared_noise
+
+
+def choose_objective(approach: str, goal: str, targets: Sequence[int] | None, num_classes: int) -> Objective:
+    """What noise by gradients goes down.
+
+    Args:
+        approach: of the bundle.
+        goal: of the error-maximizing approach, ``"target"`` or ``"maximize"``.
+        targets: the class that stands for each class, by default the next one.
+        num_classes: of the dataset.
+
+    Raises:
+        InputError: when the goal is unknown, or targets do not fit the classes.
+    """
+    if approach != "error_maximizing":
+        return Objective()
+    if goal not in MAXIMIZING:
+        raise InputError(f"unknown goal {goal!r} of error-maximizing noise; known are {', '.join(MAXIMIZING)}")
+    if targets is not None and len(targets) != num_classes:
+        raise InputError("the number of targets is not that of the classes", value=len(targets), limit=num_classes)
+    return Objective(goal, targets)
+
+
+def balance(cases: Sequence[Case]) -> list[float] | None:
+    """Weights with which all classes of whole images are drawn equally often; None where labels are maps."""
+    counts = Counter(case.target for case in cases)
+    return None if None in counts else [1 / counts[case.target] for case in cases]
 
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError, UnlearnableError
 
-__all__ = ["bundle_root", "bundle_names", "run_bundle"]
+__all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle"]
 
 
 def _folders() -> list[Path]:
@@ -24,6 +25,11 @@ def bundle_names(config: str = "protect.yaml") -> list[str]:
     return sorted({path.parents[1].name for folder in _folders() for path in folder.glob(f"*/configs/{config}")})
 
 
+def method_names() -> list[str]:
+    """What ``protect`` takes by name: bundles, and bundles with settings that have a name of their own."""
+    return bundle_names() + Catalog.load("methods").names()
+
+
 def bundle_root(name: str) -> Path:
     """The folder of a bundle.
 
@@ -33,14 +39,15 @@ def bundle_root(name: str) -> Path:
     for folder in _folders():
         if (folder / name / "configs" / "metadata.json").is_file():
             return folder / name
-    raise InputError(f"unknown method {name!r}; known are {', '.join(bundle_names())}, or give a configuration file")
+    raise InputError(f"unknown method {name!r}; known are {', '.join(method_names())}, or give a configuration file")
 
 
 def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
     """Run a bundle's configuration in this process.
 
     Args:
-        method: name of a bundle, or path of a configuration file whose bundle is the folder above its own.
+        method: name of a bundle or of an entry of ``catalogs/methods.yaml``, or path of a configuration file whose
+            bundle is the folder above its own.
         config: name of the configuration in the bundle.
         overrides: settings by id, as on the command line of ``monai.bundle run``.
 
@@ -48,6 +55,10 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         InputError: when a setting goes where the configuration has no group of settings.
         UnlearnableError: the one that stopped the run, freed of the configuration parser's wrapping.
     """
+    presets = Catalog.load("methods")
+    if method in presets.names():
+        overrides = {**presets.description(method), **overrides}
+        method = overrides.pop("bundle")
     file = Path(method)
     if file.suffix not in (".yaml", ".yml", ".json"):
         file = bundle_root(method) / "configs" / f"{config}.yaml"

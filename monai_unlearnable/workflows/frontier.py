@@ -35,7 +35,7 @@ def sweep(
     Args:
         dataset_dir: the originals.
         output_dir: gets ``data/<name>/``, one output each.
-        methods: bundle or configuration file of each method, by the name it gets in tables.
+        methods: what :func:`~monai_unlearnable.workflows.bundles.run_bundle` takes, by the name it gets in tables.
         epsilons: radii of the noise, in 1/255 of the intensity window.
         datalist: of the originals.
         control: whether random noise is swept too.

@@ -70,8 +70,8 @@ class Source:
             originals: the clean cases.
 
         Returns:
-            Means over the scans of :func:`~monai_unlearnable.metrics.measure_fidelity`; and for each class the mean
-            size of the relative change of each statistic of its region.
+            Means of :func:`~monai_unlearnable.metrics.measure_fidelity` over the scans that differ, with ``changed``,
+            their share; and for each class the mean size of the relative change of each statistic of its region.
         """
         figures: list[Mapping[str, float]] = []
         regions: dict[str, list[Mapping[str, float]]] = {}
@@ -86,7 +86,10 @@ class Source:
                 first, second = (scan.physical(np.float64)[0] for scan in (before, after))
                 for index, change in region_changes(first, second, clean.label[0], spacing).items():
                     regions.setdefault(str(index), []).append({name: abs(value) for name, value in change.items()})
-        return _means(figures), {index: _means(changes) for index, changes in regions.items()}
+        # Methods may spare scans, whose PSNR has no limit: a mean over all would flatter what the others show.
+        differing = [entry for entry in figures if entry["l0"]]
+        share = {"changed": len(differing) / len(figures)}
+        return _means(differing or figures) | share, {index: _means(changes) for index, changes in regions.items()}
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:

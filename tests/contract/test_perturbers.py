@@ -15,11 +15,13 @@ import pytest
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import BudgetError, LabelError, ScanError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
+from monai_unlearnable.masks import Roi
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import (
     AutoregressiveNoise,
     ClassConvolution,
     FixedSites,
+    GradientNoise,
     LinearPatterns,
     Perturber,
     RandomNoise,
@@ -27,7 +29,25 @@ from monai_unlearnable.perturbers import (
 )
 from monai_unlearnable.scans import load_cases
 from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
-from tests.helpers import BUDGET, fixed_window, nifti_header, raw_bytes, small_umed, stored_voxels, tree, write_dataset
+from tests.helpers import (
+    BUDGET,
+    fixed_window,
+    nifti_header,
+    raw_bytes,
+    small_shared,
+    small_surrogate,
+    small_umed,
+    stored_voxels,
+    tree,
+    window_width,
+    write_dataset,
+)
+
+
+def gradient(dims: int, seed: int) -> Perturber:
+    return GradientNoise([small_surrogate("UNet", dims, seed=seed)], BUDGET.radius, steps=3, step_size=0.04,
+                         support=Roi(), divisor=8, batch_size=2)  # fmt: skip
+
 
 # Add a perturber here: a function of dimensions and seed.
 PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {
@@ -40,6 +60,8 @@ PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {
     "class-convolution": lambda dims, seed: ClassConvolution(BUDGET.radius, seed=seed),
     "fixed-sites": lambda dims, seed: FixedSites(BUDGET.radius, fraction=0.2, seed=seed),
     "symmetric-lattice": lambda dims, seed: SymmetricLattice(BUDGET.radius, code="axes"),
+    "gradient": gradient,
+    "shared": lambda dims, seed: small_shared((8,) * dims, seed, support=Roi()),
 }
 SEEDLESS = {"symmetric-lattice"}
 FAINT = {"class-convolution"}  # as strong as the contrast of the image in its window
@@ -83,15 +105,6 @@ def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     setup = Setup(clean, root / "out", name, dims, dtype, rules[rule], suffix)
     setup.protect(setup.out)
     return setup
-
-
-def window_width(rule: WindowRule, voxels: np.ndarray) -> float:
-    if isinstance(rule, PercentileWindow):
-        low, high = np.percentile(voxels.astype(np.float64), [0.5, 99.5])
-        return float(high - low)
-    if isinstance(rule, DtypeWindow):
-        return float(np.iinfo(voxels.dtype).max) - float(np.iinfo(voxels.dtype).min)
-    return rule.high - rule.low
 
 
 @pytest.mark.parametrize("case", ["a", "b"])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.engines import EpochLoader, ProtectionTrainer, SurrogatePool
+from monai_unlearnable.engines import EpochLoader, ProtectionTrainer, SignDescent, SurrogatePool
 from monai_unlearnable.errors import BudgetError, OutputError
 from monai_unlearnable.handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, TensorBoardCurves
 from monai_unlearnable.masks import Everywhere
-from monai_unlearnable.perturbers import standardize
-from tests.helpers import BUDGET, small_umed
+from monai_unlearnable.perturbers import GradientNoise, Objective, View, standardize
+from monai_unlearnable.perturbers.objectives import task_loss
+from tests.helpers import BUDGET, small_shared, small_surrogate, small_umed
 
 SIZES = {2: (16, 16), 3: (16, 16, 8)}
 
@@ -129,6 +131,121 @@ def test_stopped_run_resumes_to_the_same_result(tmp_path: Path) -> None:
     (tmp_path / "models" / "training.pt").write_bytes(b"no checkpoint")
     with pytest.raises(OutputError, match=r"training.pt.*cannot be read"):
         with_checkpoint(4)
+
+
+def test_training_that_is_over_is_left_as_it_is(tmp_path: Path) -> None:
+    def trainer() -> ProtectionTrainer:
+        made = make(epochs=2)
+        objects = {"surrogates": made.surrogates, "perturber": made.perturber}
+        ResumableCheckpoint(tmp_path / "training.pt", objects).attach(made)
+        return made
+
+    first = trainer()
+    first.run()
+    again = trainer()
+    again.run()
+    assert again.state.iteration == 8 and same(state(first), state(again))
+
+
+def striped(count: int = 9) -> list[dict[str, Any]]:
+    """Images of three classes with a bright stripe that tells theirs."""
+    generator, items = torch.Generator().manual_seed(0), []
+    for index in range(count):
+        image = 0.3 + 0.1 * torch.rand(1, 16, 16, generator=generator)
+        image[:, 5 * (index % 3) : 5 * (index % 3) + 5] += 0.1
+        step = torch.tensor([0.01])
+        items.append({"image": image, "label": torch.tensor(index % 3), "case_id": f"c{index}", "step": step})
+    return items
+
+
+def classes_trainer(
+    perturber: Any = None, optimizer: Any = None, pool: SurrogatePool | None = None, epochs: int = 4, **arguments: Any
+) -> ProtectionTrainer:
+    """A trainer on images of classes; a perturber is made of the pool."""
+    pool = SurrogatePool(small_surrogate(), learning_rate=3e-3) if pool is None else pool
+    loader = EpochLoader(Dataset(striped()), batch_size=9, batches=5, seed=0)
+    made = perturber(pool) if callable(perturber) and not isinstance(perturber, torch.nn.Module) else perturber
+    return ProtectionTrainer("cpu", epochs, loader, pool, made, optimizer, train_handlers=[loader], **arguments)
+
+
+def outputs(trainer: ProtectionTrainer) -> Iterator[dict[str, float]]:
+    """Run a trainer; the output of each iteration."""
+    collected: list[dict[str, float]] = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: collected.append(engine.state.output))
+    trainer.run()
+    return iter(collected)
+
+
+def weights(trainer: ProtectionTrainer) -> list[torch.Tensor]:
+    return [value.clone() for network in trainer.surrogates.networks for value in network.state_dict().values()]
+
+
+def case_noise(pool: SurrogatePool) -> GradientNoise:
+    return GradientNoise(pool.networks, BUDGET.radius, steps=3, step_size=0.04)
+
+
+def test_surrogates_learn_on_noise_that_is_made_of_them() -> None:
+    trainer = classes_trainer(case_noise, view=View([16, 16]))
+    before = weights(trainer)
+    found = list(outputs(trainer))
+    assert len(found) == 20 and not same(before, weights(trainer))
+    errors = [output["error"] for output in found]
+    assert sum(errors[:5]) > 0.5 and sum(errors[-5:]) == 0
+    assert all(0.9 * BUDGET.radius < output["linf"] <= BUDGET.radius + 1e-6 for output in found)
+    steps = [output["linf"] / 0.01 for output in found]
+    assert steps == pytest.approx([round(step) for step in steps], abs=1e-3), "whole storage steps"
+    assert all(parameter.grad is None or torch.isfinite(parameter.grad).all()
+               for parameter in trainer.perturber.parameters())  # fmt: skip
+
+
+def test_same_seed_same_surrogates_of_random_views() -> None:
+    results = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(results))
+        trainer = classes_trainer(case_noise, epochs=1, view=View(noise=0.2, mirror=True), seed=seed)
+        trainer.run()
+        results.append(weights(trainer))
+    assert same(results[0], results[1]) and not same(results[0], results[2])
+
+
+def test_without_a_perturber_surrogates_see_clean_images() -> None:
+    trainer = classes_trainer()
+    before, found = weights(trainer), list(outputs(trainer))
+    assert all(output["linf"] == 0 for output in found) and not same(before, weights(trainer))
+    assert sum(output["loss"] for output in found[-5:]) < 0.7 * sum(output["loss"] for output in found[:5])
+
+
+@pytest.mark.parametrize("lifetime", [None, 20])
+def test_surrogates_that_are_attacked_stay_as_they_are(lifetime: int | None) -> None:
+    pool = SurrogatePool(small_surrogate(), learning_rate=3e-3, lifetime=lifetime)
+    classes_trainer(pool=pool).run()
+    assert pool.ages == [20]
+    shared = small_shared((16, 16))
+    shared.tile.data.zero_()
+    optimizer = SignDescent(shared.parameters(), lr=0.01, radius=BUDGET.radius)
+    attack = classes_trainer(
+        shared, optimizer, pool, loss_function=Objective("target"), surrogate_interval=None, epochs=3
+    )
+    before, found = weights(attack), list(outputs(attack))
+    assert same(before, weights(attack)) and pool.ages == [20], "buffers too, and none starts again"
+    assert (
+        found[-1]["loss"] < found[0]["loss"] and 0.9 * BUDGET.radius < shared.tile.abs().max() <= BUDGET.radius + 1e-6
+    )
+    image, label = (torch.stack([item[key] for item in striped()]) for key in ("image", "label"))
+    noisy = image + shared.delta(image, [""] * 9, label)
+    network = pool.networks[0].eval()
+    losses = [task_loss(network(standardize(seen)), (label + 1) % 3) for seen in (image, noisy)]
+    assert losses[1] < losses[0]
+
+
+def test_shared_noise_and_surrogates_learn_together() -> None:
+    shared = small_shared((16, 16))
+    before = shared.tile.detach().clone()
+    optimizer = SignDescent(shared.parameters(), lr=0.02, radius=BUDGET.radius)
+    trainer = classes_trainer(shared, optimizer)
+    networks, found = weights(trainer), list(outputs(trainer))
+    assert not torch.equal(shared.tile, before) and not same(networks, weights(trainer))
+    assert sum(output["error"] for output in found[-5:]) == 0
 
 
 def test_audit_stops_noise_beyond_the_budget() -> None:

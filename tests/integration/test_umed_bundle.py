@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,27 +12,13 @@ from monai.bundle import ConfigParser
 from monai_unlearnable.errors import InputError, LabelError, OutputError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.scans import read_scan
-from monai_unlearnable.workflows import restore, verify
+from monai_unlearnable.workflows import protection, restore, verify
 from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
-from tests.helpers import write_dataset
+from tests.helpers import tree, write_dataset
+from tests.integration.commands import ROOT, as_words, command
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "bundles" / "umed" / "configs"
 QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "epsilon": 0.05, "network_def#channels": [4, 8, 8, 8]}
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def command(*words: str) -> str:
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
-def as_words(settings: dict[str, object]) -> list[str]:
-    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
 @pytest.mark.parametrize(("dims", "suffix", "dtype"), [(3, ".nii.gz", "int16"), (2, ".png", "uint8")])
@@ -125,6 +109,23 @@ def test_training_with_other_settings_never_goes_on_from_a_checkpoint(tmp_path: 
         run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK, **{"masks#support#margin": 2})
     run_bundle("umed", dataset_dir=str(data), output_dir=str(out), device="cpu", **QUICK)
     verify(out, data)
+
+
+def test_a_run_that_was_stopped_after_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, calls, publish = write_dataset(tmp_path / "data"), iter(range(9)), protection.publish_scan
+
+    def stopping(*arguments):
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return publish(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(protection, "publish_scan", stopping)
+        run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **QUICK)
+    for name in ("out", "whole"):
+        run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / name), **QUICK)
+    for folder in ("noise", "protected"):
+        assert tree(tmp_path / "out" / folder) == tree(tmp_path / "whole" / folder)
 
 
 def test_input_is_checked_before_anything_is_written(tmp_path: Path) -> None:

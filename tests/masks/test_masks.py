@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from monai_unlearnable.errors import LabelError
-from monai_unlearnable.masks import ContourBand, Everywhere, MaskProvider, Roi, TextureMap
+from monai_unlearnable.masks import ContourBand, Everywhere, MaskProvider, OfClasses, Roi, TextureMap
 from tests.helpers import two_classes
 
 SHAPES = [(15, 18), (12, 14, 10)]
@@ -20,6 +20,7 @@ ALL = [
     Everywhere(),
     Roi(),
     Roi(2),
+    OfClasses([1, 5]),
     ContourBand(),
     ContourBand(0, 2),
     ContourBand(1, 0),
@@ -143,7 +144,9 @@ def test_composition(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "provider", [Roi(), ContourBand(), TextureMap() & Roi(), Everywhere() | Roi(), ~Roi()], ids=repr
+    "provider",
+    [Roi(), ContourBand(), OfClasses([1]), TextureMap() & Roi(), Everywhere() | Roi(), ~Roi(), ~OfClasses([1])],
+    ids=repr,
 )
 def test_label_errors(provider: MaskProvider) -> None:
     image, label = batch((8, 9))
@@ -160,3 +163,46 @@ def test_label_errors(provider: MaskProvider) -> None:
 def test_some_need_no_label(provider: MaskProvider) -> None:
     image, _ = batch((8, 9))
     assert not provider.needs_label and provider(image).shape == (3, 1, 8, 9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sites_of_classes(shape: tuple[int, ...]) -> None:
+    image, label = batch(shape)
+    for kinds in ([1], [0, 2], [5], [7], []):
+        expected = np.isin(label.numpy(), kinds)
+        assert np.array_equal(OfClasses(kinds)(image, label).numpy(), expected)
+        assert np.array_equal((~OfClasses(kinds))(image, label).numpy(), ~expected)
+    assert torch.equal((Roi() & ~OfClasses([2]))(image, label), ((label > 0) & (label != 2)).float())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_classes(shape: tuple[int, ...], channels: int) -> None:
+    image, label = batch(shape, 4, channels)[0], torch.tensor([0, 1, 2, 1])
+    for provider, expected in (
+        (OfClasses([1]), [0, 1, 0, 1]),
+        (OfClasses([0, 2]), [1, 0, 1, 0]),
+        (~OfClasses([1]), [1, 0, 1, 0]),
+        (Everywhere() & ~OfClasses([1]), [1, 0, 1, 0]),
+        (OfClasses([0]) | OfClasses([2]), [1, 0, 1, 0]),
+        (Everywhere(), [1, 1, 1, 1]),
+    ):
+        mask = provider(image, label)
+        assert mask.shape == (4, 1, *shape) and mask.dtype == image.dtype
+        assert [float(one.mean()) for one in mask] == expected and set(mask.unique().tolist()) <= {0, 1}
+    assert torch.equal((TextureMap() & OfClasses([1]))(image, label)[1], TextureMap()(image)[1])
+
+
+@pytest.mark.parametrize(
+    "provider", [Roi(), ContourBand(), Roi() & ~OfClasses([1]), OfClasses([1]) | ContourBand(), ~Roi()], ids=repr
+)
+def test_regions_need_a_class_for_each_site(provider: MaskProvider) -> None:
+    image, _ = batch((8, 9))
+    with pytest.raises(LabelError, match="needs a class for each site; the cases have one for the whole"):
+        provider(image, torch.tensor([0, 1, 2]))
+
+
+def test_there_is_a_class_for_every_image() -> None:
+    image, _ = batch((8, 9))
+    with pytest.raises(LabelError, match="does not match"):
+        OfClasses([1])(image, torch.tensor([0, 1]))

@@ -17,16 +17,20 @@ from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.intensity import FixedWindow
 from monai_unlearnable.masks import ContourBand, Everywhere, Roi, TextureMap
 from monai_unlearnable.perturbers import (
+    AutoregressiveNoise,
+    GradientNoise,
     InputSettings,
+    LinearSurrogate,
     Perturber,
+    RandomNoise,
     UMed,
     load_input_settings,
     load_perturber,
     round_to_lattice,
     save_perturber,
 )
-from monai_unlearnable.perturbers.inference import generate_noise
-from tests.helpers import BUDGET, small_umed, two_classes
+from monai_unlearnable.perturbers.inference import generate_noise, generate_noises
+from tests.helpers import BUDGET, small_shared, small_surrogate, small_umed, two_classes
 
 
 class Coordinates(Perturber):
@@ -153,6 +157,69 @@ def test_windows_respect_the_support_of_the_whole_image(support) -> None:
     noise = generate_noise(Coordinates(support), np.zeros((1, 40, 40), np.float32), "a", label, window_sites=64)
     allowed = support(torch.zeros(1, 1, 40, 40), torch.as_tensor(label)[None].long())[0].numpy() > 0
     assert noise.any() and not noise[~allowed].any()
+
+
+BATCHED = {
+    "umed": lambda: small_umed(2),
+    "random": lambda: RandomNoise(BUDGET.radius, Everywhere()),
+    "autoregressive": lambda: AutoregressiveNoise(BUDGET.radius),
+    "gradient": lambda: GradientNoise([small_surrogate("UNet")], BUDGET.radius, steps=2, divisor=8),
+    "gradient-classes": lambda: GradientNoise([small_surrogate()], BUDGET.radius, steps=2),
+    "shared": lambda: small_shared((8, 8)),
+}
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_a_batch_equals_its_images_one_at_a_time(name: str) -> None:
+    perturber, cases = BATCHED[name]().eval(), ["a", "b", "c"]
+    images = list(np.random.default_rng(0).random((3, 1, 21, 18), np.float32))
+    labels = [np.roll(two_classes((21, 18))[None], shift, 1) for shift in range(3)]
+    labels = [2, 0, 1] if name == "gradient-classes" else labels
+    together = generate_noises(perturber, images, cases, labels)
+    for noise, *one in zip(together, images, cases, labels, strict=True):
+        alone = generate_noise(perturber, *one)
+        assert noise.shape == (1, 21, 18) and noise.dtype == np.float32 and noise.any()
+        # Signs of gradients that are nearly zero may differ by rounding.
+        assert (np.abs(noise - alone) > 1e-6).mean() < 0.01
+
+
+@pytest.mark.parametrize("label", [two_classes((40, 36))[None], 1], ids=["map", "class"])
+def test_large_images_go_whole_where_windows_would_not_do(label) -> None:
+    image = np.random.default_rng(0).random((2, 40, 36), np.float32)
+    for perturber in (RandomNoise(BUDGET.radius, Everywhere()), AutoregressiveNoise(BUDGET.radius)):
+        batch = torch.as_tensor(np.asarray(label, np.int64))[None]
+        whole = perturber.delta(torch.as_tensor(image)[None], ["a"], batch)[0].numpy()
+        assert np.array_equal(generate_noise(perturber, image, "a", label, window_sites=64), whole)
+
+
+def test_large_images_of_one_class_go_whole() -> None:
+    perturber, images = Coordinates(), np.zeros((2, 1, 40, 24), np.float32)
+    generate_noises(perturber, images, ["a", "b"], [0, 1], window_sites=64)
+    assert perturber.seen == [(40, 24)], "a window is no image of the class"
+    perturber.seen.clear()
+    maps = [two_classes((40, 24))[None]] * 2
+    generate_noises(perturber, images, ["a", "b"], maps, window_sites=64)
+    assert max(np.prod(window) for window in perturber.seen) <= 64
+
+
+@pytest.mark.parametrize(
+    ("perturber", "label", "reason"),
+    [
+        (small_umed(2), 1, "Roi needs a class for each site; the cases have one for the whole"),
+        (RandomNoise(0.1, Roi()), 1, "Roi needs a class for each site"),
+        (GradientNoise([small_surrogate()], support=Roi()), 1, "Roi needs a class for each site"),
+        (LinearSurrogate(3, (4, 4)), two_classes((9, 9))[None], "classes of whole images are needed"),
+        (LinearSurrogate(3, (4, 4)), 3, "unknown class"),
+    ],
+    ids=["umed", "random", "gradient", "linear", "linear-unknown"],
+)
+def test_labels_of_the_wrong_kind(perturber: Perturber, label: object, reason: str) -> None:
+    image = np.random.default_rng(0).random((1, 9, 9), np.float32)
+    with pytest.raises(LabelError, match=f"case7: {reason}") as caught:
+        generate_noise(perturber, image, "case7", label)
+    assert caught.value.case == "case7"
+    with pytest.raises(LabelError, match="case8: the method needs a label"):
+        generate_noises(small_umed(2), [image, image], ["case7", "case8"], [two_classes((9, 9))[None], None])
 
 
 def test_missing_and_empty_labels() -> None:

@@ -23,7 +23,7 @@ from monai_unlearnable.scans import (
     read_label,
     read_scan,
 )
-from tests.helpers import SHAPES, random_image, raw_bytes, tree, two_classes, write_dataset, write_nifti
+from tests.helpers import SHAPES, random_image, raw_bytes, tree, two_classes, write_datalist, write_dataset, write_nifti
 
 
 def inspect(root: Path, channels: int | None = 1, label_values: tuple[int, ...] | None = (0, 1, 2)) -> DatasetSummary:
@@ -217,3 +217,11 @@ def test_grey_labels_in_rgb_are_labels(tmp_path: Path) -> None:
     label = two_classes((9, 8))
     Image.fromarray(np.stack([label.T] * 3, -1)).save(tmp_path / "l.png")
     assert np.array_equal(read_label(tmp_path / "l.png", (9, 8))[0], label)
+
+
+def test_label_maps_and_classes_are_not_mixed(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path)
+    entries = [{"image": "images/a.nii.gz", "label": "labels/a.nii.gz"}, {"image": "images/b.nii.gz", "label": 1}]
+    with pytest.raises(LabelError, match="some cases have a label map and others a class") as caught:
+        inspect_cases(load_cases(write_datalist(root, entries)), PercentileWindow())
+    assert caught.value.case == "images/b"

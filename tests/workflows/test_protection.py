@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
+from torch import Tensor
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import LabelError, OutputError
-from monai_unlearnable.intensity import FixedWindow
+from monai_unlearnable.intensity import DtypeWindow, FixedWindow
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.perturbers import InputSettings, load_input_settings
+from monai_unlearnable.perturbers import GradientNoise, InputSettings, SharedNoise, View, load_input_settings
 from monai_unlearnable.scans import load_cases, read_scan
 from monai_unlearnable.workflows import apply_stored, protection, restore, verify
 from tests.helpers import (
@@ -26,10 +28,13 @@ from tests.helpers import (
     protect,
     random_image,
     raw_bytes,
+    small_shared,
+    small_surrogate,
     small_umed,
     stored_voxels,
     tree,
     two_classes,
+    write_class_folders,
     write_datalist,
     write_dataset,
     write_nifti,
@@ -142,6 +147,99 @@ def test_cases_that_changed_since_are_made_again(dataset: Path, tmp_path: Path, 
     protect(dataset, tmp_path / "out")
     protect(dataset, tmp_path / "fresh")
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+    verify(tmp_path / "out", dataset)
+
+
+BATCH_SIZE = 3
+SEEN = ["a/0", "a/1", "a/2", "b/3", "b/4", "c/5", "c/6"]
+
+
+def gradient_noise() -> GradientNoise:
+    view = View([16, 16], noise=0.1)  # random: the noise of a case depends on those beside it
+    return GradientNoise([small_surrogate()], BUDGET.radius, steps=3, step_size=0.04, view=view, batch_size=BATCH_SIZE)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Seven pictures of three classes, the fourth and fifth of another shape."""
+    root = write_class_folders(tmp_path / "pictures")
+    other = write_class_folders(tmp_path / "other", shape=(26, 15))
+    for name in ("b/3.png", "b/4.png"):
+        (other / name).replace(root / name)
+    return root
+
+
+def protect_pictures(pictures: Path, out: Path, **arguments: object) -> Manifest:
+    return protect(pictures, out, gradient_noise(), DtypeWindow(), **arguments)
+
+
+def test_batches_hold_images_of_one_shape(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[list[str], tuple[int, ...]]] = []
+    delta = GradientNoise.delta
+
+    def spy(self: GradientNoise, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
+        seen.append((list(case_ids), tuple(image.shape[1:])))
+        return delta(self, image, case_ids, label)
+
+    monkeypatch.setattr(GradientNoise, "delta", spy)
+    manifest = protect_pictures(pictures, tmp_path / "out")
+    usual, other = (1, *SHAPES[2]), (1, 26, 15)
+    assert seen == [(SEEN[:3], usual), (SEEN[3:5], other), (SEEN[5:6], usual), (SEEN[6:], usual)]
+    assert [entry.scan_id for entry in manifest.scans] == SEEN
+    assert [entry.shape[1:] for entry in manifest.scans][2:5] == [SHAPES[2], (26, 15), (26, 15)]
+    assert all(entry.measured["linf"] > 0 for entry in manifest.scans)
+    verify(tmp_path / "out", pictures)
+    restore(tmp_path / "out", tmp_path / "back")
+    for name in SEEN:
+        first, second = (stored_voxels(root / f"{name}.png") for root in (pictures, tmp_path / "back"))
+        assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(
+    ("function", "call", "made"),
+    [
+        ("generate_noises", 2, SEEN[3:]),
+        ("publish_scan", 1, SEEN),
+        ("publish_scan", 4, SEEN[3:]),
+        ("publish_scan", 6, SEEN[6:]),
+        ("measure_fidelity", 3, SEEN[3:]),
+        ("write_datalist", 0, []),
+    ],
+)
+def test_stopped_batches_continue_to_the_same_bytes(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int, made: list[str]
+) -> None:
+    protect_pictures(pictures, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, function, call)
+        protect_pictures(pictures, tmp_path / "out")
+    again: list[str] = []
+    generate = protection.generate_noises
+    monkeypatch.setattr(protection, "generate_noises", lambda *args: again.extend(args[2]) or generate(*args))
+    protect_pictures(pictures, tmp_path / "out")
+    assert again == made, "a batch that was begun is made again as a whole"
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+def test_a_class_that_changed_since_is_noticed(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(out: Path) -> Manifest:
+        shared: SharedNoise = small_shared((8, 8, 8))
+        return protect(dataset, out, shared)
+
+    def write(kinds: Sequence[int]) -> None:
+        names = ("images/a.nii.gz", "images/b.nii.gz")
+        write_datalist(dataset, [{"image": name, "label": kind} for name, kind in zip(names, kinds, strict=True)])
+
+    write([0, 1])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, "publish_scan", 1)
+        run(tmp_path / "out")
+    write([2, 1])
+    manifest = run(tmp_path / "out")
+    assert [entry.target for entry in manifest.scans] == [2, 1]
+    run(tmp_path / "fresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+    assert [case.target for case in load_cases(tmp_path / "out/protected")] == [2, 1]
     verify(tmp_path / "out", dataset)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import MaskProvider
+from monai_unlearnable.perturbers.base import check_classes
 from monai_unlearnable.perturbers.patterns.base import ClassPatterns
 
 __all__ = ["LinearSurrogate"]
@@ -133,5 +134,4 @@ class LinearSurrogate(ClassPatterns):
     def _check(self, label: Tensor) -> None:
         if label.ndim != 1:
             raise LabelError("classes of whole images are needed, not label maps")
-        if int(label.max()) >= self.num_classes:
-            raise LabelError("unknown class", value=int(label.max()), limit=self.num_classes - 1)
+        check_classes(label, self.num_classes)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three anti-learning perturbations and their controls on one dataset, in one table.
+
+Protects the training part with every method at one radius, trains classifiers on each, and scores them on clean
+held-out images. Every figure comes from files reloaded from disk.
+
+    python benchmarks/anti_learning.py DATA/pneumoniamnist/pneumoniamnist.npz OUT [--seeds 3 or other of the matrix]
+    python benchmarks/anti_learning.py DATA/brain_tumor_mri OUT [--side 96] [--methods lsp,error_minimizing]
+
+A folder of classes is converted to grey PNG of one side first, and split by the hash of each of these: a fifth is for
+testing. Patients are not identified there, so that both parts may hold images of one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.commands.words import parse_overrides
+from monai_unlearnable.intensity import DtypeWindow
+from monai_unlearnable.masks import Everywhere
+from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.report import victim_table
+from monai_unlearnable.scans import load_cases, unpack_archive
+from monai_unlearnable.workflows import Protection
+from monai_unlearnable.workflows.bundles import run_bundle
+from monai_unlearnable.workflows.laboratory import Laboratory
+from monai_unlearnable.workflows.layout import Layout
+from monai_unlearnable.workflows.matrix import Matrix
+from monai_unlearnable.workflows.reporting import write_laboratory_report
+
+WHOLE: dict[str, Any] = {"spared": None}  # noise in the images of all classes
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "error_minimizing": ("error_minimizing", {}),
+    "error_minimizing_all": ("error_minimizing", WHOLE),
+    "error_minimizing_class_all": ("error_minimizing_class", WHOLE),
+    "error_maximizing_all": ("error_maximizing", WHOLE),
+    "error_maximizing_untargeted_all": ("error_maximizing_untargeted", WHOLE),
+    "lsp": ("lsp", {}),
+    **{f"{pattern}_all": (pattern, WHOLE) for pattern in ("lsp", "ar", "cuda", "ops", "lattice", "linear")},
+}
+CONTROLS = ("sign", "uniform", "gaussian", "low_pass")
+MATRIX = {"victims": ["ResNet18"], "iterations": 500, "batch_size": 32, "seeds": 2, "looks": 5, "control": False}
+
+
+def convert(source: Path, folder: Path, side: int) -> Path:
+    """Images of class folders as grey PNG of one size, with a datalist; equal images go to the same part."""
+    sections: dict[str, list[dict[str, Any]]] = {"training": [], "test": []}
+    for case in load_cases(source):
+        path = folder / f"{case.case_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(source / case.images[0]) as image:
+            image.convert("L").resize((side, side), Image.Resampling.BILINEAR).save(path)
+        digest = int(hashlib.sha256(path.read_bytes()).hexdigest(), 16)
+        section = "test" if digest % 5 == 0 else "training"
+        sections[section].append({"image": f"{case.case_id}.png", "label": case.target})
+    (folder / "datalist.json").write_text(json.dumps(sections))
+    return folder
+
+
+def protect(data: Path, out: Path, methods: list[str], epsilon: float, console: Console) -> dict[str, str]:
+    """Protect ``data`` with each method and control; returns the folders by name."""
+    folders = {}
+    for name in [*methods, *(f"random_{kind}" for kind in CONTROLS)]:
+        folder = out / name
+        begin = time.monotonic()
+        if not Layout(folder).manifest.is_file():
+            if name in METHODS:
+                method, settings = METHODS[name]
+                run_bundle(method, dataset_dir=str(data), output_dir=str(folder), epsilon=epsilon, **settings)
+            else:
+                noise = RandomNoise(epsilon, Everywhere(), distribution=name.removeprefix("random_"))
+                Protection(load_cases(data), noise, folder, DtypeWindow(), Budget(epsilon)).run()
+            console.print(f"{name}: protected in {time.monotonic() - begin:.0f} s")
+        folders[name] = str(folder)
+    return folders
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--epsilon", type=float, default=8 / 255)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--workers", type=int, default=2)
+    arguments, settings = parser.parse_known_args()
+    console = Console(width=150)
+    logging.basicConfig(format="%(message)s")
+    data = arguments.out / "data"
+    if not (data / "datalist.json").is_file():
+        if arguments.data.suffix == ".npz":
+            unpack_archive(arguments.data, data)
+        else:
+            convert(arguments.data, data, arguments.side)
+    folders = protect(data, arguments.out, arguments.methods.split(","), arguments.epsilon, console)
+    matrix = Matrix.of(dataset_dir=str(data), protected=folders, **{**MATRIX, **parse_overrides(settings)})
+    laboratory = Laboratory(matrix, arguments.out / "laboratory")
+    results = laboratory.run(workers=arguments.workers)
+    page = write_laboratory_report(laboratory, results, arguments.out / "report")
+    console.print(victim_table(results), results.verdict(), f"report: {page}", sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an exploiter's pipeline does to images: it keeps maps in step, passes gradients, and depends on a seed alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Resize
+from scipy import ndimage
+from torch import Tensor
+
+from monai_unlearnable.config import build, describe
+from monai_unlearnable.perturbers import View, standardize
+
+SHAPES = [(24, 32), (16, 20, 12)]
+RANDOM = [View(noise=0.1), View(mirror=True), View(rotation=20), View(scaling=0.2)]
+ALL = {"noise": 0.1, "mirror": True, "rotation": 15.0, "scaling": 0.1}
+shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
+
+
+def images(shape: tuple[int, ...], count: int = 4, channels: int = 1) -> Tensor:
+    return 0.1 + 0.8 * torch.rand(count, channels, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def boxes(shape: tuple[int, ...], count: int = 4) -> Tensor:
+    """Class maps with a box off the center."""
+    label = torch.zeros(count, 1, *shape, dtype=torch.long)
+    label[(slice(None), slice(None), *(slice(extent // 4, extent // 2 + 1) for extent in shape))] = 1
+    return label
+
+
+@pytest.mark.parametrize("view", [View(), View([8, 8]), *RANDOM], ids=repr)
+def test_what_is_random(view: View) -> None:
+    assert view.is_random == (view in RANDOM)
+    assert build(json.loads(json.dumps(describe(view)))) == view
+
+
+@shapes
+def test_by_default_an_image_is_clipped_and_standardized(shape: tuple[int, ...]) -> None:
+    image, label = 3 * images(shape, channels=2) - 1, boxes(shape)
+    seen, truth = View()(image, label)
+    assert torch.equal(seen, standardize(image.clamp(0, 1))) and truth is label
+
+
+@shapes
+def test_images_of_one_class_are_resized_as_by_monai(shape: tuple[int, ...]) -> None:
+    size = tuple(extent // 2 + 1 for extent in shape)
+    image, label = images(shape, 3, 2), torch.tensor([0, 2, 1])
+    seen, truth = View(size)(image, label)
+    resize = Resize(size, mode="area")
+    expected = torch.stack([torch.as_tensor(resize(part)) for part in standardize(image)])
+    assert torch.allclose(seen, expected, atol=1e-6) and torch.equal(truth, label)
+
+
+@shapes
+def test_images_with_class_maps_keep_their_size(shape: tuple[int, ...]) -> None:
+    image, label = images(shape), boxes(shape)
+    seen, truth = View([8] * len(shape))(image, label)
+    assert torch.equal(seen, standardize(image)) and truth is label
+
+
+@shapes
+def test_mirroring_moves_image_and_map_together(shape: tuple[int, ...]) -> None:
+    label = (images(shape, 8) > 0.6).long()
+    image, view = 0.2 + 0.5 * label, View(mirror=True)
+    seen, truth = view(image, label, seed=1)
+    assert torch.equal((seen > 0).long(), truth)
+    axes = tuple(range(1, 1 + len(shape)))
+    moves = [
+        [torch.equal(one, old.flip(chosen)) for chosen in ((), *((axis,) for axis in axes), axes)]
+        for one, old in zip(truth, label, strict=True)
+    ]
+    assert not all(move[0] for move in moves), "images have mirrorings of their own"
+    if len(shape) == 2:
+        assert all(sum(move) == 1 for move in moves)
+    classes = torch.arange(8)
+    assert torch.equal(view(image, classes, seed=1)[0], seen) and torch.equal(view(image, classes, seed=1)[1], classes)
+
+
+@pytest.mark.parametrize("view", [View(rotation=20), View(scaling=0.2), View(rotation=30, scaling=0.1, mirror=True)])
+@shapes
+def test_images_are_moved_together_with_their_maps(shape: tuple[int, ...], view: View) -> None:
+    label = boxes(shape)
+    seen, truth = view(0.2 + 0.5 * label, label, seed=2)
+    assert truth.dtype == label.dtype and set(truth.unique().tolist()) == {0, 1}
+    assert not torch.equal(truth, label)
+    middle = (seen.flatten(1).amax(1) + seen.flatten(1).amin(1)) / 2
+    bright = seen > middle.reshape(-1, *[1] * (seen.ndim - 1))
+    for one, moved in zip(bright[:, 0].numpy(), truth[:, 0].numpy() > 0, strict=True):
+        block = np.ones([3] * len(shape))
+        border = ndimage.binary_dilation(moved, block) & ~ndimage.binary_erosion(moved, block)
+        assert np.array_equal(one[~border], moved[~border])
+        assert (one != moved).sum() < 0.25 * moved.sum()
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (64, 32), (24, 40, 32)], ids=str)
+def test_rotation_is_rigid_whatever_the_shape(shape: tuple[int, ...]) -> None:
+    grid = torch.stack(torch.meshgrid(*[torch.arange(extent) - extent / 2 + 0.5 for extent in shape], indexing="ij"))
+    ball = (grid.square().sum(0) < 9**2).long().expand(6, 1, *shape)
+    _, truth = View(rotation=80)(0.2 + 0.5 * ball, ball, seed=3)
+    for one in truth[:, 0]:
+        assert (one != ball[0, 0]).sum() < 0.1 * ball[0, 0].sum(), "a ball stays where and what it is"
+
+
+def test_what_comes_in_from_beyond_the_border_is_background() -> None:
+    label = torch.ones(4, 1, 20, 20, dtype=torch.long)
+    seen, truth = View(scaling=0.5)(images((20, 20)), label, seed=0)
+    assert torch.isfinite(seen).all() and (truth == 0).any() and (truth[:, :, 8:12, 8:12] == 1).all()
+
+
+@pytest.mark.parametrize("of_images", [True, False])
+@shapes
+def test_gradients_reach_the_image_through_everything(shape: tuple[int, ...], of_images: bool) -> None:
+    image = images(shape).requires_grad_()
+    label = torch.arange(4) if of_images else boxes(shape)
+    seen, _ = View([12] * len(shape), **ALL)(image, label, seed=4)
+    assert list(seen.shape[2:]) == ([12] * len(shape) if of_images else list(shape))
+    weights = torch.randn(seen.shape, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad((weights * seen).sum(), image)
+    assert torch.isfinite(gradient).all() and (gradient != 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("view", [*RANDOM, View(**ALL)], ids=repr)
+def test_a_view_depends_on_its_seed_alone(view: View) -> None:
+    image, label = images((24, 32)), boxes((24, 32))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = view(image, label, seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    again, other = view(image, label, seed=5), view(image, label, seed=6)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+
+
+def test_noise_has_its_strength() -> None:
+    image = images((64, 64))
+    seen, _ = View(noise=0.25)(image, torch.arange(4), seed=7)
+    added = seen - standardize(image)
+    assert added.std() == pytest.approx(0.25, rel=0.05) and abs(float(added.mean())) < 0.02
