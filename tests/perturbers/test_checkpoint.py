@@ -209,7 +209,7 @@ def test_large_images_of_one_class_go_whole() -> None:
         (RandomNoise(0.1, Roi()), 1, "Roi needs a class for each site"),
         (GradientNoise([small_surrogate()], support=Roi()), 1, "Roi needs a class for each site"),
         (LinearSurrogate(3, (4, 4)), two_classes((9, 9))[None], "classes of whole images are needed"),
-        (LinearSurrogate(3, (4, 4)), 3, "unknown class"),
+        (LinearSurrogate(3, (4, 4)), 3, "the class is not known to the method"),
     ],
     ids=["umed", "random", "gradient", "linear", "linear-unknown"],
 )

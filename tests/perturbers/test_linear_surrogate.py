@@ -112,7 +112,7 @@ def test_what_cannot_be_used() -> None:
         model.delta(image, cases(label), torch.zeros(8, 1, *SHAPE).long())
     with pytest.raises(LabelError, match="not label maps"):
         model.fit([(image, torch.zeros(8, 1, *SHAPE).long())])
-    with pytest.raises(LabelError, match="unknown class"):
+    with pytest.raises(LabelError, match="not known to the method"):
         model.delta(image, cases(label), label + 1)
     with pytest.raises(LabelError, match="needs a label"):
         model.delta(image, cases(label))
