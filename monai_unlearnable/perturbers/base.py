@@ -57,7 +57,8 @@ class Perturber(nn.Module, Configurable, ABC):
             label: class indices of sites, (B, 1, spatial...), or of whole images, (B,).
 
         Returns:
-            Noise in unit intensity, same shape as ``image``, differentiable with respect to :meth:`parameters`.
+            Noise in unit intensity, same shape as ``image``; differentiable with respect to :meth:`parameters` where an
+            optimizer trains these.
         """
 
     @abstractmethod

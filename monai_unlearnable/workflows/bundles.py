@@ -57,8 +57,10 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
     """
     presets = Catalog.load("methods")
     if method in presets.names():
-        overrides = {**presets.description(method), **overrides}
-        method = overrides.pop("bundle")
+        preset = presets.description(method)
+        method = preset.pop("bundle")
+        if config == "protect":  # whose settings these are
+            overrides = {**preset, **overrides}
     file = Path(method)
     if file.suffix not in (".yaml", ".yml", ".json"):
         file = bundle_root(method) / "configs" / f"{config}.yaml"

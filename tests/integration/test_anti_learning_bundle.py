@@ -244,7 +244,7 @@ def test_a_checkpoint_protects_further_cases(
         further = WRITE[kind](tmp_path / "more", names=("x", "y", "z"), first_seed=50)
 
     def apply(data: Path, out: Path) -> Manifest:
-        run_bundle("anti_learning", "apply", dataset_dir=str(data), output_dir=str(out), checkpoint=checkpoint)
+        run_bundle("error_minimizing", "apply", dataset_dir=str(data), output_dir=str(out), checkpoint=checkpoint)
         return verify(out, data)
 
     manifest = apply(further, tmp_path / "new")
