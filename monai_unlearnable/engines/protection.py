@@ -121,10 +121,10 @@ class ProtectionTrainer(Trainer):
         if self.perturber is None:
             return torch.zeros_like(image)
         self.perturber.train()
-        if self.perturber_optimizer is None:
-            return self.perturber.delta(image, case_ids, label).detach().float()
-        self.perturber_optimizer.zero_grad(set_to_none=True)
-        return self.perturber.delta(image, case_ids, label).float()
+        if self.perturber_optimizer is not None:
+            self.perturber_optimizer.zero_grad(set_to_none=True)
+        noise = self.perturber.delta(image, case_ids, label).float()
+        return noise.detach() if self.perturber_optimizer is None else noise
 
     def _prepare(self, batchdata: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
         device = self.state.device

@@ -87,6 +87,10 @@ class GradientNoise(Perturber):
             "support": self.allowed,
         }
 
+    def against(self, networks: Sequence[Surrogate]) -> GradientNoise:
+        """An equal perturber against other surrogates, which it shares with whoever trains them."""
+        return GradientNoise(**{**self.arguments(), "networks": networks})
+
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if label is not None and len(self.networks):
             check_classes(label, self.networks[0].num_classes)  # type: ignore[arg-type]

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import DatalistError
+from monai_unlearnable.scans.tables import SECTIONS
 
 __all__ = ["Archive", "Split", "is_volume"]
 
-SECTIONS = {"train": "training", "val": "validation", "test": "test"}
+NAMES = ("train", "val", "test")
 # What zipfile and numpy raise for files that were cut or damaged, are no archives, or hold objects.
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -99,7 +100,7 @@ class Archive:
 
     def split_of(self, member: str) -> Split | None:
         """The split whose images are a member of the archive, or None for other members."""
-        name = next((name for name in SECTIONS if member == f"{name}_images.npy"), None)
+        name = next((name for name in NAMES if member == f"{name}_images.npy"), None)
         return None if name is None else self._split(name)
 
     def read(self, member: str) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.keys import CaseKeys
 
-__all__ = ["TABLE_NAME", "TABLE_SUFFIXES", "read_table"]
+__all__ = ["SECTIONS", "TABLE_NAME", "TABLE_SUFFIXES", "read_table"]
 
 TABLE_NAME = "labels.csv"
 TABLE_SUFFIXES = (".csv", ".tsv")
@@ -26,6 +26,7 @@ COLUMNS = {
     CaseKeys.CASE_ID: ("case_id",),
 }
 REQUIRED = (CaseKeys.IMAGE, CaseKeys.LABEL)
+# What parts of a dataset are called, and the section of a datalist that each is.
 SECTIONS = {
     **dict.fromkeys(("training", "train"), "training"),
     **dict.fromkeys(("validation", "val", "valid"), "validation"),
