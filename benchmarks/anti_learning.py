@@ -8,7 +8,8 @@ held-out images. Every figure comes from files reloaded from disk.
     python benchmarks/anti_learning.py DATA/brain_tumor_mri OUT [--side 96] [--methods lsp,error_minimizing]
 
 A folder of classes is converted to grey PNG of one side first, and split by the hash of each of these: a fifth is for
-testing. Patients are not identified there, so that both parts may hold images of one.
+testing. Patients are not identified there, so that both parts may hold images of one. Data that other code protected
+take part with --others "{'public_em': 'FOLDER'}"; they have the same relative names.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from PIL import Image
 from rich.console import Console
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.commands.words import parse_overrides
+from monai_unlearnable.commands.words import parse_overrides, parse_value
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import RandomNoise
@@ -93,6 +94,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--epsilon", type=float, default=8 / 255)
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--others", type=parse_value, default={}, help="folders of other code's data, by name")
     parser.add_argument("--workers", type=int, default=2)
     arguments, settings = parser.parse_known_args()
     console = Console(width=150)
@@ -104,7 +106,9 @@ def main() -> None:
         else:
             convert(arguments.data, data, arguments.side)
     folders = protect(data, arguments.out, arguments.methods.split(","), arguments.epsilon, console)
-    matrix = Matrix.of(dataset_dir=str(data), protected=folders, **{**MATRIX, **parse_overrides(settings)})
+    matrix = Matrix.of(
+        dataset_dir=str(data), protected={**folders, **arguments.others}, **{**MATRIX, **parse_overrides(settings)}
+    )
     laboratory = Laboratory(matrix, arguments.out / "laboratory")
     results = laboratory.run(workers=arguments.workers)
     page = write_laboratory_report(laboratory, results, arguments.out / "report")
