@@ -9,41 +9,62 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.errors import BudgetError
+from monai_unlearnable.errors import BudgetError, NoiseMismatchError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice
 
-__all__ = ["Budget", "VoxelChange", "apply_change", "apply_noise", "file_order", "undo_change"]
+__all__ = ["Budget", "VoxelChange", "apply_change", "apply_noise", "file_order", "site_share", "undo_change"]
 
 # Networks compute in float32: a value within this fraction of a storage step of the next step has reached it.
 STEP_TOLERANCE = 1e-4
+SHARE_TOLERANCE = 1e-12  # relative, of rounding: 0.29 of 100 sites are 29
 
 ArrayT = TypeVar("ArrayT")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How far a voxel may move: an L-infinity ball of ``radius`` in unit intensity around each case.
+    """How far a voxel may move, an L-infinity ball around each case, and how many sites may move at all, an L0 bound.
 
     Args:
         radius: largest change of a voxel as a fraction of the intensity window, in [0, 1]; 8/255 is a common choice.
-        norm: ``"linf"``, the only norm so far.
+        norm: ``"linf"``, the only norm of the ball so far.
+        share: largest share of the sites of a scan that may change, in (0, 1]. A site is a spatial position; it counts
+            as changed when any channel changes.
     """
 
     radius: float
     norm: str = "linf"
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.norm != "linf":
             raise BudgetError(f"norm {self.norm!r} is not supported; use 'linf'")
         if not 0 <= self.radius <= 1:
             raise BudgetError("the radius must lie in [0, 1] of the intensity window", value=self.radius, limit=1.0)
+        if not 0 < self.share <= 1:
+            raise BudgetError("the share must lie in (0, 1] of the sites", value=self.share, limit=1.0)
 
     def project(self, noise: ArrayT) -> ArrayT:
-        """The nearest noise within the budget; ``noise`` is a numpy array or torch tensor in unit intensity."""
+        """The nearest noise within the L-infinity ball; the share of sites is left to :func:`apply_noise`.
+
+        Args:
+            noise: numpy array or torch tensor in unit intensity.
+        """
         return noise.clip(-self.radius, self.radius)  # type: ignore[attr-defined, no-any-return]
 
-    def check(self, linf: float, *, step: float = 0.0, case: str | None = None) -> None:
-        """Raise :class:`BudgetError` where a measured L-infinity norm (unit intensity) is outside the budget."""
+    def limit(self, sites: int) -> int:
+        """How many of so many sites may change."""
+        return int(self.share * sites * (1 + SHARE_TOLERANCE))
+
+    def check(self, linf: float, *, share: float | None = None, step: float = 0.0, case: str | None = None) -> None:
+        """Raise :class:`BudgetError` where what was measured is outside the budget.
+
+        Args:
+            linf: L-infinity norm of the change, in unit intensity.
+            share: share of sites changed (:func:`site_share`), if it was measured.
+            step: a storage step in unit intensity, for the tolerance of ``linf``.
+            case: named in errors.
+        """
         if not linf <= self.radius + STEP_TOLERANCE * step + 1e-9:
             raise BudgetError(
                 f"the noise reaches {linf:.6g} of the window, the budget is {self.radius:.6g}",
@@ -51,9 +72,25 @@ class Budget:
                 value=linf,
                 limit=self.radius,
             )
+        if share is not None and not share <= self.share * (1 + 2 * SHARE_TOLERANCE):
+            raise BudgetError(
+                f"the noise changes {share:.6g} of the sites, the budget is {self.share:.6g}",
+                case=case,
+                value=share,
+                limit=self.share,
+            )
 
-    def check_storage(self, step: float, *, case: str | None = None) -> None:
-        """Raise :class:`BudgetError` where one storage step (unit intensity) is more than the radius allows."""
+    def check_storage(self, step: float, sites: int | None = None, *, case: str | None = None) -> None:
+        """Raise :class:`BudgetError` where nothing could change.
+
+        Args:
+            step: a storage step in unit intensity; the radius may not be less.
+            sites: of the scan, one of which the share has to allow, if it is asked for.
+            case: named in errors.
+        """
+        if sites is not None and sites > 0 and not self.limit(sites):
+            reason = f"a share of {self.share:.4g} is less than one of {sites} sites: nothing would change"
+            raise BudgetError(reason, case=case, value=self.share, limit=1 / sites)
         if 0 < self.radius < step * (1 - STEP_TOLERANCE):
             raise BudgetError(
                 f"a budget of {self.radius:.4g} of the intensity window is less than one storage step ({step:.4g}): "
@@ -88,6 +125,11 @@ def file_order(voxels: NDArray) -> NDArray:
     return np.moveaxis(voxels, 0, -1).T
 
 
+def site_share(before: NDArray, after: NDArray) -> float:
+    """The share of sites at which any channel of voxels (C, spatial...) differs."""
+    return float((before != after).any(axis=0).mean())
+
+
 def apply_noise(
     stored: NDArray,
     noise: NDArray,
@@ -101,11 +143,13 @@ def apply_noise(
     """Add noise to stored voxels: mask, project, convert to stored steps, truncate toward zero, add.
 
     The noise is added to the original voxels, never to a windowed copy; where the dtype would overflow it shrinks.
+    Where more sites move than the budget allows, those of largest stored change do, of equal ones the first in C order;
+    the others stay the original.
 
     Args:
         stored: original voxels (C, spatial...) in their storage dtype.
         noise: perturbation in unit intensity, same shape or broadcastable over channels.
-        budget: projected onto after masking.
+        budget: projected onto after masking; its share of sites is kept after rounding to storage.
         window: maps unit intensity to physical units.
         lattice: maps physical units to stored numbers.
         mask: support in [0, 1], multiplied with the noise.
@@ -115,9 +159,10 @@ def apply_noise(
         The protected voxels, of the dtype of ``stored``, and the change that :func:`undo_change` reverts.
 
     Raises:
-        BudgetError: when the noise is not finite, or the budget is positive but below one storage step of all channels.
+        BudgetError: when the noise is not finite, or the budget is positive but below one storage step of all channels,
+            or its share of sites below one site.
     """
-    budget.check_storage(min(window.step(lattice)), case=case)
+    budget.check_storage(min(window.step(lattice)), stored[0].size, case=case)
     unit = np.broadcast_to(noise if mask is None else noise * mask, stored.shape)
     if not np.isfinite(unit).all():
         raise BudgetError("the noise holds NaN or infinite values", case=case)
@@ -130,6 +175,11 @@ def apply_noise(
     support[support] = moved
     protected = stored.copy(order="K")
     protected[support] = after[moved]
+    if budget.share < 1:
+        change = np.abs(np.subtract(protected, stored, dtype=np.float64)) * abs(lattice.slope)
+        excess = _excess(change / window.width(stored.ndim), support, budget.limit(stored[0].size))
+        np.copyto(protected, stored, where=excess)
+        support &= ~excess
     box = _bounding_box(file_order(support))
     steps = _difference(file_order(stored)[box], file_order(protected)[box])
     return protected, VoxelChange(tuple(side.start for side in box), steps)
@@ -156,6 +206,20 @@ def _shifted(before: NDArray, steps: NDArray, lattice: StorageLattice) -> NDArra
     return after
 
 
+def _excess(change: NDArray, support: NDArray, limit: int) -> NDArray:
+    """The changed sites (spatial...) that are not among the ``limit`` ones of largest change over channels."""
+    excess = np.zeros(support.shape[1:], bool)
+    sites = np.flatnonzero(support.any(axis=0))
+    surplus = len(sites) - limit
+    if surplus > 0:
+        size = change.max(axis=0).ravel()[sites]
+        bound = np.partition(size, surplus - 1)[surplus - 1]  # far cheaper than to sort all
+        below, equal = sites[size < bound], sites[size == bound]
+        excess.flat[below] = True
+        excess.flat[equal[len(equal) - (surplus - len(below)) :]] = True
+    return excess
+
+
 def _bits(values: NDArray) -> NDArray:
     return np.ascontiguousarray(values).view(f"{values.dtype.str[0]}u{values.dtype.itemsize}")
 
@@ -179,6 +243,8 @@ def _difference(before: NDArray, after: NDArray) -> NDArray:
 def _changed(voxels: NDArray, change: VoxelChange, sign: int) -> NDArray:
     result = voxels.copy(order="K")
     view = file_order(result)[change.box]
+    if view.shape != change.steps.shape:
+        raise NoiseMismatchError("the change reaches beyond the voxels", value=change.steps.shape, limit=view.shape)
     if result.dtype.kind == "f":  # XOR returns the byte order of the machine, the file may have the other
         view[...] = (_bits(view) ^ change.steps).astype(_bits(view).dtype).view(result.dtype)
     else:  # sums wrap at the range of the dtype, and back again

@@ -166,9 +166,11 @@ def small_umed(dims: int = 3, seed: int = 0, in_channels: int = 1, **arguments: 
     return perturber
 
 
-def small_surrogate(name: str = "ResNet18", dims: int = 2, classes: int = 3, seed: int = 0) -> Surrogate:
+def small_surrogate(
+    name: str = "ResNet18", dims: int = 2, classes: int = 3, seed: int = 0, channels: int = 1
+) -> Surrogate:
     """An untrained surrogate of width 4 for input of 16 sites along each axis, with weights of a seed."""
-    surrogate = Surrogate(name, dims, 1, classes, [16] * dims, width=4)
+    surrogate = Surrogate(name, dims, channels, classes, [16] * dims, width=4)
     reset_parameters(surrogate, seed)
     return surrogate
 

@@ -3,16 +3,25 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from monai_unlearnable.budget import STEP_TOLERANCE, Budget, apply_change, apply_noise, file_order, undo_change
+from monai_unlearnable.budget import (
+    STEP_TOLERANCE,
+    Budget,
+    apply_change,
+    apply_noise,
+    file_order,
+    site_share,
+    undo_change,
+)
 from monai_unlearnable.errors import BudgetError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice
 
@@ -214,3 +223,106 @@ def test_check_says_value_and_limit() -> None:
     assert (caught.value.value, caught.value.limit) == (0.11, 0.1)
     with pytest.raises(BudgetError):
         Budget(0.1).check(float("nan"))
+
+
+@given(problems(INTEGERS + FLOATS), st.floats(0.01, 1))
+def test_only_the_sites_of_largest_change_move(p: dict[str, Any], share: float) -> None:
+    assume(share * p["stored"][0].size >= 1)
+    free, _ = apply_noise(**p)
+    budget = Budget(p["budget"].radius, share=share)
+    protected, change = apply_noise(**{**p, "budget": budget})
+    stored, unit = p["stored"], abs(p["lattice"].slope)
+    size = np.abs(free.astype(np.float64) - stored.astype(np.float64)) * unit / p["window"].width(stored.ndim)
+    moved = np.flatnonzero((free != stored).any(axis=0))
+    largest_first = sorted(moved.tolist(), key=lambda site: (-size.reshape(len(size), -1)[:, site].max(), site))
+    keep = np.zeros(stored[0].size, bool)
+    keep[largest_first[: budget.limit(keep.size)]] = True
+    expected, left = free.copy(), ~keep.reshape(stored.shape[1:])
+    expected[:, left] = stored[:, left]
+    assert protected.tobytes() == expected.tobytes() and protected.dtype == stored.dtype
+    assert site_share(stored, protected) * keep.size == pytest.approx(min(len(moved), budget.limit(keep.size)))
+    budget.check(0, share=site_share(stored, protected))
+    assert undo_change(protected, change).tobytes() == stored.tobytes()
+    assert apply_change(stored, change).tobytes() == protected.tobytes()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["uint8", "<i2", ">u2", "<f4"])
+@pytest.mark.parametrize("shape", [(1, 5, 8), (3, 5, 8), (2, 4, 5, 2)])
+def test_of_equal_changes_the_first_sites_move(shape: tuple[int, ...], dtype: str, order: Any) -> None:
+    stored = np.full(shape, 64, dtype, order)
+    protected, change = apply_noise(
+        stored,
+        np.where(np.arange(40).reshape(shape[1:]) % 2, -0.125, 0.125),
+        budget=Budget(0.125, share=0.3),
+        window=window(*[64.0] * shape[0]),
+        lattice=StorageLattice(stored.dtype.str),
+    )
+    moved = protected.reshape(shape[0], -1) != 64
+    assert moved[:, :12].all() and not moved[:, 12:].any()
+    assert np.count_nonzero(change.steps) == 12 * shape[0]
+
+
+def test_sites_are_ranked_by_what_is_stored_in_unit_intensity() -> None:
+    stored = np.array([[[254, 100, 100, 100, 100]], [[100, 100, 100, 100, 100]]], np.uint8)
+    noise = np.array([[[0.1, 0.05, 0, 0.019, 0.01]], [[0, 0, 0.07, 0.07, 0.004]]])
+    protected, _ = apply_noise(
+        stored, noise, budget=Budget(0.1, share=0.4), window=window(100.0, 200.0), lattice=StorageLattice("|u1")
+    )
+    # The first site wants most but has one step left; the third and fourth move 0.07, the fourth in both channels.
+    assert (protected - stored).tolist() == [[[0, 0, 0, 1, 0]], [[0, 0, 14, 14, 0]]]
+
+
+def test_sites_that_no_step_reaches_are_not_counted() -> None:
+    stored, noise = np.full((1, 10, 10), 100, np.uint8), np.full((1, 10, 10), 0.009)
+    noise[0, 7, 3:6] = 0.05
+    protected, _ = apply_noise(
+        stored, noise, budget=Budget(0.1, share=0.03), window=window(100.0), lattice=StorageLattice("|u1")
+    )
+    assert np.argwhere(protected != stored).tolist() == [[0, 7, 3], [0, 7, 4], [0, 7, 5]]
+
+
+def test_a_share_below_one_site_is_refused() -> None:
+    stored, noise = np.full((1, 3, 3), 100, np.uint8), np.ones((1, 3, 3))
+    arguments = {"budget": Budget(0.1, share=0.1), "window": window(100.0), "lattice": StorageLattice("|u1")}
+    with pytest.raises(BudgetError, match="less than one of 9 sites") as caught:
+        apply_noise(stored, noise, **arguments, case="case7")
+    assert caught.value.case == "case7" and (caught.value.value, caught.value.limit) == (0.1, 1 / 9)
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**9))
+def test_the_limit_is_exact_where_the_share_is_a_count(sites: int, count: int) -> None:
+    count = min(count, sites)
+    budget = Budget(0.1, share=count / sites)
+    assert budget.limit(sites) == count
+    budget.check(0, share=count / sites)
+    with pytest.raises(BudgetError):
+        budget.check(0, share=(count + 1) / sites)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 1000))
+def test_the_limit_is_the_floor(sites: int, thousandths: int) -> None:
+    assert Budget(0.1, share=thousandths / 1000).limit(sites) == Fraction(thousandths, 1000) * sites // 1
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
+def test_share_is_a_share(share: float) -> None:
+    with pytest.raises(BudgetError, match=r"\(0, 1\] of the sites") as caught:
+        Budget(0.1, share=share)
+    assert caught.value.limit == 1
+
+
+def test_check_of_the_share_says_value_and_limit() -> None:
+    Budget(0.1, share=0.29).check(0.1, share=29 / 100)
+    with pytest.raises(BudgetError, match=r"case7: the noise changes 0\.3 of the sites, the budget is 0\.29") as caught:
+        Budget(0.1, share=0.29).check(0.1, share=0.3, case="case7")
+    assert (caught.value.value, caught.value.limit) == (0.3, 0.29)
+    with pytest.raises(BudgetError):
+        Budget(0.1, share=0.29).check(0.1, share=float("nan"))
+
+
+def test_a_site_is_changed_when_any_channel_is() -> None:
+    before = np.zeros((3, 4, 5), np.int16)
+    after = before.copy()
+    after[0, 1, 1] = after[2, 1, 1] = after[1, 3, 4] = 7
+    assert site_share(before, after) == 2 / 20 and site_share(before, before) == 0

@@ -3,16 +3,25 @@
 
 from .base import Complement, Everywhere, Intersection, MaskProvider, Union
 from .regions import ContourBand, OfClasses, Roi
+from .sparsity import ForegroundScore, GradientScore, RandomScore, Score, Sparsity, TopK, VarianceScore, top_k
 from .texture import TextureMap
 
 __all__ = [
     "Complement",
     "ContourBand",
     "Everywhere",
+    "ForegroundScore",
+    "GradientScore",
     "Intersection",
-    "OfClasses",
     "MaskProvider",
+    "OfClasses",
+    "RandomScore",
     "Roi",
+    "Score",
+    "Sparsity",
     "TextureMap",
+    "TopK",
     "Union",
+    "VarianceScore",
+    "top_k",
 ]

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_unlearnable.config import Configurable
 from monai_unlearnable.errors import LabelError
@@ -19,10 +19,16 @@ class MaskProvider(Configurable, ABC):
     """A function of image and label that returns a support in [0, 1].
 
     Providers compose: ``a & b`` (product), ``a | b`` (maximum) and ``~a`` (1 - a).
+
+    Attributes:
+        needs_label: whether a label must be given.
+        of_images: whether the label may also be the classes of whole images.
+        of_whole: whether a site depends on the whole image, which may not be cut into windows then.
     """
 
     needs_label: bool = True
-    of_images: bool = False  # whether a label may also be the classes of whole images
+    of_images: bool = False
+    of_whole: bool = False
 
     def __call__(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute the mask.
@@ -50,6 +56,10 @@ class MaskProvider(Configurable, ABC):
     @abstractmethod
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         """What subclasses implement; arguments as in :meth:`__call__`."""
+
+    def networks(self) -> list[nn.Module]:
+        """The networks that the mask depends on, whose weights belong into checkpoints."""
+        return []
 
     def __and__(self, other: MaskProvider) -> MaskProvider:
         return Intersection(self, other)
@@ -82,6 +92,13 @@ class _Pair(MaskProvider):
 
     of_images = True  # each part asks for what it needs
 
+    @property
+    def of_whole(self) -> bool:  # type: ignore[override]
+        return self.first.of_whole or self.second.of_whole
+
+    def networks(self) -> list[nn.Module]:
+        return [*self.first.networks(), *self.second.networks()]
+
 
 @dataclass(frozen=True)
 class Intersection(_Pair):
@@ -109,6 +126,13 @@ class Complement(MaskProvider):
     @property
     def needs_label(self) -> bool:  # type: ignore[override]
         return self.inner.needs_label
+
+    @property
+    def of_whole(self) -> bool:  # type: ignore[override]
+        return self.inner.of_whole
+
+    def networks(self) -> list[nn.Module]:
+        return self.inner.networks()
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         return 1 - self.inner(image, label)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from monai_unlearnable.masks.base import MaskProvider
 
-__all__ = ["TextureMap"]
+__all__ = ["TextureMap", "local_deviation"]
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,31 @@ class TextureMap(MaskProvider):
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         spatial = tuple(range(1, image.ndim))
-        mean = self._local_mean(image)
-        variance = (self._local_mean(image * image) - mean * mean).clamp(min=0).masked_fill(self._flat(image), 0)
-        deviation = variance.sqrt().mean(1, keepdim=True)
+        deviation = local_deviation(image, self.radius).mean(1, keepdim=True)
         typical = self.saturation * deviation.mean(spatial, keepdim=True)
         texture = (deviation / typical.clamp(min=1e-12)).clamp(max=1)
         return self.floor + (1 - self.floor) * texture
 
-    def _flat(self, image: Tensor) -> Tensor:
-        """Where the neighborhood is constant: the variance there is a rounding error, not 0."""
-        pool = F.max_pool2d if image.ndim == 4 else F.max_pool3d
-        highest, lowest = (pool(part, 2 * self.radius + 1, stride=1, padding=self.radius) for part in (image, -image))
-        return highest == -lowest
 
-    def _local_mean(self, image: Tensor) -> Tensor:
-        pool = F.avg_pool2d if image.ndim == 4 else F.avg_pool3d
-        return pool(image, 2 * self.radius + 1, stride=1, padding=self.radius, count_include_pad=False)
+def local_deviation(image: Tensor, radius: int) -> Tensor:
+    """Standard deviation over the neighborhood of each site, exactly zero where that is constant.
+
+    Args:
+        image: (B, C, spatial...).
+        radius: half-width of the neighborhood in sites.
+    """
+    mean = _local_mean(image, radius)
+    variance = (_local_mean(image * image, radius) - mean * mean).clamp(min=0)
+    return variance.masked_fill(_flat(image, radius), 0).sqrt()
+
+
+def _flat(image: Tensor, radius: int) -> Tensor:
+    """Where the neighborhood is constant: the variance there is a rounding error, not 0."""
+    pool = F.max_pool2d if image.ndim == 4 else F.max_pool3d
+    highest, lowest = (pool(part, 2 * radius + 1, stride=1, padding=radius) for part in (image, -image))
+    return highest == -lowest
+
+
+def _local_mean(image: Tensor, radius: int) -> Tensor:
+    pool = F.avg_pool2d if image.ndim == 4 else F.avg_pool3d
+    return pool(image, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)

@@ -87,7 +87,7 @@ class NoiseEntry:
             if unknown:
                 raise KeyError(f"unknown fields {sorted(unknown)}")
             return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise NoiseError(f"broken noise record: {error}") from error
 
 

@@ -5,28 +5,34 @@ from __future__ import annotations
 
 import io
 import json
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from monai_unlearnable.budget import VoxelChange
 from monai_unlearnable.errors import NoiseError, NoiseMismatchError
+from monai_unlearnable.noise.encoding import decode, encode, read_array
 from monai_unlearnable.noise.entry import NoiseEntry
 from monai_unlearnable.scans.atomic import write_atomic
 
 __all__ = ["NoiseStore"]
 
-# What numpy, zipfile and json raise for files that were cut or damaged, or are no archives.
-BROKEN = (OSError, EOFError, LookupError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# What numpy, zipfile and json raise for files that were cut, damaged or made up, or are no archives.
+BROKEN = (
+    *(OSError, EOFError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 
 
 class NoiseStore:
     """A folder of ``<scan id>.npz`` files, each the change of one scan together with its :class:`NoiseEntry`.
 
-    The box around the changes is kept, deflated: size follows the support. Noise is found by scan id and used only on
-    voxels whose SHA-256 the entry names: never by position in a list.
+    Changes are kept deflated, a dense box or scattered voxels alone: size follows the support. Noise is found by scan
+    id and used only on voxels whose SHA-256 the entry names: never by position in a list.
 
     Args:
         folder: made when the first noise is saved.
@@ -66,7 +72,8 @@ class NoiseStore:
         """Write a scan's noise; atomic, and the same noise gives the same bytes."""
         stream = io.BytesIO()
         record = np.frombuffer(json.dumps(entry.to_dict(), sort_keys=True).encode(), np.uint8)
-        np.savez_compressed(stream, entry=record, corner=np.asarray(change.corner, np.int64), steps=change.steps)
+        arrays: dict[str, Any] = {"entry": record, **encode(change)}
+        np.savez_compressed(stream, **arrays)
         write_atomic(self.path(entry.scan_id), stream.getvalue())
 
     def entry(self, scan_id: str) -> NoiseEntry:
@@ -90,19 +97,10 @@ class NoiseStore:
     def _read(self, scan_id: str, with_change: bool) -> tuple[NoiseEntry, VoxelChange | None]:
         path = self.path(scan_id)
         try:
-            with np.load(path, allow_pickle=False) as content:
-                entry = NoiseEntry.from_dict(json.loads(content["entry"].tobytes()))
-                if not with_change:
-                    return entry, None
-                corner, steps = content["corner"], content["steps"]
-            change = VoxelChange(tuple(corner.tolist()), steps)
-            extents = (entry.shape[0], *entry.shape[:0:-1])
-            inside = steps.ndim == len(extents) == corner.size and all(
-                side.start >= 0 and side.stop <= extent for side, extent in zip(change.box, extents, strict=True)
-            )
-            if steps.dtype.kind not in "iu" or corner.dtype.kind != "i" or not inside:
-                raise NoiseError("steps and shape do not fit")
-            return entry, change
+            with zipfile.ZipFile(path) as content:
+                record = read_array(content, "entry", "u", lambda shape: len(shape) == 1)
+                entry = NoiseEntry.from_dict(json.loads(record.tobytes()))
+                return entry, decode(content, entry.shape) if with_change else None
         except FileNotFoundError as error:
             raise NoiseError("no noise is stored for this scan", case=scan_id, file=path) from error
         except BROKEN as error:

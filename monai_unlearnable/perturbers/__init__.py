@@ -2,7 +2,7 @@
 """Methods of making noise."""
 
 from .base import InputSettings, Perturber, load_input_settings, load_perturber, save_perturber
-from .gradient import GradientNoise
+from .gradient import GradientNoise, load_surrogate
 from .lattice import round_to_lattice
 from .objectives import Objective
 from .patterns import (
@@ -15,6 +15,7 @@ from .patterns import (
     SymmetricLattice,
 )
 from .random_noise import RandomNoise
+from .salience import SalientSites
 from .surrogate import Surrogate
 from .tiles import SharedNoise
 from .umed import UMed
@@ -32,6 +33,7 @@ __all__ = [
     "Objective",
     "Perturber",
     "RandomNoise",
+    "SalientSites",
     "SharedNoise",
     "Surrogate",
     "SymmetricLattice",
@@ -39,6 +41,7 @@ __all__ = [
     "View",
     "load_input_settings",
     "load_perturber",
+    "load_surrogate",
     "round_to_lattice",
     "save_perturber",
     "standardize",

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from monai_unlearnable.config import Configurable, build, describe
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.intensity import WindowRule
+from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.scans.atomic import write_atomic
 
 __all__ = [
@@ -46,6 +47,12 @@ class Perturber(nn.Module, Configurable, ABC):
     needs_label: bool = False
     batch_size: int = 1
     windowed: bool = True
+
+    def _depend_on(self, *masks: MaskProvider | None) -> None:
+        """Take over what masks bring along: networks, whose weights checkpoints hold, and a need of whole images."""
+        given = [mask for mask in masks if mask is not None]
+        self.mask_networks = nn.ModuleList(network for mask in given for network in mask.networks())
+        self.windowed = self.windowed and not any(mask.of_whole for mask in given)
 
     @abstractmethod
     def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:

@@ -3,26 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.masks import Everywhere, MaskProvider
-from monai_unlearnable.perturbers.base import Perturber, check_classes
+from monai_unlearnable.masks import Everywhere, MaskProvider, Sparsity
+from monai_unlearnable.perturbers.base import Perturber, check_classes, load_perturber
 from monai_unlearnable.perturbers.objectives import Objective
+from monai_unlearnable.perturbers.salience import evaluating, loss_gradient
 from monai_unlearnable.perturbers.surrogate import Surrogate
 from monai_unlearnable.perturbers.views import View
 from monai_unlearnable.seeding import derive_seed
 
-__all__ = ["GradientNoise"]
+__all__ = ["GradientNoise", "load_surrogate"]
+
+REFRESHES = ("once", "round", "step")
 
 
 class GradientNoise(Perturber):
-    r"""Error-minimizing or error-maximizing noise, a case at a time.
+    r"""Error-minimizing or error-maximizing noise, a case at a time, dense or on its most significant sites.
 
     .. math:: \delta \leftarrow \Pi_\epsilon\big(\delta - \alpha\, m \odot \mathrm{sign}\, \nabla_\delta\,
         \mathbb{E}_t\, \ell(f(t(x + \delta)), y)\big)
@@ -34,6 +37,10 @@ class GradientNoise(Perturber):
     seen, and memory does not depend on the number of cases. With ``average`` steps go down the mean over all snapshots
     (SEP, Chen et al., ICLR 2023).
 
+    :math:`m` is the support. With ``sparsity`` it is the part of it that a score selects, by default the sites with the
+    largest gradient (SALM, arXiv 2403.10573, our reading), and :math:`\delta \leftarrow \delta \odot m` whenever the
+    selection is renewed, so that the noise never touches more sites than allowed.
+
     Args:
         networks: the surrogates; only their weights are learned, by
             :class:`~monai_unlearnable.engines.ProtectionTrainer`, and may be added later, by
@@ -44,11 +51,20 @@ class GradientNoise(Perturber):
         average: whether each step goes down the mean over the surrogates, rather than down one after the other.
         step_size: of a step, in unit intensity; by default an eighth of epsilon.
         support: where noise is allowed.
+        sparsity: which sites of the support carry noise; None for all.
+        mask_refresh: when these are selected: ``"once"``, each ``"round"`` (surrogate), or each ``"step"``.
+        fitted: cases whose loss is below are left as they are until the next round; None for none.
         view: what the exploiter does to images first.
         samples: draws of a random view that each gradient averages over.
         seed: of random views.
         divisor: of the spatial sizes that the surrogates take.
         batch_size: cases at once where a dataset is protected.
+
+    Attributes:
+        case_steps: gradients computed so far, counted by case and network.
+
+    Raises:
+        InputError: when ``mask_refresh`` is unknown.
     """
 
     def __init__(
@@ -60,6 +76,9 @@ class GradientNoise(Perturber):
         step_size: float | None = None,
         support: MaskProvider | None = None,
         average: bool = False,
+        sparsity: Sparsity | None = None,
+        mask_refresh: str = "round",
+        fitted: float | None = None,
         view: View | None = None,
         samples: int = 1,
         seed: int = 0,
@@ -67,22 +86,28 @@ class GradientNoise(Perturber):
         batch_size: int = 32,
     ) -> None:
         super().__init__()
+        if mask_refresh not in REFRESHES:
+            raise InputError(f"unknown mask_refresh {mask_refresh!r}; known are {', '.join(REFRESHES)}")
         self.networks = nn.ModuleList(networks)
         self.epsilon, self.steps, self.average = epsilon, steps, average
         self.step_size = epsilon / 8 if step_size is None else step_size
         self.objective = Objective() if objective is None else objective
         self.allowed = Everywhere() if support is None else support
+        self.sparsity, self.mask_refresh, self.fitted = sparsity, mask_refresh, fitted
         self.view = View() if view is None else view
         self.samples, self.seed = samples, seed
         self.divisor, self.batch_size = divisor, batch_size
+        self.case_steps = 0
+        self._depend_on(self.allowed)
+        self.windowed = self.windowed and sparsity is None
 
     needs_label = True
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal perturber (weights apart)."""
-        names = ("epsilon", "objective", "steps", "step_size", "average", "view", "samples", "seed", "divisor")
+        names = ("epsilon", "objective", "steps", "step_size", "average", "sparsity", "mask_refresh", "fitted", "view")
         return {
-            **{name: getattr(self, name) for name in (*names, "batch_size")},
+            **{name: getattr(self, name) for name in (*names, "samples", "seed", "divisor", "batch_size")},
             "networks": list(self.networks),
             "support": self.allowed,
         }
@@ -104,39 +129,49 @@ class GradientNoise(Perturber):
         own = support.flatten(1).any(dim=1)  # cases that are spared cost nothing
         if bool(own.any()):
             ids = [case_id for case_id, chosen in zip(case_ids, own.tolist(), strict=True) if chosen]
-            noise[own] = self._descend(image[own], label[own], support[own], ids)
+            with evaluating(self.networks):
+                noise[own] = self._descend(image[own], label[own], support[own], ids)
         return noise
 
     def _descend(self, image: Tensor, label: Tensor, support: Tensor, case_ids: Sequence[str]) -> Tensor:
-        noise = torch.zeros_like(image)
+        noise, mask = torch.zeros_like(image), support.expand_as(image).clone()
         members = [list(self.networks)] if self.average else [[network] for network in self.networks]
-        turns = [networks for networks in members for _ in range(self.steps)]
-        with _evaluating(self.networks), torch.enable_grad():
-            for step, networks in enumerate(turns):
-                seed = derive_seed(self.seed, step, *case_ids)
-                gradient = self._gradient(networks, image, noise, label, seed)
-                noise = (noise - self.step_size * support * gradient.sign()).clamp(-self.epsilon, self.epsilon)
+        for turn, networks in enumerate(members):
+            active = torch.arange(len(image), device=image.device)  # the cases that are not fitted yet
+            for step in range(self.steps):
+                ids = [case_ids[index] for index in active.tolist()]
+                seed = derive_seed(self.seed, turn * self.steps + step, *ids)
+                seen, truth = image[active] + noise[active], label[active]
+                gradient, losses = loss_gradient(networks, seen, truth, self.objective, self.view, self.samples, seed)
+                self.case_steps += len(active) * len(networks)
+                if self.fitted is not None and turn + step:  # all cases get a mask first
+                    unfitted = losses >= self.fitted
+                    active, gradient = active[unfitted], gradient[unfitted]
+                    if not len(active):
+                        break
+                if self.sparsity is not None and self._refreshes(turn, step):
+                    chosen = self.sparsity.select(image[active], label[active], support[active], gradient)
+                    mask[active] = support[active] * chosen
+                    noise[active] *= mask[active] > 0
+                moved = noise[active] - self.step_size * mask[active] * gradient.sign()
+                noise[active] = moved.clamp(-self.epsilon, self.epsilon)
         return noise
 
-    def _gradient(
-        self, networks: Sequence[nn.Module], image: Tensor, noise: Tensor, label: Tensor, seed: int
-    ) -> Tensor:
-        noise = noise.detach().requires_grad_()
-        loss = torch.zeros((), device=image.device)
-        for draw in range(self.samples if self.view.is_random else 1):
-            seen, truth = self.view(image + noise, label, derive_seed(seed, draw))
-            for network in networks:
-                loss = loss + self.objective(network(seen).float(), truth)
-        return torch.autograd.grad(loss, noise)[0]
+    def _refreshes(self, turn: int, step: int) -> bool:
+        return self.mask_refresh == "step" or (step == 0 and (turn == 0 or self.mask_refresh == "round"))
 
 
-@contextmanager
-def _evaluating(networks: nn.Module) -> Iterator[None]:
-    """Networks in evaluation mode, so that the noise of a case does not depend on those beside it."""
-    modes = [(module, module.training) for module in networks.modules()]
-    networks.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def load_surrogate(path: str | Path, index: int = -1) -> Surrogate:
+    """A surrogate of a :class:`GradientNoise` on disk, such as for :class:`~monai_unlearnable.perturbers.SalientSites`.
+
+    Args:
+        path: file of :func:`~monai_unlearnable.perturbers.save_perturber`.
+        index: which one, young to old.
+
+    Raises:
+        InputError: naming the file, when it holds no such surrogate.
+    """
+    networks = getattr(load_perturber(path), "networks", ())
+    if not -len(networks) <= index < len(networks):
+        raise InputError(f"holds {len(networks)} surrogates, none at {index}", file=path)
+    return networks[index]

@@ -77,17 +77,27 @@ class Objective(Configurable):
                 raise InputError(f"the targets leave class {fixed[0]} as it is; each class needs another one")
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
-        """The loss of logits (B, classes[, spatial...]) at labels (B,) or (B, 1, spatial...).
+        """The mean loss of logits (B, classes[, spatial...]) at labels (B,) or (B, 1, spatial...).
 
         Raises:
             InputError: when the number of targets is not that of the classes.
         """
-        if self.goal == "minimize":
-            return task_loss(logits, label)
-        if self.goal == "maximize":
-            return -task_loss(logits, label)
+        sign, target = self._aim(logits, label)
+        return sign * task_loss(logits, target)
+
+    def of_cases(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The loss of each case by itself, (B,); arguments and errors as in :meth:`__call__`."""
+        sign, target = self._aim(logits, label)
+        if label.ndim == 1:
+            return sign * F.cross_entropy(logits, target, reduction="none")
+        return sign * torch.stack([task_loss(*case) for case in zip(logits.split(1), target.split(1), strict=True)])
+
+    def _aim(self, logits: Tensor, label: Tensor) -> tuple[int, Tensor]:
+        """The sign of the loss, and the classes it is taken at."""
+        if self.goal != "target":
+            return (1 if self.goal == "minimize" else -1), label
         classes = logits.shape[1]
         targets = [(own + 1) % classes for own in range(classes)] if self.targets is None else list(self.targets)
         if len(targets) != classes:
             raise InputError("the number of targets is not that of the classes", value=len(targets), limit=classes)
-        return task_loss(logits, torch.tensor(targets, device=label.device)[label])
+        return 1, torch.tensor(targets, device=label.device)[label]

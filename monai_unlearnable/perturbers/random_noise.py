@@ -60,6 +60,7 @@ class RandomNoise(Perturber):
             raise InputError("the root mean square must be above 0 and at most epsilon", value=rms, limit=epsilon)
         self.epsilon, self.allowed, self.seed = epsilon, Roi() if support is None else support, seed
         self.distribution, self.sigma, self.rms = distribution, sigma, rms
+        self._depend_on(self.allowed)
 
     @property
     def needs_label(self) -> bool:  # type: ignore[override]

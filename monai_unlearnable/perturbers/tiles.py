@@ -57,6 +57,7 @@ class SharedNoise(Perturber):
         self.in_channels, self.num_classes, self.size = in_channels, num_classes, tuple(size)
         self.epsilon, self.granularity = epsilon, granularity
         self.allowed = Everywhere() if support is None else support
+        self._depend_on(self.allowed)
         self.tile = nn.Parameter(torch.zeros(num_classes if granularity == "class" else 1, in_channels, *self.size))
 
     needs_label = True

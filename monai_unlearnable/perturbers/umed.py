@@ -64,6 +64,7 @@ class UMed(Perturber):
         self.allowed = Roi() if support is None else support
         self.contour = ContourBand() if contour is None else contour
         self.texture = TextureMap() if texture is None else texture
+        self._depend_on(self.allowed, self.contour, self.texture)
         self.contour_net = NoiseUNet(spatial_dims, in_channels, self.channels, theta)
         self.texture_net = NoiseUNet(spatial_dims, in_channels, self.channels)
         self.carrier_axis = carrier_axis

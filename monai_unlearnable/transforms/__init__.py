@@ -9,5 +9,7 @@ from .masks import *  # noqa: F403
 from .masks import __all__ as _masks
 from .noise import *  # noqa: F403
 from .noise import __all__ as _noise
+from .sparsity import *  # noqa: F403
+from .sparsity import __all__ as _sparsity
 
-__all__ = [*_generate, *_io, *_masks, *_noise]
+__all__ = [*_generate, *_io, *_masks, *_noise, *_sparsity]

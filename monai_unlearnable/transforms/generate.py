@@ -63,7 +63,8 @@ class GenerateNoise(Transform):
 
         Raises:
             LabelError: when the method needs a label.
-            BudgetError: when the budget is less than a storage step.
+            BudgetError: when the budget is less than a storage step. A budget's share of sites counts for each channel
+                by itself; methods that select sites select them for all channels.
         """
         refuse_after_spatial(img)
         values, lattices, channels = to_numpy(img), lattice_of(img), []

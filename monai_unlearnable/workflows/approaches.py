@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the ``anti_learning`` bundle chooses by name."""
+"""What the bundles ``anti_learning`` and ``salm`` choose by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monai.data import DataLoader, Dataset
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
 from monai_unlearnable.keys import CaseKeys
-from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi
+from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
 from monai_unlearnable.perturbers import LinearSurrogate, Objective, Perturber
 from monai_unlearnable.scans import Case, DatasetSummary, read_scan
 
@@ -26,6 +26,8 @@ __all__ = [
     "choose_support",
     "choose_window",
     "fit_linear",
+    "pick",
+    "share_of",
 ]
 
 APPROACHES = ("error_minimizing", "error_maximizing", "synthetic")
@@ -91,15 +93,12 @@ def choose_perturber(
     Raises:
         InputError: listing the names, when one is unknown.
     """
-    for kind, name, known in (
-        ("approach", approach, APPROACHES),
-        ("granularity", granularity, GRANULARITIES),
-        ("pattern", pattern, tuple(patterns)),
-    ):
+    for kind, name, known in (("approach", approach, APPROACHES), ("granularity", granularity, GRANULARITIES)):
         if name not in known:
             raise InputError(f"unknown {kind} {name!r}; known are {', '.join(known)}")
+    chosen: Perturber = pick("pattern", pattern, patterns)
     if approach == "synthetic":
-        return patterns[pattern]
+        return chosen
     return case_noise if granularity == "case" else shared_noise
 
 
@@ -122,6 +121,22 @@ def choose_objective(approach: str, goal: str, targets: Sequence[int] | None, nu
     if targets is not None and len(targets) != num_classes:
         raise InputError("the number of targets is not that of the classes", value=len(targets), limit=num_classes)
     return Objective(goal, targets)
+
+
+def pick(kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    """An entry of a table by its name.
+
+    Raises:
+        InputError: listing the names, when there is none of that name.
+    """
+    if name not in options:
+        raise InputError(f"unknown {kind} {name!r}; known are {', '.join(options)}")
+    return options[name]
+
+
+def share_of(sparsity: Sparsity | None) -> float:
+    """The share of sites that a budget has to grant for a selection of sites; 1 without one."""
+    return 1.0 if sparsity is None else sparsity.fraction
 
 
 def balance(cases: Sequence[Case]) -> list[float] | None:

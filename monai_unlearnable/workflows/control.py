@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.config import build
-from monai_unlearnable.masks import Everywhere, Roi
+from monai_unlearnable.masks import Everywhere, MaskProvider, RandomScore, Roi, Sparsity, TopK
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.scans import Case
@@ -21,6 +21,7 @@ __all__ = ["random_control"]
 def random_control(cases: Sequence[Case], output_dir: Path, control_dir: Path, seed: int = 0) -> Path:
     """Write the control of a protected dataset: the same cases with random noise of equal radius in the region.
 
+    Where the budget grants a share of the sites only, as many are drawn by chance in each case.
     Where cases have no label files, as in datasets of classes of whole images, the noise is everywhere.
 
     Args:
@@ -33,7 +34,9 @@ def random_control(cases: Sequence[Case], output_dir: Path, control_dir: Path, s
     if known.is_file() and _likeness(Manifest.load(known)) == _likeness(manifest):
         return control_dir
     budget, window = manifest.scans[0].budget, build(manifest.run["window"])
-    support = Roi() if all(case.label for case in cases) else Everywhere()
+    support: MaskProvider = Roi() if all(case.label for case in cases) else Everywhere()
+    if budget.share < 1:
+        support = TopK(Sparsity(budget.share, RandomScore(seed)), within=support)
     noise = RandomNoise(budget.radius, support, seed)
     Protection(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=known.is_file()).run()
     return control_dir

@@ -15,7 +15,7 @@ import ignite.distributed as idist
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.budget import Budget, apply_noise
+from monai_unlearnable.budget import Budget, apply_noise, site_share
 from monai_unlearnable.config import describe
 from monai_unlearnable.errors import OutputError
 from monai_unlearnable.intensity import WindowRule
@@ -168,7 +168,8 @@ class Protection:
         target = self.layout.protected / output_name(name)
         written = publish_scan(scan, protected, target)
         measured = measure_fidelity(scan, written, window, loaded.label)
-        self.budget.check(measured["linf"], step=max(window.step(scan.lattice)), case=case.case_id)
+        share, step = site_share(scan.voxels, written.voxels), max(window.step(scan.lattice))
+        self.budget.check(measured["linf"], share=share, step=step, case=case.case_id)
         entry = NoiseEntry(
             scan_id=stem(name),
             case_id=case.case_id,

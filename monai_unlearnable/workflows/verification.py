@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_unlearnable.budget import undo_change
+from monai_unlearnable.budget import site_share, undo_change
 from monai_unlearnable.errors import VerificationError
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint
@@ -110,7 +110,8 @@ class _Check:
         for name, claimed in entry.measured.items():
             if not math.isclose(measured[name], claimed, rel_tol=FIGURE_TOLERANCE, abs_tol=1e-12):
                 self.fail(name, measured[name], claimed)
-        entry.budget.check(measured["linf"], step=max(entry.window.step(entry.lattice)), case=entry.scan_id)
+        share, step = site_share(clean.voxels, scan.voxels), max(entry.window.step(entry.lattice))
+        entry.budget.check(measured["linf"], share=share, step=step, case=entry.scan_id)
 
     def same_file(self, scan: Scan, clean_file: Path) -> None:
         clean = read_scan(clean_file)

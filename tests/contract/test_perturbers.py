@@ -15,7 +15,7 @@ import pytest
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import BudgetError, LabelError, ScanError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
-from monai_unlearnable.masks import Roi
+from monai_unlearnable.masks import Everywhere, MaskProvider, Roi, Sparsity
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import (
     AutoregressiveNoise,
@@ -25,6 +25,7 @@ from monai_unlearnable.perturbers import (
     LinearPatterns,
     Perturber,
     RandomNoise,
+    SalientSites,
     SymmetricLattice,
 )
 from monai_unlearnable.scans import load_cases
@@ -49,6 +50,15 @@ def gradient(dims: int, seed: int) -> Perturber:
                          support=Roi(), divisor=8, batch_size=2)  # fmt: skip
 
 
+def salient(dims: int) -> MaskProvider:
+    return SalientSites(small_surrogate("UNet", dims), Sparsity(0.05), within=Roi())
+
+
+def sparse(dims: int, seed: int) -> Perturber:
+    return GradientNoise([small_surrogate("UNet", dims, seed=seed)], BUDGET.radius, steps=3, step_size=0.04,
+                         support=Roi(), sparsity=Sparsity(0.02), divisor=8)  # fmt: skip
+
+
 # Add a perturber here: a function of dimensions and seed.
 PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {
     "umed": small_umed,
@@ -61,6 +71,8 @@ PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {
     "fixed-sites": lambda dims, seed: FixedSites(BUDGET.radius, fraction=0.2, seed=seed),
     "symmetric-lattice": lambda dims, seed: SymmetricLattice(BUDGET.radius, code="axes"),
     "gradient": gradient,
+    "sparse": sparse,
+    "umed-salient": lambda dims, seed: small_umed(dims, seed, support=salient(dims), texture=Everywhere()),
     "shared": lambda dims, seed: small_shared((8,) * dims, seed, support=Roi()),
 }
 SEEDLESS = {"symmetric-lattice"}

@@ -182,6 +182,8 @@ def test_records_cannot_point_outside(field: str, name: str) -> None:
         {"case_scans": ["../a"]},
         {"case_scans": []},
         {"budget": {"radius": 7}},
+        {"budget": {"radius": 0.1, "share": 2}},
+        {"shape": [1, float("inf"), 3]},
         {"lattice": {"dtype": "<i2", "x": 1}},
         {"shape": 3},
         {"affine": None},
@@ -201,6 +203,12 @@ def test_incomplete_records() -> None:
         if name not in ("measured", "target"):  # records of earlier releases have no class
             with pytest.raises(NoiseError):
                 NoiseEntry.from_dict({k: v for k, v in ENTRY.to_dict().items() if k != name})
+
+
+def test_records_of_earlier_releases_limit_no_share() -> None:
+    content = ENTRY.to_dict()
+    del content["budget"]["share"]
+    assert NoiseEntry.from_dict(content).budget == Budget(0.1, share=1)
 
 
 def test_manifest_round_trip(tmp_path: Path) -> None:

@@ -202,7 +202,17 @@ def test_missing_keys(published: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["ApplyNoise", "RemoveNoise", "GenerateNoise", "LoadScan", "ScaleToWindow", "EncodeLabel", "ComputeMask"]
+    "name",
+    [
+        "ApplyNoise",
+        "RemoveNoise",
+        "GenerateNoise",
+        "LoadScan",
+        "ScaleToWindow",
+        "EncodeLabel",
+        "ComputeMask",
+        "SparsityMask",
+    ],
 )
 def test_aliases(name: str) -> None:
     dictionary = getattr(transforms, f"{name}d")

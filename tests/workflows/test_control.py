@@ -49,6 +49,21 @@ def test_classes_of_whole_images_get_it_everywhere(tmp_path: Path) -> None:
         assert (abs(before - after) == int(255 * BUDGET.radius)).all()
 
 
+def test_where_sites_are_counted_as_many_are_drawn_by_chance(tmp_path: Path) -> None:
+    clean, budget = write_dataset(tmp_path / "clean"), Budget(0.1, share=0.02)
+    protect(clean, tmp_path / "out", budget=budget, label_values=(0, 1, 2))
+    control = random_control(load_cases(clean), tmp_path / "out", tmp_path / "control")
+    changed = []
+    for entry in verify(control, clean).scans:
+        before, after, label = (
+            stored_voxels(path)
+            for path in (clean / entry.file, control / "protected" / entry.output, clean / entry.label)
+        )
+        changed.append(before != after)
+        assert changed[-1].sum() == int(0.02 * before.size) and not changed[-1][label == 0].any()
+    assert (changed[0] & changed[1]).sum() < changed[0].sum() / 2, "not the same sites in each case"
+
+
 def test_another_budget_another_control(tmp_path: Path) -> None:
     clean = write_dataset(tmp_path / "clean")
     for radius in (0.1, 0.05):

@@ -12,13 +12,22 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 from torch import Tensor
 
-from monai_unlearnable.budget import Budget
-from monai_unlearnable.errors import LabelError, OutputError
+from monai_unlearnable.budget import Budget, apply_noise
+from monai_unlearnable.errors import BudgetError, LabelError, OutputError
 from monai_unlearnable.intensity import DtypeWindow, FixedWindow
+from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.perturbers import GradientNoise, InputSettings, SharedNoise, View, load_input_settings
+from monai_unlearnable.perturbers import (
+    GradientNoise,
+    InputSettings,
+    RandomNoise,
+    SharedNoise,
+    View,
+    load_input_settings,
+)
 from monai_unlearnable.scans import load_cases, read_scan
 from monai_unlearnable.workflows import apply_stored, protection, restore, verify
 from tests.helpers import (
@@ -50,7 +59,7 @@ def test_manifest_tells_what_was_done(published: SimpleNamespace) -> None:
     assert np.array_equal(entry.affine, nib.load(published.clean / entry.file).affine)
     assert entry.clean_sha256 == read_scan(published.clean / entry.file).digest()
     assert 0 < entry.measured["linf"] <= BUDGET.radius + 1e-6 and entry.measured["psnr"] > 20
-    assert manifest.run["method"] == "UMed" and manifest.run["budget"] == {"radius": 0.1, "norm": "linf"}
+    assert manifest.run["method"] == "UMed" and manifest.run["budget"] == {"radius": 0.1, "norm": "linf", "share": 1.0}
     assert str(published.clean) not in (published.out / "noise/manifest.json").read_text()
 
 
@@ -337,3 +346,58 @@ def test_flip_byte_changes_a_file(dataset: Path) -> None:
     flip_byte(dataset / "images/a.nii.gz", 148)
     after = raw_bytes(dataset / "images/a.nii.gz")
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
+
+
+FEW_SITES = Budget(0.1, share=0.05)
+SCATTERED = RandomNoise(FEW_SITES.radius, Everywhere(), distribution="uniform")
+
+
+def write_images(root: Path, shape: tuple[int, ...], dtype: str, suffix: str) -> Path:
+    """Two labeled images; axes beyond those of the label are channels."""
+    label = two_classes(shape[: 2 if suffix == ".png" else 3])
+    for folder in ("images", "labels"):
+        for seed, name in enumerate("ab"):
+            voxels, path = random_image(shape, dtype, seed) if folder == "images" else label, root / folder
+            path.mkdir(parents=True, exist_ok=True)
+            if suffix == ".png":
+                Image.fromarray(np.swapaxes(voxels, 0, 1)).save(path / f"{name}{suffix}")
+            else:
+                write_nifti(path / f"{name}{suffix}", voxels)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "suffix"),
+    [
+        ((21, 18), "uint8", ".png"),
+        ((21, 18, 3), "uint8", ".png"),
+        (SHAPES[3], "int16", ".nii.gz"),
+        (SHAPES[3], "uint16", ".nii"),
+        (SHAPES[3], "float32", ".nii.gz"),
+        ((*SHAPES[3], 2), "int16", ".nii.gz"),
+    ],
+)
+def test_files_change_at_no_more_sites_than_the_budget_allows(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str, suffix: str
+) -> None:
+    clean, out = write_images(tmp_path / "clean", shape, dtype, suffix), tmp_path / "out"
+    manifest = protect(clean, out, SCATTERED, budget=FEW_SITES)
+    for entry in manifest.scans:
+        moved = stored_voxels(clean / entry.file) != stored_voxels(out / "protected" / entry.output)
+        sites = moved.any(axis=-1) if moved.ndim > len(entry.shape) - 1 else moved
+        assert np.count_nonzero(sites) == sites.size * 5 // 100
+        assert entry.budget == FEW_SITES and entry.measured["l0"] == moved.mean() > 0
+    verify(out, clean)
+    restore(out, tmp_path / "back")
+    apply_stored(out / "noise", clean, tmp_path / "again")
+    assert tree(tmp_path / "again/noise") == tree(out / "noise")
+    for entry in manifest.scans:
+        assert np.array_equal(stored_voxels(tmp_path / "back" / entry.output), stored_voxels(clean / entry.file))
+
+
+def test_the_share_is_checked_on_the_files(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protection, "apply_noise", lambda *args, **kw: apply_noise(*args, **{**kw, "budget": BUDGET}))
+    with pytest.raises(BudgetError, match="images/a: the noise changes .* of the sites, the budget is 0.05") as caught:
+        protect(dataset, tmp_path / "out", SCATTERED, budget=FEW_SITES)
+    assert caught.value.case == "images/a" and caught.value.value > 0.5 and caught.value.limit == 0.05
+    assert not (tmp_path / "out/noise/manifest.json").exists()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monai_unlearnable.errors import NoiseError, UnlearnableError, VerificationError
+from monai_unlearnable.errors import BudgetError, NoiseError, UnlearnableError, VerificationError
 from monai_unlearnable.workflows import verify
 from tests.helpers import (
     SHAPES,
@@ -159,6 +159,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "figure left out": lambda m: m["scans"][1]["measured"].pop("ssim"),
     "figure made up": lambda m: m["scans"][1]["measured"].update({"lpips": 0.0}),
     "budget": lambda m: m["scans"][1]["budget"].update(radius=0.01),
+    "share": lambda m: m["scans"][1]["budget"].update(share=0.01),
     "window": lambda m: m["scans"][1]["window"].update(high=[5000.0]),
     "clean hash": lambda m: m["scans"][1].update(clean_sha256="0" * 64),
     "protected hash": lambda m: m["scans"][1].update(protected_sha256="0" * 64),
@@ -179,6 +180,18 @@ def test_every_claim_of_the_manifest(out: Path, kind: str, noise: bool) -> None:
     with pytest.raises(UnlearnableError) as caught:
         verify(out)
     assert "images/" in str(caught.value)
+
+
+def test_a_share_lower_than_that_of_the_files(published: SimpleNamespace, out: Path) -> None:
+    edit(out, lambda m: m["scans"][1]["budget"].update(share=0.01), noise=True)
+    with pytest.raises(BudgetError, match="images/b: the noise changes .* of the sites, the budget is 0.01") as caught:
+        verify(out)
+    assert caught.value.value == published.manifest.scans[1].measured["l0"] and caught.value.limit == 0.01
+
+
+def test_manifests_of_earlier_releases(published: SimpleNamespace, out: Path) -> None:
+    edit(out, lambda m: [scan["budget"].pop("share") for scan in m["scans"]], noise=True)
+    assert verify(out, published.clean).scans == published.manifest.scans
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 3, "run": {}, "scans": []}'])

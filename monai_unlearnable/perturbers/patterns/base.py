@@ -71,6 +71,7 @@ class ClassPatterns(Perturber):
         if granularity not in GRANULARITIES:
             raise InputError(f"granularity {granularity!r} is unknown; known are {', '.join(GRANULARITIES)}")
         self.epsilon, self.allowed, self.granularity = epsilon, support, granularity
+        self._depend_on(support)
 
     @property
     def needs_label(self) -> bool:  # type: ignore[override]

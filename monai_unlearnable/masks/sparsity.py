@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Masks that keep a given number of sites: the most significant ones, or others as controls."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from skimage.filters import threshold_otsu
+from torch import Tensor, nn
+
+from monai_unlearnable.config import Configurable
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.masks.base import MaskProvider
+from monai_unlearnable.masks.texture import local_deviation
+from monai_unlearnable.seeding import derive_seed
+
+__all__ = [
+    "ForegroundScore",
+    "GradientScore",
+    "RandomScore",
+    "Score",
+    "Sparsity",
+    "TopK",
+    "VarianceScore",
+    "foreground",
+    "top_k",
+]
+
+BASES = ("all", "foreground")
+UNITS = ("site", "element")
+
+
+def top_k(score: Tensor, counts: Tensor) -> Tensor:
+    """Mark the highest scores of each batch element, exactly as many as asked for; ties go to the lower index.
+
+    Args:
+        score: (B, ...); what scores minus infinity is never marked.
+        counts: how many, (B,).
+
+    Returns:
+        Boolean, the shape of ``score``.
+    """
+    rows = [_top(row, int(count)) for row, count in zip(score.flatten(1), counts, strict=True)]
+    return torch.stack(rows).reshape(score.shape)
+
+
+def _top(score: Tensor, count: int) -> Tensor:
+    count = min(count, int((score > -torch.inf).sum()))
+    if count <= 0:
+        return torch.zeros_like(score, dtype=torch.bool)
+    threshold = score.kthvalue(len(score) - count + 1).values
+    above, ties = score > threshold, score == threshold
+    return above | (ties & (ties.cumsum(0) <= count - above.sum()))
+
+
+def foreground(image: Tensor, label: Tensor | None = None) -> Tensor:
+    """What an image shows, boolean (B, 1, spatial...): the regions of a label map, else the sites brighter than Otsu's
+    threshold of the image (mean over channels)."""
+    if label is not None and label.ndim > 1:
+        return label > 0
+    mean = image.mean(1, keepdim=True)
+    limits = [float(threshold_otsu(part.detach().cpu().numpy())) for part in mean]
+    return mean > torch.tensor(limits).to(mean).reshape(-1, *[1] * (image.ndim - 1))
+
+
+class Score(Configurable, ABC):
+    """A rank of elements: the higher, the sooner noise goes there.
+
+    Attributes:
+        needs_gradient: whether the gradient of a loss must be given.
+    """
+
+    needs_gradient = False
+
+    @abstractmethod
+    def __call__(self, image: Tensor, label: Tensor | None, gradient: Tensor | None) -> Tensor:
+        """Score elements.
+
+        Args:
+            image: unit intensity, (B, C, spatial...).
+            label: class indices, (B, 1, spatial...) or (B,).
+            gradient: of the loss that noise goes down, by the image; the shape of ``image``.
+
+        Returns:
+            Not negative, (B, C or 1, spatial...).
+        """
+
+
+@dataclass(frozen=True)
+class GradientScore(Score):
+    """Size of the gradient (SALM, arXiv 2403.10573, our reading).
+
+    Where a step down the gradient would leave [0, 1], as below a black background, the score is zero: noise placed
+    there would not reach the file.
+
+    Args:
+        times_input: multiply with the intensity.
+    """
+
+    times_input: bool = False
+    needs_gradient = True
+
+    def __call__(self, image: Tensor, label: Tensor | None, gradient: Tensor | None) -> Tensor:
+        assert gradient is not None
+        stuck = ((image <= 0) & (gradient > 0)) | ((image >= 1) & (gradient < 0))
+        return (gradient * image if self.times_input else gradient).abs().masked_fill(stuck, 0)
+
+
+@dataclass(frozen=True)
+class RandomScore(Score):
+    """Chance: a control. Each image has sites of its own, which follow from its voxels and the seed.
+
+    Args:
+        seed: another seed, other sites.
+    """
+
+    seed: int = 0
+
+    def __call__(self, image: Tensor, label: Tensor | None, gradient: Tensor | None) -> Tensor:
+        return torch.stack([self._of(part) for part in image])
+
+    def _of(self, image: Tensor) -> Tensor:
+        content = hashlib.sha256(image.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "sites", content))
+        return torch.rand(1, *image.shape[1:], generator=generator).to(image)
+
+
+@dataclass(frozen=True)
+class ForegroundScore(Score):
+    """Chance within the :func:`foreground`, then outside of it: a control.
+
+    Args:
+        seed: another seed, other sites.
+    """
+
+    seed: int = 0
+
+    def __call__(self, image: Tensor, label: Tensor | None, gradient: Tensor | None) -> Tensor:
+        return RandomScore(self.seed)(image, label, gradient) + foreground(image, label)
+
+
+@dataclass(frozen=True)
+class VarianceScore(Score):
+    """Local standard deviation of the intensity: a control, and where noise is hidden best.
+
+    Args:
+        radius: half-width of the neighborhood in sites.
+    """
+
+    radius: int = 1
+
+    def __call__(self, image: Tensor, label: Tensor | None, gradient: Tensor | None) -> Tensor:
+        return local_deviation(image, self.radius)
+
+
+@dataclass(frozen=True)
+class Sparsity(Configurable):
+    """How many sites of an image noise may touch, and which.
+
+    Args:
+        fraction: how many, as a share of ``of``, rounded down; in (0, 1].
+        score: what they are ranked by.
+        of: ``"all"`` sites, or those of the :func:`foreground`.
+        per: ``"site"``: all channels of a site together, which counts as high as their Euclidean norm;
+            ``"element"``: channels one by one, so that sites may change in some channels only. Equal numbers of
+            elements and sites, so that elements never touch more sites.
+        patch: edge of the blocks, in sites, that are ranked as a whole, by their mean score; the last block may be
+            taken in part, so that the count is exact.
+
+    Raises:
+        InputError: when a name is unknown or the fraction out of range.
+    """
+
+    fraction: float = 0.1
+    score: Score = field(default_factory=GradientScore)
+    of: str = "all"
+    per: str = "site"
+    patch: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise InputError("the fraction of sites must lie in (0, 1]", value=self.fraction, limit=1.0)
+        if self.patch < 1:
+            raise InputError("a patch has at least one site along each axis", value=self.patch, limit=1)
+        for kind, name, known in (("base", self.of, BASES), ("unit", self.per, UNITS)):
+            if name not in known:
+                raise InputError(f"unknown {kind} of a fraction {name!r}; known are {', '.join(known)}")
+
+    def select(
+        self, image: Tensor, label: Tensor | None = None, support: Tensor | None = None, gradient: Tensor | None = None
+    ) -> Tensor:
+        """The sites that noise may touch.
+
+        Args:
+            image: unit intensity, (B, C, spatial...).
+            label: class indices, (B, 1, spatial...) or (B,).
+            support: where noise is allowed at all, (B, 1, spatial...); where it is zero no site is selected.
+            gradient: of the loss that noise goes down, for scores that need it.
+
+        Returns:
+            0 or 1, (B, 1, spatial...), or (B, C, spatial...) for elements, of the dtype of ``image``.
+        """
+        score = self.score(image, label, gradient)
+        of_sites = self.per == "site"
+        score = torch.linalg.vector_norm(score, dim=1, keepdim=True) if of_sites else score.expand_as(image)
+        if self.patch > 1:
+            score = _of_blocks(score, self.patch)
+        if support is not None:
+            score = score.masked_fill(support <= 0, -torch.inf)
+        base = foreground(image, label) if self.of == "foreground" else torch.ones_like(image[:, :1])
+        counts = (self.fraction * base.flatten(1).sum(1).double() + 1e-6).floor()
+        return top_k(score, counts).to(image.dtype)
+
+
+def _of_blocks(score: Tensor, edge: int) -> Tensor:
+    """Each score replaced by the mean over its block."""
+    dims = score.ndim - 2
+    pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
+    means = pool(score, edge, ceil_mode=True, count_include_pad=False)
+    for axis in range(2, score.ndim):
+        means = means.repeat_interleave(edge, axis).narrow(axis, 0, score.shape[axis])
+    return means
+
+
+@dataclass(frozen=True)
+class TopK(MaskProvider):
+    """The sites that a score ranks highest, as a mask for any method.
+
+    For a score that needs gradients, which need a network, see :class:`~monai_unlearnable.perturbers.SalientSites`.
+
+    Args:
+        sparsity: how many sites, and which.
+        within: selects among the sites of another mask; None for all sites.
+
+    Raises:
+        InputError: when the score needs a gradient, or elements are to be selected: a mask is one of sites.
+    """
+
+    sparsity: Sparsity
+    within: MaskProvider | None = None
+    of_images = of_whole = True
+
+    def __post_init__(self) -> None:
+        if self.sparsity.score.needs_gradient:
+            raise InputError(f"{type(self.sparsity.score).__name__} needs a network; use SalientSites")
+        if self.sparsity.per != "site":
+            raise InputError("a mask selects sites, not elements", value=self.sparsity.per)
+
+    @property
+    def needs_label(self) -> bool:  # type: ignore[override]
+        return self.within is not None and self.within.needs_label
+
+    def networks(self) -> list[nn.Module]:
+        return [] if self.within is None else self.within.networks()
+
+    def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
+        support = None if self.within is None else self.within(image, label)
+        chosen = self.sparsity.select(image, label, support)
+        return chosen if support is None else chosen * support
