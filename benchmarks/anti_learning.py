@@ -54,7 +54,7 @@ CONTROLS = ("sign", "uniform", "gaussian", "low_pass")
 MATRIX = {"victims": ["ResNet18"], "iterations": 500, "batch_size": 32, "seeds": 2, "looks": 5, "control": False}
 
 
-def convert(source: Path, folder: Path, side: int) -> Path:
+def convert(source: Path, folder: Path, side: int) -> None:
     """Images of class folders as grey PNG of one size, with a datalist; equal images go to the same part."""
     sections: dict[str, list[dict[str, Any]]] = {"training": [], "test": []}
     for case in load_cases(source):
@@ -66,6 +66,15 @@ def convert(source: Path, folder: Path, side: int) -> Path:
         section = "test" if digest % 5 == 0 else "training"
         sections[section].append({"image": f"{case.case_id}.png", "label": case.target})
     (folder / "datalist.json").write_text(json.dumps(sections))
+
+
+def prepare(source: Path, folder: Path, side: int) -> Path:
+    """A dataset of files with a datalist in ``folder``: an archive unpacked, or class folders converted."""
+    if not (folder / "datalist.json").is_file():
+        if source.suffix == ".npz":
+            unpack_archive(source, folder)
+        else:
+            convert(source, folder, side)
     return folder
 
 
@@ -99,12 +108,7 @@ def main() -> None:
     arguments, settings = parser.parse_known_args()
     console = Console(width=150)
     logging.basicConfig(format="%(message)s")
-    data = arguments.out / "data"
-    if not (data / "datalist.json").is_file():
-        if arguments.data.suffix == ".npz":
-            unpack_archive(arguments.data, data)
-        else:
-            convert(arguments.data, data, arguments.side)
+    data = prepare(arguments.data, arguments.out / "data", arguments.side)
     folders = protect(data, arguments.out, arguments.methods.split(","), arguments.epsilon, console)
     matrix = Matrix.of(
         dataset_dir=str(data), protected={**folders, **arguments.others}, **{**MATRIX, **parse_overrides(settings)}

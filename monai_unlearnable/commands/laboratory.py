@@ -79,7 +79,7 @@ def _cell(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _frontier(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.workflows.frontier import draw_frontier, sweep
+    from monai_unlearnable.workflows.frontier import check_sweep, draw_frontier, sweep
 
     hush_bundles()
     if not isinstance(arguments.bundle, dict):
@@ -87,6 +87,7 @@ def _frontier(arguments: argparse.Namespace, console: Console) -> None:
     settings: dict[str, Any] = parse_overrides(arguments.settings)
     methods = {Path(method).stem: method for method in arguments.methods.split(",")}
     epsilons = [float(epsilon) for epsilon in arguments.epsilons.split(",")]
+    check_sweep(arguments.out, dataset_dir=arguments.dataset_dir, **settings)
     outputs = sweep(
         arguments.dataset_dir, arguments.out, methods, epsilons, settings.get("datalist"), **arguments.bundle
     )

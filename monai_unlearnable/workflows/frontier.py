@@ -18,7 +18,20 @@ from monai_unlearnable.workflows.layout import Layout
 from monai_unlearnable.workflows.matrix import Matrix
 from monai_unlearnable.workflows.reporting import write_laboratory_report
 
-__all__ = ["sweep", "draw_frontier"]
+__all__ = ["check_sweep", "sweep", "draw_frontier"]
+
+
+def check_sweep(output_dir: str | Path, **settings: Any) -> None:
+    """Look for what the examination of a sweep will need, before any time is spent on protection.
+
+    Args:
+        output_dir: of the sweep.
+        settings: as for :func:`draw_frontier`.
+
+    Raises:
+        UnlearnableError: when test cases are missing, or a setting or name is unknown.
+    """
+    Laboratory(Matrix.of(protected={}, control=False, **settings), Path(output_dir) / "laboratory").check()
 
 
 def sweep(

@@ -117,6 +117,15 @@ class Laboratory:
         """All cells of the matrix."""
         return list(self.matrix.cells(list(self.sources)))
 
+    def check(self) -> None:
+        """Look for everything that cells need: data, test cases, victims, recipes and countermeasures.
+
+        Raises:
+            UnlearnableError: naming the first that is missing or unknown.
+        """
+        for cell in self.cells():
+            self._path(cell)
+
     def run(self, part: tuple[int, int] = (0, 1), workers: int = 1) -> Results:
         """Train what has not been trained yet.
 
@@ -131,9 +140,8 @@ class Laboratory:
             InputError: when data, victims, recipes or countermeasures are unknown.
         """
         self.matrix.save(self.folder)
+        self.check()
         cells = self.cells()[part[0] :: part[1]]
-        for cell in cells:
-            self._path(cell)  # unknown names end the run before anything is trained
         if workers > 1:
             run_cells(self.folder, cells, workers)
         else:

@@ -119,3 +119,16 @@ def test_frontier_protects_examines_and_draws(tmp_path: Path, capsys: pytest.Cap
     before = (out / "data" / "umed_8" / "noise" / "manifest.json").stat().st_mtime_ns
     assert main(words) == 0  # everything is there already
     assert (out / "data" / "umed_8" / "noise" / "manifest.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [(["--test_dir", "nowhere"], "nowhere"), (["--victims", "UNetty"], "UNetty"), (["--colour", "red"], "colour")],
+)
+def test_frontier_finds_what_is_missing_before_it_protects(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], message: str
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_phantom_dataset(data, count=2, test_count=1, size=(24, 24, 16))
+    assert main(["frontier", str(data), str(out), "--epsilons", "8", *settings]) == WRONG_INPUT
+    assert message in capsys.readouterr().err and not (out / "data").exists()

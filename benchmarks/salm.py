@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Noise on K percent of the sites, chosen in several ways: what it costs and what it protects.
+
+Protects the training part of a classification dataset with the ``salm`` bundle for every K, choice of sites and radius,
+trains classifiers on each, and scores them on clean held-out images. Figures are those of files reloaded from disk.
+
+    python benchmarks/salm.py DATA/brain_tumor_mri OUT [--scores gradient,random] [--epsilons 8,16] [--percents 5,20]
+    python benchmarks/salm.py DATA/pneumoniamnist/pneumoniamnist.npz OUT [--seeds 3 or other of the matrix]
+    python benchmarks/salm.py DATA/brain_tumor_mri OUT --variants "{'step': {'mask_refresh': 'step'}}" --percents 20
+
+Everything is kept in OUT: a run that was stopped goes on. Each variant is a set of further settings of the bundle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from anti_learning import MATRIX, prepare
+from rich.console import Console
+from rich.table import Table
+
+from monai_unlearnable.commands.words import parse_overrides, parse_value
+from monai_unlearnable.noise import Manifest, NoiseStore
+from monai_unlearnable.perturbers import GradientNoise, load_input_settings, load_perturber
+from monai_unlearnable.perturbers.inference import generate_noise
+from monai_unlearnable.report import Results
+from monai_unlearnable.scans import load_cases, read_case
+from monai_unlearnable.workflows.bundles import run_bundle
+from monai_unlearnable.workflows.laboratory import Laboratory
+from monai_unlearnable.workflows.layout import Layout
+from monai_unlearnable.workflows.matrix import Matrix
+from monai_unlearnable.workflows.reporting import write_laboratory_report
+
+PERCENTS = "1,2,5,10,20,50,100"
+COLUMNS = (
+    "Noise",
+    "Radius",
+    "Sites",
+    "Victim",
+    "Score",
+    "Seeds",
+    "AUC",
+    "PSNR",
+    "SSIM",
+    "L0",
+    "Bytes",
+    "Steps",
+    "Time",
+)
+CHECKPOINT = "perturber.safetensors"
+SAMPLE = 64  # images that gradient steps are counted on
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to protect the dataset."""
+
+    score: str
+    percent: float
+    epsilon: float
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        return " ".join(filter(None, (self.score, self.variant, f"{self.percent:g}% {self.epsilon:g}/255")))
+
+    @property
+    def folder(self) -> str:
+        return self.name.replace(" ", "_").replace("/255", "").replace("%", "")
+
+
+def settings_of(arguments: argparse.Namespace) -> list[Setting]:
+    """All that is to be compared; on all sites there is nothing to choose."""
+    found = []
+    for epsilon in map(float, arguments.epsilons.split(",")):
+        for percent in map(float, arguments.percents.split(",")):
+            for score in arguments.scores.split(",") if percent < 100 else ("gradient",):
+                found += [Setting(score, percent, epsilon, variant) for variant in arguments.variants or ("",)]
+    return found
+
+
+def protect(data: Path, folder: Path, setting: Setting, further: Mapping[str, Any]) -> None:
+    """Protect ``data`` in one way, unless it was done before, and note how long it took."""
+    if Layout(folder).manifest.is_file():
+        return
+    begin = time.monotonic()
+    choice = {"score": setting.score, "fraction": setting.percent / 100, "epsilon": setting.epsilon / 255}
+    run_bundle("salm", dataset_dir=str(data), output_dir=str(folder), **choice, **further)
+    (folder / "seconds").write_text(f"{time.monotonic() - begin:.0f}")
+
+
+def figures(data: Path, folder: Path) -> list[str]:
+    """What the files say, means over the images that changed: PSNR, SSIM, share of pixels changed, bytes of a noise
+    file, gradient steps for the noise of an image; and the seconds it took."""
+    layout = Layout(folder)
+    manifest, store, checkpoint = Manifest.load(layout.manifest), NoiseStore(layout.noise), layout.models / CHECKPOINT
+    changed = [entry for entry in manifest.scans if entry.measured["l0"]]
+    psnr, ssim, l0 = (np.mean([entry.measured[name] for entry in changed]) for name in ("psnr", "ssim", "l0"))
+    size = np.mean([store.path(entry.scan_id).stat().st_size for entry in changed])
+    perturber, wanted = load_perturber(checkpoint), {entry.case_id for entry in changed[:SAMPLE]}
+    window = load_input_settings(checkpoint).window
+    cases = [read_case(case, window) for case in load_cases(data) if case.case_id in wanted]
+    for case in cases:
+        generate_noise(perturber, case.image, case.case.case_id, case.target)
+    steps = cast(GradientNoise, perturber).case_steps / len(cases)
+    shown = (f"{psnr:.1f}", f"{ssim:.4f}", f"{100 * l0:.1f}%", f"{size:.0f}", f"{steps:.0f}")
+    return [*shown, f"{(folder / 'seconds').read_text()} s"]
+
+
+def table(results: Results, data: Path, folders: Mapping[Setting, Path]) -> Table:
+    """One row for each way and victim."""
+    shown = Table(*COLUMNS)
+    summaries = results.summaries()
+    for row in summaries:
+        if row.data == "clean":
+            finals = ", ".join(f"{final:.1f}" for final in row.finals)
+            shown.add_row("none", "", "", row.victim, f"{row.score:.1f}", finals, f"{row.extras['auc']:.1f}")
+    for setting, folder in folders.items():
+        rows = [row for row in summaries if row.data == setting.name]
+        costs = figures(data, folder) if rows else []
+        for row in rows:
+            finals = ", ".join(f"{final:.1f}" for final in row.finals)
+            noise = " ".join(filter(None, (setting.score, setting.variant)))
+            words = (noise, f"{setting.epsilon:g}/255", f"{setting.percent:g}%", row.victim)
+            shown.add_row(*words, f"{row.score:.1f}", finals, f"{row.extras['auc']:.1f}", *costs)
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--percents", default=PERCENTS)
+    parser.add_argument("--scores", default="gradient,random,foreground")
+    parser.add_argument("--epsilons", default="8,16", help="radii, in 1/255")
+    parser.add_argument("--variants", type=parse_value, default={}, help="further settings of the bundle, by name")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments, further = parser.parse_known_args()
+    console = Console(width=170)
+    logging.basicConfig(format="%(message)s")
+    data = prepare(arguments.data, arguments.out / "data", arguments.side)
+    folders = {setting: arguments.out / setting.folder for setting in settings_of(arguments)}
+    for setting, folder in folders.items():
+        protect(data, folder, setting, arguments.variants.get(setting.variant, {}))
+    protected = {setting.name: str(folder) for setting, folder in folders.items()}
+    matrix = Matrix.of(dataset_dir=str(data), protected=protected, **{**MATRIX, **parse_overrides(further)})
+    laboratory = Laboratory(matrix, arguments.out / "laboratory")
+    results = laboratory.run(workers=arguments.workers)
+    page = write_laboratory_report(laboratory, results, arguments.out / "report")
+    console.print(table(results, data, folders), results.verdict(), f"report: {page}", sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
