@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import OutputError
 
-__all__ = ["without_nan", "write_atomic", "write_json"]
+__all__ = ["remove_unfinished", "without_nan", "write_atomic", "write_json"]
+
+UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -36,6 +39,13 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what :func:`write_atomic` leaves in a folder and below it where its process is killed in the middle."""
+    for path in folder.rglob(".*.part"):
+        if UNFINISHED.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def without_nan(content: Any) -> Any:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,11 @@ class DatasetSummary:
     def num_classes(self) -> int:
         """Number of classes, background included."""
         return len(self.label_values) or len(self.targets)
+
+    def cases_within(self, gib: float) -> int:
+        """How many cases of typical size fit into so many GiB, with images in float32 and label maps in int64."""
+        size = math.prod(self.median_shape) * (4 * self.channels + 8 * self.is_segmentation)
+        return int(gib * 2**30 / size)
 
     def patch_size(self, divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
         """A training patch: the median shape rounded up to ``divisor``, longest axes halved down to ``limit`` sites."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.noise import NoiseEntry
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.atomic import remove_unfinished, write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 
@@ -66,7 +66,7 @@ class Layout:
         return self.root / "report"
 
     def begin(self, overwrite: bool) -> None:
-        """Prepare for a run: refuse a finished output, or open it again.
+        """Prepare for a run: refuse a finished output, or open it again, without what a killed run left half-written.
 
         Raises:
             OutputError: naming the manifest, when the output is complete and ``overwrite`` is false.
@@ -75,6 +75,8 @@ class Layout:
             if not overwrite:
                 raise OutputError("the output exists already; set overwrite to replace it", file=self.manifest)
             self.manifest.unlink()
+        for folder in (self.protected, self.noise, self.models):
+            remove_unfinished(folder)
 
 
 def _unreadable(path: Path, error: OSError) -> ScanError:

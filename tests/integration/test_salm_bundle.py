@@ -119,8 +119,8 @@ def test_wrong_settings_are_found_before_anything_is_written(
 
 @kinds
 def test_same_seed_same_bytes(datasets: dict[str, Path], tmp_path: Path, kind: str) -> None:
-    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-        run_bundle("salm", dataset_dir=str(datasets[kind]), output_dir=str(tmp_path / name), **QUICK, seed=seed)
+    for name, more in (("first", {}), ("again", {"cache_gib": 0}), ("other", {"seed": 1})):
+        run_bundle("salm", dataset_dir=str(datasets[kind]), output_dir=str(tmp_path / name), **QUICK, **more)
     first, again, other = (tree(tmp_path / name / "protected") for name in ("first", "again", "other"))
     assert first == again and first != other
 

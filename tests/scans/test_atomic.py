@@ -6,12 +6,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from monai_unlearnable.errors import OutputError
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.atomic import remove_unfinished, write_atomic
 from tests.helpers import tree
 
 
@@ -79,3 +81,20 @@ def test_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(KeyboardInterrupt):
         write_atomic(tmp_path / "x", b"new")
     assert tree(tmp_path) == {}
+
+
+def test_what_a_killed_process_leaves_is_found_and_nothing_else(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from monai_unlearnable.scans.atomic import write_atomic\n"
+        "os.replace = lambda *names: os._exit(9)\n"
+        "write_atomic(Path(sys.argv[1]), b'half')"
+    )
+    write_atomic(tmp_path / "a" / "whole.nii", b"1")
+    for name in (".mine.part", "x.abcd1234.part", ".hidden"):
+        (tmp_path / "a" / name).write_bytes(b"2")
+    before = tree(tmp_path)
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "a" / "b" / "scan.nii")], check=False)
+    assert killed.returncode == 9 and len(tree(tmp_path)) == len(before) + 1
+    remove_unfinished(tmp_path)
+    assert tree(tmp_path) == before
+    remove_unfinished(tmp_path / "nowhere")

@@ -38,6 +38,13 @@ def test_summary(tmp_path: Path, dims: int) -> None:
     assert inspect(tmp_path, 1, (0, 1, 2)) == summary
 
 
+def test_cases_that_fit_into_memory() -> None:
+    volumes = DatasetSummary(3, 2, (0, 1), (64, 64, 64))
+    assert volumes.cases_within(1) == 256 and volumes.cases_within(0) == 0
+    images = DatasetSummary(2, 1, (), (512, 512), targets=(3, 4))
+    assert images.cases_within(1) == 1024 and images.cases_within(0.5) == 512
+
+
 @pytest.mark.parametrize(("dims", "axis"), [(2, 0), (2, 1), (3, 0), (3, 1), (3, 2)])
 def test_smoothest_axis_is_the_one_without_texture(tmp_path: Path, dims: int, axis: int) -> None:
     write_dataset(tmp_path, dims)

@@ -117,6 +117,9 @@ def test_stopped_runs_continue_to_the_same_bytes(
         stop_at(patch, function, call)
         protect(published.clean, tmp_path)
     assert not (tmp_path / "noise/manifest.json").exists() and not list(tmp_path.rglob("*.part"))
+    for folder in ("protected/images", "noise", "models"):  # as left by a process that is killed while it writes
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / ".a.nii.gz.0a_bc1de.part").write_bytes(b"half")
     made = []
     generate = protection.generate_noises
     monkeypatch.setattr(protection, "generate_noises", lambda *args: made.extend(args[2]) or generate(*args))
