@@ -23,12 +23,10 @@ class MaskProvider(Configurable, ABC):
     Attributes:
         needs_label: whether a label must be given.
         of_images: whether the label may also be the classes of whole images.
-        of_whole: whether a site depends on the whole image, which may not be cut into windows then.
     """
 
     needs_label: bool = True
     of_images: bool = False
-    of_whole: bool = False
 
     def __call__(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Compute the mask.
@@ -92,10 +90,6 @@ class _Pair(MaskProvider):
 
     of_images = True  # each part asks for what it needs
 
-    @property
-    def of_whole(self) -> bool:  # type: ignore[override]
-        return self.first.of_whole or self.second.of_whole
-
     def networks(self) -> list[nn.Module]:
         return [*self.first.networks(), *self.second.networks()]
 
@@ -126,10 +120,6 @@ class Complement(MaskProvider):
     @property
     def needs_label(self) -> bool:  # type: ignore[override]
         return self.inner.needs_label
-
-    @property
-    def of_whole(self) -> bool:  # type: ignore[override]
-        return self.inner.of_whole
 
     def networks(self) -> list[nn.Module]:
         return self.inner.networks()

@@ -242,7 +242,7 @@ class TopK(MaskProvider):
 
     sparsity: Sparsity
     within: MaskProvider | None = None
-    of_images = of_whole = True
+    of_images = True
 
     def __post_init__(self) -> None:
         if self.sparsity.score.needs_gradient:

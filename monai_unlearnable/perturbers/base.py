@@ -49,19 +49,21 @@ class Perturber(nn.Module, Configurable, ABC):
     windowed: bool = True
 
     def _depend_on(self, *masks: MaskProvider | None) -> None:
-        """Take over what masks bring along: networks, whose weights checkpoints hold, and a need of whole images."""
-        given = [mask for mask in masks if mask is not None]
-        self.mask_networks = nn.ModuleList(network for mask in given for network in mask.networks())
-        self.windowed = self.windowed and not any(mask.of_whole for mask in given)
+        """Take over the networks that masks bring along, whose weights checkpoints hold then."""
+        self.mask_networks = nn.ModuleList(net for mask in masks if mask is not None for net in mask.networks())
 
     @abstractmethod
-    def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
+    def delta(
+        self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
+    ) -> Tensor:
         """The noise of a batch.
 
         Args:
             image: unit intensity, (B, C, spatial...).
             case_ids: one per batch element.
             label: class indices of sites, (B, 1, spatial...), or of whole images, (B,).
+            support: what :meth:`support` says of the whole image that this is padded or cut from; None where this is
+                the whole image.
 
         Returns:
             Noise in unit intensity, same shape as ``image``; differentiable with respect to :meth:`parameters` where an

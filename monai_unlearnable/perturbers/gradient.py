@@ -96,10 +96,11 @@ class GradientNoise(Perturber):
         self.sparsity, self.mask_refresh, self.fitted = sparsity, mask_refresh, fitted
         self.view = View() if view is None else view
         self.samples, self.seed = samples, seed
-        self.divisor, self.batch_size = divisor, batch_size
+        self.network_divisor, self.batch_size = divisor, batch_size
         self.case_steps = 0
         self._depend_on(self.allowed)
-        self.windowed = self.windowed and sparsity is None
+        # Sites are counted on whole images as they are, without padding.
+        self.windowed, self.divisor = sparsity is None, divisor if sparsity is None else 1
 
     needs_label = True
 
@@ -107,9 +108,10 @@ class GradientNoise(Perturber):
         """The arguments of the constructor that make an equal perturber (weights apart)."""
         names = ("epsilon", "objective", "steps", "step_size", "average", "sparsity", "mask_refresh", "fitted", "view")
         return {
-            **{name: getattr(self, name) for name in (*names, "samples", "seed", "divisor", "batch_size")},
+            **{name: getattr(self, name) for name in (*names, "samples", "seed", "batch_size")},
             "networks": list(self.networks),
             "support": self.allowed,
+            "divisor": self.network_divisor,
         }
 
     def against(self, networks: Sequence[Surrogate]) -> GradientNoise:
@@ -121,11 +123,14 @@ class GradientNoise(Perturber):
             check_classes(label, self.networks[0].num_classes)  # type: ignore[arg-type]
         return self.allowed(image, label)
 
-    def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
+    def delta(
+        self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
+    ) -> Tensor:
         assert label is not None
         if not len(self.networks):
             raise InputError("there are no surrogates yet: the noise needs training")
-        support, noise = self.allowed(image, label), torch.zeros_like(image)
+        support = self.support(image, label) if support is None else support
+        noise = torch.zeros_like(image)
         own = support.flatten(1).any(dim=1)  # cases that are spared cost nothing
         if bool(own.any()):
             ids = [case_id for case_id, chosen in zip(case_ids, own.tolist(), strict=True) if chosen]
@@ -142,7 +147,9 @@ class GradientNoise(Perturber):
                 ids = [case_ids[index] for index in active.tolist()]
                 seed = derive_seed(self.seed, turn * self.steps + step, *ids)
                 seen, truth = image[active] + noise[active], label[active]
-                gradient, losses = loss_gradient(networks, seen, truth, self.objective, self.view, self.samples, seed)
+                gradient, losses = loss_gradient(
+                    networks, seen, truth, self.objective, self.view, self.samples, seed, self.network_divisor
+                )
                 self.case_steps += len(active) * len(networks)
                 if self.fitted is not None and turn + step:  # all cases get a mask first
                     unfitted = losses >= self.fitted

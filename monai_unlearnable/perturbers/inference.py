@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.perturbers.base import Perturber
+from monai_unlearnable.perturbers.padding import even_sides, pad_to
 
 __all__ = ["generate_noise", "generate_noises"]
 
@@ -62,34 +62,32 @@ def generate_noises(
         if perturber.needs_label and label is None:
             raise LabelError("the method needs a label, and the case has none", case=case_id)
     device = next((parameter.device for parameter in perturber.parameters()), torch.device("cpu"))
-    divisor = perturber.divisor
-    pads = [(-extent) % divisor for extent in images[0].shape[1:]]
-    padding = [side for pad in reversed(pads) for side in (pad // 2, pad - pad // 2)]
-    batch = F.pad(torch.as_tensor(np.stack(images)).to(device), padding)
-    classes = _batched(labels, padding, device)
+    batch, classes = torch.as_tensor(np.stack(images)).to(device), _batched(labels, device)
     try:
-        support = perturber.support(batch, classes)[:, :1] > 0
+        support = perturber.support(batch, classes)[:, :1]
     except LabelError as error:
         raise LabelError(error.reason, case=error.case or case_ids[0]) from error
-    noise = torch.zeros_like(batch)
+    divisor, shape = perturber.divisor, batch.shape[2:]
+    padded, inside = pad_to(batch, classes, divisor)
+    support, _ = pad_to(support, None, divisor)
+    noise = torch.zeros_like(padded)
     if bool(support.any()):
         whole = not perturber.windowed or (classes is not None and classes.ndim == 1)
-        large = not whole and batch[0, 0].numel() > window_sites
-        box = (slice(None), slice(None), *(_bounding_box(support.any(0)[0], divisor) if large else ()))
-        inside = classes[box] if classes is not None and classes.ndim > 1 else classes
+        large = not whole and padded[0, 0].numel() > window_sites
+        box = (slice(None), slice(None), *(_bounding_box((support > 0).any(0)[0], divisor) if large else ()))
+        inside = inside[box] if inside is not None and inside.ndim > 1 else inside
         make = partial(_in_windows, perturber, window_sites) if large else perturber.delta
-        noise[box] = make(batch[box], case_ids, inside) * support[box]  # a window sees less of the label
-    sizes = zip(pads, images[0].shape[1:], strict=True)
-    own = (slice(None), *(slice(pad // 2, pad // 2 + extent) for pad, extent in sizes))
+        noise[box] = make(padded[box], case_ids, inside, support[box])
+    starts = [even_sides(-extent % divisor)[0] for extent in shape]
+    own = (slice(None), *(slice(start, start + extent) for start, extent in zip(starts, shape, strict=True)))
     return [part[own].cpu().numpy() for part in noise]
 
 
-def _batched(labels: Sequence[Label], padding: list[int], device: torch.device) -> Tensor | None:
+def _batched(labels: Sequence[Label], device: torch.device) -> Tensor | None:
     if any(label is None for label in labels):
         return None
     if isinstance(labels[0], np.ndarray):
-        maps = torch.as_tensor(np.stack([np.asarray(label, np.int64) for label in labels]))
-        return F.pad(maps.to(device), padding)
+        return torch.as_tensor(np.stack([np.asarray(label, np.int64) for label in labels])).to(device)
     return torch.tensor([int(label) for label in labels], device=device)  # type: ignore[arg-type]
 
 
@@ -105,22 +103,25 @@ def _bounding_box(support: Tensor, divisor: int) -> tuple[slice, ...]:
 
 
 def _in_windows(
-    perturber: Perturber, window_sites: int, images: Tensor, case_ids: Sequence[str], label: Tensor | None
+    perturber: Perturber,
+    window_sites: int,
+    images: Tensor,
+    case_ids: Sequence[str],
+    label: Tensor | None,
+    support: Tensor,
 ) -> Tensor:
-    shape, divisor = images.shape[2:], perturber.divisor
+    shape, divisor, channels = images.shape[2:], perturber.divisor, images.shape[1]
     # Half a window of overlap then keeps the origins on multiples of the divisor, so that windows agree in phase.
     side = round(window_sites ** (1 / len(shape))) // (2 * divisor) * 2 * divisor
     size = [min(max(side, 2 * divisor), extent) for extent in shape]
 
-    def one(image: Tensor, case_id: str, own: Tensor | None) -> Tensor:
-        channels, is_map = image.shape[1], own is not None and own.ndim > 1
-
+    def one(image: Tensor, case_id: str, own: Tensor | None, allowed: Tensor) -> Tensor:
         def delta(window: Tensor) -> Tensor:
-            classes = window[:, channels:].long() if is_map else own
-            return perturber.delta(window[:, :channels], [case_id], classes)
+            classes = None if own is None else window[:, channels + 1 :].long()
+            return perturber.delta(window[:, :channels], [case_id], classes, window[:, channels : channels + 1])
 
-        stacked = torch.cat([image, own.to(image.dtype)], dim=1) if is_map else image  # type: ignore[union-attr]
+        stacked = torch.cat([image, allowed, *([] if own is None else [own.to(image.dtype)])], dim=1)
         return sliding_window_inference(stacked, size, 1, delta, overlap=0.5, mode="gaussian")  # type: ignore[return-value]
 
     parts = [None] * len(images) if label is None else label.split(1)
-    return torch.cat([one(*part) for part in zip(images.split(1), case_ids, parts, strict=True)])
+    return torch.cat([one(*part) for part in zip(images.split(1), case_ids, parts, support.split(1), strict=True)])

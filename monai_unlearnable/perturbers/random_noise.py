@@ -74,8 +74,10 @@ class RandomNoise(Perturber):
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         return self.allowed(image, label)
 
-    def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
-        support = self.allowed(image, label)
+    def delta(
+        self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
+    ) -> Tensor:
+        support = self.support(image, label) if support is None else support
         noise = [self._noise(image[index].shape, case_id, support[index]) for index, case_id in enumerate(case_ids)]
         return self.epsilon * torch.stack(noise).to(image) * support
 

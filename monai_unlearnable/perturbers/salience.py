@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider, Sparsity
 from monai_unlearnable.perturbers.objectives import Objective
+from monai_unlearnable.perturbers.padding import pad_to
 from monai_unlearnable.perturbers.views import View
 from monai_unlearnable.seeding import derive_seed
 
@@ -27,6 +28,7 @@ def loss_gradient(
     view: View,
     samples: int = 1,
     seed: int = 0,
+    divisor: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """The gradient of a loss by the image, summed over networks and draws of a random view.
 
@@ -38,6 +40,7 @@ def loss_gradient(
         view: what happens to the image first.
         samples: draws of a random view.
         seed: of these.
+        divisor: networks see images padded evenly to a multiple of it.
 
     Returns:
         The gradient, shape of ``image``, and the mean loss of each case, (B,).
@@ -47,7 +50,7 @@ def loss_gradient(
         image = image.detach().requires_grad_()
         losses = torch.zeros(len(image), device=image.device)
         for draw in range(draws):
-            seen, truth = view(image, label, derive_seed(seed, draw))
+            seen, truth = view(*pad_to(image, label, divisor), derive_seed(seed, draw))
             for network in networks:
                 losses = losses + objective.of_cases(network(seen).float(), truth)
         gradient = torch.autograd.grad(losses.sum(), image)[0]
@@ -79,6 +82,7 @@ class SalientSites(MaskProvider):
         objective: the loss.
         view: what the network's pipeline does to images first.
         within: selects among the sites of another mask; None for all sites.
+        divisor: of the spatial sizes that a network of class maps takes.
 
     Raises:
         InputError: when elements are to be selected: a mask is one of sites.
@@ -89,7 +93,8 @@ class SalientSites(MaskProvider):
     objective: Objective = field(default_factory=Objective)
     view: View = field(default_factory=View)
     within: MaskProvider | None = None
-    of_images = of_whole = True
+    divisor: int = 8
+    of_images = True
 
     def __post_init__(self) -> None:
         if self.sparsity.per != "site":
@@ -100,8 +105,9 @@ class SalientSites(MaskProvider):
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
+        divisor = self.divisor if label.ndim > 1 else 1
         with evaluating(self.network):
-            gradient, _ = loss_gradient([self.network], image, label, self.objective, self.view)
+            gradient, _ = loss_gradient([self.network], image, label, self.objective, self.view, divisor=divisor)
         support = None if self.within is None else self.within(image, label)
         chosen = self.sparsity.select(image, label, support, gradient)
         return chosen if support is None else chosen * support

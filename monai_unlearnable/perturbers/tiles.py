@@ -76,16 +76,19 @@ class SharedNoise(Perturber):
             check_classes(label, self.num_classes)
         return self.allowed(image, label)
 
-    def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
+    def delta(
+        self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
+    ) -> Tensor:
         assert label is not None
+        support = self.support(image, label) if support is None else support
         shape, is_map = image.shape[2:], label.ndim > 1
         patterns = self._repeated(shape) if is_map else F.interpolate(self.tile, shape)
         if self.granularity == "universal":
-            return patterns * self.allowed(image, label)
+            return patterns * support
         if not is_map:
-            return patterns[label] * self.allowed(image, label)
+            return patterns[label] * support
         sites = F.one_hot(label[:, 0], self.num_classes).movedim(-1, 1).to(image.dtype)
-        return torch.einsum("kc...,bk...->bc...", patterns, sites) * self.allowed(image, label)
+        return torch.einsum("kc...,bk...->bc...", patterns, sites) * support
 
     def _repeated(self, shape: Sequence[int]) -> Tensor:
         pattern: Tensor = self.tile

@@ -82,8 +82,11 @@ class UMed(Perturber):
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         return self.allowed(image, label)
 
-    def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
-        support, contour = self.allowed(image, label), self.contour(image, label)
+    def delta(
+        self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
+    ) -> Tensor:
+        support = self.support(image, label) if support is None else support
+        contour = self.contour(image, label)
         inside = (1 - contour) * self.texture(image, label)
         at_contour, in_texture = self._bounded(self.contour_net(image)), self._bounded(self.texture_net(image))
         return self.epsilon * support * (at_contour * contour + in_texture * inside)

@@ -91,15 +91,19 @@ def choose_perturber(
         patterns: those of the synthetic approach.
 
     Raises:
-        InputError: listing the names, when one is unknown.
+        InputError: listing the names, when one is unknown; when sites are to be selected for noise that has no case.
     """
     for kind, name, known in (("approach", approach, APPROACHES), ("granularity", granularity, GRANULARITIES)):
         if name not in known:
             raise InputError(f"unknown {kind} {name!r}; known are {', '.join(known)}")
     chosen: Perturber = pick("pattern", pattern, patterns)
-    if approach == "synthetic":
-        return chosen
-    return case_noise if granularity == "case" else shared_noise
+    if approach != "synthetic":
+        chosen = case_noise if granularity == "case" else shared_noise
+    if getattr(case_noise, "sparsity", None) is not None and chosen is not case_noise:
+        raise InputError(
+            "sparsity selects sites for noise of granularity 'case', which synthetic patterns have none of"
+        )
+    return chosen
 
 
 def choose_objective(approach: str, goal: str, targets: Sequence[int] | None, num_classes: int) -> Objective:

@@ -66,6 +66,8 @@ def changes(manifest: Manifest, data: Path, out: Path) -> list[int]:
 def test_protects_verifies_restores(datasets: dict[str, Path], tmp_path: Path, kind: str, fraction: float) -> None:
     manifest = protect(datasets[kind], tmp_path, fraction=fraction)
     counts, sites = changes(manifest, datasets[kind], tmp_path), [np.prod(entry.shape) for entry in manifest.scans]
+    if "maps" in kind:  # a share of the region
+        sites = [int((stored_voxels(datasets[kind] / str(entry.label)) > 0).sum()) for entry in manifest.scans]
     assert all(count <= int(fraction * size) for count, size in zip(counts, sites, strict=True))
     assert [count > 0.3 * fraction * size for count, size in zip(counts, sites, strict=True)] == (
         [False] * 3 + [True] * 4 if "maps" not in kind else [True] * 2
@@ -172,6 +174,13 @@ def test_two_processes_give_one_complete_result(datasets: dict[str, Path], tmp_p
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
     command(*words, "--config_file", files, "--bundle_root", str(CONFIGS.parent), *as_words(settings))
     assert len(verify(tmp_path, datasets["classes"]).scans) == 7
+
+
+def test_only_noise_of_cases_is_selected(datasets: dict[str, Path], tmp_path: Path) -> None:
+    for settings in ({"granularity": "class"}, {"approach": "synthetic"}):
+        with pytest.raises(InputError, match="sparsity selects sites for noise of granularity 'case'"):
+            protect(datasets["classes"], tmp_path, "anti_learning", sparsity=SPARSE, **settings)
+    assert not tree(tmp_path)
 
 
 def test_the_mask_works_with_error_maximizing_noise(datasets: dict[str, Path], tmp_path: Path) -> None:

@@ -171,9 +171,9 @@ def test_variance_is_where_texture_is(shape: tuple[int, ...]) -> None:
 def test_a_mask_among_masks(score: Score, shape: tuple[int, ...]) -> None:
     image, label, _ = batch(shape)
     provider = TopK(Sparsity(0.2, score))
-    assert provider.of_whole and torch.equal(provider(image, label), Sparsity(0.2, score).select(image, label))
+    assert torch.equal(provider(image, label), Sparsity(0.2, score).select(image, label))
     both = Roi() & provider
-    assert both.needs_label and both.of_whole and (~both).of_whole and not Roi().of_whole
+    assert both.needs_label and not provider.needs_label
     assert torch.equal(both(image, label), Roi()(image, label) * provider(image, label))
     inside = TopK(Sparsity(0.05, score), within=Roi())
     assert inside.needs_label and inside(image, label).flatten(1).sum(1).tolist() == [int(0.05 * np.prod(shape))] * 3

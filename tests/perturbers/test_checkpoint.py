@@ -46,11 +46,11 @@ class Coordinates(Perturber):
     def support(self, image: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
         return self.allowed(image, label)
 
-    def delta(self, image, case_ids, label=None):
+    def delta(self, image, case_ids, label=None, support=None):
         self.seen.append(tuple(image.shape[2:]))
         axes = [torch.arange(extent) % 4 for extent in image.shape[2:]]
         phase = sum(axis.reshape(-1, *[1] * i) for i, axis in enumerate(reversed(axes)))
-        return (0.01 * (1 + phase)).expand(image.shape) * self.support(image, label)
+        return (0.01 * (1 + phase)).expand(image.shape) * (self.support(image, label) if support is None else support)
 
 
 @pytest.mark.parametrize("dims", [2, 3])

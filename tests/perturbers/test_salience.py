@@ -137,15 +137,23 @@ def test_any_method_takes_the_mask_and_keeps_its_network(tmp_path: Path, dims: i
     save_perturber(umed, tmp_path / "p")
     loaded = load_perturber(tmp_path / "p")
     assert describe(loaded) == describe(umed) and torch.equal(loaded.delta(image, CASES, label), noise)
-    assert not umed.windowed and small_umed(dims).windowed
 
 
-def test_large_images_are_not_cut_where_sites_are_counted() -> None:
-    image = np.random.default_rng(0).random((1, 40, 48), np.float32)
-    label = np.ones((1, 40, 48), np.int64)
+@pytest.mark.parametrize("shape", [(41, 49), (17, 11, 13)], ids=str)
+@pytest.mark.parametrize("window_sites", [2**21, 24**2])
+def test_sites_are_counted_on_images_as_they_are(shape: tuple[int, ...], window_sites: int) -> None:
+    dims, allowed = len(shape), int(0.1 * np.prod(shape))
+    image, label = np.random.default_rng(0).random((1, *shape), np.float32), np.ones((1, *shape), np.int64)
+    network = small_surrogate("UNet", dims)
+    kept = []
     for perturber in (
-        sparse([small_surrogate("UNet")], Sparsity(0.1), divisor=8),
-        small_umed(2, support=Roi() & TopK(Sparsity(0.1, RandomScore())), texture=Everywhere()),
+        sparse([network], Sparsity(0.1), divisor=8, steps=1),
+        small_umed(dims, support=TopK(Sparsity(0.1, RandomScore()), within=Roi()), texture=Everywhere()),
+        small_umed(dims, support=SalientSites(network, Sparsity(0.1), within=Roi(), divisor=8), texture=Everywhere()),
     ):
-        noise = generate_noise(perturber.eval(), image, "a", label, window_sites=24**2)
-        assert 150 < (noise != 0).sum() <= 192
+        changed = generate_noise(perturber.eval(), image, "a", label, window_sites=window_sites)[0] != 0
+        assert 0.95 * allowed < changed.sum() <= allowed
+        halves = changed[: shape[0] // 2], changed[shape[0] // 2 :]
+        assert min(half.mean() for half in halves) > 0.02, "all parts of the image have their share"
+        kept.append(changed)
+    assert not np.array_equal(kept[0], kept[1])

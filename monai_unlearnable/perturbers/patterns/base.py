@@ -87,8 +87,10 @@ class ClassPatterns(Perturber):
         of_images = label is not None and label.ndim == 1
         return (Everywhere() if of_images else Roi())(image, label)
 
-    def delta(self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
-        support = self.support(image, label)
+    def delta(
+        self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
+    ) -> Tensor:
+        support = self.support(image, label) if support is None else support
         noise = [
             self._noise(image[index], case_id, support[index], None if label is None else label[index])
             for index, case_id in enumerate(case_ids)
