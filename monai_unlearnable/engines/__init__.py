@@ -2,8 +2,8 @@
 """Ignite engines that train perturbers."""
 
 from .descent import SignDescent
-from .loading import EpochLoader
+from .loading import EpochLoader, training_transforms
 from .protection import ProtectionTrainer
 from .surrogates import SurrogatePool
 
-__all__ = ["EpochLoader", "ProtectionTrainer", "SignDescent", "SurrogatePool"]
+__all__ = ["EpochLoader", "ProtectionTrainer", "SignDescent", "SurrogatePool", "training_transforms"]

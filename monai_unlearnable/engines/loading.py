@@ -10,12 +10,49 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
-from monai.transforms import Compose
+from monai.transforms import Compose, EnsureTyped, RandCropByPosNegLabeld, Resized, SelectItemsd, SpatialPadd
 from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
+from monai_unlearnable.intensity import WindowRule
+from monai_unlearnable.keys import CaseKeys
+from monai_unlearnable.scans import DatasetSummary
 from monai_unlearnable.seeding import derive_seed
+from monai_unlearnable.transforms import EncodeLabeld, LoadScand, ScaleToWindowd
 
-__all__ = ["EpochLoader"]
+__all__ = ["EpochLoader", "training_transforms"]
+
+
+def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size: Sequence[int]) -> Compose:
+    """What the training of a perturber does to each case: unit intensity, class indices, one size.
+
+    With label maps: zeros up to ``patch_size``, then a random crop of this size around a site of the region. With
+    classes of whole images: resized to it by area averages.
+
+    Args:
+        summary: of the dataset.
+        window: rule for the intensity windows.
+        patch_size: spatial.
+    """
+    image, label = CaseKeys.IMAGE, CaseKeys.LABEL
+    kept = SelectItemsd((image, label, CaseKeys.STEP, CaseKeys.CASE_ID))
+    if not summary.is_segmentation:
+        resized = Resized(image, patch_size, mode="area")
+        typed = EnsureTyped((image, label), track_meta=False)
+        return Compose([LoadScand(image), ScaleToWindowd(image, window), resized, typed, kept])
+    cropped = RandCropByPosNegLabeld(
+        (image, label), label_key=label, spatial_size=patch_size, pos=1, neg=0, num_samples=1, allow_smaller=True
+    )
+    return Compose(
+        [
+            LoadScand((image, label)),
+            ScaleToWindowd(image, window),
+            EncodeLabeld(label, summary.label_values),
+            SpatialPadd((image, label), patch_size),
+            EnsureTyped((image, label), track_meta=False),
+            cropped,
+            kept,
+        ]
+    )
 
 
 class EpochLoader(DataLoader):

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
+"""What surrogates are trained on, and in which order."""
+
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.data import Dataset
 
-from monai_unlearnable.engines import EpochLoader
+from monai_unlearnable.engines import EpochLoader, training_transforms
+from monai_unlearnable.intensity import DtypeWindow, PercentileWindow
+from monai_unlearnable.scans import inspect_cases, load_cases
+from tests.helpers import stored_voxels, write_class_folders, write_dataset
 
 
 def drawn(weights: list[float] | None = None, seed: int = 0, epochs: int = 2, batches: int = 5) -> list[list[int]]:
@@ -37,3 +43,29 @@ def test_all_cases_are_drawn_alike_unless_they_have_weights() -> None:
     assert set(counts.values()) == {15}
     counts = Counter(drawn([0.0, 1.0, 1.0, 2.0], epochs=1, batches=200)[0])
     assert 0 not in counts and counts[3] == pytest.approx(300, abs=50) and counts[1] == pytest.approx(150, abs=40)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("patch", [8, 16, 32])
+def test_maps_are_cropped_around_the_region_or_padded(tmp_path: Path, dims: int, patch: int) -> None:
+    cases = load_cases(write_dataset(tmp_path, dims))
+    summary = inspect_cases(cases, PercentileWindow())
+    (sample,) = training_transforms(summary, PercentileWindow(), [patch] * dims)(cases[0].to_dict())
+    assert set(sample) == {"image", "label", "step", "case_id"} and sample["case_id"] == "images/a"
+    assert sample["image"].shape == sample["label"].shape == (1, *[patch] * dims)
+    assert (
+        0 <= sample["image"].min()
+        and sample["image"].max() <= 1
+        and set(sample["label"].unique().tolist()) <= {0, 1, 2}
+    )
+    assert (sample["label"] > 0).any()
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_images_of_one_class_are_resized(tmp_path: Path, dims: int) -> None:
+    cases = load_cases(write_class_folders(tmp_path, dims, "uint8", suffix=".png" if dims == 2 else ".nii.gz"))
+    summary = inspect_cases(cases, DtypeWindow())
+    sample = training_transforms(summary, DtypeWindow(), [7] * dims)(cases[-1].to_dict())
+    assert sample["image"].shape == (1, *[7] * dims) and sample["label"] == 2
+    whole = stored_voxels(cases[-1].root / cases[-1].images[0]).mean() / 255
+    assert float(sample["image"].mean()) == pytest.approx(whole, abs=0.02)
