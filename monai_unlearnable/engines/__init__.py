@@ -3,7 +3,17 @@
 
 from .descent import SignDescent
 from .loading import EpochLoader, training_transforms
+from .penalties import LogitDivergence, Penalty, SliceContrast
 from .protection import ProtectionTrainer
 from .surrogates import SurrogatePool
 
-__all__ = ["EpochLoader", "ProtectionTrainer", "SignDescent", "SurrogatePool", "training_transforms"]
+__all__ = [
+    "EpochLoader",
+    "LogitDivergence",
+    "Penalty",
+    "ProtectionTrainer",
+    "SignDescent",
+    "SliceContrast",
+    "SurrogatePool",
+    "training_transforms",
+]

@@ -13,6 +13,7 @@ from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
+from monai_unlearnable.engines.penalties import Penalty
 from monai_unlearnable.engines.surrogates import SurrogatePool
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.perturbers import Perturber, View, round_to_lattice
@@ -50,6 +51,7 @@ class ProtectionTrainer(Trainer):
         loss_function: the exploiter's loss, of logits and label.
         surrogate_interval: rounds of the pool for one step of each surrogate; None for no step.
         view: what the exploiter's pipeline does to an image; z-score by default.
+        penalties: further terms of the perturber's loss, which surrogates do not see.
         seed: of random views.
         epoch_length: iterations an epoch; by default the length of the loader.
         train_handlers: Ignite handlers, attached to this engine.
@@ -67,6 +69,7 @@ class ProtectionTrainer(Trainer):
         loss_function: Callable[[Tensor, Tensor], Tensor] = task_loss,
         surrogate_interval: int | None = 1,
         view: View | None = None,
+        penalties: Sequence[Penalty] = (),
         seed: int = 0,
         epoch_length: int | None = None,
         train_handlers: Sequence[Any] | None = None,
@@ -85,6 +88,7 @@ class ProtectionTrainer(Trainer):
         self.perturber = None if perturber is None else perturber.to(device)
         self.perturber_optimizer, self.loss_function = perturber_optimizer, loss_function
         self.surrogate_interval, self.view, self.seed = surrogate_interval, view or View(), seed
+        self.penalties = tuple(penalties)
 
     def run(self) -> None:  # type: ignore[override]
         """Train for ``max_epochs``; a resumed engine goes on from its epoch, and is left as it is after the last."""
@@ -102,10 +106,14 @@ class ProtectionTrainer(Trainer):
         self.surrogates.zero_grad(turn)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp):
             noise = round_to_lattice(self._noise(image, case_ids, label), step)
-            seen, truth = self.view(image + noise, label, derive_seed(self.seed, "view", turn))
+            seed = derive_seed(self.seed, "view", turn)
+            seen, truth = self.view(image + noise, label, seed)
             logits = surrogate(seen).float()
+            own = self._penalty_gradients(noise, logits, lambda: surrogate(self.view(image, label, seed)[0]).float())
         loss = self.loss_function(logits, truth)
         loss.backward()
+        for parameter, gradient in own:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if self.perturber is not None and self.perturber_optimizer is not None:
             average_gradients(self.perturber)
@@ -116,6 +124,18 @@ class ProtectionTrainer(Trainer):
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         largest = float(noise.detach().abs().max())
         return {"loss": float(loss.detach()), "error": error_rate(logits, truth), "linf": largest}
+
+    def _penalty_gradients(
+        self, noise: Tensor, logits: Tensor, clean: Callable[[], Tensor]
+    ) -> list[tuple[nn.Parameter, Tensor]]:
+        """The perturber's parameters, each with the gradient of the penalties by it."""
+        if not self.penalties or self.perturber is None:
+            return []
+        value = torch.stack([penalty(noise, logits, torch.no_grad()(clean)) for penalty in self.penalties]).sum()
+        parameters = list(self.perturber.parameters())
+        gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+        pairs = zip(parameters, gradients, strict=True)
+        return [(parameter, gradient) for parameter, gradient in pairs if gradient is not None]
 
     def _noise(self, image: Tensor, case_ids: list[str], label: Tensor) -> Tensor:
         if self.perturber is None:

@@ -20,6 +20,7 @@ from .surrogate import Surrogate
 from .tiles import SharedNoise
 from .umed import UMed
 from .views import View, standardize
+from .voxshield import VoxShield
 
 __all__ = [
     "AutoregressiveNoise",
@@ -39,6 +40,7 @@ __all__ = [
     "SymmetricLattice",
     "UMed",
     "View",
+    "VoxShield",
     "load_input_settings",
     "load_perturber",
     "load_surrogate",

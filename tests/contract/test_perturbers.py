@@ -27,8 +27,10 @@ from monai_unlearnable.perturbers import (
     RandomNoise,
     SalientSites,
     SymmetricLattice,
+    VoxShield,
 )
 from monai_unlearnable.scans import load_cases
+from monai_unlearnable.seeding import reset_parameters
 from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
 from tests.helpers import (
     BUDGET,
@@ -50,6 +52,13 @@ def gradient(dims: int, seed: int) -> Perturber:
                          support=Roi(), divisor=8, batch_size=2)  # fmt: skip
 
 
+def voxshield(dims: int, seed: int) -> Perturber:
+    perturber = VoxShield(dims, 1, BUDGET.radius, channels=(4, 8))
+    reset_parameters(perturber, seed)
+    perturber.generator.head.weight.data *= 50  # as much noise as after training
+    return perturber
+
+
 def salient(dims: int) -> MaskProvider:
     return SalientSites(small_surrogate("UNet", dims), Sparsity(0.05), within=Roi())
 
@@ -63,6 +72,7 @@ def sparse(dims: int, seed: int) -> Perturber:
 PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {
     "umed": small_umed,
     "umed-carrier": lambda dims, seed: small_umed(dims, seed, carrier_axis=1),
+    "voxshield": voxshield,
     "random": lambda dims, seed: RandomNoise(BUDGET.radius, seed=seed),
     "random-low-pass": lambda dims, seed: RandomNoise(BUDGET.radius, seed=seed, distribution="low_pass", rms=0.05),
     "linear-patterns": lambda dims, seed: LinearPatterns(BUDGET.radius, patch=2, spread=0.4, seed=seed),

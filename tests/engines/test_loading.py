@@ -54,7 +54,7 @@ def test_maps_are_cropped_around_the_region_or_padded(tmp_path: Path, dims: int,
     assert set(sample) == {"image", "label", "step", "case_id"} and sample["case_id"] == "images/a"
     assert sample["image"].shape == sample["label"].shape == (1, *[patch] * dims)
     assert (
-        0 <= sample["image"].min()
+        sample["image"].min() >= 0
         and sample["image"].max() <= 1
         and set(sample["label"].unique().tolist()) <= {0, 1, 2}
     )
