@@ -94,8 +94,8 @@ class Score(Configurable, ABC):
 class GradientScore(Score):
     """Size of the gradient (SALM, arXiv 2403.10573, our reading).
 
-    Where a step down the gradient would leave [0, 1], as below a black background, the score is zero: noise placed
-    there would not reach the file.
+    Where a step down the gradient would leave [0, 1], as below a black background, the score is zero: the surrogate
+    would not see it, nor would the file hold it where the window is the range of its dtype.
 
     Args:
         times_input: multiply with the intensity.
