@@ -189,9 +189,9 @@ def test_batches_hold_images_of_one_shape(pictures: Path, tmp_path: Path, monkey
     seen: list[tuple[list[str], tuple[int, ...]]] = []
     delta = GradientNoise.delta
 
-    def spy(self: GradientNoise, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None) -> Tensor:
+    def spy(self: GradientNoise, image: Tensor, case_ids: Sequence[str], *others: Tensor | None) -> Tensor:
         seen.append((list(case_ids), tuple(image.shape[1:])))
-        return delta(self, image, case_ids, label)
+        return delta(self, image, case_ids, *others)
 
     monkeypatch.setattr(GradientNoise, "delta", spy)
     manifest = protect_pictures(pictures, tmp_path / "out")
