@@ -59,7 +59,8 @@ def run(data: Path, out: Path, settings: list[str], when: Callable[[], bool] | N
     ]
     begin = time.monotonic()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while when is not None and process.poll() is None:
+    # The child is not reaped here, so that its memory can be asked for.
+    while when is not None and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
         if when():
             process.send_signal(signal.SIGKILL)
             break

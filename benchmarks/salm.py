@@ -112,7 +112,8 @@ def figures(data: Path, folder: Path) -> list[str]:
         generate_noise(perturber, case.image, case.case.case_id, case.target)
     steps = cast(GradientNoise, perturber).case_steps / len(cases)
     shown = (f"{psnr:.1f}", f"{ssim:.4f}", f"{100 * l0:.1f}%", f"{size:.0f}", f"{steps:.0f}")
-    return [*shown, f"{(folder / 'seconds').read_text()} s"]
+    seconds = folder / "seconds"
+    return [*shown, f"{seconds.read_text()} s" if seconds.is_file() else "interrupted"]
 
 
 def table(results: Results, data: Path, folders: Mapping[Setting, Path]) -> Table:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["derive_seed", "isolated_seed", "reset_parameters"]
+__all__ = ["Learned", "derive_seed", "isolated_seed", "reset_parameters"]
 
 
 def derive_seed(*parts: Any) -> int:
@@ -28,20 +28,27 @@ def isolated_seed(seed: int) -> Iterator[None]:
         yield
 
 
+class Learned(nn.ModuleList):
+    """Networks that were trained elsewhere: :func:`reset_parameters` leaves them as they are."""
+
+
 def reset_parameters(module: nn.Module, seed: int) -> nn.Module:
     """Draw the initial weights of a network anew from a seed, each layer by its own ``reset_parameters``.
 
     Tables that belong to no such layer, as the position embeddings of transformers, are drawn from a normal
     distribution with standard deviation 0.02, as MONAI does. Vectors and single numbers of that kind, such as scales,
-    are left as they are.
+    are left as they are. So are networks that are held as :class:`Learned`.
 
     Weights are drawn on the CPU, so that a seed gives the same network on every device.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     module.to("cpu")
+    learned = {layer for part in module.modules() if isinstance(part, Learned) for layer in part.modules()}
     with isolated_seed(seed):
         loose: list[nn.Parameter] = []
         for layer in module.modules():
+            if layer in learned:
+                continue
             reset = getattr(layer, "reset_parameters", None)
             if callable(reset):
                 reset()

@@ -9,7 +9,7 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from monai_unlearnable.perturbers import UMed
-from monai_unlearnable.seeding import derive_seed, isolated_seed, reset_parameters
+from monai_unlearnable.seeding import Learned, derive_seed, isolated_seed, reset_parameters
 
 
 def network() -> nn.Module:
@@ -47,6 +47,18 @@ def test_tables_without_a_layer_are_drawn_and_scales_stay() -> None:
     assert weights(reset_parameters(first, 5)) == weights(reset_parameters(second, 5))
     assert first.table.std().item() == pytest.approx(0.02, rel=0.1) and first.scale.item() == 3
     assert weights(first.layer) == weights(reset_parameters(alone, 5))
+
+
+def test_networks_that_have_learned_are_left_alone() -> None:
+    class Method(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.known, self.layer = Learned([network(), nn.ModuleDict({"inner": network()})]), nn.Linear(4, 4)
+
+    module, alone = Method(), nn.Linear(4, 4)
+    before = weights(module.known)
+    assert weights(reset_parameters(module, 5).layer) == weights(reset_parameters(alone, 5))
+    assert weights(module.known) == before
 
 
 def test_global_generator_is_untouched() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from monai_unlearnable.engines.penalties import Penalty
 from monai_unlearnable.engines.surrogates import SurrogatePool
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.perturbers import Perturber, View, round_to_lattice
 from monai_unlearnable.perturbers.objectives import error_rate, task_loss
@@ -56,6 +57,9 @@ class ProtectionTrainer(Trainer):
         epoch_length: iterations an epoch; by default the length of the loader.
         train_handlers: Ignite handlers, attached to this engine.
         amp: compute in bfloat16 autocast, which needs no loss scaling; one code path with single precision.
+
+    Raises:
+        InputError: when there are penalties, and no perturber that is trained.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class ProtectionTrainer(Trainer):
         train_handlers: Sequence[Any] | None = None,
         amp: bool = False,
     ) -> None:
+        if penalties and (perturber is None or perturber_optimizer is None):
+            raise InputError("penalties are terms of the loss of a perturber, and none is trained")
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -132,7 +138,7 @@ class ProtectionTrainer(Trainer):
         if not self.penalties or self.perturber is None:
             return []
         value = torch.stack([penalty(noise, logits, torch.no_grad()(clean)) for penalty in self.penalties]).sum()
-        parameters = list(self.perturber.parameters())
+        parameters = [parameter for parameter in self.perturber.parameters() if parameter.requires_grad]
         gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
         pairs = zip(parameters, gradients, strict=True)
         return [(parameter, gradient) for parameter, gradient in pairs if gradient is not None]

@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import Checkpoint, DiskSaver
+from ignite.handlers import Checkpoint
 
 from monai_unlearnable.errors import OutputError
 from monai_unlearnable.noise import fingerprint
+from monai_unlearnable.scans.atomic import write_atomic
 
 __all__ = ["ResumableCheckpoint"]
 
@@ -32,7 +35,7 @@ class ResumableCheckpoint:
         overwrite: start anew instead of going on.
 
     Raises:
-        OutputError: naming the file, when the settings differ or it cannot be read.
+        OutputError: naming the file, when the settings differ or it cannot be read or written.
     """
 
     def __init__(
@@ -49,11 +52,17 @@ class ResumableCheckpoint:
     def attach(self, engine: Engine) -> None:
         """Load when ``engine`` starts, save after its epochs."""
         content = {"engine": engine, "settings": self.settings, **self.objects}
-        saver = DiskSaver(str(self.path.parent), require_empty=False)
-        checkpoint = Checkpoint(content, saver, filename_pattern=self.path.name, n_saved=1)
+        # Ignite's own saver removes the file before it writes the next one: a run killed in between would start anew.
+        checkpoint = Checkpoint(content, self._save, filename_pattern=self.path.name, n_saved=1)
         if self.path.is_file() and not self.overwrite:
             self._load(content)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval) | Events.COMPLETED, checkpoint)
+
+    def _save(self, content: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        if idist.get_rank() == 0:
+            stream = io.BytesIO()
+            torch.save(content, stream)
+            write_atomic(self.path, stream.getvalue())
 
     def _load(self, content: dict[str, Any]) -> None:
         try:

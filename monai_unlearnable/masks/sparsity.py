@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from skimage.filters import threshold_otsu
 from torch import Tensor, nn
 
+from monai_unlearnable.budget import Budget
 from monai_unlearnable.config import Configurable
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks.base import MaskProvider
@@ -63,7 +64,7 @@ def foreground(image: Tensor, label: Tensor | None = None) -> Tensor:
     if label is not None and label.ndim > 1:
         return label > 0
     mean = image.mean(1, keepdim=True)
-    limits = [float(threshold_otsu(part.detach().cpu().numpy())) for part in mean]
+    limits = [float(threshold_otsu(part.detach().cpu().numpy().ravel())) for part in mean]
     return mean > torch.tensor(limits).to(mean).reshape(-1, *[1] * (image.ndim - 1))
 
 
@@ -203,7 +204,12 @@ class Sparsity(Configurable):
 
         Returns:
             0 or 1, (B, 1, spatial...), or (B, C, spatial...) for elements, of the dtype of ``image``.
+
+        Raises:
+            InputError: when the score needs a gradient and there is none.
         """
+        if self.score.needs_gradient and gradient is None:
+            raise InputError(f"{type(self.score).__name__} needs a gradient")
         score = self.score(image, label, gradient)
         of_sites = self.per == "site"
         score = torch.linalg.vector_norm(score, dim=1, keepdim=True) if of_sites else score.expand_as(image)
@@ -211,18 +217,20 @@ class Sparsity(Configurable):
             score = _of_blocks(score, self.patch)
         if support is not None:
             score = score.masked_fill(support <= 0, -torch.inf)
-        base = foreground(image, label) if self.of == "foreground" else torch.ones_like(image[:, :1])
-        counts = (self.fraction * base.flatten(1).sum(1).double() + 1e-6).floor()
+        whole = torch.ones_like(image[:, :1], dtype=torch.bool)
+        base = foreground(image, label) if self.of == "foreground" else whole
+        budget = Budget(0, share=self.fraction)
+        counts = torch.tensor([budget.limit(sites) for sites in base.flatten(1).sum(1).tolist()])
         return top_k(score, counts).to(image.dtype)
 
 
 def _of_blocks(score: Tensor, edge: int) -> Tensor:
     """Each score replaced by the mean over its block."""
-    dims = score.ndim - 2
-    pool = F.avg_pool2d if dims == 2 else F.avg_pool3d
-    means = pool(score, edge, ceil_mode=True, count_include_pad=False)
-    for axis in range(2, score.ndim):
-        means = means.repeat_interleave(edge, axis).narrow(axis, 0, score.shape[axis])
+    pool = F.avg_pool2d if score.ndim == 4 else F.avg_pool3d
+    block = [min(edge, extent) for extent in score.shape[2:]]
+    means = pool(score, block, ceil_mode=True, count_include_pad=False)
+    for axis, side in enumerate(block, start=2):
+        means = means.repeat_interleave(side, axis).narrow(axis, 0, score.shape[axis])
     return means
 
 

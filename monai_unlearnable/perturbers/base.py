@@ -21,6 +21,7 @@ from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.seeding import Learned
 
 __all__ = [
     "InputSettings",
@@ -49,8 +50,8 @@ class Perturber(nn.Module, Configurable, ABC):
     windowed: bool = True
 
     def _depend_on(self, *masks: MaskProvider | None) -> None:
-        """Take over the networks that masks bring along, whose weights checkpoints hold then."""
-        self.mask_networks = nn.ModuleList(net for mask in masks if mask is not None for net in mask.networks())
+        """Take over the networks that masks bring along: checkpoints hold their weights, training leaves them alone."""
+        self.mask_networks = Learned(net for mask in masks if mask is not None for net in mask.networks())
 
     @abstractmethod
     def delta(

@@ -63,10 +63,7 @@ def generate_noises(
             raise LabelError("the method needs a label, and the case has none", case=case_id)
     device = next((parameter.device for parameter in perturber.parameters()), torch.device("cpu"))
     batch, classes = torch.as_tensor(np.stack(images)).to(device), _batched(labels, device)
-    try:
-        support = perturber.support(batch, classes)[:, :1]
-    except LabelError as error:
-        raise LabelError(error.reason, case=error.case or case_ids[0]) from error
+    support = _support(perturber, batch, classes, case_ids)
     divisor, shape = perturber.divisor, batch.shape[2:]
     padded, inside = pad_to(batch, classes, divisor)
     support, _ = pad_to(support, None, divisor)
@@ -89,6 +86,18 @@ def _batched(labels: Sequence[Label], device: torch.device) -> Tensor | None:
     if isinstance(labels[0], np.ndarray):
         return torch.as_tensor(np.stack([np.asarray(label, np.int64) for label in labels])).to(device)
     return torch.tensor([int(label) for label in labels], device=device)  # type: ignore[arg-type]
+
+
+def _support(perturber: Perturber, images: Tensor, label: Tensor | None, case_ids: Sequence[str]) -> Tensor:
+    """The support of a batch; errors name the case."""
+    try:
+        return perturber.support(images, label)[:, :1]
+    except LabelError as error:
+        if len(case_ids) > 1:
+            for index, case_id in enumerate(case_ids):
+                _support(perturber, images[[index]], None if label is None else label[[index]], [case_id])
+        case = error.case or case_ids[0]
+        raise LabelError(error.reason, case=case, value=error.value, limit=error.limit) from error
 
 
 def _bounding_box(support: Tensor, divisor: int) -> tuple[slice, ...]:

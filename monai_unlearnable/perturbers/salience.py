@@ -46,8 +46,9 @@ def loss_gradient(
         The gradient, shape of ``image``, and the mean loss of each case, (B,).
     """
     draws = samples if view.is_random else 1
-    with torch.enable_grad():
-        image = image.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        # Copies, because tensors that were made in inference mode have no gradient.
+        image, label = image.detach().clone().requires_grad_(), label.clone()
         losses = torch.zeros(len(image), device=image.device)
         for draw in range(draws):
             seen, truth = view(*pad_to(image, label, divisor), derive_seed(seed, draw))

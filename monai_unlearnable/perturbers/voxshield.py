@@ -64,4 +64,5 @@ class VoxShield(Perturber):
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
     ) -> Tensor:
         support = self.support(image, label) if support is None else support
-        return self.epsilon * torch.tanh(self.generator(image)) * support
+        # In the precision of the support: epsilon rounded to bfloat16, as under autocast, may be larger than epsilon.
+        return self.epsilon * support * torch.tanh(self.generator(image))

@@ -24,6 +24,17 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises:
         OutputError: naming the file, when the disk is full or the folder cannot be written; nothing is left behind.
     """
+    try:
+        try:
+            _write(path, content)
+        except FileNotFoundError:
+            # Another process, which began a run in this folder just now, took the temporary file for a leftover.
+            _write(path, content)
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror or error}", file=path) from error
+
+
+def _write(path: Path, content: bytes) -> None:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +45,6 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"cannot be written: {error.strerror or error}", file=path) from error
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)

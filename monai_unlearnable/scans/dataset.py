@@ -213,9 +213,9 @@ def inspect_cases(
     roughness: list[list[float]] = []
     for case in cases:
         loaded = read_case(case, window, label_values)
-        if budget is not None:
-            budget.check_storage(min(loaded.step), case=case.case_id)
         count, shape = sum(len(scan.voxels) for scan in loaded.scans), loaded.scans[0].spatial_shape
+        if budget is not None:
+            budget.check_storage(min(loaded.step), math.prod(shape), case=case.case_id)
         channels = count if channels is None else channels
         if count != channels or (shapes and len(shape) != len(shapes[0])):
             reason = (

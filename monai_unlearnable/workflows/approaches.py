@@ -100,9 +100,7 @@ def choose_perturber(
     if approach != "synthetic":
         chosen = case_noise if granularity == "case" else shared_noise
     if getattr(case_noise, "sparsity", None) is not None and chosen is not case_noise:
-        raise InputError(
-            "sparsity selects sites for noise of granularity 'case', which synthetic patterns have none of"
-        )
+        raise InputError("sparsity selects sites for noise of granularity 'case', not for patterns that cases share")
     return chosen
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def check_sweep(output_dir: str | Path, **settings: Any) -> None:
     Raises:
         UnlearnableError: when test cases are missing, or a setting or name is unknown.
     """
-    Laboratory(Matrix.of(protected={}, control=False, **settings), Path(output_dir) / "laboratory").check()
+    matrix = Matrix.of(protected={}, control=False, **settings)
+    # With the cells of the originals, whether or not they are wanted: there are no others before the protection.
+    Laboratory(dataclasses.replace(matrix, originals=True), Path(output_dir) / "laboratory").check()
 
 
 def sweep(

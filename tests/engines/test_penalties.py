@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from monai_unlearnable.budget import Budget
 from monai_unlearnable.config import build, describe
-from monai_unlearnable.engines import LogitDivergence, SliceContrast
+from monai_unlearnable.engines import EpochLoader, LogitDivergence, ProtectionTrainer, SliceContrast, SurrogatePool
 from monai_unlearnable.errors import InputError
-from tests.engines.test_protection import make, same
+from monai_unlearnable.masks import Everywhere, Sparsity
+from monai_unlearnable.perturbers import GradientNoise, SalientSites, UMed, VoxShield
+from monai_unlearnable.seeding import reset_parameters
+from tests.engines.test_protection import batches, make, same
+from tests.helpers import small_surrogate, small_umed
 
 RADIUS = 0.05
 
@@ -100,3 +105,37 @@ def test_penalties_do_what_they_are_for() -> None:
         with torch.no_grad():
             reached[name] = contrast(trainer.perturber.delta(batch["image"], ["a", "b"], batch["label"].long()))
     assert reached["slices"] > reached["plain"] + 0.05
+
+
+def test_penalties_need_a_perturber_that_is_trained() -> None:
+    made_of_surrogates = GradientNoise([small_surrogate("UNet")], RADIUS)
+    for perturber in (made_of_surrogates, None):
+        with pytest.raises(InputError, match="none is trained"):
+            ProtectionTrainer("cpu", 1, [], SurrogatePool(small_surrogate("UNet")), perturber, None,
+                              penalties=(LogitDivergence(),))  # fmt: skip
+
+
+def test_networks_of_masks_may_be_frozen() -> None:
+    mask = SalientSites(small_surrogate("UNet").requires_grad_(False), Sparsity(0.2))
+    perturber = small_umed(2, support=mask, contour=Everywhere())
+    optimizer = torch.optim.Adam(perturber.parameters(), 1e-2)
+    loader = EpochLoader(batches(2), batch_size=2, batches=2, seed=0)
+    pool = SurrogatePool(small_surrogate("UNet", classes=2))
+    terms = (LogitDivergence(),)
+    trainer = ProtectionTrainer("cpu", 1, loader, pool, perturber, optimizer, train_handlers=[loader], penalties=terms)
+    trainer.run()
+    assert trainer.state.iteration == 2
+
+
+@pytest.mark.parametrize("name", ["voxshield", "umed"])
+def test_noise_in_bfloat16_keeps_its_radius(name: str) -> None:
+    radius = 8 / 255  # more than that in bfloat16
+    perturber = {"voxshield": VoxShield, "umed": UMed}[name](3, 1, radius, channels=(4, 8), support=Everywhere())
+    reset_parameters(perturber, 0)
+    for layer in perturber.modules():
+        if hasattr(layer, "head"):
+            layer.head.weight.data *= 1e4  # all sites are saturated
+    image, label = (torch.stack([item[key] for item in batches(3, 2)]) for key in ("image", "label"))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = perturber.delta(image, ["a", "b"], label.long()).float()
+    Budget(radius).check(float(found.detach().abs().max()), step=radius)

@@ -133,6 +133,33 @@ def test_stopped_run_resumes_to_the_same_result(tmp_path: Path) -> None:
         with_checkpoint(4)
 
 
+def test_a_run_killed_while_it_saves_has_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, saves, save = tmp_path / "training.pt", iter(range(10)), torch.save
+
+    def killed(*arguments: Any) -> None:
+        if next(saves) == 1:
+            assert path.is_file(), "or else a run killed now would start anew"
+            raise KeyboardInterrupt
+        save(*arguments)
+
+    trainer = make(epochs=3)
+    ResumableCheckpoint(path, {"surrogates": trainer.surrogates}).attach(trainer)
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    resumed = make(epochs=3)
+    ResumableCheckpoint(path, {"surrogates": resumed.surrogates}).attach(resumed)
+    assert resumed.state.epoch == 1 and [file.name for file in tmp_path.iterdir()] == ["training.pt"]
+
+
+def test_disks_that_refuse_the_state(tmp_path: Path) -> None:
+    trainer = make(epochs=1)
+    (tmp_path / "models").write_bytes(b"a file")
+    ResumableCheckpoint(tmp_path / "models/training.pt", {"surrogates": trainer.surrogates}).attach(trainer)
+    with pytest.raises(OutputError, match=r"training\.pt: cannot be written"):
+        trainer.run()
+
+
 def test_training_that_is_over_is_left_as_it_is(tmp_path: Path) -> None:
     def trainer() -> ProtectionTrainer:
         made = make(epochs=2)

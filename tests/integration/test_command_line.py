@@ -123,7 +123,12 @@ def test_frontier_protects_examines_and_draws(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [(["--test_dir", "nowhere"], "nowhere"), (["--victims", "UNetty"], "UNetty"), (["--colour", "red"], "colour")],
+    [
+        (["--test_dir", "nowhere"], "nowhere"),
+        (["--victims", "UNetty"], "UNetty"),
+        (["--victims", "UNetty", "--originals", "false"], "UNetty"),
+        (["--colour", "red"], "colour"),
+    ],
 )
 def test_frontier_finds_what_is_missing_before_it_protects(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], message: str

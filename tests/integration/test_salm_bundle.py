@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from monai_unlearnable.__main__ import main
 from monai_unlearnable.engines import ProtectionTrainer
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest, NoiseStore
+from monai_unlearnable.perturbers import load_perturber, load_surrogate
 from monai_unlearnable.scans import read_scan
 from monai_unlearnable.workflows import restore, verify
 from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
@@ -212,6 +214,9 @@ def test_the_mask_works_with_umed(datasets: dict[str, Path], tmp_path: Path, kin
     manifest = verify(tmp_path / "umed", datasets[kind])
     counts = changes(manifest, datasets[kind], tmp_path / "umed")
     assert 0 < max(counts) <= int(0.05 * np.prod(manifest.scans[0].shape))
+    (network,) = load_perturber(tmp_path / "umed/models/perturber.safetensors").mask_networks
+    for kept, given in zip(network.parameters(), load_surrogate(checkpoint).parameters(), strict=True):
+        assert torch.equal(kept, given)
 
 
 def test_noise_files_grow_with_the_sites(tmp_path: Path) -> None:

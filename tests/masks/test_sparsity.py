@@ -23,6 +23,7 @@ from monai_unlearnable.masks import (
     VarianceScore,
     top_k,
 )
+from monai_unlearnable.masks.sparsity import foreground
 from tests.helpers import two_classes
 
 SHAPES = [(15, 18), (12, 14, 10)]
@@ -69,6 +70,22 @@ def test_counts_are_exact(score: Score, shape: tuple[int, ...], channels: int, f
     mask = Sparsity(fraction, score).select(image, label, gradient=gradient)
     assert mask.shape == (3, 1, *shape) and mask.dtype == image.dtype and set(mask.unique().tolist()) <= {0, 1}
     assert mask.flatten(1).sum(1).tolist() == [int(fraction * np.prod(shape) + 1e-6)] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_counts_are_exact_whatever_the_precision_of_the_image(dtype: torch.dtype) -> None:
+    image, gradient = torch.rand(1, 1, 301, 301).to(dtype), torch.randn(1, 1, 301, 301).to(dtype)
+    assert int(Sparsity(0.1).select(image, gradient=gradient).bool().sum()) == 9060
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 1), (17, 3, 2), (3, 9)], ids=str)
+@pytest.mark.parametrize("patch", [2, 4, 16])
+def test_blocks_may_be_larger_than_the_image(shape: tuple[int, ...], patch: int) -> None:
+    image, _, gradient = batch(shape)
+    mask, allowed = Sparsity(0.3, patch=patch).select(image, gradient=gradient).flatten(1), int(0.3 * np.prod(shape))
+    assert mask.sum(1).tolist() == [allowed] * 3
+    if patch >= max(shape):
+        assert mask[:, :allowed].all(), "of a single block, the first sites"
 
 
 @every_shape
@@ -152,6 +169,13 @@ def test_foreground_is_the_region_or_what_is_bright(shape: tuple[int, ...]) -> N
         assert mask[:, :, 5:].mean() < 0.01 and mask.flatten(1).sum(1).tolist() == [int(0.1 * np.prod(shape))] * 3
 
 
+@pytest.mark.parametrize("shape", [(8, 3), (8, 8, 4)], ids=str)
+def test_foreground_of_shapes_that_look_like_colors(shape: tuple[int, ...], recwarn: pytest.WarningsRecorder) -> None:
+    image = torch.full((2, 1, *shape), 0.1)
+    image[:, :, 3:5] = 0.9
+    assert torch.equal(foreground(image), image > 0.5) and not recwarn.list
+
+
 @every_shape
 def test_a_share_of_the_foreground(shape: tuple[int, ...]) -> None:
     image, label, gradient = batch(shape)
@@ -193,5 +217,7 @@ def test_what_cannot_be_is_refused() -> None:
         Sparsity(per="voxel")
     with pytest.raises(InputError, match="GradientScore needs a network"):
         TopK(Sparsity())
+    with pytest.raises(InputError, match="GradientScore needs a gradient"):
+        Sparsity().select(torch.rand(1, 1, 8, 8))
     with pytest.raises(InputError, match="sites, not elements"):
         TopK(Sparsity(score=RandomScore(), per="element"))

@@ -222,6 +222,13 @@ def test_labels_of_the_wrong_kind(perturber: Perturber, label: object, reason: s
         generate_noises(small_umed(2), [image, image], ["case7", "case8"], [two_classes((9, 9))[None], None])
 
 
+def test_the_case_of_a_batch_that_is_wrong_is_named() -> None:
+    images, cases = list(np.random.default_rng(0).random((3, 1, 16, 16), np.float32)), ["case7", "case8", "case9"]
+    with pytest.raises(LabelError, match="case8: the class is not known") as caught:
+        generate_noises(GradientNoise([small_surrogate()]), images, cases, [0, 3, 1])
+    assert (caught.value.value, caught.value.limit) == (3, 2)
+
+
 def test_missing_and_empty_labels() -> None:
     image = np.random.default_rng(0).random((1, 9, 9), np.float32)
     with pytest.raises(LabelError, match="case7: the method needs a label"):

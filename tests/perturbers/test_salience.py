@@ -23,6 +23,7 @@ from monai_unlearnable.perturbers import (
 )
 from monai_unlearnable.perturbers.inference import generate_noise
 from monai_unlearnable.perturbers.objectives import task_loss
+from monai_unlearnable.seeding import reset_parameters
 from tests.helpers import small_surrogate, small_umed
 from tests.perturbers.test_gradient import CASES, EPSILON, batch, gradient, kinds, logits_of, trained
 
@@ -157,3 +158,24 @@ def test_sites_are_counted_on_images_as_they_are(shape: tuple[int, ...], window_
         assert min(half.mean() for half in halves) > 0.02, "all parts of the image have their share"
         kept.append(changed)
     assert not np.array_equal(kept[0], kept[1])
+
+
+def test_training_a_method_anew_leaves_the_network_of_its_mask_alone() -> None:
+    network = trained("UNet", 2)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    umed = small_umed(2, support=SalientSites(network, Sparsity(0.1)), texture=Everywhere())
+    generators = umed.contour_net.head.weight.clone()
+    reset_parameters(umed, 1)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert not torch.equal(umed.contour_net.head.weight, generators)
+
+
+@pytest.mark.parametrize("name", ["ResNet18", "UNet"])
+def test_gradients_are_found_where_torch_looks_for_none(name: str) -> None:
+    image, label = batch(name, 2)
+    perturber = sparse([trained(name, 2)])
+    expected = perturber.delta(image, CASES, label)
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            found = perturber.delta(image + 0, CASES, label + 0)
+        assert torch.equal(found, expected)

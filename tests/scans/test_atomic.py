@@ -98,3 +98,16 @@ def test_what_a_killed_process_leaves_is_found_and_nothing_else(tmp_path: Path) 
     remove_unfinished(tmp_path)
     assert tree(tmp_path) == before
     remove_unfinished(tmp_path / "nowhere")
+
+
+def test_a_run_that_begins_while_another_writes_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, begun = os.fsync, []
+
+    def begin(handle: int) -> None:
+        fsync(handle)
+        if not begun:
+            begun.append(remove_unfinished(tmp_path))
+
+    monkeypatch.setattr(os, "fsync", begin)
+    write_atomic(tmp_path / "x", b"new")
+    assert begun and tree(tmp_path) == {"x": b"new"}

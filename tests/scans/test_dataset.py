@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError, WindowError
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.errors import BudgetError, DatalistError, LabelError, ScanError, UnlearnableError, WindowError
 from monai_unlearnable.intensity import DtypeWindow, FixedWindow, PercentileWindow
 from monai_unlearnable.scans import (
     DatasetSummary,
@@ -134,6 +135,14 @@ def test_bad_input_names_case_file_and_reason(dataset: Path, kind: str) -> None:
     assert caught.value.case == "images/b" and caught.value.file == file
     assert "images/b" in str(caught.value) and file.name in str(caught.value)
     assert tree(dataset) == before
+
+
+def test_budgets_that_no_site_fits_into_name_the_case(dataset: Path) -> None:
+    write_nifti(dataset / "images/b.nii.gz", random_image((4, 5, 6)))
+    write_nifti(dataset / "labels/b.nii.gz", two_classes((4, 5, 6)))
+    inspect_cases(load_cases(dataset), PercentileWindow(), budget=Budget(0.1, share=1 / 120))
+    with pytest.raises(BudgetError, match="images/b: a share of 0.008 is less than one of 120 sites"):
+        inspect_cases(load_cases(dataset), PercentileWindow(), budget=Budget(0.1, share=0.008))
 
 
 def test_images_with_many_values_are_no_labels(dataset: Path) -> None:
