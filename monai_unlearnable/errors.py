@@ -20,6 +20,7 @@ __all__ = [
     "BudgetError",
     "NoiseError",
     "NoiseMismatchError",
+    "KeyMismatchError",
     "OutputError",
     "VerificationError",
     "DivergedError",
@@ -82,6 +83,10 @@ class NoiseError(InputError):
 
 class NoiseMismatchError(NoiseError):
     """Stored noise does not belong to the voxels that it is asked to change."""
+
+
+class KeyMismatchError(NoiseError):
+    """A sealed file cannot be opened: the key is not that of the file, or the file was changed."""
 
 
 class OutputError(UnlearnableError, OSError):

@@ -3,6 +3,22 @@
 
 from .entry import NoiseEntry
 from .manifest import Manifest, fingerprint, package_versions
+from .owner import FileKey, KeyDerivation, KeyRing, OwnerKey
+from .sealing import file_key, is_sealed, seal, unseal
 from .store import NoiseStore
 
-__all__ = ["Manifest", "NoiseEntry", "NoiseStore", "fingerprint", "package_versions"]
+__all__ = [
+    "FileKey",
+    "KeyDerivation",
+    "KeyRing",
+    "Manifest",
+    "NoiseEntry",
+    "NoiseStore",
+    "OwnerKey",
+    "file_key",
+    "fingerprint",
+    "is_sealed",
+    "package_versions",
+    "seal",
+    "unseal",
+]
