@@ -97,10 +97,11 @@ def test_protects_verifies_restores(datasets: dict[str, Path], tmp_path: Path, k
 )
 def test_every_choice_gives_noise_of_its_own(datasets: dict[str, Path], tmp_path: Path, settings: dict) -> None:
     plain, other = tmp_path / "plain", tmp_path / "other"
-    first, second = protect(datasets["classes"], plain), protect(datasets["classes"], other, **settings)
+    protect(datasets["classes"], plain)
+    manifest = protect(datasets["classes"], other, **settings)
     alike = settings == {"per": "element"}  # of images with one channel
     assert (tree(plain / "protected") == tree(other / "protected")) == alike
-    assert max(changes(second, datasets["classes"], other)) <= max(changes(first, datasets["classes"], plain)) + 1
+    assert 0 < max(changes(manifest, datasets["classes"], other)) <= int(0.2 * 24 * 20)
 
 
 @pytest.mark.parametrize(
