@@ -20,6 +20,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from monai_unlearnable.commands.words import parse_overrides, parse_value
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import RandomNoise
-from monai_unlearnable.report import victim_table
+from monai_unlearnable.report import Results, victim_table
 from monai_unlearnable.scans import load_cases, unpack_archive
 from monai_unlearnable.workflows import Protection
 from monai_unlearnable.workflows.bundles import run_bundle
@@ -96,6 +97,16 @@ def protect(data: Path, out: Path, methods: list[str], epsilon: float, console: 
     return folders
 
 
+def examine(
+    data: Path, protected: Mapping[str, str], out: Path, settings: list[str], workers: int
+) -> tuple[Results, Path]:
+    """Train classifiers on everything, as :data:`MATRIX` says unless ``settings`` do; returns results and report."""
+    matrix = Matrix.of(dataset_dir=str(data), protected=dict(protected), **{**MATRIX, **parse_overrides(settings)})
+    laboratory = Laboratory(matrix, out / "laboratory")
+    results = laboratory.run(workers=workers)
+    return results, write_laboratory_report(laboratory, results, out / "report")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -110,12 +121,8 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     data = prepare(arguments.data, arguments.out / "data", arguments.side)
     folders = protect(data, arguments.out, arguments.methods.split(","), arguments.epsilon, console)
-    matrix = Matrix.of(
-        dataset_dir=str(data), protected={**folders, **arguments.others}, **{**MATRIX, **parse_overrides(settings)}
-    )
-    laboratory = Laboratory(matrix, arguments.out / "laboratory")
-    results = laboratory.run(workers=arguments.workers)
-    page = write_laboratory_report(laboratory, results, arguments.out / "report")
+    protected = {**folders, **arguments.others}
+    results, page = examine(data, protected, arguments.out, settings, arguments.workers)
     console.print(victim_table(results), results.verdict(), f"report: {page}", sep="\n")
 
 

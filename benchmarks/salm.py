@@ -23,21 +23,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from anti_learning import MATRIX, prepare
+from anti_learning import examine, prepare
 from rich.console import Console
 from rich.table import Table
 
-from monai_unlearnable.commands.words import parse_overrides, parse_value
+from monai_unlearnable.commands.words import parse_value
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import GradientNoise, load_input_settings, load_perturber
 from monai_unlearnable.perturbers.inference import generate_noise
 from monai_unlearnable.report import Results
 from monai_unlearnable.scans import load_cases, read_case
 from monai_unlearnable.workflows.bundles import run_bundle
-from monai_unlearnable.workflows.laboratory import Laboratory
 from monai_unlearnable.workflows.layout import Layout
-from monai_unlearnable.workflows.matrix import Matrix
-from monai_unlearnable.workflows.reporting import write_laboratory_report
 
 PERCENTS = "1,2,5,10,20,50,100"
 COLUMNS = (
@@ -153,10 +150,7 @@ def main() -> None:
     for setting, folder in folders.items():
         protect(data, folder, setting, arguments.variants.get(setting.variant, {}))
     protected = {setting.name: str(folder) for setting, folder in folders.items()}
-    matrix = Matrix.of(dataset_dir=str(data), protected=protected, **{**MATRIX, **parse_overrides(further)})
-    laboratory = Laboratory(matrix, arguments.out / "laboratory")
-    results = laboratory.run(workers=arguments.workers)
-    page = write_laboratory_report(laboratory, results, arguments.out / "report")
+    results, page = examine(data, protected, arguments.out, further, arguments.workers)
     console.print(table(results, data, folders), results.verdict(), f"report: {page}", sep="\n")
 
 
