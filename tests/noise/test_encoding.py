@@ -20,7 +20,7 @@ from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.noise.encoding import FEW, SMALL_BOX, decode, encode
 from tests.helpers import tree
-from tests.noise.test_store import ENTRY, rewrite
+from tests.noise.test_store import ENTRY, check_damage, rewrite
 
 BOX = (1, 30, 28, 26)
 SCATTERED = replace(ENTRY, shape=(1, 32, 32, 32))
@@ -147,19 +147,7 @@ def test_same_noise_same_bytes_however_it_lies_in_memory(tmp_path: Path, dtype: 
 def test_damaged_files_are_noise_errors_or_mismatch_nothing(
     tmp_path: Path, position: int, bits: int, cut: bool
 ) -> None:
-    store, change = NoiseStore(tmp_path), scattered(0.05)
-    store.save(SCATTERED, change)
-    path = store.path("images/a")
-    content = bytearray(path.read_bytes())
-    position %= len(content)
-    content[position] ^= bits
-    path.write_bytes(content[:position] if cut else content)
-    try:
-        entry, loaded = store.load("images/a")
-    except NoiseError as error:
-        assert error.case == "images/a" and error.file == path
-    else:  # a byte that carries no content, such as a date inside the archive
-        assert not cut and entry == SCATTERED and np.array_equal(loaded.steps, change.steps)
+    check_damage(tmp_path, SCATTERED, scattered(0.05), position, bits, cut)
 
 
 def box(*sides: int) -> np.ndarray:
