@@ -38,12 +38,14 @@ class Perturber(nn.Module, Configurable, ABC):
     """Makes noise for images. Does no I/O; the budget is enforced where noise meets the image, not here.
 
     Attributes:
+        allowed: mask that says where noise is allowed.
         divisor: spatial sizes that :meth:`delta` takes are multiples of this.
         needs_label: whether :meth:`delta` must be given a label.
         batch_size: images of equal shape that it is given at once where a whole dataset is protected.
         windowed: whether large images may go through :meth:`delta` in overlapping windows; else always as a whole.
     """
 
+    allowed: MaskProvider
     divisor: int = 1
     needs_label: bool = False
     batch_size: int = 1
@@ -71,9 +73,9 @@ class Perturber(nn.Module, Configurable, ABC):
             optimizer trains these.
         """
 
-    @abstractmethod
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Where :meth:`delta` can be nonzero, in [0, 1], (B, 1, spatial...)."""
+        return self.allowed(image, label)
 
 
 def check_classes(label: Tensor, num_classes: int) -> None:

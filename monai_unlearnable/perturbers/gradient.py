@@ -121,7 +121,7 @@ class GradientNoise(Perturber):
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if label is not None and len(self.networks):
             check_classes(label, self.networks[0].num_classes)  # type: ignore[arg-type]
-        return self.allowed(image, label)
+        return super().support(image, label)
 
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None

@@ -71,9 +71,6 @@ class RandomNoise(Perturber):
         names = ("epsilon", "seed", "distribution", "sigma", "rms")
         return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
-    def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.allowed(image, label)
-
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
     ) -> Tensor:

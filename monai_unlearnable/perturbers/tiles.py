@@ -74,7 +74,7 @@ class SharedNoise(Perturber):
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if label is not None:
             check_classes(label, self.num_classes)
-        return self.allowed(image, label)
+        return super().support(image, label)
 
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None

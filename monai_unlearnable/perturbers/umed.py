@@ -79,9 +79,6 @@ class UMed(Perturber):
         names = ("spatial_dims", "in_channels", "epsilon", "channels", "theta", "contour", "texture", "carrier_axis")
         return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
-    def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.allowed(image, label)
-
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
     ) -> Tensor:

@@ -62,6 +62,7 @@ class ClassPatterns(Perturber):
         InputError: when the granularity is unknown.
     """
 
+    allowed: MaskProvider | None  # type: ignore[assignment]
     windowed = False  # coordinates are those of the whole image
 
     def __init__(
