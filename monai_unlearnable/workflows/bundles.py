@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import sysconfig
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError, UnlearnableError
@@ -52,7 +53,7 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         overrides: settings by id, as on the command line of ``monai.bundle run``.
 
     Raises:
-        InputError: when a setting goes where the configuration has no group of settings.
+        InputError: when a setting has no place in the configuration.
         UnlearnableError: the one that stopped the run, freed of the configuration parser's wrapping.
     """
     presets = Catalog.load("methods")
@@ -81,6 +82,13 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
 
 
 def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
+    # MONAI would add what the configuration does not know, and nothing would come of it.
+    known = set(ConfigParser.load_config_file(str(file)))
+    for name in settings:
+        if name.split("#")[0] not in known:
+            close = get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"the configuration has no setting {name!r}{hint}", file=file)
     metadata = str(file.parent / "metadata.json")
     try:
         return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)

@@ -100,6 +100,12 @@ def test_settings_below_an_expression_are_refused(tmp_path: Path) -> None:
         run_bundle("umed", "apply", dataset_dir="x", output_dir=str(tmp_path), **{"window#low": 3})
 
 
+@pytest.mark.parametrize("name", ["epsilom", "surrogate_intervall", "network_deff#channels"])
+def test_mistyped_settings_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"no setting '{name}'; did you mean"):
+        run_bundle("umed", dataset_dir=str(write_dataset(tmp_path / "data")), output_dir=str(tmp_path), **{name: 1})
+
+
 def test_training_with_other_settings_never_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
     run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK)
