@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine
 from monai.engines import Trainer
 from monai.engines.utils import IterationEvents
+from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from monai_unlearnable.engines.penalties import Penalty
@@ -154,8 +155,9 @@ class ProtectionTrainer(Trainer):
 
     def _prepare(self, batchdata: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, list[str]]:
         device = self.state.device
-        image = torch.as_tensor(batchdata[CaseKeys.IMAGE]).to(device, torch.float32)
-        label = torch.as_tensor(batchdata[CaseKeys.LABEL]).to(device, torch.long)
+        # Plain tensors: gradients by what comes from a MetaTensor are MetaTensors, which cannot be cut into pieces.
+        image = convert_to_tensor(batchdata[CaseKeys.IMAGE], torch.float32, device, track_meta=False)
+        label = convert_to_tensor(batchdata[CaseKeys.LABEL], torch.long, device, track_meta=False)
         step = batchdata.get(CaseKeys.STEP)
         step = torch.zeros(image.shape[:2]) if step is None else torch.as_tensor(step)
         return image, label, step.to(device), list(batchdata[CaseKeys.CASE_ID])

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The voxshield bundle as people run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monai_unlearnable.scans import read_scan
+from monai_unlearnable.workflows import restore, verify
+from monai_unlearnable.workflows.bundles import run_bundle
+from tests.helpers import tree, write_dataset
+from tests.integration.commands import ROOT, as_words, command
+
+CONFIGS = ROOT / "bundles" / "voxshield" / "configs"
+QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "epsilon": 0.05, "network_def#channels": [4, 8, 8, 8]}
+
+
+@pytest.mark.parametrize(("dims", "suffix", "dtype"), [(3, ".nii.gz", "int16"), (2, ".png", "uint8")])
+def test_protects_verifies_restores_and_protects_further_cases(
+    tmp_path: Path, dims: int, suffix: str, dtype: str
+) -> None:
+    data = write_dataset(tmp_path / "data", dims, dtype, suffix=suffix)
+    more = write_dataset(tmp_path / "more", dims, dtype, suffix=suffix, names=("x", "y"))
+    out = tmp_path / "out"
+    run_bundle("voxshield", dataset_dir=str(data), output_dir=str(out), **QUICK)
+    manifest = verify(out, data)
+    assert all(0 < entry.measured["linf"] <= 0.05 + 1e-6 for entry in manifest.scans)
+    assert len(manifest.run["config"]["penalties"]) == (2 if dims == 3 else 1)  # no slices, no slice term
+    restore(out, tmp_path / "restored")
+    for entry in manifest.scans:
+        assert read_scan(tmp_path / "restored" / entry.file).digest() == read_scan(data / entry.file).digest()
+    checkpoint = str(out / "models" / "perturber.safetensors")
+    run_bundle("voxshield", "apply", dataset_dir=str(more), output_dir=str(tmp_path / "new"), checkpoint=checkpoint)
+    assert all(entry.measured["l0"] > 0 for entry in verify(tmp_path / "new", more).scans)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes_and_the_slice_term_counts(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+
+    def run(name: str, **settings: object) -> dict[str, bytes]:
+        run_bundle("voxshield", dataset_dir=str(data), output_dir=str(tmp_path / name), **{**QUICK, **settings})
+        return tree(tmp_path / name / "protected")
+
+    whole = run("whole")
+    run("stopped")
+    (tmp_path / "stopped" / "noise" / "manifest.json").unlink()
+    (tmp_path / "stopped" / "noise" / "images" / "b.npz").unlink()
+    assert run("stopped") == whole
+    assert run("other seed", seed=1) != whole
+    assert run("flat", slice_weight=0) != whole
+    assert run("other axis", slice_axis=0) != whole
+
+
+def test_two_processes_run_as_a_command(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
+    files = f"['{CONFIGS / 'protect.yaml'}','{CONFIGS / 'multi_gpu.yaml'}']"
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    words += ["--config_file", files, "--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(data)]
+    command(*words, "--output_dir", str(tmp_path / "out"), *as_words(QUICK))
+    assert [entry.scan_id for entry in verify(tmp_path / "out", data).scans] == ["images/a", "images/b", "images/c"]
