@@ -4,10 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 ./setup.sh test,docs
-export GOMP_SPINCOUNT=0 # idle threads must not spin where cores are shared
+export OMP_NUM_THREADS=1 # one process a core, below
 .venv/bin/ruff check .
 .venv/bin/ruff format --check --quiet .
 .venv/bin/mypy
 .venv/bin/lint-imports --no-cache
 .venv/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
-.venv/bin/python -m pytest "$@"
+.venv/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal "$@"
