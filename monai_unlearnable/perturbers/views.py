@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
 from monai_unlearnable.config import Configurable
@@ -36,6 +37,7 @@ class View(Configurable):
         mirror: whether each spatial axis is mirrored in half of the cases.
         rotation: largest angle in degrees, in a random plane of axes.
         scaling: largest change of scale, as a fraction.
+        blur: largest standard deviation of a Gaussian filter, in sites.
     """
 
     size: Sequence[int] | None = None
@@ -43,11 +45,12 @@ class View(Configurable):
     mirror: bool = False
     rotation: float = 0.0
     scaling: float = 0.0
+    blur: float = 0.0
 
     @property
     def is_random(self) -> bool:
         """Whether two calls differ."""
-        return bool(self.noise or self.mirror or self.rotation or self.scaling)
+        return bool(self.noise or self.mirror or self.rotation or self.scaling or self.blur)
 
     def __call__(self, image: Tensor, label: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
         """See an image as a network would.
@@ -70,6 +73,8 @@ class View(Configurable):
             image, label = _mirrored(image, label, generator)
         if self.rotation or self.scaling:
             image, label = self._moved(image, label, generator)
+        if self.blur:
+            image = _blurred(image, self.blur * torch.rand(len(image), generator=generator))
         if self.noise:
             image = image + self.noise * torch.randn(image.shape, generator=generator).to(image)
         return image, label
@@ -89,6 +94,12 @@ class View(Configurable):
         if label.ndim > 1:
             label = F.grid_sample(label.to(image), grid, mode="nearest", align_corners=False).long()
         return moved, label
+
+
+def _blurred(image: Tensor, sigmas: Tensor) -> Tensor:
+    """Each image through a Gaussian filter of its own."""
+    filters = [GaussianFilter(image.ndim - 2, sigma) for sigma in sigmas.clamp(min=0.1).tolist()]
+    return torch.cat([own.to(image.device)(part[None]) for own, part in zip(filters, image, strict=True)])
 
 
 def _mirrored(image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

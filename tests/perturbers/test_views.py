@@ -16,8 +16,8 @@ from monai_unlearnable.config import build, describe
 from monai_unlearnable.perturbers import View, standardize
 
 SHAPES = [(24, 32), (16, 20, 12)]
-RANDOM = [View(noise=0.1), View(mirror=True), View(rotation=20), View(scaling=0.2)]
-ALL = {"noise": 0.1, "mirror": True, "rotation": 15.0, "scaling": 0.1}
+RANDOM = [View(noise=0.1), View(mirror=True), View(rotation=20), View(scaling=0.2), View(blur=1.0)]
+ALL = {"noise": 0.1, "mirror": True, "rotation": 15.0, "scaling": 0.1, "blur": 1.0}
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
@@ -141,3 +141,20 @@ def test_noise_has_its_strength() -> None:
     seen, _ = View(noise=0.25)(image, torch.arange(4), seed=7)
     added = seen - standardize(image)
     assert added.std() == pytest.approx(0.25, rel=0.05) and abs(float(added.mean())) < 0.02
+
+
+@shapes
+def test_blur_takes_fine_detail_and_leaves_the_rest(shape: tuple[int, ...]) -> None:
+    fine = (
+        sum(torch.arange(extent).reshape(-1, *[1] * (len(shape) - 1 - axis)) for axis, extent in enumerate(shape)) % 2
+    )
+    coarse = boxes(shape).float()
+    kept = {}
+    for name, pattern in (("fine", fine.expand(4, 1, *shape).float()), ("coarse", coarse)):
+        image, label = 0.2 + 0.5 * pattern, torch.arange(4)
+        seen, truth = View(blur=2.0)(image, label, seed=2)
+        assert truth is label
+        clean = standardize(image)
+        kept[name] = [float((a * b).mean() / (b * b).mean()) for a, b in zip(seen, clean, strict=True)]
+    assert min(kept["fine"]) < 0.3 < 0.6 < min(kept["coarse"])
+    assert len(set(kept["fine"])) == 4, "each image has a filter of its own"
