@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import sys
@@ -12,6 +13,9 @@ from monai_unlearnable.errors import NoiseError
 __all__ = ["VARIABLE", "ask_passphrase"]
 
 VARIABLE = "MONAI_UNLEARNABLE_PASSPHRASE"
+
+
+_typed = functools.cache(getpass.getpass)  # asked for once by a command that needs the key in several places
 
 
 def ask_passphrase(twice: bool = False) -> str:
@@ -28,7 +32,7 @@ def ask_passphrase(twice: bool = False) -> str:
         return known
     if not sys.stdin.isatty():
         raise NoiseError(f"a passphrase is needed, and there is no terminal: set {VARIABLE}")
-    typed = getpass.getpass("passphrase: ")
-    if twice and getpass.getpass("once more: ") != typed:
+    typed = _typed("passphrase: ")
+    if twice and _typed("once more: ") != typed:
         raise NoiseError("the two passphrases differ")
     return typed

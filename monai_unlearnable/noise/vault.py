@@ -19,7 +19,19 @@ from monai_unlearnable.noise.passphrases import ask_passphrase
 from monai_unlearnable.noise.sealing import seal, unseal
 from monai_unlearnable.scans.atomic import write_atomic
 
-__all__ = ["SEALED", "Key", "load_key", "misplaced", "open_owned", "place", "read_owned", "secret_seed", "write_owned"]
+__all__ = [
+    "SEALED",
+    "Key",
+    "is_owned",
+    "load_key",
+    "misplaced",
+    "open_owned",
+    "owner",
+    "place",
+    "read_owned",
+    "secret_seed",
+    "write_owned",
+]
 
 Key = OwnerKey | KeyRing
 
@@ -54,12 +66,17 @@ def secret_seed(seed: int, key: Key | None) -> int:
         seed: the one in the settings.
         key: the owner's, or None to take the seed as it is.
     """
-    return seed if key is None else int.from_bytes(_owner(key).derive(b"seed 1 %d" % seed), "big")
+    return seed if key is None else int.from_bytes(owner(key).derive(b"seed 1 %d" % seed), "big")
 
 
 def place(path: str | Path, key: Key | None) -> Path:
     """Where a file lies that is called ``path`` when it is plain; the name of the sealed one stands for it too."""
     return _places(path)[key is not None]
+
+
+def is_owned(path: str | Path) -> bool:
+    """Whether there is such a file, plain or sealed."""
+    return any(path.is_file() for path in _places(path))
 
 
 def open_owned(path: str | Path, key: Key | None, name: str | None = None) -> BinaryIO:
@@ -101,7 +118,7 @@ def write_owned(path: str | Path, content: bytes, key: Key | None, name: str | N
         OutputError: naming the file, when it cannot be written.
     """
     if key is not None:
-        content = seal(content, _owner(key), name or place(path, None).name)
+        content = seal(content, owner(key), name or place(path, None).name)
     write_atomic(place(path, key), content)
 
 
@@ -112,12 +129,17 @@ def misplaced(folder: Path, key: Key | None) -> Iterator[Path]:
             yield path
 
 
+def owner(key: Key | None) -> OwnerKey:
+    """The owner's key, where nothing else will do.
+
+    Raises:
+        NoiseError: when it is a key ring.
+    """
+    if not isinstance(key, OwnerKey):
+        raise NoiseError("a key ring opens files alone; this takes the owner's key")
+    return key
+
+
 def _places(path: str | Path) -> tuple[Path, Path]:
     plain = Path(path).with_name(Path(path).name.removesuffix(SEALED))
     return plain, plain.with_name(plain.name + SEALED)
-
-
-def _owner(key: Key) -> OwnerKey:
-    if isinstance(key, KeyRing):
-        raise NoiseError("a key ring opens files; this takes the owner's key")
-    return key
