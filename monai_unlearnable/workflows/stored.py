@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from monai_unlearnable.budget import apply_change, undo_change
-from monai_unlearnable.errors import OutputError, VerificationError
+from monai_unlearnable.errors import KeyMismatchError, OutputError, VerificationError
 from monai_unlearnable.noise import KeyRing, Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.progress import track
@@ -116,6 +116,8 @@ def restore(
 
 def _shared(store: NoiseStore) -> tuple[NoiseEntry, ...]:
     """What a key ring opens, case by case: the manifest is not among it."""
+    if not store.ids():
+        raise KeyMismatchError("the key ring has no key for anything in it", file=store.folder)
     cases = dict.fromkeys(store.entry(scan_id).case_id for scan_id in store.ids())
     return tuple(store.entry(scan_id) for case_id in cases for scan_id in store.of_case(case_id))
 
