@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import stat
@@ -101,7 +102,7 @@ def test_a_passphrase_in_place_of_a_key(
     assert main(["verify", out, "--key", key]) == WRONG_INPUT
     assert "the passphrase is wrong" in capsys.readouterr().err
     monkeypatch.delenv(VARIABLE)
-    monkeypatch.setattr("sys.stdin", open("/dev/null"))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     assert main(["verify", out, "--key", key]) == WRONG_INPUT
     assert f"set {VARIABLE}" in capsys.readouterr().err
 
