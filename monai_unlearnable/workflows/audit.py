@@ -121,11 +121,15 @@ def _signature_problems(signature: str) -> Iterator[str]:
 
 
 def _file_problems(stated: dict[str, str], folder: Path) -> Iterator[str]:
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    yield from (f"missing: {name}" for name in sorted(stated.keys() - there))
-    yield from (f"extra: {name}" for name in sorted(there - stated.keys()))
-    for name in sorted(stated.keys() & there):
-        if file_digest(folder / name) != stated[name]:
+    there = sorted(path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    for path in there:
+        # A scan can be a folder of files, which has one digest.
+        if not {path.as_posix(), path.parent.as_posix()} & stated.keys():
+            yield f"extra: {path.as_posix()}"
+    for name, digest in sorted(stated.items()):
+        if not (folder / name).exists():
+            yield f"missing: {name}"
+        elif file_digest(folder / name) != digest:
             yield f"changed: {name}"
 
 
