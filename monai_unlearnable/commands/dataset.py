@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's words: protect, apply, verify, restore, unpack, pack; and what third parties check, audit."""
+"""The owner's words: protect, apply, verify, restore, statement, unpack, pack; and that of third parties, audit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def add_dataset_words(words: Words) -> None:
     verify = words.add("verify", _verify, "check every claim of a manifest from disk", "out")
     verify.add_argument("--clean", metavar="DIR")
     restore = words.add("restore", _restore, "write the original voxels, bit for bit", "out", "destination")
-    for word in (protect, apply, verify, restore):
+    about = "write the public statement of an output anew"
+    statement = words.add("statement", _statement, about, "out")
+    for word in (protect, apply, verify, restore, statement):
         word.add_argument("--key", metavar="FILE", help="the owner's key, or how it comes from a passphrase")
     for word in (protect, apply, restore):
         _may_overwrite(word)
@@ -113,6 +115,16 @@ def _restore(arguments: argparse.Namespace, console: Console) -> None:
 
     scans = restore(arguments.out, arguments.destination, bool(arguments.overwrite), load_key(arguments.key))
     console.print(f"restored: {len(scans)} scans, bit for bit")
+
+
+def _statement(arguments: argparse.Namespace, console: Console) -> None:
+    from monai_unlearnable.noise import Manifest, load_key
+    from monai_unlearnable.workflows.layout import Layout
+    from monai_unlearnable.workflows.statement import write_statement
+
+    layout, key = Layout(Path(arguments.out)), load_key(arguments.key)
+    write_statement(Manifest.load(layout.manifest, key), layout, key)
+    console.print(f"written: {layout.statement}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _audit(arguments: argparse.Namespace, console: Console) -> None:

@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError, UnlearnableError
@@ -52,7 +52,8 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         overrides: settings by id, as on the command line of ``monai.bundle run``.
 
     Raises:
-        InputError: when a setting goes where the configuration has no group of settings.
+        InputError: when a setting goes where the configuration has no group of settings; when there is a key and the
+            configuration takes none, so that it would seal nothing.
         UnlearnableError: the one that stopped the run, freed of the configuration parser's wrapping.
     """
     presets = Catalog.load("methods")
@@ -66,6 +67,8 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         file = bundle_root(method) / "configs" / f"{config}.yaml"
     if not file.is_file():
         raise InputError("the configuration does not exist", file=file)
+    if overrides.get("key") is not None and "key" not in ConfigParser.load_config_file(str(file)):
+        raise InputError("the configuration has no setting 'key': nothing would be sealed", file=file)
     root = file.parents[1]
     settings = {"bundle_root": str(root), **overrides}
     try:

@@ -75,7 +75,7 @@ def sweep(
             folder = _folder(output_dir, name, epsilon)
             if not Layout(folder).records:
                 settings: dict[str, Any] = {"dataset_dir": str(dataset_dir), "output_dir": str(folder), **overrides}
-                settings["key"] = key
+                settings |= {} if key is None else {"key": key}
                 settings["datalist"] = None if datalist is None else str(datalist)
                 run_bundle(method, epsilon=epsilon / 255, **settings)
             outputs[f"{name} {epsilon:g}/255"] = str(folder)

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest, NoiseEntry, OwnerKey
 from monai_unlearnable.noise.keyfiles import to_base64
 from monai_unlearnable.noise.signing import public_key, sign
 from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.medmnist import archive_images
+from monai_unlearnable.scans.scan import voxel_digest
 from monai_unlearnable.workflows.layout import Layout, file_digest
 
 __all__ = ["DECIMALS", "FORMAT", "canonical", "encode_statement", "write_statement"]
@@ -26,10 +30,11 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
 
     Args:
         manifest: of the run.
-        layout: of its output; datalist and archives are looked up in it.
+        layout: of its output; datalist and archives are looked up in it. An archive of an earlier run is not stated.
         key: the owner's, to sign with.
     """
-    others = [layout.datalist, *sorted(layout.protected.glob("*.npz"))]
+    archives = sorted(layout.protected.glob("*.npz"))
+    others = [layout.datalist, *(archive for archive in archives if _is_packed(archive, manifest))]
     content = {
         "format": FORMAT,
         "method": manifest.run["method"],
@@ -52,6 +57,15 @@ def canonical(content: dict[str, Any]) -> bytes:
     """What is signed: the content but for its signature, as JSON without spaces, names in ascending order."""
     signed = {name: value for name, value in content.items() if name != "signature"}
     return json.dumps(signed, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _is_packed(archive: Path, manifest: Manifest) -> bool:
+    """Whether an archive holds the protected voxels."""
+    try:
+        digests = {name: voxel_digest(voxels) for name, voxels in archive_images(archive)}
+    except InputError:
+        return False
+    return all(digests.get(entry.output) == entry.protected_sha256 for entry in manifest.scans)
 
 
 def _scan(entry: NoiseEntry) -> dict[str, Any]:

@@ -66,7 +66,8 @@ def verify(output_dir: str | Path, clean_dir: str | Path | None = None, key: Key
 
 def _check_kept(layout: Layout, manifest: Manifest, key: Key | None) -> None:
     for path in layout.misplaced(key):
-        raise VerificationError("a file without a seal lies beside sealed ones" if key else "is sealed", file=path)
+        kind = "is not sealed, and files beside it are" if key else "is sealed, and files beside it are not"
+        raise VerificationError(kind, file=path)
     for path in sorted(layout.models.glob(f"*{SEALED}")):
         read_owned(path, key)  # opens, or says that it does not
     checkpoint, claimed = place(layout.checkpoint, key), manifest.run["checkpoint_sha256"]
@@ -74,7 +75,7 @@ def _check_kept(layout: Layout, manifest: Manifest, key: Key | None) -> None:
         raise _mismatch("SHA-256 of the checkpoint", found, claimed, file=checkpoint)
     statement = layout.statement
     if statement.is_file() and statement.read_bytes() != encode_statement(manifest, layout, key):
-        raise VerificationError("is not what follows from the manifest", file=statement)
+        raise VerificationError("is not what follows from the manifest and the published files", file=statement)
 
 
 def _check_archive(archive: Path, manifest: Manifest) -> None:

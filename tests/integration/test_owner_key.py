@@ -14,7 +14,7 @@ import pytest
 
 from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.demo.phantom import write_phantom_dataset
-from monai_unlearnable.errors import KeyMismatchError
+from monai_unlearnable.errors import InputError, KeyMismatchError
 from monai_unlearnable.noise import Manifest, OwnerKey, load_key
 from monai_unlearnable.noise.passphrases import VARIABLE
 from monai_unlearnable.scans import read_scan
@@ -82,6 +82,10 @@ def test_the_exit_codes_of_audit(tmp_path: Path, keys: list[str], capsys: pytest
     assert main([*words, "--json"]) == 0 and json.loads(capsys.readouterr().out)["problems"] == []
     assert main(["key", "public", keys[1], str(tmp_path / "second.pub")]) == 0
     assert main([*words, "--public-key", str(tmp_path / "second.pub")]) == CHECK_FAILED
+    before = (out / "statement.json").read_bytes()
+    (out / "statement.json").unlink()
+    assert main(["statement", str(out)]) == WRONG_INPUT and main(["statement", str(out), "--key", keys[0]]) == 0
+    assert (out / "statement.json").read_bytes() == before
     capsys.readouterr()
     flip_byte(out / "protected/images/a.nii.gz", 800)
     assert main(words) == CHECK_FAILED
@@ -142,6 +146,14 @@ def test_every_bundle_takes_a_key(name: str) -> None:
         text = (bundle_root(name) / "configs" / f"{config}.yaml").read_text()
         assert "\nkey: null" in text and text.count("'@owner_key'") == 1 + text.count("ResumableCheckpoint")
     assert (bundle_root(name) / "configs/protect.yaml").read_text().count("'@seed'") == 1, "only in the settings"
+
+
+def test_a_configuration_that_would_not_seal_is_refused(tmp_path: Path, keys: list[str]) -> None:
+    root = shutil.copytree(bundle_root("umed"), tmp_path / "mine")
+    config = root / "configs/protect.yaml"
+    config.write_text(config.read_text().replace("\nkey: null", "\nother: null"))
+    with pytest.raises(InputError, match=r"protect\.yaml: the configuration has no setting 'key'"):
+        run_bundle(str(config), dataset_dir="x", output_dir=str(tmp_path / "out"), key=keys[0])
 
 
 def test_as_a_bundle_and_after_a_stop(tmp_path: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
