@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from monai_unlearnable.commands.dataset import add_dataset_words
+from monai_unlearnable.commands.keys import add_key_words
 from monai_unlearnable.commands.laboratory import add_laboratory_words
 from monai_unlearnable.commands.words import Words
 from monai_unlearnable.errors import UnlearnableError, VerificationError
@@ -28,6 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("monai_unlearnable", description=__doc__.splitlines()[0])
     words = Words(parser)
     add_dataset_words(words)
+    add_key_words(words)
     add_laboratory_words(words)
     return parser
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["Learned", "derive_seed", "isolated_seed", "reset_parameters"]
+__all__ = ["Learned", "derive_seed", "isolated_seed", "reset_parameters", "seeded"]
+
+TORCH_BITS = 64  # that torch takes for a seed; a larger one is an owner's secret
 
 
 def derive_seed(*parts: Any) -> int:
@@ -20,11 +23,34 @@ def derive_seed(*parts: Any) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
+def seeded(*parts: Any) -> torch.Generator:
+    """A generator of random numbers that depend on ``parts`` alone.
+
+    Its states are far fewer than secret seeds: torch uses 32 bits of any seed, and whoever has a pattern could try them
+    all. So where a part is a secret seed, the whole state of the generator is derived from the parts.
+    """
+    generator = torch.Generator().manual_seed(derive_seed(*parts))
+    if any(isinstance(part, int) and part.bit_length() > TORCH_BITS for part in parts):
+        _fill(generator, "\0".join(str(part) for part in parts))
+    return generator
+
+
+def _fill(generator: torch.Generator, secret: str) -> None:
+    """Set the 624 words of a Mersenne twister that has not drawn yet; each has 32 bits and lies in 8 bytes."""
+    state, words = generator.get_state(), 624
+    drawn = struct.unpack(f"<{words}I", hashlib.shake_256(secret.encode()).digest(4 * words))
+    state.numpy().view("uint64")[3 : 3 + words] = drawn
+    generator.set_state(state)
+
+
 @contextmanager
 def isolated_seed(seed: int) -> Iterator[None]:
     """Run a block with torch's CPU generator seeded, and put the generator back afterwards."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        if seed.bit_length() > TORCH_BITS:
+            torch.set_rng_state(seeded(seed).get_state())
+        else:
+            torch.manual_seed(seed)
         yield
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's words: protect, apply, verify, restore, unpack, pack."""
+"""The owner's words: protect, apply, verify, restore, statement, unpack, pack; and that of third parties, audit."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from monai_unlearnable.commands.words import Words, hush_bundles, parse_overrides, parse_value
+from monai_unlearnable.errors import VerificationError
 
 __all__ = ["add_dataset_words"]
 
@@ -20,12 +21,21 @@ __all__ = ["add_dataset_words"]
 def add_dataset_words(words: Words) -> None:
     """Add the words to a parser."""
     about = "protect a dataset, or a MedMNIST archive, with a method (umed, lsp, ...) or configuration file"
-    _may_overwrite(words.add("protect", _protect, about, "method", "dataset_dir", "out", settings=True))
+    protect = words.add("protect", _protect, about, "method", "dataset_dir", "out", settings=True)
     about = "put stored noise, or a trained checkpoint, on clean scans"
-    _may_overwrite(words.add("apply", _apply, about, "source", "dataset_dir", "out", settings=True))
+    apply = words.add("apply", _apply, about, "source", "dataset_dir", "out", settings=True)
     verify = words.add("verify", _verify, "check every claim of a manifest from disk", "out")
     verify.add_argument("--clean", metavar="DIR")
-    _may_overwrite(words.add("restore", _restore, "write the original voxels, bit for bit", "out", "destination"))
+    restore = words.add("restore", _restore, "write the original voxels, bit for bit", "out", "destination")
+    about = "write the public statement of an output anew"
+    statement = words.add("statement", _statement, about, "out")
+    for word in (protect, apply, verify, restore, statement):
+        word.add_argument("--key", metavar="FILE", help="the owner's key, or how it comes from a passphrase")
+    for word in (protect, apply, restore):
+        _may_overwrite(word)
+    audit = words.add("audit", _audit, "check published files against a statement", "protected", "statement")
+    audit.add_argument("--public-key", metavar="FILE", help="the owner's, got from somewhere else")
+    audit.add_argument("--json", action="store_true", help="print what was found as JSON")
     about = "write the images of a MedMNIST archive as files, with a datalist"
     _may_overwrite(words.add("unpack", _unpack, about, "archive", "folder"))
     about = "write a MedMNIST archive once more, with the images of a folder"
@@ -40,19 +50,21 @@ def _may_overwrite(word: argparse.ArgumentParser) -> None:
 
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings that were given; others are left to the configuration."""
-    given = parse_overrides(arguments.settings)
-    return given if arguments.overwrite is None else {**given, "overwrite": arguments.overwrite}
+    words = {"overwrite": arguments.overwrite, "key": arguments.key}
+    return parse_overrides(arguments.settings) | {name: value for name, value in words.items() if value is not None}
 
 
 @contextmanager
 def _dataset(arguments: argparse.Namespace) -> Iterator[str]:
     """The folder to protect, whether it or an archive was given."""
+    from monai_unlearnable.noise import load_key
     from monai_unlearnable.workflows.archives import is_archive, protected_archive
 
     if not is_archive(arguments.dataset_dir):
         yield arguments.dataset_dir
         return
-    with protected_archive(arguments.dataset_dir, arguments.out, bool(arguments.overwrite)) as folder:
+    key = load_key(arguments.key)
+    with protected_archive(arguments.dataset_dir, arguments.out, bool(arguments.overwrite), key) as folder:
         yield str(folder)
 
 
@@ -66,21 +78,25 @@ def _protect(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _apply(arguments: argparse.Namespace, console: Console) -> None:
+    from monai_unlearnable.noise import load_key
+    from monai_unlearnable.noise.vault import is_owned
     from monai_unlearnable.workflows import apply_stored
     from monai_unlearnable.workflows.bundles import run_bundle
 
     hush_bundles()
     source = Path(arguments.source)
+    settings = _settings(arguments)
     with _dataset(arguments) as folder:
-        if source.is_file():
-            overrides = {"checkpoint": str(source), **_settings(arguments)}
+        if is_owned(source):
+            overrides = {"checkpoint": str(source), **settings}
             run_bundle("umed", "apply", dataset_dir=folder, output_dir=arguments.out, **overrides)
         else:
-            apply_stored(source, folder, arguments.out, **_settings(arguments))
+            apply_stored(source, folder, arguments.out, **{**settings, "key": load_key(arguments.key)})
     console.print(f"protected: {Path(arguments.out) / 'protected'}")
 
 
 def _verify(arguments: argparse.Namespace, console: Console) -> None:
+    from monai_unlearnable.noise import load_key
     from monai_unlearnable.scans import unpack_archive
     from monai_unlearnable.workflows import verify
     from monai_unlearnable.workflows.archives import is_archive
@@ -89,15 +105,37 @@ def _verify(arguments: argparse.Namespace, console: Console) -> None:
         clean = arguments.clean
         if clean is not None and is_archive(clean):
             clean = unpack_archive(Path(clean), Path(folder))
-        manifest = verify(arguments.out, clean)
+        manifest = verify(arguments.out, clean, load_key(arguments.key))
     console.print(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds")
 
 
 def _restore(arguments: argparse.Namespace, console: Console) -> None:
+    from monai_unlearnable.noise import load_key
     from monai_unlearnable.workflows import restore
 
-    manifest = restore(arguments.out, arguments.destination, overwrite=bool(arguments.overwrite))
-    console.print(f"restored: {len(manifest.scans)} scans, bit for bit")
+    scans = restore(arguments.out, arguments.destination, bool(arguments.overwrite), load_key(arguments.key))
+    console.print(f"restored: {len(scans)} scans, bit for bit")
+
+
+def _statement(arguments: argparse.Namespace, console: Console) -> None:
+    from monai_unlearnable.noise import Manifest, load_key
+    from monai_unlearnable.workflows.layout import Layout
+    from monai_unlearnable.workflows.statement import write_statement
+
+    layout, key = Layout(Path(arguments.out)), load_key(arguments.key)
+    write_statement(Manifest.load(layout.manifest, key), layout, key)
+    console.print(f"written: {layout.statement}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _audit(arguments: argparse.Namespace, console: Console) -> None:
+    from monai_unlearnable.noise.signing import load_public_key
+    from monai_unlearnable.workflows.audit import audit
+
+    public_key = None if arguments.public_key is None else load_public_key(arguments.public_key)
+    found = audit(arguments.protected, arguments.statement, public_key)
+    console.print(found.to_json() if arguments.json else found.page(), highlight=False, soft_wrap=True, markup=False)
+    if found.problems:
+        raise VerificationError(f"{len(found.problems)} claims of the statement do not hold", file=arguments.statement)
 
 
 def _unpack(arguments: argparse.Namespace, console: Console) -> None:

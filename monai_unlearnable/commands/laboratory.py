@@ -88,9 +88,8 @@ def _frontier(arguments: argparse.Namespace, console: Console) -> None:
     methods = {Path(method).stem: method for method in arguments.methods.split(",")}
     epsilons = [float(epsilon) for epsilon in arguments.epsilons.split(",")]
     check_sweep(arguments.out, dataset_dir=arguments.dataset_dir, **settings)
-    outputs = sweep(
-        arguments.dataset_dir, arguments.out, methods, epsilons, settings.get("datalist"), **arguments.bundle
-    )
+    shared = {**arguments.bundle, **{name: settings.get(name) for name in ("datalist", "key")}}
+    outputs = sweep(arguments.dataset_dir, arguments.out, methods, epsilons, **shared)
     _show(*draw_frontier(outputs, arguments.out, dataset_dir=arguments.dataset_dir, **settings), console)
 
 

@@ -17,7 +17,7 @@ from ignite.handlers import Checkpoint
 
 from monai_unlearnable.errors import OutputError
 from monai_unlearnable.noise import fingerprint
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.noise.vault import Key, open_owned, place, write_owned
 
 __all__ = ["ResumableCheckpoint"]
 
@@ -33,6 +33,7 @@ class ResumableCheckpoint:
         settings: JSON-ready; a checkpoint of a run with other settings is refused.
         interval: epochs between two saves.
         overwrite: start anew instead of going on.
+        key: the owner's, to seal the checkpoint.
 
     Raises:
         OutputError: naming the file, when the settings differ or it cannot be read or written.
@@ -45,7 +46,9 @@ class ResumableCheckpoint:
         settings: Any = None,
         interval: int = 1,
         overwrite: bool = False,
+        key: Key | None = None,
     ) -> None:
+        self.key = key
         self.path, self.objects, self.interval, self.overwrite = Path(path), dict(objects), interval, overwrite
         self.settings = _Settings(fingerprint(settings))
 
@@ -54,7 +57,7 @@ class ResumableCheckpoint:
         content = {"engine": engine, "settings": self.settings, **self.objects}
         # Ignite's own saver removes the file before it writes the next one: a run killed in between would start anew.
         checkpoint = Checkpoint(content, self._save, filename_pattern=self.path.name, n_saved=1)
-        if self.path.is_file() and not self.overwrite:
+        if place(self.path, self.key).is_file() and not self.overwrite:
             self._load(content)
         engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval) | Events.COMPLETED, checkpoint)
 
@@ -62,11 +65,12 @@ class ResumableCheckpoint:
         if idist.get_rank() == 0:
             stream = io.BytesIO()
             torch.save(content, stream)
-            write_atomic(self.path, stream.getvalue())
+            write_owned(self.path, stream.getvalue(), self.key)
 
     def _load(self, content: dict[str, Any]) -> None:
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            with open_owned(self.path, self.key) as stream:
+                state = torch.load(stream, map_location="cpu", weights_only=True)
             if state["settings"]["fingerprint"] != self.settings.value:
                 raise OutputError(
                     "the checkpoint there belongs to a run with other settings; choose another folder or set overwrite",

@@ -17,7 +17,7 @@ from monai_unlearnable.config import Configurable
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks.base import MaskProvider
 from monai_unlearnable.masks.texture import local_deviation
-from monai_unlearnable.seeding import derive_seed
+from monai_unlearnable.seeding import seeded
 
 __all__ = [
     "ForegroundScore",
@@ -126,8 +126,7 @@ class RandomScore(Score):
 
     def _of(self, image: Tensor) -> Tensor:
         content = hashlib.sha256(image.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "sites", content))
-        return torch.rand(1, *image.shape[1:], generator=generator).to(image)
+        return torch.rand(1, *image.shape[1:], generator=seeded(self.seed, "sites", content)).to(image)
 
 
 @dataclass(frozen=True)

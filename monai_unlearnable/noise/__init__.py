@@ -6,6 +6,7 @@ from .manifest import Manifest, fingerprint, package_versions
 from .owner import FileKey, KeyDerivation, KeyRing, OwnerKey
 from .sealing import file_key, is_sealed, seal, unseal
 from .store import NoiseStore
+from .vault import load_key, secret_seed
 
 __all__ = [
     "FileKey",
@@ -18,7 +19,9 @@ __all__ = [
     "file_key",
     "fingerprint",
     "is_sealed",
+    "load_key",
     "package_versions",
     "seal",
+    "secret_seed",
     "unseal",
 ]

@@ -11,7 +11,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice
 
-__all__ = ["NoiseEntry"]
+__all__ = ["NoiseEntry", "refuse_outside"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class NoiseEntry:
             values["window"] = IntensityWindow(tuple(window["low"]), tuple(window["high"]))
             values["budget"] = Budget(**values["budget"])
             for name in (*values["case_scans"], *(values[field] for field in ("scan_id", "file", "output", "label"))):
-                _refuse_outside(name)
+                refuse_outside(name)
             _refuse_no_class(values.get("target"))
             if values["scan_id"] not in values["case_scans"]:
                 raise ValueError("the scan is not among those of its case")
@@ -91,8 +91,12 @@ class NoiseEntry:
             raise NoiseError(f"broken noise record: {error}") from error
 
 
-def _refuse_outside(name: str | None) -> None:
-    """Records travel with data that others may have written: a path in one must stay inside its folder."""
+def refuse_outside(name: str | None) -> None:
+    """Records travel with data that others may have written: a path in one must stay inside its folder.
+
+    Raises:
+        ValueError: when it does not.
+    """
     if name is not None and (PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts):
         raise ValueError(f"{name!r} lies outside the folder")
 

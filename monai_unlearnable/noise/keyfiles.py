@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import NoiseError, OutputError
+from monai_unlearnable.scans.atomic import temporary_file
 
 __all__ = ["from_base64", "naming", "read_file", "read_record", "to_base64", "write_new", "write_record"]
 
@@ -91,16 +91,8 @@ def write_new(path: str | Path, content: bytes) -> None:
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")  # mode 0600
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+        with temporary_file(path, content) as temporary:
             _rename_new(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
     except OSError as error:
         taken = isinstance(error, FileExistsError) and os.path.lexists(path)
         reason = "the file exists already and is not replaced" if taken else f"cannot be written: {error.strerror}"

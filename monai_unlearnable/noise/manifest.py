@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.errors import NoiseError
+from monai_unlearnable.errors import KeyMismatchError, NoiseError
 from monai_unlearnable.noise.entry import NoiseEntry
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.noise.vault import Key, read_owned, write_owned
 
 __all__ = ["Manifest", "SCHEMA_VERSION", "fingerprint", "package_versions"]
 
@@ -51,31 +51,34 @@ class Manifest:
     scans: tuple[NoiseEntry, ...]
     datalist_sha256: str
 
-    def save(self, path: Path) -> None:
-        """Write as JSON; atomic."""
+    def save(self, path: Path, key: Key | None = None) -> None:
+        """Write as JSON; atomic, and sealed with a key."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "run": self.run,
             "scans": [entry.to_dict() for entry in self.scans],
             "datalist_sha256": self.datalist_sha256,
         }
-        write_atomic(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+        write_owned(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode(), key)
 
     @classmethod
-    def load(cls, path: Path) -> Manifest:
+    def load(cls, path: Path, key: Key | None = None) -> Manifest:
         """Read a manifest.
 
         Raises:
+            KeyMismatchError: naming the file, when it takes another key, or none.
             NoiseError: naming the file, when it is missing, broken, or of another schema version.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_owned(path, key))
             version = content["schema_version"]
             if version != SCHEMA_VERSION:
                 raise NoiseError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
             entries: Sequence[dict[str, Any]] = content["scans"]
             scans = tuple(NoiseEntry.from_dict(entry) for entry in entries)
             return cls(content["run"], scans, content["datalist_sha256"])
+        except KeyMismatchError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.reason if isinstance(error, NoiseError) else error
             raise NoiseError(f"the manifest cannot be read: {reason}", file=path) from error

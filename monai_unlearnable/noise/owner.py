@@ -8,9 +8,11 @@ import hmac
 import secrets
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
@@ -56,6 +58,7 @@ class KeyDerivation:
         n: rounds, a power of two; scrypt takes ``128 * n * r`` bytes of memory.
         r: size of a block.
         p: repetitions.
+        check: tells a mistyped passphrase, see :meth:`checking`; None takes any.
 
     Raises:
         NoiseError: when the cost is too small to keep guesses slow, or so large that it can only exhaust the machine.
@@ -65,6 +68,7 @@ class KeyDerivation:
     n: int = 2**17
     r: int = 8
     p: int = 1
+    check: bytes | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.salt, bytes) or not 16 <= len(self.salt) <= 64:
@@ -79,13 +83,22 @@ class KeyDerivation:
         """A new salt; the usual cost is 128 MiB and about half a second."""
         return cls(secrets.token_bytes(16), n, r, p)
 
+    def checking(self, passphrase: str) -> KeyDerivation:
+        """The same for one passphrase alone, so that a mistyped one is found.
+
+        Raises:
+            NoiseError: when the passphrase is empty.
+        """
+        return replace(self, check=_checksum(OwnerKey.from_passphrase(passphrase, self).secret))
+
     def save(self, path: str | Path) -> None:
         """Write JSON, atomic, and never over a file.
 
         Raises:
             OutputError: naming the file, when it exists already or cannot be written.
         """
-        write_record(path, "key derivation", {**asdict(self), "salt": to_base64(self.salt)})
+        check = None if self.check is None else to_base64(self.check)
+        write_record(path, "key derivation", {**asdict(self), "salt": to_base64(self.salt), "check": check})
 
     @classmethod
     def load(cls, path: str | Path) -> KeyDerivation:
@@ -95,8 +108,9 @@ class KeyDerivation:
             NoiseError: naming the file, when it is missing, broken or out of bounds.
         """
         with naming(path, "key derivation"):
-            content = read_record(path, "key derivation", {"salt", "n", "r", "p"})
-            return cls(**{**content, "salt": from_base64(content["salt"])})
+            content = read_record(path, "key derivation", {"salt", "n", "r", "p", "check"})
+            check = None if content["check"] is None else from_base64(content["check"])
+            return cls(**{**content, "salt": from_base64(content["salt"]), "check": check})
 
 
 class OwnerKey(_Secret):
@@ -116,14 +130,23 @@ class OwnerKey(_Secret):
         """The key of a passphrase: the same passphrase and derivation give the same key.
 
         Raises:
-            NoiseError: when the passphrase is empty.
+            NoiseError: when the passphrase is empty, or not the one that the derivation was made for.
         """
         if not passphrase:
             raise NoiseError("the passphrase is empty")
         typed = unicodedata.normalize("NFC", passphrase)  # keyboards differ in how they compose accents
         d = derivation
         scrypt = Scrypt(salt=d.salt, length=SIZE, n=d.n, r=d.r, p=d.p)
-        return cls(scrypt.derive(typed.encode("utf-8", "surrogatepass")))
+        key = cls(scrypt.derive(typed.encode("utf-8", "surrogatepass")))
+        if d.check is not None and not hmac.compare_digest(d.check, _checksum(key.secret)):
+            raise NoiseError("the passphrase is wrong")
+        return key
+
+    def derive(self, purpose: bytes) -> bytes:
+        """32 bytes for one purpose, which tell nothing about those for others: HKDF-Expand of RFC 5869, SHA-256."""
+        # Expanding is enough for keys that are uniform; and what purposes hold that others can change stays out of the
+        # salt of HKDF-Extract, where RFC 5869 wants nothing that they choose.
+        return HKDFExpand(SHA256(), SIZE, b"monai_unlearnable " + purpose).derive(self.secret)
 
     def save(self, path: str | Path) -> None:
         """Write a line of text that only the user can read, atomic, and never over a file.

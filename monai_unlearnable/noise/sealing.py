@@ -27,8 +27,6 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
 from monai_unlearnable.noise.owner import FileKey, OwnerKey
@@ -38,7 +36,7 @@ __all__ = ["file_key", "is_sealed", "seal", "unseal"]
 MAGIC = b"mu-seal\x01"
 SIZE = 32  # bytes of keys and digests
 HEADER = len(MAGIC) + SIZE
-LABEL = b"monai_unlearnable seal 1 "
+LABEL = b"seal 1 "
 NONCE = bytes(12)
 LARGEST = 2**31 - 2**10  # bytes; one call of the cipher takes less than 2 GiB
 
@@ -112,19 +110,13 @@ def is_sealed(content: bytes) -> bool:
 
 def _header(content: bytes, key: OwnerKey, name: str) -> bytes:
     encoded = _encode(name)
-    digest = hmac.new(_derive(key, b"digest"), len(encoded).to_bytes(8, "big") + encoded, "sha256")
+    digest = hmac.new(key.derive(LABEL + b"digest"), len(encoded).to_bytes(8, "big") + encoded, "sha256")
     digest.update(content)
     return MAGIC + digest.digest()
 
 
 def _file_secret(header: bytes, key: OwnerKey, name: str) -> bytes:
-    return _derive(key, b"file" + header.removeprefix(MAGIC) + _encode(name))
-
-
-def _derive(key: OwnerKey, purpose: bytes) -> bytes:
-    # Expanding is enough for keys that are uniform; and the digest, which others can change, stays out of the salt of
-    # HKDF-Extract, where RFC 5869 wants nothing that they choose.
-    return HKDFExpand(SHA256(), SIZE, LABEL + purpose).derive(key.secret)
+    return key.derive(LABEL + b"file" + header.removeprefix(MAGIC) + _encode(name))
 
 
 def _encode(name: str) -> bytes:

@@ -8,16 +8,19 @@ import json
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from monai_unlearnable.budget import VoxelChange
-from monai_unlearnable.errors import NoiseError, NoiseMismatchError
+from monai_unlearnable.errors import KeyMismatchError, NoiseError, NoiseMismatchError
 from monai_unlearnable.noise.encoding import decode, encode, read_array
 from monai_unlearnable.noise.entry import NoiseEntry
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.noise.owner import KeyRing, OwnerKey
+from monai_unlearnable.noise.sealing import file_key
+from monai_unlearnable.noise.vault import Key, open_owned, place, write_owned
 
 __all__ = ["NoiseStore"]
 
@@ -34,25 +37,31 @@ class NoiseStore:
     Changes are kept deflated, a dense box or scattered voxels alone: size follows the support. Noise is found by scan
     id and used only on voxels whose SHA-256 the entry names: never by position in a list.
 
+    With a key the files are ``<scan id>.npz.sealed``, each under its path in the folder, and no other is read.
+
     Args:
         folder: made when the first noise is saved.
+        key: the owner's, or a key ring, which opens the noise of some cases and writes none.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, key: Key | None = None) -> None:
+        self.folder, self.key = Path(folder), key
         self._by_case: dict[str, list[str]] | None = None
 
     def path(self, scan_id: str) -> Path:
         """The file of a scan's noise."""
-        return self.folder / f"{scan_id}.npz"
+        return place(self.folder / _name(scan_id), self.key)
 
     def __contains__(self, scan_id: str) -> bool:
         return self.path(scan_id).is_file()
 
     def ids(self) -> list[str]:
-        """The scan ids present, in ascending order."""
-        files = self.folder.rglob("*.npz")
-        return sorted(p.relative_to(self.folder).as_posix().removesuffix(".npz") for p in files)
+        """The scan ids present, in ascending order; of a key ring, those that it has keys for."""
+        if isinstance(self.key, KeyRing):
+            return sorted(name.removesuffix(_name("")) for name in self.key.keys)
+        end = place(_name("*"), self.key).name.removeprefix("*")
+        files = self.folder.rglob(f"*{end}")
+        return sorted(p.relative_to(self.folder).as_posix().removesuffix(end) for p in files)
 
     def of_case(self, case_id: str) -> list[str]:
         """The scan ids of a case, in the order of their channels.
@@ -74,7 +83,21 @@ class NoiseStore:
         record = np.frombuffer(json.dumps(entry.to_dict(), sort_keys=True).encode(), np.uint8)
         arrays: dict[str, Any] = {"entry": record, **encode(change)}
         np.savez_compressed(stream, **arrays)
-        write_atomic(self.path(entry.scan_id), stream.getvalue())
+        write_owned(self.path(entry.scan_id), stream.getvalue(), self.key, _name(entry.scan_id))
+
+    def share(self, case_ids: Iterable[str]) -> KeyRing:
+        """The keys of chosen cases, for one recipient.
+
+        Raises:
+            NoiseError: naming the case, when there is no noise for it; when the owner's key is not at hand.
+        """
+        if not isinstance(self.key, OwnerKey):
+            raise NoiseError("only the owner's key gives the keys of files", file=self.folder)
+        keys = {}
+        for scan_id in (scan_id for case_id in case_ids for scan_id in self.of_case(case_id)):
+            name, path = _name(scan_id), self.path(scan_id)
+            keys[name] = file_key(path.read_bytes(), self.key, name, file=path)
+        return KeyRing(keys)
 
     def entry(self, scan_id: str) -> NoiseEntry:
         """The record of a scan.
@@ -97,12 +120,14 @@ class NoiseStore:
     def _read(self, scan_id: str, with_change: bool) -> tuple[NoiseEntry, VoxelChange | None]:
         path = self.path(scan_id)
         try:
-            with zipfile.ZipFile(path) as content:
+            with open_owned(path, self.key, _name(scan_id)) as stream, zipfile.ZipFile(stream) as content:
                 record = read_array(content, "entry", "u", lambda shape: len(shape) == 1)
                 entry = NoiseEntry.from_dict(json.loads(record.tobytes()))
                 return entry, decode(content, entry.shape) if with_change else None
         except FileNotFoundError as error:
             raise NoiseError("no noise is stored for this scan", case=scan_id, file=path) from error
+        except KeyMismatchError as error:
+            raise KeyMismatchError(error.reason, case=scan_id, file=error.file or path) from error
         except BROKEN as error:
             reason = error.reason if isinstance(error, NoiseError) else error
             raise NoiseError(f"the noise cannot be read: {reason}", case=scan_id, file=path) from error
@@ -128,3 +153,8 @@ class NoiseStore:
                 value=digest,
                 limit=expected,
             )
+
+
+def _name(scan_id: str) -> str:
+    """The file of a scan in the folder, plain."""
+    return f"{scan_id}.npz"

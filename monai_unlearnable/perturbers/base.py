@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from monai_unlearnable.config import Configurable, build, describe
-from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.noise.vault import Key, read_owned, write_owned
 from monai_unlearnable.seeding import Learned
 
 __all__ = [
@@ -110,38 +110,43 @@ def encode_perturber(perturber: Perturber, settings: InputSettings | None = None
     return safetensors.torch.save(state, {"description": json.dumps(description, sort_keys=True)})
 
 
-def save_perturber(perturber: Perturber, path: str | Path, settings: InputSettings | None = None) -> None:
+def save_perturber(
+    perturber: Perturber, path: str | Path, settings: InputSettings | None = None, key: Key | None = None
+) -> None:
     """Write weights and descriptions to one safetensors file; atomic.
 
     Args:
         perturber: what to save.
         path: where to.
         settings: how cases are read for it, for :func:`load_input_settings`.
+        key: the owner's, to seal the file.
     """
-    write_atomic(Path(path), encode_perturber(perturber, settings))
+    write_owned(path, encode_perturber(perturber, settings), key)
 
 
-def load_perturber(path: str | Path, device: str | torch.device = "cpu") -> Perturber:
+def load_perturber(path: str | Path, device: str | torch.device = "cpu", key: Key | None = None) -> Perturber:
     """Make a perturber from a file of :func:`save_perturber`; nothing in the file is executed.
 
     Raises:
+        KeyMismatchError: naming the file, when it takes another key, or none.
         InputError: naming the file, when it is no perturber checkpoint.
     """
-    with _opened(path) as (stream, description):
+    with _opened(path, key) as (content, description):
         perturber = build(description["perturber"])
         if not isinstance(perturber, Perturber):
             raise InputError(f"describes a {type(perturber).__name__}, not a perturber")
-        perturber.load_state_dict({name: stream.get_tensor(name) for name in stream.keys()})  # noqa: SIM118 - no mapping
+        perturber.load_state_dict(safetensors.torch.load(content))
     return perturber.to(device).eval()
 
 
-def load_input_settings(path: str | Path) -> InputSettings:
+def load_input_settings(path: str | Path, key: Key | None = None) -> InputSettings:
     """How cases are read for the perturber in a file of :func:`save_perturber`.
 
     Raises:
+        KeyMismatchError: naming the file, when it takes another key, or none.
         InputError: naming the file, when it is no perturber checkpoint, or was saved without these settings.
     """
-    with _opened(path) as (_, description):
+    with _opened(path, key) as (_, description):
         settings = build(description["input"])
     if not isinstance(settings, InputSettings):
         raise InputError("holds no window and label values; give both as settings", file=path)
@@ -149,10 +154,13 @@ def load_input_settings(path: str | Path) -> InputSettings:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _opened(path: str | Path, key: Key | None) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """A checkpoint and its descriptions; what goes wrong inside is an :class:`InputError` that names the file."""
     try:
-        with safetensors.safe_open(str(path), framework="pt") as stream:
-            yield stream, json.loads((stream.metadata() or {})["description"])
+        content = read_owned(path, key)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        yield content, json.loads(header["__metadata__"]["description"])
+    except KeyMismatchError:
+        raise
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"is no perturber checkpoint: {error}", file=path) from error

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider, Sparsity
+from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.perturbers.base import Perturber, check_classes, load_perturber
 from monai_unlearnable.perturbers.objectives import Objective
 from monai_unlearnable.perturbers.salience import evaluating, loss_gradient
@@ -168,17 +169,18 @@ class GradientNoise(Perturber):
         return self.mask_refresh == "step" or (step == 0 and (turn == 0 or self.mask_refresh == "round"))
 
 
-def load_surrogate(path: str | Path, index: int = -1) -> Surrogate:
+def load_surrogate(path: str | Path, index: int = -1, key: Key | None = None) -> Surrogate:
     """A surrogate of a :class:`GradientNoise` on disk, such as for :class:`~monai_unlearnable.perturbers.SalientSites`.
 
     Args:
         path: file of :func:`~monai_unlearnable.perturbers.save_perturber`.
         index: which one, young to old.
+        key: the owner's, where the file is sealed.
 
     Raises:
         InputError: naming the file, when it holds no such surrogate.
     """
-    networks = getattr(load_perturber(path), "networks", ())
+    networks = getattr(load_perturber(path, key=key), "networks", ())
     if not -len(networks) <= index < len(networks):
         raise InputError(f"holds {len(networks)} surrogates, none at {index}", file=path)
     return networks[index]

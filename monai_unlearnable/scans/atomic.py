@@ -8,12 +8,14 @@ import math
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import OutputError
 
-__all__ = ["remove_unfinished", "without_nan", "write_atomic", "write_json"]
+__all__ = ["remove_unfinished", "temporary_file", "without_nan", "write_atomic", "write_json"]
 
 UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
@@ -35,19 +37,28 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    temporary: str | None = None
+    with temporary_file(path, content) as temporary:
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+
+
+@contextmanager
+def temporary_file(path: Path, content: bytes) -> Iterator[str]:
+    """A file beside ``path`` that only the user can read, to be renamed; it is gone afterwards where it was not.
+
+    Raises:
+        OSError: when it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")  # mode 0600
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        yield temporary
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        Path(temporary).unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path) -> None:

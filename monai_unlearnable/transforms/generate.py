@@ -18,6 +18,7 @@ from torch import Tensor
 from monai_unlearnable.budget import Budget, apply_noise
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.keys import CaseKeys, MetaKeys
+from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.perturbers import Perturber, load_perturber
 from monai_unlearnable.perturbers.inference import WINDOW_SITES, generate_noise
 from monai_unlearnable.transforms.utils import lattice_of, like, refuse_after_spatial, to_numpy
@@ -34,6 +35,7 @@ class GenerateNoise(Transform):
         budget: radius in unit intensity that the noise is held to.
         device: where a loaded checkpoint runs.
         window_sites: sites that go through the perturber at once.
+        key: the owner's, where the checkpoint is sealed.
     """
 
     backend = [TransformBackends.TORCH]
@@ -45,8 +47,11 @@ class GenerateNoise(Transform):
         budget: Budget,
         device: str = "cpu",
         window_sites: int = WINDOW_SITES,
+        key: Key | None = None,
     ) -> None:
-        self.perturber = perturber.eval() if isinstance(perturber, Perturber) else load_perturber(perturber, device)
+        self.perturber = (
+            perturber.eval() if isinstance(perturber, Perturber) else load_perturber(perturber, device, key)
+        )
         self.window, self.budget, self.window_sites = window, budget, window_sites
 
     def __call__(self, img: NDArray | Tensor, label: NDArray | Tensor | int | None = None, case_id: str = "") -> Any:
@@ -99,6 +104,7 @@ class GenerateNoised(MapTransform):
         device: see :class:`GenerateNoise`.
         window_sites: see :class:`GenerateNoise`.
         allow_missing_keys: do not raise where a key is absent.
+        key: see :class:`GenerateNoise`.
     """
 
     backend = GenerateNoise.backend
@@ -114,9 +120,10 @@ class GenerateNoised(MapTransform):
         device: str = "cpu",
         window_sites: int = WINDOW_SITES,
         allow_missing_keys: bool = False,
+        key: Key | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.generate = GenerateNoise(perturber, window, budget, device, window_sites)
+        self.generate = GenerateNoise(perturber, window, budget, device, window_sites, key)
         self.label_key, self.case_key = label_key, case_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

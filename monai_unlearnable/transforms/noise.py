@@ -85,7 +85,7 @@ class ApplyNoise(_StoredNoise):
     """Protect an image with its stored noise, as the published file has it.
 
     Args:
-        noise: the store, or its folder.
+        noise: the store, or its folder where the noise is not sealed.
     """
 
     removes = False
@@ -95,7 +95,7 @@ class RemoveNoise(_StoredNoise):
     """Give back the clean image of a protected one.
 
     Args:
-        noise: the store, or its folder.
+        noise: the store, or its folder where the noise is not sealed.
     """
 
     removes = True

@@ -53,7 +53,7 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         overrides: settings by id, as on the command line of ``monai.bundle run``.
 
     Raises:
-        InputError: when a setting has no place in the configuration.
+        InputError: when a setting has no place in the configuration, as a key in one that would seal nothing with it.
         UnlearnableError: the one that stopped the run, freed of the configuration parser's wrapping.
     """
     presets = Catalog.load("methods")

@@ -9,7 +9,8 @@ from typing import Any
 
 from monai_unlearnable.config import build
 from monai_unlearnable.masks import Everywhere, MaskProvider, RandomScore, Roi, Sparsity, TopK
-from monai_unlearnable.noise import Manifest
+from monai_unlearnable.noise import Manifest, secret_seed
+from monai_unlearnable.noise.vault import Key, place
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.scans import Case
 from monai_unlearnable.workflows.layout import Layout
@@ -18,7 +19,9 @@ from monai_unlearnable.workflows.protection import Protection
 __all__ = ["random_control"]
 
 
-def random_control(cases: Sequence[Case], output_dir: Path, control_dir: Path, seed: int = 0) -> Path:
+def random_control(
+    cases: Sequence[Case], output_dir: Path, control_dir: Path, seed: int = 0, key: Key | None = None
+) -> Path:
     """Write the control of a protected dataset: the same cases with random noise of equal radius in the region.
 
     Where the budget grants a share of the sites only, as many are drawn by chance in each case.
@@ -29,16 +32,19 @@ def random_control(cases: Sequence[Case], output_dir: Path, control_dir: Path, s
         output_dir: output whose budget, window and label values are taken.
         control_dir: where to; an earlier control there is kept if it fits, else replaced.
         seed: of the noise.
+        key: that the output is sealed with, and the control will be: either gives the originals away.
     """
-    manifest, known = Manifest.load(Layout(output_dir).manifest), Layout(control_dir).manifest
-    if known.is_file() and _likeness(Manifest.load(known)) == _likeness(manifest):
+    manifest, known = Manifest.load(Layout(output_dir).manifest, key), Layout(control_dir)
+    found = place(known.manifest, key)
+    if found.is_file() and _likeness(Manifest.load(found, key)) == _likeness(manifest):
         return control_dir
+    seed = secret_seed(seed, key)
     budget, window = manifest.scans[0].budget, build(manifest.run["window"])
     support: MaskProvider = Roi() if all(case.label for case in cases) else Everywhere()
     if budget.share < 1:
         support = TopK(Sparsity(budget.share, RandomScore(seed)), within=support)
-    noise = RandomNoise(budget.radius, support, seed)
-    Protection(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=known.is_file()).run()
+    noise, again = RandomNoise(budget.radius, support, seed), bool(known.records)
+    Protection(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=again, key=key).run()
     return control_dir
 
 

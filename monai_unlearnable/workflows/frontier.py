@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.noise import load_key
 from monai_unlearnable.report import Results
 from monai_unlearnable.report.rows import RANDOM
 from monai_unlearnable.scans import load_cases
@@ -44,6 +45,7 @@ def sweep(
     epsilons: Sequence[float],
     datalist: str | Path | None = None,
     control: bool = True,
+    key: str | None = None,
     **overrides: Any,
 ) -> dict[str, str]:
     """Protect a dataset with every method at every budget; what is complete already is left as it is.
@@ -55,6 +57,7 @@ def sweep(
         epsilons: radii of the noise, in 1/255 of the intensity window.
         datalist: of the originals.
         control: whether random noise is swept too.
+        key: file of the owner's key, to seal all outputs.
         overrides: settings of the bundles.
 
     Returns:
@@ -65,19 +68,21 @@ def sweep(
     """
     if not methods or not epsilons:
         raise InputError("a sweep needs at least one method and one epsilon")
+    opened = load_key(key)
     outputs: dict[str, str] = {}
     for epsilon in sorted(epsilons):
         for name, method in methods.items():
             folder = _folder(output_dir, name, epsilon)
-            if not Layout(folder).manifest.is_file():
+            if not Layout(folder).records:
                 settings: dict[str, Any] = {"dataset_dir": str(dataset_dir), "output_dir": str(folder), **overrides}
+                settings |= {} if key is None else {"key": key}
                 settings["datalist"] = None if datalist is None else str(datalist)
                 run_bundle(method, epsilon=epsilon / 255, **settings)
             outputs[f"{name} {epsilon:g}/255"] = str(folder)
         if control:
             model, folder = Path(next(reversed(outputs.values()))), _folder(output_dir, RANDOM, epsilon)
-            if not Layout(folder).manifest.is_file():
-                random_control(load_cases(dataset_dir, datalist), model, folder)
+            if not Layout(folder).records:
+                random_control(load_cases(dataset_dir, datalist), model, folder, key=opened)
             outputs[f"{RANDOM} {epsilon:g}/255"] = str(folder)
     return outputs
 

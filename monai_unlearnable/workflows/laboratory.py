@@ -15,7 +15,9 @@ from monai_unlearnable import __version__
 from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError, UnlearnableError
 from monai_unlearnable.intensity import PercentileWindow
+from monai_unlearnable.noise import load_key
 from monai_unlearnable.noise.manifest import fingerprint
+from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
 from monai_unlearnable.scans import Case, DatasetSummary, inspect_cases, load_cases
@@ -25,6 +27,7 @@ from monai_unlearnable.workflows.authorized import authorized_scores
 from monai_unlearnable.workflows.cells import Bench, train_cell
 from monai_unlearnable.workflows.control import random_control
 from monai_unlearnable.workflows.detection import detect
+from monai_unlearnable.workflows.layout import Layout
 from monai_unlearnable.workflows.matrix import Cell, Matrix
 from monai_unlearnable.workflows.overlap import refuse_overlap
 from monai_unlearnable.workflows.pool import run_cells
@@ -66,19 +69,26 @@ class Laboratory:
         return clean_source(self.matrix.dataset_dir, self.matrix.datalist)
 
     @cached_property
+    def key(self) -> Key | None:
+        """What sealed outputs are opened with; read once, since a passphrase may be asked for."""
+        return load_key(self.matrix.key)
+
+    @cached_property
     def sources(self) -> dict[str, Source]:
         """All training data by name, the originals first, the control last."""
         if {CLEAN, RANDOM} & set(self.matrix.protected):
             raise InputError(f"protected data cannot be called {CLEAN!r} or {RANDOM!r}")
-        found = [published_source(name, path, self.originals) for name, path in self.matrix.protected.items()]
+        protected, key = self.matrix.protected, self.key
+        found = [published_source(name, path, self.originals, key) for name, path in protected.items()]
         if self.matrix.originals:
             found.insert(0, self.originals)
         if self.matrix.control:
             model = next((source for source in found if source.epsilon is not None), None)
             if model is not None:
-                output = Path(self.matrix.protected[model.name])
-                folder = random_control(self.originals.cases, output, self.folder / "control")
-                found.append(published_source(RANDOM, folder, self.originals))
+                output = Path(protected[model.name])
+                key = key if Layout(output).is_sealed else None
+                folder = random_control(self.originals.cases, output, self.folder / "control", key=key)
+                found.append(published_source(RANDOM, folder, self.originals, key))
         return {source.name: source for source in found}
 
     @cached_property
@@ -221,7 +231,7 @@ class Laboratory:
 
     def _settings(self) -> dict[str, Any]:
         kept = dataclasses.asdict(self.matrix)
-        for name in ("dataset_dir", "protected", "datalist", "test_dir", "catalog", "weights"):
+        for name in ("dataset_dir", "protected", "datalist", "test_dir", "catalog", "weights", "key"):
             kept.pop(name)  # paths of the machine are no part of what is reported
         kept["size"] = list(self.bench.size)
         counts = {"training cases": len(self.originals.cases), "test cases": len(self.test)}

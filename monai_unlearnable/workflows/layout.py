@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.noise import NoiseEntry
+from monai_unlearnable.noise.vault import SEALED, Key, misplaced, owner
 from monai_unlearnable.scans.atomic import remove_unfinished, write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan, voxel_digest
@@ -47,13 +48,33 @@ class Layout:
 
     @property
     def manifest(self) -> Path:
-        """The record of the run; it exists once the run is complete."""
+        """The record of the run, if it is not sealed."""
         return self.noise / "manifest.json"
+
+    @property
+    def records(self) -> list[Path]:
+        """The record of the run as it lies there, plain or sealed; there is one once the run is complete."""
+        return [path for path in (self.manifest, self.manifest.with_name(self.manifest.name + SEALED)) if path.exists()]
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it is complete, and only the owner's key opens it."""
+        return bool(self.records) and self.manifest not in self.records
+
+    @property
+    def statement(self) -> Path:
+        """What third parties check the published files against."""
+        return self.root / "statement.json"
 
     @property
     def models(self) -> Path:
         """Trained perturbers."""
         return self.root / "models"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The perturber that the noise comes from, if it is not sealed."""
+        return self.models / "perturber.safetensors"
 
     @property
     def unpacked(self) -> Path:
@@ -65,16 +86,39 @@ class Layout:
         """Figures and pictures."""
         return self.root / "report"
 
-    def begin(self, overwrite: bool) -> None:
+    def misplaced(self, key: Key | None) -> list[Path]:
+        """The owner's files that are plain where there is a key, or sealed where there is none.
+
+        Those of the control are among them, which has the same originals, and with a key unpacked originals.
+        """
+        control = Layout(self.root / "laboratory" / "control")
+        found = [
+            p for folder in (self.noise, self.models, control.noise, control.models) for p in misplaced(folder, key)
+        ]
+        return found if key is None else [*found, *(p for p in sorted(self.unpacked.rglob("*")) if p.is_file())]
+
+    def begin(self, overwrite: bool, key: Key | None = None) -> None:
         """Prepare for a run: refuse a finished output, or open it again, without what a killed run left half-written.
 
+        Args:
+            overwrite: whether to replace what is there.
+            key: of the run; plain files of the owner's do not stay beside sealed ones, nor the other way round.
+
         Raises:
-            OutputError: naming the manifest, when the output is complete and ``overwrite`` is false.
+            OutputError: naming the file, when ``overwrite`` is false and the output is complete, or of a run with a key
+                where this one has none, or without where it has one.
         """
-        if self.manifest.exists():
+        if key is not None:
+            owner(key)
+        if self.records and not overwrite:
+            raise OutputError("the output exists already; set overwrite to replace it", file=self.records[0])
+        for path in self.misplaced(key):
             if not overwrite:
-                raise OutputError("the output exists already; set overwrite to replace it", file=self.manifest)
-            self.manifest.unlink()
+                kind = "is not sealed, and there is a key" if key else "is sealed, and there is no key"
+                raise OutputError(f"{kind}; choose another folder or set overwrite", file=path)
+            path.unlink()
+        for path in (*self.records, self.statement):
+            path.unlink(missing_ok=True)
         for folder in (self.protected, self.noise, self.models):
             remove_unfinished(folder)
 

@@ -65,6 +65,7 @@ class Matrix:
         authorized: whether to ask how a model trained on originals does on protected scans.
         detectors: whether to ask how well protected scans can be told from clean ones.
         device: where to train.
+        key: file of the owner's key, where outputs among ``protected`` are sealed.
     """
 
     dataset_dir: str
@@ -89,6 +90,7 @@ class Matrix:
     authorized: bool = False
     detectors: bool = False
     device: str = "cpu"
+    key: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("victims", "recipes", "countermeasures", "seeds", "size"):

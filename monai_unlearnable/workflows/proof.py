@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.noise import Manifest
+from monai_unlearnable.noise import Manifest, load_key
 from monai_unlearnable.report import Results
 from monai_unlearnable.workflows.laboratory import Laboratory
 from monai_unlearnable.workflows.layout import Layout
@@ -28,7 +28,7 @@ def evaluate_folders(output_dir: str | Path, dataset_dir: str | Path, **settings
         The results and the report's page.
     """
     layout = Layout(Path(output_dir))
-    method = str(Manifest.load(layout.manifest).run["method"])
+    method = str(Manifest.load(layout.manifest, load_key(settings.get("key"))).run["method"])
     matrix = Matrix.of(dataset_dir=str(dataset_dir), protected={method: str(output_dir)}, **settings)
     laboratory = Laboratory(matrix, layout.root / "laboratory")
     results = laboratory.run()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -17,16 +18,18 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget, apply_noise, site_share
 from monai_unlearnable.config import describe
-from monai_unlearnable.errors import OutputError
+from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
+from monai_unlearnable.noise.vault import Key, place, read_owned
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan, write_datalist
+from monai_unlearnable.workflows.statement import write_statement
 
 __all__ = ["Protection"]
 
@@ -50,6 +53,7 @@ class Protection:
         label_values: stored label value of each class, background first.
         config: settings to record in the manifest.
         overwrite: whether a finished output may be replaced.
+        key: the owner's, to seal noise, manifest and checkpoint and to sign the statement.
     """
 
     def __init__(
@@ -62,26 +66,27 @@ class Protection:
         label_values: Sequence[int] | None = None,
         config: dict[str, Any] | None = None,
         overwrite: bool = False,
+        key: Key | None = None,
     ) -> None:
         self.cases, self.perturber, self.window, self.budget = list(cases), perturber, window, budget
         self.layout, self.label_values, self.overwrite = Layout(Path(output_dir)), label_values, overwrite
         self.config = json.loads(json.dumps(config or {}))
-        self.store = NoiseStore(self.layout.noise)
+        self.key, self.store = key, NoiseStore(self.layout.noise, key)
 
     def begin(self) -> None:
         """Refuse an output that is complete; call it before training, which would be in vain.
 
         Raises:
-            OutputError: naming the manifest, when it exists and ``overwrite`` is false.
+            OutputError: naming the file, see :meth:`~monai_unlearnable.workflows.layout.Layout.begin`.
         """
         if idist.get_rank() == 0:
-            self.layout.begin(self.overwrite)
+            self.layout.begin(self.overwrite, self.key)
 
     def run(self) -> Manifest:
         """Protect all cases.
 
         Returns:
-            The manifest, also written to ``noise/manifest.json``.
+            The manifest, also written to ``noise/``.
 
         Raises:
             UnlearnableError: naming case and file; what was written for other cases stays and is reused.
@@ -92,7 +97,7 @@ class Protection:
         idist.barrier()
         # Always from the file: what is published comes from the checkpoint that is recorded.
         device = next((p.device for p in self.perturber.parameters()), "cpu")
-        perturber = load_perturber(self.checkpoint, device)
+        perturber = load_perturber(self.checkpoint, device, self.key)
         run = self._provenance()
         # Batches are the same on any number of processes and after any interruption, and so is what they round to.
         own = _batches(self.cases, perturber.batch_size)[idist.get_rank() :: idist.get_world_size()]
@@ -102,18 +107,18 @@ class Protection:
         if idist.get_rank() == 0:
             self._finish(run)
         idist.barrier()
-        return Manifest.load(self.layout.manifest)
+        return Manifest.load(self.layout.manifest, self.key)
 
     @property
     def checkpoint(self) -> Path:
-        """The file of the perturber that the noise comes from."""
-        return self.layout.models / "perturber.safetensors"
+        """The file of the perturber that the noise comes from, if it is not sealed."""
+        return self.layout.checkpoint
 
     def _provenance(self) -> dict[str, Any]:
         return {
             "method": type(self.perturber).__name__,
             "perturber": describe(self.perturber),
-            "checkpoint_sha256": file_digest(self.checkpoint),
+            "checkpoint_sha256": hashlib.sha256(read_owned(self.checkpoint, self.key)).hexdigest(),
             "window": describe(self.window),
             "budget": asdict(self.budget),
             "label_values": None if self.label_values is None else list(self.label_values),
@@ -142,17 +147,22 @@ class Protection:
                 self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run)
 
     def _save_checkpoint(self) -> None:
-        settings = InputSettings(self.window, self.label_values)
-        known = self.checkpoint.read_bytes() if self.checkpoint.is_file() and self.store.ids() else None
-        if known not in (None, encode_perturber(self.perturber, settings)) and not self.overwrite:
-            raise OutputError(OTHER_RUN, file=self.checkpoint)
-        save_perturber(self.perturber, self.checkpoint, settings)
+        settings, path = InputSettings(self.window, self.label_values), place(self.checkpoint, self.key)
+        matters = path.is_file() and self.store.ids() and not self.overwrite
+        if matters and read_owned(path, self.key) != encode_perturber(self.perturber, settings):
+            raise OutputError(OTHER_RUN, file=path)
+        save_perturber(self.perturber, path, settings, self.key)
 
     def _is_done(self, loaded: LoadedCase, index: int, run: str) -> bool:
         scan_id = stem(loaded.case.images[index])
         if scan_id not in self.store:
             return False
-        entry = self.store.entry(scan_id)
+        try:
+            entry = self.store.entry(scan_id)
+        except KeyMismatchError:
+            if not self.overwrite:
+                raise
+            return False
         if entry.run != run and not self.overwrite:
             raise OutputError(OTHER_RUN, case=scan_id, file=self.store.path(scan_id))
         made_of = (entry.run, entry.clean_sha256, entry.label_sha256, entry.target)
@@ -194,7 +204,9 @@ class Protection:
 
     def _finish(self, run: dict[str, Any]) -> None:
         scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)
-        Manifest(run, scans, write_datalist(scans, self.layout.datalist)).save(self.layout.manifest)
+        manifest = Manifest(run, scans, write_datalist(scans, self.layout.datalist))
+        write_statement(manifest, self.layout, self.key)
+        manifest.save(self.layout.manifest, self.key)
         logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
 
 

@@ -17,6 +17,7 @@ from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.intensity import PercentileWindow, WindowRule
 from monai_unlearnable.metrics import measure_fidelity, region_changes
 from monai_unlearnable.noise import Manifest
+from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.progress import track
 from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
 from monai_unlearnable.scans import Case, load_cases, read_case
@@ -110,16 +111,18 @@ def clean_source(dataset_dir: str | Path, datalist: str | Path | None = None) ->
     return Source(CLEAN, CLEAN, tuple(load_cases(dataset_dir, datalist)), CLEAN)
 
 
-def published_source(name: str, folder: str | Path, originals: Source) -> Source:
+def published_source(name: str, folder: str | Path, originals: Source, key: Key | None = None) -> Source:
     """Data that stand for the originals: an output of this program, or any folder with the same relative file names.
 
     Args:
         name: in the matrix.
         folder: of the data.
         originals: the clean cases.
+        key: that outputs are sealed with, those that are.
 
     Raises:
         DatalistError: when a case of the originals is not there.
+        KeyMismatchError: naming the manifest, when it takes another key.
     """
     root, layout = Path(folder), Layout(Path(folder))
     found = {case.case_id: case for case in load_cases(layout.protected if layout.protected.is_dir() else root)}
@@ -128,8 +131,8 @@ def published_source(name: str, folder: str | Path, originals: Source) -> Source
         raise DatalistError(f"the case is not in the {name} data", case=missing[0], file=root)
     cases = tuple(found[case.case_id] for case in originals.cases)
     method = RADIUS.sub("", name)
-    if not layout.manifest.is_file():
+    if not layout.records:
         return Source(name, PROTECTED, cases, method)
-    manifest = Manifest.load(layout.manifest)
+    manifest = Manifest.load(layout.manifest, key if layout.is_sealed else None)
     role = RANDOM if manifest.run["method"] == RANDOM_METHOD else PROTECTED
     return Source(name, role, cases, method, manifest.scans[0].budget.radius, build(manifest.run["window"]))

@@ -7,18 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from monai_unlearnable.budget import apply_change, undo_change
-from monai_unlearnable.errors import OutputError, VerificationError
-from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
+from monai_unlearnable.errors import KeyMismatchError, OutputError, VerificationError
+from monai_unlearnable.noise import KeyRing, Manifest, NoiseEntry, NoiseStore
+from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans.formats import read_scan
 from monai_unlearnable.scans.scan import voxel_digest
 from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan, write_datalist
+from monai_unlearnable.workflows.statement import write_statement
 
 __all__ = ["apply_stored", "restore"]
 
 
 def apply_stored(
-    noise_dir: str | Path, dataset_dir: str | Path, output_dir: str | Path, overwrite: bool = False
+    noise_dir: str | Path,
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    overwrite: bool = False,
+    key: Key | None = None,
 ) -> Manifest:
     """Protect clean scans with noise made before; gives the very voxels that the run which made it wrote.
 
@@ -30,25 +36,29 @@ def apply_stored(
         dataset_dir: the clean dataset.
         output_dir: gets ``protected/``, the noise and the manifest.
         overwrite: whether a finished output may be replaced.
+        key: that the noise is sealed with, and the output will be.
 
     Raises:
+        KeyMismatchError: naming the file, when it takes another key, or none.
         NoiseMismatchError: naming the scan, when clean voxels are not those that the noise was made for.
         VerificationError: naming the case, when a label is not the one that was protected.
         OutputError: when the output exists.
     """
-    store, layout = NoiseStore(noise_dir), Layout(Path(output_dir))
-    manifest = Manifest.load(store.folder / "manifest.json")
+    store, layout = NoiseStore(noise_dir, key), Layout(Path(output_dir))
+    manifest = Manifest.load(store.folder / layout.manifest.name, key)
     if layout.noise.resolve() != store.folder.resolve():
-        layout.begin(overwrite)
+        layout.begin(overwrite, key)
     scans = tuple(_apply_one(store, entry, Path(dataset_dir), layout) for entry in track(manifest.scans, "apply"))
     manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist))
-    manifest.save(layout.manifest)
+    write_statement(manifest, layout, key)
+    manifest.save(layout.manifest, key)
     return manifest
 
 
 def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layout) -> NoiseEntry:
     """Write a protected file with its label and noise, and return its record."""
-    scan, target, noise = read_scan(dataset / entry.file), layout.protected / entry.output, NoiseStore(layout.noise)
+    scan, target = read_scan(dataset / entry.file), layout.protected / entry.output
+    noise = NoiseStore(layout.noise, store.key)
     own, change = store.load(entry.scan_id)
     store.bind(own, scan.digest())
     voxels = apply_change(scan.voxels, change)
@@ -63,7 +73,9 @@ def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layo
     return replace(entry, output_sha256=digest)
 
 
-def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = False) -> Manifest:
+def restore(
+    output_dir: str | Path, destination: str | Path, overwrite: bool = False, key: Key | None = None
+) -> tuple[NoiseEntry, ...]:
     """Write the original voxels of a protected dataset, bit for bit, with labels, under their relative names.
 
     The datalist is that of the protected dataset, so that classes and channels stay with their files.
@@ -72,19 +84,25 @@ def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = F
         output_dir: an output with ``protected/`` and ``noise/``.
         destination: folder for the restored dataset.
         overwrite: whether files there may be replaced.
+        key: that the noise is sealed with; a key ring restores the cases that it has keys for.
+
+    Returns:
+        The records of the restored scans.
 
     Raises:
+        KeyMismatchError: naming the file, when it takes another key, or none.
         NoiseMismatchError: naming the scan, when the protected voxels were changed since.
         VerificationError: naming the case, when a label was changed since.
         OutputError: when a file exists already.
     """
     layout = Layout(Path(output_dir))
-    store, manifest = NoiseStore(layout.noise), Manifest.load(layout.manifest)
+    store = NoiseStore(layout.noise, key)
+    scans = _shared(store) if isinstance(key, KeyRing) else Manifest.load(layout.manifest, key).scans
     datalist = Path(destination) / layout.datalist.name
-    for target in (*(Path(destination) / entry.output for entry in manifest.scans), datalist):
+    for target in (*(Path(destination) / entry.output for entry in scans), datalist):
         if target.exists() and not overwrite:
             raise OutputError("the file exists already; set overwrite to replace it", file=target)
-    for entry in track(manifest.scans, "restore"):
+    for entry in track(scans, "restore"):
         scan = read_scan(layout.protected / entry.output)
         own, change = store.load(entry.scan_id)
         store.bind(own, scan.digest(), protected=True)
@@ -92,8 +110,16 @@ def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = F
         store.bind(entry, voxel_digest(voxels))
         _copy_label(entry, layout.protected, Path(destination))
         publish_scan(scan, voxels, Path(destination) / entry.output)
-    write_datalist(manifest.scans, datalist)
-    return manifest
+    write_datalist(scans, datalist)
+    return scans
+
+
+def _shared(store: NoiseStore) -> tuple[NoiseEntry, ...]:
+    """What a key ring opens, case by case: the manifest is not among it."""
+    if not store.ids():
+        raise KeyMismatchError("the key ring has no key for anything in it", file=store.folder)
+    cases = dict.fromkeys(store.entry(scan_id).case_id for scan_id in store.ids())
+    return tuple(store.entry(scan_id) for case_id in cases for scan_id in store.of_case(case_id))
 
 
 def _copy_label(entry: NoiseEntry, source: Path, target: Path) -> None:

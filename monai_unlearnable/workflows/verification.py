@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,47 +15,67 @@ from monai_unlearnable.budget import site_share, undo_change
 from monai_unlearnable.errors import VerificationError
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint
+from monai_unlearnable.noise.vault import SEALED, Key, place, read_owned
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans.dataset import encode_label, read_label
 from monai_unlearnable.scans.formats import find_format, read_scan
 from monai_unlearnable.scans.medmnist import archive_images
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 from monai_unlearnable.workflows.layout import Layout, file_digest
+from monai_unlearnable.workflows.statement import encode_statement
 
 __all__ = ["verify"]
 
 FIGURE_TOLERANCE = 1e-6  # relative; other processors may round sums differently
 
 
-def verify(output_dir: str | Path, clean_dir: str | Path | None = None) -> Manifest:
+def verify(output_dir: str | Path, clean_dir: str | Path | None = None, key: Key | None = None) -> Manifest:
     """Recompute every hash, budget and figure of the manifest from disk.
 
     The clean voxels are those that the stored noise restores, which are checked against their hash. No byte of a
     protected file, a label or the datalist may differ from what was recorded. An archive among the protected files must
     hold the protected voxels. With ``clean_dir`` every protected file must also equal, byte for byte, the clean file
-    with its voxels replaced.
+    with its voxels replaced. A checkpoint that is there must be the recorded one, and a statement
+    follow from the manifest.
 
     Args:
         output_dir: an output with ``protected/`` and ``noise/``.
         clean_dir: the clean dataset, if at hand.
+        key: that noise, manifest and checkpoints are sealed with; none of them may be plain then.
 
     Returns:
         The manifest, every claim of which holds.
 
     Raises:
         VerificationError: naming scan, file and figure of the first mismatch.
+        KeyMismatchError: naming the file, when it takes another key, or none, or was changed.
         UnlearnableError: when a file cannot be read.
     """
     layout = Layout(Path(output_dir))
-    manifest = Manifest.load(layout.manifest)
+    manifest = Manifest.load(layout.manifest, key)
     for entry in track(manifest.scans, "verify"):
-        _Check(entry, layout, manifest.run).run(None if clean_dir is None else Path(clean_dir))
+        _Check(entry, layout, manifest.run, key).run(None if clean_dir is None else Path(clean_dir))
     found = _digest(layout.datalist)
     if found != manifest.datalist_sha256:
         raise _mismatch("SHA-256 of the datalist", found, manifest.datalist_sha256, file=layout.datalist)
     for archive in sorted(layout.protected.glob("*.npz")):
         _check_archive(archive, manifest)
+    _check_kept(layout, manifest, key)
     return manifest
+
+
+def _check_kept(layout: Layout, manifest: Manifest, key: Key | None) -> None:
+    for path in layout.misplaced(key):
+        kind = "is not sealed, and files beside it are" if key else "is sealed, and files beside it are not"
+        raise VerificationError(kind, file=path)
+    for path in sorted(layout.models.glob(f"*{SEALED}")):
+        read_owned(path, key)  # opens, or says that it does not
+    checkpoint, claimed = place(layout.checkpoint, key), manifest.run["checkpoint_sha256"]
+    if checkpoint.is_file() and (found := hashlib.sha256(read_owned(checkpoint, key)).hexdigest()) != claimed:
+        raise _mismatch("SHA-256 of the checkpoint", found, claimed, file=checkpoint)
+    statement = layout.statement
+    if statement.is_file() and statement.read_bytes() != encode_statement(manifest, layout, key):
+        raise VerificationError("is not what follows from the manifest and the published files", file=statement)
 
 
 def _check_archive(archive: Path, manifest: Manifest) -> None:
@@ -75,13 +96,13 @@ def _mismatch(what: str, found: Any, claimed: Any, *, file: Path, case: str | No
 
 
 class _Check:
-    def __init__(self, entry: NoiseEntry, layout: Layout, run: dict[str, Any]) -> None:
-        self.entry, self.layout, self.provenance = entry, layout, run
+    def __init__(self, entry: NoiseEntry, layout: Layout, run: dict[str, Any], key: Key | None) -> None:
+        self.entry, self.layout, self.provenance, self.store = entry, layout, run, NoiseStore(layout.noise, key)
         self.path = layout.protected / entry.output
 
     def run(self, clean_dir: Path | None) -> None:
-        entry, store = self.entry, NoiseStore(self.layout.noise)
-        stored_entry, change = store.load(entry.scan_id)
+        entry = self.entry
+        stored_entry, change = self.store.load(entry.scan_id)
         self.equal("record beside the noise", stored_entry.to_dict(), entry.to_dict())
         self.equal("fingerprint of the run", fingerprint(self.provenance), entry.run)
         scan = read_scan(self.path)

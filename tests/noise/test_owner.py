@@ -206,6 +206,14 @@ def test_a_passphrase_gives_its_key_again(tmp_path: Path) -> None:
         OwnerKey.from_passphrase("", CHEAP)
 
 
+def test_a_mistyped_passphrase_is_found(tmp_path: Path) -> None:
+    checking = KeyDerivation.load(save(CHEAP.checking("schöne Grüße"), tmp_path / "derivation.json"))
+    assert checking != CHEAP
+    assert OwnerKey.from_passphrase("schöne Grüße", checking) == OwnerKey.from_passphrase("schöne Grüße", CHEAP)
+    with pytest.raises(NoiseError, match="the passphrase is wrong"):
+        OwnerKey.from_passphrase("schöne Grüsse", checking)
+
+
 def test_each_derivation_has_its_salt() -> None:
     first, second = KeyDerivation.generate(), KeyDerivation.generate()
     assert first.salt != second.salt and (first.n, first.r, first.p) == (2**17, 8, 1)
@@ -214,7 +222,7 @@ def test_each_derivation_has_its_salt() -> None:
 
 def record(**changes: Any) -> dict[str, Any]:
     sound = {"format": "monai_unlearnable key derivation 1", "salt": base64.b64encode(CHEAP.salt).decode()}
-    content = {**sound, "n": 2**14, "r": 8, "p": 1, **changes}
+    content = {**sound, "n": 2**14, "r": 8, "p": 1, "check": None, **changes}
     return {name: value for name, value in content.items() if value != "absent"}
 
 
@@ -237,7 +245,8 @@ def test_the_file_of_a_derivation(tmp_path: Path) -> None:
             {"format": form}
             for form in ("monai_unlearnable key derivation 2", "monai_unlearnable key ring 1", 1, "absent")
         ),
-        *({"n": "absent"}, {"salt": "absent"}, {"more": 1}),
+        *({"n": "absent"}, {"salt": "absent"}, {"check": "absent"}, {"more": 1}),
+        *({"check": check} for check in ("", 7, "not base64!", {})),
     ],
     ids=lambda changes: str(changes)[:60],
 )

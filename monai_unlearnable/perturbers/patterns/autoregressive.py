@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from monai_unlearnable.masks import MaskProvider
-from monai_unlearnable.perturbers.patterns.base import ClassPatterns, seeded
+from monai_unlearnable.perturbers.patterns.base import ClassPatterns
+from monai_unlearnable.seeding import seeded
 
 __all__ = ["AutoregressiveNoise"]
 

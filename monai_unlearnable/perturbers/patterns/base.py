@@ -15,14 +15,9 @@ from monai_unlearnable.masks import Everywhere, MaskProvider, Roi
 from monai_unlearnable.perturbers.base import Perturber
 from monai_unlearnable.seeding import derive_seed
 
-__all__ = ["ClassPatterns", "centered", "random_signs", "seeded"]
+__all__ = ["ClassPatterns", "centered", "random_signs"]
 
 GRANULARITIES = ("class", "case", "universal")
-
-
-def seeded(*parts: Any) -> torch.Generator:
-    """A generator of random numbers that depend on ``parts`` alone."""
-    return torch.Generator().manual_seed(derive_seed(*parts))
 
 
 def random_signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider
-from monai_unlearnable.perturbers.patterns.base import ClassPatterns, centered, random_signs, seeded
+from monai_unlearnable.perturbers.patterns.base import ClassPatterns, centered, random_signs
+from monai_unlearnable.seeding import seeded
 
 __all__ = ["LinearPatterns"]
 

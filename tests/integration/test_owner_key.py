@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The owner's key as people use it: on the command line, in every bundle, through a passphrase."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
+from monai_unlearnable.demo.phantom import write_phantom_dataset
+from monai_unlearnable.errors import InputError, KeyMismatchError
+from monai_unlearnable.noise import Manifest, OwnerKey, load_key
+from monai_unlearnable.noise.passphrases import VARIABLE
+from monai_unlearnable.scans import read_scan
+from monai_unlearnable.workflows import protection, verify
+from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
+from tests.helpers import flip_byte, tree, write_class_folders, write_dataset
+from tests.integration.commands import as_words, command
+from tests.workflows.test_owner_key import readable
+
+QUICK = {"epochs": 1, "epoch_length": 2, "batch_size": 2, "network_def#channels": [4, 8, 8, 8]}
+SMALL = {"epochs": 1, "epoch_length": 2, "batch_size": 4, "network_def#width": 4, "steps": 2}
+PLAIN = ["models/tensorboard", "statement.json"]  # curves of the training, and what is published
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> list[str]:
+    """The files of two keys."""
+    paths = [str(tmp_path / name) for name in ("first.key", "second.key")]
+    for number, path in enumerate(paths):
+        OwnerKey(bytes([number] * 32)).save(path)
+    return paths
+
+
+def plain_files(out: Path) -> list[str]:
+    return sorted({"models/tensorboard" if "/tensorboard/" in name else name for name in readable(out)})
+
+
+def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", names=("x", "y"))
+    key, other, public, ring = (str(tmp_path / name) for name in ("owner.key", "other.key", "owner.pub", "ring.json"))
+    out, statement = str(tmp_path / "out"), str(tmp_path / "out/statement.json")
+    assert main(["key", "new", key]) == main(["key", "new", other]) == main(["key", "public", key, public]) == 0
+    assert stat.S_IMODE(Path(key).stat().st_mode) == 0o600
+    assert main(["key", "new", key]) == WRONG_INPUT and "is not replaced" in capsys.readouterr().err
+    assert main(["protect", "umed", str(data), out, "--key", key, *as_words(QUICK)]) == 0
+    assert plain_files(tmp_path / "out") == PLAIN
+    assert main(["verify", out, "--clean", str(data), "--key", key]) == 0
+    assert main(["apply", f"{out}/noise", str(data), str(tmp_path / "applied"), "--key", key]) == 0
+    checkpoint = f"{out}/models/perturber.safetensors"
+    assert main(["apply", f"{checkpoint}.sealed", str(more), str(tmp_path / "new"), "--key", key]) == 0
+    assert main(["apply", checkpoint, str(data), str(tmp_path / "generated"), "--key", key]) == 0
+    assert main(["verify", str(tmp_path / "new"), "--key", key]) == 0
+    folders = [tree(tmp_path / folder / "protected") for folder in ("out", "applied", "generated")]
+    assert folders[0] == folders[1] == folders[2], "three ways to the same files"
+    assert main(["key", "share", key, out, "images/b", ring]) == 0
+    assert "images/b.npz.sealed" in capsys.readouterr().out
+    assert main(["restore", out, str(tmp_path / "restored"), "--key", key]) == 0
+    assert main(["restore", out, str(tmp_path / "shared"), "--key", ring]) == 0
+    assert sorted(tree(tmp_path / "shared")) == ["datalist.json", "images/b.nii.gz", "labels/b.nii.gz"]
+    assert read_scan(tmp_path / "shared/images/b.nii.gz").digest() == read_scan(data / "images/b.nii.gz").digest()
+    assert main(["audit", f"{out}/protected", statement, "--public-key", public]) == 0
+    for wrong, message in (([], "is sealed: give its key"), (["--key", other], "wrong key"), (["--key", ring], "ring")):
+        assert main(["verify", out, *wrong]) == WRONG_INPUT and message in capsys.readouterr().err
+    assert main(["restore", out, str(tmp_path / "none"), "--key", other]) == WRONG_INPUT
+    assert main(["key", "share", ring, out, "images/a", str(tmp_path / "x")]) == WRONG_INPUT
+    assert main(["key", "share", key, out, "images/c", str(tmp_path / "x")]) == WRONG_INPUT
+    assert not (tmp_path / "none").exists() and not (tmp_path / "x").exists()
+
+
+def test_the_exit_codes_of_audit(tmp_path: Path, keys: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(out), key=keys[0], **QUICK)
+    words = ["audit", str(out / "protected"), str(out / "statement.json")]
+    assert main(words) == 0 and "every file is as stated" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0 and json.loads(capsys.readouterr().out)["problems"] == []
+    assert main(["key", "public", keys[1], str(tmp_path / "second.pub")]) == 0
+    assert main([*words, "--public-key", str(tmp_path / "second.pub")]) == CHECK_FAILED
+    before = (out / "statement.json").read_bytes()
+    (out / "statement.json").unlink()
+    assert main(["statement", str(out)]) == WRONG_INPUT and main(["statement", str(out), "--key", keys[0]]) == 0
+    assert (out / "statement.json").read_bytes() == before
+    capsys.readouterr()
+    flip_byte(out / "protected/images/a.nii.gz", 800)
+    assert main(words) == CHECK_FAILED
+    printed = capsys.readouterr()
+    assert "changed: images/a.nii.gz" in printed.out and "1 claims of the statement do not hold" in printed.err
+    assert main(["audit", str(out / "protected"), str(tmp_path / "gone.json")]) == WRONG_INPUT
+    assert main([*words, "--public-key", keys[0]]) == WRONG_INPUT
+
+
+def test_a_passphrase_in_place_of_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out, key = str(write_dataset(tmp_path / "data")), str(tmp_path / "out"), str(tmp_path / "derivation.json")
+    monkeypatch.setenv(VARIABLE, "a long and good passphrase")
+    assert main(["key", "derive", key]) == 0 and "passphrase" not in Path(key).read_text()
+    assert main(["protect", "lsp", data, out, "--key", key]) == main(["verify", out, "--key", key]) == 0
+    monkeypatch.setenv(VARIABLE, "a long and bad passphrase")
+    assert main(["verify", out, "--key", key]) == WRONG_INPUT
+    assert "the passphrase is wrong" in capsys.readouterr().err
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["verify", out, "--key", key]) == WRONG_INPUT
+    assert f"set {VARIABLE}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("umed", QUICK),
+        ("salm", SMALL),
+        ("error_minimizing", SMALL),
+        ("error_minimizing_class", SMALL),
+        ("lsp", {}),
+        ("ar", {}),
+        ("cuda", {}),
+        ("ops", {}),
+    ],
+)
+def test_each_key_has_noise_of_its_own(tmp_path: Path, keys: list[str], method: str, settings: dict[str, Any]) -> None:
+    data = write_dataset(tmp_path / "data") if method == "umed" else write_class_folders(tmp_path / "data")
+    for name, key in (("first", keys[0]), ("again", keys[0]), ("second", keys[1]), ("plain", None)):
+        run_bundle(method, dataset_dir=str(data), output_dir=str(tmp_path / name), key=key, **settings)
+    first, again, second, plain = (
+        tree(tmp_path / name / "protected") for name in ("first", "again", "second", "plain")
+    )
+    images = [name for name in first if name.endswith((".png", ".nii.gz")) and "labels" not in name]
+    assert first == again and tree(tmp_path / "first/noise") == tree(tmp_path / "again/noise")
+    for others in ((first, second), (first, plain), (second, plain)):
+        assert any(others[0][name] != others[1][name] for name in images)
+    assert set(plain_files(tmp_path / "first")) <= set(PLAIN)
+    run = verify(tmp_path / "first", data, load_key(keys[0])).run
+    assert run["config"]["seed"] == 0, "the seed of the settings is the public one"
+
+
+@pytest.mark.parametrize("name", bundle_names())
+def test_every_bundle_takes_a_key(name: str) -> None:
+    for config in ("protect", "apply"):
+        text = (bundle_root(name) / "configs" / f"{config}.yaml").read_text()
+        assert "\nkey: null" in text and text.count("'@owner_key'") == 1 + text.count("ResumableCheckpoint")
+    assert (bundle_root(name) / "configs/protect.yaml").read_text().count("'@seed'") == 1, "only in the settings"
+
+
+def test_a_configuration_that_would_not_seal_is_refused(tmp_path: Path, keys: list[str]) -> None:
+    root = shutil.copytree(bundle_root("umed"), tmp_path / "mine")
+    config = root / "configs/protect.yaml"
+    config.write_text(config.read_text().replace("\nkey: null", "\nother: null"))
+    with pytest.raises(InputError, match=r"protect\.yaml: the configuration has no setting 'key'"):
+        run_bundle(str(config), dataset_dir="x", output_dir=str(tmp_path / "out"), key=keys[0])
+
+
+def test_as_a_bundle_and_after_a_stop(tmp_path: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    data, root = write_dataset(tmp_path / "data"), bundle_root("umed")
+    words = [
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        str(root / "configs/protect.yaml"),
+        "--bundle_root",
+        str(root),
+    ]
+    settings = {"dataset_dir": data, "output_dir": tmp_path / "whole", "key": keys[0], **QUICK}
+    command(*words, *as_words(settings))
+
+    def stopping(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(protection, "publish_scan", stopping)
+        run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), key=keys[0], **QUICK)
+    assert plain_files(tmp_path / "out") == PLAIN[:1]
+    with pytest.raises(KeyMismatchError, match=r"training\.pt\.sealed: cannot be opened"):
+        run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), key=keys[1], **QUICK)
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), key=keys[0], **QUICK)
+    for folder in ("noise", "protected"):
+        assert tree(tmp_path / "out" / folder) == tree(tmp_path / "whole" / folder)
+
+
+def test_evaluate_opens_what_is_sealed_and_seals_its_control(
+    tmp_path: Path, keys: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_phantom_dataset(data, count=4, test_count=2, size=(24, 24, 16))
+    assert main(["protect", "umed", str(data), str(out), "--key", keys[0], *as_words(QUICK)]) == 0
+    words = ["evaluate", str(out), str(data), "--iterations", "2", "--looks", "1", "--width", "4"]
+    assert main(words) == WRONG_INPUT and "is sealed: give its key" in capsys.readouterr().err
+    assert main([*words, "--key", keys[0]]) == 0
+    control = out / "laboratory/control"
+    assert plain_files(control) == ["statement.json"]
+    assert Manifest.load(control / "noise/manifest.json", load_key(keys[0])).run["method"] == "RandomNoise"
+    assert keys[0] not in (out / "report/results.json").read_text()
+    assert main(["verify", str(out), "--key", keys[0]]) == 0
+    shutil.rmtree(control)
+    assert main(["report", str(out / "laboratory")]) == 0, "the laboratory knows where the key lies"
+    assert plain_files(control) == ["statement.json"]
