@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.noise import NoiseEntry
-from monai_unlearnable.scans.atomic import remove_unfinished, write_atomic
+from monai_unlearnable.scans.atomic import read_content, remove_unfinished, write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 
@@ -84,13 +84,17 @@ def _unreadable(path: Path, error: OSError) -> ScanError:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, read a block at a time.
+    """SHA-256 of a file's bytes, read a block at a time; of the names and digests of the files right in a folder.
 
     Raises:
         ScanError: naming the file, when it cannot be read.
     """
     digest = hashlib.sha256()
     try:
+        if path.is_dir():
+            for file in sorted(file for file in path.iterdir() if file.is_file()):
+                digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
+            return digest.hexdigest()
         with path.open("rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
@@ -120,7 +124,7 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file as it is; atomic, and skipped where the target has the same content.
+    """Copy a file, or a folder of files, as it is; atomic, and skipped where the target has the same content.
 
     Raises:
         OutputError: naming the file, when it cannot be written or is the original.
@@ -128,10 +132,10 @@ def copy_file(source: Path, target: Path) -> None:
     """
     _refuse_original(source, target)
     try:
-        content = source.read_bytes()
+        content = read_content(source)
     except OSError as error:
         raise _unreadable(source, error) from error
-    if not (target.is_file() and target.read_bytes() == content):
+    if not (target.exists() and read_content(target) == content):
         write_atomic(target, content)
 
 

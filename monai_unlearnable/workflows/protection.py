@@ -158,7 +158,7 @@ class Protection:
         made_of = (entry.run, entry.clean_sha256, entry.label_sha256, entry.target)
         case = loaded.case
         same = made_of == (run, loaded.scans[index].digest(), _label_digest(case), case.target)
-        return same and (self.layout.protected / entry.output).is_file()
+        return same and (self.layout.protected / entry.output).exists()
 
     def _publish(self, loaded: LoadedCase, index: int, name: str, noise: NDArray, run: str) -> None:
         case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
