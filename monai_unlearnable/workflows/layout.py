@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from monai_unlearnable.scans.atomic import read_content, remove_unfinished, writ
 from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 
-__all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "write_datalist"]
+__all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "log_remarks", "write_datalist"]
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 2**20  # bytes
 
@@ -121,6 +124,12 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
     if written.digest() != voxel_digest(voxels):
         raise ScanError("the file does not hold the voxels that were written", file=target)
     return written
+
+
+def log_remarks(remarks: Iterable[str]) -> None:
+    """Warn of what the owner should know of published files, each thing once."""
+    for remark in sorted(set(remarks)):
+        logger.warning(remark)
 
 
 def copy_file(source: Path, target: Path) -> None:

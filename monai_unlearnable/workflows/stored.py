@@ -10,9 +10,16 @@ from monai_unlearnable.budget import apply_change, undo_change
 from monai_unlearnable.errors import OutputError, VerificationError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.progress import track
-from monai_unlearnable.scans.formats import read_scan
+from monai_unlearnable.scans.formats import original_headers, read_scan, with_headers
 from monai_unlearnable.scans.scan import voxel_digest
-from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan, write_datalist
+from monai_unlearnable.workflows.layout import (
+    Layout,
+    copy_file,
+    file_digest,
+    log_remarks,
+    publish_scan,
+    write_datalist,
+)
 
 __all__ = ["apply_stored", "restore"]
 
@@ -40,24 +47,29 @@ def apply_stored(
     manifest = Manifest.load(store.folder / "manifest.json")
     if layout.noise.resolve() != store.folder.resolve():
         layout.begin(overwrite)
-    scans = tuple(_apply_one(store, entry, Path(dataset_dir), layout) for entry in track(manifest.scans, "apply"))
+    remarks: set[str] = set()
+    scans = tuple(
+        _apply_one(store, entry, Path(dataset_dir), layout, remarks) for entry in track(manifest.scans, "apply")
+    )
+    log_remarks(remarks)
     manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist))
     manifest.save(layout.manifest)
     return manifest
 
 
-def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layout) -> NoiseEntry:
+def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layout, remarks: set[str]) -> NoiseEntry:
     """Write a protected file with its label and noise, and return its record."""
     scan, target, noise = read_scan(dataset / entry.file), layout.protected / entry.output, NoiseStore(layout.noise)
     own, change = store.load(entry.scan_id)
     store.bind(own, scan.digest())
     voxels = apply_change(scan.voxels, change)
     store.bind(entry, voxel_digest(voxels), protected=True)
+    remarks.update(scan.remarks)
     _copy_label(entry, dataset, layout.protected)
     publish_scan(scan, voxels, target)
     digest = file_digest(target)
     if digest != own.output_sha256:
-        noise.save(replace(own, output_sha256=digest), change)
+        noise.save(replace(own, output_sha256=digest), change, original_headers(scan) if change.steps.size else b"")
     elif noise.folder.resolve() != store.folder.resolve():
         copy_file(store.path(entry.scan_id), noise.path(entry.scan_id))
     return replace(entry, output_sha256=digest)
@@ -91,7 +103,7 @@ def restore(output_dir: str | Path, destination: str | Path, overwrite: bool = F
         voxels = undo_change(scan.voxels, change)
         store.bind(entry, voxel_digest(voxels))
         _copy_label(entry, layout.protected, Path(destination))
-        publish_scan(scan, voxels, Path(destination) / entry.output)
+        publish_scan(with_headers(scan, store.headers(entry.scan_id)), voxels, Path(destination) / entry.output)
     write_datalist(manifest.scans, datalist)
     return manifest
 
