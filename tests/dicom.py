@@ -69,18 +69,17 @@ def make_slice(pixels: NDArray, bits: int | None = None, number: int = 0, **tags
 def save(ds: FileDataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
     """Write a slice in any of the transfer syntaxes above."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = ds.pixel_array
     if syntax in (*LOSSLESS, JPEG2000, JPEGLSNearLossless):
         options = {"j2k_cr": [8]} if syntax == JPEG2000 else {"jls_error": 2} if syntax == JPEGLSNearLossless else {}
         ds.compress(syntax, generate_instance_uid=False, **options)
     elif syntax == JPEGBaseline8Bit:
         stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, "JPEG")
+        Image.fromarray(ds.pixel_array).save(stream, "JPEG")
         ds.PixelData = encapsulate([stream.getvalue()])
         ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
         ds.LossyImageCompression = "01"
     elif syntax == ExplicitVRBigEndian:
-        ds.PixelData = pixels.astype(pixels.dtype.newbyteorder(">")).tobytes()
+        ds.PixelData = np.frombuffer(ds.PixelData, f"u{ds.BitsAllocated // 8}").byteswap().tobytes()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == JPEGLosslessSV1 else syntax
     dcmwrite(
         path,

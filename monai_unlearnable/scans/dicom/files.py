@@ -81,7 +81,7 @@ def read_slice(path: Path) -> Slice:
         content = path.read_bytes()
         header = parse(content)
         if "PixelData" not in header:
-            raise ScanError("the file holds no image: PixelData is missing")
+            raise ScanError("the file holds no image, or was cut: PixelData is missing")
         missing = next((name for name in NEEDED if not header.get(name)), None)
         if missing is not None:
             raise ScanError(f"{missing} is missing")

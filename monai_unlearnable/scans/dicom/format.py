@@ -134,6 +134,8 @@ def _split(headers: bytes) -> Iterator[tuple[bytes, int, bytes]]:
         head, size, tail = struct.unpack_from("<3Q", headers, position)
         position += struct.calcsize("<3Q")
         middle, end = position + head, position + head + tail
+        if end > len(headers):
+            raise ValueError("they were cut")
         yield headers[position:middle], size, headers[middle:end]
         position = end
 

@@ -112,11 +112,8 @@ def in_order(slices: Sequence[Slice]) -> list[Slice]:
     even = np.linspace(0, distances[-1], len(ordered))
     if np.abs(distances - even).max() > UNEVEN * even[1]:
         place = int(gaps.argmax())
-        reason = (
-            f"lies {gaps[place]:.4g} mm from {ordered[place].path.name}, where {np.median(gaps):.4g} mm are usual: "
-            "is a slice missing?"
-        )
-        raise ScanError(reason, file=ordered[place + 1].path)
+        reason = f"lies {gaps[place]:.4g} mm from {ordered[place].path.name}, others {gaps.min():.4g} mm apart: "
+        raise ScanError(reason + "is a slice missing?", file=ordered[place + 1].path)
     return ordered
 
 

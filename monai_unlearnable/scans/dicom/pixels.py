@@ -130,9 +130,9 @@ def replace_pixels(content: bytes, before: NDArray, after: NDArray) -> bytes:
     if syntax in NATIVE:
         # Flipping bits keeps whatever lies in those that hold no number, and flipping them again gives it back.
         start = _element(dataset).value_tell
-        words = _words(dataset, content, start)
-        flipped = (words ^ (before ^ after).astype(words.dtype)).astype(words.dtype)  # numpy answers in its own byte order
-        return content[:start] + flipped.tobytes() + content[start + words.nbytes :]
+        words = _words(dataset, content, start).copy()
+        words ^= (before ^ after).astype(words.dtype)
+        return content[:start] + words.tobytes() + content[start + words.nbytes :]
     if syntax in LOSSLESS:
         dataset.compress(syntax, after, generate_instance_uid=False)
         return encode(dataset)
