@@ -29,12 +29,15 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from tests.helpers import SHAPES, random_image, two_classes, write_nifti
+
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 LOSSLESS = (RLELossless, JPEGLSLossless, JPEG2000Lossless)
 DECODED = (JPEGLosslessSV1, JPEGBaseline8Bit, JPEG2000, JPEGLSNearLossless)  # written in Explicit VR Little Endian
 OBLIQUE = (0.96, 0.28, 0.0, -0.224, 0.768, 0.6)
 ORIGIN, SPACING = np.array([-31.0, 12.5, 7.25]), (0.8, 0.7, 2.5)
-PRIVATE = (0x0019, 0x0010)
+PRIVATE_GROUP = 0x0019
+PADDING = -900
 
 
 def make_slice(pixels: NDArray, bits: int | None = None, number: int = 0, **tags: Any) -> FileDataset:
@@ -55,7 +58,7 @@ def make_slice(pixels: NDArray, bits: int | None = None, number: int = 0, **tags
     ds.BitsAllocated = 8 * pixels.itemsize
     ds.BitsStored = bits or ds.BitsAllocated
     ds.HighBit, ds.PixelRepresentation = ds.BitsStored - 1, int(pixels.dtype.kind == "i")
-    block = ds.private_block(PRIVATE[0], "MAKER", create=True)
+    block = ds.private_block(PRIVATE_GROUP, "MAKER", create=True)
     block.add_new(0x01, "UN", b"\1\2\3\4")
     block.add_new(0x02, "SQ", [Dataset()])
     for name, value in tags.items():
@@ -132,6 +135,18 @@ def write_series(
             change(index, ds)
         save(ds, folder / (names[index] if names else f"{count - index:03}.dcm"), syntax)
     return folder
+
+
+def write_dataset(root: Path, first_seed: int = 0) -> Path:
+    """Two labeled series: 12 bits with padding, and the same compressed."""
+    for seed, (name, syntax) in enumerate({"a": NATIVE[0], "b": LOSSLESS[0]}.items(), first_seed):
+        voxels = random_image(SHAPES[3], "int16", seed)
+        voxels[:2] = PADDING
+        write_series(
+            root / "images" / name, voxels, 12, syntax, PixelPaddingValue=PADDING, PatientName=f"{name}^{name}"
+        )
+        write_nifti(root / "labels" / f"{name}.nii.gz", two_classes(SHAPES[3]))
+    return root
 
 
 def read_with_sitk(path: Path) -> sitk.Image:

@@ -24,22 +24,10 @@ from monai_unlearnable.scans import load_cases, read_scan
 from monai_unlearnable.transforms import ApplyNoise, GenerateNoise, LoadScan, RemoveNoise
 from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
 from tests import dicom
-from tests.helpers import BUDGET, SHAPES, protect, random_image, tree, two_classes, write_nifti
+from tests.dicom import PADDING, write_dataset
+from tests.helpers import BUDGET, protect, random_image, tree
 
-PADDING = -900
 NOISE = RandomNoise(BUDGET.radius, Everywhere())
-
-
-def write_dataset(root: Path) -> Path:
-    """Two labeled series: 12 bits with padding, and compressed."""
-    for seed, (name, syntax) in enumerate({"a": dicom.NATIVE[0], "b": dicom.LOSSLESS[0]}.items()):
-        voxels = random_image(SHAPES[3], "int16", seed)
-        voxels[:2] = PADDING
-        dicom.write_series(
-            root / "images" / name, voxels, 12, syntax, PixelPaddingValue=PADDING, PatientName=f"{name}^{name}"
-        )
-        write_nifti(root / "labels" / f"{name}.nii.gz", two_classes(SHAPES[3]))
-    return root
 
 
 @pytest.fixture(scope="module")
