@@ -15,7 +15,7 @@ from pydicom import dcmread
 from torch import Tensor
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.errors import OutputError, VerificationError
+from monai_unlearnable.errors import DatalistError, OutputError, VerificationError
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest, NoiseStore
@@ -23,6 +23,7 @@ from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.scans import load_cases, read_scan
 from monai_unlearnable.transforms import ApplyNoise, GenerateNoise, LoadScan, RemoveNoise
 from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
+from monai_unlearnable.workflows.overlap import refuse_overlap
 from tests import dicom
 from tests.dicom import PADDING, write_dataset
 from tests.helpers import BUDGET, protect, random_image, tree
@@ -157,6 +158,14 @@ def test_transforms_take_folders(published: tuple[Path, Path, Manifest]) -> None
     generated: Tensor = GenerateNoise(NOISE, PercentileWindow(), BUDGET)(image, case_id="images/a")
     assert np.array_equal(generated, published_image)
     assert manifest.scans[0].lattice == scan.lattice
+
+
+def test_a_series_among_training_and_test_cases_is_found(tmp_path: Path) -> None:
+    training, test = write_dataset(tmp_path / "training"), write_dataset(tmp_path / "test", 2)
+    refuse_overlap(load_cases(training), load_cases(test))
+    shutil.copyfile(training / "images/a/003.dcm", test / "images/b/other.dcm")
+    with pytest.raises(DatalistError, match=r"images/b, .*it equals images/a, .*003\.dcm"):
+        refuse_overlap(load_cases(training), load_cases(test))
 
 
 def test_files_by_themselves_in_class_folders(tmp_path: Path) -> None:
