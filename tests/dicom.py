@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.helpers import SHAPES, random_image, two_classes, write_nifti
+from tests.helpers import SHAPES, random_image, two_classes
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 LOSSLESS = (RLELossless, JPEGLSLossless, JPEG2000Lossless)
@@ -145,8 +146,15 @@ def write_dataset(root: Path, first_seed: int = 0) -> Path:
         write_series(
             root / "images" / name, voxels, 12, syntax, PixelPaddingValue=PADDING, PatientName=f"{name}^{name}"
         )
-        write_nifti(root / "labels" / f"{name}.nii.gz", two_classes(SHAPES[3]))
+        write_label(root / "images" / name, root / "labels" / f"{name}.nii.gz", two_classes(SHAPES[3]))
     return root
+
+
+def write_label(series: Path, path: Path, label: NDArray) -> Path:
+    """A label map (x, y, z) on the grid of a series."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.Nifti1Image(label, sitk_affine(read_with_sitk(series))).to_filename(path)
+    return path
 
 
 def read_with_sitk(path: Path) -> sitk.Image:

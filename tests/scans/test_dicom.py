@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +17,8 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from monai_unlearnable.errors import LabelError, NoiseError, ScanError
-from monai_unlearnable.scans import load_cases, read_label, read_scan, write_scan
+from monai_unlearnable.intensity import PercentileWindow
+from monai_unlearnable.scans import load_cases, read_case, read_label, read_scan, write_scan
 from monai_unlearnable.scans.atomic import read_content
 from monai_unlearnable.scans.formats import original_headers, with_headers
 from tests import dicom
@@ -300,7 +302,7 @@ def write_tree(root: Path) -> Path:
     """``images/`` with two series and a file, ``labels/`` with a NIfTI file for each."""
     for name in ("a", "deep/b"):
         dicom.write_series(root / "images" / name, image(), names=("1", "2", "3", "4"))
-        write_nifti(root / "labels" / f"{name}.nii.gz", np.ones(SHAPE, np.uint8))
+        dicom.write_label(root / "images" / name, root / "labels" / f"{name}.nii.gz", np.ones(SHAPE, np.uint8))
     dicom.save(dicom.make_slice(image()[:, :, 0].T), root / "images" / "c.dcm")
     write_nifti(root / "labels" / "c.nii.gz", np.ones(SHAPE[:2], np.uint8))
     return root
@@ -314,10 +316,20 @@ def test_folders_of_images_hold_series_and_files(tmp_path: Path) -> None:
         ("images/deep/b", ("images/deep/b",), "labels/deep/b.nii.gz"),
     ]
     for case in cases:
-        scan = read_scan(tmp_path / case.images[0])
-        assert read_label(tmp_path / str(case.label), scan.spatial_shape).any()
+        label = read_case(case, PercentileWindow()).label
+        assert label is not None and label.all()
     with pytest.raises(LabelError, match=r"the label has shape \(6, 5, 4\), the image \(6, 5\)"):
         read_label(tmp_path / "labels/a.nii.gz", (6, 5))
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_labels_whose_axes_were_flipped_are_refused(tmp_path: Path, axis: int) -> None:
+    case = load_cases(write_tree(tmp_path))[0]
+    label = nib.load(tmp_path / str(case.label))
+    flipped = nib.as_closest_canonical(label).slicer[tuple(slice(None, None, -1 if axis == a else 1) for a in range(3))]
+    nib.Nifti1Image(flipped.dataobj, flipped.affine).to_filename(tmp_path / str(case.label))
+    with pytest.raises(LabelError, match=r"images/a, .*a\.nii\.gz: the label lies up to .* mm from the image"):
+        read_case(case, PercentileWindow())
 
 
 def test_class_folders_and_datalists_name_series(tmp_path: Path) -> None:
