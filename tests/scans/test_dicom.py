@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, dcmwrite
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from monai_unlearnable.errors import LabelError, NoiseError, ScanError
-from monai_unlearnable.intensity import PercentileWindow
+from monai_unlearnable.intensity import PercentileWindow, StorageLattice
 from monai_unlearnable.scans import load_cases, read_case, read_label, read_scan, write_scan
 from monai_unlearnable.scans.atomic import read_content
 from monai_unlearnable.scans.formats import original_headers, with_headers
@@ -127,6 +127,20 @@ def test_broken_streams_are_refused(syntax: str, tmp_path: Path) -> None:
     cut(0.7)(path)
     with pytest.raises(ScanError, match=r"a\.dcm: the file holds no image, or was cut: PixelData is missing"):
         read_scan(path)
+
+
+def test_deflated_files_are_refused(tmp_path: Path) -> None:
+    ds = dicom.make_slice(image()[:, :, 0].T)
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dcmwrite(tmp_path / "a.dcm", ds)
+    with pytest.raises(ScanError, match=r"a\.dcm: the transfer syntax Deflated .* is not supported"):
+        read_scan(tmp_path / "a.dcm")
+
+
+def test_empty_elements_are_as_if_missing(tmp_path: Path) -> None:
+    empty = dict.fromkeys(("RescaleSlope", "RescaleIntercept", "PixelPaddingRangeLimit", "PixelPaddingValue"))
+    ds = dicom.make_slice(image()[:, :, 0].T, NumberOfFrames=None, **empty)
+    assert read_scan(dicom.save(ds, tmp_path / "a.dcm")).lattice == StorageLattice("<i2")
 
 
 def test_missing_and_empty(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import compress
+from operator import not_
 from pathlib import Path
 
 from pydicom.errors import InvalidDicomError
@@ -65,10 +67,10 @@ def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
     below = next((path for path in paths if path.is_dir()), None)
     if below is not None:
         raise ScanError("the folder of a series must not hold folders", file=below)
-    files = [path for path in paths if _is_dicom(path)]
-    if not files:
+    kinds = [_is_dicom(path) for path in paths]
+    if not any(kinds):
         raise ScanError("the folder holds no DICOM file", file=folder)
-    return files, [path for path in paths if path not in files]
+    return list(compress(paths, kinds)), list(compress(paths, map(not_, kinds)))
 
 
 def read_slice(path: Path) -> Slice:

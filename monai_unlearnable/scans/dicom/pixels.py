@@ -57,21 +57,15 @@ def lattice_of(dataset: Dataset) -> StorageLattice:
     if "ModalityLUTSequence" in dataset:
         raise ScanError("a lookup table for physical values is not supported; RescaleSlope and RescaleIntercept are")
     dtype = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
-    padding = _padding(dataset, dtype)
-    return StorageLattice(
-        dtype.str,
-        float(dataset.get("RescaleSlope", 1)),
-        float(dataset.get("RescaleIntercept", 0)),
-        0 if bits == allocated else bits,
-        *padding,
-    )
+    slope, inter = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
+    return StorageLattice(dtype.str, slope, inter, 0 if bits == allocated else bits, *_padding(dataset, dtype))
 
 
 def _padding(dataset: Dataset, dtype: np.dtype) -> tuple[int, ...]:
-    value = dataset.get("PixelPaddingValue")
+    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
     if value is None:
         return ()
-    ends = np.array([value, dataset.get("PixelPaddingRangeLimit", value)]).astype(dtype)  # some give -1 as 65535
+    ends = np.array([value, value if limit is None else limit]).astype(dtype)  # some give -1 as 65535
     return tuple(sorted(ends.tolist()))
 
 
