@@ -142,7 +142,8 @@ def apply_noise(
 ) -> tuple[NDArray, VoxelChange]:
     """Add noise to stored voxels: mask, project, convert to stored steps, truncate toward zero, add.
 
-    The noise is added to the original voxels, never to a windowed copy; where the dtype would overflow it shrinks.
+    The noise is added to the original voxels, never to a windowed copy; where it would leave the numbers that can be
+    stored, or reach a value that marks padding, it shrinks. Padding stays what it is.
     Where more sites move than the budget allows, those of largest stored change do, of equal ones the first in C order;
     the others stay the original.
 
@@ -199,7 +200,12 @@ def _shifted(before: NDArray, steps: NDArray, lattice: StorageLattice) -> NDArra
     low, high = lattice.bounds
     if lattice.is_integer:
         whole = np.trunc(steps + np.copysign(STEP_TOLERANCE, steps))
-        return np.clip(before.astype(np.float64) + whole, low, high).astype(before.dtype)
+        after = np.clip(before.astype(np.float64) + whole, low, high)
+        if lattice.has_padding:
+            beside = np.where(steps > 0, lattice.padding_low - 1, lattice.padding_high + 1)
+            after = np.where(lattice.is_padding(after), beside, after)
+            after = np.where(lattice.is_padding(before), before, after)
+        return after.astype(before.dtype)
     after = np.clip(before.astype(np.float64) + steps, low, high).astype(before.dtype)
     overshot = np.abs(after.astype(np.float64) - before) > np.abs(steps)  # by rounding
     after[overshot] = np.nextafter(after[overshot], before[overshot])

@@ -28,11 +28,18 @@ class StorageLattice:
         dtype: numpy dtype string of the stored voxels, byte order included (``"<i2"``).
         slope: physical units a stored step; not 0.
         inter: physical value of a stored 0.
+        bits: how many of the dtype's bits hold the number, the lowest ones; 0 if all do.
+        padding_low: the lowest stored value that marks a site outside the image; such values never change, and no
+            other value becomes one.
+        padding_high: the highest one; none does where it is less than the lowest.
     """
 
     dtype: str
     slope: float = 1.0
     inter: float = 0.0
+    bits: int = 0
+    padding_low: int = 0
+    padding_high: int = -1
 
     @property
     def is_integer(self) -> bool:
@@ -42,8 +49,20 @@ class StorageLattice:
     @property
     def bounds(self) -> tuple[float, float]:
         """The lowest and the highest number that can be stored."""
+        if self.bits:
+            sign = int(np.dtype(self.dtype).kind == "i")
+            return -sign * 2.0 ** (self.bits - 1), 2.0 ** (self.bits - sign) - 1
         info = np.iinfo(self.dtype) if self.is_integer else np.finfo(self.dtype)
         return float(info.min), float(info.max)
+
+    @property
+    def has_padding(self) -> bool:
+        """Whether some values mark sites outside the image."""
+        return self.padding_low <= self.padding_high
+
+    def is_padding(self, stored: NDArray) -> NDArray:
+        """Which stored values mark sites outside the image."""
+        return (stored >= self.padding_low) & (stored <= self.padding_high)
 
     def to_physical(self, stored: NDArray, dtype: type = np.float32) -> NDArray:
         """Physical values of stored ones, computed in double precision and returned as ``dtype``."""

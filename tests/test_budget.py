@@ -126,6 +126,33 @@ def test_overflow_shrinks_instead_of_wrapping(dtype: str) -> None:
     assert down.tolist() == [[[info.min, info.min, info.max - 12, info.max - 10]]]
 
 
+@pytest.mark.parametrize(("dtype", "bounds"), [("<i2", (-2048, 2047)), ("<u2", (0, 4095))])
+def test_noise_stays_within_the_bits_that_hold_numbers(dtype: str, bounds: tuple[int, int]) -> None:
+    stored, lattice = np.array([[[bounds[0] + 2, bounds[1] - 2]]], dtype), StorageLattice(dtype, bits=12)
+    noise = np.array([[[-1, 1]]])
+    protected, _ = apply_noise(stored, noise, budget=Budget(0.1), window=window(100.0), lattice=lattice)
+    assert protected.tolist() == [[list(bounds)]] and lattice.bounds == bounds
+
+
+@given(
+    stored=hnp.arrays("<i2", (1, 4, 5), elements=st.integers(-12, 12)),
+    noise=hnp.arrays(np.float64, (1, 4, 5), elements=st.floats(-1, 1)),
+    low=st.integers(-5, 5),
+    extent=st.integers(0, 4),
+)
+def test_padding_never_changes_and_nothing_becomes_padding(stored, noise, low: int, extent: int) -> None:
+    lattice = StorageLattice("<i2", padding_low=low, padding_high=low + extent)
+    arguments = {"budget": Budget(0.1), "window": window(60.0)}
+    protected, change = apply_noise(stored, noise, lattice=lattice, **arguments)
+    free, _ = apply_noise(stored, noise, lattice=StorageLattice("<i2"), **arguments)
+    fixed = lattice.is_padding(stored)
+    assert np.array_equal(protected[fixed], stored[fixed]) and np.array_equal(lattice.is_padding(protected), fixed)
+    assert (np.abs(protected - stored) <= np.abs(free - stored)).all()
+    same = ~fixed & ~lattice.is_padding(free)
+    assert np.array_equal(protected[same], free[same])
+    assert np.array_equal(undo_change(protected, change), stored)
+
+
 def test_negative_slope_moves_stored_numbers_the_other_way() -> None:
     lattice = StorageLattice("<i2", -2.0, 50.0)
     stored = np.full((1, 2, 2), 100, "<i2")

@@ -8,7 +8,8 @@ import json
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from monai_unlearnable.noise.vault import Key, open_owned, place, write_owned
 
 __all__ = ["NoiseStore"]
 
+HEADERS = "headers"
 # What numpy, zipfile and json raise for files that were cut, damaged or made up, or are no archives.
 BROKEN = (
     *(OSError, EOFError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, SyntaxError),
@@ -77,11 +79,19 @@ class NoiseStore:
             raise NoiseError("no noise is stored for this case", case=case_id, file=self.folder)
         return self._by_case[case_id]
 
-    def save(self, entry: NoiseEntry, change: VoxelChange) -> None:
-        """Write a scan's noise; atomic, and the same noise gives the same bytes."""
+    def save(self, entry: NoiseEntry, change: VoxelChange, headers: bytes = b"") -> None:
+        """Write a scan's noise; atomic, and the same noise gives the same bytes.
+
+        Args:
+            entry: the record.
+            change: of the voxels.
+            headers: of the original, where those of the protected file differ.
+        """
         stream = io.BytesIO()
         record = np.frombuffer(json.dumps(entry.to_dict(), sort_keys=True).encode(), np.uint8)
         arrays: dict[str, Any] = {"entry": record, **encode(change)}
+        if headers:
+            arrays[HEADERS] = np.frombuffer(headers, np.uint8)
         np.savez_compressed(stream, **arrays)
         write_owned(self.path(entry.scan_id), stream.getvalue(), self.key, _name(entry.scan_id))
 
@@ -107,6 +117,17 @@ class NoiseStore:
         """
         return self._read(scan_id, with_change=False)[0]
 
+    def headers(self, scan_id: str) -> bytes:
+        """The headers of the original that were saved; empty where there were none.
+
+        Raises:
+            NoiseError: naming the file, when it is missing or broken.
+        """
+        with self._open(scan_id) as content:
+            if f"{HEADERS}.npy" not in content.namelist():
+                return b""
+            return read_array(content, HEADERS, "u", lambda shape: len(shape) == 1).tobytes()
+
     def load(self, scan_id: str) -> tuple[NoiseEntry, VoxelChange]:
         """The record and the change of a scan.
 
@@ -118,12 +139,17 @@ class NoiseStore:
         return entry, change
 
     def _read(self, scan_id: str, with_change: bool) -> tuple[NoiseEntry, VoxelChange | None]:
+        with self._open(scan_id) as content:
+            record = read_array(content, "entry", "u", lambda shape: len(shape) == 1)
+            entry = NoiseEntry.from_dict(json.loads(record.tobytes()))
+            return entry, decode(content, entry.shape) if with_change else None
+
+    @contextmanager
+    def _open(self, scan_id: str) -> Iterator[zipfile.ZipFile]:
         path = self.path(scan_id)
         try:
             with open_owned(path, self.key, _name(scan_id)) as stream, zipfile.ZipFile(stream) as content:
-                record = read_array(content, "entry", "u", lambda shape: len(shape) == 1)
-                entry = NoiseEntry.from_dict(json.loads(record.tobytes()))
-                return entry, decode(content, entry.shape) if with_change else None
+                yield content
         except FileNotFoundError as error:
             raise NoiseError("no noise is stored for this scan", case=scan_id, file=path) from error
         except KeyMismatchError as error:

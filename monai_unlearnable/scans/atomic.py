@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing files so that a reader sees the old content or the new one, never a half."""
+"""Writing files and folders of files so that a reader sees the old content or the new one, never a half."""
 
 from __future__ import annotations
 
@@ -7,21 +7,37 @@ import json
 import math
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import OutputError
 
-__all__ = ["remove_unfinished", "temporary_file", "without_nan", "write_atomic", "write_json"]
+__all__ = [
+    *("Content", "read_content", "remove_unfinished", "temporary_file", "without_nan", "write_atomic", "write_json"),
+]
+
+Content = bytes | Mapping[str, bytes]  # of a file, or of the files of a folder by name
 
 UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` through a temporary file beside it, making parent folders.
+def read_content(path: Path) -> Content:
+    """The bytes of a file, or of all files right in a folder.
+
+    Raises:
+        OSError: when they cannot be read.
+    """
+    if not path.is_dir():
+        return path.read_bytes()
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file()}
+
+
+def write_atomic(path: Path, content: Content) -> None:
+    """Write ``content`` to ``path`` through a temporary file or folder beside it, making parent folders.
 
     Raises:
         OutputError: naming the file, when the disk is full or the folder cannot be written; nothing is left behind.
@@ -36,7 +52,9 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise OutputError(f"cannot be written: {error.strerror or error}", file=path) from error
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: Content) -> None:
+    if not isinstance(content, bytes):
+        return _write_folder(path, content)
     with temporary_file(path, content) as temporary:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
@@ -61,10 +79,31 @@ def temporary_file(path: Path, content: bytes) -> Iterator[str]:
         Path(temporary).unlink(missing_ok=True)
 
 
+def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    try:
+        new, old = temporary / "new", temporary / "old"
+        for name, content in files.items():
+            _write(new / name, content)
+        if path.exists():  # a folder cannot replace another one in a single step
+            os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Delete what :func:`write_atomic` leaves in a folder and below it where its process is killed in the middle."""
-    for path in folder.rglob(".*.part"):
-        if UNFINISHED.fullmatch(path.name) and path.is_file():
+    for path in sorted(folder.rglob(".*.part")):
+        if UNFINISHED.fullmatch(path.name) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 

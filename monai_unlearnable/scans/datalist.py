@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Datasets on disk: Decathlon datalists, tables of classes, ``images/`` with ``labels/``, nnU-Net's ``imagesTr/`` with
-``labelsTr/``, a folder for each class."""
+``labelsTr/``, a folder for each class. An image is a file, or the folder of a DICOM series."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError
 from monai_unlearnable.keys import CaseKeys
+from monai_unlearnable.scans.dicom import is_series
 from monai_unlearnable.scans.formats import find_format, output_name, stem
 from monai_unlearnable.scans.tables import TABLE_NAME, TABLE_SUFFIXES, read_table
 
@@ -30,7 +31,7 @@ class Case:
     Args:
         case_id: its name.
         root: folder of the dataset.
-        images: one or more image files, one a channel group.
+        images: one or more image files or folders of DICOM series, one a channel group.
         label: label map, if there is one.
         target: class of the whole image, counted from 0, if it has one.
     """
@@ -167,14 +168,23 @@ def _from_class_folders(root: Path) -> list[Case]:
 
 
 def _files(root: Path, folder: str) -> list[str]:
+    """The images below a folder; where DICOM files lie right in a folder below, that folder is the image."""
     names = []
+    series: Path | None = None
     for path in sorted((root / folder).rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if hidden or (series is not None and series in path.parents):
+            continue
+        if path.is_dir():
+            if not is_series(path):
+                continue
+            series = path
+        else:
             try:
                 find_format(path)
             except ScanError:
                 continue
-            names.append(path.relative_to(root).as_posix())
+        names.append(path.relative_to(root).as_posix())
     return names
 
 
@@ -187,7 +197,7 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
                 raise DatalistError("the case or file is listed twice", case=scan_id, file=case.root)
             seen.add(scan_id)
         for name in (*case.images, *([case.label] if case.label else [])):
-            if not (case.root / name).is_file():
+            if not (case.root / name).exists():
                 raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
         if case.label in outputs:
             reason = "both an image and a label would be published under this name"

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget
@@ -110,11 +112,19 @@ class DatasetSummary:
         return tuple(size)
 
 
-def read_label(path: Path, spatial_shape: tuple[int, ...], case: str | None = None) -> NDArray:
+def read_label(
+    path: Path, spatial_shape: tuple[int, ...], case: str | None = None, affine: NDArray | None = None
+) -> NDArray:
     """Stored label values (1, spatial...) as int64.
 
+    Args:
+        path: of the label.
+        spatial_shape: of the image.
+        case: named in errors.
+        affine: of the image, where the label comes from another format: axes may have been flipped on the way.
+
     Raises:
-        LabelError: when the shape differs from the image's, or values are not whole numbers.
+        LabelError: when shape or place differ from the image's, or values are not whole numbers.
     """
     try:
         scan = read_scan(path)
@@ -124,6 +134,12 @@ def read_label(path: Path, spatial_shape: tuple[int, ...], case: str | None = No
     if scan.spatial_shape != spatial_shape:
         reason = f"the label has shape {scan.spatial_shape}, the image {spatial_shape}"
         raise LabelError(reason, case=case, file=path, value=scan.spatial_shape, limit=spatial_shape)
+    if affine is not None:
+        corners = np.array(list(itertools.product(*((0, extent - 1) for extent in spatial_shape))))
+        offset = float(np.abs(apply_affine(scan.affine - affine, corners)).max())
+        if offset > np.linalg.norm(affine[:3, :3], axis=0).min() / 2:
+            reason = f"the label lies up to {offset:.4g} mm from the image: its axes are others, or flipped"
+            raise LabelError(reason, case=case, file=path, value=offset)
     if len(label) > 1 and (label != label[:1]).any():
         raise LabelError(f"the label has {len(label)} channels; class indices need one", case=case, file=path)
     if (label != np.rint(label)).any():
@@ -178,7 +194,8 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
     label = None
     if case.label is not None:
         path = case.root / case.label
-        label = read_label(path, scans[0].spatial_shape, case.case_id)
+        grid = scans[0].affine if (case.root / case.images[0]).is_dir() else None
+        label = read_label(path, scans[0].spatial_shape, case.case_id, grid)
         if label_values is not None:
             label = encode_label(label, label_values, case.case_id, path)
     return LoadedCase(case, tuple(scans), tuple(windows), label)

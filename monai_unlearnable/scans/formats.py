@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file formats known, found by suffix."""
+"""The file formats known, found by suffix; a folder is a DICOM series."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.atomic import Content, write_atomic
+from monai_unlearnable.scans.dicom import DicomFormat
 from monai_unlearnable.scans.image2d import JpegFormat, PngFormat, TiffFormat
 from monai_unlearnable.scans.nifti import NiftiFormat
 from monai_unlearnable.scans.scan import Scan
 
-__all__ = ["ScanFormat", "FORMATS", "find_format", "read_scan", "write_scan", "stem", "output_name"]
+__all__ = [
+    *("ScanFormat", "DerivingFormat", "FORMATS", "find_format", "read_scan", "write_scan", "stem", "output_name"),
+    *("original_headers", "with_headers"),
+]
 
 
 class ScanFormat(Protocol):
@@ -31,10 +35,20 @@ class ScanFormat(Protocol):
 
     def read(self, path: Path) -> Scan: ...
 
-    def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes: ...
+    def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content: ...
 
 
-FORMATS: tuple[ScanFormat, ...] = (NiftiFormat(), PngFormat(), TiffFormat(), JpegFormat())
+@runtime_checkable
+class DerivingFormat(ScanFormat, Protocol):
+    """A format whose header must tell that voxels were changed, so that the owner has to keep the original's."""
+
+    def headers(self, scan: Scan) -> bytes: ...
+
+    def with_headers(self, scan: Scan, headers: bytes) -> Scan: ...
+
+
+DICOM = DicomFormat()
+FORMATS: tuple[ScanFormat, ...] = (NiftiFormat(), PngFormat(), TiffFormat(), JpegFormat(), DICOM)
 
 
 def _match(name: str) -> tuple[ScanFormat, str] | None:
@@ -46,11 +60,13 @@ def _match(name: str) -> tuple[ScanFormat, str] | None:
 
 
 def find_format(path: Path) -> ScanFormat:
-    """The format of a file name.
+    """The format of a file name; a folder is read as a DICOM series.
 
     Raises:
         ScanError: naming the file and the known suffixes.
     """
+    if path.is_dir():
+        return DICOM
     match = _match(path.name)
     if match is None:
         known = ", ".join(suffix for scan_format in FORMATS for suffix in scan_format.suffixes)
@@ -72,7 +88,7 @@ def output_name(name: str) -> str:
 
 
 def read_scan(path: str | Path) -> Scan:
-    """Read any supported file; see :class:`Scan` for what comes back.
+    """Read any supported file, or the folder of a DICOM series; see :class:`Scan` for what comes back.
 
     Raises:
         ScanError: naming the file and why it cannot be read or protected.
@@ -96,3 +112,15 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
         )
     path = Path(path)
     write_atomic(path, find_format(scan.path).encode(scan, voxels, path))
+
+
+def original_headers(scan: Scan) -> bytes:
+    """What the owner has to keep of a file beyond the change of its voxels; nothing for most formats."""
+    found = find_format(scan.path)
+    return found.headers(scan) if isinstance(found, DerivingFormat) else b""
+
+
+def with_headers(scan: Scan, headers: bytes) -> Scan:
+    """A protected scan that is written with the headers of its original (:func:`original_headers`)."""
+    found = find_format(scan.path)
+    return found.with_headers(scan, headers) if headers and isinstance(found, DerivingFormat) else scan

@@ -37,6 +37,7 @@ class Scan:
         lattice: dtype, slope and intercept of storage.
         affine: 4x4 matrix from voxel indices to millimeters; identity where the format has none.
         container: private to the format that read it.
+        remarks: what the owner should know of the file before it is published.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Scan:
     lattice: StorageLattice
     affine: NDArray = field(default_factory=lambda: np.eye(4))
     container: Any = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

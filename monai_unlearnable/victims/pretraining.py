@@ -14,7 +14,6 @@ from monai.transforms import (
     Compose,
     CopyItemsd,
     EnsureTyped,
-    LoadImaged,
     NormalizeIntensityd,
     OneOf,
     RandCoarseDropoutd,
@@ -34,6 +33,7 @@ from monai_unlearnable.seeding import derive_seed
 from monai_unlearnable.victims.adapters import DeepSupervision
 from monai_unlearnable.victims.finetune import save_weights
 from monai_unlearnable.victims.probing import fresh_network
+from monai_unlearnable.victims.reading import load_images
 
 __all__ = ["pretrain_encoder"]
 
@@ -105,7 +105,7 @@ def _read(cases: Sequence[Mapping[str, Any]], size: Sequence[int]) -> list[Tenso
         raise InputError("there are no scans to pretrain on")
     read = Compose(
         [
-            LoadImaged("image", image_only=True, ensure_channel_first=True),
+            load_images("image"),
             ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
             NormalizeIntensityd("image", channel_wise=True),
             SpatialPadd("image", size),

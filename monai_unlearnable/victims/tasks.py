@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from monai.losses import DiceCELoss
-from monai.transforms import LoadImaged, MapLabelValued, Resized, ResizeWithPadOrCropd, SpatialPadd
+from monai.transforms import MapLabelValued, Resized, ResizeWithPadOrCropd, SpatialPadd
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import LabelError
@@ -20,6 +20,7 @@ from monai_unlearnable.metrics.classification import chance_level, classificatio
 from monai_unlearnable.metrics.protection import Scores
 from monai_unlearnable.metrics.segmentation import segmentation_scores
 from monai_unlearnable.victims.adapters import DeepSupervision
+from monai_unlearnable.victims.reading import load_images
 
 __all__ = ["Task", "Segmentation", "Classification"]
 
@@ -109,7 +110,7 @@ class Segmentation(Task):
 
     def loading(self) -> list[Any]:
         return [
-            LoadImaged(self.keys, image_only=True, ensure_channel_first=True),
+            load_images(self.keys),
             MapLabelValued("label", self.label_values, range(self.classes), dtype=np.uint8),
         ]
 
@@ -157,7 +158,7 @@ class Classification(Task):
         return nn.CrossEntropyLoss()
 
     def loading(self) -> list[Any]:
-        return [LoadImaged(self.keys, image_only=True, ensure_channel_first=True)]
+        return [load_images(self.keys)]
 
     def fitting(self, size: Sequence[int], whole: bool) -> list[Any]:
         return [Resized(self.keys, size, mode="area")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.noise import NoiseEntry
 from monai_unlearnable.noise.vault import SEALED, Key, misplaced, owner
-from monai_unlearnable.scans.atomic import remove_unfinished, write_atomic
+from monai_unlearnable.scans.atomic import read_content, remove_unfinished, write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 
-__all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "write_datalist"]
+__all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "log_remarks", "write_datalist"]
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 2**20  # bytes
 
@@ -128,13 +131,17 @@ def _unreadable(path: Path, error: OSError) -> ScanError:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, read a block at a time.
+    """SHA-256 of a file's bytes, read a block at a time; of the names and digests of the files right in a folder.
 
     Raises:
         ScanError: naming the file, when it cannot be read.
     """
     digest = hashlib.sha256()
     try:
+        if path.is_dir():
+            for file in sorted(file for file in path.iterdir() if file.is_file()):
+                digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
+            return digest.hexdigest()
         with path.open("rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
@@ -163,8 +170,14 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
     return written
 
 
+def log_remarks(remarks: Iterable[str]) -> None:
+    """Warn of what the owner should know of published files, each thing once."""
+    for remark in sorted(set(remarks)):
+        logger.warning(remark)
+
+
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file as it is; atomic, and skipped where the target has the same content.
+    """Copy a file, or a folder of files, as it is; atomic, and skipped where the target has the same content.
 
     Raises:
         OutputError: naming the file, when it cannot be written or is the original.
@@ -172,10 +185,10 @@ def copy_file(source: Path, target: Path) -> None:
     """
     _refuse_original(source, target)
     try:
-        content = source.read_bytes()
+        content = read_content(source)
     except OSError as error:
         raise _unreadable(source, error) from error
-    if not (target.is_file() and target.read_bytes() == content):
+    if not (target.exists() and read_content(target) == content):
         write_atomic(target, content)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from monai_unlearnable.errors import DatalistError, ScanError
 from monai_unlearnable.scans import Case
+from monai_unlearnable.scans.dicom import list_files
 from monai_unlearnable.workflows.layout import file_digest
 
 __all__ = ["refuse_overlap"]
@@ -40,7 +41,11 @@ def refuse_overlap(training: Iterable[Case], test: Iterable[Case]) -> None:
 
 
 def _files(cases: Iterable[Case]) -> Iterator[tuple[Case, Path]]:
-    return ((case, case.root / name) for case in cases for name in case.images)
+    """The files of images; of a series, its slices, one of which gives the whole away."""
+    for case in cases:
+        for path in (case.root / name for name in case.images):
+            for file in list_files(path)[0] if path.is_dir() else [path]:
+                yield case, file
 
 
 def _size(path: Path) -> int:

@@ -28,7 +28,8 @@ from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
-from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan, write_datalist
+from monai_unlearnable.scans.formats import original_headers
+from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, log_remarks, publish_scan, write_datalist
 from monai_unlearnable.workflows.statement import write_statement
 
 __all__ = ["Protection"]
@@ -72,6 +73,7 @@ class Protection:
         self.layout, self.label_values, self.overwrite = Layout(Path(output_dir)), label_values, overwrite
         self.config = json.loads(json.dumps(config or {}))
         self.key, self.store = key, NoiseStore(self.layout.noise, key)
+        self.remarks: set[str] = set()
 
     def begin(self) -> None:
         """Refuse an output that is complete; call it before training, which would be in vain.
@@ -103,6 +105,7 @@ class Protection:
         own = _batches(self.cases, perturber.batch_size)[idist.get_rank() :: idist.get_world_size()]
         for cases in track(own, "protect") if idist.get_rank() == 0 else own:
             self._protect(cases, perturber, fingerprint(run))
+        log_remarks(self.remarks)
         idist.barrier()
         if idist.get_rank() == 0:
             self._finish(run)
@@ -128,6 +131,7 @@ class Protection:
 
     def _protect(self, cases: Sequence[Case], perturber: Perturber, run: str) -> None:
         loaded = [read_case(case, self.window, self.label_values) for case in cases]
+        self.remarks.update(remark for case in loaded for scan in case.scans for remark in scan.remarks)
         if all(self._is_done(case, index, run) for case in loaded for index in range(len(case.scans))):
             return
         for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
@@ -168,7 +172,7 @@ class Protection:
         made_of = (entry.run, entry.clean_sha256, entry.label_sha256, entry.target)
         case = loaded.case
         same = made_of == (run, loaded.scans[index].digest(), _label_digest(case), case.target)
-        return same and (self.layout.protected / entry.output).is_file()
+        return same and (self.layout.protected / entry.output).exists()
 
     def _publish(self, loaded: LoadedCase, index: int, name: str, noise: NDArray, run: str) -> None:
         case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
@@ -200,7 +204,7 @@ class Protection:
             run=run,
             measured=measured,
         )
-        self.store.save(entry, change)
+        self.store.save(entry, change, original_headers(scan) if change.steps.size else b"")
 
     def _finish(self, run: dict[str, Any]) -> None:
         scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)

@@ -11,9 +11,16 @@ from monai_unlearnable.errors import KeyMismatchError, OutputError, Verification
 from monai_unlearnable.noise import KeyRing, Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.progress import track
-from monai_unlearnable.scans.formats import read_scan
+from monai_unlearnable.scans.formats import original_headers, read_scan, with_headers
 from monai_unlearnable.scans.scan import voxel_digest
-from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, publish_scan, write_datalist
+from monai_unlearnable.workflows.layout import (
+    Layout,
+    copy_file,
+    file_digest,
+    log_remarks,
+    publish_scan,
+    write_datalist,
+)
 from monai_unlearnable.workflows.statement import write_statement
 
 __all__ = ["apply_stored", "restore"]
@@ -48,14 +55,18 @@ def apply_stored(
     manifest = Manifest.load(store.folder / layout.manifest.name, key)
     if layout.noise.resolve() != store.folder.resolve():
         layout.begin(overwrite, key)
-    scans = tuple(_apply_one(store, entry, Path(dataset_dir), layout) for entry in track(manifest.scans, "apply"))
+    remarks: set[str] = set()
+    scans = tuple(
+        _apply_one(store, entry, Path(dataset_dir), layout, remarks) for entry in track(manifest.scans, "apply")
+    )
+    log_remarks(remarks)
     manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist))
     write_statement(manifest, layout, key)
     manifest.save(layout.manifest, key)
     return manifest
 
 
-def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layout) -> NoiseEntry:
+def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layout, remarks: set[str]) -> NoiseEntry:
     """Write a protected file with its label and noise, and return its record."""
     scan, target = read_scan(dataset / entry.file), layout.protected / entry.output
     noise = NoiseStore(layout.noise, store.key)
@@ -63,11 +74,12 @@ def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layo
     store.bind(own, scan.digest())
     voxels = apply_change(scan.voxels, change)
     store.bind(entry, voxel_digest(voxels), protected=True)
+    remarks.update(scan.remarks)
     _copy_label(entry, dataset, layout.protected)
     publish_scan(scan, voxels, target)
     digest = file_digest(target)
     if digest != own.output_sha256:
-        noise.save(replace(own, output_sha256=digest), change)
+        noise.save(replace(own, output_sha256=digest), change, original_headers(scan) if change.steps.size else b"")
     elif noise.folder.resolve() != store.folder.resolve():
         copy_file(store.path(entry.scan_id), noise.path(entry.scan_id))
     return replace(entry, output_sha256=digest)
@@ -109,7 +121,7 @@ def restore(
         voxels = undo_change(scan.voxels, change)
         store.bind(entry, voxel_digest(voxels))
         _copy_label(entry, layout.protected, Path(destination))
-        publish_scan(scan, voxels, Path(destination) / entry.output)
+        publish_scan(with_headers(scan, store.headers(entry.scan_id)), voxels, Path(destination) / entry.output)
     write_datalist(scans, datalist)
     return scans
 

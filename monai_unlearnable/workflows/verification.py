@@ -17,6 +17,7 @@ from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint
 from monai_unlearnable.noise.vault import SEALED, Key, place, read_owned
 from monai_unlearnable.progress import track
+from monai_unlearnable.scans.atomic import read_content
 from monai_unlearnable.scans.dataset import encode_label, read_label
 from monai_unlearnable.scans.formats import find_format, read_scan
 from monai_unlearnable.scans.medmnist import archive_images
@@ -87,7 +88,7 @@ def _check_archive(archive: Path, manifest: Manifest) -> None:
 
 
 def _digest(path: Path) -> str | None:
-    return file_digest(path) if path.is_file() else None
+    return file_digest(path) if path.exists() else None
 
 
 def _mismatch(what: str, found: Any, claimed: Any, *, file: Path, case: str | None = None) -> VerificationError:
@@ -138,7 +139,7 @@ class _Check:
         clean = read_scan(clean_file)
         self.equal("SHA-256 of the clean voxels", clean.digest(), self.entry.clean_sha256)
         expected = find_format(clean_file).encode(clean, scan.voxels, self.path)
-        if expected != self.path.read_bytes():
+        if expected != read_content(self.path):
             self.fail("bytes outside the voxels", "differ from those of the clean file", "equal")
 
     def equal(self, what: str, found: Any, claimed: Any) -> None:

@@ -15,8 +15,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
+from pydicom import dcmread
 
 from monai_unlearnable.scans import find_format, output_name, read_scan, write_scan
+from monai_unlearnable.scans.atomic import read_content
+from monai_unlearnable.scans.formats import original_headers, with_headers
+from tests import dicom
 from tests.helpers import OBLIQUE, nifti_header, raw_bytes, stored_voxels, write_nifti
 
 RNG = np.random.default_rng(0)
@@ -68,6 +72,25 @@ def text_chunks() -> PngImagePlugin.PngInfo:
     return info
 
 
+def series(
+    dtype: str = "int16", bits: int | None = None, shape: tuple[int, ...] = (6, 5, 4), **options: object
+) -> Callable:
+    def make(folder: Path) -> Path:
+        low = -100 if dtype[0] == "i" else 0
+        return dicom.write_series(folder / "series", (voxels(shape, "int64") + low).astype(dtype), bits, **options)
+
+    return make
+
+
+def single(
+    dtype: str = "uint16", shape: tuple[int, ...] = (7, 9), syntax: str = dicom.NATIVE[1], **tags: object
+) -> Callable:
+    def make(folder: Path) -> Path:
+        return dicom.save(dicom.make_slice(voxels(shape, dtype), **tags), folder / "scan.dcm", syntax)
+
+    return make
+
+
 # Add a reader here: functions that write a file into a folder and return its path.
 FILES: dict[str, Callable[[Path], Path]] = {
     **{f"nifti-{dtype}": nifti((5, 6, 7), dtype) for dtype in ("u1", "i2", "u2", "i4", "f4", "f8")},
@@ -103,6 +126,22 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "tiff-deflate16": picture(".tif", "uint16", compression="tiff_adobe_deflate"),
     "jpeg-grey": picture(".jpg", quality=90, dpi=(150, 150)),
     "jpeg-rgb": picture(".jpeg", channels=3),
+    **{f"dicom-{dtype}": series(dtype) for dtype in ("uint8", "int8", "int16", "uint16", "int32", "uint32")},
+    **{f"dicom-12-bits-{dtype}": series(dtype, 12) for dtype in ("int16", "uint16")},
+    **{
+        f"dicom-{syntax.keyword}": series("int16", 12, (40, 36, 3), syntax=syntax)
+        for syntax in (*dicom.NATIVE, *dicom.LOSSLESS)
+    },
+    **{f"dicom-{syntax.keyword}": series("uint8", None, (40, 36, 3), syntax=syntax) for syntax in dicom.DECODED},
+    "dicom-rescale": series(RescaleSlope="0.37", RescaleIntercept="-1024"),
+    "dicom-padding": series(PixelPaddingValue=-100, PixelPaddingRangeLimit=-90),
+    "dicom-one-slice": series(shape=(6, 5, 1)),
+    "dicom-monochrome1": series("uint16", PhotometricInterpretation="MONOCHROME1"),
+    "dicom-names-without-suffix": series(names=("a", "IM2", "c.ima", "d.dcm")),
+    "dicom-file": single(),
+    "dicom-file-odd": single("uint8"),
+    "dicom-file-j2k": single(shape=(40, 36), syntax=dicom.LOSSLESS[2]),
+    "dicom-file-unplaced": single(ImagePositionPatient=None, ImageOrientationPatient=None, PixelSpacing=None),
 }
 
 
@@ -122,13 +161,19 @@ def target_of(path: Path) -> Path:
 
 
 def test_reads_what_reference_reads(path: Path) -> None:
-    scan, reference = read_scan(path), stored_voxels(path)
+    scan = read_scan(path)
+    reference = None if path.name in ("series", "scan.dcm") else stored_voxels(path)
     if ".nii" in path.name.lower():
         flat = reference.reshape(*[n for n in reference.shape[:3] if n > 1], -1)
         assert np.array_equal(np.moveaxis(scan.voxels, 0, -1), flat)
         physical = np.asanyarray(nib.load(path).dataobj).reshape(flat.shape)
         assert np.allclose(np.moveaxis(scan.physical(np.float64), 0, -1), physical, rtol=1e-6)
         assert np.array_equal(scan.affine, nib.load(path).affine)
+    elif path.is_dir() or path.suffix == ".dcm":
+        image = dicom.read_with_sitk(path)
+        assert np.allclose(scan.physical(np.float64)[0].T, dicom.sitk_values(path))
+        columns = [0, 1, 2, 3] if scan.voxels.ndim == 4 else [0, 1, 3]  # a slice alone has no distance to the next
+        assert np.allclose(scan.affine[:, columns], dicom.sitk_affine(image)[:, columns], atol=1e-5)
     else:
         colors = reference.reshape(*reference.shape[:2], -1)[..., : len(scan.voxels)]
         assert np.array_equal(scan.voxels, colors.T)
@@ -156,10 +201,10 @@ def test_same_voxels_same_bytes_and_same_digest(path: Path) -> None:
 
 
 def test_original_is_never_touched(path: Path) -> None:
-    before = path.read_bytes()
+    before = read_content(path)
     scan = read_scan(path)
     write_scan(scan, changed(scan.voxels), target_of(path))
-    assert path.read_bytes() == before
+    assert read_content(path) == before
 
 
 NIFTI = [name for name in FILES if name.startswith("nifti")]
@@ -300,3 +345,64 @@ def test_any_picture_round_trip(tmp_path: Path, width: int, height: int, kind: t
     new = changed(scan.voxels)
     write_scan(scan, new, target_of(path))
     assert read_scan(target_of(path)).voxels.tobytes() == new.tobytes()
+
+
+DICOM = [name for name in FILES if name.startswith("dicom")]
+DECODED = {f"dicom-{syntax.keyword}" for syntax in dicom.DECODED}
+META = "FileMetaInformationGroupLength"
+CHANGED = {
+    *("SOPInstanceUID", "MediaStorageSOPInstanceUID", "SeriesInstanceUID", "ImageType"),
+    *("DerivationDescription", "SourceImageSequence"),
+}
+
+
+@pytest.mark.parametrize("name", DICOM)
+def test_dicom_tags_are_kept(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    decoded = name in DECODED
+    for old, new in zip(dicom.slices_of(path), dicom.slices_of(target_of(path)), strict=True):
+        first, second = dicom.elements(old), dicom.elements(new)
+        differing = {key for key in first | second if first.get(key) != second.get(key)}
+        assert old.name == new.name and dcmread(old).preamble == dcmread(new).preamble
+        assert differing - {"TransferSyntaxUID", META} == CHANGED
+        syntax = "ExplicitVRLittleEndian" if decoded else first["TransferSyntaxUID"][1].keyword
+        assert second["TransferSyntaxUID"][1].keyword == syntax
+        assert list(first) == [key for key in second if key in first]
+
+
+@pytest.mark.parametrize("name", DICOM)
+def test_dicom_with_its_own_voxels_is_the_same_file(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, scan.voxels, target_of(path))
+    assert read_content(target_of(path)) == read_content(path)
+
+
+@pytest.mark.parametrize("name", DICOM)
+def test_dicom_originals_come_back_with_their_headers(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    protected = with_headers(read_scan(target_of(path)), original_headers(scan))
+    write_scan(protected, scan.voxels, tmp_path / "back" / path.name)
+    if name in DECODED:
+        first, second = ([dicom.elements(p) for p in dicom.slices_of(q)] for q in (path, tmp_path / "back" / path.name))
+        assert all(
+            {k for k in a if a[k] != b.get(k)} <= {"TransferSyntaxUID", META}
+            for a, b in zip(first, second, strict=True)
+        )
+    else:
+        assert read_content(tmp_path / "back" / path.name) == read_content(path)
+
+
+@pytest.mark.parametrize("name", DICOM)
+def test_dicom_geometry_by_simpleitk(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    first, second = dicom.read_with_sitk(path), dicom.read_with_sitk(target_of(path))
+    for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection", "GetPixelIDTypeAsString"):
+        assert getattr(first, what)() == getattr(second, what)(), what
+    assert np.allclose(read_scan(target_of(path)).physical(np.float64)[0].T, dicom.sitk_values(target_of(path)))

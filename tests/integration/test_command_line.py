@@ -10,7 +10,8 @@ import pytest
 from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.demo.phantom import write_phantom_dataset
 from monai_unlearnable.report import Results
-from tests.helpers import flip_byte, write_dataset
+from tests import dicom
+from tests.helpers import flip_byte, tree, write_dataset
 
 EXAMINE = ["--iterations", "2", "--looks", "1", "--width", "4"]
 QUICK = ["--epochs", "1", "--epoch_length", "2", "--batch_size", "2", "--network_def#channels", "[4, 8, 8, 8]"]
@@ -31,6 +32,23 @@ def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[
     for name in ("a", "b"):
         folders = [tmp_path / folder / "protected" / "images" for folder in ("out", "applied", "generated")]
         assert len({(folder / f"{name}.nii.gz").read_bytes() for folder in folders}) == 1, "three ways to the same file"
+
+
+def test_the_words_take_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, others = dicom.write_dataset(tmp_path / "data"), dicom.write_dataset(tmp_path / "others", 2)
+    out = str(tmp_path / "out")
+    assert main(["protect", "umed", str(data), out, *QUICK]) == 0
+    assert main(["verify", out, "--clean", str(data)]) == 0
+    assert main(["restore", out, str(tmp_path / "restored")]) == 0
+    assert tree(tmp_path / "restored" / "images") == tree(data / "images")
+    assert main(["apply", f"{out}/models/perturber.safetensors", str(others), str(tmp_path / "generated")]) == 0
+    assert main(["verify", str(tmp_path / "generated"), "--clean", str(others)]) == 0
+    assert main(["evaluate", out, str(data), "--test_dir", str(others), *EXAMINE]) == 0
+    (data / "images" / "a" / "005.dcm").unlink()
+    capsys.readouterr()
+    assert main(["protect", "umed", str(data), str(tmp_path / "again"), *QUICK]) == WRONG_INPUT
+    assert "is a slice missing?" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "again" / "protected").exists()
 
 
 def test_every_word_that_writes_can_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

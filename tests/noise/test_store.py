@@ -210,6 +210,21 @@ def test_incomplete_records() -> None:
                 NoiseEntry.from_dict({k: v for k, v in ENTRY.to_dict().items() if k != name})
 
 
+def test_records_of_earlier_releases_use_all_bits_and_have_no_padding() -> None:
+    content = ENTRY.to_dict()
+    content["lattice"] = {"dtype": "<i2", "slope": 0.5, "inter": -3.0}
+    assert NoiseEntry.from_dict(content) == ENTRY and not ENTRY.lattice.has_padding
+
+
+@pytest.mark.parametrize("headers", [b"", b"of the original"])
+def test_headers_are_kept_beside_the_change(tmp_path: Path, headers: bytes) -> None:
+    store = NoiseStore(tmp_path)
+    store.save(ENTRY, change_of(), headers)
+    assert store.headers(ENTRY.scan_id) == headers and store.entry(ENTRY.scan_id) == ENTRY
+    with pytest.raises(NoiseError, match="no noise is stored"):
+        store.headers("other")
+
+
 def test_records_of_earlier_releases_limit_no_share() -> None:
     content = ENTRY.to_dict()
     del content["budget"]["share"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from monai_unlearnable.errors import OutputError
-from monai_unlearnable.scans.atomic import remove_unfinished, write_atomic
+from monai_unlearnable.scans.atomic import read_content, remove_unfinished, write_atomic
 from tests.helpers import tree
 
 
@@ -29,6 +29,31 @@ def test_writes_and_replaces(tmp_path: Path) -> None:
     write_atomic(path, b"one")
     write_atomic(path, b"two")
     assert tree(tmp_path) == {"deep/er/x.bin": b"two"}
+
+
+def test_writes_and_replaces_folders(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "series"
+    write_atomic(path, {"a": b"one", "b": b"two"})
+    write_atomic(path, {"a": b"three"})
+    assert tree(tmp_path) == {"deep/series/a": b"three"} and read_content(path) == {"a": b"three"}
+    assert [p.name for p in path.parent.iterdir()] == ["series"]
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(path.parent.stat().st_mode)
+
+
+@pytest.mark.parametrize("call", [0, 1, 2, 3])
+def test_failures_leave_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    write_atomic(tmp_path / "x", {"a": b"old", "b": b"old"})
+    replace, calls = os.replace, iter(range(10))
+
+    def failing(source: object, target: object) -> None:
+        if next(calls) == call:
+            fail(errno.ENOSPC)()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OutputError, match=r"x: cannot be written: No space left"):
+        write_atomic(tmp_path / "x", {"a": b"new", "b": b"new"})
+    assert tree(tmp_path) == {"x/a": b"old", "x/b": b"old"} and len(list(tmp_path.iterdir())) == 1
 
 
 def test_mode_follows_the_umask(tmp_path: Path) -> None:
@@ -98,6 +123,19 @@ def test_what_a_killed_process_leaves_is_found_and_nothing_else(tmp_path: Path) 
     remove_unfinished(tmp_path)
     assert tree(tmp_path) == before
     remove_unfinished(tmp_path / "nowhere")
+
+
+def test_a_killed_process_leaves_no_half_of_a_folder(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from monai_unlearnable.scans.atomic import write_atomic\n"
+        "fsync, calls = os.fsync, []\n"
+        "os.fsync = lambda handle: os._exit(9) if calls else calls.append(fsync(handle))\n"
+        "write_atomic(Path(sys.argv[1]), {'a': b'1', 'b': b'2'})"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path / "images" / "series")], check=False)
+    assert killed.returncode == 9 and len(tree(tmp_path)) == 2 and not (tmp_path / "images" / "series").exists()
+    remove_unfinished(tmp_path)
+    assert not list((tmp_path / "images").iterdir())
 
 
 def test_a_run_that_begins_while_another_writes_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a DICOM series: found and read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import compress
+from operator import not_
+from pathlib import Path
+
+from pydicom.errors import InvalidDicomError
+
+from monai_unlearnable.errors import ScanError
+from monai_unlearnable.scans.dicom.geometry import Slice
+from monai_unlearnable.scans.dicom.pixels import lattice_of, parse, read_pixels
+
+__all__ = ["BROKEN", "SUFFIXES", "is_series", "list_files", "naming", "read_slice"]
+
+SUFFIXES = (".dcm",)
+NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
+# What pydicom and its decoders raise for files that were cut or damaged.
+BROKEN = (
+    *(OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError),
+    *(struct.error, InvalidDicomError, MemoryError),
+)
+
+
+@contextmanager
+def naming(path: Path, done: str = "read") -> Iterator[None]:
+    """Turn what pydicom and its decoders raise into an error that names the file."""
+    try:
+        yield
+    except ScanError as error:
+        raise ScanError(error.reason, file=path) from error
+    except FileNotFoundError as error:
+        raise ScanError("the file does not exist", file=path) from error
+    except InvalidDicomError as error:
+        raise ScanError("not a DICOM file", file=path) from error
+    except BROKEN as error:
+        raise ScanError(f"cannot be {done}: {error}", file=path) from error
+
+
+def is_series(folder: Path) -> bool:
+    """Whether DICOM files lie right in a folder."""
+    return any(file.is_file() and not file.name.startswith(".") and _is_dicom(file) for file in folder.iterdir())
+
+
+def _is_dicom(file: Path) -> bool:
+    if file.name.lower().endswith(SUFFIXES):
+        return True
+    try:
+        with file.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The DICOM files right in a folder, and the others.
+
+    Raises:
+        ScanError: when the folder holds folders, or no DICOM file.
+    """
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    below = next((path for path in paths if path.is_dir()), None)
+    if below is not None:
+        raise ScanError("the folder of a series must not hold folders", file=below)
+    kinds = [_is_dicom(path) for path in paths]
+    if not any(kinds):
+        raise ScanError("the folder holds no DICOM file", file=folder)
+    return list(compress(paths, kinds)), list(compress(paths, map(not_, kinds)))
+
+
+def read_slice(path: Path) -> Slice:
+    """One file.
+
+    Raises:
+        ScanError: naming the file, when it is no image, cannot be read, or could not be written back without loss.
+    """
+    with naming(path):
+        content = path.read_bytes()
+        header = parse(content)
+        if "PixelData" not in header:
+            raise ScanError("the file holds no image, or was cut: PixelData is missing")
+        missing = next((name for name in NEEDED if not header.get(name)), None)
+        if missing is not None:
+            raise ScanError(f"{missing} is missing")
+        lattice_of(header)
+        pixels = read_pixels(header)
+        del header.PixelData
+        return Slice(path, content, header, pixels)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the slices of a DICOM series make up one volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from monai_unlearnable.errors import ScanError
+
+__all__ = ["Slice", "affine_of", "check_alike", "in_order"]
+
+SAME = (
+    *("SeriesInstanceUID", "Rows", "Columns", "PhotometricInterpretation", "BitsAllocated", "BitsStored"),
+    *("PixelRepresentation", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+)
+CLOSE = ("ImageOrientationPatient", "PixelSpacing")
+ROUNDING = 1e-4  # of numbers that scanners write as text
+SAME_PLACE = 1e-3  # mm
+TILT = 0.005  # shift within the plane for each mm along the normal
+UNEVEN = 0.1  # of the distance of slices, by which rounded positions may be off
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One file of a series.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        header: its elements without the pixels.
+        pixels: stored numbers (rows, columns).
+    """
+
+    path: Path
+    content: bytes
+    header: Dataset
+    pixels: NDArray
+
+    @property
+    def position(self) -> NDArray:
+        """The center of the first pixel, in mm of the patient (LPS)."""
+        return np.asarray(self.header.get("ImagePositionPatient") or (0, 0, 0), np.float64)
+
+    @property
+    def axes(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Unit vectors: along a row, along a column, and the normal of the plane."""
+        directions = np.asarray(self.header.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0), np.float64)
+        row, column = directions[:3], directions[3:]
+        return row, column, np.cross(row, column)
+
+    @property
+    def spacing(self) -> tuple[float, float]:
+        """The distance of columns and of rows in mm, 1 where it is unknown."""
+        rows, columns = self.header.get("PixelSpacing") or self.header.get("ImagerPixelSpacing") or (1, 1)
+        return float(columns), float(rows)
+
+
+def check_alike(slices: Sequence[Slice]) -> None:
+    """Refuse files that are not slices of one series.
+
+    Raises:
+        ScanError: naming the first file that differs, and what in.
+    """
+    first = slices[0]
+    for other in slices[1:]:
+        for name in (*SAME, *CLOSE):
+            known, found = first.header.get(name), other.header.get(name)
+            if not _alike(name, known, found):
+                reason = f"{name} is {found}, but {known} in {first.path.name}; a folder must hold one series"
+                raise ScanError(reason, file=other.path)
+
+
+def _alike(name: str, known: Any, found: Any) -> bool:
+    if name in CLOSE and known and found:
+        return np.allclose(known, found, rtol=0, atol=ROUNDING)
+    return bool(known == found)
+
+
+def in_order(slices: Sequence[Slice]) -> list[Slice]:
+    """Slices in the order of their positions along the normal.
+
+    Raises:
+        ScanError: naming a file, when positions are missing, the same, uneven, or not along the normal.
+    """
+    if len(slices) == 1:
+        return list(slices)
+    unplaced = next((s for s in slices if not (s.header.get("ImagePositionPatient") and s.header.get(CLOSE[0]))), None)
+    if unplaced is not None:
+        reason = "ImagePositionPatient or ImageOrientationPatient is missing, which tell the order of slices"
+        raise ScanError(reason, file=unplaced.path)
+    normal = slices[0].axes[2]
+    ordered = sorted(slices, key=lambda s: float(s.position @ normal))
+    offsets = np.stack([s.position - ordered[0].position for s in ordered])
+    distances = offsets @ normal
+    gaps = np.diff(distances)
+    if gaps.min() < SAME_PLACE:
+        place = int(gaps.argmin())
+        reason = f"lies at the same position as {ordered[place].path.name}; put each volume into a folder of its own"
+        raise ScanError(reason, file=ordered[place + 1].path)
+    sideways = np.linalg.norm(offsets - np.outer(distances, normal), axis=1).max()
+    if sideways > max(TILT * distances[-1], SAME_PLACE):
+        reason = f"slices are shifted by up to {sideways:.4g} mm in their plane (gantry tilt); resample them first"
+        raise ScanError(reason, file=ordered[-1].path)
+    even = np.linspace(0, distances[-1], len(ordered))
+    if np.abs(distances - even).max() > UNEVEN * even[1]:
+        place = int(gaps.argmax())
+        reason = f"lies {gaps[place]:.4g} mm from {ordered[place].path.name}, others {gaps.min():.4g} mm apart: "
+        raise ScanError(reason + "is a slice missing?", file=ordered[place + 1].path)
+    return ordered
+
+
+def affine_of(slices: Sequence[Slice]) -> NDArray:
+    """The matrix from indices of column, row and slice to mm in RAS+, as NIfTI has it."""
+    first, count = slices[0], len(slices)
+    row, column, normal = first.axes
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = row * first.spacing[0], column * first.spacing[1]
+    thickness = float(first.header.get("SpacingBetweenSlices") or first.header.get("SliceThickness") or 1)
+    affine[:3, 2] = normal * thickness if count == 1 else (slices[-1].position - first.position) / (count - 1)
+    affine[:3, 3] = first.position
+    return LPS_TO_RAS @ affine

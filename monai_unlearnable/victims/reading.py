@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an exploiter reads images: as MONAI does, with the slices of a DICOM series in the order of their positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import ImageReader
+from monai.transforms import LoadImaged
+from monai.utils import ensure_tuple
+from numpy.typing import NDArray
+
+from monai_unlearnable.scans.dicom import DicomFormat
+from monai_unlearnable.scans.scan import Scan
+
+__all__ = ["DicomReader", "load_images"]
+
+
+class DicomReader(ImageReader):
+    """Reads a series or a file with the axes x, y, z of its NIfTI twin, so that label maps lie on it.
+
+    MONAI's own reader takes instance numbers for the order of slices, which is the opposite one in many series.
+    """
+
+    def verify_suffix(self, filename: Any) -> bool:
+        """Whether all names are folders, or end as DICOM files do."""
+        paths = [Path(name) for name in ensure_tuple(filename)]
+        return all(path.is_dir() or path.name.lower().endswith(DicomFormat.suffixes) for path in paths)
+
+    def read(self, data: Any, **options: Any) -> list[Scan]:
+        """Read a series, or several as channels of one image."""
+        return [DicomFormat().read(Path(name)) for name in ensure_tuple(data)]
+
+    def get_data(self, img: Sequence[Scan]) -> tuple[NDArray, dict[str, Any]]:
+        """Physical values (C, spatial...), and what MONAI's pipelines want to know of them."""
+        affine, shape = img[0].affine, np.asarray(img[0].spatial_shape)
+        meta = {"affine": affine, "original_affine": affine, "spatial_shape": shape, "original_channel_dim": 0}
+        return np.concatenate([np.ascontiguousarray(scan.physical()) for scan in img]), meta
+
+
+def load_images(keys: KeysCollection) -> LoadImaged:
+    """The transform that reads images and label maps, channels first."""
+    load = LoadImaged(keys, image_only=True, ensure_channel_first=True)
+    load.register(DicomReader())
+    return load

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Made-up DICOM files, and readers of them that know nothing of the package under test."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from PIL import Image
+from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    JPEG2000,
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from tests.helpers import SHAPES, random_image, two_classes
+
+NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+LOSSLESS = (RLELossless, JPEGLSLossless, JPEG2000Lossless)
+DECODED = (JPEGLosslessSV1, JPEGBaseline8Bit, JPEG2000, JPEGLSNearLossless)  # written in Explicit VR Little Endian
+OBLIQUE = (0.96, 0.28, 0.0, -0.224, 0.768, 0.6)
+ORIGIN, SPACING = np.array([-31.0, 12.5, 7.25]), (0.8, 0.7, 2.5)
+PRIVATE_GROUP = 0x0019
+PADDING = -900
+
+
+def make_slice(pixels: NDArray, bits: int | None = None, number: int = 0, **tags: Any) -> FileDataset:
+    """One slice in Explicit VR Little Endian, with private elements and other things that careless writers drop."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion, meta.ImplementationClassUID = b"\0\1", "1.2.3.4"
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, f"1.2.826.0.1.{number + 1}"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds = FileDataset("", {}, preamble=b"II*\0" + b"\0" * 124, file_meta=meta)
+    ds.SpecificCharacterSet, ds.Modality, ds.ImageType = "ISO_IR 192", "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3.1", "1.2.3.2", "1.2.3.3"
+    ds.StudyDate, ds.StudyDescription, ds.InstanceNumber = "20010203", "Schädel", number + 1
+    ds.ImagePositionPatient, ds.ImageOrientationPatient = ORIGIN.tolist(), [1, 0, 0, 0, 1, 0]
+    ds.PixelSpacing, ds.SliceThickness = [SPACING[1], SPACING[0]], SPACING[2]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = pixels.shape
+    ds.BitsAllocated = 8 * pixels.itemsize
+    ds.BitsStored = bits or ds.BitsAllocated
+    ds.HighBit, ds.PixelRepresentation = ds.BitsStored - 1, int(pixels.dtype.kind == "i")
+    block = ds.private_block(PRIVATE_GROUP, "MAKER", create=True)
+    block.add_new(0x01, "UN", b"\1\2\3\4")
+    block.add_new(0x02, "SQ", [Dataset()])
+    for name, value in tags.items():
+        setattr(ds, name, value)
+    data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    ds.PixelData = data + b"\0" * (len(data) % 2)
+    ds["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
+    return ds
+
+
+def save(ds: FileDataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
+    """Write a slice in any of the transfer syntaxes above."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if syntax in (*LOSSLESS, JPEG2000, JPEGLSNearLossless):
+        options = {"j2k_cr": [8]} if syntax == JPEG2000 else {"jls_error": 2} if syntax == JPEGLSNearLossless else {}
+        ds.compress(syntax, generate_instance_uid=False, **options)
+    elif syntax == JPEGBaseline8Bit:
+        stream = io.BytesIO()
+        Image.fromarray(ds.pixel_array).save(stream, "JPEG")
+        ds.PixelData = encapsulate([stream.getvalue()])
+        ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+        ds.LossyImageCompression = "01"
+    elif syntax == ExplicitVRBigEndian:
+        ds.PixelData = np.frombuffer(ds.PixelData, f"u{ds.BitsAllocated // 8}").byteswap().tobytes()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == JPEGLosslessSV1 else syntax
+    dcmwrite(
+        path,
+        ds,
+        implicit_vr=syntax == ImplicitVRLittleEndian,
+        little_endian=syntax != ExplicitVRBigEndian,
+        enforce_file_format=True,
+    )
+    if syntax == JPEGLosslessSV1:
+        _to_jpeg_lossless(path)
+    return path
+
+
+def _to_jpeg_lossless(path: Path) -> None:
+    import gdcm
+
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+
+
+def write_series(
+    folder: Path,
+    voxels: NDArray,
+    bits: int | None = None,
+    syntax: str = ExplicitVRLittleEndian,
+    orientation: Sequence[float] = OBLIQUE,
+    names: Sequence[str] | None = None,
+    change: Callable[[int, FileDataset], object] | None = None,
+    **tags: Any,
+) -> Path:
+    """A folder with a file for each slice of voxels (x, y, z); names descend, so that they tell nothing of the order.
+
+    Args:
+        change: is given each slice, counted along the normal, before it is written.
+    """
+    normal = np.cross(orientation[:3], orientation[3:])
+    count = voxels.shape[2]
+    for index in range(count):
+        ds = make_slice(voxels[:, :, index].T, bits, count - index, ImageOrientationPatient=list(orientation), **tags)
+        ds.ImagePositionPatient = np.round(ORIGIN + index * SPACING[2] * normal, 6).tolist()
+        if change is not None:
+            change(index, ds)
+        save(ds, folder / (names[index] if names else f"{count - index:03}.dcm"), syntax)
+    return folder
+
+
+def write_dataset(root: Path, first_seed: int = 0) -> Path:
+    """Two labeled series: 12 bits with padding, and the same compressed."""
+    for seed, (name, syntax) in enumerate({"a": NATIVE[0], "b": LOSSLESS[0]}.items(), first_seed):
+        voxels = random_image(SHAPES[3], "int16", seed)
+        voxels[:2] = PADDING
+        write_series(
+            root / "images" / name, voxels, 12, syntax, PixelPaddingValue=PADDING, PatientName=f"{name}^{name}"
+        )
+        write_label(root / "images" / name, root / "labels" / f"{name}.nii.gz", two_classes(SHAPES[3]))
+    return root
+
+
+def write_label(series: Path, path: Path, label: NDArray) -> Path:
+    """A label map (x, y, z) on the grid of a series."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.Nifti1Image(label, sitk_affine(read_with_sitk(series))).to_filename(path)
+    return path
+
+
+def read_with_sitk(path: Path) -> sitk.Image:
+    """A series or a file, by GDCM."""
+    if not path.is_dir():
+        return sitk.ReadImage(str(path))
+    return sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(path)))
+
+
+def sitk_values(path: Path) -> NDArray:
+    """Physical values (z, y, x) or (y, x) by GDCM, which inverts MONOCHROME1."""
+    values = sitk.GetArrayFromImage(read_with_sitk(path)).squeeze()
+    inverted = dcmread(slices_of(path)[0]).PhotometricInterpretation == "MONOCHROME1"
+    return np.iinfo(values.dtype).max - values if inverted else values
+
+
+def sitk_affine(image: sitk.Image) -> NDArray:
+    """From indices to mm in RAS+."""
+    dims, affine = image.GetDimension(), np.eye(4)
+    directions = np.asarray(image.GetDirection()).reshape(dims, dims) * image.GetSpacing()
+    affine[:dims, :dims], affine[:dims, 3] = directions, image.GetOrigin()
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def elements(path: Path) -> dict[str, Any]:
+    """The elements of a file but its pixels, by keyword or tag."""
+    ds = dcmread(path)
+    return {e.keyword or str(e.tag): (e.VR, e.value) for e in [*ds.file_meta, *ds] if e.keyword != "PixelData"}
+
+
+def slices_of(path: Path) -> list[Path]:
+    """The files of a series, or the single file."""
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def pixel_bytes(path: Path) -> bytes:
+    """The pixel data of all files as they are in them."""
+    return b"".join(dcmread(file).PixelData for file in slices_of(path))
