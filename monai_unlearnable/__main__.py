@@ -18,6 +18,7 @@ from monai_unlearnable.commands.keys import add_key_words
 from monai_unlearnable.commands.laboratory import add_laboratory_words
 from monai_unlearnable.commands.words import Words
 from monai_unlearnable.errors import UnlearnableError, VerificationError
+from monai_unlearnable.progress import hush_monai
 
 __all__ = ["main"]
 
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.settings = rest
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    hush_monai()
     console = Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
     try:
         arguments.function(arguments, console)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A progress bar with an estimate of the time left, on anything that takes longer than a few seconds."""
+"""What people see of a run: a progress bar on anything longer than a few seconds, and no remarks of others."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,7 +11,10 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["progress_bar", "track"]
+__all__ = ["hush_monai", "progress_bar", "track"]
+
+# Loggers with remarks on bundles' properties and logging files, and on a decoder that is not installed.
+HUSHED = ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin")
 
 T = TypeVar("T")
 
@@ -39,3 +43,9 @@ def track(items: Sequence[T], description: str) -> Iterator[T]:
         for item in items:
             yield item
             progress.advance(task)
+
+
+def hush_monai() -> None:
+    """Leave MONAI's remarks out of our programs' output; its loggers' levels are set when its modules are imported."""
+    for name in HUSHED:
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -12,8 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
-from monai_unlearnable.commands.words import Words, hush_bundles, parse_overrides, parse_value
+from monai_unlearnable.commands.words import Words, parse_overrides, parse_value
 from monai_unlearnable.errors import VerificationError
+from monai_unlearnable.progress import hush_monai
 
 __all__ = ["add_dataset_words"]
 
@@ -71,7 +72,7 @@ def _dataset(arguments: argparse.Namespace) -> Iterator[str]:
 def _protect(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.workflows.bundles import run_bundle
 
-    hush_bundles()
+    hush_monai()
     with _dataset(arguments) as folder:
         run_bundle(arguments.method, dataset_dir=folder, output_dir=arguments.out, **_settings(arguments))
     console.print(f"protected: {Path(arguments.out) / 'protected'}")
@@ -83,7 +84,7 @@ def _apply(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.workflows import apply_stored
     from monai_unlearnable.workflows.bundles import run_bundle
 
-    hush_bundles()
+    hush_monai()
     source = Path(arguments.source)
     settings = _settings(arguments)
     with _dataset(arguments) as folder:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from monai_unlearnable.commands.words import Words, hush_bundles, parse_overrides, parse_value
+from monai_unlearnable.commands.words import Words, parse_overrides, parse_value
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.progress import hush_monai
 
 if TYPE_CHECKING:
     from monai_unlearnable.report import Results
@@ -81,7 +82,7 @@ def _cell(arguments: argparse.Namespace, console: Console) -> None:
 def _frontier(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.workflows.frontier import check_sweep, draw_frontier, sweep
 
-    hush_bundles()
+    hush_monai()
     if not isinstance(arguments.bundle, dict):
         raise InputError(f"--bundle is {arguments.bundle!r}, not a dictionary")
     settings: dict[str, Any] = parse_overrides(arguments.settings)
@@ -115,5 +116,5 @@ def _compare(arguments: argparse.Namespace, console: Console) -> None:
 def _demo(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.demo.run import run_demo
 
-    hush_bundles()
+    hush_monai()
     _show(*run_demo(arguments.out), console)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.console import Console
 
 from monai_unlearnable.errors import InputError
 
-__all__ = ["Command", "Words", "parse_overrides", "parse_value", "hush_bundles"]
+__all__ = ["Command", "Words", "parse_overrides", "parse_value"]
 
 Command = Callable[[argparse.Namespace, Console], None]
 
@@ -36,11 +35,6 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
     return {name[2:]: parse_value(text) for name, text in zip(words[::2], words[1::2], strict=True)}
-
-
-def hush_bundles() -> None:
-    """Keep MONAI from remarking on properties and logging files; its module sets its level when it is imported."""
-    logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
 
 
 class Words:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from monai_unlearnable.progress import progress_bar
+from monai_unlearnable.progress import hush_monai, progress_bar
 from monai_unlearnable.workflows.matrix import Cell
 
 if TYPE_CHECKING:
@@ -33,13 +33,18 @@ def run_cells(folder: Path, cells: Sequence[Cell], workers: int) -> None:
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool,
+        ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool,
         progress_bar() as progress,
     ):
         task = progress.add_task("train cells", total=len(cells), note="")
         for done in as_completed([pool.submit(_run, str(folder), cell) for cell in cells]):
             done.result()
             progress.advance(task)
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    hush_monai()
 
 
 def _run(folder: str, cell: Cell) -> None:
