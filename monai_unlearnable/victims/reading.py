@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,9 @@ class DicomReader(ImageReader):
 
 def load_images(keys: KeysCollection) -> LoadImaged:
     """The transform that reads images and label maps, channels first."""
-    load = LoadImaged(keys, image_only=True, ensure_channel_first=True)
+    with warnings.catch_warnings():
+        # MONAI makes all of its readers, one of which looks for a decoder that needs a GPU.
+        warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+        load = LoadImaged(keys, image_only=True, ensure_channel_first=True)
     load.register(DicomReader())
     return load
