@@ -27,6 +27,13 @@ __all__ = ["PngFormat", "TiffFormat", "JpegFormat"]
 # Pillow mode -> number of color channels; other modes are palettes, bitmaps or color spaces that convert lossily.
 COLOR_CHANNELS = {"L": 1, "LA": 1, "I;16": 1, "I;16B": 1, "I": 1, "F": 1, "RGB": 3, "RGBA": 3}
 
+# What Pillow raises for files that were cut or damaged.
+BROKEN = (
+    *(OSError, EOFError, LookupError, ValueError, TypeError, SyntaxError, RuntimeError, ArithmeticError, MemoryError),
+    *(UnidentifiedImageError, struct.error, zlib.error, Image.DecompressionBombError),
+)
+MAX_RATIO = 2000  # pixels in a byte of a compressed file; deflate, LZW and JPEG stay below
+
 # TIFF tags
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION, SAMPLE_FORMAT = 258, 284, 339
 
@@ -57,7 +64,9 @@ class _PillowFormat:
                 mode, info, pixels = image.mode, dict(image.info), np.asarray(image)
         except FileNotFoundError as error:
             raise ScanError("the file does not exist", file=path) from error
-        except (UnidentifiedImageError, OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        except ScanError:
+            raise
+        except BROKEN as error:
             raise ScanError(f"cannot be read: {error}", file=path) from error
         channels = COLOR_CHANNELS[mode]
         layers = pixels.reshape(*pixels.shape[:2], -1)
@@ -67,6 +76,8 @@ class _PillowFormat:
         return Scan(path, voxels, StorageLattice(voxels.dtype.str), container=container).check()
 
     def _check(self, image: Image.Image, content: bytes, path: Path) -> None:
+        if image.width * image.height > MAX_RATIO * len(content):
+            raise ScanError(f"{image.width}x{image.height} pixels cannot be in {len(content)} bytes", file=path)
         if getattr(image, "n_frames", 1) > 1:
             raise ScanError("files with several frames are not supported", file=path)
         if image.mode not in COLOR_CHANNELS:
@@ -102,7 +113,7 @@ class PngFormat(_PillowFormat):
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
         """The bytes of the PNG that holds ``voxels`` (C, x, y) in place of the scan's own."""
-        chunks = list(_png_chunks(_save(self._image(scan, voxels), format="PNG")))
+        chunks = list(_png_chunks(_save(self._image(scan, voxels), scan.path, format="PNG")))
         data = b"".join(body for kind, body in chunks if kind == b"IDAT")
         pieces, written = [scan.container.content[:8]], False
         for kind, body in _png_chunks(scan.container.content):
@@ -142,6 +153,7 @@ class TiffFormat(_PillowFormat):
             tags = original.tag_v2  # type: ignore[attr-defined]
             return _save(
                 self._image(scan, voxels),
+                scan.path,
                 format="TIFF",
                 tiffinfo=tags,
                 compression=scan.container.info.get("compression", "raw"),
@@ -157,12 +169,15 @@ class JpegFormat(_PillowFormat):
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
         """The bytes of a PNG that holds ``voxels`` (C, x, y)."""
         kept = {key: scan.container.info[key] for key in ("dpi", "icc_profile", "exif") if key in scan.container.info}
-        return _save(self._image(scan, voxels), format="PNG", **kept)
+        return _save(self._image(scan, voxels), scan.path, format="PNG", **kept)
 
 
-def _save(image: Image.Image, **options: Any) -> bytes:
+def _save(image: Image.Image, path: Path, **options: Any) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, **options)
+    try:
+        image.save(stream, **options)
+    except BROKEN as error:  # metadata that were read, but are no good
+        raise ScanError(f"cannot be written back: {error}", file=path) from error
     return stream.getvalue()
 
 

@@ -10,7 +10,7 @@ from itertools import compress
 from operator import not_
 from pathlib import Path
 
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.scans.dicom.geometry import Slice
@@ -23,7 +23,7 @@ NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 # What pydicom and its decoders raise for files that were cut or damaged.
 BROKEN = (
     *(OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError),
-    *(struct.error, InvalidDicomError, MemoryError),
+    *(struct.error, InvalidDicomError, BytesLengthException, MemoryError),
 )
 
 
@@ -33,7 +33,7 @@ def naming(path: Path, done: str = "read") -> Iterator[None]:
     try:
         yield
     except ScanError as error:
-        raise ScanError(error.reason, file=path) from error
+        raise ScanError(error.reason, file=error.file or path) from error
     except FileNotFoundError as error:
         raise ScanError("the file does not exist", file=path) from error
     except InvalidDicomError as error:
@@ -88,6 +88,6 @@ def read_slice(path: Path) -> Slice:
         if missing is not None:
             raise ScanError(f"{missing} is missing")
         lattice_of(header)
-        pixels = read_pixels(header)
+        pixels = read_pixels(header, content)
         del header.PixelData
         return Slice(path, content, header, pixels)

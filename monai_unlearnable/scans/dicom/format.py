@@ -51,14 +51,16 @@ class DicomFormat:
         Raises:
             ScanError: naming the file that cannot be read, or does not fit the others.
         """
+        with naming(path):
+            return self._read(path).check()
+
+    def _read(self, path: Path) -> Scan:
         is_folder = path.is_dir()
         files, passed_over = list_files(path) if is_folder else ([path], [])
         slices = [read_slice(file) for file in files]
         check_alike(slices)
         slices = in_order(slices)
         stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
-        with naming(slices[0].path):
-            lattice, affine = lattice_of(slices[0].header), affine_of(slices)
         remarks = [f"{file} is no DICOM file and is not published" for file in passed_over]
         names = sorted({name for part in slices for name in identity(part.header)})
         if names:
@@ -66,15 +68,15 @@ class DicomFormat:
         return Scan(
             path=path,
             voxels=stack.T[None],
-            lattice=lattice,
-            affine=affine,
+            lattice=lattice_of(slices[0].header),
+            affine=affine_of(slices),
             container=_Container(
                 names=tuple(part.path.name for part in slices),
                 contents=tuple(part.content for part in slices),
                 is_folder=is_folder,
             ),
             remarks=tuple(remarks),
-        ).check()
+        )
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
         """The bytes of the files that hold ``voxels`` in place of the scan's own; the same files where nothing changed.

@@ -20,6 +20,7 @@ from pydicom.uid import (
 
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageLattice
+from monai_unlearnable.scans.dicom.decoding import decode
 
 __all__ = ["encode", "is_native", "lattice_of", "parse", "pixel_range", "read_pixels", "replace_pixels"]
 
@@ -69,8 +70,12 @@ def _padding(dataset: Dataset, dtype: np.dtype) -> tuple[int, ...]:
     return tuple(sorted(ends.tolist()))
 
 
-def read_pixels(dataset: Dataset) -> NDArray:
+def read_pixels(dataset: Dataset, content: bytes) -> NDArray:
     """The stored numbers (rows, columns), in little endian; bits that hold no number are left out.
+
+    Args:
+        dataset: the elements of a file.
+        content: all of it.
 
     Raises:
         ScanError: when there are fewer than the header says, or the transfer syntax is unknown.
@@ -79,7 +84,7 @@ def read_pixels(dataset: Dataset) -> NDArray:
     if syntax in NATIVE:
         words = _words(dataset, dataset.PixelData)
     elif syntax.is_encapsulated:
-        words = dataset.pixel_array
+        words = decode(dataset, content)
     else:
         raise ScanError(f"the transfer syntax {syntax.name} is not supported")
     size, spare = words.itemsize, 8 * words.itemsize - bits
