@@ -45,11 +45,13 @@ class Manifest:
         run: method, configuration, seed, package versions, checkpoint digest.
         scans: in the order of the dataset.
         datalist_sha256: digest of the datalist beside the protected files.
+        noise_sha256: digest of the noise file of each scan id; None in manifests of earlier releases.
     """
 
     run: dict[str, Any]
     scans: tuple[NoiseEntry, ...]
     datalist_sha256: str
+    noise_sha256: dict[str, str] | None = None
 
     def save(self, path: Path, key: Key | None = None) -> None:
         """Write as JSON; atomic, and sealed with a key."""
@@ -58,6 +60,7 @@ class Manifest:
             "run": self.run,
             "scans": [entry.to_dict() for entry in self.scans],
             "datalist_sha256": self.datalist_sha256,
+            "noise_sha256": self.noise_sha256,
         }
         write_owned(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode(), key)
 
@@ -76,7 +79,7 @@ class Manifest:
                 raise NoiseError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
             entries: Sequence[dict[str, Any]] = content["scans"]
             scans = tuple(NoiseEntry.from_dict(entry) for entry in entries)
-            return cls(content["run"], scans, content["datalist_sha256"])
+            return cls(content["run"], scans, content["datalist_sha256"], content.get("noise_sha256"))
         except KeyMismatchError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.keys import CaseKeys
-from monai_unlearnable.noise import NoiseEntry
+from monai_unlearnable.noise import NoiseEntry, NoiseStore
 from monai_unlearnable.noise.vault import SEALED, Key, misplaced, owner
 from monai_unlearnable.scans.atomic import read_content, remove_unfinished, write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan, voxel_digest
+from monai_unlearnable.workflows.locking import lock
 
-__all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "log_remarks", "write_datalist"]
+__all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "log_remarks", "noise_digests", "write_datalist"]
 
 logger = logging.getLogger(__name__)
 
@@ -103,24 +104,26 @@ class Layout:
     def begin(self, overwrite: bool, key: Key | None = None) -> None:
         """Prepare for a run: refuse a finished output, or open it again, without what a killed run left half-written.
 
+        From here on no other process writes to it, until :func:`~monai_unlearnable.workflows.locking.unlock`.
+
         Args:
             overwrite: whether to replace what is there.
             key: of the run; plain files of the owner's do not stay beside sealed ones, nor the other way round.
 
         Raises:
             OutputError: naming the file, when ``overwrite`` is false and the output is complete, or of a run with a key
-                where this one has none, or without where it has one.
+                where this one has none, or without where it has one; when another run is writing to it.
         """
         if key is not None:
             owner(key)
         if self.records and not overwrite:
             raise OutputError("the output exists already; set overwrite to replace it", file=self.records[0])
-        for path in self.misplaced(key):
-            if not overwrite:
-                kind = "is not sealed, and there is a key" if key else "is sealed, and there is no key"
-                raise OutputError(f"{kind}; choose another folder or set overwrite", file=path)
-            path.unlink()
-        for path in (*self.records, self.statement):
+        misplaced = self.misplaced(key)
+        if misplaced and not overwrite:
+            kind = "is not sealed, and there is a key" if key else "is sealed, and there is no key"
+            raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
+        lock(self.root)
+        for path in (*misplaced, *self.records, self.statement):
             path.unlink(missing_ok=True)
         for folder in (self.protected, self.noise, self.models):
             remove_unfinished(folder)
@@ -174,6 +177,11 @@ def log_remarks(remarks: Iterable[str]) -> None:
     """Warn of what the owner should know of published files, each thing once."""
     for remark in sorted(set(remarks)):
         logger.warning(remark)
+
+
+def noise_digests(store: NoiseStore, scans: Iterable[NoiseEntry]) -> dict[str, str]:
+    """SHA-256 of the noise file of each scan."""
+    return {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
 
 
 def copy_file(source: Path, target: Path) -> None:

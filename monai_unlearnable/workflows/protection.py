@@ -29,7 +29,16 @@ from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.scans.formats import original_headers
-from monai_unlearnable.workflows.layout import Layout, copy_file, file_digest, log_remarks, publish_scan, write_datalist
+from monai_unlearnable.workflows.layout import (
+    Layout,
+    copy_file,
+    file_digest,
+    log_remarks,
+    noise_digests,
+    publish_scan,
+    write_datalist,
+)
+from monai_unlearnable.workflows.locking import unlock
 from monai_unlearnable.workflows.statement import write_statement
 
 __all__ = ["Protection"]
@@ -94,6 +103,12 @@ class Protection:
             UnlearnableError: naming case and file; what was written for other cases stays and is reused.
         """
         self.begin()
+        try:
+            return self._run()
+        finally:
+            unlock(self.layout.root)
+
+    def _run(self) -> Manifest:
         if idist.get_rank() == 0:
             self._save_checkpoint()
         idist.barrier()
@@ -208,7 +223,8 @@ class Protection:
 
     def _finish(self, run: dict[str, Any]) -> None:
         scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)
-        manifest = Manifest(run, scans, write_datalist(scans, self.layout.datalist))
+        digests = noise_digests(self.store, scans)
+        manifest = Manifest(run, scans, write_datalist(scans, self.layout.datalist), digests)
         write_statement(manifest, self.layout, self.key)
         manifest.save(self.layout.manifest, self.key)
         logger.info("protected %d scans of %d cases", len(scans), len(self.cases))

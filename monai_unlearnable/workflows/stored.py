@@ -18,9 +18,11 @@ from monai_unlearnable.workflows.layout import (
     copy_file,
     file_digest,
     log_remarks,
+    noise_digests,
     publish_scan,
     write_datalist,
 )
+from monai_unlearnable.workflows.locking import unlock
 from monai_unlearnable.workflows.statement import write_statement
 
 __all__ = ["apply_stored", "restore"]
@@ -55,14 +57,20 @@ def apply_stored(
     manifest = Manifest.load(store.folder / layout.manifest.name, key)
     if layout.noise.resolve() != store.folder.resolve():
         layout.begin(overwrite, key)
+    try:
+        return _apply_all(store, manifest, Path(dataset_dir), layout)
+    finally:
+        unlock(layout.root)
+
+
+def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Layout) -> Manifest:
     remarks: set[str] = set()
-    scans = tuple(
-        _apply_one(store, entry, Path(dataset_dir), layout, remarks) for entry in track(manifest.scans, "apply")
-    )
+    scans = tuple(_apply_one(store, entry, dataset, layout, remarks) for entry in track(manifest.scans, "apply"))
     log_remarks(remarks)
-    manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist))
-    write_statement(manifest, layout, key)
-    manifest.save(layout.manifest, key)
+    digests = noise_digests(NoiseStore(layout.noise, store.key), scans)
+    manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist), digests)
+    write_statement(manifest, layout, store.key)
+    manifest.save(layout.manifest, store.key)
     return manifest
 
 

@@ -22,7 +22,7 @@ from monai_unlearnable.scans.dataset import encode_label, read_label
 from monai_unlearnable.scans.formats import find_format, read_scan
 from monai_unlearnable.scans.medmnist import archive_images
 from monai_unlearnable.scans.scan import Scan, voxel_digest
-from monai_unlearnable.workflows.layout import Layout, file_digest
+from monai_unlearnable.workflows.layout import Layout, file_digest, noise_digests
 from monai_unlearnable.workflows.statement import encode_statement
 
 __all__ = ["verify"]
@@ -59,6 +59,12 @@ def verify(output_dir: str | Path, clean_dir: str | Path | None = None, key: Key
     found = _digest(layout.datalist)
     if found != manifest.datalist_sha256:
         raise _mismatch("SHA-256 of the datalist", found, manifest.datalist_sha256, file=layout.datalist)
+    if manifest.noise_sha256 is not None:
+        store = NoiseStore(layout.noise, key)
+        for scan_id, digest in noise_digests(store, manifest.scans).items():
+            if digest != (claimed := manifest.noise_sha256.get(scan_id)):
+                what = "SHA-256 of the noise file"
+                raise _mismatch(what, digest, claimed, case=scan_id, file=store.path(scan_id))
     for archive in sorted(layout.protected.glob("*.npz")):
         _check_archive(archive, manifest)
     _check_kept(layout, manifest, key)

@@ -115,6 +115,7 @@ READERS: dict[str, tuple[Callable[[Owned], str], Callable[[Owned], object]]] = {
             load(o.root / "plain/models/perturber.safetensors") for load in (load_perturber, load_input_settings)
         ],
     ),
+    "checkpoint-verify": (lambda o: "plain/models/perturber.safetensors", lambda o: verify(o.root / "plain")),
     "statement": (
         lambda o: "plain/statement.json",
         lambda o: audit(o.root / "plain/protected", o.root / "plain/statement.json"),
@@ -123,7 +124,7 @@ READERS: dict[str, tuple[Callable[[Owned], str], Callable[[Owned], object]]] = {
     "ring": (lambda o: "ring", lambda o: load_key(o.root / "ring")),
 }
 # Any change of these is found.
-SURE = ("noise", "protected", "sealed", "sealed-manifest", "checkpoint", "key")
+SURE = ("noise", "protected", "sealed", "sealed-manifest", "checkpoint-verify")
 
 
 @pytest.mark.parametrize("name", READERS)

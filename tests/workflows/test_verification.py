@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -142,13 +143,15 @@ def edit(out: Path, change: Callable[[dict[str, Any]], Any], noise: bool = False
     path = out / "noise/manifest.json"
     content = json.loads(path.read_text())
     change(content)
-    path.write_text(json.dumps(content))
     for entry in content["scans"] if noise else []:
         file = out / f"noise/{entry['scan_id']}.npz"
         with np.load(file) as old:
             arrays = {name: old[name] for name in old.files}
         arrays["entry"] = np.frombuffer(json.dumps(entry).encode(), np.uint8)
         np.savez(file, **arrays)
+        if "noise_sha256" in content:
+            content["noise_sha256"][entry["scan_id"]] = hashlib.sha256(file.read_bytes()).hexdigest()
+    path.write_text(json.dumps(content))
 
 
 EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -182,6 +185,13 @@ def test_every_claim_of_the_manifest(out: Path, kind: str, noise: bool) -> None:
     assert "images/" in str(caught.value)
 
 
+@pytest.mark.parametrize("digest", [None, "0" * 64])
+def test_a_noise_file_that_holds_the_same_in_other_bytes(out: Path, digest: str | None) -> None:
+    edit(out, lambda m: m["noise_sha256"].update({"images/b": digest}))
+    with pytest.raises(VerificationError, match="images/b, .*SHA-256 of the noise file"):
+        verify(out)
+
+
 def test_a_share_lower_than_that_of_the_files(published: SimpleNamespace, out: Path) -> None:
     edit(out, lambda m: m["scans"][1]["budget"].update(share=0.01), noise=True)
     with pytest.raises(BudgetError, match="images/b: the noise changes .* of the sites, the budget is 0.01") as caught:
@@ -190,7 +200,7 @@ def test_a_share_lower_than_that_of_the_files(published: SimpleNamespace, out: P
 
 
 def test_manifests_of_earlier_releases(published: SimpleNamespace, out: Path) -> None:
-    edit(out, lambda m: [scan["budget"].pop("share") for scan in m["scans"]], noise=True)
+    edit(out, lambda m: [m.pop("noise_sha256"), *(scan["budget"].pop("share") for scan in m["scans"])], noise=True)
     assert verify(out, published.clean).scans == published.manifest.scans
 
 

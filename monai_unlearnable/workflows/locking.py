@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run at a time in an output."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from monai_unlearnable.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["lock", "unlock"]
+
+logger = logging.getLogger(__name__)
+
+_held: dict[Path, int] = {}
+
+
+def lock(folder: Path) -> None:
+    """Keep other processes from writing to a folder, which is made; to lock it again changes nothing.
+
+    The system lifts the lock when the process ends, however it does. Where a file system knows no locks there is none.
+
+    Raises:
+        OutputError: naming the folder, when another process has locked it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        if fcntl is None or folder in _held:
+            return
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"cannot be written: {error.strerror or error}", file=folder) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise OutputError("another run is writing here; wait for it, or choose another folder", file=folder) from error
+    except OSError:
+        os.close(handle)
+        logger.info("%s lies on a file system without locks; start one run at a time", folder)
+        return
+    _held[folder] = handle
+
+
+def unlock(folder: Path) -> None:
+    """Let others write to a folder."""
+    handle = _held.pop(folder.resolve(), None)
+    if handle is not None:
+        os.close(handle)

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Full disks, vanished shares, two runs at once: one clear error, nothing half-written, and the next run goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.errors import OutputError, UnlearnableError
+from monai_unlearnable.intensity import PercentileWindow
+from monai_unlearnable.noise import OwnerKey
+from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.scans import load_cases
+from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
+from monai_unlearnable.workflows.locking import lock, unlock
+from tests import dicom
+from tests.helpers import random_image, tree, two_classes, write_dataset
+
+KEY = OwnerKey(bytes(range(32)))
+FAULTS = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE)
+
+
+def protect(data: Path, out: Path, key: OwnerKey | None = None, overwrite: bool = False) -> None:
+    cases, noise, window = load_cases(data), RandomNoise(0.05), PercentileWindow()
+    Protection(cases, noise, out, window, Budget(0.05), key=key, overwrite=overwrite).run()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = write_dataset(tmp_path / "data", names=("a", "b", "c"))
+    dicom.write_series(root / "images" / "d", random_image((8, 7, 6), "int16"))
+    dicom.write_label(root / "images" / "d", root / "labels" / "d.nii.gz", two_classes((8, 7, 6)))
+    return root
+
+
+class Faulty:
+    """``os.replace`` and ``os.fsync``, which fail once they were called so many times."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, after: int, number: int) -> None:
+        self.left, self.number, self.raised = after, number, False
+        for name in ("replace", "fsync"):
+            patch.setattr(os, name, self._wrapped(getattr(os, name)))
+
+    def _wrapped(self, call: Callable[..., None]) -> Callable[..., None]:
+        def faulty(*arguments: object) -> None:
+            self.left -= 1
+            if self.left < 0:
+                self.raised = True
+                raise OSError(self.number, os.strerror(self.number))
+            call(*arguments)
+
+        return faulty
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
+def test_a_run_that_a_fault_stopped_goes_on_to_the_same_bytes(data: Path, tmp_path: Path, key: OwnerKey | None) -> None:
+    protect(data, tmp_path / "whole", key)
+    whole, out = tree(tmp_path / "whole"), tmp_path / "out"
+    stops, after = 0, 0
+    while True:
+        with pytest.MonkeyPatch.context() as patch:
+            fault = Faulty(patch, after, FAULTS[stops % len(FAULTS)])
+            try:
+                protect(data, out, key)
+            except OutputError as error:
+                assert str(out) in str(error) and os.strerror(fault.number) in str(error)
+        assert not list(out.rglob("*.part")), "nothing half-written stays"
+        if not fault.raised:
+            break
+        stops, after = stops + 1, after + 1
+    assert stops > 10 and tree(out) == whole
+
+
+@pytest.mark.parametrize("word", ["apply", "restore"])
+def test_what_puts_noise_on_or_takes_it_off_can_be_run_again(data: Path, tmp_path: Path, word: str) -> None:
+    protect(data, tmp_path / "out")
+
+    def run(target: Path) -> None:
+        if word == "apply":
+            apply_stored(tmp_path / "out" / "noise", data, target, overwrite=True)
+        else:
+            restore(tmp_path / "out", target, overwrite=True)
+
+    run(tmp_path / "whole")
+    for after in range(0, 12, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            fault = Faulty(patch, after, errno.ENOSPC)
+            with pytest.raises(OutputError, match=os.strerror(errno.ENOSPC)):
+                run(tmp_path / "target")
+            assert fault.raised
+    run(tmp_path / "target")
+    assert tree(tmp_path / "target") == tree(tmp_path / "whole")
+
+
+def test_originals_that_vanish_in_the_middle_are_an_error_and_no_loss(data: Path, tmp_path: Path) -> None:
+    cases, gone = load_cases(data), data / "images" / "c.nii.gz"
+    content = gone.read_bytes()
+    gone.unlink()
+    protection = Protection(cases, RandomNoise(0.05), tmp_path / "out", PercentileWindow(), Budget(0.05))
+    with pytest.raises(UnlearnableError, match=r"c\.nii\.gz.*does not exist"):
+        protection.run()
+    assert (tmp_path / "out" / "noise" / "images" / "b.npz").is_file(), "what was made stays"
+    gone.write_bytes(content)
+    protect(data, tmp_path / "out")
+    verify(tmp_path / "out", data)
+
+
+def locked_by_another(folder: Path) -> subprocess.Popen[str]:
+    """A process that holds the lock of a folder until its input ends."""
+    code = "import sys; from pathlib import Path; from monai_unlearnable.workflows.locking import lock; "
+    code += f"lock(Path({str(folder)!r})); print('locked', flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "locked\n"
+    return other
+
+
+def test_two_runs_do_not_write_to_one_output(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with locked_by_another(out) as other:
+        with pytest.raises(OutputError, match="another run is writing here"):
+            protect(data, out)
+        assert not tree(out)
+        other.kill()
+    protect(data, out)
+    with locked_by_another(out) as other:
+        with pytest.raises(OutputError, match="another run is writing here"):
+            protect(data, out, overwrite=True)
+        verify(out, data)  # nothing was touched
+        other.kill()
+
+
+def test_a_process_locks_as_often_as_it_likes(tmp_path: Path) -> None:
+    for _ in range(2):
+        lock(tmp_path / "out")
+    unlock(tmp_path / "out")
+    with locked_by_another(tmp_path / "out") as other:
+        unlock(tmp_path / "out")  # what it does not hold
+        with pytest.raises(OutputError, match="another run"):
+            lock(tmp_path / "out")
+        other.kill()
+    lock(tmp_path / "out")
+    unlock(tmp_path / "out")
