@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .protection import Protection
+    from .quarantine import Quarantine
     from .stored import apply_stored, restore
     from .verification import verify
 
 # Loaded on first use: putting stored noise on or off must not pay for torch.
-_WHERE = {"Protection": "protection", "apply_stored": "stored", "restore": "stored", "verify": "verification"}
+_WHERE = {
+    "Protection": "protection",
+    "Quarantine": "quarantine",
+    "apply_stored": "stored",
+    "restore": "stored",
+    "verify": "verification",
+}
 
-__all__ = ["Protection", "apply_stored", "restore", "verify"]
+__all__ = ["Protection", "Quarantine", "apply_stored", "restore", "verify"]
 
 
 def __getattr__(name: str) -> Any:

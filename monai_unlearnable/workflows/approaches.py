@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from monai.data import DataLoader, Dataset
 
-from monai_unlearnable.errors import InputError
+from monai_unlearnable.errors import InputError, ScanError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
@@ -40,10 +40,19 @@ def choose_window(cases: Sequence[Case]) -> WindowRule:
     """The rule for intensity windows that fits the files: the dtype's range for 8-bit images, else percentiles.
 
     Args:
-        cases: the first one tells.
+        cases: the first one that can be read tells.
+
+    Raises:
+        ScanError: of the first one, when none can be read.
     """
-    scan = read_scan(cases[0].root / cases[0].images[0])
-    return DtypeWindow() if scan.voxels.dtype == np.uint8 else PercentileWindow()
+    errors: list[ScanError] = []
+    for case in cases:
+        try:
+            scan = read_scan(case.root / case.images[0])
+            return DtypeWindow() if scan.voxels.dtype == np.uint8 else PercentileWindow()
+        except ScanError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def choose_support(summary: DatasetSummary, spared: int | str | None = LARGEST) -> MaskProvider:

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One bad case among many: it stops the run, or is left out and named, as the owner wishes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
+from monai_unlearnable.workflows import verify
+from tests.helpers import tree, write_dataset
+
+QUICK = ["--epochs", "1", "--epoch_length", "2", "--batch_size", "2"]
+
+
+def cut(data: Path) -> None:
+    path = data / "images" / "a.nii.gz"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def foreign_label(data: Path) -> None:
+    (data / "labels" / "a.nii.gz").write_bytes(b"no label")
+
+
+def flat(data: Path) -> None:
+    other = write_dataset(data.parent / "flat", 2)
+    shutil.copyfile(other / "images" / "a.nii.gz", data / "images" / "c.nii.gz")
+    shutil.copyfile(other / "labels" / "a.nii.gz", data / "labels" / "c.nii.gz")
+
+
+FAULTS = {"images/a": cut, "labels/a": foreign_label, "images/c": flat}
+
+
+@pytest.mark.parametrize("method", ["umed", "voxshield", "salm", "lattice"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_it_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, name: str) -> None:
+    spoil: Callable[[Path], None] = FAULTS[name]
+    data, out = write_dataset(tmp_path / "data", names=("a", "b", "c")), tmp_path / "out"
+    spoil(data)
+    before = tree(data)
+    settings = QUICK if method != "umed" else [*QUICK, "--network_def#channels", "[4, 8, 8, 8]"]
+    words = ["protect", method, str(data), str(out), *settings]
+    assert main(words) == WRONG_INPUT and not tree(out), "by default it stops the run"
+    assert name in capsys.readouterr().err
+    assert main([*words, "--quarantine", "True"]) == CHECK_FAILED
+    assert "1 cases were left out" in capsys.readouterr().err
+    (case,) = json.loads((out / "quarantine.json").read_text())
+    assert case == name.replace("labels", "images")
+    protected = {entry.case_id for entry in verify(out, data).scans}
+    assert protected == {"images/a", "images/b", "images/c"} - {case}
+    assert tree(data) == before
+
+
+def test_nothing_to_leave_out_and_nothing_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_dataset(tmp_path / "data")
+    words = ["protect", "lattice", str(data), str(tmp_path / "out"), "--quarantine", "True"]
+    assert main(words) == 0 and not (tmp_path / "out" / "quarantine.json").exists()
+    for path in (data / "images").iterdir():
+        path.write_bytes(b"")
+    words[3] = str(tmp_path / "none")
+    assert main(words) == WRONG_INPUT and not (tmp_path / "none").exists()
+    assert "a.nii.gz" in capsys.readouterr().err
