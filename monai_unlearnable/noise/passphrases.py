@@ -10,7 +10,7 @@ import sys
 
 from monai_unlearnable.errors import NoiseError
 
-__all__ = ["VARIABLE", "ask_passphrase"]
+__all__ = ["VARIABLE", "ask_passphrase", "forget_passphrase"]
 
 VARIABLE = "MONAI_UNLEARNABLE_PASSPHRASE"
 
@@ -32,7 +32,14 @@ def ask_passphrase(twice: bool = False) -> str:
         return known
     if not sys.stdin.isatty():
         raise NoiseError(f"a passphrase is needed, and there is no terminal: set {VARIABLE}")
-    typed = _typed("passphrase: ")
-    if twice and _typed("once more: ") != typed:
+    if not twice:
+        return _typed("passphrase: ")
+    typed = getpass.getpass("passphrase: ")
+    if getpass.getpass("once more: ") != typed:
         raise NoiseError("the two passphrases differ")
     return typed
+
+
+def forget_passphrase() -> None:
+    """Ask again next time, since what was typed is wrong."""
+    _typed.cache_clear()

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
 from monai_unlearnable.noise.keyfiles import naming, read_file
 from monai_unlearnable.noise.owner import KeyDerivation, KeyRing, OwnerKey
-from monai_unlearnable.noise.passphrases import ask_passphrase
+from monai_unlearnable.noise.passphrases import ask_passphrase, forget_passphrase
 from monai_unlearnable.noise.sealing import seal, unseal
 from monai_unlearnable.scans.atomic import write_atomic
 
@@ -55,7 +55,11 @@ def load_key(file: str | Path | None) -> Key | None:
     if b'"monai_unlearnable key derivation ' in content:
         derivation = KeyDerivation.load(file)
         with naming(file, "key"):
-            return OwnerKey.from_passphrase(ask_passphrase(), derivation)
+            try:
+                return OwnerKey.from_passphrase(ask_passphrase(), derivation)
+            except NoiseError:
+                forget_passphrase()
+                raise
     return KeyRing.load(file) if b'"monai_unlearnable key ring ' in content else OwnerKey.load(file)
 
 

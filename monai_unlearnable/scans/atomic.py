@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -80,10 +81,13 @@ def temporary_file(path: Path, content: bytes) -> Iterator[str]:
 
 
 def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    others = sorted({file.name for file in path.iterdir()} - files.keys()) if path.exists() else []
+    if others:
+        raise FileExistsError(errno.EEXIST, f"other files there would be lost: {', '.join(others[:3])}")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    new, old = temporary / "new", temporary / "old"
     try:
-        new, old = temporary / "new", temporary / "old"
         for name, content in files.items():
             _write(new / name, content)
         if path.exists():  # a folder cannot replace another one in a single step
@@ -95,7 +99,8 @@ def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
                 os.replace(old, path)
             raise
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists() or not old.exists():  # else it could not be put back, and is all that is left
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_unfinished(folder: Path) -> None:

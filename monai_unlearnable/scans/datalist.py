@@ -188,7 +188,19 @@ def _files(root: Path, folder: str) -> list[str]:
     return names
 
 
+def _refuse_inside(cases: Sequence[Case]) -> None:
+    """A series is published as a whole folder, in which nothing else can be."""
+    series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
+    for case in cases:
+        for name in (*case.images, *([case.label] if case.label else [])):
+            path = PurePosixPath(name)
+            if path == PurePosixPath(".") or series.intersection(path.parents):
+                reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
+                raise DatalistError(reason, case=case.case_id, file=case.root / name)
+
+
 def _check(cases: Sequence[Case], require_labels: bool) -> None:
+    _refuse_inside(cases)
     seen: set[str] = set()
     outputs = {output_name(name) for case in cases for name in case.images}
     for case in cases:

@@ -121,7 +121,7 @@ def _signature_problems(signature: str) -> Iterator[str]:
 
 
 def _file_problems(stated: dict[str, str], folder: Path) -> Iterator[str]:
-    there = sorted(path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    there = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     for path in there:
         # A scan can be a folder of files, which has one digest.
         if not {path.as_posix(), path.parent.as_posix()} & stated.keys():

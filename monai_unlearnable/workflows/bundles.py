@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +13,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError, UnlearnableError
+from monai_unlearnable.workflows.locking import unlock
 
 __all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle"]
 
@@ -79,13 +81,16 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         if cause is None:
             raise
         raise cause from error
+    finally:
+        if "output_dir" in overrides:
+            unlock(Path(overrides["output_dir"]))  # a run that failed before its end is over too
 
 
 def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
     # MONAI would add what the configuration does not know, and nothing would come of it.
     known = set(ConfigParser.load_config_file(str(file)))
     for name in settings:
-        if name.split("#")[0] not in known:
+        if re.split("#|::", name)[0] not in known:
             close = get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise InputError(f"the configuration has no setting {name!r}{hint}", file=file)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from monai_unlearnable.errors import OutputError
@@ -14,7 +16,7 @@ try:
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["lock", "unlock"]
+__all__ = ["lock", "locked", "unlock"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ def lock(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
-        if fcntl is None or folder in _held:
+        if fcntl is None or _is_held(folder):
             return
         handle = os.open(folder, os.O_RDONLY)
     except OSError as error:
@@ -53,4 +55,26 @@ def unlock(folder: Path) -> None:
     """Let others write to a folder."""
     handle = _held.pop(folder.resolve(), None)
     if handle is not None:
+        fcntl.flock(handle, fcntl.LOCK_UN)  # a forked process may have the folder open still
         os.close(handle)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A folder locked for a while, unless this process has locked it already."""
+    held = _is_held(folder.resolve())
+    lock(folder)
+    try:
+        yield
+    finally:
+        if not held:
+            unlock(folder)
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether this process has locked a folder, and it is still the same one."""
+    handle = _held.get(folder)
+    if handle is not None and not (folder.exists() and os.path.samestat(os.fstat(handle), folder.stat())):
+        os.close(_held.pop(folder))
+        return False
+    return handle is not None

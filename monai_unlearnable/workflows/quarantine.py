@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from monai_unlearnable.errors import InputError, ScanError, UnlearnableError, VerificationError
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.errors import InputError, UnlearnableError, VerificationError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, DatasetSummary, inspect_cases
@@ -30,28 +33,44 @@ class Quarantine:
         self.path, self.enabled = Path(output_dir) / "quarantine.json", enabled
         self.reasons: dict[str, str] = {}
 
-    def admit(self, cases: Sequence[Case], window: WindowRule, label_values: Sequence[int] | None = None) -> list[Case]:
-        """The cases that can be protected, each read as :func:`~monai_unlearnable.scans.inspect_cases` does.
+    def admit(
+        self,
+        cases: Sequence[Case],
+        window: WindowRule,
+        label_values: Sequence[int] | None = None,
+        budget: Budget | None = None,
+    ) -> list[Case]:
+        """The cases that can be protected together: each can be read, and they are of the kind that most are of.
+
+        Args:
+            cases: the dataset.
+            window: see :func:`~monai_unlearnable.scans.inspect_cases`.
+            label_values: see there.
+            budget: see there.
 
         Raises:
             InputError: when there is none.
         """
         if not self.enabled:
             return list(cases)
-        admitted: list[Case] = []
-        first: DatasetSummary | None = None
+        kinds: dict[str, tuple[Any, ...]] = {}
         for case in track(cases, "inspect"):
             try:
-                summary = inspect_cases([case], window, label_values, first.channels if first else None)
-                first = first or summary
-                _refuse_unlike(case, summary, first)
-                admitted.append(case)
+                kinds[case.case_id] = _kind(case, inspect_cases([case], window, label_values, budget=budget))
             except UnlearnableError as error:
-                self.reasons[case.case_id] = str(error)
-                logger.warning("left out: %s", error)
-        if not admitted:
+                self._leave_out(case, str(error))
+        if not kinds:
             raise InputError(f"no case can be protected; the first: {next(iter(self.reasons.values()), 'none given')}")
-        return admitted
+        usual = Counter(kinds.values()).most_common(1)[0][0]
+        for case in cases:
+            if kinds.get(case.case_id, usual) != usual:
+                found, most = map(_words, (kinds[case.case_id], usual))
+                self._leave_out(case, f"{case.case_id}: {found}, where most cases are {most}")
+        return [case for case in cases if kinds.get(case.case_id) == usual]
+
+    def _leave_out(self, case: Case, reason: str) -> None:
+        self.reasons[case.case_id] = reason
+        logger.warning("left out: %s", reason)
 
     def close(self) -> None:
         """Write the list; call it when the others are protected.
@@ -67,8 +86,11 @@ class Quarantine:
             raise VerificationError(reason, file=self.path)
 
 
-def _refuse_unlike(case: Case, summary: DatasetSummary, first: DatasetSummary) -> None:
-    found, expected = ((s.spatial_dims, s.is_segmentation) for s in (summary, first))
-    if found != expected:
-        reason = f"a {found[0]}D scan with{'' if found[1] else 'out'} a label map, which the first case is not"
-        raise ScanError(reason, case=case.case_id, file=case.root / case.images[0])
+def _kind(case: Case, summary: DatasetSummary) -> tuple[Any, ...]:
+    return summary.spatial_dims, summary.channels, case.label is not None, case.target is not None
+
+
+def _words(kind: tuple[Any, ...]) -> str:
+    dims, channels, has_map, has_class = kind
+    label = "a label map" if has_map else "a class" if has_class else "no label"
+    return f"{dims}D with {channels} channels and {label}"

@@ -22,7 +22,7 @@ from monai_unlearnable.workflows.layout import (
     publish_scan,
     write_datalist,
 )
-from monai_unlearnable.workflows.locking import unlock
+from monai_unlearnable.workflows.locking import locked
 from monai_unlearnable.workflows.statement import write_statement
 
 __all__ = ["apply_stored", "restore"]
@@ -55,12 +55,10 @@ def apply_stored(
     """
     store, layout = NoiseStore(noise_dir, key), Layout(Path(output_dir))
     manifest = Manifest.load(store.folder / layout.manifest.name, key)
-    if layout.noise.resolve() != store.folder.resolve():
-        layout.begin(overwrite, key)
-    try:
+    with locked(layout.root):
+        if layout.noise.resolve() != store.folder.resolve():
+            layout.begin(overwrite, key)
         return _apply_all(store, manifest, Path(dataset_dir), layout)
-    finally:
-        unlock(layout.root)
 
 
 def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Layout) -> Manifest:

@@ -68,7 +68,19 @@ def verify(output_dir: str | Path, clean_dir: str | Path | None = None, key: Key
     for archive in sorted(layout.protected.glob("*.npz")):
         _check_archive(archive, manifest)
     _check_kept(layout, manifest, key)
+    _check_complete(layout, manifest)
     return manifest
+
+
+def _check_complete(layout: Layout, manifest: Manifest) -> None:
+    """Nothing may be published that the manifest does not know: it could be an original."""
+    known = {layout.datalist.name, *(entry.output for entry in manifest.scans)}
+    known |= {entry.label for entry in manifest.scans if entry.label is not None}
+    for path in sorted(layout.protected.rglob("*")):
+        name = path.relative_to(layout.protected)
+        stated = {name.as_posix(), name.parent.as_posix()} & known or (name.match("*.npz") and len(name.parts) == 1)
+        if (path.is_symlink() or path.is_file()) and not stated:  # archives are checked on their own
+            raise VerificationError("is not in the manifest; it must not be published", file=path)
 
 
 def _check_kept(layout: Layout, manifest: Manifest, key: Key | None) -> None:

@@ -32,6 +32,12 @@ def flat(data: Path) -> None:
     shutil.copyfile(other / "labels" / "a.nii.gz", data / "labels" / "c.nii.gz")
 
 
+def first_flat(data: Path) -> None:
+    other = write_dataset(data.parent / "flat", 2)
+    for folder in ("images", "labels"):
+        shutil.copyfile(other / folder / "a.nii.gz", data / folder / "a.nii.gz")
+
+
 FAULTS = {"images/a": cut, "labels/a": foreign_label, "images/c": flat}
 
 
@@ -53,6 +59,15 @@ def test_it_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     protected = {entry.case_id for entry in verify(out, data).scans}
     assert protected == {"images/a", "images/b", "images/c"} - {case}
     assert tree(data) == before
+
+
+def test_most_cases_tell_what_is_usual(tmp_path: Path) -> None:
+    data, out = write_dataset(tmp_path / "data", names=("a", "b", "c")), tmp_path / "out"
+    first_flat(data)
+    assert main(["protect", "lattice", str(data), str(out), "--quarantine", "True"]) == CHECK_FAILED
+    reasons = json.loads((out / "quarantine.json").read_text())
+    assert list(reasons) == ["images/a"] and "2D with 1 channels" in reasons["images/a"]
+    assert len(verify(out, data).scans) == 2
 
 
 def test_nothing_to_leave_out_and_nothing_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -147,8 +148,13 @@ def test_where_passphrases_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoiseError, match=f"there is no terminal: set {VARIABLE}"):
         ask_passphrase()
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
-    monkeypatch.setattr(passphrases, "_typed", {"passphrase: ": "a", "once more: ": "b"}.get)
-    assert ask_passphrase() == "a"
+    answers = ["a", "b", "c"]
+    typed = functools.cache(lambda prompt: answers.pop(0))
+    monkeypatch.setattr(passphrases, "_typed", typed)
+    assert ask_passphrase() == ask_passphrase() == "a", "a command asks once"
+    passphrases.forget_passphrase()
+    assert ask_passphrase() == "b", "and again where it was wrong"
+    monkeypatch.setattr(passphrases.getpass, "getpass", {"passphrase: ": "a", "once more: ": "b"}.get)
     with pytest.raises(NoiseError, match="the two passphrases differ"):
         ask_passphrase(twice=True)
 

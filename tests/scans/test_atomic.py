@@ -34,8 +34,11 @@ def test_writes_and_replaces(tmp_path: Path) -> None:
 def test_writes_and_replaces_folders(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "series"
     write_atomic(path, {"a": b"one", "b": b"two"})
-    write_atomic(path, {"a": b"three"})
-    assert tree(tmp_path) == {"deep/series/a": b"three"} and read_content(path) == {"a": b"three"}
+    write_atomic(path, {"a": b"three", "b": b"four"})
+    assert read_content(path) == {"a": b"three", "b": b"four"}
+    with pytest.raises(OutputError, match="series: .*other files there would be lost: b"):
+        write_atomic(path, {"a": b"five"})
+    assert tree(tmp_path) == {"deep/series/a": b"three", "deep/series/b": b"four"}
     assert [p.name for p in path.parent.iterdir()] == ["series"]
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(path.parent.stat().st_mode)
 

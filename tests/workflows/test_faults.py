@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from tests import dicom
 from tests.helpers import random_image, tree, two_classes, write_dataset
 
 KEY = OwnerKey(bytes(range(32)))
+CHECK = "import sys, pathlib; from monai_unlearnable.workflows import locking; locking.lock(pathlib.Path(sys.argv[1]))"
 FAULTS = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
@@ -134,6 +136,22 @@ def test_two_runs_do_not_write_to_one_output(data: Path, tmp_path: Path) -> None
             protect(data, out, overwrite=True)
         verify(out, data)  # nothing was touched
         other.kill()
+
+
+def test_apply_into_its_own_folder_and_new_folders_of_the_same_name_are_locked_too(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    protect(data, out)
+    with locked_by_another(out) as other:
+        with pytest.raises(OutputError, match="another run is writing here"):
+            apply_stored(out / "noise", data, out)
+        other.kill()
+    apply_stored(out / "noise", data, out)
+    lock(out)
+    shutil.rmtree(out)
+    lock(out)  # another folder by now
+    check = subprocess.run([sys.executable, "-c", CHECK, str(out)], capture_output=True, text=True, check=False)
+    assert "another run is writing here" in check.stderr
+    unlock(out)
 
 
 def test_a_process_locks_as_often_as_it_likes(tmp_path: Path) -> None:

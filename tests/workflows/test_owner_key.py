@@ -125,17 +125,23 @@ def test_plain_and_sealed_files_do_not_mix(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, "publish_scan", 1)
         protect(sealed.clean, tmp_path / "out", key=before)
-    (tmp_path / "out/unpacked").mkdir()
-    (tmp_path / "out/unpacked/a.png").write_bytes(b"an original")
     files = tree(tmp_path / "out")
     with pytest.raises(OutputError, match=r"a\.npz.*: is (not )?sealed, and there is (a|no) key; choose"):
         protect(sealed.clean, tmp_path / "out", key=after)
     assert tree(tmp_path / "out") == files
     protect(sealed.clean, tmp_path / "out", key=after, overwrite=True)
     protect(sealed.clean, tmp_path / "fresh", key=after)
-    left = tree(tmp_path / "out")
-    assert left.pop("unpacked/a.png", None) == (None if after else b"an original")
-    assert left == tree(tmp_path / "fresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
+def test_originals_are_never_deleted(sealed: SimpleNamespace, tmp_path: Path) -> None:
+    original = tmp_path / "out/unpacked/a.png"
+    original.parent.mkdir(parents=True)
+    original.write_bytes(b"an original")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"a\.png"):
+            protect(sealed.clean, tmp_path / "out", key=KEY, overwrite=overwrite)
+    assert tree(tmp_path / "out") == {"unpacked/a.png": b"an original"}
 
 
 def test_another_key_replaces_only_with_overwrite(out: Path, sealed: SimpleNamespace, tmp_path: Path) -> None:

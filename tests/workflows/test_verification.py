@@ -185,6 +185,13 @@ def test_every_claim_of_the_manifest(out: Path, kind: str, noise: bool) -> None:
     assert "images/" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["images/original.nii.gz", "notes.txt", "labels/other.nii.gz"])
+def test_files_that_nobody_knows_are_found(published: SimpleNamespace, out: Path, name: str) -> None:
+    shutil.copy(published.clean / "images/b.nii.gz", out / "protected" / name)
+    with pytest.raises(VerificationError, match=f"{name}.*not in the manifest"):
+        verify(out)
+
+
 @pytest.mark.parametrize("digest", [None, "0" * 64])
 def test_a_noise_file_that_holds_the_same_in_other_bytes(out: Path, digest: str | None) -> None:
     edit(out, lambda m: m["noise_sha256"].update({"images/b": digest}))

@@ -8,8 +8,8 @@ import os
 import struct
 import subprocess
 import sys
-from functools import lru_cache
-from typing import IO
+import threading
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ DECODERS = {
     JPEG2000: "pylibjpeg",
     JPEGBaseline8Bit: "pillow",
 }
+SERVE = f"from {__name__} import serve; serve()"
 SIZE = struct.Struct("<Q")
 
 
@@ -53,20 +54,57 @@ def decode(dataset: Dataset, content: bytes) -> NDArray:
     decoder = DECODERS.get(dataset.file_meta.TransferSyntaxUID)
     if decoder is not None:
         return _decode(dataset, decoder)
-    process = _process()
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        _send(process.stdin, content)
-        answer = _receive(process.stdout)
-    except OSError:
-        answer = None
+    answer = _children.setdefault(os.getpid(), _Child()).ask(content)
     if answer is None:
-        process.kill()
-        _process.cache_clear()
-        raise ScanError("the compressed pixels are damaged: their decoder ended")
+        raise ScanError("the compressed pixels cannot be decoded: their decoder ended")
     if not answer.startswith(np.lib.format.MAGIC_PREFIX):
         raise ScanError(f"the compressed pixels cannot be decoded: {answer.decode()}")
-    return np.load(io.BytesIO(answer), allow_pickle=False)  # type: ignore[no-any-return]
+    pixels: NDArray = np.load(io.BytesIO(answer), allow_pickle=False)
+    if pixels.shape != (dataset.Rows, dataset.Columns) or 8 * pixels.itemsize != dataset.BitsAllocated:
+        raise ScanError(f"the compressed pixels are {pixels.dtype} {pixels.shape}, unlike what the header says")
+    return pixels
+
+
+class _Child:
+    """The process that decodes for this one; answers always belong to the question."""
+
+    def __init__(self) -> None:
+        self.lock, self.process = threading.Lock(), cast("subprocess.Popen[bytes] | None", None)
+
+    def ask(self, content: bytes) -> bytes | None:
+        """What comes back; None where a new process ended over the question too."""
+        with self.lock:
+            for _ in range(2):
+                try:
+                    answer = self._exchange(content)
+                except BaseException:
+                    self._stop()  # an answer that comes later would be taken for that of the next question
+                    raise
+                if answer is not None:
+                    return answer
+                self._stop()
+        return None
+
+    def _exchange(self, content: bytes) -> bytes | None:
+        if self.process is None:
+            words = [sys.executable, "-c", f"import sys; sys.path[:] = filter(None, sys.path); {SERVE}"]
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            _send(self.process.stdin, content)
+            return _receive(self.process.stdout)
+        except OSError:
+            return None
+
+    def _stop(self) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.communicate()  # closes the pipes, and waits for its end
+
+
+_children: dict[int, _Child] = {}  # by the process that asks, since forked ones must not share one
 
 
 def serve() -> None:
@@ -79,7 +117,7 @@ def serve() -> None:
             np.save(stream, _decode(dcmread(io.BytesIO(content)), "gdcm"))
             answer = stream.getvalue()
         except Exception as error:  # whatever pydicom raises for a file that was cut or damaged
-            answer = str(error).encode()
+            answer = repr(error).encode()
         _send(answers, answer)
 
 
@@ -98,9 +136,3 @@ def _receive(stream: IO[bytes]) -> bytes | None:
     head = stream.read(SIZE.size)
     content = stream.read(SIZE.unpack(head)[0]) if len(head) == SIZE.size else b""
     return content or None
-
-
-@lru_cache(maxsize=1)
-def _process() -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-c", f"from {__name__} import serve; serve()"]
-    return subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

@@ -67,7 +67,7 @@ def _padding(dataset: Dataset, dtype: np.dtype) -> tuple[int, ...]:
     if value is None:
         return ()
     ends = np.array([value, value if limit is None else limit]).astype(dtype)  # some give -1 as 65535
-    return tuple(sorted(ends.tolist()))
+    return tuple(sorted(_numbers(ends, dataset).tolist()))
 
 
 def read_pixels(dataset: Dataset, content: bytes) -> NDArray:
@@ -80,14 +80,19 @@ def read_pixels(dataset: Dataset, content: bytes) -> NDArray:
     Raises:
         ScanError: when there are fewer than the header says, or the transfer syntax is unknown.
     """
-    syntax, bits = dataset.file_meta.TransferSyntaxUID, dataset.BitsStored
+    syntax = dataset.file_meta.TransferSyntaxUID
     if syntax in NATIVE:
         words = _words(dataset, dataset.PixelData)
     elif syntax.is_encapsulated:
         words = decode(dataset, content)
     else:
         raise ScanError(f"the transfer syntax {syntax.name} is not supported")
-    size, spare = words.itemsize, 8 * words.itemsize - bits
+    return _numbers(words, dataset)
+
+
+def _numbers(words: NDArray, dataset: Dataset) -> NDArray:
+    """What the bits that hold a number say."""
+    size, spare = words.itemsize, 8 * words.itemsize - dataset.BitsStored
     shifted = words.astype(words.dtype.newbyteorder("<")).view(f"<u{size}") << spare
     return shifted.view(f"<{'i' if dataset.PixelRepresentation else 'u'}{size}") >> spare
 
