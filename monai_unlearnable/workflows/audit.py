@@ -16,7 +16,7 @@ from monai_unlearnable.errors import BudgetError, InputError, NoiseError
 from monai_unlearnable.noise.entry import refuse_outside
 from monai_unlearnable.noise.keyfiles import from_base64, read_file
 from monai_unlearnable.noise.signing import is_signed
-from monai_unlearnable.workflows.layout import file_digest
+from monai_unlearnable.workflows.layout import file_digest, unknown_files
 from monai_unlearnable.workflows.statement import DECIMALS, FORMAT, canonical
 
 __all__ = ["Audit", "audit"]
@@ -121,11 +121,8 @@ def _signature_problems(signature: str) -> Iterator[str]:
 
 
 def _file_problems(stated: dict[str, str], folder: Path) -> Iterator[str]:
-    there = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    for path in there:
-        # A scan can be a folder of files, which has one digest.
-        if not {path.as_posix(), path.parent.as_posix()} & stated.keys():
-            yield f"extra: {path.as_posix()}"
+    for path in unknown_files(folder, stated):
+        yield f"extra: {path.relative_to(folder).as_posix()}"
     for name, digest in sorted(stated.items()):
         if not (folder / name).exists():
             yield f"missing: {name}"

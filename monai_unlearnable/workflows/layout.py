@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ from monai_unlearnable.scans.formats import read_scan, write_scan
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 from monai_unlearnable.workflows.locking import lock
 
-__all__ = ["Layout", "publish_scan", "copy_file", "file_digest", "log_remarks", "noise_digests", "write_datalist"]
+__all__ = [
+    *("Layout", "publish_scan", "copy_file", "file_digest", "log_remarks", "noise_digests", "unknown_files"),
+    "write_datalist",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +184,15 @@ def log_remarks(remarks: Iterable[str]) -> None:
     """Warn of what the owner should know of published files, each thing once."""
     for remark in sorted(set(remarks)):
         logger.warning(remark)
+
+
+def unknown_files(folder: Path, known: Container[str]) -> Iterator[Path]:
+    """What lies below a folder and is neither known by its relative name nor part of a known folder of files."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        is_known = name.as_posix() in known or name.parent.as_posix() in known
+        if (path.is_symlink() or not path.is_dir()) and not is_known:
+            yield path
 
 
 def noise_digests(store: NoiseStore, scans: Iterable[NoiseEntry]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from monai_unlearnable.scans.dataset import encode_label, read_label
 from monai_unlearnable.scans.formats import find_format, read_scan
 from monai_unlearnable.scans.medmnist import archive_images
 from monai_unlearnable.scans.scan import Scan, voxel_digest
-from monai_unlearnable.workflows.layout import Layout, file_digest, noise_digests
+from monai_unlearnable.workflows.layout import Layout, file_digest, noise_digests, unknown_files
 from monai_unlearnable.workflows.statement import encode_statement
 
 __all__ = ["verify"]
@@ -76,11 +76,9 @@ def _check_complete(layout: Layout, manifest: Manifest) -> None:
     """Nothing may be published that the manifest does not know: it could be an original."""
     known = {layout.datalist.name, *(entry.output for entry in manifest.scans)}
     known |= {entry.label for entry in manifest.scans if entry.label is not None}
-    for path in sorted(layout.protected.rglob("*")):
-        name = path.relative_to(layout.protected)
-        stated = {name.as_posix(), name.parent.as_posix()} & known or (name.match("*.npz") and len(name.parts) == 1)
-        if (path.is_symlink() or path.is_file()) and not stated:  # archives are checked on their own
-            raise VerificationError("is not in the manifest; it must not be published", file=path)
+    known |= {archive.name for archive in layout.protected.glob("*.npz")}  # checked on their own
+    for path in unknown_files(layout.protected, known):
+        raise VerificationError("is not in the manifest; it must not be published", file=path)
 
 
 def _check_kept(layout: Layout, manifest: Manifest, key: Key | None) -> None:

@@ -20,3 +20,11 @@ def command(*words: str) -> str:
 def as_words(settings: dict[str, object]) -> list[str]:
     """Settings as ``--name value``."""
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+
+
+def on_two_processes(bundle: str, settings: dict[str, object]) -> None:
+    """Protect with a bundle as ``torchrun`` starts it."""
+    root = ROOT / "bundles" / bundle
+    files = str([str(root / "configs" / name) for name in ("protect.yaml", "multi_gpu.yaml")])
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
+    command(*words, "--config_file", files, "--bundle_root", str(root), *as_words(settings))

@@ -20,7 +20,7 @@ from monai_unlearnable.workflows import protection, restore, verify
 from monai_unlearnable.workflows.approaches import APPROACHES, GRANULARITIES
 from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, method_names, run_bundle
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
-from tests.integration.commands import as_words, command
+from tests.integration.commands import as_words, command, on_two_processes
 
 CONFIGS = bundle_root("anti_learning") / "configs"
 EPSILON = 0.08
@@ -301,10 +301,7 @@ def test_methods_by_name(datasets: dict[str, Path], tmp_path: Path, name: str, e
 
 
 def test_two_processes_give_one_complete_result(datasets: dict[str, Path], tmp_path: Path) -> None:
-    files = f"['{CONFIGS / 'protect.yaml'}','{CONFIGS / 'multi_gpu.yaml'}']"
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    words += ["--config_file", files, "--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(datasets["classes"])]
     settings = {**QUICK, "granularity": "class", "approach": "error_maximizing", "spared": "none"}
-    command(*words, "--output_dir", str(tmp_path), *as_words(settings))
+    on_two_processes("anti_learning", {"dataset_dir": datasets["classes"], "output_dir": tmp_path, **settings})
     manifest = verify(tmp_path, datasets["classes"])
     assert len(manifest.scans) == 7 and all(changed(manifest))

@@ -20,7 +20,7 @@ from monai_unlearnable.scans import read_scan
 from monai_unlearnable.workflows import restore, verify
 from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
-from tests.integration.commands import as_words, command
+from tests.integration.commands import as_words, command, on_two_processes
 
 CONFIGS = bundle_root("salm") / "configs"
 QUICK: dict[str, Any] = {
@@ -172,10 +172,7 @@ def test_as_a_command_with_overrides(datasets: dict[str, Path], tmp_path: Path) 
 
 
 def test_two_processes_give_one_complete_result(datasets: dict[str, Path], tmp_path: Path) -> None:
-    settings = {**QUICK, "dataset_dir": str(datasets["classes"]), "output_dir": str(tmp_path)}
-    files = f"['{CONFIGS / 'protect.yaml'}','{CONFIGS / 'multi_gpu.yaml'}']"
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    command(*words, "--config_file", files, "--bundle_root", str(CONFIGS.parent), *as_words(settings))
+    on_two_processes("salm", {**QUICK, "dataset_dir": datasets["classes"], "output_dir": tmp_path})
     assert len(verify(tmp_path, datasets["classes"]).scans) == 7
 
 

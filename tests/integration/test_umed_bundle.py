@@ -15,7 +15,7 @@ from monai_unlearnable.scans import read_scan
 from monai_unlearnable.workflows import protection, restore, verify
 from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
 from tests.helpers import tree, write_dataset
-from tests.integration.commands import ROOT, as_words, command
+from tests.integration.commands import ROOT, as_words, command, on_two_processes
 
 CONFIGS = ROOT / "bundles" / "umed" / "configs"
 QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "epsilon": 0.05, "network_def#channels": [4, 8, 8, 8]}
@@ -57,10 +57,7 @@ def test_run_as_a_command_with_overrides(tmp_path: Path) -> None:
 
 def test_two_processes_give_one_complete_result(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
-    files = f"['{CONFIGS / 'protect.yaml'}','{CONFIGS / 'multi_gpu.yaml'}']"
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    words += ["--config_file", files, "--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(data)]
-    command(*words, "--output_dir", str(tmp_path / "out"), *as_words(QUICK))
+    on_two_processes("umed", {"dataset_dir": data, "output_dir": tmp_path / "out", **QUICK})
     assert [entry.scan_id for entry in verify(tmp_path / "out", data).scans] == ["images/a", "images/b", "images/c"]
 
 

@@ -11,9 +11,8 @@ from monai_unlearnable.scans import read_scan
 from monai_unlearnable.workflows import restore, verify
 from monai_unlearnable.workflows.bundles import run_bundle
 from tests.helpers import tree, write_dataset
-from tests.integration.commands import ROOT, as_words, command
+from tests.integration.commands import on_two_processes
 
-CONFIGS = ROOT / "bundles" / "voxshield" / "configs"
 QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "epsilon": 0.05, "network_def#channels": [4, 8, 8, 8]}
 
 
@@ -55,8 +54,5 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_the_slice_term_counts(tmp_p
 
 def test_two_processes_run_as_a_command(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
-    files = f"['{CONFIGS / 'protect.yaml'}','{CONFIGS / 'multi_gpu.yaml'}']"
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    words += ["--config_file", files, "--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(data)]
-    command(*words, "--output_dir", str(tmp_path / "out"), *as_words(QUICK))
+    on_two_processes("voxshield", {"dataset_dir": data, "output_dir": tmp_path / "out", **QUICK})
     assert [entry.scan_id for entry in verify(tmp_path / "out", data).scans] == ["images/a", "images/b", "images/c"]
