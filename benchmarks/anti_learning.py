@@ -55,27 +55,27 @@ CONTROLS = ("sign", "uniform", "gaussian", "low_pass")
 MATRIX = {"victims": ["ResNet18"], "iterations": 500, "batch_size": 32, "seeds": 2, "looks": 5, "control": False}
 
 
-def convert(source: Path, folder: Path, side: int) -> None:
-    """Images of class folders as grey PNG of one size, with a datalist; equal images go to the same part."""
+def convert(source: Path, folder: Path, side: int, mode: str = "L") -> None:
+    """Images of class folders as PNG of one size, grey or RGB, with a datalist; equal images go to the same part."""
     sections: dict[str, list[dict[str, Any]]] = {"training": [], "test": []}
     for case in load_cases(source):
         path = folder / f"{case.case_id}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         with Image.open(source / case.images[0]) as image:
-            image.convert("L").resize((side, side), Image.Resampling.BILINEAR).save(path)
+            image.convert(mode).resize((side, side), Image.Resampling.BILINEAR).save(path)
         digest = int(hashlib.sha256(path.read_bytes()).hexdigest(), 16)
         section = "test" if digest % 5 == 0 else "training"
         sections[section].append({"image": f"{case.case_id}.png", "label": case.target})
     (folder / "datalist.json").write_text(json.dumps(sections))
 
 
-def prepare(source: Path, folder: Path, side: int) -> Path:
+def prepare(source: Path, folder: Path, side: int, mode: str = "L") -> Path:
     """A dataset of files with a datalist in ``folder``: an archive unpacked, or class folders converted."""
     if not (folder / "datalist.json").is_file():
         if source.suffix == ".npz":
             unpack_archive(source, folder)
         else:
-            convert(source, folder, side)
+            convert(source, folder, side, mode)
     return folder
 
 

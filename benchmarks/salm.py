@@ -9,20 +9,26 @@ trains classifiers on each, and scores them on clean held-out images. Figures ar
     python benchmarks/salm.py DATA/brain_tumor_mri OUT --variants "{'step': {'mask_refresh': 'step'}}" --percents 20
 
 Everything is kept in OUT: a run that was stopped goes on. Each variant is a set of further settings of the bundle.
+Times are those of one of --workers processes that run side by side.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
+import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from anti_learning import examine, prepare
 from rich.console import Console
 from rich.table import Table
@@ -52,7 +58,7 @@ COLUMNS = (
     "Steps",
     "Time",
 )
-CHECKPOINT = "perturber.safetensors"
+CHECKPOINT, COSTS = "perturber.safetensors", "costs.json"
 SAMPLE = 64  # images that gradient steps are counted on
 
 
@@ -85,32 +91,49 @@ def settings_of(arguments: argparse.Namespace) -> list[Setting]:
 
 
 def protect(data: Path, folder: Path, setting: Setting, further: Mapping[str, Any]) -> None:
-    """Protect ``data`` in one way, unless it was done before, and note how long it took."""
-    if Layout(folder).manifest.is_file():
+    """Protect ``data`` in one way, unless it was done before, and note what it cost and what the files say."""
+    if (folder / COSTS).is_file():
         return
     begin = time.monotonic()
     choice = {"score": setting.score, "fraction": setting.percent / 100, "epsilon": setting.epsilon / 255}
     run_bundle("salm", dataset_dir=str(data), output_dir=str(folder), **choice, **further)
-    (folder / "seconds").write_text(f"{time.monotonic() - begin:.0f}")
+    costs = {"seconds": time.monotonic() - begin, **figures(data, folder)}
+    (folder / COSTS).write_text(json.dumps(costs))
 
 
-def figures(data: Path, folder: Path) -> list[str]:
+def figures(data: Path, folder: Path) -> dict[str, float]:
     """What the files say, means over the images that changed: PSNR, SSIM, share of pixels changed, bytes of a noise
-    file, gradient steps for the noise of an image; and the seconds it took."""
+    file, gradient steps for the noise of an image."""
     layout = Layout(folder)
     manifest, store, checkpoint = Manifest.load(layout.manifest), NoiseStore(layout.noise), layout.models / CHECKPOINT
     changed = [entry for entry in manifest.scans if entry.measured["l0"]]
-    psnr, ssim, l0 = (np.mean([entry.measured[name] for entry in changed]) for name in ("psnr", "ssim", "l0"))
-    size = np.mean([store.path(entry.scan_id).stat().st_size for entry in changed])
+    found = {name: float(np.mean([entry.measured[name] for entry in changed])) for name in ("psnr", "ssim", "l0")}
+    found["bytes"] = float(np.mean([store.path(entry.scan_id).stat().st_size for entry in changed]))
     perturber, wanted = load_perturber(checkpoint), {entry.case_id for entry in changed[:SAMPLE]}
     window = load_input_settings(checkpoint).window
     cases = [read_case(case, window) for case in load_cases(data) if case.case_id in wanted]
     for case in cases:
         generate_noise(perturber, case.image, case.case.case_id, case.target)
-    steps = cast(GradientNoise, perturber).case_steps / len(cases)
-    shown = (f"{psnr:.1f}", f"{ssim:.4f}", f"{100 * l0:.1f}%", f"{size:.0f}", f"{steps:.0f}")
-    seconds = folder / "seconds"
-    return [*shown, f"{seconds.read_text()} s" if seconds.is_file() else "interrupted"]
+    return {**found, "steps": cast(GradientNoise, perturber).case_steps / len(cases)}
+
+
+def protect_all(data: Path, folders: Mapping[Setting, Path], variants: Mapping[str, Any], workers: int) -> None:
+    """Protect ``data`` in all ways, so many at a time."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool:
+        jobs = [
+            pool.submit(protect, data, folder, setting, variants.get(setting.variant, {}))
+            for setting, folder in folders.items()
+        ]
+        for job in jobs:
+            job.result()
+
+
+def shown_costs(costs: Mapping[str, float]) -> list[str]:
+    """The last columns of the table."""
+    psnr, ssim, l0 = f"{costs['psnr']:.1f}", f"{costs['ssim']:.4f}", f"{100 * costs['l0']:.1f}%"
+    return [psnr, ssim, l0, f"{costs['bytes']:.0f}", f"{costs['steps']:.0f}", f"{costs['seconds']:.0f} s"]
 
 
 def table(results: Results, data: Path, folders: Mapping[Setting, Path]) -> Table:
@@ -123,7 +146,7 @@ def table(results: Results, data: Path, folders: Mapping[Setting, Path]) -> Tabl
             shown.add_row("none", "", "", row.victim, f"{row.score:.1f}", finals, f"{row.extras['auc']:.1f}")
     for setting, folder in folders.items():
         rows = [row for row in summaries if row.data == setting.name]
-        costs = figures(data, folder) if rows else []
+        costs = shown_costs(json.loads((folder / COSTS).read_text()))
         for row in rows:
             finals = ", ".join(f"{final:.1f}" for final in row.finals)
             noise = " ".join(filter(None, (setting.score, setting.variant)))
@@ -140,15 +163,15 @@ def main() -> None:
     parser.add_argument("--percents", default=PERCENTS)
     parser.add_argument("--scores", default="gradient,random,foreground")
     parser.add_argument("--epsilons", default="8,16", help="radii, in 1/255")
+    parser.add_argument("--color", action="store_true", help="keep the channels of color files")
     parser.add_argument("--variants", type=parse_value, default={}, help="further settings of the bundle, by name")
     parser.add_argument("--workers", type=int, default=2)
     arguments, further = parser.parse_known_args()
     console = Console(width=170)
     logging.basicConfig(format="%(message)s")
-    data = prepare(arguments.data, arguments.out / "data", arguments.side)
+    data = prepare(arguments.data, arguments.out / "data", arguments.side, "RGB" if arguments.color else "L")
     folders = {setting: arguments.out / setting.folder for setting in settings_of(arguments)}
-    for setting, folder in folders.items():
-        protect(data, folder, setting, arguments.variants.get(setting.variant, {}))
+    protect_all(data, folders, arguments.variants, arguments.workers)
     protected = {setting.name: str(folder) for setting, folder in folders.items()}
     results, page = examine(data, protected, arguments.out, further, arguments.workers)
     console.print(table(results, data, folders), results.verdict(), f"report: {page}", sep="\n")

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import json
 import logging
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -193,10 +194,14 @@ class Laboratory:
         figures, regions = json.loads(path.read_text(encoding="utf-8"))
         return figures, regions
 
+    def measure(self, sources: Iterable[Source]) -> dict[str, tuple[dict[str, float], dict[str, dict[str, float]]]]:
+        """:meth:`figures` of those that are not the originals, by name."""
+        return {source.name: self.figures(source) for source in sources if source.role != CLEAN}
+
     def results(self) -> Results:
         """Everything that is known now; cells that were not trained yet are left out."""
         rows = [self._read(path, cell) for cell in self.cells() if (path := self._path(cell)).is_file()]
-        measured = {name: self.figures(source) for name, source in self.sources.items() if source.role != CLEAN}
+        measured = self.measure(self.sources.values())
         names = [source.method for source in self.sources.values() if source.role not in (CLEAN, RANDOM)]
         rows = [_with_figures(row, measured.get(row.data, ({}, {}))[0]) for row in rows]
         dataset = Path(self.matrix.dataset_dir).name

@@ -23,7 +23,7 @@ __all__ = ["run_cells"]
 
 
 def run_cells(folder: Path, cells: Sequence[Cell], workers: int) -> None:
-    """Train cells side by side; each process keeps what it finds below the folder.
+    """Train cells side by side, and measure their data; each process keeps what it finds below the folder.
 
     Args:
         folder: of a laboratory whose settings are saved.
@@ -36,8 +36,10 @@ def run_cells(folder: Path, cells: Sequence[Cell], workers: int) -> None:
         ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool,
         progress_bar() as progress,
     ):
-        task = progress.add_task("train cells", total=len(cells), note="")
-        for done in as_completed([pool.submit(_run, str(folder), cell) for cell in cells]):
+        jobs = [pool.submit(_run, str(folder), cell) for cell in cells]
+        jobs += [pool.submit(_measure, str(folder), name) for name in dict.fromkeys(cell.data for cell in cells)]
+        task = progress.add_task("train cells", total=len(jobs), note="")
+        for done in as_completed(jobs):
             done.result()
             progress.advance(task)
 
@@ -49,6 +51,11 @@ def _begin(threads: int) -> None:
 
 def _run(folder: str, cell: Cell) -> None:
     _laboratory(folder).run_cell(cell)
+
+
+def _measure(folder: str, name: str) -> None:
+    laboratory = _laboratory(folder)
+    laboratory.measure([laboratory.sources[name]])
 
 
 @lru_cache(maxsize=1)
