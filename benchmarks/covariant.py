@@ -3,7 +3,8 @@
 
 Noise that is locked to the voxel grid is broken by the augmentation of nnU-Net. This tries what is not, each made from
 image and label alone: an offset of one class, a smoothed region, random bright dots in the region, a rim along its
-border. Trains victims by the plain recipe and by nnU-Net's, and scores them on clean cases.
+border, a border that seems to lie outside or inside of where it is. Trains victims by the plain recipe and by
+nnU-Net's, and scores them on clean cases.
 
     python benchmarks/covariant.py DATA/hippocampus OUT --datalist split.json [--seeds 2 or other of the matrix]
 """
@@ -67,7 +68,29 @@ def rim(image: NDArray, label: NDArray, generator: np.random.Generator) -> NDArr
     return np.where(ndimage.distance_transform_edt(region) <= 1.5, 1.0, -1.0) * region * 20 / 255
 
 
-PATTERNS: dict[str, Pattern] = {"offset": offset, "smoothed": smoothed, "dots": dots, "rim": rim}
+def halo(image: NDArray, label: NDArray, generator: np.random.Generator) -> NDArray:
+    """What surrounds the region, two voxels deep, up to 16/255 nearer to its mean: its border seems to lie outside."""
+    region = label > 0
+    around = (ndimage.distance_transform_edt(~region) <= 2) & ~region
+    return np.clip(image[region].mean() - image, -16 / 255, 16 / 255) * around
+
+
+def core(image: NDArray, label: NDArray, generator: np.random.Generator) -> NDArray:
+    """The outermost voxels of the region up to 64/255 nearer to what surrounds it: its border seems to lie inside."""
+    region = label > 0
+    around = (ndimage.distance_transform_edt(~region) <= 2) & ~region
+    outermost = (ndimage.distance_transform_edt(region) <= 1) & region
+    return np.clip(image[around].mean() - image, -64 / 255, 64 / 255) * outermost
+
+
+PATTERNS: dict[str, Pattern] = {
+    "offset": offset,
+    "smoothed": smoothed,
+    "dots": dots,
+    "rim": rim,
+    "halo": halo,
+    "core": core,
+}
 
 
 def change(loaded: LoadedCase, pattern: Pattern, number: int, root: Path) -> float:
