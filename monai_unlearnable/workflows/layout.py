@@ -122,13 +122,13 @@ class Layout:
         if self.records and not overwrite:
             raise OutputError("the output exists already; set overwrite to replace it", file=self.records[0])
         misplaced = self.misplaced(key)
-        if misplaced and not overwrite:
-            kind = "is not sealed, and there is a key" if key else "is sealed, and there is no key"
-            raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
         unpacked = next((path for path in misplaced if path.is_relative_to(self.unpacked)), None)
         if unpacked is not None:
             reason = "originals lie there as an earlier run without a key unpacked them; move or delete them yourself"
             raise OutputError(reason, file=unpacked)
+        if misplaced and not overwrite:
+            kind = "is not sealed, and there is a key" if key else "is sealed, and there is no key"
+            raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
         lock(self.root)
         for path in (*misplaced, *self.records, self.statement):
             path.unlink(missing_ok=True)
