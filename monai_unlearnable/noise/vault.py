@@ -18,6 +18,7 @@ from monai_unlearnable.noise.owner import KeyDerivation, KeyRing, OwnerKey
 from monai_unlearnable.noise.passphrases import ask_passphrase, forget_passphrase
 from monai_unlearnable.noise.sealing import seal, unseal
 from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.reading import below
 
 __all__ = [
     "SEALED",
@@ -129,7 +130,7 @@ def write_owned(path: str | Path, content: bytes, key: Key | None, name: str | N
 
 def misplaced(folder: Path, key: Key | None) -> Iterator[Path]:
     """Plain files of the owner's below a folder where there is a key, sealed ones where there is none."""
-    for path in sorted(folder.rglob("*")):
+    for path in below(folder):
         if path.name.endswith(KINDS if key else SEALED) and path.is_file():
             yield path
 

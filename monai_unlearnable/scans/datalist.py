@@ -15,6 +15,7 @@ from monai_unlearnable.errors import DatalistError, LabelError, ScanError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.scans.dicom import is_series
 from monai_unlearnable.scans.formats import find_format, output_name, stem
+from monai_unlearnable.scans.reading import below, reading
 from monai_unlearnable.scans.tables import TABLE_NAME, TABLE_SUFFIXES, read_table
 
 __all__ = ["Case", "load_cases", "DATALIST_NAMES"]
@@ -75,6 +76,11 @@ def load_cases(
         LabelError: naming the case whose label is missing.
     """
     root = Path(dataset_dir)
+    with reading(root, DatalistError):
+        return _list_cases(root, datalist, section, require_labels)
+
+
+def _list_cases(root: Path, datalist: str | Path | None, section: str, require_labels: bool) -> list[Case]:
     if not root.is_dir():
         raise DatalistError("the dataset folder does not exist", file=root)
     cases = _from_datalist(root, datalist, section)
@@ -171,7 +177,7 @@ def _files(root: Path, folder: str) -> list[str]:
     """The images below a folder; where DICOM files lie right in a folder below, that folder is the image."""
     names = []
     series: Path | None = None
-    for path in sorted((root / folder).rglob("*")):
+    for path in below(root / folder):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
         if hidden or (series is not None and series in path.parents):
             continue

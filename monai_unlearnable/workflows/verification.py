@@ -21,6 +21,7 @@ from monai_unlearnable.scans.atomic import read_content
 from monai_unlearnable.scans.dataset import encode_label, read_label
 from monai_unlearnable.scans.formats import find_format, read_scan
 from monai_unlearnable.scans.medmnist import archive_images
+from monai_unlearnable.scans.reading import reading
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 from monai_unlearnable.workflows.layout import Layout, file_digest, noise_digests, unknown_files
 from monai_unlearnable.workflows.statement import encode_statement
@@ -53,6 +54,11 @@ def verify(output_dir: str | Path, clean_dir: str | Path | None = None, key: Key
         UnlearnableError: when a file cannot be read.
     """
     layout = Layout(Path(output_dir))
+    with reading(layout.root):
+        return _verify(layout, clean_dir, key)
+
+
+def _verify(layout: Layout, clean_dir: str | Path | None, key: Key | None) -> Manifest:
     manifest = Manifest.load(layout.manifest, key)
     for entry in track(manifest.scans, "verify"):
         _Check(entry, layout, manifest.run, key).run(None if clean_dir is None else Path(clean_dir))
