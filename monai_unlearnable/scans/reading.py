@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong before a file's content does: a disk, a share that vanishes, permissions."""
+"""What can go wrong before a file's content does: names that lead elsewhere, a disk, a share, permissions."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from monai_unlearnable.errors import InputError, ScanError, UnlearnableError
 
-__all__ = ["below", "reading", "unreadable"]
+__all__ = ["below", "leads_outside", "links_outside", "reading", "unreadable"]
 
 
 def unreadable(path: Path, error: OSError, kind: type[InputError] = ScanError) -> InputError:
@@ -43,3 +43,19 @@ def below(folder: Path) -> list[Path]:
         return []
     found = os.walk(folder, onerror=fail)
     return sorted(Path(top, name) for top, folders, files in found for name in (*folders, *files))
+
+
+def leads_outside(name: str) -> bool:
+    """Whether a relative name, that others may have written, is none or leads out of its folder."""
+    path = PurePath(name)
+    return bool(path.anchor) or ".." in path.parts
+
+
+def links_outside(path: Path, folder: Path) -> Path | None:
+    """Where a link leads by which a file, or a file right in a folder of files, lies outside of ``folder``.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    home, files = folder.resolve(), [path, *(path.iterdir() if path.is_dir() else ())]
+    return next((target for file in files if not (target := file.resolve()).is_relative_to(home)), None)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.errors import BudgetError, NoiseError, UnlearnableError, VerificationError
-from monai_unlearnable.workflows import verify
+from monai_unlearnable.workflows import apply_stored, restore, verify
 from tests.helpers import (
     SHAPES,
     flip_byte,
@@ -27,6 +27,7 @@ from tests.helpers import (
     raw_bytes,
     small_umed,
     stored_voxels,
+    tree,
     two_classes,
     write_nifti,
 )
@@ -190,6 +191,45 @@ def test_files_that_nobody_knows_are_found(published: SimpleNamespace, out: Path
     shutil.copy(published.clean / "images/b.nii.gz", out / "protected" / name)
     with pytest.raises(VerificationError, match=f"{name}.*not in the manifest"):
         verify(out)
+
+
+OUTSIDE = ("../x", "/tmp/x", "images/../../../x")
+READERS: dict[str, Callable[[Path, SimpleNamespace, Path], Any]] = {
+    "verify": lambda out, published, target: verify(out),
+    "restore": lambda out, published, target: restore(out, target),
+    "apply": lambda out, published, target: apply_stored(out / "noise", published.clean, target),
+    "apply in place": lambda out, published, target: apply_stored(out / "noise", published.clean, out),
+}
+
+
+@pytest.mark.parametrize("use", READERS)
+@pytest.mark.parametrize("noise", [False, True], ids=["manifest", "manifest-and-noise"])
+@pytest.mark.parametrize("field", ["file", "output", "label", "scan_id"])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_lead_out_of_the_folder_are_refused(
+    published: SimpleNamespace, out: Path, tmp_path: Path, use: str, noise: bool, field: str, name: str
+) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["scans"][1][field] = name
+
+    noise = noise and field != "scan_id"  # which is the name of the noise file too
+    edit(out, spoil, noise)
+    before = tree(tmp_path)
+    with pytest.raises(NoiseError, match="lies outside the folder"):
+        READERS[use](out, published, tmp_path / "deep/target")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("use", READERS)
+def test_noise_files_whose_names_lead_out_of_the_folder_are_refused(
+    published: SimpleNamespace, out: Path, tmp_path: Path, use: str
+) -> None:
+    manifest = (out / "noise/manifest.json").read_bytes()
+    edit(out, lambda content: content["scans"][1].update(output="../x"), noise=True)
+    (out / "noise/manifest.json").write_bytes(manifest)
+    with pytest.raises(NoiseError, match="images/b, .*lies outside the folder"):
+        READERS[use](out, published, tmp_path / "deep/target")
+    assert not (tmp_path / "deep/x").exists() and not (out / "x").exists()
 
 
 @pytest.mark.parametrize("digest", [None, "0" * 64])
