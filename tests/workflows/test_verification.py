@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.errors import BudgetError, NoiseError, UnlearnableError, VerificationError
+from monai_unlearnable.noise.manifest import encode_manifest
 from monai_unlearnable.workflows import apply_stored, restore, verify
 from tests.helpers import (
     SHAPES,
@@ -152,7 +153,7 @@ def edit(out: Path, change: Callable[[dict[str, Any]], Any], noise: bool = False
         np.savez(file, **arrays)
         if "noise_sha256" in content:
             content["noise_sha256"][entry["scan_id"]] = hashlib.sha256(file.read_bytes()).hexdigest()
-    path.write_text(json.dumps(content))
+    path.write_bytes(encode_manifest(content))
 
 
 EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -249,6 +250,19 @@ def test_a_share_lower_than_that_of_the_files(published: SimpleNamespace, out: P
 def test_manifests_of_earlier_releases(published: SimpleNamespace, out: Path) -> None:
     edit(out, lambda m: [m.pop("noise_sha256"), *(scan["budget"].pop("share") for scan in m["scans"])], noise=True)
     assert verify(out, published.clean).scans == published.manifest.scans
+
+
+def test_a_manifest_that_says_the_same_in_other_bytes(out: Path) -> None:
+    path = out / "noise/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    with pytest.raises(VerificationError, match=r"manifest\.json: the manifest was changed"):
+        verify(out)
+
+
+def test_a_field_that_nobody_knows(out: Path) -> None:
+    edit(out, lambda m: m.update(noise_sHa256=m.pop("noise_sha256")))
+    with pytest.raises(NoiseError, match=r"manifest\.json: .*unknown fields \['noise_sHa256'\]"):
+        verify(out)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 3, "run": {}, "scans": []}'])
