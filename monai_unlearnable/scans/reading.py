@@ -10,12 +10,17 @@ from pathlib import Path, PurePath
 
 from monai_unlearnable.errors import InputError, ScanError, UnlearnableError
 
-__all__ = ["below", "leads_outside", "links_outside", "reading", "unreadable"]
+__all__ = ["below", "leads_outside", "links_outside", "named_by", "reading", "unreadable"]
 
 
 def unreadable(path: Path, error: OSError, kind: type[InputError] = ScanError) -> InputError:
     """The error of a file that the system does not let read; it names the file that the system names."""
-    return kind(f"cannot be read: {error.strerror or error}", file=error.filename or path)
+    return kind(f"cannot be read: {error.strerror or error}", file=named_by(error) or path)
+
+
+def named_by(error: OSError) -> Path | None:
+    """The file that an error of the system's names, if it does."""
+    return Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes, Path)) else None
 
 
 @contextmanager
@@ -57,5 +62,6 @@ def links_outside(path: Path, folder: Path) -> Path | None:
     Raises:
         OSError: when it cannot be read.
     """
-    home, files = folder.resolve(), [path, *(path.iterdir() if path.is_dir() else ())]
-    return next((target for file in files if not (target := file.resolve()).is_relative_to(home)), None)
+    home, files = Path(os.path.realpath(folder)), [path, *(path.iterdir() if path.is_dir() else ())]
+    targets = (Path(os.path.realpath(file, strict=True)) for file in files)
+    return next((target for target in targets if not target.is_relative_to(home)), None)

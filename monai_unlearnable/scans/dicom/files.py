@@ -15,7 +15,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.scans.dicom.geometry import Slice
 from monai_unlearnable.scans.dicom.pixels import lattice_of, parse, read_pixels
-from monai_unlearnable.scans.reading import unreadable
+from monai_unlearnable.scans.reading import named_by, unreadable
 
 __all__ = ["BROKEN", "SUFFIXES", "is_series", "list_files", "naming", "read_slice"]
 
@@ -36,7 +36,7 @@ def naming(path: Path, done: str = "read") -> Iterator[None]:
     except ScanError as error:
         raise ScanError(error.reason, file=error.file or path) from error
     except FileNotFoundError as error:
-        raise ScanError("the file does not exist", file=error.filename or path) from error
+        raise ScanError("the file does not exist", file=named_by(error) or path) from error
     except InvalidDicomError as error:
         raise ScanError("not a DICOM file", file=path) from error
     except OSError as error:
