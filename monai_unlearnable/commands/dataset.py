@@ -56,8 +56,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def _dataset(arguments: argparse.Namespace) -> Iterator[str]:
-    """The folder to protect, whether it or an archive was given."""
+def _dataset(arguments: argparse.Namespace, resume: bool = True) -> Iterator[str]:
+    """The folder to protect, whether it or an archive was given; see ``protected_archive``."""
     from monai_unlearnable.noise import load_key
     from monai_unlearnable.workflows.archives import is_archive, protected_archive
 
@@ -65,7 +65,7 @@ def _dataset(arguments: argparse.Namespace) -> Iterator[str]:
         yield arguments.dataset_dir
         return
     key = load_key(arguments.key)
-    with protected_archive(arguments.dataset_dir, arguments.out, bool(arguments.overwrite), key) as folder:
+    with protected_archive(arguments.dataset_dir, arguments.out, bool(arguments.overwrite), key, resume) as folder:
         yield str(folder)
 
 
@@ -87,7 +87,8 @@ def _apply(arguments: argparse.Namespace, console: Console) -> None:
     hush_monai()
     source = Path(arguments.source)
     settings = _settings(arguments)
-    with _dataset(arguments) as folder:
+    elsewhere = source.resolve() != Path(arguments.out, "noise").resolve()
+    with _dataset(arguments, resume=elsewhere) as folder:
         if is_owned(source):
             overrides = {"checkpoint": str(source), **settings}
             run_bundle("umed", "apply", dataset_dir=folder, output_dir=arguments.out, **overrides)

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSamp
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.scans import DatasetSummary
-from monai_unlearnable.seeding import derive_seed
+from monai_unlearnable.seeding import derive_seed, seed_transforms, seeded
 from monai_unlearnable.transforms import EncodeLabeld, LoadScand, ScaleToWindowd
 
 __all__ = ["EpochLoader", "training_transforms"]
@@ -87,7 +87,7 @@ class EpochLoader(DataLoader):
 
     def _seed(self, engine: Engine) -> None:
         seed = derive_seed(self.base_seed, "epoch", engine.state.epoch, idist.get_rank())
-        self.order.manual_seed(seed)
+        self.order.set_state(seeded(seed).get_state())
         transform: Any = getattr(self.dataset, "transform", None)
         if isinstance(transform, Compose):
-            transform.set_random_state(seed)
+            seed_transforms(transform, seed)

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import PurePosixPath
 from typing import Any
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+from monai_unlearnable.scans.reading import leads_outside
 
 __all__ = ["NoiseEntry", "refuse_outside"]
 
@@ -97,7 +97,7 @@ def refuse_outside(name: str | None) -> None:
     Raises:
         ValueError: when it does not.
     """
-    if name is not None and (PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts):
+    if name is not None and leads_outside(name):
         raise ValueError(f"{name!r} lies outside the folder")
 
 

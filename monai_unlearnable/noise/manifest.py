@@ -15,10 +15,16 @@ from monai_unlearnable.errors import KeyMismatchError, NoiseError
 from monai_unlearnable.noise.entry import NoiseEntry
 from monai_unlearnable.noise.vault import Key, read_owned, write_owned
 
-__all__ = ["Manifest", "SCHEMA_VERSION", "fingerprint", "package_versions"]
+__all__ = ["Manifest", "SCHEMA_VERSION", "encode_manifest", "fingerprint", "package_versions"]
 
 SCHEMA_VERSION = 2
+FIELDS = {"schema_version", "run", "scans", "datalist_sha256", "noise_sha256"}
 PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
+
+
+def encode_manifest(content: dict[str, Any]) -> bytes:
+    """The one form in which a manifest is written: no other bytes say the same."""
+    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
 
 
 def fingerprint(content: Any) -> str:
@@ -62,7 +68,7 @@ class Manifest:
             "datalist_sha256": self.datalist_sha256,
             "noise_sha256": self.noise_sha256,
         }
-        write_owned(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode(), key)
+        write_owned(path, encode_manifest(content), key)
 
     @classmethod
     def load(cls, path: Path, key: Key | None = None) -> Manifest:
@@ -77,6 +83,8 @@ class Manifest:
             version = content["schema_version"]
             if version != SCHEMA_VERSION:
                 raise NoiseError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
+            if unknown := sorted(set(content) - FIELDS):
+                raise NoiseError(f"unknown fields {unknown}")
             entries: Sequence[dict[str, Any]] = content["scans"]
             scans = tuple(NoiseEntry.from_dict(entry) for entry in entries)
             return cls(content["run"], scans, content["datalist_sha256"], content.get("noise_sha256"))

@@ -25,6 +25,7 @@ from monai_unlearnable.noise.keyfiles import (
     write_new,
     write_record,
 )
+from monai_unlearnable.scans.reading import leads_outside
 
 __all__ = ["FileKey", "KeyDerivation", "KeyRing", "OwnerKey"]
 
@@ -220,6 +221,8 @@ class KeyRing:
             keys = read_record(path, "key ring", {"keys"})["keys"]
             if not isinstance(keys, dict):
                 raise NoiseError("its keys have no names")
+            if any(map(leads_outside, keys)):
+                raise NoiseError("a name in it lies outside the folder")
             return cls({name: FileKey(from_base64(text)) for name, text in keys.items()})
 
 

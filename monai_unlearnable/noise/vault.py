@@ -18,6 +18,7 @@ from monai_unlearnable.noise.owner import KeyDerivation, KeyRing, OwnerKey
 from monai_unlearnable.noise.passphrases import ask_passphrase, forget_passphrase
 from monai_unlearnable.noise.sealing import seal, unseal
 from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.scans.reading import below
 
 __all__ = [
     "SEALED",
@@ -28,6 +29,7 @@ __all__ = [
     "open_owned",
     "owner",
     "place",
+    "places",
     "read_owned",
     "secret_seed",
     "write_owned",
@@ -75,12 +77,12 @@ def secret_seed(seed: int, key: Key | None) -> int:
 
 def place(path: str | Path, key: Key | None) -> Path:
     """Where a file lies that is called ``path`` when it is plain; the name of the sealed one stands for it too."""
-    return _places(path)[key is not None]
+    return places(path)[key is not None]
 
 
 def is_owned(path: str | Path) -> bool:
     """Whether there is such a file, plain or sealed."""
-    return any(path.is_file() for path in _places(path))
+    return any(path.is_file() for path in places(path))
 
 
 def open_owned(path: str | Path, key: Key | None, name: str | None = None) -> BinaryIO:
@@ -96,7 +98,7 @@ def open_owned(path: str | Path, key: Key | None, name: str | None = None) -> Bi
             not open it.
         OSError: when it cannot be read.
     """
-    plain, sealed = _places(path)
+    plain, sealed = places(path)
     if key is None:
         if sealed.exists() and not plain.exists():
             raise KeyMismatchError("is sealed: give its key", file=sealed)
@@ -128,7 +130,7 @@ def write_owned(path: str | Path, content: bytes, key: Key | None, name: str | N
 
 def misplaced(folder: Path, key: Key | None) -> Iterator[Path]:
     """Plain files of the owner's below a folder where there is a key, sealed ones where there is none."""
-    for path in sorted(folder.rglob("*")):
+    for path in below(folder):
         if path.name.endswith(KINDS if key else SEALED) and path.is_file():
             yield path
 
@@ -144,6 +146,7 @@ def owner(key: Key | None) -> OwnerKey:
     return key
 
 
-def _places(path: str | Path) -> tuple[Path, Path]:
+def places(path: str | Path) -> tuple[Path, Path]:
+    """Where a file lies when it is plain, and when it is sealed."""
     plain = Path(path).with_name(Path(path).name.removesuffix(SEALED))
     return plain, plain.with_name(plain.name + SEALED)

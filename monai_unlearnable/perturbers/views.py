@@ -13,6 +13,7 @@ from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
 from monai_unlearnable.config import Configurable
+from monai_unlearnable.seeding import seeded
 
 __all__ = ["View", "standardize"]
 
@@ -68,7 +69,7 @@ class View(Configurable):
             image = F.interpolate(image, tuple(self.size), mode="area")
         if not self.is_random:
             return image, label
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
         if self.mirror:
             image, label = _mirrored(image, label, generator)
         if self.rotation or self.scaling:

@@ -18,7 +18,8 @@ from typing import Any
 from monai_unlearnable.errors import OutputError
 
 __all__ = [
-    *("Content", "read_content", "remove_unfinished", "temporary_file", "without_nan", "write_atomic", "write_json"),
+    *("Content", "encode_json", "read_content", "remove_unfinished", "temporary_file", "without_nan", "write_atomic"),
+    "write_json",
 ]
 
 Content = bytes | Mapping[str, bytes]  # of a file, or of the files of a folder by name
@@ -121,13 +122,18 @@ def without_nan(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
+def encode_json(content: Any) -> bytes:
+    """The bytes of a JSON file; see :func:`without_nan`."""
+    return (json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON, atomic; see :func:`without_nan`.
 
     Raises:
         OutputError: naming the file, when it cannot be written.
     """
-    write_atomic(path, (json.dumps(without_nan(content), indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(path, encode_json(content))
 
 
 def _umask() -> int:

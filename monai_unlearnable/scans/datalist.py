@@ -8,13 +8,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.scans.dicom import is_series
 from monai_unlearnable.scans.formats import find_format, output_name, stem
+from monai_unlearnable.scans.reading import below, leads_outside, links_outside, reading
 from monai_unlearnable.scans.tables import TABLE_NAME, TABLE_SUFFIXES, read_table
 
 __all__ = ["Case", "load_cases", "DATALIST_NAMES"]
@@ -71,10 +72,15 @@ def load_cases(
 
     Raises:
         DatalistError: when nothing is found, a datalist or table is broken, a case id is there twice, a file lies
-            outside the folder, or a label bears the name of an image.
+            outside the folder, also by a link, or a label bears the name of an image.
         LabelError: naming the case whose label is missing.
     """
     root = Path(dataset_dir)
+    with reading(root, DatalistError):
+        return _list_cases(root, datalist, section, require_labels)
+
+
+def _list_cases(root: Path, datalist: str | Path | None, section: str, require_labels: bool) -> list[Case]:
     if not root.is_dir():
         raise DatalistError("the dataset folder does not exist", file=root)
     cases = _from_datalist(root, datalist, section)
@@ -135,10 +141,9 @@ def _is_class(label: Any) -> bool:
 
 def _inside(root: Path, name: str, path: Path) -> str:
     relative = Path(name).relative_to(root) if Path(name).is_absolute() and Path(name).is_relative_to(root) else name
-    pure = PurePosixPath(relative)
-    if pure.is_absolute() or ".." in pure.parts:
+    if leads_outside(str(relative)):
         raise DatalistError(f"{name!r} lies outside the dataset folder", file=path)
-    return str(pure)
+    return PurePath(relative).as_posix()
 
 
 def _from_folders(root: Path) -> list[Case]:
@@ -171,7 +176,7 @@ def _files(root: Path, folder: str) -> list[str]:
     """The images below a folder; where DICOM files lie right in a folder below, that folder is the image."""
     names = []
     series: Path | None = None
-    for path in sorted((root / folder).rglob("*")):
+    for path in below(root / folder):
         hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
         if hidden or (series is not None and series in path.parents):
             continue
@@ -211,6 +216,9 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
         for name in (*case.images, *([case.label] if case.label else [])):
             if not (case.root / name).exists():
                 raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
+            if (target := links_outside(case.root / name, case.root)) is not None:
+                reason = f"a link leads out of the dataset folder, to {target}; copy what is to be published"
+                raise DatalistError(reason, case=case.case_id, file=case.root / name)
         if case.label in outputs:
             reason = "both an image and a label would be published under this name"
             raise DatalistError(reason, case=case.case_id, file=case.root / case.label)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from monai_unlearnable.errors import DatalistError, LabelError, ScanError, Unlea
 from monai_unlearnable.intensity import IntensityWindow, WindowRule
 from monai_unlearnable.scans.datalist import Case
 from monai_unlearnable.scans.formats import read_scan
+from monai_unlearnable.scans.reading import reading
 from monai_unlearnable.scans.scan import Scan
 
 __all__ = ["LoadedCase", "DatasetSummary", "read_case", "read_label", "encode_label", "inspect_cases"]
@@ -182,11 +184,9 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
     windows: list[IntensityWindow] = []
     for name in case.images:
         path = case.root / name
-        try:
+        with _naming(case, path):
             scan = read_scan(path)
             windows.append(scan.window(window))
-        except UnlearnableError as error:
-            raise type(error)(error.reason, case=case.case_id, file=path, value=error.value) from error
         if scans and scan.spatial_shape != scans[0].spatial_shape:
             reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {case.images[0]}"
             raise ScanError(reason, case=case.case_id, file=path)
@@ -194,11 +194,22 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
     label = None
     if case.label is not None:
         path = case.root / case.label
-        grid = scans[0].affine if (case.root / case.images[0]).is_dir() else None
+        with _naming(case, case.root / case.images[0]):
+            grid = scans[0].affine if (case.root / case.images[0]).is_dir() else None
         label = read_label(path, scans[0].spatial_shape, case.case_id, grid)
         if label_values is not None:
             label = encode_label(label, label_values, case.case_id, path)
     return LoadedCase(case, tuple(scans), tuple(windows), label)
+
+
+@contextmanager
+def _naming(case: Case, path: Path) -> Iterator[None]:
+    """Errors within name the case, and the file where they do not name one."""
+    try:
+        with reading(path):
+            yield
+    except UnlearnableError as error:
+        raise type(error)(error.reason, case=case.case_id, file=error.file or path, value=error.value) from error
 
 
 def inspect_cases(

@@ -13,6 +13,7 @@ from monai_unlearnable.scans.atomic import Content, write_atomic
 from monai_unlearnable.scans.dicom import DicomFormat
 from monai_unlearnable.scans.image2d import JpegFormat, PngFormat, TiffFormat
 from monai_unlearnable.scans.nifti import NiftiFormat
+from monai_unlearnable.scans.reading import reading
 from monai_unlearnable.scans.scan import Scan
 
 __all__ = [
@@ -94,7 +95,8 @@ def read_scan(path: str | Path) -> Scan:
         ScanError: naming the file and why it cannot be read or protected.
     """
     path = Path(path)
-    return find_format(path).read(path)
+    with reading(path):
+        return find_format(path).read(path)
 
 
 def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
@@ -111,16 +113,22 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
             file=scan.path,
         )
     path = Path(path)
-    write_atomic(path, find_format(scan.path).encode(scan, voxels, path))
+    write_atomic(path, _format_of(scan).encode(scan, voxels, path))
 
 
 def original_headers(scan: Scan) -> bytes:
     """What the owner has to keep of a file beyond the change of its voxels; nothing for most formats."""
-    found = find_format(scan.path)
+    found = _format_of(scan)
     return found.headers(scan) if isinstance(found, DerivingFormat) else b""
 
 
 def with_headers(scan: Scan, headers: bytes) -> Scan:
     """A protected scan that is written with the headers of its original (:func:`original_headers`)."""
-    found = find_format(scan.path)
+    found = _format_of(scan)
     return found.with_headers(scan, headers) if headers and isinstance(found, DerivingFormat) else scan
+
+
+def _format_of(scan: Scan) -> ScanFormat:
+    """The format that a scan was read in; its file need not be there any more."""
+    match = None if DICOM.has_read(scan) else _match(scan.path.name)
+    return DICOM if match is None else match[0]

@@ -16,6 +16,7 @@ from monai_unlearnable.errors import BudgetError, InputError, NoiseError
 from monai_unlearnable.noise.entry import refuse_outside
 from monai_unlearnable.noise.keyfiles import from_base64, read_file
 from monai_unlearnable.noise.signing import is_signed
+from monai_unlearnable.scans.reading import reading
 from monai_unlearnable.workflows.layout import file_digest, unknown_files
 from monai_unlearnable.workflows.statement import DECIMALS, FORMAT, canonical
 
@@ -67,7 +68,11 @@ def audit(protected_dir: str | Path, statement: str | Path, public_key: bytes | 
     Raises:
         InputError: naming file or folder, when it cannot be read.
     """
-    folder, path = Path(protected_dir), Path(statement)
+    with reading(Path(protected_dir)):
+        return _audit(Path(protected_dir), Path(statement), public_key)
+
+
+def _audit(folder: Path, path: Path, public_key: bytes | None) -> Audit:
     if not folder.is_dir():
         raise InputError("the folder does not exist", file=folder)
     content = _read(path)

@@ -19,6 +19,7 @@ from monai_unlearnable.noise import NoiseEntry, NoiseStore
 from monai_unlearnable.noise.vault import SEALED, Key, misplaced, owner
 from monai_unlearnable.scans.atomic import read_content, remove_unfinished, write_atomic
 from monai_unlearnable.scans.formats import read_scan, write_scan
+from monai_unlearnable.scans.reading import below, unreadable
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 from monai_unlearnable.workflows.locking import lock
 
@@ -122,22 +123,18 @@ class Layout:
         if self.records and not overwrite:
             raise OutputError("the output exists already; set overwrite to replace it", file=self.records[0])
         misplaced = self.misplaced(key)
-        if misplaced and not overwrite:
-            kind = "is not sealed, and there is a key" if key else "is sealed, and there is no key"
-            raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
         unpacked = next((path for path in misplaced if path.is_relative_to(self.unpacked)), None)
         if unpacked is not None:
             reason = "originals lie there as an earlier run without a key unpacked them; move or delete them yourself"
             raise OutputError(reason, file=unpacked)
+        if misplaced and not overwrite:
+            kind = "is not sealed, and there is a key" if key else "is sealed, and there is no key"
+            raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
         lock(self.root)
         for path in (*misplaced, *self.records, self.statement):
             path.unlink(missing_ok=True)
         for folder in (self.protected, self.noise, self.models):
             remove_unfinished(folder)
-
-
-def _unreadable(path: Path, error: OSError) -> ScanError:
-    return ScanError(f"cannot be read: {error.strerror or error}", file=path)
 
 
 def file_digest(path: Path) -> str:
@@ -156,7 +153,7 @@ def file_digest(path: Path) -> str:
             while block := stream.read(BLOCK):
                 digest.update(block)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return digest.hexdigest()
 
 
@@ -188,7 +185,7 @@ def log_remarks(remarks: Iterable[str]) -> None:
 
 def unknown_files(folder: Path, known: Container[str]) -> Iterator[Path]:
     """What lies below a folder and is neither known by its relative name nor part of a known folder of files."""
-    for path in sorted(folder.rglob("*")):
+    for path in below(folder):
         name = path.relative_to(folder)
         is_known = name.as_posix() in known or name.parent.as_posix() in known
         if (path.is_symlink() or not path.is_dir()) and not is_known:
@@ -211,7 +208,7 @@ def copy_file(source: Path, target: Path) -> None:
     try:
         content = read_content(source)
     except OSError as error:
-        raise _unreadable(source, error) from error
+        raise unreadable(source, error) from error
     if not (target.exists() and read_content(target) == content):
         write_atomic(target, content)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget, apply_noise, site_share
 from monai_unlearnable.config import describe
-from monai_unlearnable.errors import KeyMismatchError, OutputError
+from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
@@ -145,25 +145,35 @@ class Protection:
         }
 
     def _protect(self, cases: Sequence[Case], perturber: Perturber, run: str) -> None:
+        labels = {case.case_id: _label_digest(case) for case in cases}
         loaded = [read_case(case, self.window, self.label_values) for case in cases]
+        for case in loaded:
+            _refuse_other_kind(case, perturber)
         self.remarks.update(remark for case in loaded for scan in case.scans for remark in scan.remarks)
-        if all(self._is_done(case, index, run) for case in loaded for index in range(len(case.scans))):
+        if all(
+            self._is_done(case, index, run, labels[case.case.case_id])
+            for case in loaded
+            for index in range(len(case.scans))
+        ):
             return
         for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
             batch = list(alike)
             ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
             noises = generate_noises(perturber, images, ids, [case.target for case in batch])
             for case, noise in zip(batch, noises, strict=True):
-                self._publish_case(case, noise, run)
+                self._publish_case(case, noise, run, labels[case.case.case_id])
 
-    def _publish_case(self, loaded: LoadedCase, noise: NDArray, run: str) -> None:
+    def _publish_case(self, loaded: LoadedCase, noise: NDArray, run: str, label: str | None) -> None:
         case = loaded.case
         if case.label is not None:
             copy_file(case.root / case.label, self.layout.protected / case.label)
+            if file_digest(self.layout.protected / case.label) != label:
+                reason = "the label was replaced while its case was being protected; run again"
+                raise LabelError(reason, case=case.case_id, file=case.root / case.label)
         bounds = np.cumsum([0, *(len(scan.voxels) for scan in loaded.scans)])
         for index, name in enumerate(case.images):
-            if not self._is_done(loaded, index, run):
-                self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run)
+            if not self._is_done(loaded, index, run, label):
+                self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run, label)
 
     def _save_checkpoint(self) -> None:
         settings, path = InputSettings(self.window, self.label_values), place(self.checkpoint, self.key)
@@ -172,7 +182,7 @@ class Protection:
             raise OutputError(OTHER_RUN, file=path)
         save_perturber(self.perturber, path, settings, self.key)
 
-    def _is_done(self, loaded: LoadedCase, index: int, run: str) -> bool:
+    def _is_done(self, loaded: LoadedCase, index: int, run: str, label: str | None) -> bool:
         scan_id = stem(loaded.case.images[index])
         if scan_id not in self.store:
             return False
@@ -185,11 +195,10 @@ class Protection:
         if entry.run != run and not self.overwrite:
             raise OutputError(OTHER_RUN, case=scan_id, file=self.store.path(scan_id))
         made_of = (entry.run, entry.clean_sha256, entry.label_sha256, entry.target)
-        case = loaded.case
-        same = made_of == (run, loaded.scans[index].digest(), _label_digest(case), case.target)
+        same = made_of == (run, loaded.scans[index].digest(), label, loaded.case.target)
         return same and (self.layout.protected / entry.output).exists()
 
-    def _publish(self, loaded: LoadedCase, index: int, name: str, noise: NDArray, run: str) -> None:
+    def _publish(self, loaded: LoadedCase, index: int, name: str, noise: NDArray, run: str, label: str | None) -> None:
         case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
         protected, change = apply_noise(
             scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case.case_id
@@ -207,7 +216,7 @@ class Protection:
             output=output_name(name),
             output_sha256=file_digest(target),
             label=case.label,
-            label_sha256=_label_digest(case),
+            label_sha256=label,
             target=case.target,
             shape=scan.voxels.shape,
             affine=tuple(tuple(row) for row in scan.affine.tolist()),
@@ -236,4 +245,20 @@ def _batches(cases: Sequence[Case], size: int) -> list[Sequence[Case]]:
 
 
 def _label_digest(case: Case) -> str | None:
-    return None if case.label is None else file_digest(case.root / case.label)
+    if case.label is None:
+        return None
+    try:
+        return file_digest(case.root / case.label)
+    except ScanError as error:
+        raise LabelError(error.reason, case=case.case_id, file=error.file) from error
+
+
+def _refuse_other_kind(loaded: LoadedCase, perturber: Perturber) -> None:
+    """Files may have been replaced since the method was fitted to the dataset."""
+    made_for = next(iter(getattr(perturber, "networks", ())), perturber)
+    channels = sum(len(scan.voxels) for scan in loaded.scans)
+    for what, found in (("in_channels", channels), ("spatial_dims", len(loaded.scans[0].spatial_shape))):
+        if (known := getattr(made_for, what, found)) != found:
+            reason = f"{what} is {found}, and {known} where the method was made"
+            file = loaded.case.root / loaded.case.images[0]
+            raise ScanError(reason, case=loaded.case.case_id, file=file, value=found, limit=known)

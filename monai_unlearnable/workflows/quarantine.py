@@ -12,9 +12,10 @@ from typing import Any
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import InputError, UnlearnableError, VerificationError
 from monai_unlearnable.intensity import WindowRule
+from monai_unlearnable.noise.vault import Key, place, places, write_owned
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, DatasetSummary, inspect_cases
-from monai_unlearnable.scans.atomic import write_json
+from monai_unlearnable.scans.atomic import encode_json
 
 __all__ = ["Quarantine"]
 
@@ -27,10 +28,11 @@ class Quarantine:
     Args:
         output_dir: gets ``quarantine.json``, the reason of each case that is left out.
         enabled: else all cases are let in as they are, and the run stops at the first bad one.
+        key: the owner's, to seal the list: its names are not published.
     """
 
-    def __init__(self, output_dir: str | Path, enabled: bool = False) -> None:
-        self.path, self.enabled = Path(output_dir) / "quarantine.json", enabled
+    def __init__(self, output_dir: str | Path, enabled: bool = False, key: Key | None = None) -> None:
+        self.path, self.enabled, self.key = Path(output_dir) / "quarantine.json", enabled, key
         self.reasons: dict[str, str] = {}
 
     def admit(
@@ -78,12 +80,13 @@ class Quarantine:
         Raises:
             VerificationError: naming the list, when cases were left out: the dataset is not what it was to be.
         """
-        self.path.unlink(missing_ok=True)
+        for path in places(self.path):
+            path.unlink(missing_ok=True)
         if self.reasons:
-            write_json(self.path, self.reasons)
+            write_owned(self.path, encode_json(self.reasons), self.key)
             names = ", ".join(list(self.reasons)[:5]) + (", ..." if len(self.reasons) > 5 else "")
             reason = f"{len(self.reasons)} cases were left out and the others protected: {names}"
-            raise VerificationError(reason, file=self.path)
+            raise VerificationError(reason, file=place(self.path, self.key))
 
 
 def _kind(case: Case, summary: DatasetSummary) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from monai_unlearnable.scans.medmnist import archive_images
 from monai_unlearnable.scans.scan import voxel_digest
 from monai_unlearnable.workflows.layout import Layout, file_digest
 
-__all__ = ["DECIMALS", "FORMAT", "canonical", "encode_statement", "write_statement"]
+__all__ = ["DECIMALS", "FORMAT", "canonical", "encode_statement", "is_packed", "write_statement"]
 
 FORMAT = "monai_unlearnable statement 1"
 # Rounded: all digits would tell a thief when a guess at the original is right.
@@ -34,7 +34,7 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
         key: the owner's, to sign with.
     """
     archives = sorted(layout.protected.glob("*.npz"))
-    others = [layout.datalist, *(archive for archive in archives if _is_packed(archive, manifest))]
+    others = [layout.datalist, *(archive for archive in archives if is_packed(archive, manifest))]
     content = {
         "format": FORMAT,
         "method": manifest.run["method"],
@@ -59,7 +59,7 @@ def canonical(content: dict[str, Any]) -> bytes:
     return json.dumps(signed, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _is_packed(archive: Path, manifest: Manifest) -> bool:
+def is_packed(archive: Path, manifest: Manifest) -> bool:
     """Whether an archive holds the protected voxels."""
     try:
         digests = {name: voxel_digest(voxels) for name, voxels in archive_images(archive)}

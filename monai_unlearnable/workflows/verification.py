@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,14 @@ from monai_unlearnable.budget import site_share, undo_change
 from monai_unlearnable.errors import VerificationError
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint
+from monai_unlearnable.noise.manifest import encode_manifest
 from monai_unlearnable.noise.vault import SEALED, Key, place, read_owned
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans.atomic import read_content
 from monai_unlearnable.scans.dataset import encode_label, read_label
 from monai_unlearnable.scans.formats import find_format, read_scan
 from monai_unlearnable.scans.medmnist import archive_images
+from monai_unlearnable.scans.reading import reading
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 from monai_unlearnable.workflows.layout import Layout, file_digest, noise_digests, unknown_files
 from monai_unlearnable.workflows.statement import encode_statement
@@ -53,7 +56,15 @@ def verify(output_dir: str | Path, clean_dir: str | Path | None = None, key: Key
         UnlearnableError: when a file cannot be read.
     """
     layout = Layout(Path(output_dir))
+    with reading(layout.root):
+        return _verify(layout, clean_dir, key)
+
+
+def _verify(layout: Layout, clean_dir: str | Path | None, key: Key | None) -> Manifest:
     manifest = Manifest.load(layout.manifest, key)
+    content = read_owned(layout.manifest, key)
+    if content != encode_manifest(json.loads(content)):
+        raise VerificationError("the manifest was changed since it was written", file=place(layout.manifest, key))
     for entry in track(manifest.scans, "verify"):
         _Check(entry, layout, manifest.run, key).run(None if clean_dir is None else Path(clean_dir))
     found = _digest(layout.datalist)

@@ -10,10 +10,13 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.data import Dataset
+from torch.utils.data import RandomSampler
 
 from monai_unlearnable.engines import EpochLoader, training_transforms
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow
+from monai_unlearnable.noise import OwnerKey, secret_seed
 from monai_unlearnable.scans import inspect_cases, load_cases
+from monai_unlearnable.seeding import derive_seed
 from tests.helpers import stored_voxels, write_class_folders, write_dataset
 
 
@@ -36,6 +39,14 @@ def test_cases_depend_on_seed_and_epoch_alone(weights: list[float] | None) -> No
     assert drawn(weights) == first and drawn(weights, seed=1) != first
     assert [len(epoch) for epoch in first] == [15, 15] and first[0] != first[1]
     assert drawn(weights, epochs=1) == first[:1]
+
+
+def test_public_seeds_order_cases_as_always_and_secret_ones_otherwise() -> None:
+    usual = torch.Generator().manual_seed(derive_seed(3, "epoch", 1, 0))
+    data = range(4)
+    assert drawn(seed=3, epochs=1) == [list(RandomSampler(data, num_samples=15, generator=usual))]
+    first, second = (secret_seed(3, OwnerKey(bytes([number] * 32))) for number in (1, 2))
+    assert drawn(seed=first) == drawn(seed=first) != drawn(seed=second)
 
 
 def test_all_cases_are_drawn_alike_unless_they_have_weights() -> None:

@@ -17,6 +17,7 @@ from monai_unlearnable.demo.phantom import write_phantom_dataset
 from monai_unlearnable.errors import InputError, KeyMismatchError
 from monai_unlearnable.noise import Manifest, OwnerKey, load_key
 from monai_unlearnable.noise.passphrases import VARIABLE
+from monai_unlearnable.noise.vault import read_owned
 from monai_unlearnable.scans import read_scan
 from monai_unlearnable.workflows import protection, verify
 from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
@@ -26,7 +27,6 @@ from tests.workflows.test_owner_key import readable
 
 QUICK = {"epochs": 1, "epoch_length": 2, "batch_size": 2, "network_def#channels": [4, 8, 8, 8]}
 SMALL = {"epochs": 1, "epoch_length": 2, "batch_size": 4, "network_def#width": 4, "steps": 2}
-PLAIN = ["models/tensorboard", "statement.json"]  # curves of the training, and what is published
 
 
 @pytest.fixture
@@ -38,10 +38,6 @@ def keys(tmp_path: Path) -> list[str]:
     return paths
 
 
-def plain_files(out: Path) -> list[str]:
-    return sorted({"models/tensorboard" if "/tensorboard/" in name else name for name in readable(out)})
-
-
 def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", names=("x", "y"))
     key, other, public, ring = (str(tmp_path / name) for name in ("owner.key", "other.key", "owner.pub", "ring.json"))
@@ -50,7 +46,7 @@ def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert stat.S_IMODE(Path(key).stat().st_mode) == 0o600
     assert main(["key", "new", key]) == WRONG_INPUT and "is not replaced" in capsys.readouterr().err
     assert main(["protect", "umed", str(data), out, "--key", key, *as_words(QUICK)]) == 0
-    assert plain_files(tmp_path / "out") == PLAIN
+    assert readable(tmp_path / "out") == ["statement.json"]
     assert main(["verify", out, "--clean", str(data), "--key", key]) == 0
     assert main(["apply", f"{out}/noise", str(data), str(tmp_path / "applied"), "--key", key]) == 0
     checkpoint = f"{out}/models/perturber.safetensors"
@@ -135,7 +131,8 @@ def test_each_key_has_noise_of_its_own(tmp_path: Path, keys: list[str], method: 
     assert first == again and tree(tmp_path / "first/noise") == tree(tmp_path / "again/noise")
     for others in ((first, second), (first, plain), (second, plain)):
         assert any(others[0][name] != others[1][name] for name in images)
-    assert set(plain_files(tmp_path / "first")) <= set(PLAIN)
+    assert readable(tmp_path / "first") == ["statement.json"]
+    assert (tmp_path / "plain/models/tensorboard").exists() == ("epochs" in settings)
     run = verify(tmp_path / "first", data, load_key(keys[0])).run
     assert run["config"]["seed"] == 0, "the seed of the settings is the public one"
 
@@ -144,7 +141,9 @@ def test_each_key_has_noise_of_its_own(tmp_path: Path, keys: list[str], method: 
 def test_every_bundle_takes_a_key(name: str) -> None:
     for config in ("protect", "apply"):
         text = (bundle_root(name) / "configs" / f"{config}.yaml").read_text()
-        assert "\nkey: null" in text and text.count("'@owner_key'") == 1 + text.count("ResumableCheckpoint")
+        assert "\nkey: null" in text and text.count("'@owner_key'") == 1 + sum(
+            map(text.count, ("ResumableCheckpoint", "Quarantine"))
+        )
     assert (bundle_root(name) / "configs/protect.yaml").read_text().count("'@seed'") == 1, "only in the settings"
 
 
@@ -176,7 +175,7 @@ def test_as_a_bundle_and_after_a_stop(tmp_path: Path, keys: list[str], monkeypat
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(protection, "publish_scan", stopping)
         run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), key=keys[0], **QUICK)
-    assert plain_files(tmp_path / "out") == PLAIN[:1]
+    assert readable(tmp_path / "out") == []
     with pytest.raises(KeyMismatchError, match=r"training\.pt\.sealed: cannot be opened"):
         run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), key=keys[1], **QUICK)
     run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), key=keys[0], **QUICK)
@@ -194,10 +193,26 @@ def test_evaluate_opens_what_is_sealed_and_seals_its_control(
     assert main(words) == WRONG_INPUT and "is sealed: give its key" in capsys.readouterr().err
     assert main([*words, "--key", keys[0]]) == 0
     control = out / "laboratory/control"
-    assert plain_files(control) == ["statement.json"]
+    assert readable(control) == ["statement.json"]
     assert Manifest.load(control / "noise/manifest.json", load_key(keys[0])).run["method"] == "RandomNoise"
     assert keys[0] not in (out / "report/results.json").read_text()
     assert main(["verify", str(out), "--key", keys[0]]) == 0
     shutil.rmtree(control)
     assert main(["report", str(out / "laboratory")]) == 0, "the laboratory knows where the key lies"
-    assert plain_files(control) == ["statement.json"]
+    assert readable(control) == ["statement.json"]
+
+
+def test_what_a_key_leaves_out_or_seals_besides(tmp_path: Path, keys: list[str]) -> None:
+    data, out = write_dataset(tmp_path / "data", names=("a", "b", "secret_name")), tmp_path / "out"
+    (data / "images/secret_name.nii.gz").write_bytes(b"")
+    words = ["protect", "umed", str(data), str(out), "--key", keys[0], "--quarantine", "True", *as_words(QUICK)]
+    assert main(words) == CHECK_FAILED
+    assert readable(out) == ["statement.json"] and b"secret_name" not in b"".join(tree(out).values())
+    reasons = json.loads(read_owned(out / "quarantine.json", load_key(keys[0])))
+    assert list(reasons) == ["images/secret_name"] and "secret_name.nii.gz" in reasons["images/secret_name"]
+    shutil.rmtree(out / "models")
+    (data / "images/secret_name.nii.gz").write_bytes((data / "images/a.nii.gz").read_bytes())
+    assert main([*words, "--overwrite", "--curves", "True"]) == 0
+    assert not (out / "quarantine.json.sealed").exists()
+    assert all("/tensorboard/" in name for name in readable(out) if name != "statement.json")
+    assert (out / "models/tensorboard").is_dir()

@@ -274,6 +274,13 @@ def test_the_file_of_a_ring(tmp_path: Path) -> None:
     assert KeyRing.load(save(KeyRing({}), tmp_path / "empty.json")) == KeyRing({})
 
 
+@pytest.mark.parametrize("name", ["../a.npz", "/etc/a.npz", "images/../../a.npz"])
+def test_a_ring_cannot_point_outside(tmp_path: Path, name: str) -> None:
+    path = save(KeyRing({name: FileKey(SECRET)}), tmp_path / "ring.json")
+    with pytest.raises(NoiseError, match=r"ring\.json: .*lies outside the folder"):
+        KeyRing.load(path)
+
+
 def test_a_ring_finds_the_key_of_a_name() -> None:
     assert RING.find("images/ä.npz") == FileKey(SECRET)
     with pytest.raises(KeyMismatchError, match="images/b: the key ring has no key for it"):

@@ -146,6 +146,16 @@ def test_other_files_are_not_replaced_unless_asked(tmp_path: Path, name: str) ->
     assert tree(unpack_archive(archive, folder, overwrite=True)) == complete
 
 
+def test_no_member_of_an_archive_is_written_elsewhere(tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "x.npz", arrays())
+    with zipfile.ZipFile(archive, "a") as content:
+        for name in ("../evil.npy", "/evil.npy", "../evil_images.npy"):
+            content.writestr(name, b"evil")
+    folder = unpack_archive(archive, tmp_path / "a/b/folder")
+    pack_archive(archive, folder, tmp_path / "a/b/packed.npz")
+    assert not [name for name in tree(tmp_path) if "evil" in name] and not Path("/evil.npy").exists()
+
+
 def test_what_is_packed_replaces_nothing_unless_asked(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "x.npz", arrays())
     folder, target, before = unpack_archive(archive, tmp_path / "folder"), tmp_path / "y.npz", archive.read_bytes()

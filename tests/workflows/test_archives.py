@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,34 +13,49 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.errors import VerificationError
+from monai_unlearnable.noise import OwnerKey
 from monai_unlearnable.scans import load_cases
-from monai_unlearnable.workflows import verify
+from monai_unlearnable.workflows import archives, verify
 from monai_unlearnable.workflows.laboratory import Laboratory
 from monai_unlearnable.workflows.matrix import Matrix
 from tests.helpers import random_image, stored_voxels, tree
 
 METHOD = """
 imports:
+  - $import monai_unlearnable.noise as noise
   - $import monai_unlearnable.scans as scans
 bundle_root: .
 dataset_dir: .
 output_dir: .
 overwrite: false
-cases: $scans.load_cases(@dataset_dir)
+window:
+  _target_: monai_unlearnable.intensity.PercentileWindow
+quarantine: false
+key: null
+seed: 0
+owner_key: $noise.load_key(@key)
+cases: $@left_out.admit(scans.load_cases(@dataset_dir), @window)
+left_out:
+  _target_: monai_unlearnable.workflows.Quarantine
+  output_dir: '@output_dir'
+  enabled: '@quarantine'
+  key: '@owner_key'
 run:
   - $@protection.run()
+  - $@left_out.close()
 protection:
   _target_: monai_unlearnable.workflows.Protection
   cases: '@cases'
   output_dir: '@output_dir'
   overwrite: '@overwrite'
+  key: '@owner_key'
   perturber:
     _target_: monai_unlearnable.perturbers.RandomNoise
     epsilon: 0.05
+    seed: '@seed'
     support:
       _target_: monai_unlearnable.masks.Everywhere
-  window:
-    _target_: monai_unlearnable.intensity.DtypeWindow
+  window: '@window'
   budget:
     _target_: monai_unlearnable.budget.Budget
     radius: 0.05
@@ -152,3 +169,53 @@ def test_unpack_and_pack_as_words(archive: Path, tmp_path: Path, capsys: pytest.
     other = str(write_archive(tmp_path / "other.npz", seed=9))
     assert main(["unpack", other, folder]) == WRONG_INPUT
     assert main(["unpack", other, folder, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_run_that_was_killed_before_the_archive_was_packed_goes_on(
+    method: str, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
+) -> None:
+    def protect(out: Path, *more: str) -> int:
+        return main(["protect", method, str(archive), str(out), *key, *more])
+
+    OwnerKey(bytes(range(32))).save(tmp_path / "owner.key")
+    key = ["--key", str(tmp_path / "owner.key")] if sealed else []
+    assert protect(tmp_path / "whole") == 0
+    whole, out = tree(tmp_path / "whole"), tmp_path / "out"
+    for function in ("pack_archive", "write_statement"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(archives, function, Mock(side_effect=KeyboardInterrupt))
+            protect(out)
+        before = tree(out)
+        assert protect(out, "--seed", "1") == WRONG_INPUT, "another run does not go on from it"
+        assert tree(out) == before, "and spoils nothing"
+        assert protect(out) == 0 and tree(out) == whole
+        assert protect(out) == WRONG_INPUT, "it is complete"
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_an_archive_with_an_original_left_out_is_not_packed(
+    method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], sealed: bool
+) -> None:
+    archive, out = write_archive(tmp_path / "scans.npz"), tmp_path / "out"
+    content = read_archive(archive)
+    content["train_images"][1] = 7  # no window can be found in it
+    np.savez(archive, **content)
+    OwnerKey(bytes(range(32))).save(tmp_path / "owner.key")
+    words = ["protect", method, str(archive), str(out), "--quarantine", "True"]
+    words += ["--key", str(tmp_path / "owner.key")] if sealed else []
+    for more in ([], [], ["--overwrite"]):
+        assert main([*words, *more]) == CHECK_FAILED
+        error = capsys.readouterr().err
+        assert "1 cases were left out and the others protected: train/00001" in error
+        assert "scans.npz was not packed: it would publish the originals of these" in error
+        assert f"pack {archive} {out / 'protected'}" in error
+        assert sorted(tree(out / "protected")) == ["datalist.json", "train/00000.png", "train/00002.png"]
+    assert main(["verify", str(out), *words[6:]]) == 0
+    packed = out / "protected" / "scans.npz"
+    assert main(["pack", str(archive), str(out / "protected"), str(packed)]) == 0
+    assert main(["statement", str(out), *words[6:]]) == main(["verify", str(out), *words[6:]]) == 0
+    assert main(words) == WRONG_INPUT and "exists already" in capsys.readouterr().err
+    changed = (read_archive(packed)["train_images"] != content["train_images"]).any((1, 2))
+    assert changed.tolist() == [True, False, True]

@@ -13,6 +13,7 @@ from PIL import Image
 from monai_unlearnable.errors import OutputError
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.masks import Everywhere
+from monai_unlearnable.noise.manifest import encode_manifest
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.scans import load_cases
 from monai_unlearnable.workflows import apply_stored, restore, verify
@@ -74,7 +75,7 @@ def test_manifests_of_earlier_releases(tmp_path: Path) -> None:
     path, noise = out / "noise/manifest.json", out / "noise/x.npz"
     manifest = json.loads(path.read_text())
     del manifest["scans"][0]["target"], manifest["noise_sha256"]
-    path.write_text(json.dumps(manifest))
+    path.write_bytes(encode_manifest(manifest))
     with np.load(noise) as content:
         arrays = {name: content[name] for name in content.files}
     arrays["entry"] = np.frombuffer(json.dumps(manifest["scans"][0]).encode(), np.uint8)

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.errors import BudgetError, NoiseError, UnlearnableError, VerificationError
-from monai_unlearnable.workflows import verify
+from monai_unlearnable.noise.manifest import encode_manifest
+from monai_unlearnable.workflows import apply_stored, restore, verify
 from tests.helpers import (
     SHAPES,
     flip_byte,
@@ -27,6 +28,7 @@ from tests.helpers import (
     raw_bytes,
     small_umed,
     stored_voxels,
+    tree,
     two_classes,
     write_nifti,
 )
@@ -151,7 +153,7 @@ def edit(out: Path, change: Callable[[dict[str, Any]], Any], noise: bool = False
         np.savez(file, **arrays)
         if "noise_sha256" in content:
             content["noise_sha256"][entry["scan_id"]] = hashlib.sha256(file.read_bytes()).hexdigest()
-    path.write_text(json.dumps(content))
+    path.write_bytes(encode_manifest(content))
 
 
 EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -192,6 +194,45 @@ def test_files_that_nobody_knows_are_found(published: SimpleNamespace, out: Path
         verify(out)
 
 
+OUTSIDE = ("../x", "/tmp/x", "images/../../../x")
+READERS: dict[str, Callable[[Path, SimpleNamespace, Path], Any]] = {
+    "verify": lambda out, published, target: verify(out),
+    "restore": lambda out, published, target: restore(out, target),
+    "apply": lambda out, published, target: apply_stored(out / "noise", published.clean, target),
+    "apply in place": lambda out, published, target: apply_stored(out / "noise", published.clean, out),
+}
+
+
+@pytest.mark.parametrize("use", READERS)
+@pytest.mark.parametrize("noise", [False, True], ids=["manifest", "manifest-and-noise"])
+@pytest.mark.parametrize("field", ["file", "output", "label", "scan_id"])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_names_that_lead_out_of_the_folder_are_refused(
+    published: SimpleNamespace, out: Path, tmp_path: Path, use: str, noise: bool, field: str, name: str
+) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        content["scans"][1][field] = name
+
+    noise = noise and field != "scan_id"  # which is the name of the noise file too
+    edit(out, spoil, noise)
+    before = tree(tmp_path)
+    with pytest.raises(NoiseError, match="lies outside the folder"):
+        READERS[use](out, published, tmp_path / "deep/target")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("use", READERS)
+def test_noise_files_whose_names_lead_out_of_the_folder_are_refused(
+    published: SimpleNamespace, out: Path, tmp_path: Path, use: str
+) -> None:
+    manifest = (out / "noise/manifest.json").read_bytes()
+    edit(out, lambda content: content["scans"][1].update(output="../x"), noise=True)
+    (out / "noise/manifest.json").write_bytes(manifest)
+    with pytest.raises(NoiseError, match="images/b, .*lies outside the folder"):
+        READERS[use](out, published, tmp_path / "deep/target")
+    assert not (tmp_path / "deep/x").exists() and not (out / "x").exists()
+
+
 @pytest.mark.parametrize("digest", [None, "0" * 64])
 def test_a_noise_file_that_holds_the_same_in_other_bytes(out: Path, digest: str | None) -> None:
     edit(out, lambda m: m["noise_sha256"].update({"images/b": digest}))
@@ -209,6 +250,19 @@ def test_a_share_lower_than_that_of_the_files(published: SimpleNamespace, out: P
 def test_manifests_of_earlier_releases(published: SimpleNamespace, out: Path) -> None:
     edit(out, lambda m: [m.pop("noise_sha256"), *(scan["budget"].pop("share") for scan in m["scans"])], noise=True)
     assert verify(out, published.clean).scans == published.manifest.scans
+
+
+def test_a_manifest_that_says_the_same_in_other_bytes(out: Path) -> None:
+    path = out / "noise/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    with pytest.raises(VerificationError, match=r"manifest\.json: the manifest was changed"):
+        verify(out)
+
+
+def test_a_field_that_nobody_knows(out: Path) -> None:
+    edit(out, lambda m: m.update(noise_sHa256=m.pop("noise_sha256")))
+    with pytest.raises(NoiseError, match=r"manifest\.json: .*unknown fields \['noise_sHa256'\]"):
+        verify(out)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 3, "run": {}, "scans": []}'])

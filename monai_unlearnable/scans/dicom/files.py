@@ -15,6 +15,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.scans.dicom.geometry import Slice
 from monai_unlearnable.scans.dicom.pixels import lattice_of, parse, read_pixels
+from monai_unlearnable.scans.reading import named_by, unreadable
 
 __all__ = ["BROKEN", "SUFFIXES", "is_series", "list_files", "naming", "read_slice"]
 
@@ -35,26 +36,29 @@ def naming(path: Path, done: str = "read") -> Iterator[None]:
     except ScanError as error:
         raise ScanError(error.reason, file=error.file or path) from error
     except FileNotFoundError as error:
-        raise ScanError("the file does not exist", file=path) from error
+        raise ScanError("the file does not exist", file=named_by(error) or path) from error
     except InvalidDicomError as error:
         raise ScanError("not a DICOM file", file=path) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     except BROKEN as error:
         raise ScanError(f"cannot be {done}: {error}", file=path) from error
 
 
 def is_series(folder: Path) -> bool:
-    """Whether DICOM files lie right in a folder."""
+    """Whether DICOM files lie right in a folder.
+
+    Raises:
+        OSError: when folder or files cannot be read.
+    """
     return any(file.is_file() and not file.name.startswith(".") and _is_dicom(file) for file in folder.iterdir())
 
 
 def _is_dicom(file: Path) -> bool:
     if file.name.lower().endswith(SUFFIXES):
         return True
-    try:
-        with file.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    with file.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -62,6 +66,7 @@ def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
 
     Raises:
         ScanError: when the folder holds folders, or no DICOM file.
+        OSError: when folder or files cannot be read; a slice that is passed over would go unseen.
     """
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     below = next((path for path in paths if path.is_dir()), None)

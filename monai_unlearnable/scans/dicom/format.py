@@ -78,6 +78,10 @@ class DicomFormat:
             remarks=tuple(remarks),
         )
 
+    def has_read(self, scan: Scan) -> bool:
+        """Whether a scan was read in this format."""
+        return isinstance(scan.container, _Container)
+
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
         """The bytes of the files that hold ``voxels`` in place of the scan's own; the same files where nothing changed.
 
