@@ -15,7 +15,7 @@ from monai_unlearnable.errors import DatalistError, LabelError, ScanError
 from monai_unlearnable.keys import CaseKeys
 from monai_unlearnable.scans.dicom import is_series
 from monai_unlearnable.scans.formats import find_format, output_name, stem
-from monai_unlearnable.scans.reading import below, leads_outside, links_outside, reading
+from monai_unlearnable.scans.reading import below, leads_outside, reading
 from monai_unlearnable.scans.tables import TABLE_NAME, TABLE_SUFFIXES, read_table
 
 __all__ = ["Case", "load_cases", "DATALIST_NAMES"]
@@ -72,7 +72,7 @@ def load_cases(
 
     Raises:
         DatalistError: when nothing is found, a datalist or table is broken, a case id is there twice, a file lies
-            outside the folder, also by a link, or a label bears the name of an image.
+            outside the folder, or a label bears the name of an image.
         LabelError: naming the case whose label is missing.
     """
     root = Path(dataset_dir)
@@ -216,9 +216,6 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
         for name in (*case.images, *([case.label] if case.label else [])):
             if not (case.root / name).exists():
                 raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
-            if (target := links_outside(case.root / name, case.root)) is not None:
-                reason = f"a link leads out of the dataset folder, to {target}; copy what is to be published"
-                raise DatalistError(reason, case=case.case_id, file=case.root / name)
         if case.label in outputs:
             reason = "both an image and a label would be published under this name"
             raise DatalistError(reason, case=case.case_id, file=case.root / case.label)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 from monai_unlearnable.errors import InputError, ScanError, UnlearnableError
 
-__all__ = ["below", "leads_outside", "links_outside", "named_by", "reading", "unreadable"]
+__all__ = ["below", "leads_outside", "named_by", "reading", "unreadable"]
 
 
 def unreadable(path: Path, error: OSError, kind: type[InputError] = ScanError) -> InputError:
@@ -54,14 +54,3 @@ def leads_outside(name: str) -> bool:
     """Whether a relative name, that others may have written, is none or leads out of its folder."""
     path = PurePath(name)
     return bool(path.anchor) or ".." in path.parts
-
-
-def links_outside(path: Path, folder: Path) -> Path | None:
-    """Where a link leads by which a file, or a file right in a folder of files, lies outside of ``folder``.
-
-    Raises:
-        OSError: when it cannot be read.
-    """
-    home, files = Path(os.path.realpath(folder)), [path, *(path.iterdir() if path.is_dir() else ())]
-    targets = (Path(os.path.realpath(file, strict=True)) for file in files)
-    return next((target for target in targets if not target.is_relative_to(home)), None)
