@@ -13,6 +13,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
+from monai_unlearnable.arrays import pieces
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import IntensityWindow, WindowRule
@@ -45,7 +46,7 @@ class LoadedCase:
     def image(self) -> NDArray:
         """Unit intensity of all files, clipped to the window, channels stacked (C, spatial...), float32."""
         units = [window.to_unit(scan.physical()) for scan, window in zip(self.scans, self.windows, strict=True)]
-        return np.concatenate(units)
+        return units[0] if len(units) == 1 else np.concatenate(units)
 
     @property
     def target(self) -> NDArray | int | None:
@@ -115,7 +116,7 @@ class DatasetSummary:
 def read_label(
     path: Path, spatial_shape: tuple[int, ...], case: str | None = None, affine: NDArray | None = None
 ) -> NDArray:
-    """Stored label values (1, spatial...) as int64.
+    """Stored label values (1, spatial...), in whole numbers of the file's dtype where that holds them, else int64.
 
     Args:
         path: of the label.
@@ -130,7 +131,8 @@ def read_label(
         scan = read_scan(path)
     except ScanError as error:
         raise LabelError(f"the label cannot be used: {error.reason}", case=case, file=path) from error
-    label = scan.physical(np.float64)
+    whole = scan.lattice.is_integer and (scan.lattice.slope, scan.lattice.inter) == (1, 0)
+    label = scan.voxels if whole else scan.physical(np.float64)
     if scan.spatial_shape != spatial_shape:
         reason = f"the label has shape {scan.spatial_shape}, the image {spatial_shape}"
         raise LabelError(reason, case=case, file=path, value=scan.spatial_shape, limit=spatial_shape)
@@ -142,6 +144,8 @@ def read_label(
             raise LabelError(reason, case=case, file=path, value=offset)
     if len(label) > 1 and (label != label[:1]).any():
         raise LabelError(f"the label has {len(label)} channels; class indices need one", case=case, file=path)
+    if whole:
+        return label[:1]
     if (label != np.rint(label)).any():
         raise LabelError("the label holds values that are not whole numbers", case=case, file=path)
     return label[:1].astype(np.int64)
@@ -157,14 +161,19 @@ def encode_label(label: NDArray, values: Sequence[int], case: str | None = None,
     Raises:
         LabelError: when a value is not in ``values``.
     """
+    count = len(values)
+    if label.dtype.kind in "iu" and list(values) == list(range(count)) and label.min() >= 0 and label.max() < count:
+        return label.astype(np.uint8)  # they are indices already
     order = np.argsort(values)
-    ranks = np.searchsorted(np.asarray(values)[order], label).clip(max=len(values) - 1)
-    indices = order[ranks]
-    unknown = np.asarray(values)[indices] != label
-    if unknown.any():
-        found = sorted(set(np.unique(label[unknown]).tolist()))
-        raise LabelError(f"unknown label value {found[:5]}; known are {list(values)}", case=case, file=file)
-    return indices.astype(np.uint8)
+    known, found = np.asarray(values)[order], set()
+    indices = np.empty_like(label, np.uint8)
+    for source, target in zip(pieces(label), pieces(indices), strict=True):
+        ranks = np.searchsorted(known, source).clip(max=len(known) - 1)
+        found.update(np.unique(source[known[ranks] != source]).tolist())
+        target[...] = order[ranks]
+    if found:
+        raise LabelError(f"unknown label value {sorted(found)[:5]}; known are {list(values)}", case=case, file=file)
+    return indices
 
 
 def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None = None) -> LoadedCase:
@@ -242,7 +251,7 @@ def inspect_cases(
         shapes.append(shape)
         roughness.append(_roughness(loaded.image))
         if loaded.label is not None and label_values is None:
-            found.update(np.unique(loaded.label).tolist())
+            found.update(value for piece in pieces(loaded.label) for value in np.unique(piece).tolist())
             if len(found) > MAX_CLASSES:
                 raise LabelError(
                     f"more than {MAX_CLASSES} label values: is this a label?",
