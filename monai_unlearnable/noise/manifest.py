@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,7 +63,9 @@ class Manifest:
             "datalist_sha256": self.datalist_sha256,
             "noise_sha256": self.noise_sha256,
         }
-        write_owned(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode(), key)
+        stream = io.StringIO()  # json.dumps would hold a string for each number of each scan
+        json.dump(content, stream, indent=1, sort_keys=True)
+        write_owned(path, (stream.getvalue() + "\n").encode(), key)
 
     @classmethod
     def load(cls, path: Path, key: Key | None = None) -> Manifest:
