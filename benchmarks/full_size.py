@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """CT studies of full size, one after the other: time and peak memory of each case against the size of its region.
 
+CPU time is what to compare where other work shares the machine.
+
 Synthetic volumes of 512 x 512 x 300 int16 voxels, gzipped: two images under many names (hard links), label maps with a
 ball of one of twenty sizes. ``apply`` protects them with checkpoints of methods whose weights are as drawn: what a
 case costs does not depend on them.
@@ -95,22 +97,31 @@ def peak(process: int) -> float:
     return found / GIB_OF_KIB
 
 
-def apply(checkpoint: Path, data: Path, out: Path) -> tuple[float, dict[str, tuple[float, float]]]:
-    """Run ``apply``; returns the seconds before the first case is done, and seconds and GiB of each further one."""
+def cpu_seconds(process: int) -> float:
+    """What a process has computed so far, in all its threads; see proc(5), stat."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def apply(checkpoint: Path, data: Path, out: Path) -> tuple[float, dict[str, tuple[float, float, float]]]:
+    """Run ``apply``; returns seconds until the first case is done, and seconds, CPU and GiB of each further one."""
     words = [sys.executable, "-m", "monai_unlearnable", "apply", str(checkpoint), str(data), str(out)]
-    begin, noise, done, peaks = time.time(), Layout(out).noise, {}, {}
+    begin, noise, done, peaks, spent = time.time(), Layout(out).noise, {}, {}, {}
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     while process.poll() is None:
         for path in sorted(noise.rglob("*.npz")):
             scan_id = path.relative_to(noise).as_posix().removesuffix(".npz")
             if scan_id not in done:
                 done[scan_id], peaks[scan_id] = path.stat().st_mtime, peak(process.pid)
+                spent[scan_id] = cpu_seconds(process.pid)
         time.sleep(POLL)
     if process.returncode:
         raise RuntimeError(f"apply ended with {process.returncode}")
     ids = sorted(done, key=lambda scan_id: done[scan_id])
     pairs = itertools.pairwise(ids)
-    return done[ids[0]] - begin, {second: (done[second] - done[first], peaks[second]) for first, second in pairs}
+    return done[ids[0]] - begin, {
+        second: (done[second] - done[first], spent[second] - spent[first], peaks[second]) for first, second in pairs
+    }
 
 
 def fit(sizes: NDArray, seconds: NDArray) -> tuple[float, float, float]:
@@ -131,7 +142,7 @@ def draw(found: dict[str, tuple[NDArray, NDArray, NDArray]], path: Path) -> None
         ends = np.array([0, sizes.max()]) / 1e6
         axes[0].plot(ends, start + slope * ends, color=points.get_color())
         axes[1].plot(range(2, len(peaks) + 2), peaks, ".", label=method)
-    axes[0].set(xlabel="voxels of the region, millions", ylabel="seconds", ylim=(0, None))
+    axes[0].set(xlabel="voxels of the region, millions", ylabel="CPU seconds", ylim=(0, None))
     axes[1].set(xlabel="case", ylabel="peak memory, GiB", ylim=(0, None))
     for axis in axes:
         axis.legend()
@@ -148,17 +159,17 @@ def main() -> None:
     shape, out = tuple(map(int, arguments.shape.split(","))), arguments.out
     shutil.rmtree(out, ignore_errors=True)
     sizes = write_cases(out, arguments.count, shape)
-    table = Table("Method", "Cases", "First case after", "Median", "Line", "R2", "Peak memory", "First and last tenth")
+    table = Table("Method", "Cases", "First case after", "Median", "CPU", "Line", "R2", "Peak memory", "Tenths")
     found: dict[str, tuple[NDArray, NDArray, NDArray]] = {}
     for method in arguments.methods.split(","):
         checkpoint = out / f"{method}.safetensors"
         save_perturber(perturber(method), checkpoint, InputSettings(FixedWindow(-160, 240), [0, 1]))
         first, cases = apply(checkpoint, out / "data", out / method)
-        seconds, peaks = (np.array(column) for column in zip(*cases.values(), strict=True))
-        found[method] = (np.array([sizes[scan_id] for scan_id in cases]), seconds, peaks)
+        seconds, spent, peaks = (np.array(column) for column in zip(*cases.values(), strict=True))
+        found[method] = (np.array([sizes[scan_id] for scan_id in cases]), spent, peaks)
         start, slope, explained = fit(*found[method][:2])
         tenth = max(1, len(peaks) // 10)
-        row = [f"{arguments.count}", f"{first:.0f} s", f"{np.median(seconds):.1f} s"]
+        row = [f"{arguments.count}", f"{first:.0f} s", f"{np.median(seconds):.1f} s", f"{np.median(spent):.1f} s"]
         row += [f"{start:.1f} s + {slope:.2f} s a million voxels", f"{explained:.2f}", f"{peaks.max():.2f} GiB"]
         table.add_row(method, *row, f"{peaks[:tenth].max():.2f}, {peaks[-tenth:].max():.2f} GiB")
         (out / f"{method}.json").write_text(json.dumps({key: (sizes[key], *cases[key]) for key in cases}, indent=1))

@@ -83,7 +83,7 @@ def main() -> None:
         for data in sets:
             runs = [
                 [run(job(name, root, data, ranks), ranks, root / "out") for ranks in RANKS]
-                for _ in range(arguments.runs)
+                for _ in range(arguments.runs if data.name == "data" else 1)
             ]
             seconds[data.name] = [statistics.median(column) for column in zip(*runs, strict=True)]
         (one, two), (start_one, start_two) = seconds["data"], seconds["tiny"]
