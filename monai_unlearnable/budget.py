@@ -9,10 +9,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_unlearnable.arrays import bounding_box, file_order
 from monai_unlearnable.errors import BudgetError, NoiseMismatchError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice
 
-__all__ = ["Budget", "VoxelChange", "apply_change", "apply_noise", "file_order", "site_share", "undo_change"]
+__all__ = ["Budget", "VoxelChange", "apply_change", "apply_noise", "site_share", "undo_change"]
 
 # Networks compute in float32: a value within this fraction of a storage step of the next step has reached it.
 STEP_TOLERANCE = 1e-4
@@ -106,7 +107,7 @@ class VoxelChange:
     """What protection did to the stored voxels, and all that is needed to undo it exactly.
 
     Args:
-        corner: where the box of all changes begins, in :func:`file_order`.
+        corner: where the box of all changes begins, in :func:`~monai_unlearnable.arrays.file_order`.
         steps: the box, zero where nothing changed: the stored steps added (integer storage), or the XOR of the bit
             patterns before and after (float storage, where addition does not invert).
     """
@@ -116,13 +117,8 @@ class VoxelChange:
 
     @property
     def box(self) -> tuple[slice, ...]:
-        """The box as an index into voxels in :func:`file_order`."""
+        """The box as an index into voxels in :func:`~monai_unlearnable.arrays.file_order`."""
         return tuple(slice(low, low + size) for low, size in zip(self.corner, self.steps.shape, strict=True))
-
-
-def file_order(voxels: NDArray) -> NDArray:
-    """A view (C, ..., y, x) of channel-first voxels (C, x, y, ...) whose C order is that of a NIfTI file."""
-    return np.moveaxis(voxels, 0, -1).T
 
 
 def site_share(before: NDArray, after: NDArray) -> float:
@@ -167,23 +163,29 @@ def apply_noise(
     unit = np.broadcast_to(noise if mask is None else noise * mask, stored.shape)
     if not np.isfinite(unit).all():
         raise BudgetError("the noise holds NaN or infinite values", case=case)
+    # The rest costs what the box of the noise does, not the volume.
+    box = (slice(0, len(stored)), *bounding_box((unit != 0).any(axis=0)))
+    original, width = stored[box], window.width(stored.ndim)
     # In double precision: the radius rounded to float32 may be larger than the radius.
-    steps = budget.project(unit.astype(np.float64)) * (window.width(stored.ndim) / lattice.slope)
+    steps = budget.project(unit[box].astype(np.float64)) * (width / lattice.slope)
     support = steps != 0
-    before = stored[support]
+    before = original[support]
     after = _shifted(before, steps[support], lattice)
     moved = after != before
     support[support] = moved
-    protected = stored.copy(order="K")
+    whole = stored.copy(order="K")
+    protected = whole[box]
     protected[support] = after[moved]
     if budget.share < 1:
-        change = np.abs(np.subtract(protected, stored, dtype=np.float64)) * abs(lattice.slope)
-        excess = _excess(change / window.width(stored.ndim), support, budget.limit(stored[0].size))
-        np.copyto(protected, stored, where=excess)
+        change = np.abs(np.subtract(protected, original, dtype=np.float64)) * abs(lattice.slope)
+        excess = _excess(change / width, support, budget.limit(stored[0].size))
+        np.copyto(protected, original, where=excess)
         support &= ~excess
-    box = _bounding_box(file_order(support))
-    steps = _difference(file_order(stored)[box], file_order(protected)[box])
-    return protected, VoxelChange(tuple(side.start for side in box), steps)
+    own = bounding_box(file_order(support))
+    difference = _difference(file_order(original)[own], file_order(protected)[own])
+    outer = (box[0], *reversed(box[1:]))
+    corner = tuple(low.start + side.start if side.stop else 0 for low, side in zip(outer, own, strict=True))
+    return whole, VoxelChange(corner, difference)
 
 
 def apply_change(stored: NDArray, change: VoxelChange) -> NDArray:
@@ -228,14 +230,6 @@ def _excess(change: NDArray, support: NDArray, limit: int) -> NDArray:
 
 def _bits(values: NDArray) -> NDArray:
     return np.ascontiguousarray(values).view(f"{values.dtype.str[0]}u{values.dtype.itemsize}")
-
-
-def _bounding_box(support: NDArray) -> tuple[slice, ...]:
-    box = []
-    for axis in range(support.ndim):
-        sites = np.flatnonzero(support.any(axis=tuple(other for other in range(support.ndim) if other != axis)))
-        box.append(slice(int(sites[0]), int(sites[-1]) + 1) if len(sites) else slice(0, 0))
-    return tuple(box)
 
 
 def _difference(before: NDArray, after: NDArray) -> NDArray:

@@ -24,6 +24,7 @@ __all__ = [
     "OutputError",
     "VerificationError",
     "DivergedError",
+    "OutOfMemoryError",
     "root_cause",
 ]
 
@@ -99,6 +100,10 @@ class VerificationError(UnlearnableError):
 
 class DivergedError(UnlearnableError):
     """The training of a victim whose loss is no longer a number."""
+
+
+class OutOfMemoryError(UnlearnableError, MemoryError):
+    """A case takes more memory than there is."""
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -9,11 +9,13 @@ Budgets are given in unit intensity, noise is written in stored steps. Arrays ar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_unlearnable.arrays import piecewise
 from monai_unlearnable.config import Configurable
 from monai_unlearnable.errors import ScanError, WindowError
 
@@ -68,7 +70,7 @@ class StorageLattice:
         """Physical values of stored ones, computed in double precision and returned as ``dtype``."""
         if self.slope == 1.0 and self.inter == 0.0:
             return stored.astype(dtype)
-        return (stored * np.float64(self.slope) + self.inter).astype(dtype)
+        return piecewise(lambda piece: piece * np.float64(self.slope) + self.inter, stored, dtype)
 
     def to_stored(self, physical: NDArray) -> NDArray:
         """The nearest stored values of physical ones; exact where ``physical`` came from :meth:`to_physical`."""
@@ -112,9 +114,17 @@ class IntensityWindow:
 
     def to_unit(self, physical: NDArray, clip: bool = True) -> NDArray:
         """Unit intensity of a channel-first physical array (C, spatial...), as float32."""
-        low = np.asarray(self.low).reshape(-1, *[1] * (physical.ndim - 1))
-        unit = (physical - low) / self.width(physical.ndim)
-        return (unit.clip(0, 1) if clip else unit).astype(np.float32)
+        bounds = np.broadcast_to(np.asarray([self.low, self.high], np.float64), (2, len(physical))).T
+        channels = [
+            piecewise(partial(_unit, low=low, high=high, clip=clip), channel, np.float32)
+            for channel, (low, high) in zip(np.split(physical, len(physical)), bounds, strict=True)
+        ]
+        return channels[0] if len(channels) == 1 else np.concatenate(channels)
+
+
+def _unit(values: NDArray, low: np.float64, high: np.float64, clip: bool) -> NDArray:
+    unit: NDArray = (values - low) / (high - low)
+    return unit.clip(0, 1) if clip else unit
 
 
 class WindowRule(Protocol):
@@ -131,9 +141,10 @@ class PercentileWindow(Configurable):
     upper: float = 99.5
 
     def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow:
-        flat = physical.reshape(len(physical), -1)
-        low, high = np.percentile(flat, [self.lower, self.upper], axis=1)
-        return IntensityWindow(tuple(low.tolist()), tuple(high.tolist()))
+        flat = (channel.ravel(order="K") for channel in physical)  # as it lies in memory: any other order takes seconds
+        bounds = [np.percentile(channel, [self.lower, self.upper]).tolist() for channel in flat]
+        low, high = zip(*bounds, strict=True)
+        return IntensityWindow(low, high)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from monai_unlearnable.arrays import file_order
 from monai_unlearnable.budget import (
     STEP_TOLERANCE,
     Budget,
     apply_change,
     apply_noise,
-    file_order,
     site_share,
     undo_change,
 )

@@ -66,6 +66,22 @@ def test_percentiles_are_taken_a_channel_at_a_time() -> None:
     assert window.low == (5.0, 50.0) and window.high == (95.0, 950.0)
 
 
+@pytest.mark.parametrize("shape", [(1, 90, 80, 70), (2, 30, 40)])
+def test_windows_do_not_depend_on_how_voxels_lie_in_memory(shape: tuple[int, ...]) -> None:
+    stored = np.random.default_rng(0).integers(-900, 900, shape).astype(np.int16)
+    lattice = StorageLattice("<i2", 0.3, -7.0)
+    expected = (stored * np.float64(0.3) - 7.0).astype(np.float32)
+    for order in ("C", "F"):
+        physical = lattice.to_physical(np.asarray(stored, order=order))
+        assert physical.tobytes() == expected.tobytes()
+        window = PercentileWindow()(physical, lattice)
+        bounds = np.percentile(expected.reshape(len(expected), -1), [0.5, 99.5], axis=1)
+        assert (window.low, window.high) == tuple(map(tuple, bounds.tolist()))
+        low, high = (np.reshape(bound, (-1, *[1] * (len(shape) - 1))) for bound in (window.low, window.high))
+        unit = ((expected - low) / (high - low)).clip(0, 1).astype(np.float32)
+        assert window.to_unit(physical).tobytes() == unit.tobytes()
+
+
 def test_step_of_a_lattice() -> None:
     window = IntensityWindow((0.0, 0.0), (100.0, 200.0))
     assert window.step(StorageLattice("<i2", -2.0)) == pytest.approx((0.02, 0.01))

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from monai_unlearnable import processes
 from monai_unlearnable.commands.words import Words, parse_overrides, parse_value
 from monai_unlearnable.errors import VerificationError
 from monai_unlearnable.progress import hush_monai
@@ -69,13 +70,26 @@ def _dataset(arguments: argparse.Namespace, resume: bool = True) -> Iterator[str
         yield str(folder)
 
 
+@contextmanager
+def _together() -> Iterator[dict[str, str]]:
+    """Work with the other processes that ``torchrun`` started, if it did; yields the setting of this one's device."""
+    with processes.joined() as local:
+        yield {} if local is None else {"device": processes.device(local)}
+
+
+def _say_protected(arguments: argparse.Namespace, console: Console) -> None:
+    if processes.rank() == 0:
+        console.print(f"protected: {Path(arguments.out) / 'protected'}")
+
+
 def _protect(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.workflows.bundles import run_bundle
 
     hush_monai()
-    with _dataset(arguments) as folder:
-        run_bundle(arguments.method, dataset_dir=folder, output_dir=arguments.out, **_settings(arguments))
-    console.print(f"protected: {Path(arguments.out) / 'protected'}")
+    with _together() as device, _dataset(arguments) as folder:
+        overrides = {**device, **_settings(arguments)}
+        run_bundle(arguments.method, dataset_dir=folder, output_dir=arguments.out, **overrides)
+        _say_protected(arguments, console)
 
 
 def _apply(arguments: argparse.Namespace, console: Console) -> None:
@@ -88,13 +102,13 @@ def _apply(arguments: argparse.Namespace, console: Console) -> None:
     source = Path(arguments.source)
     settings = _settings(arguments)
     elsewhere = source.resolve() != Path(arguments.out, "noise").resolve()
-    with _dataset(arguments, resume=elsewhere) as folder:
+    with _together() as device, _dataset(arguments, resume=elsewhere) as folder:
         if is_owned(source):
-            overrides = {"checkpoint": str(source), **settings}
+            overrides = {"checkpoint": str(source), **device, **settings}
             run_bundle("umed", "apply", dataset_dir=folder, output_dir=arguments.out, **overrides)
         else:
             apply_stored(source, folder, arguments.out, **{**settings, "key": load_key(arguments.key)})
-    console.print(f"protected: {Path(arguments.out) / 'protected'}")
+        _say_protected(arguments, console)
 
 
 def _verify(arguments: argparse.Namespace, console: Console) -> None:

@@ -7,20 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from monai_unlearnable.masks.base import MaskProvider
+from monai_unlearnable.masks.filters import max_filter
 
 __all__ = ["Roi", "ContourBand", "OfClasses"]
 
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:
     """Dilation of each channel by ``radius`` sites in Chebyshev distance; sites beyond the border count as absent."""
-    if radius == 0:
-        return mask
-    pool = F.max_pool2d if mask.ndim == 4 else F.max_pool3d
-    return pool(mask, 2 * radius + 1, stride=1, padding=radius)
+    return max_filter(mask, radius)
 
 
 def _erode(mask: Tensor, radius: int) -> Tensor:

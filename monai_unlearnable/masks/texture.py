@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_unlearnable.masks.base import MaskProvider
+from monai_unlearnable.masks.filters import max_filter
 
 __all__ = ["TextureMap", "local_deviation"]
 
@@ -53,9 +54,7 @@ def local_deviation(image: Tensor, radius: int) -> Tensor:
 
 def _flat(image: Tensor, radius: int) -> Tensor:
     """Where the neighborhood is constant: the variance there is a rounding error, not 0."""
-    pool = F.max_pool2d if image.ndim == 4 else F.max_pool3d
-    highest, lowest = (pool(part, 2 * radius + 1, stride=1, padding=radius) for part in (image, -image))
-    return highest == -lowest
+    return max_filter(image, radius) == -max_filter(-image, radius)
 
 
 def _local_mean(image: Tensor, radius: int) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
+from monai_unlearnable.arrays import bounding_box
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow
 from monai_unlearnable.metrics.noise_level import noise_level
@@ -54,8 +55,10 @@ def measure_fidelity(
     if clean.voxels.shape != protected.voxels.shape or clean.voxels.dtype != protected.voxels.dtype:
         raise ScanError("shape or dtype differ from the clean scan's", file=protected.path)
     support = clean.voxels != protected.voxels
-    scale = np.broadcast_to(abs(clean.lattice.slope) / window.width(support.ndim), support.shape)[support]
-    change = (protected.voxels[support].astype(np.float64) - clean.voxels[support].astype(np.float64)) * scale
+    box = (slice(None), *bounding_box(support.any(axis=0)))  # where all that depends on the changes is computed
+    inside, before, after = support[box], clean.voxels[box], protected.voxels[box]
+    scale = np.broadcast_to(abs(clean.lattice.slope) / window.width(support.ndim), inside.shape)[inside]
+    change = (after[inside].astype(np.float64) - before[inside].astype(np.float64)) * scale
     linf = float(np.abs(change).max(initial=0.0))
     sigma = [float(channel.std(dtype=np.float64)) * abs(clean.lattice.slope) for channel in clean.voxels]
     widths = window.width(1).tolist()
@@ -69,10 +72,12 @@ def measure_fidelity(
     }
     similarity = ssim_map(clean, protected, window, support)
     figures["ssim"] = float(similarity.mean())
-    if label is not None and (label > 0).any():
-        roi = np.broadcast_to(label > 0, support.shape)
-        figures["ssim_roi"] = float(similarity[roi].mean())
-        figures["psnr_roi"] = _psnr(float(np.square(change[roi[support]]).sum()), int(roi.sum()))
+    roi = None if label is None else label > 0
+    if roi is not None and roi.any():
+        region = (slice(None), *bounding_box(roi[0]))
+        own = np.broadcast_to(roi, support.shape)
+        figures["ssim_roi"] = float(similarity[region][own[region]].mean())
+        figures["psnr_roi"] = _psnr(float(np.square(change[own[box][inside]]).sum()), int(np.count_nonzero(own)))
     return figures
 
 
@@ -133,10 +138,8 @@ def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDA
 
 def _box_around(support: NDArray, margin: int) -> tuple[slice, ...]:
     box = []
-    for axis, extent in enumerate(support.shape):
-        others = tuple(other for other in range(support.ndim) if other != axis)
-        sites = np.flatnonzero(support.any(axis=others))
-        low, high = max(int(sites[0]) - margin, 0), min(int(sites[-1]) + margin + 1, extent)
+    for side, extent in zip(bounding_box(support), support.shape, strict=True):
+        low, high = max(side.start - margin, 0), min(side.stop + margin, extent)
         if high - low < SSIM_WINDOW:
             low, high = 0, extent
         box.append(slice(low, high))

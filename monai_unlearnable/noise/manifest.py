@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "n
 
 def encode_manifest(content: dict[str, Any]) -> bytes:
     """The one form in which a manifest is written: no other bytes say the same."""
-    return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+    stream = io.StringIO()  # json.dumps would hold a string for each number of each scan
+    json.dump(content, stream, indent=1, sort_keys=True)
+    return (stream.getvalue() + "\n").encode()
 
 
 def fingerprint(content: Any) -> str:

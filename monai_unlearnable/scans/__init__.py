@@ -2,8 +2,9 @@
 """Datasets of scans: found, read and written without loss."""
 
 from .datalist import Case, load_cases
-from .dataset import DatasetSummary, LoadedCase, encode_label, inspect_cases, read_case, read_label
+from .dataset import LoadedCase, encode_label, read_case, read_label
 from .formats import find_format, output_name, read_scan, stem, write_scan
+from .inspection import DatasetSummary, inspect_cases
 from .medmnist import pack_archive, unpack_archive
 from .scan import Scan, voxel_digest
 

@@ -17,7 +17,7 @@ from isal import igzip, isal_zlib
 from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
-from monai_unlearnable.budget import file_order
+from monai_unlearnable.arrays import file_order
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageLattice
 from monai_unlearnable.scans.scan import Scan

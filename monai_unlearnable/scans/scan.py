@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.budget import file_order
+from monai_unlearnable.arrays import file_order
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice, WindowRule
 

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from monai_unlearnable import processes
 from monai_unlearnable.budget import apply_change, undo_change
 from monai_unlearnable.errors import KeyMismatchError, OutputError, VerificationError
 from monai_unlearnable.noise import KeyRing, Manifest, NoiseEntry, NoiseStore
@@ -40,6 +42,8 @@ def apply_stored(
     The records name the files as they are written here: another release of a compressor may pack the same voxels in
     other bytes, and a clean file may have got another header since.
 
+    Where several processes work together each takes its share of the scans, and the first one writes the manifest.
+
     Args:
         noise_dir: a ``noise/`` folder with its manifest.
         dataset_dir: the clean dataset.
@@ -55,21 +59,28 @@ def apply_stored(
     """
     store, layout = NoiseStore(noise_dir, key), Layout(Path(output_dir))
     manifest = Manifest.load(store.folder / layout.manifest.name, key)
-    with locked(layout.root):
-        if layout.noise.resolve() != store.folder.resolve():
+    first = processes.rank() == 0
+    with locked(layout.root) if first else nullcontext():
+        if first and layout.noise.resolve() != store.folder.resolve():
             layout.begin(overwrite, key)
+        processes.wait()
         return _apply_all(store, manifest, Path(dataset_dir), layout)
 
 
 def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Layout) -> Manifest:
     remarks: set[str] = set()
-    scans = tuple(_apply_one(store, entry, dataset, layout, remarks) for entry in track(manifest.scans, "apply"))
-    log_remarks(remarks)
-    digests = noise_digests(NoiseStore(layout.noise, store.key), scans)
-    manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist), digests)
-    write_statement(manifest, layout, store.key)
-    manifest.save(layout.manifest, store.key)
-    return manifest
+    own = processes.share(manifest.scans)
+    shown = track(own, "apply") if processes.rank() == 0 else own
+    scans = tuple(processes.gather_shares([_apply_one(store, entry, dataset, layout, remarks) for entry in shown]))
+    remarks = set().union(*processes.gather(remarks))
+    if processes.rank() == 0:
+        log_remarks(remarks)
+        digests = noise_digests(NoiseStore(layout.noise, store.key), scans)
+        manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist), digests)
+        write_statement(manifest, layout, store.key)
+        manifest.save(layout.manifest, store.key)
+    processes.wait()
+    return manifest if processes.rank() == 0 else Manifest.load(layout.manifest, store.key)
 
 
 def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layout, remarks: set[str]) -> NoiseEntry:

@@ -229,6 +229,15 @@ def test_labels_are_encoded_by_value() -> None:
         encode_label(label, (0, 255), "c1", Path("l.png"))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", ">i2", "int64", "float32"])
+@pytest.mark.parametrize("values", [(0, 1, 2), (2, 0, 1), (0, 7, 3, 1, 2)])
+def test_labels_of_every_type_and_order_are_encoded_alike(dtype: str, values: tuple[int, ...]) -> None:
+    label = np.random.default_rng(0).integers(0, 3, (1, 70, 80, 90))
+    for order in ("C", "F"):
+        encoded = encode_label(np.asarray(label, dtype, order=order), values)
+        assert encoded.dtype == np.uint8 and np.array_equal(np.asarray(values)[encoded], label)
+
+
 def test_grey_labels_in_rgb_are_labels(tmp_path: Path) -> None:
     label = two_classes((9, 8))
     Image.fromarray(np.stack([label.T] * 3, -1)).save(tmp_path / "l.png")

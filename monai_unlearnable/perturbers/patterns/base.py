@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from monai_unlearnable.arrays import bounding_box
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, MaskProvider, Roi
 from monai_unlearnable.perturbers.base import Perturber
@@ -87,21 +88,26 @@ class ClassPatterns(Perturber):
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
     ) -> Tensor:
         support = self.support(image, label) if support is None else support
-        noise = [
-            self._noise(image[index], case_id, support[index], None if label is None else label[index])
-            for index, case_id in enumerate(case_ids)
-        ]
-        return self.epsilon * torch.stack(noise) * support
+        noise = torch.zeros_like(image)
+        for index, case_id in enumerate(case_ids):
+            box = (slice(None), *bounding_box((support[index, 0] > 0).cpu().numpy()))
+            own = self._noise(image[index], case_id, support[index], None if label is None else label[index], box)
+            noise[index][box] = self.epsilon * own * support[index][box]
+        return noise
 
-    def _noise(self, image: Tensor, case_id: str, support: Tensor, label: Tensor | None) -> Tensor:
+    def _noise(
+        self, image: Tensor, case_id: str, support: Tensor, label: Tensor | None, box: tuple[slice, ...]
+    ) -> Tensor:
+        """Patterns in the box of the support."""
         if self.granularity != "class":
             kind = 0 if self.granularity == "universal" else derive_seed("case", case_id)
-            return self.pattern(kind, case_id, image).to(image)
+            return self.pattern(kind, case_id, image).to(image)[box]
         if label is None:
             raise LabelError("the method needs a label, and the case has none", case=case_id)
-        noise = torch.zeros_like(image)
-        for kind in torch.unique(label if label.ndim == 0 else label[support > 0]).tolist():
-            noise = torch.where(label == kind, self.pattern(kind, case_id, image).to(image), noise)
+        noise = torch.zeros_like(image[box])
+        classes = label if label.ndim == 0 else label[box]
+        for kind in torch.unique(classes if label.ndim == 0 else classes[support[box] > 0]).tolist():
+            noise = torch.where(classes == kind, self.pattern(kind, case_id, image).to(image)[box], noise)
         return noise
 
     @abstractmethod

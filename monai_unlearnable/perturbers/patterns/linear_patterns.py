@@ -70,9 +70,10 @@ class LinearPatterns(ClassPatterns):
         grid = random_signs(shape, seeded(self.seed, "class", kind))
         if self.spread:
             grid = grid + self.spread * torch.randn(shape, generator=seeded(self.seed, "case", case_id))
+        grid = grid.clamp(-1, 1)
         for axis, extent in enumerate(image.shape[1:], 1):
             grid = grid.index_select(axis, self._cell_of_site(extent))
-        return grid.clamp(-1, 1)
+        return grid
 
     def _cell_of_site(self, extent: int) -> Tensor:
         if self.cells is None:

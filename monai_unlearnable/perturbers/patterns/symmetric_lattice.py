@@ -69,9 +69,10 @@ class SymmetricLattice(ClassPatterns):
         return {**super().arguments(), "axes": self.axes, "period": self.period, "code": self.code}
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
-        lattice = torch.ones(image.shape[1:])
-        for axis in self._axes(kind, lattice.ndim):
-            lattice = lattice * self._signs(image.shape[1 + axis]).reshape([-1, *[1] * (lattice.ndim - 1 - axis)])
+        dims = image.ndim - 1
+        lattice = torch.ones([1] * dims)
+        for axis in self._axes(kind, dims):
+            lattice = lattice * self._signs(image.shape[1 + axis]).reshape([-1, *[1] * (dims - 1 - axis)])
         flip = self.code == "sign" and kind % 2 == 0
         return (-lattice if flip else lattice).expand(image.shape)
 

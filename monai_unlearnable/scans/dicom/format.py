@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.budget import file_order
+from monai_unlearnable.arrays import file_order
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.scans.atomic import Content
 from monai_unlearnable.scans.dicom.files import BROKEN, SUFFIXES, list_files, naming, read_slice

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much faster are two processes than one: stored noise, a checkpoint, training and generation.
+
+Synthetic volumes; each process has one thread. Training sees the same number of cases: with two processes half as many
+iterations. ``start`` is the same command on two tiny scans: what it takes before there is anything to share.
+
+    OMP_NUM_THREADS=1 python benchmarks/two_ranks.py OUT [--count 16] [--shape 192,192,96] [--runs 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from full_size import ball, perturber, save, scan
+from rich.console import Console
+from rich.table import Table
+
+from monai_unlearnable.intensity import FixedWindow
+from monai_unlearnable.perturbers import InputSettings, save_perturber
+
+RANKS = (1, 2)
+TINY = (16, 16, 16)
+CASES, EPOCHS = 2 * 40, 2  # cases that training sees an epoch, in batches of 2
+
+
+def write_cases(folder: Path, count: int, shape: tuple[int, ...]) -> Path:
+    label = ball(min(shape) / 3, shape).astype(np.uint8)
+    for number in range(count):
+        save(scan(number, shape), folder / "images" / f"{number:03d}.nii.gz")
+        save(label, folder / "labels" / f"{number:03d}.nii.gz")
+    return folder
+
+
+def run(words: list[str], ranks: int, out: Path) -> float:
+    """Seconds of a word of the command line in so many processes."""
+    shutil.rmtree(out, ignore_errors=True)
+    launch = [sys.executable, "-m"]
+    if ranks > 1:
+        launch += ["torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}", "-m"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    begin = time.perf_counter()
+    command = [*launch, "monai_unlearnable", *words[:3], str(out), *words[3:]]
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    return time.perf_counter() - begin
+
+
+def job(name: str, root: Path, data: Path, ranks: int) -> list[str]:
+    if name == "apply, stored noise":
+        return ["apply", str(root / f"stored-{data.name}" / "noise"), str(data)]
+    if name == "apply, umed checkpoint":
+        return ["apply", str(root / "umed.safetensors"), str(data)]
+    length = max(1, CASES // (2 * ranks)) if data.name == "data" else 1
+    epochs = EPOCHS if data.name == "data" else 1
+    return ["protect", "umed", str(data), "--epochs", str(epochs), "--epoch_length", str(length)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--shape", default="192,192,96")
+    parser.add_argument("--runs", type=int, default=3)
+    arguments = parser.parse_args()
+    root, shape = arguments.out, tuple(map(int, arguments.shape.split(",")))
+    shutil.rmtree(root, ignore_errors=True)
+    sets = [write_cases(root / "data", arguments.count, shape), write_cases(root / "tiny", 2, TINY)]
+    settings = InputSettings(FixedWindow(-160, 240), [0, 1])
+    for name in ("umed", "lsp"):
+        save_perturber(perturber(name), root / f"{name}.safetensors", settings)
+    for data in sets:
+        run(["apply", str(root / "lsp.safetensors"), str(data)], 1, root / f"stored-{data.name}")
+    table = Table("Job", "1 process", "2 processes", "Ratio", "Start, 1 and 2", "Ratio without start")
+    for name in ("apply, stored noise", "apply, umed checkpoint", "protect umed"):
+        seconds = {}
+        for data in sets:
+            runs = [
+                [run(job(name, root, data, ranks), ranks, root / "out") for ranks in RANKS]
+                for _ in range(arguments.runs if data.name == "data" else 1)
+            ]
+            seconds[data.name] = [statistics.median(column) for column in zip(*runs, strict=True)]
+        (one, two), (start_one, start_two) = seconds["data"], seconds["tiny"]
+        cells = [f"{one:.1f} s", f"{two:.1f} s", f"{one / two:.2f}", f"{start_one:.1f} s, {start_two:.1f} s"]
+        table.add_row(name, *cells, f"{(one - start_one) / max(two - start_two, 1e-9):.2f}")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()

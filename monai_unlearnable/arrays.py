@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Voxels as arrays: the order in which a file holds them, pieces that fit into a cache, the box that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["bounding_box", "file_order", "pieces", "piecewise"]
+
+PIECE = 2**18  # sites; a volume of no more is one piece
+
+
+def file_order(voxels: NDArray) -> NDArray:
+    """A view (C, ..., y, x) of channel-first voxels (C, x, y, ...) whose C order is that of a NIfTI file."""
+    return np.moveaxis(voxels, 0, -1).T
+
+
+def pieces(voxels: NDArray) -> Iterator[NDArray]:
+    """Views of channel-first voxels, one plane (line) after the other as in a NIfTI file; small ones as a whole."""
+    if voxels.size <= PIECE:
+        yield file_order(voxels)
+    else:
+        for channel in file_order(voxels):
+            yield from channel
+
+
+def piecewise(function: Callable[[NDArray], NDArray], voxels: NDArray, dtype: DTypeLike) -> NDArray:
+    """What a function makes of each voxel, as an array of a dtype; no temporary array is as large as the volume.
+
+    Args:
+        function: of arrays, elementwise.
+        voxels: channel-first, (C, spatial...).
+        dtype: of the result, which lies in memory as ``voxels`` do.
+    """
+    result = np.empty_like(voxels, dtype)
+    for source, target in zip(pieces(voxels), pieces(result), strict=True):
+        target[...] = function(source)
+    return result
+
+
+def bounding_box(support: NDArray) -> tuple[slice, ...]:
+    """The smallest box that holds all that is true; no sites from 0 on where nothing is."""
+    box: list[slice] = []
+    for axis in range(support.ndim):
+        index = (*[slice(None)] * (axis - 1), *box[-1:])
+        support = support[index]  # what lies outside is not looked at again
+        sites = np.flatnonzero(support.any(axis=tuple(other for other in range(support.ndim) if other != axis)))
+        box.append(slice(int(sites[0]), int(sites[-1]) + 1) if len(sites) else slice(0, 0))
+    return tuple(box)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes under torchrun: the same bytes as one where nothing is trained, and a restart after a kill."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from monai_unlearnable.workflows import verify
+from monai_unlearnable.workflows.bundles import run_bundle
+from tests.helpers import tree, write_dataset
+from tests.integration.commands import ROOT, as_words, command
+
+TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "network_def#channels": [4, 8, 8, 8]}
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a dataset, and its output of one process."""
+    root = tmp_path_factory.mktemp("one")
+    data = write_dataset(root / "data", names=("a", "b", "c"))
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(root / "out"), **QUICK)
+    checkpoint = str(root / "out/models/perturber.safetensors")
+    run_bundle("umed", "apply", dataset_dir=str(data), output_dir=str(root / "applied"), checkpoint=checkpoint)
+    return root
+
+
+@pytest.mark.parametrize("source", ["noise", "models/perturber.safetensors"])
+def test_apply_gives_the_bytes_of_one_process(one: Path, tmp_path: Path, source: str) -> None:
+    out = tmp_path / "out"
+    command(*TWO, "-m", "monai_unlearnable", "apply", str(one / "out" / source), str(one / "data"), str(out))
+    expected = one / ("out" if source == "noise" else "applied")
+    for folder in ("protected", "noise"):
+        assert tree(out / folder) == tree(expected / folder)
+    verify(out, one / "data")
+
+
+def test_apply_as_a_bundle_gives_the_bytes_of_one_process(one: Path, tmp_path: Path) -> None:
+    root = ROOT / "bundles" / "umed"
+    files = str([str(root / "configs" / name) for name in ("apply.yaml", "multi_gpu.yaml")])
+    settings = {"dataset_dir": one / "data", "output_dir": tmp_path, "bundle_root": root}
+    words = as_words({**settings, "checkpoint": one / "out/models/perturber.safetensors"})
+    command(*TWO, "-m", "monai.bundle", "run", "--config_file", files, *words)
+    assert tree(tmp_path / "noise") == tree(one / "applied" / "noise")
+
+
+def test_a_method_without_training_gives_the_bytes_of_one_process(one: Path, tmp_path: Path) -> None:
+    for name, words in (("one", []), ("two", TWO)):
+        command(*words, "-m", "monai_unlearnable", "protect", "lattice", str(one / "data"), str(tmp_path / name))
+    assert tree(tmp_path / "one" / "noise") == tree(tmp_path / "two" / "noise")
+
+
+def test_bad_input_is_one_error_of_every_process_and_nothing_is_written(one: Path, tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
+    (data / "images" / "b.nii.gz").write_bytes(b"no image")
+    words = ["apply", str(one / "out/models/perturber.safetensors"), str(data), str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, *TWO, "-m", "monai_unlearnable", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and re.search(r"error: images/b, .*b\.nii\.gz: not a NIfTI file", done.stderr)
+    assert not (tmp_path / "out").exists()
+
+
+def children(process: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes as Linux shows them")
+def test_a_killed_process_leads_to_a_restart_and_the_same_bytes(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
+    settings = ["protect", "umed", str(data), *as_words({**QUICK, "epochs": 6})]
+    command(*TWO, "-m", "monai_unlearnable", *settings[:3], str(tmp_path / "whole"), *settings[3:])
+    out = tmp_path / "out"
+    words = [*TWO, "--max-restarts=1", "-m", "monai_unlearnable", *settings[:3], str(out), *settings[3:]]
+    # Else torch's processes would look for each other where they were before the restart.
+    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    launch = [sys.executable, *words]
+    with subprocess.Popen(launch, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as run:
+        while not (out / "models" / "training.pt").exists():
+            assert run.poll() is None
+        os.kill(children(run.pid)[-1], signal.SIGKILL)
+        _, messages = run.communicate()
+    assert run.returncode == 0, messages[-3000:]
+    assert "exitcode: -9" in messages, "it was killed, and started again"
+    for folder in ("protected", "noise"):
+        assert tree(out / folder) == tree(tmp_path / "whole" / folder)

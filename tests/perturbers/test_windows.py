@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A part of a padded image, taken without padding the whole, is what padding the whole and cutting gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from monai_unlearnable.perturbers.padding import even_sides, pad_to
+from monai_unlearnable.perturbers.windows import Part
+
+
+@pytest.mark.parametrize("divisor", [1, 4, 8])
+@pytest.mark.parametrize("sites", [[(0, 0, 0)], [(20, 18, 29)], [(9, 3, 12), (14, 10, 17)], [(0, 18, 5), (20, 0, 29)]])
+def test_part_around_a_support(sites: list[tuple[int, ...]], divisor: int) -> None:
+    shape = (21, 19, 30)
+    image = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(0))
+    support = np.zeros(shape, bool)
+    support[tuple(np.transpose(sites))] = True
+    part = Part.around(support, divisor)
+    taken, padded = part.take(image), pad_to(image, None, divisor)[0]
+    starts = [even_sides(-extent % divisor)[0] for extent in shape]
+    first = [own.start - low + start for own, (low, _), start in zip(part.box, part.sides, starts, strict=True)]
+    box = tuple(slice(low, low + extent) for low, extent in zip(first, taken.shape[2:], strict=True))
+    assert torch.equal(taken, padded[(slice(None), slice(None), *box)])
+    assert all(side.start % divisor == 0 and side.stop % divisor == 0 for side in box), "in phase with the whole"
+    assert part.sites == taken[0, 0].numel()
+    target = torch.zeros_like(image)
+    part.put(taken, target)
+    assert torch.equal(target[:, :, support], image[:, :, support])
+    assert torch.equal(target[target != 0], image[target != 0])
+
+
+@pytest.mark.parametrize("divisor", [1, 8])
+def test_the_whole_is_padded_evenly_and_put_back(divisor: int) -> None:
+    image = torch.rand(1, 2, 9, 13, generator=torch.Generator().manual_seed(0))
+    part, target = Part.whole((9, 13), divisor), torch.zeros_like(image)
+    assert torch.equal(part.take(image), pad_to(image, None, divisor)[0])
+    part.put(part.take(image), target)
+    assert torch.equal(target, image)
