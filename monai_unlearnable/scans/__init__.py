@@ -2,8 +2,9 @@
 """Datasets of scans: found, read and written without loss."""
 
 from .datalist import Case, load_cases
-from .dataset import DatasetSummary, LoadedCase, encode_label, inspect_cases, read_case, read_label
+from .dataset import DatasetSummary, LoadedCase, inspect_cases, read_case
 from .formats import find_format, output_name, read_scan, stem, write_scan
+from .labels import encode_label, read_label
 from .medmnist import pack_archive, unpack_archive
 from .scan import Scan, voxel_digest
 

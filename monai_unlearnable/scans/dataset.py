@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget
@@ -18,9 +15,10 @@ from monai_unlearnable.errors import DatalistError, LabelError, ScanError, Unlea
 from monai_unlearnable.intensity import IntensityWindow, WindowRule
 from monai_unlearnable.scans.datalist import Case
 from monai_unlearnable.scans.formats import read_scan
+from monai_unlearnable.scans.labels import encode_label, read_label
 from monai_unlearnable.scans.scan import Scan
 
-__all__ = ["LoadedCase", "DatasetSummary", "read_case", "read_label", "encode_label", "inspect_cases"]
+__all__ = ["LoadedCase", "DatasetSummary", "read_case", "inspect_cases"]
 
 MAX_CLASSES = 64  # more distinct values than this is an image given as a label, or a label saved as JPEG
 
@@ -112,61 +110,6 @@ class DatasetSummary:
         return tuple(size)
 
 
-def read_label(
-    path: Path, spatial_shape: tuple[int, ...], case: str | None = None, affine: NDArray | None = None
-) -> NDArray:
-    """Stored label values (1, spatial...) as int64.
-
-    Args:
-        path: of the label.
-        spatial_shape: of the image.
-        case: named in errors.
-        affine: of the image, where the label comes from another format: axes may have been flipped on the way.
-
-    Raises:
-        LabelError: when shape or place differ from the image's, or values are not whole numbers.
-    """
-    try:
-        scan = read_scan(path)
-    except ScanError as error:
-        raise LabelError(f"the label cannot be used: {error.reason}", case=case, file=path) from error
-    label = scan.physical(np.float64)
-    if scan.spatial_shape != spatial_shape:
-        reason = f"the label has shape {scan.spatial_shape}, the image {spatial_shape}"
-        raise LabelError(reason, case=case, file=path, value=scan.spatial_shape, limit=spatial_shape)
-    if affine is not None:
-        corners = np.array(list(itertools.product(*((0, extent - 1) for extent in spatial_shape))))
-        offset = float(np.abs(apply_affine(scan.affine - affine, corners)).max())
-        if offset > np.linalg.norm(affine[:3, :3], axis=0).min() / 2:
-            reason = f"the label lies up to {offset:.4g} mm from the image: its axes are others, or flipped"
-            raise LabelError(reason, case=case, file=path, value=offset)
-    if len(label) > 1 and (label != label[:1]).any():
-        raise LabelError(f"the label has {len(label)} channels; class indices need one", case=case, file=path)
-    if (label != np.rint(label)).any():
-        raise LabelError("the label holds values that are not whole numbers", case=case, file=path)
-    return label[:1].astype(np.int64)
-
-
-def encode_label(label: NDArray, values: Sequence[int], case: str | None = None, file: Path | None = None) -> NDArray:
-    """Class indices 0, 1, ... of stored label values, as uint8.
-
-    Args:
-        label: stored values.
-        values: the stored value of each class, background first.
-
-    Raises:
-        LabelError: when a value is not in ``values``.
-    """
-    order = np.argsort(values)
-    ranks = np.searchsorted(np.asarray(values)[order], label).clip(max=len(values) - 1)
-    indices = order[ranks]
-    unknown = np.asarray(values)[indices] != label
-    if unknown.any():
-        found = sorted(set(np.unique(label[unknown]).tolist()))
-        raise LabelError(f"unknown label value {found[:5]}; known are {list(values)}", case=case, file=file)
-    return indices.astype(np.uint8)
-
-
 def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None = None) -> LoadedCase:
     """Read the files of a case.
 
@@ -194,8 +137,7 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
     label = None
     if case.label is not None:
         path = case.root / case.label
-        grid = scans[0].affine if (case.root / case.images[0]).is_dir() else None
-        label = read_label(path, scans[0].spatial_shape, case.case_id, grid)
+        label = read_label(path, scans, case.case_id)
         if label_values is not None:
             label = encode_label(label, label_values, case.case_id, path)
     return LoadedCase(case, tuple(scans), tuple(windows), label)

@@ -16,7 +16,7 @@ import ignite.distributed as idist
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.budget import Budget, apply_noise, site_share
+from monai_unlearnable.budget import Budget, VoxelChange, apply_noise, site_share
 from monai_unlearnable.config import describe
 from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.intensity import WindowRule
@@ -29,9 +29,9 @@ from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.scans.formats import original_headers
+from monai_unlearnable.workflows.labels import PublishedLabel, publish_label
 from monai_unlearnable.workflows.layout import (
     Layout,
-    copy_file,
     file_digest,
     log_remarks,
     noise_digests,
@@ -147,23 +147,30 @@ class Protection:
     def _protect(self, cases: Sequence[Case], perturber: Perturber, run: str) -> None:
         loaded = [read_case(case, self.window, self.label_values) for case in cases]
         self.remarks.update(remark for case in loaded for scan in case.scans for remark in scan.remarks)
-        if all(self._is_done(case, index, run) for case in loaded for index in range(len(case.scans))):
+        done = {case.case.case_id for case in loaded if self._is_done(case, run)}
+        if len(done) == len(loaded):
             return
         for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
             batch = list(alike)
             ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
             noises = generate_noises(perturber, images, ids, [case.target for case in batch])
             for case, noise in zip(batch, noises, strict=True):
-                self._publish_case(case, noise, run)
+                if case.case.case_id not in done:
+                    self._publish_case(case, noise, run)
 
     def _publish_case(self, loaded: LoadedCase, noise: NDArray, run: str) -> None:
-        case = loaded.case
+        case, label = loaded.case, PublishedLabel()
+        parts = np.split(noise, np.cumsum([len(scan.voxels) for scan in loaded.scans])[:-1])
+        changed = [self._change(loaded, index, part) for index, part in enumerate(parts)]
         if case.label is not None:
-            copy_file(case.root / case.label, self.layout.protected / case.label)
-        bounds = np.cumsum([0, *(len(scan.voxels) for scan in loaded.scans)])
-        for index, name in enumerate(case.images):
-            if not self._is_done(loaded, index, run):
-                self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run)
+            written = ((scan, voxels) for scan, (voxels, _) in zip(loaded.scans, changed, strict=True))
+            label = publish_label(case.root / case.label, self.layout.protected / case.label, written)
+        for index, (voxels, change) in enumerate(changed):
+            self._publish(loaded, index, voxels, change, label, run)
+
+    def _change(self, loaded: LoadedCase, index: int, noise: NDArray) -> tuple[NDArray, VoxelChange]:
+        scan, window, case = loaded.scans[index], loaded.windows[index], loaded.case.case_id
+        return apply_noise(scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case)
 
     def _save_checkpoint(self) -> None:
         settings, path = InputSettings(self.window, self.label_values), place(self.checkpoint, self.key)
@@ -172,7 +179,10 @@ class Protection:
             raise OutputError(OTHER_RUN, file=path)
         save_perturber(self.perturber, path, settings, self.key)
 
-    def _is_done(self, loaded: LoadedCase, index: int, run: str) -> bool:
+    def _is_done(self, loaded: LoadedCase, run: str) -> bool:
+        return all(self._is_stored(loaded, index, run) for index in range(len(loaded.scans)))
+
+    def _is_stored(self, loaded: LoadedCase, index: int, run: str) -> bool:
         scan_id = stem(loaded.case.images[index])
         if scan_id not in self.store:
             return False
@@ -184,18 +194,21 @@ class Protection:
             return False
         if entry.run != run and not self.overwrite:
             raise OutputError(OTHER_RUN, case=scan_id, file=self.store.path(scan_id))
-        made_of = (entry.run, entry.clean_sha256, entry.label_sha256, entry.target)
+        made_of = (entry.run, entry.clean_sha256, entry.original_label_sha256, entry.target)
         case = loaded.case
-        same = made_of == (run, loaded.scans[index].digest(), _label_digest(case), case.target)
-        return same and (self.layout.protected / entry.output).exists()
+        if made_of != (run, loaded.scans[index].digest(), _label_digest(case), case.target):
+            return False
+        # Voxels are not all that is published: somebody may have taken a name out of the header since.
+        same_file = entry.file_sha256 in (None, file_digest(case.root / case.images[index]))
+        return same_file and (self.layout.protected / entry.output).exists()
 
-    def _publish(self, loaded: LoadedCase, index: int, name: str, noise: NDArray, run: str) -> None:
+    def _publish(
+        self, loaded: LoadedCase, index: int, voxels: NDArray, change: VoxelChange, label: PublishedLabel, run: str
+    ) -> None:
         case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
-        protected, change = apply_noise(
-            scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case.case_id
-        )
+        name = case.images[index]
         target = self.layout.protected / output_name(name)
-        written = publish_scan(scan, protected, target)
+        written = publish_scan(scan, voxels, target)
         measured = measure_fidelity(scan, written, window, loaded.label)
         share, step = site_share(scan.voxels, written.voxels), max(window.step(scan.lattice))
         self.budget.check(measured["linf"], share=share, step=step, case=case.case_id)
@@ -207,8 +220,10 @@ class Protection:
             output=output_name(name),
             output_sha256=file_digest(target),
             label=case.label,
-            label_sha256=_label_digest(case),
+            label_sha256=label.sha256,
+            clean_label_sha256=label.clean_sha256,
             target=case.target,
+            file_sha256=file_digest(case.root / name),
             shape=scan.voxels.shape,
             affine=tuple(tuple(row) for row in scan.affine.tolist()),
             lattice=scan.lattice,
@@ -219,7 +234,8 @@ class Protection:
             run=run,
             measured=measured,
         )
-        self.store.save(entry, change, original_headers(scan) if change.steps.size else b"")
+        headers = original_headers(scan) if change.steps.size else b""
+        self.store.save(entry, change, headers, b"" if index else label.original)
 
     def _finish(self, run: dict[str, Any]) -> None:
         scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)

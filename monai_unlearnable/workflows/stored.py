@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
-from monai_unlearnable.budget import apply_change, undo_change
-from monai_unlearnable.errors import KeyMismatchError, OutputError, VerificationError
+from numpy.typing import NDArray
+
+from monai_unlearnable.budget import VoxelChange, apply_change, undo_change
+from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.noise import KeyRing, Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans.formats import original_headers, read_scan, with_headers
-from monai_unlearnable.scans.scan import voxel_digest
+from monai_unlearnable.scans.scan import Scan, voxel_digest
+from monai_unlearnable.workflows.labels import PublishedLabel, check_label, publish_label, restore_label
 from monai_unlearnable.workflows.layout import (
     Layout,
     copy_file,
@@ -63,7 +68,9 @@ def apply_stored(
 
 def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Layout) -> Manifest:
     remarks: set[str] = set()
-    scans = tuple(_apply_one(store, entry, dataset, layout, remarks) for entry in track(manifest.scans, "apply"))
+    cases = [list(case) for _, case in groupby(manifest.scans, lambda entry: entry.case_id)]
+    applied = (_apply_case(store, case, dataset, layout, remarks) for case in track(cases, "apply"))
+    scans = tuple(entry for case in applied for entry in case)
     log_remarks(remarks)
     digests = noise_digests(NoiseStore(layout.noise, store.key), scans)
     manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist), digests)
@@ -72,23 +79,44 @@ def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Lay
     return manifest
 
 
-def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layout, remarks: set[str]) -> NoiseEntry:
-    """Write a protected file with its label and noise, and return its record."""
-    scan, target = read_scan(dataset / entry.file), layout.protected / entry.output
-    noise = NoiseStore(layout.noise, store.key)
+def _apply_case(
+    store: NoiseStore, entries: Sequence[NoiseEntry], dataset: Path, layout: Layout, remarks: set[str]
+) -> list[NoiseEntry]:
+    """Write the protected files of a case with label and noise, and return their records."""
+    noise, first, label = NoiseStore(layout.noise, store.key), entries[0], PublishedLabel()
+    loaded = [_apply_one(store, entry, dataset) for entry in entries]
+    if first.label is not None:
+        check_label(first, dataset / first.label, first.original_label_sha256)
+        written = ((scan, voxels) for scan, voxels, _, _ in loaded)
+        label = publish_label(dataset / first.label, layout.protected / first.label, written)
+    for index, (scan, voxels, own, change) in enumerate(loaded):
+        target = layout.protected / own.output
+        publish_scan(scan, voxels, target)
+        remarks.update(scan.remarks)
+        new = replace(
+            own,
+            output_sha256=file_digest(target),
+            file_sha256=file_digest(scan.path),
+            label_sha256=label.sha256,
+            clean_label_sha256=label.clean_sha256,
+        )
+        if new != own:
+            headers = original_headers(scan) if change.steps.size else b""
+            noise.save(new, change, headers, b"" if index else label.original)
+        elif noise.folder.resolve() != store.folder.resolve():
+            copy_file(store.path(own.scan_id), noise.path(own.scan_id))
+        loaded[index] = (scan, voxels, new, change)
+    return [entry for _, _, entry, _ in loaded]
+
+
+def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path) -> tuple[Scan, NDArray, NoiseEntry, VoxelChange]:
+    """A clean scan, its protected voxels, and what is stored of it."""
+    scan = read_scan(dataset / entry.file)
     own, change = store.load(entry.scan_id)
     store.bind(own, scan.digest())
     voxels = apply_change(scan.voxels, change)
     store.bind(entry, voxel_digest(voxels), protected=True)
-    remarks.update(scan.remarks)
-    _copy_label(entry, dataset, layout.protected)
-    publish_scan(scan, voxels, target)
-    digest = file_digest(target)
-    if digest != own.output_sha256:
-        noise.save(replace(own, output_sha256=digest), change, original_headers(scan) if change.steps.size else b"")
-    elif noise.folder.resolve() != store.folder.resolve():
-        copy_file(store.path(entry.scan_id), noise.path(entry.scan_id))
-    return replace(entry, output_sha256=digest)
+    return scan, voxels, own, change
 
 
 def restore(
@@ -126,7 +154,7 @@ def restore(
         store.bind(own, scan.digest(), protected=True)
         voxels = undo_change(scan.voxels, change)
         store.bind(entry, voxel_digest(voxels))
-        _copy_label(entry, layout.protected, Path(destination))
+        restore_label(entry, store, layout.protected, Path(destination))
         publish_scan(with_headers(scan, store.headers(entry.scan_id)), voxels, Path(destination) / entry.output)
     write_datalist(scans, datalist)
     return scans
@@ -138,12 +166,3 @@ def _shared(store: NoiseStore) -> tuple[NoiseEntry, ...]:
         raise KeyMismatchError("the key ring has no key for anything in it", file=store.folder)
     cases = dict.fromkeys(store.entry(scan_id).case_id for scan_id in store.ids())
     return tuple(store.entry(scan_id) for case_id in cases for scan_id in store.of_case(case_id))
-
-
-def _copy_label(entry: NoiseEntry, source: Path, target: Path) -> None:
-    if entry.label is None:
-        return
-    if file_digest(source / entry.label) != entry.label_sha256:
-        reason = "the label is not the one that was protected"
-        raise VerificationError(reason, case=entry.case_id, file=source / entry.label)
-    copy_file(source / entry.label, target / entry.label)

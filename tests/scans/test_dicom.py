@@ -352,7 +352,7 @@ def test_folders_of_images_hold_series_and_files(tmp_path: Path) -> None:
         label = read_case(case, PercentileWindow()).label
         assert label is not None and label.all()
     with pytest.raises(LabelError, match=r"the label has shape \(6, 5, 4\), the image \(6, 5\)"):
-        read_label(tmp_path / "labels/a.nii.gz", (6, 5))
+        read_label(tmp_path / "labels/a.nii.gz", [read_scan(tmp_path / "images/c.dcm")])
 
 
 @pytest.mark.parametrize("axis", range(3))
