@@ -160,12 +160,19 @@ def write_label(series: Path, path: Path, label: NDArray) -> Path:
 
 
 # What highdicom wants of the images that a segmentation is of.
-PERSON = dict.fromkeys(
-    (
-        *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
-        *("StudyTime", "ReferringPhysicianName"),
-    )
+PERSON = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyTime"),
+    *("ReferringPhysicianName",),
 )
+
+
+def sources_of(series: Path) -> list[FileDataset]:
+    """The slices of a series as highdicom takes them."""
+    sources = [dcmread(file) for file in slices_of(series)]
+    for source in sources:
+        for name in PERSON:
+            source.setdefault(name, None)
+    return sources
 
 
 def write_seg(
@@ -183,11 +190,8 @@ def write_seg(
         numbers: of the segments that are described; by default those of the map.
         change: is given the segmentation before it is written.
     """
-    sources = [dcmread(file) for file in slices_of(series)]
+    sources = sources_of(series)
     normal = np.cross(sources[0].ImageOrientationPatient[:3], sources[0].ImageOrientationPatient[3:])
-    for source in sources:
-        for name, value in PERSON.items():
-            source.setdefault(name, value)
     by_position = sorted(range(len(sources)), key=lambda index: sources[index].ImagePositionPatient @ normal)
     planes = np.empty((len(sources), *np.swapaxes(label, 0, 1).shape[:2], *label.shape[3:]), label.dtype)
     planes[by_position] = np.moveaxis(np.swapaxes(label, 0, 1), 2, 0)

@@ -13,13 +13,21 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import NoiseError, VerificationError
 from monai_unlearnable.noise import NoiseEntry, NoiseStore
 from monai_unlearnable.scans.atomic import write_atomic
-from monai_unlearnable.scans.dicom import is_annotation, rename
+from monai_unlearnable.scans.dicom import annotation_remarks, is_annotation, rename
 from monai_unlearnable.scans.dicom.files import naming
 from monai_unlearnable.scans.formats import renamed_by
 from monai_unlearnable.scans.scan import Scan
 from monai_unlearnable.workflows.layout import copy_file, file_digest, refuse_original
 
-__all__ = ["PublishedLabel", "check_label", "original_label", "publish_label", "renamed_label", "restore_label"]
+__all__ = [
+    "PublishedLabel",
+    "check_label",
+    "label_remarks",
+    "original_label",
+    "publish_label",
+    "renamed_label",
+    "restore_label",
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,14 @@ def publish_label(source: Path, target: Path, written: Iterable[tuple[Scan, NDAr
             return PublishedLabel(_digest(content), _digest(original), original)
     copy_file(source, target)
     return PublishedLabel(file_digest(target))
+
+
+def label_remarks(path: Path) -> list[str]:
+    """What the owner should know of a label before it is published."""
+    if not is_annotation(path):
+        return []
+    with naming(path):
+        return annotation_remarks(path)
 
 
 def renamed_label(original: bytes, written: Iterable[tuple[Scan, NDArray]]) -> bytes:

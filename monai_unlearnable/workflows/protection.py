@@ -29,7 +29,7 @@ from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.scans.formats import original_headers
-from monai_unlearnable.workflows.labels import PublishedLabel, publish_label
+from monai_unlearnable.workflows.labels import PublishedLabel, label_remarks, publish_label
 from monai_unlearnable.workflows.layout import (
     Layout,
     file_digest,
@@ -147,6 +147,8 @@ class Protection:
     def _protect(self, cases: Sequence[Case], perturber: Perturber, run: str) -> None:
         loaded = [read_case(case, self.window, self.label_values) for case in cases]
         self.remarks.update(remark for case in loaded for scan in case.scans for remark in scan.remarks)
+        labels = (case.root / case.label for case in cases if case.label is not None)
+        self.remarks.update(remark for label in labels for remark in label_remarks(label))
         done = {case.case.case_id for case in loaded if self._is_done(case, run)}
         if len(done) == len(loaded):
             return

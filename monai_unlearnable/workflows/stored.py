@@ -15,9 +15,11 @@ from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.noise import KeyRing, Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.progress import track
+from monai_unlearnable.scans import read_label
+from monai_unlearnable.scans.dicom import is_annotation
 from monai_unlearnable.scans.formats import original_headers, read_scan, with_headers
 from monai_unlearnable.scans.scan import Scan, voxel_digest
-from monai_unlearnable.workflows.labels import PublishedLabel, check_label, publish_label, restore_label
+from monai_unlearnable.workflows.labels import PublishedLabel, check_label, label_remarks, publish_label, restore_label
 from monai_unlearnable.workflows.layout import (
     Layout,
     copy_file,
@@ -56,6 +58,7 @@ def apply_stored(
         KeyMismatchError: naming the file, when it takes another key, or none.
         NoiseMismatchError: naming the scan, when clean voxels are not those that the noise was made for.
         VerificationError: naming the case, when a label is not the one that was protected.
+        LabelError: naming the case, when a DICOM segmentation is not of its images as they are now.
         OutputError: when the output exists.
     """
     store, layout = NoiseStore(noise_dir, key), Layout(Path(output_dir))
@@ -83,33 +86,27 @@ def _apply_case(
     store: NoiseStore, entries: Sequence[NoiseEntry], dataset: Path, layout: Layout, remarks: set[str]
 ) -> list[NoiseEntry]:
     """Write the protected files of a case with label and noise, and return their records."""
-    noise, first, label = NoiseStore(layout.noise, store.key), entries[0], PublishedLabel()
-    loaded = [_apply_one(store, entry, dataset) for entry in entries]
-    if first.label is not None:
-        check_label(first, dataset / first.label, first.original_label_sha256)
-        written = ((scan, voxels) for scan, voxels, _, _ in loaded)
-        label = publish_label(dataset / first.label, layout.protected / first.label, written)
+    noise, is_copy = NoiseStore(layout.noise, store.key), layout.noise.resolve() != store.folder.resolve()
+    loaded = [_load(store, entry, dataset) for entry in entries]
+    remarks.update(remark for scan, *_ in loaded for remark in scan.remarks)
+    label = _apply_label(entries[0], [(scan, voxels) for scan, voxels, *_ in loaded], dataset, layout, remarks)
+    records = []
     for index, (scan, voxels, own, change) in enumerate(loaded):
         target = layout.protected / own.output
         publish_scan(scan, voxels, target)
-        remarks.update(scan.remarks)
-        new = replace(
-            own,
-            output_sha256=file_digest(target),
-            file_sha256=file_digest(scan.path),
-            label_sha256=label.sha256,
-            clean_label_sha256=label.clean_sha256,
-        )
-        if new != own:
+        written, clean = file_digest(target), file_digest(scan.path)
+        record = replace(own, output_sha256=written, file_sha256=clean)
+        record = replace(record, label_sha256=label.sha256, clean_label_sha256=label.clean_sha256)
+        if record != own:
             headers = original_headers(scan) if change.steps.size else b""
-            noise.save(new, change, headers, b"" if index else label.original)
-        elif noise.folder.resolve() != store.folder.resolve():
+            noise.save(record, change, headers, b"" if index else label.original)
+        elif is_copy:
             copy_file(store.path(own.scan_id), noise.path(own.scan_id))
-        loaded[index] = (scan, voxels, new, change)
-    return [entry for _, _, entry, _ in loaded]
+        records.append(record)
+    return records
 
 
-def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path) -> tuple[Scan, NDArray, NoiseEntry, VoxelChange]:
+def _load(store: NoiseStore, entry: NoiseEntry, dataset: Path) -> tuple[Scan, NDArray, NoiseEntry, VoxelChange]:
     """A clean scan, its protected voxels, and what is stored of it."""
     scan = read_scan(dataset / entry.file)
     own, change = store.load(entry.scan_id)
@@ -117,6 +114,19 @@ def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path) -> tuple[Sca
     voxels = apply_change(scan.voxels, change)
     store.bind(entry, voxel_digest(voxels), protected=True)
     return scan, voxels, own, change
+
+
+def _apply_label(
+    entry: NoiseEntry, written: Sequence[tuple[Scan, NDArray]], dataset: Path, layout: Layout, remarks: set[str]
+) -> PublishedLabel:
+    if entry.label is None:
+        return PublishedLabel()
+    path = dataset / entry.label
+    check_label(entry, path, entry.original_label_sha256)
+    if is_annotation(path):
+        read_label(path, [scan for scan, _ in written], entry.case_id)  # images may have got other UIDs since
+    remarks.update(label_remarks(path))
+    return publish_label(path, layout.protected / entry.label, written)
 
 
 def restore(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
@@ -135,6 +136,14 @@ def test_deflated_files_are_refused(tmp_path: Path) -> None:
     ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     dcmwrite(tmp_path / "a.dcm", ds)
     with pytest.raises(ScanError, match=r"a\.dcm: the transfer syntax Deflated .* is not supported"):
+        read_scan(tmp_path / "a.dcm")
+
+
+def test_enhanced_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    series = dicom.write_series(tmp_path / "s", image())
+    enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(dicom.sources_of(series), "1.2.3.9", 1, "1.2.3.9.1", 1)
+    enhanced.save_as(tmp_path / "a.dcm")
+    with pytest.raises(ScanError, match=r"a\.dcm: enhanced files .* convert them to one frame a file, with emf2sf"):
         read_scan(tmp_path / "a.dcm")
 
 

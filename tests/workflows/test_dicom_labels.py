@@ -15,7 +15,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.errors import NoiseError, VerificationError
+from monai_unlearnable.errors import LabelError, NoiseError, VerificationError
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest, NoiseStore, OwnerKey
 from monai_unlearnable.perturbers import RandomNoise
@@ -112,6 +112,17 @@ def test_a_segmentation_that_was_put_right_since_is_published(published: tuple[P
         apply_stored(out / "noise", tmp_path / "clean", tmp_path / "again")
 
 
+def test_noise_goes_on_no_series_that_the_segmentation_is_not_of(published: tuple[Path, Path], tmp_path: Path) -> None:
+    clean, out = published
+    shutil.copytree(clean, tmp_path / "clean")
+    for path in (tmp_path / "clean/images/b").iterdir():
+        ds = dcmread(path)
+        ds.SeriesInstanceUID, ds.SOPInstanceUID = "1.2.3.50", ds.SOPInstanceUID + ".50"
+        ds.save_as(path)
+    with pytest.raises(LabelError, match=r"images/b, .*IM1: the label cannot be used: is of another series"):
+        apply_stored(out / "noise", tmp_path / "clean", tmp_path / "again")
+
+
 def put_label(out: Path, content: bytes, **recorded: Any) -> None:
     """Publish another label for the first case, and record it wherever its digest is."""
     layout, store = Layout(out), NoiseStore(out / "noise")
@@ -154,6 +165,21 @@ def test_unchanged_series_keep_their_segmentations(tmp_path: Path) -> None:
     assert tree(tmp_path / "out/protected/labels") == tree(clean / "labels")
     assert [entry.clean_label_sha256 for entry in manifest.scans] == [None, None]
     verify(tmp_path / "out", clean)
+
+
+def test_patients_named_by_a_segmentation_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clean = write_dataset(tmp_path / "clean")
+    path = clean / "labels/a.dcm"
+    dicom.write_seg(clean / "images/a", path, LABEL, change=lambda seg: setattr(seg, "PatientName", "Doe^Jane"))
+    for run in (
+        lambda: protect(clean, tmp_path / "out", NOISE),
+        lambda: apply_stored(tmp_path / "out/noise", clean, tmp_path / "again"),
+    ):
+        caplog.clear()
+        run()
+        assert [record.message for record in caplog.records if "PatientName" in record.message] == [
+            "headers are published as they are, with PatientName; de-identify first"
+        ]
 
 
 def test_a_segmentation_of_the_second_channel(tmp_path: Path) -> None:

@@ -3,7 +3,15 @@
 
 from .files import is_series, list_files
 from .format import DicomFormat
-from .references import is_annotation, rename
+from .references import annotation_remarks, is_annotation, rename
 from .segmentation import read_segmentation
 
-__all__ = ["DicomFormat", "is_annotation", "is_series", "list_files", "read_segmentation", "rename"]
+__all__ = [
+    "DicomFormat",
+    "annotation_remarks",
+    "is_annotation",
+    "is_series",
+    "list_files",
+    "read_segmentation",
+    "rename",
+]

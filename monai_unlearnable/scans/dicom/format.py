@@ -22,7 +22,7 @@ from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.scans.atomic import Content
 from monai_unlearnable.scans.dicom.files import BROKEN, SUFFIXES, list_files, naming, read_slice
 from monai_unlearnable.scans.dicom.geometry import Grid, affine_of, check_alike, in_order
-from monai_unlearnable.scans.dicom.header import derive, identity, instance_uid, series_uid
+from monai_unlearnable.scans.dicom.header import derive, identity_remarks, instance_uid, series_uid
 from monai_unlearnable.scans.dicom.pixels import encode, is_native, lattice_of, parse, pixel_range, replace_pixels
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 
@@ -64,9 +64,7 @@ class DicomFormat:
         slices = in_order(slices)
         stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
         remarks = [f"{file} is no DICOM file and is not published" for file in passed_over]
-        names = sorted({name for part in slices for name in identity(part.header)})
-        if names:
-            remarks.append(f"headers are published as they are, with {', '.join(names)}; de-identify first")
+        remarks += identity_remarks(part.header for part in slices)
         return Scan(
             path=path,
             voxels=stack.T[None],

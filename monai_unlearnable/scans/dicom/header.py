@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import UID
 
-__all__ = ["VOID", "derive", "derived_uid", "identity", "instance_uid", "series_uid"]
+__all__ = ["VOID", "derive", "derived_uid", "identity_remarks", "instance_uid", "series_uid"]
 
 DERIVATION = "Pixel values changed within a bound (monai_unlearnable)"
 MAX_TEXT = 1024  # characters of the value representation ST
@@ -79,7 +80,12 @@ def _values(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def identity(dataset: Dataset) -> list[str]:
-    """Names of the elements that tell who the patient is."""
+def identity_remarks(headers: Iterable[Dataset]) -> list[str]:
+    """What the owner should know of headers before they are published: which elements tell who the patient is."""
+    names = {name for header in headers for name in _identity(header)}
+    return [f"headers are published as they are, with {', '.join(sorted(names))}; de-identify first"] if names else []
+
+
+def _identity(dataset: Dataset) -> list[str]:
     found = [name for name in IDENTITY if dataset.get(name)]
     return found + ["BurnedInAnnotation"] * (dataset.get("BurnedInAnnotation") == "YES")

@@ -12,10 +12,10 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from monai_unlearnable.scans.dicom.files import BROKEN, is_dicom
-from monai_unlearnable.scans.dicom.header import VOID, derived_uid
+from monai_unlearnable.scans.dicom.header import VOID, derived_uid, identity_remarks
 from monai_unlearnable.scans.dicom.pixels import encode, parse
 
-__all__ = ["is_annotation", "rename"]
+__all__ = ["annotation_remarks", "is_annotation", "rename"]
 
 LabelMapSegmentationStorage = UID("1.2.840.10008.5.1.4.1.1.66.7")  # younger than some releases of pydicom
 ANNOTATIONS = (SegmentationStorage, LabelMapSegmentationStorage, RTStructureSetStorage)
@@ -30,6 +30,11 @@ def is_annotation(path: Path) -> bool:
     except (*BROKEN, InvalidDicomError):
         return False
     return header.get("SOPClassUID") in ANNOTATIONS
+
+
+def annotation_remarks(path: Path) -> list[str]:
+    """What the owner should know of an annotation before it is published."""
+    return identity_remarks([dcmread(path, stop_before_pixels=True)])
 
 
 def rename(content: bytes, renamed: Mapping[str, str]) -> bytes:
