@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEGLSLossless, RLELossless, RTStructureSetStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+    RTStructureSetStorage,
+)
 
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError
 from monai_unlearnable.intensity import PercentileWindow
@@ -71,6 +77,22 @@ def test_any_label_map_comes_back(tmp_path_factory: pytest.TempPathFactory, data
     kind = data.draw(st.sampled_from(["BINARY", "LABELMAP"]))
     series = dicom.write_series(root / "s", random_image(SHAPE))
     assert np.array_equal(read(dicom.write_seg(series, root / "a.dcm", label, kind, numbers=[1, 2, 3]), series), label)
+
+
+def test_any_lossless_syntax_is_read(tmp_path: Path) -> None:
+    label = two_classes((40, 36, 3))
+    series = dicom.write_series(tmp_path / "s", random_image(label.shape))
+    seg = dicom.write_seg(series, tmp_path / "a.dcm", label, "LABELMAP", JPEG2000Lossless)
+    assert np.array_equal(read(seg, series), label)
+
+
+def test_tiled_segmentations_are_refused(series: Path, tmp_path: Path) -> None:
+    def tiled(seg: Any) -> None:
+        del seg.PerFrameFunctionalGroupsSequence
+
+    seg = dicom.write_seg(series, tmp_path / "a.dcm", two_classes(SHAPE), change=tiled)
+    with pytest.raises(LabelError, match=r"8 frames, but 0 descriptions of frames"):
+        read(seg, series)
 
 
 def shuffle(seg: Any) -> None:

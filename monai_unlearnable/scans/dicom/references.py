@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from monai_unlearnable.scans.dicom.files import BROKEN, is_dicom
@@ -27,9 +26,9 @@ def is_annotation(path: Path) -> bool:
         return False
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    except (*BROKEN, InvalidDicomError):
+        return header.get("SOPClassUID") in ANNOTATIONS
+    except BROKEN:
         return False
-    return header.get("SOPClassUID") in ANNOTATIONS
 
 
 def annotation_remarks(path: Path) -> list[str]:

@@ -100,7 +100,7 @@ def _referenced(dataset: Dataset, grids: Sequence[Grid]) -> Grid:
 
 def _frames(dataset: Dataset) -> Iterator[tuple[list[Dataset], NDArray]]:
     """Functional groups of each frame, its own before those of all, and its pixels (rows, columns)."""
-    own = dataset.PerFrameFunctionalGroupsSequence
+    own = dataset.get("PerFrameFunctionalGroupsSequence", ())
     if len(own) != int(dataset.get("NumberOfFrames") or 1):
         raise ScanError(f"{dataset.NumberOfFrames} frames, but {len(own)} descriptions of frames")
     shared = list(dataset.get("SharedFunctionalGroupsSequence", ()))
