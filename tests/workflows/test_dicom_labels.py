@@ -19,7 +19,7 @@ from monai_unlearnable.errors import LabelError, NoiseError, VerificationError
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest, NoiseStore, OwnerKey
 from monai_unlearnable.perturbers import RandomNoise
-from monai_unlearnable.scans import load_cases
+from monai_unlearnable.scans import load_cases, read_scan
 from monai_unlearnable.victims import Segmentation
 from monai_unlearnable.workflows import apply_stored, restore, verify
 from monai_unlearnable.workflows.audit import audit
@@ -207,6 +207,23 @@ def test_originals_are_sealed_and_shared_with_their_case(tmp_path: Path) -> None
     ring = NoiseStore(tmp_path / "out/noise", key).share(["images/b"])
     restore(tmp_path / "out", tmp_path / "back", key=ring)
     assert tree(tmp_path / "back/labels") == {"b/IM1": (clean / "labels/b/IM1").read_bytes()}
+
+
+@pytest.mark.data
+def test_a_segmentation_of_a_real_series(real_data: Path, tmp_path: Path) -> None:
+    source = real_data / "dicom/mr_oblique_512x512x22"
+    if not source.is_dir():
+        pytest.skip(f"no folder {source}")
+    clean = tmp_path / "clean"
+    shutil.copytree(source, clean / "images/a")
+    label = two_classes(read_scan(clean / "images/a").spatial_shape)
+    dicom.write_seg(clean / "images/a", clean / "labels/a.dcm", label)
+    protect(clean, tmp_path / "out", NOISE)
+    verify(tmp_path / "out", clean)
+    published = tmp_path / "out/protected"
+    assert np.array_equal(dicom.read_seg(published / "labels/a.dcm", published / "images/a"), label)
+    restore(tmp_path / "out", tmp_path / "back")
+    assert tree(tmp_path / "back/labels") == tree(clean / "labels")
 
 
 def test_the_control_is_kept_and_victims_read_published_labels(published: tuple[Path, Path], tmp_path: Path) -> None:
