@@ -202,7 +202,10 @@ class Protection:
             return False
         # Voxels are not all that is published: somebody may have taken a name out of the header since.
         same_file = entry.file_sha256 in (None, file_digest(case.root / case.images[index]))
-        return same_file and (self.layout.protected / entry.output).exists()
+        # Nor are voxels of this scan all that a label follows from: it may refer to the others of the case.
+        label = None if entry.label is None else self.layout.protected / entry.label
+        same_label = label is None or (label.exists() and file_digest(label) == entry.label_sha256)
+        return same_file and same_label and (self.layout.protected / entry.output).exists()
 
     def _publish(
         self, loaded: LoadedCase, index: int, voxels: NDArray, change: VoxelChange, label: PublishedLabel, run: str

@@ -21,7 +21,7 @@ from monai_unlearnable.noise import Manifest, NoiseStore, OwnerKey
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.scans import load_cases, read_scan
 from monai_unlearnable.victims import Segmentation
-from monai_unlearnable.workflows import apply_stored, restore, verify
+from monai_unlearnable.workflows import apply_stored, protection, restore, verify
 from monai_unlearnable.workflows.audit import audit
 from monai_unlearnable.workflows.control import random_control
 from monai_unlearnable.workflows.layout import Layout
@@ -196,6 +196,32 @@ def test_a_segmentation_of_the_second_channel(tmp_path: Path) -> None:
     assert tree(tmp_path / "again/protected") == tree(tmp_path / "out/protected")
     restore(tmp_path / "out", tmp_path / "back")
     assert tree(tmp_path / "back/labels") == tree(clean / "labels") and first.is_dir()
+
+
+def test_a_stopped_case_of_several_series_gets_one_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, out = tmp_path / "clean", tmp_path / "out"
+    write_series(clean, "t1", 31), write_series(clean, "t2", 32)
+    dicom.write_seg(clean / "images/t1", clean / "labels/a.dcm", LABEL)
+    write_datalist(clean, [{"image": ["images/t1", "images/t2"], "label": "labels/a.dcm"}])
+    protect(clean, out, NOISE)
+    for path in (clean / "images/t1").iterdir():  # other voxels, and so other UIDs to refer to
+        ds = dcmread(path)
+        ds.PixelData = bytes(reversed(ds.PixelData))
+        ds.save_as(path)
+    publish, calls = protection.publish_scan, iter(range(9))
+
+    def stopping(*arguments: Any) -> Any:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return publish(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(protection, "publish_scan", stopping)
+        protect(clean, out, NOISE, overwrite=True)
+    protect(clean, out, NOISE)
+    protect(clean, tmp_path / "fresh", NOISE)
+    assert tree(out) == tree(tmp_path / "fresh")
+    verify(out, clean)
 
 
 def test_originals_are_sealed_and_shared_with_their_case(tmp_path: Path) -> None:
