@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +17,7 @@ from PIL import Image
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.sr.codedict import codes
 from pydicom.uid import (
     JPEG2000,
     CTImageStorage,
@@ -155,6 +157,77 @@ def write_label(series: Path, path: Path, label: NDArray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.Nifti1Image(label, sitk_affine(read_with_sitk(series))).to_filename(path)
     return path
+
+
+# What highdicom wants of the images that a segmentation is of.
+PERSON = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyTime"),
+    *("ReferringPhysicianName",),
+)
+
+
+def sources_of(series: Path) -> list[FileDataset]:
+    """The slices of a series as highdicom takes them."""
+    sources = [dcmread(file) for file in slices_of(series)]
+    for source in sources:
+        for name in PERSON:
+            source.setdefault(name, None)
+    return sources
+
+
+def write_seg(
+    series: Path,
+    path: Path,
+    label: NDArray,
+    kind: str = "BINARY",
+    syntax: str = ExplicitVRLittleEndian,
+    numbers: Sequence[int] | None = None,
+    change: Callable[[FileDataset], object] | None = None,
+) -> Path:
+    """A label map (x, y, z) on the grid of a series, or segments (x, y, z, n), as a segmentation by highdicom.
+
+    Args:
+        numbers: of the segments that are described; by default those of the map.
+        change: is given the segmentation before it is written.
+    """
+    sources = sources_of(series)
+    normal = np.cross(sources[0].ImageOrientationPatient[:3], sources[0].ImageOrientationPatient[3:])
+    by_position = sorted(range(len(sources)), key=lambda index: sources[index].ImagePositionPatient @ normal)
+    planes = np.empty((len(sources), *np.swapaxes(label, 0, 1).shape[:2], *label.shape[3:]), label.dtype)
+    planes[by_position] = np.moveaxis(np.swapaxes(label, 0, 1), 2, 0)
+    numbers = numbers or sorted(set(np.unique(label).tolist()) - {0})
+    seg = hd.seg.Segmentation(
+        sources,
+        planes,
+        kind,
+        [
+            hd.seg.SegmentDescription(
+                number, f"part {number}", codes.SCT.Tissue, codes.SCT.Liver, hd.seg.SegmentAlgorithmTypeValues.MANUAL
+            )
+            for number in numbers
+        ],
+        *("1.2.3.7", 7, "1.2.3.8", 1, "maker", "model", "1", "0"),
+        transfer_syntax_uid=syntax,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if change is not None:
+        change(seg)
+    seg.save_as(path)
+    return path
+
+
+def read_seg(path: Path, series: Path) -> NDArray:
+    """The label map (x, y, z) of a segmentation by highdicom, slices found by the instances they refer to."""
+    sources = [dcmread(file, stop_before_pixels=True) for file in slices_of(series)]
+    normal = np.cross(sources[0].ImageOrientationPatient[:3], sources[0].ImageOrientationPatient[3:])
+    sources.sort(key=lambda source: source.ImagePositionPatient @ normal)
+    planes = hd.seg.segread(path).get_pixels_by_source_instance(
+        [source.SOPInstanceUID for source in sources],
+        combine_segments=True,
+        assert_missing_frames_are_empty=True,
+        ignore_spatial_locations=True,
+    )
+    return np.asarray(planes).T
 
 
 def read_with_sitk(path: Path) -> sitk.Image:

@@ -26,7 +26,7 @@ class NoiseEntry:
         output: protected file, relative to ``protected/``.
         output_sha256: digest of the protected file, header and compression included.
         label: label file, relative to the dataset, or None.
-        label_sha256: digest of the label file, which is published as it is.
+        label_sha256: digest of the published label file.
         shape: channel-first shape of the stored voxels.
         affine: 4x4, row by row.
         lattice: dtype, slope and intercept of storage.
@@ -36,6 +36,8 @@ class NoiseEntry:
         protected_sha256: digest of the protected voxels.
         run: fingerprint of the run that made the noise.
         target: class of the whole image, counted from 0, or None; records of earlier releases have none.
+        file_sha256: digest of the clean file, header included; records of earlier releases have none.
+        clean_label_sha256: digest of the original label file, where it is not the one that is published.
         measured: figures computed from the files as reloaded from disk.
     """
 
@@ -56,7 +58,14 @@ class NoiseEntry:
     protected_sha256: str
     run: str
     target: int | None = None
+    file_sha256: str | None = None
+    clean_label_sha256: str | None = None
     measured: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def original_label_sha256(self) -> str | None:
+        """Digest of the original label file."""
+        return self.clean_label_sha256 or self.label_sha256
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""

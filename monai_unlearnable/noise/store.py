@@ -25,7 +25,7 @@ from monai_unlearnable.noise.vault import Key, open_owned, place, write_owned
 
 __all__ = ["NoiseStore"]
 
-HEADERS = "headers"
+HEADERS, LABEL = "headers", "label"
 # What numpy, zipfile and json raise for files that were cut, damaged or made up, or are no archives.
 BROKEN = (
     *(OSError, EOFError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, SyntaxError),
@@ -79,19 +79,21 @@ class NoiseStore:
             raise NoiseError("no noise is stored for this case", case=case_id, file=self.folder)
         return self._by_case[case_id]
 
-    def save(self, entry: NoiseEntry, change: VoxelChange, headers: bytes = b"") -> None:
+    def save(self, entry: NoiseEntry, change: VoxelChange, headers: bytes = b"", label: bytes = b"") -> None:
         """Write a scan's noise; atomic, and the same noise gives the same bytes.
 
         Args:
             entry: the record.
             change: of the voxels.
             headers: of the original, where those of the protected file differ.
+            label: the original label file, where another one is published.
         """
         stream = io.BytesIO()
         record = np.frombuffer(json.dumps(entry.to_dict(), sort_keys=True).encode(), np.uint8)
         arrays: dict[str, Any] = {"entry": record, **encode(change)}
-        if headers:
-            arrays[HEADERS] = np.frombuffer(headers, np.uint8)
+        for name, content in ((HEADERS, headers), (LABEL, label)):
+            if content:
+                arrays[name] = np.frombuffer(content, np.uint8)
         np.savez_compressed(stream, **arrays)
         write_owned(self.path(entry.scan_id), stream.getvalue(), self.key, _name(entry.scan_id))
 
@@ -123,10 +125,21 @@ class NoiseStore:
         Raises:
             NoiseError: naming the file, when it is missing or broken.
         """
+        return self._bytes(scan_id, HEADERS)
+
+    def label(self, scan_id: str) -> bytes:
+        """The original label file that was saved; empty where there was none.
+
+        Raises:
+            NoiseError: naming the file, when it is missing or broken.
+        """
+        return self._bytes(scan_id, LABEL)
+
+    def _bytes(self, scan_id: str, name: str) -> bytes:
         with self._open(scan_id) as content:
-            if f"{HEADERS}.npy" not in content.namelist():
+            if f"{name}.npy" not in content.namelist():
                 return b""
-            return read_array(content, HEADERS, "u", lambda shape: len(shape) == 1).tobytes()
+            return read_array(content, name, "u", lambda shape: len(shape) == 1).tobytes()
 
     def load(self, scan_id: str) -> tuple[NoiseEntry, VoxelChange]:
         """The record and the change of a scan.

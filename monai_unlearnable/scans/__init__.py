@@ -2,9 +2,10 @@
 """Datasets of scans: found, read and written without loss."""
 
 from .datalist import Case, load_cases
-from .dataset import LoadedCase, encode_label, read_case, read_label
+from .dataset import LoadedCase, read_case
 from .formats import find_format, output_name, read_scan, stem, write_scan
 from .inspection import DatasetSummary, inspect_cases
+from .labels import encode_label, read_label
 from .medmnist import pack_archive, unpack_archive
 from .scan import Scan, voxel_digest
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError
 from monai_unlearnable.keys import CaseKeys
-from monai_unlearnable.scans.dicom import is_series
+from monai_unlearnable.scans.dicom import is_annotation, is_series
 from monai_unlearnable.scans.formats import find_format, output_name, stem
 from monai_unlearnable.scans.reading import below, leads_outside, reading
 from monai_unlearnable.scans.tables import TABLE_NAME, TABLE_SUFFIXES, read_table
@@ -132,7 +132,20 @@ def _entry(root: Path, path: Path, entry: Any) -> Case:
     case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))
     if _is_class(label):
         return Case(case_id, root, images, target=label)
-    return Case(case_id, root, images, None if label is None else _inside(root, label, path))
+    return Case(case_id, root, images, None if label is None else _label_file(root, _inside(root, label, path)))
+
+
+def _label_file(root: Path, name: str) -> str:
+    """The segmentation that a folder holds in place of the folder; other names as they are."""
+    if not (root / name).is_dir():
+        return name
+    files = sorted(path for path in (root / name).iterdir() if not path.name.startswith("."))
+    if not any(map(is_annotation, files)):
+        return name
+    if len(files) > 1:
+        reason = f"the folder of a DICOM segmentation holds {len(files)} files; it must hold that one alone"
+        raise DatalistError(reason, file=root / name)
+    return (root / name / files[0].name).relative_to(root).as_posix()
 
 
 def _is_class(label: Any) -> bool:
@@ -151,7 +164,7 @@ def _from_folders(root: Path) -> list[Case]:
     if not pairs:
         return []
     images, labels = next((pair for pair in pairs if (root / pair[1]).is_dir()), pairs[0])
-    label_of = {stem(name): name for name in _files(root, labels)}
+    label_of = {stem(name): _label_file(root, name) for name in _files(root, labels)}
     groups: dict[str, list[str]] = {}
     for name in _files(root, images):
         channel = NNUNET_CHANNEL.match(stem(name)) if images == "imagesTr" else None

@@ -3,25 +3,23 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
-from monai_unlearnable.arrays import pieces
-from monai_unlearnable.errors import LabelError, ScanError, UnlearnableError
+from monai_unlearnable.errors import ScanError, UnlearnableError
 from monai_unlearnable.intensity import IntensityWindow, WindowRule
 from monai_unlearnable.scans.datalist import Case
 from monai_unlearnable.scans.formats import read_scan
+from monai_unlearnable.scans.labels import encode_label, read_label
 from monai_unlearnable.scans.reading import reading
 from monai_unlearnable.scans.scan import Scan
 
-__all__ = ["LoadedCase", "encode_label", "read_case", "read_label"]
+__all__ = ["LoadedCase", "read_case"]
 
 
 @dataclass(frozen=True)
@@ -57,69 +55,6 @@ class LoadedCase:
         return sum((window.step(scan.lattice) for scan, window in zip(self.scans, self.windows, strict=True)), ())
 
 
-def read_label(
-    path: Path, spatial_shape: tuple[int, ...], case: str | None = None, affine: NDArray | None = None
-) -> NDArray:
-    """Stored label values (1, spatial...), in whole numbers of the file's dtype where that holds them, else int64.
-
-    Args:
-        path: of the label.
-        spatial_shape: of the image.
-        case: named in errors.
-        affine: of the image, where the label comes from another format: axes may have been flipped on the way.
-
-    Raises:
-        LabelError: when shape or place differ from the image's, or values are not whole numbers.
-    """
-    try:
-        scan = read_scan(path)
-    except ScanError as error:
-        raise LabelError(f"the label cannot be used: {error.reason}", case=case, file=path) from error
-    whole = scan.lattice.is_integer and (scan.lattice.slope, scan.lattice.inter) == (1, 0)
-    label = scan.voxels if whole else scan.physical(np.float64)
-    if scan.spatial_shape != spatial_shape:
-        reason = f"the label has shape {scan.spatial_shape}, the image {spatial_shape}"
-        raise LabelError(reason, case=case, file=path, value=scan.spatial_shape, limit=spatial_shape)
-    if affine is not None:
-        corners = np.array(list(itertools.product(*((0, extent - 1) for extent in spatial_shape))))
-        offset = float(np.abs(apply_affine(scan.affine - affine, corners)).max())
-        if offset > np.linalg.norm(affine[:3, :3], axis=0).min() / 2:
-            reason = f"the label lies up to {offset:.4g} mm from the image: its axes are others, or flipped"
-            raise LabelError(reason, case=case, file=path, value=offset)
-    if len(label) > 1 and (label != label[:1]).any():
-        raise LabelError(f"the label has {len(label)} channels; class indices need one", case=case, file=path)
-    if whole:
-        return label[:1]
-    if (label != np.rint(label)).any():
-        raise LabelError("the label holds values that are not whole numbers", case=case, file=path)
-    return label[:1].astype(np.int64)
-
-
-def encode_label(label: NDArray, values: Sequence[int], case: str | None = None, file: Path | None = None) -> NDArray:
-    """Class indices 0, 1, ... of stored label values, as uint8.
-
-    Args:
-        label: stored values.
-        values: the stored value of each class, background first.
-
-    Raises:
-        LabelError: when a value is not in ``values``.
-    """
-    count = len(values)
-    if label.dtype.kind in "iu" and list(values) == list(range(count)) and label.min() >= 0 and label.max() < count:
-        return label.astype(np.uint8)  # they are indices already
-    order = np.argsort(values)
-    known, found = np.asarray(values)[order], set()
-    indices = np.empty_like(label, np.uint8)
-    for source, target in zip(pieces(label), pieces(indices), strict=True):
-        ranks = np.searchsorted(known, source).clip(max=len(known) - 1)
-        found.update(np.unique(source[known[ranks] != source]).tolist())
-        target[...] = order[ranks]
-    if found:
-        raise LabelError(f"unknown label value {sorted(found)[:5]}; known are {list(values)}", case=case, file=file)
-    return indices
-
-
 def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None = None) -> LoadedCase:
     """Read the files of a case.
 
@@ -145,9 +80,8 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
     label = None
     if case.label is not None:
         path = case.root / case.label
-        with _naming(case, case.root / case.images[0]):
-            grid = scans[0].affine if (case.root / case.images[0]).is_dir() else None
-        label = read_label(path, scans[0].spatial_shape, case.case_id, grid)
+        with _naming(case, path):
+            label = read_label(path, scans, case.case_id)
         if label_values is not None:
             label = encode_label(label, label_values, case.case_id, path)
     return LoadedCase(case, tuple(scans), tuple(windows), label)
@@ -160,4 +94,6 @@ def _naming(case: Case, path: Path) -> Iterator[None]:
         with reading(path):
             yield
     except UnlearnableError as error:
-        raise type(error)(error.reason, case=case.case_id, file=error.file or path, value=error.value) from error
+        raise type(error)(
+            error.reason, case=case.case_id, file=error.file or path, value=error.value, limit=error.limit
+        ) from error

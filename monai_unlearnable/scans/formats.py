@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import ScanError
+from monai_unlearnable.intensity import StorageLattice
 from monai_unlearnable.scans.atomic import Content, write_atomic
-from monai_unlearnable.scans.dicom import DicomFormat
+from monai_unlearnable.scans.dicom import DicomFormat, read_segmentation
+from monai_unlearnable.scans.dicom.files import naming
 from monai_unlearnable.scans.image2d import JpegFormat, PngFormat, TiffFormat
 from monai_unlearnable.scans.nifti import NiftiFormat
 from monai_unlearnable.scans.reading import reading
@@ -18,7 +21,7 @@ from monai_unlearnable.scans.scan import Scan
 
 __all__ = [
     *("ScanFormat", "DerivingFormat", "FORMATS", "find_format", "read_scan", "write_scan", "stem", "output_name"),
-    *("original_headers", "with_headers"),
+    *("original_headers", "with_headers", "read_annotation", "renamed_by"),
 ]
 
 
@@ -132,3 +135,27 @@ def _format_of(scan: Scan) -> ScanFormat:
     """The format that a scan was read in; its file need not be there any more."""
     match = None if DICOM.has_read(scan) else _match(scan.path.name)
     return DICOM if match is None else match[0]
+
+
+def read_annotation(path: Path, images: Sequence[Scan]) -> Scan:
+    """A label map that a DICOM file holds, on the grid of the image that it is of.
+
+    Args:
+        path: of a file that :func:`~monai_unlearnable.scans.dicom.is_annotation` tells from images.
+        images: of the case.
+
+    Raises:
+        ScanError: naming the file, when it is of no image, or not such a map.
+    """
+    grids = [DICOM.grid(image) for image in images if _format_of(image) is DICOM]
+    with naming(path):
+        if not grids:
+            raise ScanError("a DICOM segmentation needs a DICOM image, to whose slices it refers")
+        label, grid = read_segmentation(path, grids)
+    flat = label if len(images[0].spatial_shape) == 3 else label[..., 0]
+    return Scan(path, flat[None], StorageLattice(flat.dtype.str), grid.affine)
+
+
+def renamed_by(scan: Scan, voxels: NDArray) -> dict[str, str]:
+    """New UIDs by those that the files of a scan have, where writing ``voxels`` gives them others."""
+    return DICOM.renamed(scan, voxels) if _format_of(scan) is DICOM else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from torch import Tensor
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.keys import CaseKeys, MetaKeys
-from monai_unlearnable.scans.dataset import encode_label
-from monai_unlearnable.scans.formats import read_scan
+from monai_unlearnable.scans.dicom import is_annotation
+from monai_unlearnable.scans.formats import read_annotation, read_scan
+from monai_unlearnable.scans.labels import encode_label
+from monai_unlearnable.scans.scan import Scan
 from monai_unlearnable.transforms.utils import lattice_of, like, to_numpy
 
 __all__ = [
@@ -58,7 +61,14 @@ class LoadScan(Transform):
         Raises:
             ScanError: naming the file, when it cannot be read or shapes of several files differ.
         """
-        scans = [read_scan(part) for part in ([path] if isinstance(path, (str, Path)) else path)]
+        return self.convert(_read(path))
+
+    def convert(self, scans: Sequence[Scan]) -> MetaTensor:
+        """Physical values (C, spatial...) of scans that were read.
+
+        Raises:
+            ScanError: naming the file, when shapes differ.
+        """
         for scan in scans[1:]:
             if scan.spatial_shape != scans[0].spatial_shape:
                 reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {scans[0].path}"
@@ -71,6 +81,8 @@ class LoadScan(Transform):
 
 class LoadScand(MapTransform):
     """Dictionary version of :class:`LoadScan`.
+
+    A label that is a DICOM segmentation is read on the grid of the images, whose key goes before it.
 
     Args:
         keys: entries that hold a path, or a list of paths.
@@ -85,10 +97,18 @@ class LoadScand(MapTransform):
         self.load = LoadScan(dtype)
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        d = dict(data)
+        d, images = dict(data), list[Scan]()
         for key in self.key_iterator(d):
-            d[key] = self.load(d[key])  # type: ignore[arg-type]
+            scans = _read(d[key], images)
+            images = images or scans
+            d[key] = self.load.convert(scans)
         return d
+
+
+def _read(path: Any, images: Sequence[Scan] = ()) -> list[Scan]:
+    if isinstance(path, (str, Path)) and images and is_annotation(Path(path)):
+        return [read_annotation(Path(path), images)]
+    return [read_scan(part) for part in ([path] if isinstance(path, (str, Path)) else path)]
 
 
 class ScaleToWindow(Transform):

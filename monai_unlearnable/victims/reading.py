@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
-from monai.data import ImageReader
-from monai.transforms import LoadImaged
+from monai.data import ImageReader, MetaTensor
+from monai.transforms import LoadImaged, Transform
 from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 
-from monai_unlearnable.scans.dicom import DicomFormat
+from monai_unlearnable.scans import read_scan
+from monai_unlearnable.scans.dicom import DicomFormat, is_annotation
+from monai_unlearnable.scans.formats import read_annotation
 from monai_unlearnable.scans.scan import Scan
 
 __all__ = ["DicomReader", "load_images"]
@@ -43,11 +45,38 @@ class DicomReader(ImageReader):
         return np.concatenate([np.ascontiguousarray(scan.physical()) for scan in img]), meta
 
 
-def load_images(keys: KeysCollection) -> LoadImaged:
+class LoadImages(Transform):
+    """Reads images and label maps, channels first; a label that is a DICOM segmentation on the grid of the image.
+
+    Args:
+        keys: of the entries that hold paths, those of images before those of labels.
+    """
+
+    def __init__(self, keys: KeysCollection) -> None:
+        self.keys = ensure_tuple(keys)
+        self.load = {key: _load_image(key) for key in self.keys}
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Read what the keys name; other entries stay."""
+        d, image = dict(data), data[self.keys[0]]
+        for key in self.keys:
+            if isinstance(d[key], (str, Path)) and is_annotation(Path(d[key])):
+                label = read_annotation(Path(d[key]), [read_scan(path) for path in ensure_tuple(image)])
+                d[key] = MetaTensor.ensure_torch_and_prune_meta(*DicomReader().get_data([label]))
+            else:
+                d = self.load[key](d)
+        return d
+
+
+def load_images(keys: KeysCollection) -> Transform:
     """The transform that reads images and label maps, channels first."""
+    return LoadImages(keys)
+
+
+def _load_image(key: str) -> LoadImaged:
     with warnings.catch_warnings():
         # MONAI makes all of its readers, one of which looks for a decoder that needs a GPU.
         warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
-        load = LoadImaged(keys, image_only=True, ensure_channel_first=True)
+        load = LoadImaged(key, image_only=True, ensure_channel_first=True)
     load.register(DicomReader())
     return load

@@ -49,4 +49,7 @@ def random_control(
 
 
 def _likeness(manifest: Manifest) -> list[tuple[Any, ...]]:
-    return [(scan.scan_id, scan.clean_sha256, scan.label_sha256, scan.budget, scan.window) for scan in manifest.scans]
+    return [
+        (scan.scan_id, scan.clean_sha256, scan.original_label_sha256, scan.budget, scan.window)
+        for scan in manifest.scans
+    ]

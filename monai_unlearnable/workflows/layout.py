@@ -24,8 +24,8 @@ from monai_unlearnable.scans.scan import Scan, voxel_digest
 from monai_unlearnable.workflows.locking import lock
 
 __all__ = [
-    *("Layout", "publish_scan", "copy_file", "file_digest", "log_remarks", "noise_digests", "unknown_files"),
-    "write_datalist",
+    *("Layout", "publish_scan", "copy_file", "file_digest", "log_remarks", "noise_digests"),
+    *("refuse_original", "unknown_files", "write_datalist"),
 ]
 
 logger = logging.getLogger(__name__)
@@ -157,7 +157,12 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _refuse_original(source: Path, target: Path) -> None:
+def refuse_original(source: Path, target: Path) -> None:
+    """Refuse to write where the original lies.
+
+    Raises:
+        OutputError: naming the file.
+    """
     if target.exists() and target.resolve() == source.resolve():
         raise OutputError("the output would replace the original; choose another folder", file=target)
 
@@ -169,7 +174,7 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
         OutputError: naming the file, when it cannot be written or is the original.
         ScanError: when the file read back holds other voxels than were written.
     """
-    _refuse_original(scan.path, target)
+    refuse_original(scan.path, target)
     write_scan(scan, voxels, target)
     written = read_scan(target)
     if written.digest() != voxel_digest(voxels):
@@ -204,7 +209,7 @@ def copy_file(source: Path, target: Path) -> None:
         OutputError: naming the file, when it cannot be written or is the original.
         ScanError: naming the file, when it cannot be read.
     """
-    _refuse_original(source, target)
+    refuse_original(source, target)
     try:
         content = read_content(source)
     except OSError as error:

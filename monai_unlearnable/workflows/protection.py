@@ -16,7 +16,7 @@ import ignite.distributed as idist
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.budget import Budget, apply_noise, site_share
+from monai_unlearnable.budget import Budget, VoxelChange, apply_noise, site_share
 from monai_unlearnable.config import describe
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
@@ -29,9 +29,9 @@ from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.progress import track
 from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.scans.formats import original_headers
+from monai_unlearnable.workflows.labels import PublishedLabel, label_remarks, publish_label
 from monai_unlearnable.workflows.layout import (
     Layout,
-    copy_file,
     file_digest,
     log_remarks,
     noise_digests,
@@ -150,30 +150,35 @@ class Protection:
         for case in loaded:
             _refuse_other_kind(case, perturber)
         self.remarks.update(remark for case in loaded for scan in case.scans for remark in scan.remarks)
-        if all(
-            self._is_done(case, index, run, labels[case.case.case_id])
-            for case in loaded
-            for index in range(len(case.scans))
-        ):
+        paths = (case.root / case.label for case in cases if case.label is not None)
+        self.remarks.update(remark for path in paths for remark in label_remarks(path))
+        done = {case.case.case_id for case in loaded if self._is_done(case, run, labels[case.case.case_id])}
+        if len(done) == len(loaded):
             return
         for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
             batch = list(alike)
             ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
             noises = generate_noises(perturber, images, ids, [case.target for case in batch])
             for case, noise in zip(batch, noises, strict=True):
-                self._publish_case(case, noise, run, labels[case.case.case_id])
+                if case.case.case_id not in done:
+                    self._publish_case(case, noise, run, labels[case.case.case_id])
 
-    def _publish_case(self, loaded: LoadedCase, noise: NDArray, run: str, label: str | None) -> None:
-        case = loaded.case
+    def _publish_case(self, loaded: LoadedCase, noise: NDArray, run: str, original_label: str | None) -> None:
+        case, label = loaded.case, PublishedLabel()
+        parts = np.split(noise, np.cumsum([len(scan.voxels) for scan in loaded.scans])[:-1])
+        changed = [self._change(loaded, index, part) for index, part in enumerate(parts)]
         if case.label is not None:
-            copy_file(case.root / case.label, self.layout.protected / case.label)
-            if file_digest(self.layout.protected / case.label) != label:
+            written = ((scan, voxels) for scan, (voxels, _) in zip(loaded.scans, changed, strict=True))
+            label = publish_label(case.root / case.label, self.layout.protected / case.label, written)
+            if (label.clean_sha256 or label.sha256) != original_label:
                 reason = "the label was replaced while its case was being protected; run again"
                 raise LabelError(reason, case=case.case_id, file=case.root / case.label)
-        bounds = np.cumsum([0, *(len(scan.voxels) for scan in loaded.scans)])
-        for index, name in enumerate(case.images):
-            if not self._is_done(loaded, index, run, label):
-                self._publish(loaded, index, name, noise[bounds[index] : bounds[index + 1]], run, label)
+        for index, (voxels, change) in enumerate(changed):
+            self._publish(loaded, index, voxels, change, label, run)
+
+    def _change(self, loaded: LoadedCase, index: int, noise: NDArray) -> tuple[NDArray, VoxelChange]:
+        scan, window, case = loaded.scans[index], loaded.windows[index], loaded.case.case_id
+        return apply_noise(scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case)
 
     def _save_checkpoint(self) -> None:
         settings, path = InputSettings(self.window, self.label_values), place(self.checkpoint, self.key)
@@ -182,7 +187,10 @@ class Protection:
             raise OutputError(OTHER_RUN, file=path)
         save_perturber(self.perturber, path, settings, self.key)
 
-    def _is_done(self, loaded: LoadedCase, index: int, run: str, label: str | None) -> bool:
+    def _is_done(self, loaded: LoadedCase, run: str, original_label: str | None) -> bool:
+        return all(self._is_stored(loaded, index, run, original_label) for index in range(len(loaded.scans)))
+
+    def _is_stored(self, loaded: LoadedCase, index: int, run: str, original_label: str | None) -> bool:
         scan_id = stem(loaded.case.images[index])
         if scan_id not in self.store:
             return False
@@ -194,17 +202,24 @@ class Protection:
             return False
         if entry.run != run and not self.overwrite:
             raise OutputError(OTHER_RUN, case=scan_id, file=self.store.path(scan_id))
-        made_of = (entry.run, entry.clean_sha256, entry.label_sha256, entry.target)
-        same = made_of == (run, loaded.scans[index].digest(), label, loaded.case.target)
-        return same and (self.layout.protected / entry.output).exists()
+        made_of = (entry.run, entry.clean_sha256, entry.original_label_sha256, entry.target)
+        case = loaded.case
+        if made_of != (run, loaded.scans[index].digest(), original_label, case.target):
+            return False
+        # Voxels are not all that is published: somebody may have taken a name out of the header since.
+        same_file = entry.file_sha256 in (None, file_digest(case.root / case.images[index]))
+        # Nor are voxels of this scan all that a label follows from: it may refer to the others of the case.
+        label = None if entry.label is None else self.layout.protected / entry.label
+        same_label = label is None or (label.exists() and file_digest(label) == entry.label_sha256)
+        return same_file and same_label and (self.layout.protected / entry.output).exists()
 
-    def _publish(self, loaded: LoadedCase, index: int, name: str, noise: NDArray, run: str, label: str | None) -> None:
+    def _publish(
+        self, loaded: LoadedCase, index: int, voxels: NDArray, change: VoxelChange, label: PublishedLabel, run: str
+    ) -> None:
         case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
-        protected, change = apply_noise(
-            scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case.case_id
-        )
+        name = case.images[index]
         target = self.layout.protected / output_name(name)
-        written = publish_scan(scan, protected, target)
+        written = publish_scan(scan, voxels, target)
         measured = measure_fidelity(scan, written, window, loaded.label)
         share, step = site_share(scan.voxels, written.voxels), max(window.step(scan.lattice))
         self.budget.check(measured["linf"], share=share, step=step, case=case.case_id)
@@ -216,8 +231,10 @@ class Protection:
             output=output_name(name),
             output_sha256=file_digest(target),
             label=case.label,
-            label_sha256=label,
+            label_sha256=label.sha256,
+            clean_label_sha256=label.clean_sha256,
             target=case.target,
+            file_sha256=file_digest(case.root / name),
             shape=scan.voxels.shape,
             affine=tuple(tuple(row) for row in scan.affine.tolist()),
             lattice=scan.lattice,
@@ -228,7 +245,8 @@ class Protection:
             run=run,
             measured=measured,
         )
-        self.store.save(entry, change, original_headers(scan) if change.steps.size else b"")
+        headers = original_headers(scan) if change.steps.size else b""
+        self.store.save(entry, change, headers, b"" if index else label.original)
 
     def _finish(self, run: dict[str, Any]) -> None:
         scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)

@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
+from numpy.typing import NDArray
+
 from monai_unlearnable import processes
-from monai_unlearnable.budget import apply_change, undo_change
-from monai_unlearnable.errors import KeyMismatchError, OutputError, VerificationError
+from monai_unlearnable.budget import VoxelChange, apply_change, undo_change
+from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.noise import KeyRing, Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.progress import track
+from monai_unlearnable.scans import read_label
+from monai_unlearnable.scans.dicom import is_annotation
 from monai_unlearnable.scans.formats import original_headers, read_scan, with_headers
-from monai_unlearnable.scans.scan import voxel_digest
+from monai_unlearnable.scans.scan import Scan, voxel_digest
+from monai_unlearnable.workflows.labels import PublishedLabel, check_label, label_remarks, publish_label, restore_label
 from monai_unlearnable.workflows.layout import (
     Layout,
     copy_file,
@@ -55,6 +62,7 @@ def apply_stored(
         KeyMismatchError: naming the file, when it takes another key, or none.
         NoiseMismatchError: naming the scan, when clean voxels are not those that the noise was made for.
         VerificationError: naming the case, when a label is not the one that was protected.
+        LabelError: naming the case, when a DICOM segmentation is not of its images as they are now.
         OutputError: when the output exists.
     """
     store, layout = NoiseStore(noise_dir, key), Layout(Path(output_dir))
@@ -69,9 +77,11 @@ def apply_stored(
 
 def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Layout) -> Manifest:
     remarks: set[str] = set()
-    own = processes.share(manifest.scans)
+    cases = [list(case) for _, case in groupby(manifest.scans, lambda entry: entry.case_id)]
+    own = processes.share(cases)
     shown = track(own, "apply") if processes.rank() == 0 else own
-    scans = tuple(processes.gather_shares([_apply_one(store, entry, dataset, layout, remarks) for entry in shown]))
+    applied = processes.gather_shares([_apply_case(store, case, dataset, layout, remarks) for case in shown])
+    scans = tuple(entry for case in applied for entry in case)
     remarks = set().union(*processes.gather(remarks))
     if processes.rank() == 0:
         log_remarks(remarks)
@@ -83,23 +93,51 @@ def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Lay
     return manifest if processes.rank() == 0 else Manifest.load(layout.manifest, store.key)
 
 
-def _apply_one(store: NoiseStore, entry: NoiseEntry, dataset: Path, layout: Layout, remarks: set[str]) -> NoiseEntry:
-    """Write a protected file with its label and noise, and return its record."""
-    scan, target = read_scan(dataset / entry.file), layout.protected / entry.output
-    noise = NoiseStore(layout.noise, store.key)
+def _apply_case(
+    store: NoiseStore, entries: Sequence[NoiseEntry], dataset: Path, layout: Layout, remarks: set[str]
+) -> list[NoiseEntry]:
+    """Write the protected files of a case with label and noise, and return their records."""
+    noise, is_copy = NoiseStore(layout.noise, store.key), layout.noise.resolve() != store.folder.resolve()
+    loaded = [_load(store, entry, dataset) for entry in entries]
+    remarks.update(remark for scan, *_ in loaded for remark in scan.remarks)
+    label = _apply_label(entries[0], [(scan, voxels) for scan, voxels, *_ in loaded], dataset, layout, remarks)
+    records = []
+    for index, (scan, voxels, own, change) in enumerate(loaded):
+        target = layout.protected / own.output
+        publish_scan(scan, voxels, target)
+        written, clean = file_digest(target), file_digest(scan.path)
+        record = replace(own, output_sha256=written, file_sha256=clean)
+        record = replace(record, label_sha256=label.sha256, clean_label_sha256=label.clean_sha256)
+        if record != own:
+            headers = original_headers(scan) if change.steps.size else b""
+            noise.save(record, change, headers, b"" if index else label.original)
+        elif is_copy:
+            copy_file(store.path(own.scan_id), noise.path(own.scan_id))
+        records.append(record)
+    return records
+
+
+def _load(store: NoiseStore, entry: NoiseEntry, dataset: Path) -> tuple[Scan, NDArray, NoiseEntry, VoxelChange]:
+    """A clean scan, its protected voxels, and what is stored of it."""
+    scan = read_scan(dataset / entry.file)
     own, change = store.load(entry.scan_id)
     store.bind(own, scan.digest())
     voxels = apply_change(scan.voxels, change)
     store.bind(entry, voxel_digest(voxels), protected=True)
-    remarks.update(scan.remarks)
-    _copy_label(entry, dataset, layout.protected)
-    publish_scan(scan, voxels, target)
-    digest = file_digest(target)
-    if digest != own.output_sha256:
-        noise.save(replace(own, output_sha256=digest), change, original_headers(scan) if change.steps.size else b"")
-    elif noise.folder.resolve() != store.folder.resolve():
-        copy_file(store.path(entry.scan_id), noise.path(entry.scan_id))
-    return replace(entry, output_sha256=digest)
+    return scan, voxels, own, change
+
+
+def _apply_label(
+    entry: NoiseEntry, written: Sequence[tuple[Scan, NDArray]], dataset: Path, layout: Layout, remarks: set[str]
+) -> PublishedLabel:
+    if entry.label is None:
+        return PublishedLabel()
+    path = dataset / entry.label
+    check_label(entry, path, entry.original_label_sha256)
+    if is_annotation(path):
+        read_label(path, [scan for scan, _ in written], entry.case_id)  # images may have got other UIDs since
+    remarks.update(label_remarks(path))
+    return publish_label(path, layout.protected / entry.label, written)
 
 
 def restore(
@@ -137,7 +175,7 @@ def restore(
         store.bind(own, scan.digest(), protected=True)
         voxels = undo_change(scan.voxels, change)
         store.bind(entry, voxel_digest(voxels))
-        _copy_label(entry, layout.protected, Path(destination))
+        restore_label(entry, store, layout.protected, Path(destination))
         publish_scan(with_headers(scan, store.headers(entry.scan_id)), voxels, Path(destination) / entry.output)
     write_datalist(scans, datalist)
     return scans
@@ -149,12 +187,3 @@ def _shared(store: NoiseStore) -> tuple[NoiseEntry, ...]:
         raise KeyMismatchError("the key ring has no key for anything in it", file=store.folder)
     cases = dict.fromkeys(store.entry(scan_id).case_id for scan_id in store.ids())
     return tuple(store.entry(scan_id) for case_id in cases for scan_id in store.of_case(case_id))
-
-
-def _copy_label(entry: NoiseEntry, source: Path, target: Path) -> None:
-    if entry.label is None:
-        return
-    if file_digest(source / entry.label) != entry.label_sha256:
-        reason = "the label is not the one that was protected"
-        raise VerificationError(reason, case=entry.case_id, file=source / entry.label)
-    copy_file(source / entry.label, target / entry.label)

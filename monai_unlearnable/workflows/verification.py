@@ -19,12 +19,14 @@ from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprin
 from monai_unlearnable.noise.manifest import encode_manifest
 from monai_unlearnable.noise.vault import SEALED, Key, place, read_owned
 from monai_unlearnable.progress import track
+from monai_unlearnable.scans import encode_label, read_label
 from monai_unlearnable.scans.atomic import read_content
-from monai_unlearnable.scans.dataset import encode_label, read_label
-from monai_unlearnable.scans.formats import find_format, read_scan
+from monai_unlearnable.scans.dicom import is_annotation
+from monai_unlearnable.scans.formats import find_format, read_scan, with_headers
 from monai_unlearnable.scans.medmnist import archive_images
 from monai_unlearnable.scans.reading import reading
 from monai_unlearnable.scans.scan import Scan, voxel_digest
+from monai_unlearnable.workflows.labels import original_label, renamed_label
 from monai_unlearnable.workflows.layout import Layout, file_digest, noise_digests, unknown_files
 from monai_unlearnable.workflows.statement import encode_statement
 
@@ -67,6 +69,9 @@ def _verify(layout: Layout, clean_dir: str | Path | None, key: Key | None) -> Ma
         raise VerificationError("the manifest was changed since it was written", file=place(layout.manifest, key))
     for entry in track(manifest.scans, "verify"):
         _Check(entry, layout, manifest.run, key).run(None if clean_dir is None else Path(clean_dir))
+    for entry in manifest.scans:
+        if entry.clean_label_sha256 is not None and entry.scan_id == entry.case_scans[0]:
+            _check_references(entry, layout, NoiseStore(layout.noise, key))
     found = _digest(layout.datalist)
     if found != manifest.datalist_sha256:
         raise _mismatch("SHA-256 of the datalist", found, manifest.datalist_sha256, file=layout.datalist)
@@ -104,6 +109,17 @@ def _check_kept(layout: Layout, manifest: Manifest, key: Key | None) -> None:
     statement = layout.statement
     if statement.is_file() and statement.read_bytes() != encode_statement(manifest, layout, key):
         raise VerificationError("is not what follows from the manifest and the published files", file=statement)
+
+
+def _check_references(entry: NoiseEntry, layout: Layout, store: NoiseStore) -> None:
+    """A label that is not the original one has to be what follows from it and from the published scans."""
+    label, written = layout.protected / str(entry.label), []
+    for own, change in map(store.load, entry.case_scans):
+        scan = read_scan(layout.protected / own.output)
+        clean = with_headers(replace(scan, voxels=undo_change(scan.voxels, change)), store.headers(own.scan_id))
+        written.append((clean, scan.voxels))
+    if renamed_label(original_label(store, entry), written) != label.read_bytes():
+        raise VerificationError("the label is not the original one with new UIDs", case=entry.case_id, file=label)
 
 
 def _check_archive(archive: Path, manifest: Manifest) -> None:
@@ -151,7 +167,7 @@ class _Check:
         if entry.label is not None:
             path = self.layout.protected / entry.label
             self.equal("SHA-256 of the label", _digest(path), entry.label_sha256)
-            label = read_label(path, scan.spatial_shape, entry.case_id)
+            label = read_label(path, self.images(scan) if is_annotation(path) else [scan], entry.case_id)
             if self.provenance["label_values"] is not None:
                 label = encode_label(label, self.provenance["label_values"], entry.case_id, path)
         measured = measure_fidelity(clean, scan, entry.window, label)
@@ -161,6 +177,11 @@ class _Check:
                 self.fail(name, measured[name], claimed)
         share, step = site_share(clean.voxels, scan.voxels), max(entry.window.step(entry.lattice))
         entry.budget.check(measured["linf"], share=share, step=step, case=entry.scan_id)
+
+    def images(self, scan: Scan) -> list[Scan]:
+        """The scans of the case, to one of which a label may refer."""
+        names = [self.store.entry(scan_id).output for scan_id in self.entry.case_scans]
+        return [scan if name == self.entry.output else read_scan(self.layout.protected / name) for name in names]
 
     def same_file(self, scan: Scan, clean_file: Path) -> None:
         clean = read_scan(clean_file)

@@ -20,12 +20,14 @@ from monai_unlearnable.errors import UnlearnableError
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.noise import NoiseStore, OwnerKey, load_key
 from monai_unlearnable.perturbers import RandomNoise, load_input_settings, load_perturber
-from monai_unlearnable.scans import load_cases, output_name, read_scan, unpack_archive, write_scan
+from monai_unlearnable.scans import load_cases, output_name, read_label, read_scan, unpack_archive, write_scan
 from monai_unlearnable.workflows import Protection, restore, verify
 from monai_unlearnable.workflows.audit import audit
+from monai_unlearnable.workflows.labels import publish_label
+from tests import dicom
 from tests.contract.test_readers import FILES, changed
-from tests.damage import damaged
-from tests.helpers import tree, write_dataset
+from tests.damage import COUNT, damaged
+from tests.helpers import random_image, tree, two_classes, write_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries, on what they find
 
@@ -42,6 +44,21 @@ def test_scans(name: str, tmp_path: Path) -> None:
         except UnlearnableError as error:
             assert path.name in str(error) and not out.exists()
         shutil.rmtree(out, ignore_errors=True)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_segmentations(kind: str, tmp_path: Path) -> None:
+    series = dicom.write_series(tmp_path / "series", random_image((6, 5, 4)))
+    path, out = dicom.write_seg(series, tmp_path / "a.dcm", two_classes((6, 5, 4)), kind), tmp_path / "out.dcm"
+    scan = read_scan(series)
+    for content in damaged(path.read_bytes(), 4 * COUNT):
+        path.write_bytes(content)
+        try:
+            assert read_label(path, [scan]).shape == (1, 6, 5, 4)
+            publish_label(path, out, [(scan, changed(scan.voxels))])
+        except UnlearnableError as error:
+            assert path.name in str(error) and not out.exists()
+        out.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def test_scans_look_like_scans(dataset):
     digests = set()
     for case in load_cases(dataset) + load_cases(dataset, section="test"):
         scan = read_scan(dataset / case.images[0])
-        label = read_label(dataset / case.label, scan.spatial_shape)
+        label = read_label(dataset / case.label, [scan])
         assert scan.voxels.dtype == np.int16
         assert scan.spatial_shape == SIZE
         assert scan.voxels.min() >= 0

@@ -241,7 +241,7 @@ def test_labels_of_every_type_and_order_are_encoded_alike(dtype: str, values: tu
 def test_grey_labels_in_rgb_are_labels(tmp_path: Path) -> None:
     label = two_classes((9, 8))
     Image.fromarray(np.stack([label.T] * 3, -1)).save(tmp_path / "l.png")
-    assert np.array_equal(read_label(tmp_path / "l.png", (9, 8))[0], label)
+    assert np.array_equal(read_label(tmp_path / "l.png", [read_scan(tmp_path / "l.png")])[0], label)
 
 
 def test_label_maps_and_classes_are_not_mixed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEGLosslessSV1
 
-from monai_unlearnable.errors import DatalistError
+from monai_unlearnable.errors import DatalistError, ScanError
 from monai_unlearnable.scans import load_cases, read_scan
 from monai_unlearnable.scans.dicom import decoding
 from tests import dicom
@@ -55,6 +55,19 @@ def test_a_decoder_that_is_gone_is_started_again_and_threads_do_not_mix(tmp_path
     with ThreadPoolExecutor(4) as pool:
         for scan, image in zip(pool.map(read_scan, paths), images, strict=True):
             assert np.array_equal(scan.voxels[0], image)
+
+
+def test_a_decoder_that_comes_to_no_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = random_image((40, 30), "uint16")
+    path = dicom.save(dicom.make_slice(image.T), tmp_path / "a.dcm", JPEGLosslessSV1)
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "_children", {})
+        patch.setattr(decoding, "LIMIT", 0.5)
+        patch.setattr(decoding, "SERVE", "all(iter(lambda: True, None))")
+        with pytest.raises(ScanError, match=r"a\.dcm: the compressed pixels cannot be decoded: no end after 0\.5 s"):
+            read_scan(path)
+        assert decoding._children[os.getpid()].process is None
+    assert np.array_equal(read_scan(path).voxels[0], image)
 
 
 @pytest.mark.parametrize("entry", [{"image": "p", "label": "p/label.nii.gz"}, {"image": "."}])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
@@ -74,7 +75,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no position": ({"change": drop("ImagePositionPatient")}, r"002\.dcm: ImagePositionPatient or .* is missing"),
     "no pixels": ({"change": drop("BitsStored")}, r"002\.dcm: cannot be read: .*BitsStored"),
     "no uid": ({"change": drop("SeriesInstanceUID")}, r"002\.dcm: SeriesInstanceUID is missing"),
-    "frames": ({"change": each(NumberOfFrames=2)}, r"002\.dcm: files with several frames are not supported"),
+    "frames": ({"change": each(NumberOfFrames=2)}, "002.dcm: .* several frames are not supported; convert them to one"),
+    "enhanced": ({"change": each(PerFrameFunctionalGroupsSequence=[])}, "002.dcm: enhanced files .* with emf2sf"),
     "color": ({"change": each(PhotometricInterpretation="PALETTE COLOR")}, r"002\.dcm: PALETTE COLOR pixels are not"),
     "samples": ({"change": each(SamplesPerPixel=3)}, r"pixels are not supported"),
     "table": ({"change": each(ModalityLUTSequence=[])}, "a lookup table for physical values is not supported"),
@@ -134,6 +136,14 @@ def test_deflated_files_are_refused(tmp_path: Path) -> None:
     ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     dcmwrite(tmp_path / "a.dcm", ds)
     with pytest.raises(ScanError, match=r"a\.dcm: the transfer syntax Deflated .* is not supported"):
+        read_scan(tmp_path / "a.dcm")
+
+
+def test_enhanced_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    series = dicom.write_series(tmp_path / "s", image())
+    enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(dicom.sources_of(series), "1.2.3.9", 1, "1.2.3.9.1", 1)
+    enhanced.save_as(tmp_path / "a.dcm")
+    with pytest.raises(ScanError, match=r"a\.dcm: enhanced files .* convert them to one frame a file, with emf2sf"):
         read_scan(tmp_path / "a.dcm")
 
 
@@ -282,6 +292,24 @@ def test_what_the_header_says_of_new_pixels(tmp_path: Path) -> None:
     assert new.SOPInstanceUID.startswith("2.25.") and new.SOPInstanceUID.is_valid and new.SeriesInstanceUID.is_valid
 
 
+@pytest.mark.parametrize(("dtype", "vr"), [("uint32", "US"), ("int32", "SS")])
+def test_extremes_that_16_bits_cannot_hold_are_left_out(tmp_path: Path, dtype: str, vr: str) -> None:
+    pixels = np.arange(12, dtype=dtype).reshape(3, 4)
+    ds = dicom.make_slice(pixels)
+    for name in ("SmallestImagePixelValue", "LargestImagePixelValue", "LargestPixelValueInSeries"):
+        ds.add_new(name, vr, 11)
+    scan = read_scan(dicom.save(ds, tmp_path / "a.dcm"))
+    voxels = scan.voxels.copy()
+    voxels[0, 0, 0] = 40000 if vr == "SS" else 70000
+    write_scan(scan, voxels, tmp_path / "b.dcm")
+    new = dcmread(tmp_path / "b.dcm")
+    smallest = new["SmallestImagePixelValue"]
+    assert (smallest.VR, smallest.value) == (vr, 1)
+    assert "LargestImagePixelValue" not in new and "LargestPixelValueInSeries" not in new
+    write_scan(scan, scan.voxels + 1, tmp_path / "c.dcm")
+    assert dcmread(tmp_path / "c.dcm").LargestImagePixelValue == 12
+
+
 def test_uids_follow_from_the_source_and_the_voxels(tmp_path: Path) -> None:
     clean = read_scan(dicom.write_series(tmp_path / "clean", image()))
     one, other = clean.voxels.copy(), clean.voxels.copy()
@@ -333,7 +361,7 @@ def test_folders_of_images_hold_series_and_files(tmp_path: Path) -> None:
         label = read_case(case, PercentileWindow()).label
         assert label is not None and label.all()
     with pytest.raises(LabelError, match=r"the label has shape \(6, 5, 4\), the image \(6, 5\)"):
-        read_label(tmp_path / "labels/a.nii.gz", (6, 5))
+        read_label(tmp_path / "labels/a.nii.gz", [read_scan(tmp_path / "images/c.dcm")])
 
 
 @pytest.mark.parametrize("axis", range(3))

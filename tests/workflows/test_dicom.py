@@ -80,6 +80,22 @@ def test_what_was_put_right_in_the_clean_headers_is_kept(
     assert tree(tmp_path / "back/images") == tree(tmp_path / "clean/images")
 
 
+def test_headers_that_were_put_right_since_are_published(
+    published: tuple[Path, Path, Manifest], tmp_path: Path
+) -> None:
+    clean, out, _ = published
+    shutil.copytree(clean, tmp_path / "clean")
+    shutil.copytree(out, tmp_path / "out")
+    for path in (tmp_path / "clean/images/a").iterdir():
+        ds = dcmread(path)
+        ds.PatientName = "nobody"
+        ds.save_as(path)
+    protect(tmp_path / "clean", tmp_path / "out", NOISE, overwrite=True)
+    assert b"a^a" not in b"".join(tree(tmp_path / "out/protected/images/a").values())
+    protect(tmp_path / "clean", tmp_path / "fresh", NOISE)
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
+
+
 @pytest.mark.parametrize("damage", ["tag", "other file", "missing file"])
 def test_no_byte_of_a_series_changes_unseen(
     published: tuple[Path, Path, Manifest], tmp_path: Path, damage: str

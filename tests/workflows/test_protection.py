@@ -103,7 +103,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
     ("function", "call"),
     [
         ("generate_noises", 1),
-        ("copy_file", 1),
+        ("publish_label", 1),
         ("publish_scan", 0),
         ("publish_scan", 1),
         ("measure_fidelity", 1),
@@ -149,13 +149,18 @@ def test_other_settings_do_not_mix_with_a_stopped_run(dataset: Path, tmp_path: P
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
-@pytest.mark.parametrize("changed", ["images", "labels"])
+@pytest.mark.parametrize("changed", ["images", "labels", "header"])
 def test_cases_that_changed_since_are_made_again(dataset: Path, tmp_path: Path, monkeypatch, changed: str) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, "publish_scan", 1)
         protect(dataset, tmp_path / "out")
-    voxels = random_image(SHAPES[3], seed=9) if changed == "images" else two_classes(SHAPES[3])[::-1]
-    write_nifti(dataset / changed / "a.nii.gz", voxels)
+    if changed == "header":
+        image = nib.load(dataset / "images/a.nii.gz")
+        image.header["descrip"] = b"put right"
+        image.to_filename(dataset / "images/a.nii.gz")
+    else:
+        voxels = random_image(SHAPES[3], seed=9) if changed == "images" else two_classes(SHAPES[3])[::-1]
+        write_nifti(dataset / changed / "a.nii.gz", voxels)
     protect(dataset, tmp_path / "out")
     protect(dataset, tmp_path / "fresh")
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")

@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DICOM: folders that hold one series each, and single files."""
+"""DICOM: folders that hold one series each, and single files; segmentations of them."""
 
 from .files import is_series, list_files
 from .format import DicomFormat
+from .references import annotation_remarks, is_annotation, rename
+from .segmentation import read_segmentation
 
-__all__ = ["DicomFormat", "is_series", "list_files"]
+__all__ = [
+    "DicomFormat",
+    "annotation_remarks",
+    "is_annotation",
+    "is_series",
+    "list_files",
+    "read_segmentation",
+    "rename",
+]

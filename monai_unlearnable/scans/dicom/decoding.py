@@ -38,6 +38,7 @@ DECODERS = {
 }
 SERVE = f"from {__name__} import serve; serve()"
 SIZE = struct.Struct("<Q")
+LIMIT = 300.0  # seconds for one file, of which the largest take a few
 
 
 def decode(dataset: Dataset, content: bytes) -> NDArray:
@@ -48,7 +49,7 @@ def decode(dataset: Dataset, content: bytes) -> NDArray:
         content: all of it.
 
     Raises:
-        ScanError: when the stream is damaged.
+        ScanError: when the stream is damaged, or its decoder does not come to an end.
         RuntimeError: and others of pydicom's, when it cannot be decoded.
     """
     decoder = DECODERS.get(dataset.file_meta.TransferSyntaxUID)
@@ -72,36 +73,53 @@ class _Child:
         self.lock, self.process = threading.Lock(), cast("subprocess.Popen[bytes] | None", None)
 
     def ask(self, content: bytes) -> bytes | None:
-        """What comes back; None where a new process ended over the question too."""
+        """What comes back; None where a new process ended over the question too.
+
+        Raises:
+            ScanError: when nothing does within the limit of time.
+        """
         with self.lock:
             for _ in range(2):
                 try:
-                    answer = self._exchange(content)
+                    answer, is_late = self._exchange(content)
                 except BaseException:
                     self._stop()  # an answer that comes later would be taken for that of the next question
                     raise
                 if answer is not None:
                     return answer
                 self._stop()
+                if is_late:
+                    raise ScanError(f"the compressed pixels cannot be decoded: no end after {LIMIT:g} s")
         return None
 
-    def _exchange(self, content: bytes) -> bytes | None:
+    def _exchange(self, content: bytes) -> tuple[bytes | None, bool]:
+        """The answer, None where the process ended, and whether it was ended for being late."""
         if self.process is None:
             words = [sys.executable, "-c", f"import sys; sys.path[:] = filter(None, sys.path); {SERVE}"]
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
         assert self.process.stdin is not None and self.process.stdout is not None
+        late = threading.Event()
+        timer = threading.Timer(LIMIT, _end, (self.process, late))
+        timer.start()
         try:
             _send(self.process.stdin, content)
-            return _receive(self.process.stdout)
+            return _receive(self.process.stdout), late.is_set()
         except OSError:
-            return None
+            return None, late.is_set()
+        finally:
+            timer.cancel()
 
     def _stop(self) -> None:
         process, self.process = self.process, None
         if process is not None:
             process.kill()
             process.communicate()  # closes the pipes, and waits for its end
+
+
+def _end(process: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    process.kill()  # which ends the wait for its answer
 
 
 _children: dict[int, _Child] = {}  # by the process that asks, since forked ones must not share one

@@ -17,7 +17,7 @@ from monai_unlearnable.scans.dicom.geometry import Slice
 from monai_unlearnable.scans.dicom.pixels import lattice_of, parse, read_pixels
 from monai_unlearnable.scans.reading import named_by, unreadable
 
-__all__ = ["BROKEN", "SUFFIXES", "is_series", "list_files", "naming", "read_slice"]
+__all__ = ["BROKEN", "SUFFIXES", "is_dicom", "is_series", "list_files", "naming", "read_slice"]
 
 SUFFIXES = (".dcm",)
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
@@ -51,10 +51,11 @@ def is_series(folder: Path) -> bool:
     Raises:
         OSError: when folder or files cannot be read.
     """
-    return any(file.is_file() and not file.name.startswith(".") and _is_dicom(file) for file in folder.iterdir())
+    return any(file.is_file() and not file.name.startswith(".") and is_dicom(file) for file in folder.iterdir())
 
 
-def _is_dicom(file: Path) -> bool:
+def is_dicom(file: Path) -> bool:
+    """Whether the name of a file or its first bytes say that it is DICOM."""
     if file.name.lower().endswith(SUFFIXES):
         return True
     with file.open("rb") as stream:
@@ -72,7 +73,7 @@ def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
     below = next((path for path in paths if path.is_dir()), None)
     if below is not None:
         raise ScanError("the folder of a series must not hold folders", file=below)
-    kinds = [_is_dicom(path) for path in paths]
+    kinds = [is_dicom(path) for path in paths]
     if not any(kinds):
         raise ScanError("the folder holds no DICOM file", file=folder)
     return list(compress(paths, kinds)), list(compress(paths, map(not_, kinds)))
@@ -87,6 +88,8 @@ def read_slice(path: Path) -> Slice:
     with naming(path):
         content = path.read_bytes()
         header = parse(content)
+        if header.get("SegmentationType"):
+            raise ScanError("a segmentation is a label, not an image")
         if "PixelData" not in header:
             raise ScanError("the file holds no image, or was cut: PixelData is missing")
         missing = next((name for name in NEEDED if not header.get(name)), None)

@@ -7,6 +7,7 @@ restored files are the original ones.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
 
 from monai_unlearnable.arrays import file_order
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.scans.atomic import Content
 from monai_unlearnable.scans.dicom.files import BROKEN, SUFFIXES, list_files, naming, read_slice
-from monai_unlearnable.scans.dicom.geometry import affine_of, check_alike, in_order
-from monai_unlearnable.scans.dicom.header import derive, identity
+from monai_unlearnable.scans.dicom.geometry import Grid, affine_of, check_alike, in_order
+from monai_unlearnable.scans.dicom.header import derive, identity_remarks, instance_uid, series_uid
 from monai_unlearnable.scans.dicom.pixels import encode, is_native, lattice_of, parse, pixel_range, replace_pixels
 from monai_unlearnable.scans.scan import Scan, voxel_digest
 
@@ -62,9 +64,7 @@ class DicomFormat:
         slices = in_order(slices)
         stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
         remarks = [f"{file} is no DICOM file and is not published" for file in passed_over]
-        names = sorted({name for part in slices for name in identity(part.header)})
-        if names:
-            remarks.append(f"headers are published as they are, with {', '.join(names)}; de-identify first")
+        remarks += identity_remarks(part.header for part in slices)
         return Scan(
             path=path,
             voxels=stack.T[None],
@@ -105,6 +105,27 @@ class DicomFormat:
                 contents[index] = content
         return dict(zip(container.names, contents, strict=True)) if container.is_folder else contents[0]
 
+    def grid(self, scan: Scan) -> Grid:
+        """Where the pixels of a scan lie, and its UIDs."""
+        headers = _uids(scan)
+        columns, rows, slices = (*scan.spatial_shape, 1)[:3]
+        return Grid(
+            shape=(columns, rows, slices),
+            affine=scan.affine,
+            series=headers[0].SeriesInstanceUID,
+            instances=tuple(header.SOPInstanceUID for header in headers),
+            frame_of_reference=headers[0].get("FrameOfReferenceUID"),
+        )
+
+    def renamed(self, scan: Scan, voxels: NDArray) -> dict[str, str]:
+        """The UIDs that a series and its instances get when it is written with ``voxels``, by those it has."""
+        if np.array_equal(voxels, scan.voxels):
+            return {}
+        headers, digest = _uids(scan), voxel_digest(voxels)
+        series = {header.SeriesInstanceUID: series_uid(header.SeriesInstanceUID, digest) for header in headers[:1]}
+        pairs = zip(headers, _planes(voxels), strict=True)
+        return series | {h.SOPInstanceUID: instance_uid(h.SOPInstanceUID, pixels) for h, pixels in pairs}
+
     def headers(self, scan: Scan) -> bytes:
         """All that the files of a scan hold besides pixels: what :meth:`with_headers` takes."""
         parts = []
@@ -127,6 +148,13 @@ class DicomFormat:
         except BROKEN as error:
             raise NoiseError(f"the stored headers do not fit the files: {error}", file=scan.path) from error
         return replace(scan, container=replace(container, contents=contents, is_original=True))
+
+
+def _uids(scan: Scan) -> list[Dataset]:
+    """The elements of each file that tell what others call it."""
+    tags = ["SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"]
+    contents = scan.container.contents
+    return [dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=tags) for content in contents]
 
 
 def _planes(voxels: NDArray) -> Sequence[NDArray]:

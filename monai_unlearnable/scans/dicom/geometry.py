@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from monai_unlearnable.errors import ScanError
 
-__all__ = ["Slice", "affine_of", "check_alike", "in_order"]
+__all__ = ["Grid", "Slice", "affine_of", "check_alike", "in_order"]
 
 SAME = (
     *("SeriesInstanceUID", "Rows", "Columns", "PhotometricInterpretation", "BitsAllocated", "BitsStored"),
@@ -61,6 +61,25 @@ class Slice:
         """The distance of columns and of rows in mm, 1 where it is unknown."""
         rows, columns = self.header.get("PixelSpacing") or self.header.get("ImagerPixelSpacing") or (1, 1)
         return float(columns), float(rows)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels of a series lie, and the UIDs by which others refer to it.
+
+    Args:
+        shape: columns, rows, slices.
+        affine: from indices to mm in RAS+.
+        series: UID of the series.
+        instances: UID of each slice, in their order.
+        frame_of_reference: UID of the space that positions are in, if it has one.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray
+    series: str
+    instances: tuple[str, ...]
+    frame_of_reference: str | None = None
 
 
 def check_alike(slices: Sequence[Slice]) -> None:

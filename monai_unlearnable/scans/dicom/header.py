@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import UID
 
-__all__ = ["derive", "derived_uid", "identity"]
+__all__ = ["VOID", "derive", "derived_uid", "identity_remarks", "instance_uid", "series_uid"]
 
 DERIVATION = "Pixel values changed within a bound (monai_unlearnable)"
 MAX_TEXT = 1024  # characters of the value representation ST
@@ -29,6 +31,16 @@ def derived_uid(source: str, content: bytes) -> UID:
     return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
 
 
+def instance_uid(source: str, pixels: NDArray) -> UID:
+    """Of the image that has these pixels in place of those of the source."""
+    return derived_uid(source, pixels.tobytes())
+
+
+def series_uid(source: str, digest: str) -> UID:
+    """Of the series that has voxels of this SHA-256 in place of those of the source."""
+    return derived_uid(source, digest.encode())
+
+
 def derive(dataset: Dataset, pixels: NDArray, voxels: NDArray, series: str) -> None:
     """Turn the header of an image into that of one derived from it.
 
@@ -36,30 +48,44 @@ def derive(dataset: Dataset, pixels: NDArray, voxels: NDArray, series: str) -> N
         dataset: the header, changed in place.
         pixels: of the new image.
         voxels: of the new series.
-        series: content of the new series, as text; decides on its UID.
+        series: SHA-256 of these voxels, which decides on the UID of the series.
     """
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     dataset.SourceImageSequence = [*dataset.get("SourceImageSequence", ()), source]
-    dataset.SOPInstanceUID = derived_uid(dataset.SOPInstanceUID, pixels.tobytes())
+    dataset.SOPInstanceUID = instance_uid(dataset.SOPInstanceUID, pixels)
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.SeriesInstanceUID = derived_uid(dataset.SeriesInstanceUID, series.encode())
+    dataset.SeriesInstanceUID = series_uid(dataset.SeriesInstanceUID, series)
     dataset.ImageType = ["DERIVED", *(_values(dataset.get("ImageType")) or ["", "PRIMARY"])[1:]]
     known = dataset.get("DerivationDescription")
     dataset.DerivationDescription = f"{known}; {DERIVATION}"[-MAX_TEXT:] if known else DERIVATION
     for kind, values in (("ImagePixelValue", pixels), ("PixelValueInSeries", voxels)):
-        for name, value in ((f"Smallest{kind}", values.min()), (f"Largest{kind}", values.max())):
-            if name in dataset:
-                dataset.add_new(name, "SS" if dataset.PixelRepresentation else "US", int(value))
+        _set_extreme(dataset, f"Smallest{kind}", int(values.min()))
+        _set_extreme(dataset, f"Largest{kind}", int(values.max()))
     for name in VOID:
         dataset.pop(name, None)
+
+
+def _set_extreme(dataset: Dataset, name: str, value: int) -> None:
+    """Replace an element where it is; one whose 16 bits cannot hold the value is left out rather than wrong."""
+    if name in dataset:
+        vr, dtype = ("SS", np.int16) if dataset.PixelRepresentation else ("US", np.uint16)
+        if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+            dataset.add_new(name, vr, value)
+        else:
+            del dataset[name]
 
 
 def _values(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def identity(dataset: Dataset) -> list[str]:
-    """Names of the elements that tell who the patient is."""
+def identity_remarks(headers: Iterable[Dataset]) -> list[str]:
+    """What the owner should know of headers before they are published: which elements tell who the patient is."""
+    names = {name for header in headers for name in _identity(header)}
+    return [f"headers are published as they are, with {', '.join(sorted(names))}; de-identify first"] if names else []
+
+
+def _identity(dataset: Dataset) -> list[str]:
     found = [name for name in IDENTITY if dataset.get(name)]
     return found + ["BurnedInAnnotation"] * (dataset.get("BurnedInAnnotation") == "YES")

@@ -25,6 +25,7 @@ from monai_unlearnable.scans.dicom.decoding import decode
 __all__ = ["encode", "is_native", "lattice_of", "parse", "pixel_range", "read_pixels", "replace_pixels"]
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+ENHANCED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # geometry and rescaling lie there
 LOSSLESS = (RLELossless, JPEGLSLossless, JPEG2000Lossless)  # that can be encoded, not only decoded
 
 
@@ -49,8 +50,9 @@ def lattice_of(dataset: Dataset) -> StorageLattice:
     allocated, bits, signed = dataset.BitsAllocated, dataset.BitsStored, dataset.PixelRepresentation
     if dataset.get("SamplesPerPixel", 1) != 1 or not str(dataset.PhotometricInterpretation).startswith("MONOCHROME"):
         raise ScanError(f"{dataset.PhotometricInterpretation} pixels are not supported; use MONOCHROME1 or MONOCHROME2")
-    if int(dataset.get("NumberOfFrames") or 1) != 1:
-        raise ScanError("files with several frames are not supported; split them into one file a frame")
+    if int(dataset.get("NumberOfFrames") or 1) != 1 or any(name in dataset for name in ENHANCED):
+        reason = "enhanced files and others with several frames are not supported; convert them to one frame a file"
+        raise ScanError(f"{reason}, with emf2sf of dcm4che for example")
     if allocated not in (8, 16, 32) or not 0 < bits <= allocated or dataset.HighBit != bits - 1:
         raise ScanError(f"{bits} bits up to bit {dataset.HighBit} of {allocated} are not supported")
     if allocated == 8 and dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
