@@ -21,7 +21,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,9 +34,9 @@ from rich.console import Console
 from rich.table import Table
 
 from monai_unlearnable.commands.words import parse_value
-from monai_unlearnable.noise import Manifest, NoiseStore
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.perturbers import GradientNoise, load_input_settings, load_perturber
-from monai_unlearnable.perturbers.inference import generate_noise
+from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.report import Results
 from monai_unlearnable.scans import load_cases, read_case
 from monai_unlearnable.workflows.bundles import run_bundle
@@ -109,12 +109,20 @@ def figures(data: Path, folder: Path) -> dict[str, float]:
     changed = [entry for entry in manifest.scans if entry.measured["l0"]]
     found = {name: float(np.mean([entry.measured[name] for entry in changed])) for name in ("psnr", "ssim", "l0")}
     found["bytes"] = float(np.mean([store.path(entry.scan_id).stat().st_size for entry in changed]))
-    perturber, wanted = load_perturber(checkpoint), {entry.case_id for entry in changed[:SAMPLE]}
-    window = load_input_settings(checkpoint).window
+    perturber = cast(GradientNoise, load_perturber(checkpoint))
+    if perturber.fitted is None:
+        found["steps"] = perturber.steps * len(perturber.networks)
+    else:
+        found["steps"] = counted_steps(perturber, data, checkpoint, changed)
+    return found
+
+
+def counted_steps(perturber: GradientNoise, data: Path, checkpoint: Path, changed: Sequence[NoiseEntry]) -> float:
+    """Gradient steps for the noise of an image, where fitted images take fewer: the mean over some."""
+    window, wanted = load_input_settings(checkpoint).window, {entry.case_id for entry in changed[:SAMPLE]}
     cases = [read_case(case, window) for case in load_cases(data) if case.case_id in wanted]
-    for case in cases:
-        generate_noise(perturber, case.image, case.case.case_id, case.target)
-    return {**found, "steps": cast(GradientNoise, perturber).case_steps / len(cases)}
+    generate_noises(perturber, *zip(*((case.image, case.case.case_id, case.target) for case in cases), strict=True))
+    return perturber.case_steps / len(cases)
 
 
 def protect_all(data: Path, folders: Mapping[Setting, Path], variants: Mapping[str, Any], workers: int) -> None:
