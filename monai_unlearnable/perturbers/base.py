@@ -124,15 +124,26 @@ def save_perturber(
     write_owned(path, encode_perturber(perturber, settings), key)
 
 
-def load_perturber(path: str | Path, device: str | torch.device = "cpu", key: Key | None = None) -> Perturber:
+def load_perturber(
+    path: str | Path, device: str | torch.device = "cpu", key: Key | None = None, epsilon: float | None = None
+) -> Perturber:
     """Make a perturber from a file of :func:`save_perturber`; nothing in the file is executed.
+
+    Args:
+        path: of the file.
+        device: where to.
+        key: the owner's, where the file is sealed.
+        epsilon: largest change of a site, in place of the one it was trained with (epsilon generalization, after UnSeg).
+            Generators and fixed patterns scale their noise; gradient noise gets the larger ball to descend in; learned
+            patterns stay as they are.
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
         InputError: naming the file, when it is no perturber checkpoint.
     """
     with _opened(path, key) as (content, description):
-        perturber = build(description["perturber"])
+        changed = {} if epsilon is None else {"epsilon": float(epsilon)}
+        perturber = build({**description["perturber"], **changed})
         if not isinstance(perturber, Perturber):
             raise InputError(f"describes a {type(perturber).__name__}, not a perturber")
         perturber.load_state_dict(safetensors.torch.load(content))

@@ -65,6 +65,17 @@ def test_checkpoint_round_trip(tmp_path: Path, dims: int) -> None:
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "p.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("factor", [0.5, 3])
+def test_another_radius_scales_the_noise_of_a_checkpoint(tmp_path: Path, factor: float) -> None:
+    save_perturber(small_umed(), tmp_path / "p.safetensors")
+    known = load_perturber(tmp_path / "p.safetensors")
+    scaled = load_perturber(tmp_path / "p.safetensors", epsilon=factor * known.epsilon)
+    image, label = torch.rand(1, 1, 16, 16, 16), torch.ones(1, 1, 16, 16, 16, dtype=torch.long)
+    noise = known.delta(image, ["a"], label)
+    assert noise.abs().max() > 0 and torch.allclose(scaled.delta(image, ["a"], label), factor * noise, rtol=1e-5)
+    assert describe(scaled)["epsilon"] == pytest.approx(factor * known.epsilon)
+
+
 @pytest.mark.parametrize("label_values", [None, [0, 7, 255]])
 def test_checkpoint_tells_how_cases_are_read(tmp_path: Path, label_values: list[int] | None) -> None:
     settings = InputSettings(FixedWindow(-160.5, 240), label_values)
