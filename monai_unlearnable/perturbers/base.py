@@ -133,9 +133,9 @@ def load_perturber(
         path: of the file.
         device: where to.
         key: the owner's, where the file is sealed.
-        epsilon: largest change of a site, in place of the one it was trained with (epsilon generalization, after UnSeg).
-            Generators and fixed patterns scale their noise; gradient noise gets the larger ball to descend in; learned
-            patterns stay as they are.
+        epsilon: largest change of a site, in place of the one it was trained with (epsilon generalization, after
+            UnSeg). Generators and fixed patterns scale their noise; gradient noise gets the larger ball to descend in;
+            learned patterns stay as they are.
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.

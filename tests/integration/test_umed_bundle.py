@@ -94,7 +94,7 @@ def test_checkpoint_reads_new_cases_as_it_was_trained_unless_told_otherwise(tmp_
 
 def test_checkpoint_protects_with_another_radius(tmp_path: Path) -> None:
     data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", names=("x", "y"))
-    run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), epsilon=0.05, **QUICK)
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **{**QUICK, "epsilon": 0.05})
     source = {"dataset_dir": str(more), "checkpoint": str(tmp_path / "out/models/perturber.safetensors")}
     largest = {}
     for epsilon in (0.05, 0.15):
