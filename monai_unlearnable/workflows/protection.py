@@ -13,39 +13,32 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import numpy as np
-from numpy.typing import NDArray
 
-from monai_unlearnable.budget import Budget, VoxelChange, apply_noise, site_share
+from monai_unlearnable.budget import Budget
 from monai_unlearnable.config import describe
-from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
+from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
-from monai_unlearnable.metrics import measure_fidelity
-from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
+from monai_unlearnable.noise import Manifest, NoiseStore, fingerprint, package_versions
 from monai_unlearnable.noise.vault import Key, place, read_owned
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.progress import track
-from monai_unlearnable.scans import Case, LoadedCase, output_name, read_case, stem
-from monai_unlearnable.scans.formats import original_headers
-from monai_unlearnable.workflows.labels import PublishedLabel, label_remarks, publish_label
+from monai_unlearnable.scans import Case, LoadedCase, read_case, stem
+from monai_unlearnable.workflows.labels import label_remarks
 from monai_unlearnable.workflows.layout import (
     Layout,
-    file_digest,
     log_remarks,
     noise_digests,
-    publish_scan,
     write_datalist,
 )
 from monai_unlearnable.workflows.locking import unlock
+from monai_unlearnable.workflows.publishing import OTHER_RUN, Publisher, label_digest
 from monai_unlearnable.workflows.statement import write_statement
 
 __all__ = ["Protection"]
 
 logger = logging.getLogger(__name__)
-
-OTHER_RUN = "what is there belongs to a run with other settings; choose another folder or set overwrite"
 
 
 class Protection:
@@ -118,8 +111,9 @@ class Protection:
         run = self._provenance()
         # Batches are the same on any number of processes and after any interruption, and so is what they round to.
         own = _batches(self.cases, perturber.batch_size)[idist.get_rank() :: idist.get_world_size()]
+        publisher = Publisher(self.layout, self.store, self.budget, fingerprint(run), self.overwrite)
         for cases in track(own, "protect") if idist.get_rank() == 0 else own:
-            self._protect(cases, perturber, fingerprint(run))
+            self._protect(cases, perturber, publisher)
         log_remarks(self.remarks)
         idist.barrier()
         if idist.get_rank() == 0:
@@ -144,15 +138,15 @@ class Protection:
             "versions": package_versions(),
         }
 
-    def _protect(self, cases: Sequence[Case], perturber: Perturber, run: str) -> None:
-        labels = {case.case_id: _label_digest(case) for case in cases}
+    def _protect(self, cases: Sequence[Case], perturber: Perturber, publisher: Publisher) -> None:
+        labels = {case.case_id: label_digest(case) for case in cases}
         loaded = [read_case(case, self.window, self.label_values) for case in cases]
         for case in loaded:
             _refuse_other_kind(case, perturber)
         self.remarks.update(remark for case in loaded for scan in case.scans for remark in scan.remarks)
         paths = (case.root / case.label for case in cases if case.label is not None)
         self.remarks.update(remark for path in paths for remark in label_remarks(path))
-        done = {case.case.case_id for case in loaded if self._is_done(case, run, labels[case.case.case_id])}
+        done = {case.case.case_id for case in loaded if publisher.is_done(case, labels[case.case.case_id])}
         if len(done) == len(loaded):
             return
         for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
@@ -161,24 +155,7 @@ class Protection:
             noises = generate_noises(perturber, images, ids, [case.target for case in batch])
             for case, noise in zip(batch, noises, strict=True):
                 if case.case.case_id not in done:
-                    self._publish_case(case, noise, run, labels[case.case.case_id])
-
-    def _publish_case(self, loaded: LoadedCase, noise: NDArray, run: str, original_label: str | None) -> None:
-        case, label = loaded.case, PublishedLabel()
-        parts = np.split(noise, np.cumsum([len(scan.voxels) for scan in loaded.scans])[:-1])
-        changed = [self._change(loaded, index, part) for index, part in enumerate(parts)]
-        if case.label is not None:
-            written = ((scan, voxels) for scan, (voxels, _) in zip(loaded.scans, changed, strict=True))
-            label = publish_label(case.root / case.label, self.layout.protected / case.label, written)
-            if (label.clean_sha256 or label.sha256) != original_label:
-                reason = "the label was replaced while its case was being protected; run again"
-                raise LabelError(reason, case=case.case_id, file=case.root / case.label)
-        for index, (voxels, change) in enumerate(changed):
-            self._publish(loaded, index, voxels, change, label, run)
-
-    def _change(self, loaded: LoadedCase, index: int, noise: NDArray) -> tuple[NDArray, VoxelChange]:
-        scan, window, case = loaded.scans[index], loaded.windows[index], loaded.case.case_id
-        return apply_noise(scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case)
+                    publisher.publish(case, noise, labels[case.case.case_id])
 
     def _save_checkpoint(self) -> None:
         settings, path = InputSettings(self.window, self.label_values), place(self.checkpoint, self.key)
@@ -186,67 +163,6 @@ class Protection:
         if matters and read_owned(path, self.key) != encode_perturber(self.perturber, settings):
             raise OutputError(OTHER_RUN, file=path)
         save_perturber(self.perturber, path, settings, self.key)
-
-    def _is_done(self, loaded: LoadedCase, run: str, original_label: str | None) -> bool:
-        return all(self._is_stored(loaded, index, run, original_label) for index in range(len(loaded.scans)))
-
-    def _is_stored(self, loaded: LoadedCase, index: int, run: str, original_label: str | None) -> bool:
-        scan_id = stem(loaded.case.images[index])
-        if scan_id not in self.store:
-            return False
-        try:
-            entry = self.store.entry(scan_id)
-        except KeyMismatchError:
-            if not self.overwrite:
-                raise
-            return False
-        if entry.run != run and not self.overwrite:
-            raise OutputError(OTHER_RUN, case=scan_id, file=self.store.path(scan_id))
-        made_of = (entry.run, entry.clean_sha256, entry.original_label_sha256, entry.target)
-        case = loaded.case
-        if made_of != (run, loaded.scans[index].digest(), original_label, case.target):
-            return False
-        # Voxels are not all that is published: somebody may have taken a name out of the header since.
-        same_file = entry.file_sha256 in (None, file_digest(case.root / case.images[index]))
-        # Nor are voxels of this scan all that a label follows from: it may refer to the others of the case.
-        label = None if entry.label is None else self.layout.protected / entry.label
-        same_label = label is None or (label.exists() and file_digest(label) == entry.label_sha256)
-        return same_file and same_label and (self.layout.protected / entry.output).exists()
-
-    def _publish(
-        self, loaded: LoadedCase, index: int, voxels: NDArray, change: VoxelChange, label: PublishedLabel, run: str
-    ) -> None:
-        case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
-        name = case.images[index]
-        target = self.layout.protected / output_name(name)
-        written = publish_scan(scan, voxels, target)
-        measured = measure_fidelity(scan, written, window, loaded.label)
-        share, step = site_share(scan.voxels, written.voxels), max(window.step(scan.lattice))
-        self.budget.check(measured["linf"], share=share, step=step, case=case.case_id)
-        entry = NoiseEntry(
-            scan_id=stem(name),
-            case_id=case.case_id,
-            case_scans=tuple(stem(other) for other in case.images),
-            file=name,
-            output=output_name(name),
-            output_sha256=file_digest(target),
-            label=case.label,
-            label_sha256=label.sha256,
-            clean_label_sha256=label.clean_sha256,
-            target=case.target,
-            file_sha256=file_digest(case.root / name),
-            shape=scan.voxels.shape,
-            affine=tuple(tuple(row) for row in scan.affine.tolist()),
-            lattice=scan.lattice,
-            window=window,
-            budget=self.budget,
-            clean_sha256=scan.digest(),
-            protected_sha256=written.digest(),
-            run=run,
-            measured=measured,
-        )
-        headers = original_headers(scan) if change.steps.size else b""
-        self.store.save(entry, change, headers, b"" if index else label.original)
 
     def _finish(self, run: dict[str, Any]) -> None:
         scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)
@@ -260,15 +176,6 @@ class Protection:
 def _batches(cases: Sequence[Case], size: int) -> list[Sequence[Case]]:
     """Cases in their order, ``size`` at a time."""
     return [cases[start : start + size] for start in range(0, len(cases), size)]
-
-
-def _label_digest(case: Case) -> str | None:
-    if case.label is None:
-        return None
-    try:
-        return file_digest(case.root / case.label)
-    except ScanError as error:
-        raise LabelError(error.reason, case=case.case_id, file=error.file) from error
 
 
 def _refuse_other_kind(loaded: LoadedCase, perturber: Perturber) -> None:

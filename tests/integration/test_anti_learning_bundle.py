@@ -16,7 +16,7 @@ from monai_unlearnable.engines import ProtectionTrainer
 from monai_unlearnable.errors import InputError, LabelError, OutputError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.scans import load_cases, read_scan
-from monai_unlearnable.workflows import protection, restore, verify
+from monai_unlearnable.workflows import publishing, restore, verify
 from monai_unlearnable.workflows.approaches import APPROACHES, GRANULARITIES
 from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, method_names, run_bundle
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
@@ -189,10 +189,10 @@ def stop_at(patch: pytest.MonkeyPatch, owner: Any, function: str, call: int) -> 
     ("settings", "owner", "function", "call"),
     [
         ({}, ProtectionTrainer, "_iteration", 3),
-        ({}, protection, "publish_scan", 4),
-        ({"stop_at_error": 1.1}, protection, "publish_scan", 4),
+        ({}, publishing, "publish_scan", 4),
+        ({"stop_at_error": 1.1}, publishing, "publish_scan", 4),
         ({"granularity": "class"}, ProtectionTrainer, "_iteration", 3),
-        ({"granularity": "class"}, protection, "publish_scan", 4),
+        ({"granularity": "class"}, publishing, "publish_scan", 4),
         ({"granularity": "class", "approach": "error_maximizing"}, ProtectionTrainer, "_iteration", 6),
         ({"approach": "error_maximizing"}, ProtectionTrainer, "_iteration", 3),
     ],

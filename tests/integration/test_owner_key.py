@@ -19,7 +19,7 @@ from monai_unlearnable.noise import Manifest, OwnerKey, load_key
 from monai_unlearnable.noise.passphrases import VARIABLE
 from monai_unlearnable.noise.vault import read_owned
 from monai_unlearnable.scans import read_scan
-from monai_unlearnable.workflows import protection, verify
+from monai_unlearnable.workflows import publishing, verify
 from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
 from tests.helpers import flip_byte, tree, write_class_folders, write_dataset
 from tests.integration.commands import as_words, command
@@ -173,7 +173,7 @@ def test_as_a_bundle_and_after_a_stop(tmp_path: Path, keys: list[str], monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(protection, "publish_scan", stopping)
+        patch.setattr(publishing, "publish_scan", stopping)
         run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), key=keys[0], **QUICK)
     assert readable(tmp_path / "out") == []
     with pytest.raises(KeyMismatchError, match=r"training\.pt\.sealed: cannot be opened"):

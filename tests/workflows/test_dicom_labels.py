@@ -21,7 +21,7 @@ from monai_unlearnable.noise import Manifest, NoiseStore, OwnerKey
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.scans import load_cases, read_scan
 from monai_unlearnable.victims import Segmentation
-from monai_unlearnable.workflows import apply_stored, protection, restore, verify
+from monai_unlearnable.workflows import apply_stored, publishing, restore, verify
 from monai_unlearnable.workflows.audit import audit
 from monai_unlearnable.workflows.control import random_control
 from monai_unlearnable.workflows.layout import Layout
@@ -208,7 +208,7 @@ def test_a_stopped_case_of_several_series_gets_one_label(tmp_path: Path, monkeyp
         ds = dcmread(path)
         ds.PixelData = bytes(reversed(ds.PixelData))
         ds.save_as(path)
-    publish, calls = protection.publish_scan, iter(range(9))
+    publish, calls = publishing.publish_scan, iter(range(9))
 
     def stopping(*arguments: Any) -> Any:
         if next(calls) == 1:
@@ -216,7 +216,7 @@ def test_a_stopped_case_of_several_series_gets_one_label(tmp_path: Path, monkeyp
         return publish(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(protection, "publish_scan", stopping)
+        patch.setattr(publishing, "publish_scan", stopping)
         protect(clean, out, NOISE, overwrite=True)
     protect(clean, out, NOISE)
     protect(clean, tmp_path / "fresh", NOISE)

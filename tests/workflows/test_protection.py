@@ -29,7 +29,7 @@ from monai_unlearnable.perturbers import (
     load_input_settings,
 )
 from monai_unlearnable.scans import load_cases, read_scan
-from monai_unlearnable.workflows import apply_stored, protection, restore, verify
+from monai_unlearnable.workflows import apply_stored, protection, publishing, restore, verify
 from tests.helpers import (
     BUDGET,
     SHAPES,
@@ -89,14 +89,15 @@ def test_finished_output_is_not_overwritten_unless_asked(dataset: Path, tmp_path
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
     """Make the n-th call of a function that the workflow uses raise as Ctrl-C does."""
-    original, calls = getattr(protection, function), iter(range(1000))
+    owner = publishing if hasattr(publishing, function) else protection
+    original, calls = getattr(owner, function), iter(range(1000))
 
     def stopping(*args, **kwargs):
         if next(calls) == call:
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(protection, function, stopping)
+    monkeypatch.setattr(owner, function, stopping)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +405,7 @@ def test_files_change_at_no_more_sites_than_the_budget_allows(
 
 
 def test_the_share_is_checked_on_the_files(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protection, "apply_noise", lambda *args, **kw: apply_noise(*args, **{**kw, "budget": BUDGET}))
+    monkeypatch.setattr(publishing, "apply_noise", lambda *args, **kw: apply_noise(*args, **{**kw, "budget": BUDGET}))
     with pytest.raises(BudgetError, match="images/a: the noise changes .* of the sites, the budget is 0.05") as caught:
         protect(dataset, tmp_path / "out", SCATTERED, budget=FEW_SITES)
     assert caught.value.case == "images/a" and caught.value.value > 0.5 and caught.value.limit == 0.05
