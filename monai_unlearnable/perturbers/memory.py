@@ -7,8 +7,8 @@ import torch
 
 __all__ = ["is_out_of_memory", "release_memory"]
 
-# Of errors that torch and what it calls raise as plain runtime errors, in lower case: CPU, Windows, cuDNN and cuBLAS.
-SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "alloc_failed")
+# Of errors that torch and what it calls (C++, cuDNN, cuBLAS) raise as plain runtime errors, in lower case.
+SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -81,6 +81,8 @@ def delta_in_windows(
 ) -> Tensor:
     """The noise of images in overlapping windows, weighted by a Gaussian around the center of each.
 
+    Windows without support cost nothing.
+
     Args:
         perturber: makes it.
         window_sites: about how many sites a window has; twice the divisor along each axis at least.
@@ -96,8 +98,11 @@ def delta_in_windows(
 
     def one(image: Tensor, case_id: str, own: Tensor | None, allowed: Tensor) -> Tensor:
         def delta(window: Tensor) -> Tensor:
+            inside, part = window[:, channels : channels + 1], window[:, :channels]
+            if not bool(inside.any()):
+                return torch.zeros_like(part)
             classes = None if own is None else window[:, channels + 1 :].long()
-            return perturber.delta(window[:, :channels], [case_id], classes, window[:, channels : channels + 1])
+            return perturber.delta(part, [case_id], classes, inside)
 
         stacked = torch.cat([image, allowed, *([] if own is None else [own.to(image.dtype)])], dim=1)
         return sliding_window_inference(stacked, size, 1, delta, overlap=0.5, mode="gaussian")  # type: ignore[return-value]

@@ -22,6 +22,7 @@ ERRORS = [
     MemoryError("Unable to allocate 9 GiB"),
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nmore"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    RuntimeError("std::bad_alloc"),
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
 ]
 SHAPE = (80, 72, 64)

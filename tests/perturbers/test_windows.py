@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from monai_unlearnable.perturbers import UMed
+from monai_unlearnable.perturbers.inference import generate_noise
 from monai_unlearnable.perturbers.padding import even_sides, pad_to
 from monai_unlearnable.perturbers.windows import Part
+from monai_unlearnable.seeding import reset_parameters
 
 
 @pytest.mark.parametrize("divisor", [1, 4, 8])
@@ -39,3 +44,20 @@ def test_the_whole_is_padded_evenly_and_put_back(divisor: int) -> None:
     assert torch.equal(part.take(image), pad_to(image, None, divisor)[0])
     part.put(part.take(image), target)
     assert torch.equal(target, image)
+
+
+def test_windows_without_support_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    perturber = reset_parameters(UMed(3, channels=(4, 4)), 0).eval()
+    image = np.random.default_rng(0).random((1, 96, 24, 24), np.float32)
+    label = np.zeros((1, 96, 24, 24), np.uint8)
+    label[:, 2:8, 8:16, 8:16] = label[:, 88:94, 8:16, 8:16] = 1
+    seen, made = [], perturber.delta
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        seen.append(bool(arguments[3].any()))
+        return made(*arguments)
+
+    monkeypatch.setattr(perturber, "delta", counted)
+    noise = generate_noise(perturber, image, "a", label, 16**3)
+    assert all(seen) and 0 < len(seen) <= 2 * 2 * 9, "two ends of eleven positions"
+    assert noise[label > 0].all() and not noise[label == 0].any()
