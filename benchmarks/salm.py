@@ -94,11 +94,13 @@ def protect(data: Path, folder: Path, setting: Setting, further: Mapping[str, An
     """Protect ``data`` in one way, unless it was done before, and note what it cost and what the files say."""
     if (folder / COSTS).is_file():
         return
-    begin = time.monotonic()
-    choice = {"score": setting.score, "fraction": setting.percent / 100, "epsilon": setting.epsilon / 255}
-    run_bundle("salm", dataset_dir=str(data), output_dir=str(folder), **choice, **further)
-    costs = {"seconds": time.monotonic() - begin, **figures(data, folder)}
-    (folder / COSTS).write_text(json.dumps(costs))
+    costs: dict[str, float] = {}
+    if not Layout(folder).manifest.is_file():
+        begin = time.monotonic()
+        choice = {"score": setting.score, "fraction": setting.percent / 100, "epsilon": setting.epsilon / 255}
+        run_bundle("salm", dataset_dir=str(data), output_dir=str(folder), **choice, **further)
+        costs["seconds"] = time.monotonic() - begin
+    (folder / COSTS).write_text(json.dumps({**costs, **figures(data, folder)}))
 
 
 def figures(data: Path, folder: Path) -> dict[str, float]:
@@ -141,7 +143,8 @@ def protect_all(data: Path, folders: Mapping[Setting, Path], variants: Mapping[s
 def shown_costs(costs: Mapping[str, float]) -> list[str]:
     """The last columns of the table."""
     psnr, ssim, l0 = f"{costs['psnr']:.1f}", f"{costs['ssim']:.4f}", f"{100 * costs['l0']:.1f}%"
-    return [psnr, ssim, l0, f"{costs['bytes']:.0f}", f"{costs['steps']:.0f}", f"{costs['seconds']:.0f} s"]
+    seconds = f"{costs['seconds']:.0f} s" if "seconds" in costs else "interrupted"
+    return [psnr, ssim, l0, f"{costs['bytes']:.0f}", f"{costs['steps']:.0f}", seconds]
 
 
 def table(results: Results, data: Path, folders: Mapping[Setting, Path]) -> Table:
