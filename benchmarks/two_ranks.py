@@ -6,7 +6,7 @@ iterations. ``start`` is the same command on two tiny scans: what it takes befor
 time of a process, imports apart, says how well work is shared out also where other work takes the cores: the ratio is
 that of one process over the busier one of two.
 
-    OMP_NUM_THREADS=1 python benchmarks/two_ranks.py OUT [--count 16] [--shape 192,192,96] [--runs 3]
+    OMP_NUM_THREADS=1 python benchmarks/two_ranks.py OUT [--count 16] [--shape 192,192,96] [--runs 3] [--jobs stored]
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from monai_unlearnable.perturbers import InputSettings, save_perturber
 RANKS = (1, 2)
 IMPORTS = ("torch", "ignite.distributed", "monai.bundle", "monai.networks.nets", "monai.engines", "skimage.metrics")
 TINY = (16, 16, 16)
+JOBS = {"stored": "apply, stored noise", "checkpoint": "apply, umed checkpoint", "protect": "protect umed"}
 CASES, EPOCHS = 2 * 40, 2  # cases that training sees an epoch, in batches of 2
 
 
@@ -70,9 +71,9 @@ def run(words: list[str], ranks: int, out: Path) -> tuple[float, float]:
 
 
 def job(name: str, root: Path, data: Path, ranks: int) -> list[str]:
-    if name == "apply, stored noise":
+    if name == "stored":
         return ["apply", str(root / f"stored-{data.name}" / "noise"), str(data)]
-    if name == "apply, umed checkpoint":
+    if name == "checkpoint":
         return ["apply", str(root / "umed.safetensors"), str(data)]
     length = max(1, CASES // (2 * ranks)) if data.name == "data" else 1
     epochs = EPOCHS if data.name == "data" else 1
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--shape", default="192,192,96")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--jobs", default=",".join(JOBS))
     arguments = parser.parse_args()
     root, shape = arguments.out, tuple(map(int, arguments.shape.split(",")))
     shutil.rmtree(root, ignore_errors=True)
@@ -95,7 +97,7 @@ def main() -> None:
     for data in sets:
         run(["apply", str(root / "lsp.safetensors"), str(data)], 1, root / f"stored-{data.name}")
     table = Table("Job", "1 process", "2 processes", "Ratio", "Start, 1 and 2", "CPU, 1 and 2", "Ratio of CPU")
-    for name in ("apply, stored noise", "apply, umed checkpoint", "protect umed"):
+    for name in arguments.jobs.split(","):
         found = {}
         for data in sets:
             for ranks in RANKS:
@@ -105,7 +107,7 @@ def main() -> None:
         (one, cpu_one), (two, cpu_two) = found["data", 1], found["data", 2]
         starts = f"{found['tiny', 1][0]:.1f} s, {found['tiny', 2][0]:.1f} s"
         cells = [f"{one:.1f} s", f"{two:.1f} s", f"{one / two:.2f}", starts]
-        table.add_row(name, *cells, f"{cpu_one:.1f} s, {cpu_two:.1f} s", f"{cpu_one / cpu_two:.2f}")
+        table.add_row(JOBS[name], *cells, f"{cpu_one:.1f} s, {cpu_two:.1f} s", f"{cpu_one / cpu_two:.2f}")
     Console(width=120).print(table)
 
 
