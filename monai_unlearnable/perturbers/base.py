@@ -139,10 +139,12 @@ def load_perturber(
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
-        InputError: naming the file, when it is no perturber checkpoint.
+        InputError: naming the file, when it is no perturber checkpoint; when ``epsilon`` is no number.
     """
+    if not isinstance(epsilon, (int, float, type(None))):
+        raise InputError(f"epsilon is {epsilon!r}, which is no number")
+    changed = {} if epsilon is None else {"epsilon": float(epsilon)}
     with _opened(path, key) as (content, description):
-        changed = {} if epsilon is None else {"epsilon": float(epsilon)}
         perturber = build({**description["perturber"], **changed})
         if not isinstance(perturber, Perturber):
             raise InputError(f"describes a {type(perturber).__name__}, not a perturber")

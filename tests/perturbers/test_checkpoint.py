@@ -76,6 +76,12 @@ def test_another_radius_scales_the_noise_of_a_checkpoint(tmp_path: Path, factor:
     assert describe(scaled)["epsilon"] == pytest.approx(factor * known.epsilon)
 
 
+def test_a_radius_that_is_no_number_is_not_blamed_on_the_checkpoint(tmp_path: Path) -> None:
+    save_perturber(small_umed(), tmp_path / "p.safetensors")
+    with pytest.raises(InputError, match=r"^epsilon is 'abc', which is no number"):
+        load_perturber(tmp_path / "p.safetensors", epsilon="abc")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("label_values", [None, [0, 7, 255]])
 def test_checkpoint_tells_how_cases_are_read(tmp_path: Path, label_values: list[int] | None) -> None:
     settings = InputSettings(FixedWindow(-160.5, 240), label_values)
