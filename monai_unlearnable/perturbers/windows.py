@@ -91,10 +91,10 @@ def delta_in_windows(
         label: class indices of sites, if there are any.
         support: of the whole images.
     """
-    shape, divisor, channels = images.shape[2:], perturber.divisor, images.shape[1]
-    # Half a window of overlap then keeps the origins on multiples of the divisor, so that windows agree in phase.
-    side = round(window_sites ** (1 / len(shape))) // (2 * divisor) * 2 * divisor
-    size = [min(max(side, 2 * divisor), extent) for extent in shape]
+    divisor, channels = perturber.divisor, images.shape[1]
+    side = max(round(window_sites ** (1 / (images.ndim - 2))) // divisor, 2) * divisor
+    tiling = [_tiling(extent, side, divisor) for extent in images.shape[2:]]
+    size, overlap = [size for size, _ in tiling], [overlap for _, overlap in tiling]
 
     def one(image: Tensor, case_id: str, own: Tensor | None, allowed: Tensor) -> Tensor:
         def delta(window: Tensor) -> Tensor:
@@ -105,7 +105,26 @@ def delta_in_windows(
             return perturber.delta(part, [case_id], classes, inside)
 
         stacked = torch.cat([image, allowed, *([] if own is None else [own.to(image.dtype)])], dim=1)
-        return sliding_window_inference(stacked, size, 1, delta, overlap=0.5, mode="gaussian")  # type: ignore[return-value]
+        return sliding_window_inference(stacked, size, 1, delta, overlap=overlap, mode="gaussian")  # type: ignore[return-value]
 
     parts = [None] * len(images) if label is None else label.split(1)
     return torch.cat([one(*part) for part in zip(images.split(1), case_ids, parts, support.split(1), strict=True)])
+
+
+def _tiling(extent: int, side: int, divisor: int) -> tuple[int, float]:
+    """The size of windows along an axis and their overlap, of a quarter at least.
+
+    As few windows as ``side`` allows, and no larger than these have to be, so that what they cover grows with the
+    extent. They begin at multiples of the divisor, so that they agree in phase.
+    """
+
+    def step(size: int) -> int:
+        return max(3 * size // 4 // divisor, 1) * divisor
+
+    def count(size: int) -> int:
+        return 1 + -(-(extent - size) // step(size))
+
+    if extent <= side:
+        return extent, 0.0
+    size = next(size for size in range(2 * divisor, side + 1, divisor) if count(size) == count(side))
+    return size, 1 - (step(size) + 0.5) / size  # MONAI truncates the step that it takes from this

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from monai_unlearnable.perturbers import UMed
+from monai_unlearnable.masks import Everywhere
+from monai_unlearnable.perturbers import Perturber, UMed
 from monai_unlearnable.perturbers.inference import generate_noise
 from monai_unlearnable.perturbers.padding import even_sides, pad_to
 from monai_unlearnable.perturbers.windows import Part
@@ -61,3 +63,28 @@ def test_windows_without_support_cost_nothing(monkeypatch: pytest.MonkeyPatch) -
     noise = generate_noise(perturber, image, "a", label, 16**3)
     assert all(seen) and 0 < len(seen) <= 2 * 2 * 9, "two ends of eleven positions"
     assert noise[label > 0].all() and not noise[label == 0].any()
+
+
+@pytest.mark.parametrize("divisor", [1, 8])
+@pytest.mark.parametrize("extent", [72, 88, 104, 120, 136, 200, 256])
+def test_windows_cover_little_more_than_the_image(extent: int, divisor: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Here(Perturber):
+        """One everywhere, noting what it sees of an image that counts its sites."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.divisor, self.seen, self.allowed = divisor, [], Everywhere()
+
+        def delta(self, image: torch.Tensor, *_: Any) -> torch.Tensor:
+            self.seen.append((int(image[0, 0, 0, 0]), image.shape[2]))
+            return torch.ones_like(image)
+
+    perturber, image = Here(), np.arange(extent, dtype=np.float32)[None, :, None].repeat(64, 2)
+    noise = generate_noise(perturber, image, "a", window_sites=64**2)
+    assert np.allclose(noise, 1)
+    windows = sorted(set(perturber.seen))
+    assert all(start % divisor == 0 for start, _ in windows), "they agree in phase"
+    assert all(size <= 64 for _, size in windows)
+    steps = [after - before for (before, _), (after, _) in itertools.pairwise(windows)]
+    assert max(steps) <= 3 / 4 * windows[0][1], "neighbors overlap"
+    assert sum(size for _, size in windows) <= 1.5 * extent
