@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageLattice
 from monai_unlearnable.scans.atomic import Content, write_atomic
-from monai_unlearnable.scans.dicom import DicomFormat, read_segmentation
+from monai_unlearnable.scans.dicom import DicomFormat, is_annotation, read_segmentation
 from monai_unlearnable.scans.dicom.files import naming
 from monai_unlearnable.scans.image2d import JpegFormat, PngFormat, TiffFormat
 from monai_unlearnable.scans.nifti import NiftiFormat
@@ -21,7 +21,7 @@ from monai_unlearnable.scans.scan import Scan
 
 __all__ = [
     *("ScanFormat", "DerivingFormat", "FORMATS", "find_format", "read_scan", "write_scan", "stem", "output_name"),
-    *("original_headers", "with_headers", "read_annotation", "renamed_by"),
+    *("original_headers", "with_headers", "read_label_scan", "renamed_by"),
 ]
 
 
@@ -137,16 +137,18 @@ def _format_of(scan: Scan) -> ScanFormat:
     return DICOM if match is None else match[0]
 
 
-def read_annotation(path: Path, images: Sequence[Scan]) -> Scan:
-    """A label map that a DICOM file holds, on the grid of the image that it is of.
+def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
+    """Read the file of a label map: any supported one, or a DICOM segmentation, on the grid of the image it is of.
 
     Args:
-        path: of a file that :func:`~monai_unlearnable.scans.dicom.is_annotation` tells from images.
-        images: of the case.
+        path: of the label.
+        images: the scans of the case.
 
     Raises:
-        ScanError: naming the file, when it is of no image, or not such a map.
+        ScanError: naming the file, when it cannot be read, or is of no image.
     """
+    if not is_annotation(path):
+        return read_scan(path)
     grids = [DICOM.grid(image) for image in images if _format_of(image) is DICOM]
     with naming(path):
         if not grids:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.arrays import pieces
 from monai_unlearnable.errors import LabelError, ScanError
-from monai_unlearnable.scans.dicom import is_annotation
-from monai_unlearnable.scans.formats import read_annotation, read_scan
+from monai_unlearnable.scans.formats import read_label_scan
 from monai_unlearnable.scans.scan import Scan
 
 __all__ = ["encode_label", "read_label"]
@@ -33,7 +32,7 @@ def read_label(path: Path, images: Sequence[Scan], case: str | None = None) -> N
         LabelError: when shape or place differ from the image's, or values are not whole numbers.
     """
     try:
-        scan = read_annotation(path, images) if is_annotation(path) else read_scan(path)
+        scan = read_label_scan(path, images)
     except ScanError as error:
         raise LabelError(f"the label cannot be used: {error.reason}", case=case, file=error.file or path) from error
     whole = scan.lattice.is_integer and (scan.lattice.slope, scan.lattice.inter) == (1, 0)

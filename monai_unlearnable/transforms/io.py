@@ -18,8 +18,7 @@ from torch import Tensor
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.keys import CaseKeys, MetaKeys
-from monai_unlearnable.scans.dicom import is_annotation
-from monai_unlearnable.scans.formats import read_annotation, read_scan
+from monai_unlearnable.scans.formats import read_label_scan, read_scan
 from monai_unlearnable.scans.labels import encode_label
 from monai_unlearnable.scans.scan import Scan
 from monai_unlearnable.transforms.utils import lattice_of, like, to_numpy
@@ -106,9 +105,8 @@ class LoadScand(MapTransform):
 
 
 def _read(path: Any, images: Sequence[Scan] = ()) -> list[Scan]:
-    if isinstance(path, (str, Path)) and images and is_annotation(Path(path)):
-        return [read_annotation(Path(path), images)]
-    return [read_scan(part) for part in ([path] if isinstance(path, (str, Path)) else path)]
+    paths = [path] if isinstance(path, (str, Path)) else path
+    return [read_label_scan(Path(part), images) if images else read_scan(part) for part in paths]
 
 
 class ScaleToWindow(Transform):

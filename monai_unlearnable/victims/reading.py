@@ -6,7 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from monai.config import KeysCollection
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.scans import read_scan
 from monai_unlearnable.scans.dicom import DicomFormat, is_annotation
-from monai_unlearnable.scans.formats import read_annotation
+from monai_unlearnable.scans.formats import read_label_scan
 from monai_unlearnable.scans.scan import Scan
 
 __all__ = ["DicomReader", "load_images"]
@@ -58,14 +58,20 @@ class LoadImages(Transform):
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Read what the keys name; other entries stay."""
-        d, image = dict(data), data[self.keys[0]]
+        d, image = dict(data), self.keys[0]
+        annotations = [key for key in self.keys if isinstance(d[key], (str, Path)) and is_annotation(Path(d[key]))]
+        if annotations:
+            scans = [read_scan(path) for path in ensure_tuple(d[image])]
+            d[image] = _as_tensor(scans)
+            d |= {key: _as_tensor([read_label_scan(Path(d[key]), scans)]) for key in annotations}
         for key in self.keys:
-            if isinstance(d[key], (str, Path)) and is_annotation(Path(d[key])):
-                label = read_annotation(Path(d[key]), [read_scan(path) for path in ensure_tuple(image)])
-                d[key] = MetaTensor.ensure_torch_and_prune_meta(*DicomReader().get_data([label]))
-            else:
+            if not isinstance(d[key], MetaTensor):
                 d = self.load[key](d)
         return d
+
+
+def _as_tensor(scans: Sequence[Scan]) -> MetaTensor:
+    return cast(MetaTensor, MetaTensor.ensure_torch_and_prune_meta(*DicomReader().get_data(scans)))
 
 
 def load_images(keys: KeysCollection) -> Transform:
