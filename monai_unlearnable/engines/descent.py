@@ -16,15 +16,18 @@ class SignDescent(Optimizer):
     """Steps against the sign of the gradient, projected onto the L-infinity ball after each.
 
     Projecting parameters, rather than clamping what is made of them, leaves no gradient zero at the border of the ball.
+    With momentum, gradients of equal length are summed (Dong et al., "Boosting adversarial attacks with momentum", CVPR
+    2018, eq. 6), so that those of single steps cancel where they disagree.
 
     Args:
         params: parameters that are themselves noise in unit intensity.
         lr: size of a step.
         radius: of the ball.
+        momentum: share of the sum that is kept from step to step.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, radius: float) -> None:
-        super().__init__(params, {"lr": lr, "radius": radius})
+    def __init__(self, params: Iterable[Tensor], lr: float, radius: float, momentum: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "radius": radius, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -32,4 +35,14 @@ class SignDescent(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    parameter.sub_(group["lr"] * parameter.grad.sign()).clamp_(-group["radius"], group["radius"])
+                    direction = self._accumulated(parameter, group["momentum"])
+                    parameter.sub_(group["lr"] * direction.sign()).clamp_(-group["radius"], group["radius"])
+
+    def _accumulated(self, parameter: Tensor, momentum: float) -> Tensor:
+        assert parameter.grad is not None
+        gradient = parameter.grad
+        if momentum:
+            unit = gradient / gradient.abs().sum().clamp(min=torch.finfo(gradient.dtype).tiny)
+            gradient = momentum * self.state[parameter].get("sum", torch.zeros_like(unit)) + unit
+            self.state[parameter]["sum"] = gradient
+        return gradient

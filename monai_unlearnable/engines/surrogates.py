@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from monai_unlearnable.engines.unrolling import Lookahead
 from monai_unlearnable.seeding import derive_seed, reset_parameters
 
 __all__ = ["SurrogatePool"]
@@ -76,6 +78,12 @@ class SurrogatePool:
     def zero_grad(self, turn: int) -> None:
         """Forget the gradients of the member whose turn it is."""
         self.optimizers[turn % self.size].zero_grad(set_to_none=True)
+
+    def look_ahead(self, turn: int) -> Lookahead:
+        """The coming steps of the member whose turn it is, without taking them."""
+        index = turn % self.size
+        rates = map(self._rate, itertools.count(self.ages[index]))
+        return Lookahead(self.networks[index], self.optimizers[index], rates)
 
     def age(self, turn: int) -> int:
         """Training steps that the member has had in this life."""

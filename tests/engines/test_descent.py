@@ -49,3 +49,14 @@ def test_descent_finds_the_corner_of_the_ball() -> None:
         (pattern - target).square().sum().backward()
         optimizer.step()
     assert torch.allclose(pattern, target.clamp(-0.1, 0.1), atol=0.011)
+
+
+def test_momentum_sums_directions_of_equal_length() -> None:
+    pattern = nn.Parameter(torch.zeros(2))
+    optimizer = SignDescent([pattern], lr=0.1, radius=1, momentum=0.5)
+    pattern.grad = torch.tensor([300.0, -100.0])
+    optimizer.step()
+    assert torch.allclose(pattern, torch.tensor([-0.1, 0.1]))
+    pattern.grad = torch.tensor([-0.1, 0.3])  # a shorter gradient counts as much, and the former one half
+    optimizer.step()
+    assert torch.allclose(pattern, torch.tensor([-0.2, 0.0]))

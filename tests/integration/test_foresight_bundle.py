@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The foresight bundle as people run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monai_unlearnable.scans import read_scan
+from monai_unlearnable.workflows import restore, verify
+from monai_unlearnable.workflows.bundles import run_bundle
+from tests.helpers import tree, write_dataset
+from tests.integration.commands import on_two_processes
+
+QUICK = {
+    "epochs": 2,
+    "epoch_length": 2,
+    "horizon": 3,
+    "advance": 2,
+    "cases_per_step": 1,
+    "epsilon": 0.05,
+    "network_def#width": 4,
+}
+
+
+@pytest.mark.parametrize(("dims", "suffix", "dtype"), [(3, ".nii.gz", "int16"), (2, ".png", "uint8")])
+def test_protects_verifies_restores_and_protects_further_cases(
+    tmp_path: Path, dims: int, suffix: str, dtype: str
+) -> None:
+    data = write_dataset(tmp_path / "data", dims, dtype, suffix=suffix)
+    more = write_dataset(tmp_path / "more", dims, dtype, suffix=suffix, names=("x", "y"))
+    out = tmp_path / "out"
+    run_bundle("foresight", dataset_dir=str(data), output_dir=str(out), **QUICK)
+    manifest = verify(out, data)
+    assert all(0 < entry.measured["linf"] <= 0.05 + 1e-6 for entry in manifest.scans)
+    restore(out, tmp_path / "restored")
+    for entry in manifest.scans:
+        assert read_scan(tmp_path / "restored" / entry.file).digest() == read_scan(data / entry.file).digest()
+    checkpoint = str(out / "models" / "perturber.safetensors")
+    run_bundle("foresight", "apply", dataset_dir=str(more), output_dir=str(tmp_path / "new"), checkpoint=checkpoint)
+    assert all(entry.measured["l0"] > 0 for entry in verify(tmp_path / "new", more).scans)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bytes_and_settings_count(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+
+    def run(name: str, **settings: object) -> dict[str, bytes]:
+        run_bundle("foresight", dataset_dir=str(data), output_dir=str(tmp_path / name), **{**QUICK, **settings})
+        return tree(tmp_path / name / "protected")
+
+    whole = run("whole")
+    run("stopped")
+    (tmp_path / "stopped" / "noise" / "manifest.json").unlink()
+    (tmp_path / "stopped" / "noise" / "images" / "b.npz").unlink()
+    assert run("stopped") == whole
+    assert run("other seed", seed=1) != whole
+    assert run("further ahead", horizon=4) != whole
+    assert run("other tile", tile=[4, 4, 4]) != whole
+
+
+def test_two_processes_run_as_a_command(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
+    on_two_processes("foresight", {"dataset_dir": data, "output_dir": tmp_path / "out", **QUICK})
+    assert [entry.scan_id for entry in verify(tmp_path / "out", data).scans] == ["images/a", "images/b", "images/c"]
