@@ -77,6 +77,9 @@ class Perturber(nn.Module, Configurable, ABC):
         """Where :meth:`delta` can be nonzero, in [0, 1], (B, 1, spatial...)."""
         return self.allowed(image, label)
 
+    def scale(self, factor: float) -> None:
+        """Scale what was learned as noise itself, where epsilon becomes ``factor`` times what it was."""
+
 
 def check_classes(label: Tensor, num_classes: int) -> None:
     """Refuse classes that a perturber does not know.
@@ -134,8 +137,7 @@ def load_perturber(
         device: where to.
         key: the owner's, where the file is sealed.
         epsilon: largest change of a site, in place of the one it was trained with (epsilon generalization, after
-            UnSeg). Generators and fixed patterns scale their noise; gradient noise gets the larger ball to descend in;
-            learned patterns stay as they are.
+            UnSeg). Generators and patterns scale their noise; gradient noise gets the larger ball to descend in.
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
@@ -149,6 +151,8 @@ def load_perturber(
         if not isinstance(perturber, Perturber):
             raise InputError(f"describes a {type(perturber).__name__}, not a perturber")
         perturber.load_state_dict(safetensors.torch.load(content))
+        if epsilon is not None:
+            perturber.scale(epsilon / description["perturber"]["epsilon"])
     return perturber.to(device).eval()
 
 

@@ -66,6 +66,10 @@ class SharedNoise(Perturber):
         """Start from faint random patterns."""
         nn.init.uniform_(self.tile, -self.epsilon / 10, self.epsilon / 10)
 
+    @torch.no_grad()
+    def scale(self, factor: float) -> None:
+        self.tile.mul_(factor).clamp_(-self.epsilon, self.epsilon)
+
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal perturber (the pattern apart)."""
         names = ("in_channels", "num_classes", "size", "epsilon", "granularity")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,11 @@ def test_checkpoint_round_trip(tmp_path: Path, dims: int) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.5, 3])
-def test_another_radius_scales_the_noise_of_a_checkpoint(tmp_path: Path, factor: float) -> None:
-    save_perturber(small_umed(), tmp_path / "p.safetensors")
+@pytest.mark.parametrize("make", [small_umed, lambda: small_shared((2, 2, 2))])
+def test_another_radius_scales_the_noise_of_a_checkpoint(
+    tmp_path: Path, make: Callable[[], Perturber], factor: float
+) -> None:
+    save_perturber(make(), tmp_path / "p.safetensors")
     known = load_perturber(tmp_path / "p.safetensors")
     scaled = load_perturber(tmp_path / "p.safetensors", epsilon=factor * known.epsilon)
     image, label = torch.rand(1, 1, 16, 16, 16), torch.ones(1, 1, 16, 16, 16, dtype=torch.long)
