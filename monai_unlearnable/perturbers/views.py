@@ -39,6 +39,8 @@ class View(Configurable):
         rotation: largest angle in degrees, in a random plane of axes.
         scaling: largest change of scale, as a fraction.
         blur: largest standard deviation of a Gaussian filter, in sites.
+        shift: largest displacement along each axis, in whole sites, as images have that are cut out anew each time;
+            what leaves on one side comes back on the other.
     """
 
     size: Sequence[int] | None = None
@@ -47,11 +49,12 @@ class View(Configurable):
     rotation: float = 0.0
     scaling: float = 0.0
     blur: float = 0.0
+    shift: int = 0
 
     @property
     def is_random(self) -> bool:
         """Whether two calls differ."""
-        return bool(self.noise or self.mirror or self.rotation or self.scaling or self.blur)
+        return bool(self.noise or self.mirror or self.rotation or self.scaling or self.blur or self.shift)
 
     def __call__(self, image: Tensor, label: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
         """See an image as a network would.
@@ -70,6 +73,8 @@ class View(Configurable):
         if not self.is_random:
             return image, label
         generator = seeded(seed)
+        if self.shift:
+            image, label = _shifted(image, label, self.shift, generator)
         if self.mirror:
             image, label = _mirrored(image, label, generator)
         if self.rotation or self.scaling:
@@ -101,6 +106,18 @@ def _blurred(image: Tensor, sigmas: Tensor) -> Tensor:
     """Each image through a Gaussian filter of its own."""
     filters = [GaussianFilter(image.ndim - 2, sigma) for sigma in sigmas.clamp(min=0.1).tolist()]
     return torch.cat([own.to(image.device)(part[None]) for own, part in zip(filters, image, strict=True)])
+
+
+def _shifted(image: Tensor, label: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each image displaced by whole sites of its own, and a label map with it."""
+    dims = image.ndim - 2
+    amounts = torch.randint(-most, most + 1, (len(image), dims), generator=generator).tolist()
+
+    def roll(batch: Tensor) -> Tensor:
+        axes = list(range(1, dims + 1))
+        return torch.stack([part.roll(own, axes) for part, own in zip(batch, amounts, strict=True)])
+
+    return roll(image), roll(label) if label.ndim > 1 else label
 
 
 def _mirrored(image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

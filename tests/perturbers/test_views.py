@@ -16,8 +16,8 @@ from monai_unlearnable.config import build, describe
 from monai_unlearnable.perturbers import View, standardize
 
 SHAPES = [(24, 32), (16, 20, 12)]
-RANDOM = [View(noise=0.1), View(mirror=True), View(rotation=20), View(scaling=0.2), View(blur=1.0)]
-ALL = {"noise": 0.1, "mirror": True, "rotation": 15.0, "scaling": 0.1, "blur": 1.0}
+RANDOM = [View(noise=0.1), View(mirror=True), View(rotation=20), View(scaling=0.2), View(blur=1.0), View(shift=1)]
+ALL = {"noise": 0.1, "mirror": True, "rotation": 15.0, "scaling": 0.1, "blur": 1.0, "shift": 2}
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
@@ -60,6 +60,20 @@ def test_images_with_class_maps_keep_their_size(shape: tuple[int, ...]) -> None:
     image, label = images(shape), boxes(shape)
     seen, truth = View([8] * len(shape))(image, label)
     assert torch.equal(seen, standardize(image)) and truth is label
+
+
+@shapes
+@pytest.mark.parametrize("most", [1, 3])
+def test_shifts_move_image_and_map_by_whole_sites(shape: tuple[int, ...], most: int) -> None:
+    label = boxes(shape, 16)
+    seen, truth = View(shift=most)(0.2 + 0.5 * label, label, seed=1)
+    assert torch.equal((seen > 0).long(), truth)
+    first = np.array([extent // 4 for extent in shape])
+    moved = np.array([(part[0] > 0).nonzero().amin(0).tolist() for part in truth]) - first
+    assert truth.sum() == label.sum(), "nothing is lost"
+    assert abs(moved).max() == most and (moved.min(0) < 0).all() and (moved.max(0) > 0).all()
+    classes = torch.arange(16)
+    assert torch.equal(View(shift=most)(0.2 + 0.5 * label, classes, seed=1)[1], classes)
 
 
 @shapes
