@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands as people type them."""
+"""Commands as people type them, and what every bundle that is trained has to do."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.scans import read_scan
+from monai_unlearnable.workflows import restore, verify
+from monai_unlearnable.workflows.bundles import run_bundle
+from tests.helpers import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,3 +35,20 @@ def on_two_processes(bundle: str, settings: dict[str, object]) -> None:
     files = str([str(root / "configs" / name) for name in ("protect.yaml", "multi_gpu.yaml")])
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
     command(*words, "--config_file", files, "--bundle_root", str(root), *as_words(settings))
+
+
+def round_trip(bundle: str, folder: Path, dims: int, suffix: str, dtype: str, settings: dict[str, Any]) -> Manifest:
+    """Protect, verify, restore, and protect further cases with the checkpoint; returns the manifest of the first."""
+    data = write_dataset(folder / "data", dims, dtype, suffix=suffix)
+    more = write_dataset(folder / "more", dims, dtype, suffix=suffix, names=("x", "y"))
+    out = folder / "out"
+    run_bundle(bundle, dataset_dir=str(data), output_dir=str(out), **settings)
+    manifest = verify(out, data)
+    assert all(0 < entry.measured["linf"] <= settings["epsilon"] + 1e-6 for entry in manifest.scans)
+    restore(out, folder / "restored")
+    for entry in manifest.scans:
+        assert read_scan(folder / "restored" / entry.file).digest() == read_scan(data / entry.file).digest()
+    checkpoint = str(out / "models" / "perturber.safetensors")
+    run_bundle(bundle, "apply", dataset_dir=str(more), output_dir=str(folder / "new"), checkpoint=checkpoint)
+    assert all(entry.measured["l0"] > 0 for entry in verify(folder / "new", more).scans)
+    return manifest
