@@ -70,10 +70,16 @@ def convert(source: Path, folder: Path, side: int, mode: str = "L") -> None:
 
 
 def prepare(source: Path, folder: Path, side: int, mode: str = "L") -> Path:
-    """A dataset of files with a datalist in ``folder``: an archive unpacked, or class folders converted."""
-    if not (folder / "datalist.json").is_file():
+    """A dataset of files with a datalist in ``folder``: an archive unpacked, or class folders converted.
+
+    An archive without a part for testing is tested on the one for validation, which nothing else uses.
+    """
+    datalist = folder / "datalist.json"
+    if not datalist.is_file():
         if source.suffix == ".npz":
             unpack_archive(source, folder)
+            sections = json.loads(datalist.read_text())
+            datalist.write_text(json.dumps({"test": sections.get("validation", []), **sections}))
         else:
             convert(source, folder, side, mode)
     return folder

@@ -15,7 +15,6 @@ from typing import Any
 from monai_unlearnable import __version__
 from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError, UnlearnableError
-from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.noise import load_key
 from monai_unlearnable.noise.manifest import fingerprint
 from monai_unlearnable.noise.vault import Key
@@ -24,6 +23,7 @@ from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
 from monai_unlearnable.scans import Case, DatasetSummary, inspect_cases, load_cases
 from monai_unlearnable.scans.atomic import write_atomic, write_json
 from monai_unlearnable.victims import Classification, Segmentation, Task
+from monai_unlearnable.workflows.approaches import choose_window
 from monai_unlearnable.workflows.authorized import authorized_scores
 from monai_unlearnable.workflows.cells import Bench, train_cell
 from monai_unlearnable.workflows.control import random_control
@@ -110,7 +110,7 @@ class Laboratory:
     @cached_property
     def summary(self) -> DatasetSummary:
         """Dimensions, channels, classes and size of the training data."""
-        return inspect_cases(self.originals.cases, PercentileWindow())
+        return inspect_cases(self.originals.cases, choose_window(self.originals.cases))
 
     @cached_property
     def task(self) -> Task:

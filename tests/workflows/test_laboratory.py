@@ -278,3 +278,16 @@ def test_folders_of_classes(tmp_path: Path) -> None:
     assert {(row.metric, row.chance) for row in results.rows} == {("balanced accuracy", 50.0)}
     assert all(0 <= row.extras["auc"] <= 100 for row in results.rows)
     assert results.rows[0].score == dataclasses.replace(results.rows[1]).score  # the same files, the same model
+
+
+def test_images_that_are_black_but_for_a_spot(tmp_path: Path) -> None:
+    """Their percentiles are all zero, which says nothing against 8-bit images."""
+    for index in range(6):
+        path = tmp_path / "data" / "bd"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = np.zeros((30, 30), np.uint8)
+        image[index, index] = 255
+        Image.fromarray(image).save(path)
+    settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"], "control": False}
+    made = Matrix(dataset_dir=str(tmp_path / "data"), test_dir=str(tmp_path / "data"), **settings)
+    assert Laboratory(made, tmp_path / "lab").summary.num_classes == 2
