@@ -77,8 +77,8 @@ class Perturber(nn.Module, Configurable, ABC):
         """Where :meth:`delta` can be nonzero, in [0, 1], (B, 1, spatial...)."""
         return self.allowed(image, label)
 
-    def scale(self, factor: float) -> None:
-        """Scale what was learned as noise itself, where epsilon becomes ``factor`` times what it was."""
+    def rescale(self, trained: float) -> None:
+        """Scale what was learned as noise itself to epsilon, where it was learned with ``trained``."""
 
 
 def check_classes(label: Tensor, num_classes: int) -> None:
@@ -141,7 +141,8 @@ def load_perturber(
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
-        InputError: naming the file, when it is no perturber checkpoint; when ``epsilon`` is no number.
+        InputError: naming the file, when it is no perturber checkpoint; when ``epsilon`` is no number, or the noise
+            cannot be scaled to it.
     """
     if not isinstance(epsilon, (int, float, type(None))):
         raise InputError(f"epsilon is {epsilon!r}, which is no number")
@@ -151,8 +152,9 @@ def load_perturber(
         if not isinstance(perturber, Perturber):
             raise InputError(f"describes a {type(perturber).__name__}, not a perturber")
         perturber.load_state_dict(safetensors.torch.load(content))
-        if epsilon is not None:
-            perturber.scale(epsilon / description["perturber"]["epsilon"])
+        trained = description["perturber"].get("epsilon")
+    if epsilon is not None:
+        perturber.rescale(trained)
     return perturber.to(device).eval()
 
 

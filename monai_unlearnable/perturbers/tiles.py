@@ -36,7 +36,7 @@ class SharedNoise(Perturber):
         support: where noise is allowed.
 
     Raises:
-        InputError: when the granularity is unknown.
+        InputError: when the granularity is unknown, or the pattern has no sites.
     """
 
     windowed = False
@@ -54,6 +54,8 @@ class SharedNoise(Perturber):
         super().__init__()
         if granularity not in GRANULARITIES:
             raise InputError(f"unknown granularity {granularity!r}; known are {', '.join(GRANULARITIES)}")
+        if min(size, default=0) < 1:
+            raise InputError(f"a pattern of {list(size)} sites has none", limit=1)
         self.in_channels, self.num_classes, self.size = in_channels, num_classes, tuple(size)
         self.epsilon, self.granularity = epsilon, granularity
         self.allowed = Everywhere() if support is None else support
@@ -67,8 +69,10 @@ class SharedNoise(Perturber):
         nn.init.uniform_(self.tile, -self.epsilon / 10, self.epsilon / 10)
 
     @torch.no_grad()
-    def scale(self, factor: float) -> None:
-        self.tile.mul_(factor).clamp_(-self.epsilon, self.epsilon)
+    def rescale(self, trained: float) -> None:
+        if trained == 0:
+            raise InputError("patterns that were learned with epsilon 0 are zero and cannot be scaled")
+        self.tile.mul_(self.epsilon / trained).clamp_(-self.epsilon, self.epsilon)
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal perturber (the pattern apart)."""
@@ -76,6 +80,8 @@ class SharedNoise(Perturber):
         return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        if image.ndim - 2 != len(self.size):
+            raise InputError(f"a pattern of {list(self.size)} sites does not fit images of {image.ndim - 2} dimensions")
         if label is not None:
             check_classes(label, self.num_classes)
         return super().support(image, label)

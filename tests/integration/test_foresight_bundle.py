@@ -27,7 +27,8 @@ QUICK = {
 def test_protects_verifies_restores_and_protects_further_cases(
     tmp_path: Path, dims: int, suffix: str, dtype: str
 ) -> None:
-    round_trip("foresight", tmp_path, dims, suffix, dtype, QUICK)
+    manifest = round_trip("foresight", tmp_path, dims, suffix, dtype, QUICK)
+    assert manifest.run["config"]["horizon"] == 3 and manifest.run["method"] == "SharedNoise"
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes_and_settings_count(tmp_path: Path) -> None:

@@ -121,3 +121,20 @@ def test_what_cannot_be_used() -> None:
     assert perturber.needs_label and not perturber.windowed
     with pytest.raises(LabelError, match="a class for each site"):
         delta(perturber, (8, 8), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("size", [(), (0, 2, 2), (2, -1, 2)])
+def test_a_pattern_without_sites_is_refused(size: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="has none"):
+        SharedNoise(1, 2, size)
+
+
+def test_a_pattern_of_other_dimensions_is_refused() -> None:
+    with pytest.raises(InputError, match="does not fit images of 3 dimensions"):
+        small_shared((2, 2)).delta(torch.zeros(1, 1, 4, 4, 4), ["a"], torch.zeros(1, 1, 4, 4, 4, dtype=torch.long))
+
+
+def test_a_pattern_of_zeros_is_not_scaled(tmp_path: Path) -> None:
+    save_perturber(SharedNoise(1, 2, (2, 2), 0.0), tmp_path / "p.safetensors")
+    with pytest.raises(InputError, match="^patterns that were learned with epsilon 0"):
+        load_perturber(tmp_path / "p.safetensors", epsilon=0.1)
