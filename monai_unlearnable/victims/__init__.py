@@ -4,7 +4,7 @@
 from .adapters import DeepSupervision, FirstOutput, Padded, SliceWise, planned_dynunet
 from .adversarial import AdversarialBatch
 from .finetune import ENCODER, Loaded, freeze, load_pretrained, save_weights
-from .nnunet import RandChannelWiseD, RandChannelWised, RandChannelWiseDict, nnunet_augmentation
+from .nnunet import RandChannelWiseD, RandChannelWised, RandChannelWiseDict, mirroring, nnunet_augmentation
 from .patches import RandAffinePatchD, RandAffinePatchd, RandAffinePatchDict
 from .pretraining import pretrain_encoder
 from .probing import checked_network, fresh_network
@@ -36,6 +36,7 @@ __all__ = [
     "freeze",
     "fresh_network",
     "load_pretrained",
+    "mirroring",
     "nnunet_augmentation",
     "planned_dynunet",
     "pretrain_encoder",

@@ -40,7 +40,7 @@ from monai.utils.enums import TransformBackends
 
 from monai_unlearnable.victims.patches import RandAffinePatchd
 
-__all__ = ["RandChannelWiseD", "RandChannelWiseDict", "RandChannelWised", "nnunet_augmentation"]
+__all__ = ["RandChannelWiseD", "RandChannelWiseDict", "RandChannelWised", "mirroring", "nnunet_augmentation"]
 
 MAX_SEED = 2**32 - 1
 
@@ -74,9 +74,22 @@ def nnunet_augmentation(dims: int, size: Sequence[int], keys: Sequence[str] = ("
         RandChannelWised(image, RandSimulateLowResolution(0.5, "nearest-exact", upsample), prob=0.25),
         RandChannelWised(image, _gamma(invert=True), prob=0.1),
         RandChannelWised(image, _gamma(invert=False), prob=0.3),
-        *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(dims)),
-        EnsureTyped(keys, track_meta=False),
+        *mirroring(dims, keys),
     ]
+
+
+def mirroring(dims: int, keys: Sequence[str] = ("image", "label")) -> list[Any]:
+    """Mirroring of each axis in half of the samples, the augmentation that most pipelines have.
+
+    Args:
+        dims: 2 or 3.
+        keys: the image, and the label map where there is one.
+
+    Returns:
+        Dictionary transforms: tensors (C, spatial...) in, of the same dtypes out.
+    """
+    flips = (RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(dims))
+    return [*flips, EnsureTyped(keys, track_meta=False)]
 
 
 def _gamma(invert: bool) -> OneOf:

@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandScaleIntensity
 
-from monai_unlearnable.victims.nnunet import RandChannelWised, nnunet_augmentation
+from monai_unlearnable.victims.nnunet import RandChannelWised, mirroring, nnunet_augmentation
 from monai_unlearnable.victims.patches import RandAffinePatchd
 
 SIZES = {2: (20, 24), 3: (16, 20, 12)}
@@ -90,6 +90,20 @@ def test_rates_are_those_of_nnunet() -> None:
         seen.setdefault(type(step).__name__, []).append(moved / count)
     for name, rates in expected.items():
         assert seen[name] == pytest.approx(rates, abs=0.06), name
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_mirroring_shows_every_orientation_and_nothing_else(dims: int) -> None:
+    data = sample(SIZES[dims])
+    axes = range(1, dims + 1)
+    ways = [[axis for axis in axes if number >> axis & 1] for number in range(0, 2 ** (dims + 1), 2)]
+    mirror, seen = Compose(mirroring(dims)).set_random_state(0), set()
+    for _ in range(80):
+        result = mirror(data)
+        way = next(n for n, way in enumerate(ways) if torch.equal(result["image"], data["image"].flip(way)))
+        assert torch.equal(result["label"], data["label"].flip(ways[way]))
+        seen.add(way)
+    assert len(seen) == 2**dims
 
 
 def test_channels_are_drawn_on_their_own() -> None:

@@ -144,6 +144,12 @@ def test_larger_images_are_cut_into_patches_and_slid_over(easy: list[dict[str, A
         assert trained.scores.value > 20
 
 
+def test_mirroring_victims_learn(easy: list[dict[str, Any]]) -> None:
+    values = {"dims": 3, "size": [16, 16, 8], "keys": ["image", "label"]}
+    values |= {"iterations": 20, "batch_size": 2, "learning_rate": 0.01, "weights": None}
+    assert run(easy, Catalog.load("recipes").build("mirror", **values)).scores.value > 20
+
+
 def test_divergence_is_told(easy: list[dict[str, Any]]) -> None:
     with pytest.raises(DivergedError, match="the loss became"):
         run(easy, dataclasses.replace(RECIPE, learning_rate=1e30))
