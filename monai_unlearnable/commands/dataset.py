@@ -14,7 +14,7 @@ from rich.console import Console
 
 from monai_unlearnable import processes
 from monai_unlearnable.commands.words import Words, parse_overrides, parse_value
-from monai_unlearnable.errors import VerificationError
+from monai_unlearnable.errors import InputError, VerificationError
 from monai_unlearnable.progress import hush_monai
 
 __all__ = ["add_dataset_words"]
@@ -101,13 +101,15 @@ def _apply(arguments: argparse.Namespace, console: Console) -> None:
     hush_monai()
     source = Path(arguments.source)
     settings = _settings(arguments)
+    if arguments.settings and source.is_dir():
+        raise InputError(f"stored noise has no settings to change: {' '.join(arguments.settings)}", file=source)
     elsewhere = source.resolve() != Path(arguments.out, "noise").resolve()
     with _together() as device, _dataset(arguments, resume=elsewhere) as folder:
         if is_owned(source):
             overrides = {"checkpoint": str(source), **device, **settings}
             run_bundle("umed", "apply", dataset_dir=folder, output_dir=arguments.out, **overrides)
         else:
-            apply_stored(source, folder, arguments.out, **{**settings, "key": load_key(arguments.key)})
+            apply_stored(source, folder, arguments.out, bool(arguments.overwrite), load_key(arguments.key))
         _say_protected(arguments, console)
 
 

@@ -58,7 +58,8 @@ class Quarantine:
         kinds: dict[str, tuple[Any, ...]] = {}
         for case in track(cases, "inspect"):
             try:
-                kinds[case.case_id] = _kind(case, inspect_cases([case], window, label_values, budget=budget))
+                summary = inspect_cases([case], window, label_values, budget=budget, roughness=False)
+                kinds[case.case_id] = _kind(case, summary)
             except UnlearnableError as error:
                 self._leave_out(case, str(error))
         if not kinds:

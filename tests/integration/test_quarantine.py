@@ -79,3 +79,29 @@ def test_nothing_to_leave_out_and_nothing_left(tmp_path: Path, capsys: pytest.Ca
     words[3] = str(tmp_path / "none")
     assert main(words) == WRONG_INPUT and not (tmp_path / "none").exists()
     assert "a.nii.gz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["umed", "lattice"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_apply_leaves_it_out_too(tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, name: str) -> None:
+    settings = QUICK if method != "umed" else [*QUICK, "--network_def#channels", "[4, 8, 8, 8]"]
+    assert main(["protect", method, str(write_dataset(tmp_path / "first")), str(tmp_path / "made"), *settings]) == 0
+    data, out = write_dataset(tmp_path / "data", names=("a", "b", "c")), tmp_path / "out"
+    FAULTS[name](data)
+    checkpoint = tmp_path / "made" / "models" / "perturber.safetensors"
+    words = ["apply", str(checkpoint), str(data), str(out)]
+    assert main(words) == WRONG_INPUT and not tree(out)
+    assert name in capsys.readouterr().err
+    assert main([*words, "--quarantine", "True"]) == CHECK_FAILED
+    assert "1 cases were left out" in capsys.readouterr().err
+    (case,) = json.loads((out / "quarantine.json").read_text())
+    assert case == name.replace("labels", "images")
+    assert len(verify(out, data).scans) == 2
+
+
+def test_stored_noise_has_nothing_to_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    assert main(["protect", "lattice", str(data), str(tmp_path / "made")]) == 0
+    words = ["apply", str(tmp_path / "made" / "noise"), str(data), str(out)]
+    assert main([*words, "--quarantine", "True"]) == WRONG_INPUT and not out.exists()
+    assert "no settings to change: --quarantine True" in capsys.readouterr().err
