@@ -64,7 +64,7 @@ class ForesightTrainer(ProtectionTrainer):
         surrogates: SurrogatePool,
         perturber: Perturber,
         perturber_optimizer: torch.optim.Optimizer,
-        horizon: int = 8,
+        horizon: int = 4,
         advance: int = 4,
         loss_function: Callable[[Tensor, Tensor], Tensor] = task_loss,
         view: View | None = None,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from monai_unlearnable.perturbers import SharedNoise, load_perturber
 from monai_unlearnable.workflows import verify
 from monai_unlearnable.workflows.bundles import run_bundle
 from tests.helpers import tree, write_dataset
@@ -46,6 +47,15 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_settings_count(tmp_path: Pa
     assert run("other seed", seed=1) != whole
     assert run("further ahead", horizon=4) != whole
     assert run("other tile", tile=[4, 4, 4]) != whole
+
+
+def test_mirrored_images_get_tiles_that_can_be_symmetric(tmp_path: Path) -> None:
+    data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    for mirror, size in ((True, 4), (False, 2)):
+        settings = {**QUICK, "view#mirror": mirror, "overwrite": True}
+        run_bundle("foresight", dataset_dir=str(data), output_dir=str(out), **settings)
+        noise = load_perturber(out / "models" / "perturber.safetensors")
+        assert isinstance(noise, SharedNoise) and noise.tile.shape[2:] == (size,) * 3
 
 
 def test_two_processes_run_as_a_command(tmp_path: Path) -> None:
