@@ -131,6 +131,12 @@ def fit(sizes: NDArray, seconds: NDArray) -> tuple[float, float, float]:
     return float(start), float(slope), float(1 - rest.var() / seconds.var())
 
 
+def means(sizes: NDArray, seconds: NDArray) -> tuple[NDArray, NDArray]:
+    """The sizes that occur, and the mean seconds of each."""
+    kinds, which = np.unique(sizes, return_inverse=True)
+    return kinds, np.bincount(which, seconds) / np.bincount(which)
+
+
 def draw(found: dict[str, tuple[NDArray, NDArray, NDArray]], path: Path) -> None:
     mpl.use("svg")
     from matplotlib import pyplot as plt
@@ -159,7 +165,9 @@ def main() -> None:
     shape, out = tuple(map(int, arguments.shape.split(","))), arguments.out
     shutil.rmtree(out, ignore_errors=True)
     sizes = write_cases(out, arguments.count, shape)
-    table = Table("Method", "Cases", "First case after", "Median", "CPU", "Line", "R2", "Peak memory", "Tenths")
+    table = Table(
+        "Method", "Cases", "First case after", "Median", "CPU", "Line", "R2", "R2 of means", "Peak memory", "Tenths"
+    )
     found: dict[str, tuple[NDArray, NDArray, NDArray]] = {}
     for method in arguments.methods.split(","):
         checkpoint = out / f"{method}.safetensors"
@@ -170,7 +178,8 @@ def main() -> None:
         start, slope, explained = fit(*found[method][:2])
         tenth = max(1, len(peaks) // 10)
         row = [f"{arguments.count}", f"{first:.0f} s", f"{np.median(seconds):.1f} s", f"{np.median(spent):.1f} s"]
-        row += [f"{start:.1f} s + {slope:.2f} s a million voxels", f"{explained:.2f}", f"{peaks.max():.2f} GiB"]
+        row += [f"{start:.1f} s + {slope:.2f} s a million voxels", f"{explained:.2f}"]
+        row += [f"{fit(*means(*found[method][:2]))[2]:.2f}", f"{peaks.max():.2f} GiB"]
         table.add_row(method, *row, f"{peaks[:tenth].max():.2f}, {peaks[-tenth:].max():.2f} GiB")
         (out / f"{method}.json").write_text(json.dumps({key: (sizes[key], *cases[key]) for key in cases}, indent=1))
         shutil.rmtree(out / method)  # as large as the dataset would be without links
