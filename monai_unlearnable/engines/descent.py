@@ -11,6 +11,8 @@ from torch.optim import Optimizer
 
 __all__ = ["SignDescent"]
 
+ROUNDS = 4  # of alternating projections; after a step as small as ours what is left of an offset is far below a bit
+
 
 class SignDescent(Optimizer):
     """Steps against the sign of the gradient, projected onto the L-infinity ball after each.
@@ -24,10 +26,13 @@ class SignDescent(Optimizer):
         lr: size of a step.
         radius: of the ball.
         momentum: share of the sum that is kept from step to step.
+        zero_mean: project onto patterns (K, C, spatial...) without an offset as well, each channel on its own.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, radius: float, momentum: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "radius": radius, "momentum": momentum})
+    def __init__(
+        self, params: Iterable[Tensor], lr: float, radius: float, momentum: float = 0.0, zero_mean: bool = False
+    ) -> None:
+        super().__init__(params, {"lr": lr, "radius": radius, "momentum": momentum, "zero_mean": zero_mean})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -36,7 +41,11 @@ class SignDescent(Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     direction = self._accumulated(parameter, group["momentum"])
-                    parameter.sub_(group["lr"] * direction.sign()).clamp_(-group["radius"], group["radius"])
+                    parameter.sub_(group["lr"] * direction.sign())
+                    for _ in range(ROUNDS if group["zero_mean"] else 0):
+                        parameter.clamp_(-group["radius"], group["radius"])
+                        parameter.sub_(parameter.mean(tuple(range(2, parameter.ndim)), keepdim=True))
+                    parameter.clamp_(-group["radius"], group["radius"])
 
     def _accumulated(self, parameter: Tensor, momentum: float) -> Tensor:
         assert parameter.grad is not None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,17 @@ from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
 from monai_unlearnable.config import Configurable
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.seeding import seeded
 
 __all__ = ["View", "standardize"]
+
+# What the recipes of victims that go by these names do to images, as far as a view can.
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "mirror": {"mirror": True},
+    "nnunet": {"mirror": True, "rotation": 30.0, "scaling": 0.3, "blur": 1.0, "chance": 0.2},
+}
 
 
 def standardize(image: Tensor) -> Tensor:
@@ -41,6 +50,8 @@ class View(Configurable):
         blur: largest standard deviation of a Gaussian filter, in sites.
         shift: largest displacement along each axis, in whole sites, as images have that are cut out anew each time;
             what leaves on one side comes back on the other.
+        chance: share of the cases in which each of rotation, scaling, blur and Gaussian noise takes place, above 0 and
+            at most 1. Pipelines leave most cases as they are, and noise made for a pipeline may count on those.
     """
 
     size: Sequence[int] | None = None
@@ -50,6 +61,22 @@ class View(Configurable):
     scaling: float = 0.0
     blur: float = 0.0
     shift: int = 0
+    chance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.chance <= 1:
+            raise InputError("the chance of random changes lies above 0 and is at most 1", value=self.chance)
+
+    @classmethod
+    def of_recipe(cls, name: str) -> View:
+        """What an exploiter's recipe does to images: ``"plain"``, ``"mirror"`` or ``"nnunet"``, which is simplified.
+
+        Raises:
+            InputError: when the name is unknown.
+        """
+        if name not in RECIPES:
+            raise InputError(f"unknown recipe {name!r}; known are {', '.join(RECIPES)}")
+        return cls(**RECIPES[name])
 
     @property
     def is_random(self) -> bool:
@@ -80,15 +107,25 @@ class View(Configurable):
         if self.rotation or self.scaling:
             image, label = self._moved(image, label, generator)
         if self.blur:
-            image = _blurred(image, self.blur * torch.rand(len(image), generator=generator))
+            image = _blurred(
+                image, self.blur * torch.rand(len(image), generator=generator) * self._drawn(image, generator)
+            )
         if self.noise:
-            image = image + self.noise * torch.randn(image.shape, generator=generator).to(image)
+            strength = self.noise * self._drawn(image, generator).reshape(-1, *[1] * (image.ndim - 1))
+            image = image + (strength * torch.randn(image.shape, generator=generator)).to(image)
         return image, label
+
+    def _drawn(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """1 for each case that a change takes place in, else 0."""
+        if self.chance == 1:
+            return torch.ones(len(image))
+        return (torch.rand(len(image), generator=generator) < self.chance).float()
 
     def _moved(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         dims, count = image.ndim - 2, len(image)
         amount = 2 * torch.rand(count, 2, generator=generator) - 1
-        angle, scale = math.radians(self.rotation) * amount[:, 0], 1 + self.scaling * amount[:, 1]
+        angle = math.radians(self.rotation) * amount[:, 0] * self._drawn(image, generator)
+        scale = 1 + self.scaling * amount[:, 1] * self._drawn(image, generator)
         matrix = torch.eye(dims, dims + 1).repeat(count, 1, 1)
         first, second = torch.randperm(dims, generator=generator)[:2].sort().values.tolist()
         matrix[:, first, first] = matrix[:, second, second] = torch.cos(angle)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -60,3 +61,18 @@ def test_momentum_sums_directions_of_equal_length() -> None:
     pattern.grad = torch.tensor([-0.1, 0.3])  # a shorter gradient counts as much, and the former one half
     optimizer.step()
     assert torch.allclose(pattern, torch.tensor([-0.2, 0.0]))
+
+
+@pytest.mark.parametrize("size", [(4, 4), (2, 2, 2), (3, 4, 5)], ids=str)
+def test_patterns_without_an_offset(size: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pattern = nn.Parameter(torch.zeros(2, 3, *size))
+    target = 0.5 + torch.randn(2, 3, *size, generator=generator)  # which an offset comes nearest to
+    optimizer = SignDescent([pattern], lr=0.01, radius=0.1, momentum=0.5, zero_mean=True)
+    for _ in range(40):
+        pattern.grad = pattern.detach() - target
+        optimizer.step()
+        assert pattern.abs().max() <= 0.1 + 1e-6
+        assert pattern.flatten(2).mean(-1).abs().max() < 1e-3, "each channel of each class on its own"
+    high = target > target.mean(tuple(range(2, target.ndim)), keepdim=True)
+    assert pattern[high].mean() > 0.02 > -0.02 > pattern[~high].mean(), "what is left of the target is followed"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import SharedNoise, load_perturber
 from monai_unlearnable.workflows import verify
 from monai_unlearnable.workflows.bundles import run_bundle
@@ -49,13 +50,32 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_settings_count(tmp_path: Pa
     assert run("other tile", tile=[4, 4, 4]) != whole
 
 
-def test_mirrored_images_get_tiles_that_can_be_symmetric(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "sites", "zero_mean"),
+    [
+        ({}, 2, False),
+        ({"recipe": "mirror"}, 4, True),
+        ({"recipe": "nnunet"}, 4, True),
+        ({"view#mirror": True}, 4, True),
+    ],
+    ids=str,
+)
+def test_noise_for_recipes_that_mirror_can_be_symmetric_and_has_no_offset(
+    tmp_path: Path, settings: dict[str, object], sites: int, zero_mean: bool
+) -> None:
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
-    for mirror, size in ((True, 4), (False, 2)):
-        settings = {**QUICK, "view#mirror": mirror, "overwrite": True}
-        run_bundle("foresight", dataset_dir=str(data), output_dir=str(out), **settings)
-        noise = load_perturber(out / "models" / "perturber.safetensors")
-        assert isinstance(noise, SharedNoise) and noise.tile.shape[2:] == (size,) * 3
+    run_bundle("foresight", dataset_dir=str(data), output_dir=str(out), **QUICK, **settings)
+    noise = load_perturber(out / "models" / "perturber.safetensors")
+    assert isinstance(noise, SharedNoise) and noise.tile.shape[2:] == (sites,) * 3
+    offset = float(noise.tile.detach().flatten(2).mean(-1).abs().max())
+    assert (offset < 1e-4 * noise.epsilon + 1e-6) == zero_mean
+
+
+def test_an_unknown_recipe_is_one_error(tmp_path: Path) -> None:
+    data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    with pytest.raises(InputError, match="unknown recipe 'nnUNet'"):
+        run_bundle("foresight", dataset_dir=str(data), output_dir=str(out), **QUICK, recipe="nnUNet")
+    assert not out.exists()
 
 
 def test_two_processes_run_as_a_command(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from monai_unlearnable.config import build, describe
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import View, standardize
 
 SHAPES = [(24, 32), (16, 20, 12)]
@@ -172,3 +173,37 @@ def test_blur_takes_fine_detail_and_leaves_the_rest(shape: tuple[int, ...]) -> N
         kept[name] = [float((a * b).mean() / (b * b).mean()) for a, b in zip(seen, clean, strict=True)]
     assert min(kept["fine"]) < 0.3 and all(a < b for a, b in zip(kept["fine"], kept["coarse"], strict=True))
     assert len(set(kept["fine"])) == 4, "each image has a filter of its own"
+
+
+@pytest.mark.parametrize("change", [{"blur": 2.0}, {"noise": 0.3}, {"rotation": 40.0}, {"scaling": 0.4}], ids=str)
+@shapes
+def test_changes_take_place_in_their_share_of_the_cases(shape: tuple[int, ...], change: dict[str, float]) -> None:
+    image, label = images(shape, 80), boxes(shape, 80)
+    seen, _ = View(**change, chance=0.25)(image, label, seed=3)
+    difference = (seen - standardize(image)).abs().flatten(1).amax(1)
+    assert 10 <= int((difference > 1e-3).sum()) <= 32, "80 draws with a chance of 1/4"
+    assert int((difference < 1e-4).sum()) >= 48, "the others are left as they are"
+
+
+def test_changes_are_drawn_apart() -> None:
+    image, label = images((24, 32), 64), torch.zeros(64, dtype=torch.long)
+    moved, _ = View(rotation=40, blur=2.0, chance=0.5)(image, label, seed=1)
+    only_moved, _ = View(rotation=40, chance=0.5)(image, label, seed=1)
+    moves = (only_moved - standardize(image)).abs().flatten(1).amax(1) > 1e-3
+    blurs = (moved - only_moved).abs().flatten(1).amax(1) > 1e-3
+    counts = [int((moves == a).logical_and(blurs == b).sum()) for a in (True, False) for b in (True, False)]
+    assert min(counts) >= 6, "both, either and none"
+
+
+@pytest.mark.parametrize("chance", [0, -0.1, 1.5])
+def test_the_chance_is_a_share(chance: float) -> None:
+    with pytest.raises(InputError, match="chance"):
+        View(blur=1, chance=chance)
+
+
+def test_views_of_recipes_by_name() -> None:
+    assert View.of_recipe("plain") == View()
+    assert View.of_recipe("mirror") == View(mirror=True)
+    assert View.of_recipe("nnunet").mirror and View.of_recipe("nnunet").chance < 1
+    with pytest.raises(InputError, match="'nnUNet'.*plain, mirror, nnunet"):
+        View.of_recipe("nnUNet")
