@@ -88,12 +88,14 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
 
 def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
     # MONAI would add what the configuration does not know, and nothing would come of it.
-    known = set(ConfigParser.load_config_file(str(file)))
-    for name in settings:
+    known = ConfigParser.load_config_file(str(file))
+    for name, value in settings.items():
         if re.split("#|::", name)[0] not in known:
             close = get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise InputError(f"the configuration has no setting {name!r}{hint}", file=file)
+        if isinstance(known.get(name), bool) and not isinstance(value, bool) and not str(value).startswith(("$", "@")):
+            raise InputError(f"{name} is True or False, not {value!r}", file=file)
     metadata = str(file.parent / "metadata.json")
     try:
         return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)

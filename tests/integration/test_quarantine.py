@@ -105,3 +105,11 @@ def test_stored_noise_has_nothing_to_set(tmp_path: Path, capsys: pytest.CaptureF
     words = ["apply", str(tmp_path / "made" / "noise"), str(data), str(out)]
     assert main([*words, "--quarantine", "True"]) == WRONG_INPUT and not out.exists()
     assert "no settings to change: --quarantine True" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "value"), [("quarantine", "maybe"), ("resume", "1"), ("quarantine", "null")])
+def test_a_switch_is_on_or_off(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: str) -> None:
+    data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    assert main(["protect", "lattice", str(data), str(out), f"--{name}", value]) == WRONG_INPUT
+    assert f"{name} is True or False" in capsys.readouterr().err and not out.exists()
+    assert main(["protect", "lattice", str(data), str(out), f"--{name}", "$True"]) == 0, "an expression may say it"
