@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from monai_unlearnable.errors import InputError
+
 __all__ = ["SignDescent"]
 
 ROUNDS = 4  # of alternating projections; after a step as small as ours what is left of an offset is far below a bit
@@ -27,12 +29,17 @@ class SignDescent(Optimizer):
         radius: of the ball.
         momentum: share of the sum that is kept from step to step.
         zero_mean: project onto patterns (K, C, spatial...) without an offset as well, each channel on its own.
+
+    Raises:
+        InputError: when a pattern has one site and may have no offset, which leaves it nothing.
     """
 
     def __init__(
         self, params: Iterable[Tensor], lr: float, radius: float, momentum: float = 0.0, zero_mean: bool = False
     ) -> None:
         super().__init__(params, {"lr": lr, "radius": radius, "momentum": momentum, "zero_mean": zero_mean})
+        if zero_mean and any(pattern[0, 0].numel() == 1 for pattern in self.param_groups[0]["params"]):
+            raise InputError("a pattern of one site is an offset, and none is wanted here (zero_mean)")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from monai_unlearnable.engines import SignDescent
+from monai_unlearnable.errors import InputError
 
 
 def test_steps_follow_the_sign_of_the_gradient() -> None:
@@ -76,3 +77,9 @@ def test_patterns_without_an_offset(size: tuple[int, ...]) -> None:
         assert pattern.flatten(2).mean(-1).abs().max() < 1e-3, "each channel of each class on its own"
     high = target > target.mean(tuple(range(2, target.ndim)), keepdim=True)
     assert pattern[high].mean() > 0.02 > -0.02 > pattern[~high].mean(), "what is left of the target is followed"
+
+
+def test_one_site_without_an_offset_is_refused() -> None:
+    SignDescent([nn.Parameter(torch.zeros(2, 1, 1, 1))], lr=0.1, radius=1)
+    with pytest.raises(InputError, match="one site"):
+        SignDescent([nn.Parameter(torch.zeros(2, 1, 1, 1))], lr=0.1, radius=1, zero_mean=True)
