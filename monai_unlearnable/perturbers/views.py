@@ -107,9 +107,8 @@ class View(Configurable):
         if self.rotation or self.scaling:
             image, label = self._moved(image, label, generator)
         if self.blur:
-            image = _blurred(
-                image, self.blur * torch.rand(len(image), generator=generator) * self._drawn(image, generator)
-            )
+            sigmas = self.blur * torch.rand(len(image), generator=generator)
+            image = _blurred(image, sigmas * self._drawn(image, generator))
         if self.noise:
             strength = self.noise * self._drawn(image, generator).reshape(-1, *[1] * (image.ndim - 1))
             image = image + (strength * torch.randn(image.shape, generator=generator)).to(image)
