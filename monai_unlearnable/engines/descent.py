@@ -48,11 +48,7 @@ class SignDescent(Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     direction = self._accumulated(parameter, group["momentum"])
-                    parameter.sub_(group["lr"] * direction.sign())
-                    for _ in range(ROUNDS if group["zero_mean"] else 0):
-                        parameter.clamp_(-group["radius"], group["radius"])
-                        parameter.sub_(parameter.mean(tuple(range(2, parameter.ndim)), keepdim=True))
-                    parameter.clamp_(-group["radius"], group["radius"])
+                    _project(parameter.sub_(group["lr"] * direction.sign()), group["radius"], group["zero_mean"])
 
     def _accumulated(self, parameter: Tensor, momentum: float) -> Tensor:
         assert parameter.grad is not None
@@ -62,3 +58,11 @@ class SignDescent(Optimizer):
             gradient = momentum * self.state[parameter].get("sum", torch.zeros_like(unit)) + unit
             self.state[parameter]["sum"] = gradient
         return gradient
+
+
+def _project(pattern: Tensor, radius: float, zero_mean: bool) -> None:
+    """Onto the ball, in place, and onto patterns without an offset where asked."""
+    for _ in range(ROUNDS if zero_mean else 0):
+        pattern.clamp_(-radius, radius)
+        pattern.sub_(pattern.mean(tuple(range(2, pattern.ndim)), keepdim=True))
+    pattern.clamp_(-radius, radius)

@@ -68,15 +68,19 @@ class View(Configurable):
             raise InputError("the chance of random changes lies above 0 and is at most 1", value=self.chance)
 
     @classmethod
-    def of_recipe(cls, name: str) -> View:
-        """What an exploiter's recipe does to images: ``"plain"``, ``"mirror"`` or ``"nnunet"``, which is simplified.
+    def of_recipe(cls, recipe: str, **changes: Any) -> View:
+        """What an exploiter's recipe does to images.
+
+        Args:
+            recipe: ``"plain"``, ``"mirror"`` or ``"nnunet"``, which is simplified.
+            **changes: arguments that are to be other ones.
 
         Raises:
-            InputError: when the name is unknown.
+            InputError: when the recipe is unknown.
         """
-        if name not in RECIPES:
-            raise InputError(f"unknown recipe {name!r}; known are {', '.join(RECIPES)}")
-        return cls(**RECIPES[name])
+        if recipe not in RECIPES:
+            raise InputError(f"unknown recipe {recipe!r}; known are {', '.join(RECIPES)}")
+        return cls(**{**RECIPES[recipe], **changes})
 
     @property
     def is_random(self) -> bool:

@@ -205,5 +205,7 @@ def test_views_of_recipes_by_name() -> None:
     assert View.of_recipe("plain") == View()
     assert View.of_recipe("mirror") == View(mirror=True)
     assert View.of_recipe("nnunet").mirror and View.of_recipe("nnunet").chance < 1
+    assert View.of_recipe("mirror", blur=0.5) == View(mirror=True, blur=0.5)
+    assert View.of_recipe("nnunet", chance=1.0).chance == 1
     with pytest.raises(InputError, match="'nnUNet'.*plain, mirror, nnunet"):
         View.of_recipe("nnUNet")
