@@ -29,17 +29,17 @@ from rich.console import Console
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.commands.words import parse_overrides, parse_value
+from monai_unlearnable.data import load_cases, unpack_archive
+from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.matrix import Matrix
+from monai_unlearnable.evaluation.reporting import write_laboratory_report
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.report import Results, victim_table
-from monai_unlearnable.scans import load_cases, unpack_archive
-from monai_unlearnable.workflows import Protection
-from monai_unlearnable.workflows.bundles import run_bundle
-from monai_unlearnable.workflows.laboratory import Laboratory
-from monai_unlearnable.workflows.layout import Layout
-from monai_unlearnable.workflows.matrix import Matrix
-from monai_unlearnable.workflows.reporting import write_laboratory_report
 
 WHOLE: dict[str, Any] = {"spared": None}  # noise in the images of all classes
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from monai_unlearnable.scans import read_scan
+from monai_unlearnable.data import read_scan
 
 RUNS = 5
 
@@ -36,7 +36,7 @@ def child(job: str, source: Path, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         nib.Nifti1Image(np.asanyarray(image.dataobj), image.affine, image.header).to_filename(out / source.name)
     else:
-        from monai_unlearnable.workflows.stored import apply_stored, restore
+        from monai_unlearnable.publishing.restore import apply_stored, restore
 
         begin = time.perf_counter()
         if job == "apply":
@@ -63,11 +63,11 @@ def measure(job: str, source: Path, out: Path) -> tuple[float, float, float]:
 def make_noise(source: Path, root: Path, support: str) -> None:
     """Store random noise of 8/255 for one scan: everywhere, or in a ball of 1% of the volume."""
     from monai_unlearnable.budget import Budget
+    from monai_unlearnable.data import load_cases
     from monai_unlearnable.intensity import PercentileWindow
     from monai_unlearnable.masks import Everywhere, Roi
     from monai_unlearnable.perturbers import RandomNoise
-    from monai_unlearnable.scans import load_cases
-    from monai_unlearnable.workflows import Protection
+    from monai_unlearnable.publishing.protect import Protection
 
     images, labels = root / "data" / "images", root / "data" / "labels"
     images.mkdir(parents=True, exist_ok=True)

@@ -27,11 +27,11 @@ from scipy import ndimage
 
 from monai_unlearnable.budget import Budget, apply_noise
 from monai_unlearnable.commands.words import parse_overrides
+from monai_unlearnable.data import LoadedCase, load_cases, read_case, read_scan, write_scan
+from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.matrix import Matrix
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.metrics import measure_fidelity
-from monai_unlearnable.scans import LoadedCase, load_cases, read_case, read_scan, write_scan
-from monai_unlearnable.workflows.laboratory import Laboratory
-from monai_unlearnable.workflows.matrix import Matrix
 
 RADIUS = 96 / 255
 SETTINGS = {"recipes": ["plain", "nnunet"], "iterations": 500, "batch_size": 2, "looks": 5, "control": False}

@@ -32,8 +32,8 @@ from rich.table import Table
 
 from monai_unlearnable.intensity import FixedWindow
 from monai_unlearnable.perturbers import InputSettings, LinearPatterns, Perturber, UMed, save_perturber
-from monai_unlearnable.seeding import reset_parameters
-from monai_unlearnable.workflows.layout import Layout
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.utils.seeding import reset_parameters
 
 SIZES, IMAGES = 20, 2
 RADII = (0.02, 0.18)  # of the ball, as a share of the smallest in-plane extent; their volumes are evenly spaced

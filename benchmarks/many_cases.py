@@ -25,8 +25,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from monai_unlearnable.workflows import verify
-from monai_unlearnable.workflows.layout import Layout
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.verify import verify
 
 QUICK = {"epochs": 2, "epoch_length": 4, "steps": 2, "network_def#width": 4, "batch_size": 16, "cache_gib": 0.02}
 POLL = 0.02

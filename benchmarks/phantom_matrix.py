@@ -15,14 +15,14 @@ from pathlib import Path
 from rich.console import Console
 
 from monai_unlearnable.commands.words import parse_overrides
-from monai_unlearnable.demo.phantom import write_phantom_dataset
+from monai_unlearnable.demo.phantoms import write_phantom_dataset
+from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.matrix import Matrix
+from monai_unlearnable.evaluation.reporting import write_laboratory_report
+from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import victim_table
-from monai_unlearnable.workflows import verify
-from monai_unlearnable.workflows.bundles import run_bundle
-from monai_unlearnable.workflows.laboratory import Laboratory
-from monai_unlearnable.workflows.layout import Layout
-from monai_unlearnable.workflows.matrix import Matrix
-from monai_unlearnable.workflows.reporting import write_laboratory_report
 
 SETTINGS = {
     "victims": ["UNet", "BasicUNet", "UNet2D"],

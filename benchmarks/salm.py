@@ -34,13 +34,13 @@ from rich.console import Console
 from rich.table import Table
 
 from monai_unlearnable.commands.words import parse_value
+from monai_unlearnable.data import load_cases, read_case
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.perturbers import GradientNoise, load_input_settings, load_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
+from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.report import Results
-from monai_unlearnable.scans import load_cases, read_case
-from monai_unlearnable.workflows.bundles import run_bundle
-from monai_unlearnable.workflows.layout import Layout
 
 PERCENTS = "1,2,5,10,20,50,100"
 COLUMNS = (

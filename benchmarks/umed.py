@@ -19,11 +19,11 @@ from pathlib import Path
 from rich.console import Console
 
 from monai_unlearnable.commands.words import parse_overrides, parse_value
+from monai_unlearnable.data import load_cases
+from monai_unlearnable.evaluation.evaluate import evaluate_folders
+from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import victim_table
-from monai_unlearnable.scans import load_cases
-from monai_unlearnable.workflows import verify
-from monai_unlearnable.workflows.bundles import run_bundle
-from monai_unlearnable.workflows.proof import evaluate_folders
 
 
 def write_datalist(data: Path, path: Path, count: int) -> Path:

@@ -8,11 +8,28 @@ author = "The monai_unlearnable authors"
 copyright = f"2026, {author}"
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.apidoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
+apidoc_modules = [
+    {
+        "path": "../monai_unlearnable",
+        "destination": "api/modules",
+        "separate_modules": True,
+        "module_first": True,
+        "automodule_options": {"members", "show-inheritance"},
+    }
+]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "api/modules/modules.rst"]
 
+autodoc_default_options = {"ignore-module-all": True}  # packages offer what their modules document
 autodoc_member_order = "groupwise"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"

@@ -18,7 +18,7 @@ from monai_unlearnable.commands.keys import add_key_words
 from monai_unlearnable.commands.laboratory import add_laboratory_words
 from monai_unlearnable.commands.words import Words
 from monai_unlearnable.errors import UnlearnableError, VerificationError
-from monai_unlearnable.progress import hush_monai
+from monai_unlearnable.utils.progress import hush_monai
 
 __all__ = ["main"]
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.arrays import bounding_box, file_order
 from monai_unlearnable.errors import BudgetError, NoiseMismatchError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+from monai_unlearnable.utils.arrays import bounding_box, file_order
 
 __all__ = ["Budget", "VoxelChange", "apply_change", "apply_noise", "site_share", "undo_change"]
 
@@ -107,7 +107,7 @@ class VoxelChange:
     """What protection did to the stored voxels, and all that is needed to undo it exactly.
 
     Args:
-        corner: where the box of all changes begins, in :func:`~monai_unlearnable.arrays.file_order`.
+        corner: where the box of all changes begins, in :func:`~monai_unlearnable.utils.arrays.file_order`.
         steps: the box, zero where nothing changed: the stored steps added (integer storage), or the XOR of the bit
             patterns before and after (float storage, where addition does not invert).
     """
@@ -117,7 +117,7 @@ class VoxelChange:
 
     @property
     def box(self) -> tuple[slice, ...]:
-        """The box as an index into voxels in :func:`~monai_unlearnable.arrays.file_order`."""
+        """The box as an index into voxels in :func:`~monai_unlearnable.utils.arrays.file_order`."""
         return tuple(slice(low, low + size) for low, size in zip(self.corner, self.steps.shape, strict=True))
 
 

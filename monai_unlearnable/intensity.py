@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.arrays import piecewise
-from monai_unlearnable.config import Configurable
 from monai_unlearnable.errors import ScanError, WindowError
+from monai_unlearnable.utils.arrays import piecewise
+from monai_unlearnable.utils.config import Configurable
 
 __all__ = ["StorageLattice", "IntensityWindow", "WindowRule", "PercentileWindow", "FixedWindow", "DtypeWindow"]
 

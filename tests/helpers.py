@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_unlearnable.budget import Budget
+from monai_unlearnable.data import load_cases
 from monai_unlearnable.intensity import DtypeWindow, FixedWindow, PercentileWindow, WindowRule
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import Perturber, SharedNoise, Surrogate, UMed
-from monai_unlearnable.scans import load_cases
-from monai_unlearnable.seeding import reset_parameters
-from monai_unlearnable.workflows import Protection
+from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.utils.seeding import reset_parameters
 
 SHAPES = {2: (21, 18), 3: (11, 14, 9)}
 RANGES = {

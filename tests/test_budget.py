@@ -13,17 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from monai_unlearnable.arrays import file_order
-from monai_unlearnable.budget import (
-    STEP_TOLERANCE,
-    Budget,
-    apply_change,
-    apply_noise,
-    site_share,
-    undo_change,
-)
+from monai_unlearnable.budget import STEP_TOLERANCE, Budget, apply_change, apply_noise, site_share, undo_change
 from monai_unlearnable.errors import BudgetError
 from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+from monai_unlearnable.utils.arrays import file_order
 
 INTEGERS = ["|u1", "|i1", "<i2", ">i2", "<u2", ">u2", "<i4", ">u4"]
 FLOATS = ["<f4", ">f4", "<f8", ">f8"]

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.budget import Budget
+from monai_unlearnable.data import inspect_cases, load_cases
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow
-from monai_unlearnable.scans import inspect_cases, load_cases
-from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
+from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.restore import apply_stored, restore
+from monai_unlearnable.publishing.verify import verify
 from tests.helpers import raw_bytes, small_umed, stored_voxels, tree
 
 SETS = {

@@ -71,9 +71,9 @@ def run(code: str, *arguments: str) -> Any:
     ("statement", "absent"),
     [
         ("import monai_unlearnable", "torch monai numpy scipy ignite"),
-        ("import monai_unlearnable.workflows.stored", "torch monai ignite"),
-        ("from monai_unlearnable.workflows import apply_stored, restore", "torch monai ignite"),
-        ("import monai_unlearnable.scans, monai_unlearnable.noise, monai_unlearnable.budget", "torch monai ignite"),
+        ("import monai_unlearnable.publishing.restore", "torch monai ignite"),
+        ("from monai_unlearnable.publishing.restore import apply_stored, restore", "torch monai ignite"),
+        ("import monai_unlearnable.data, monai_unlearnable.noise, monai_unlearnable.budget", "torch monai ignite"),
     ],
 )
 def test_imports_are_cheap(statement: str, absent: str) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from monai_unlearnable import processes
 from monai_unlearnable.commands.words import Words, parse_overrides, parse_value
 from monai_unlearnable.errors import InputError, VerificationError
-from monai_unlearnable.progress import hush_monai
+from monai_unlearnable.utils import distributed
+from monai_unlearnable.utils.progress import hush_monai
 
 __all__ = ["add_dataset_words"]
 
@@ -59,8 +59,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 @contextmanager
 def _dataset(arguments: argparse.Namespace, resume: bool = True) -> Iterator[str]:
     """The folder to protect, whether it or an archive was given; see ``protected_archive``."""
-    from monai_unlearnable.noise import load_key
-    from monai_unlearnable.workflows.archives import is_archive, protected_archive
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.publishing.archives import is_archive, protected_archive
 
     if not is_archive(arguments.dataset_dir):
         yield arguments.dataset_dir
@@ -73,17 +73,17 @@ def _dataset(arguments: argparse.Namespace, resume: bool = True) -> Iterator[str
 @contextmanager
 def _together() -> Iterator[dict[str, str]]:
     """Work with the other processes that ``torchrun`` started, if it did; yields the setting of this one's device."""
-    with processes.joined() as local:
-        yield {} if local is None else {"device": processes.device(local)}
+    with distributed.joined() as local:
+        yield {} if local is None else {"device": distributed.device(local)}
 
 
 def _say_protected(arguments: argparse.Namespace, console: Console) -> None:
-    if processes.rank() == 0:
+    if distributed.rank() == 0:
         console.print(f"protected: {Path(arguments.out) / 'protected'}")
 
 
 def _protect(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.workflows.bundles import run_bundle
+    from monai_unlearnable.publishing.bundles import run_bundle
 
     hush_monai()
     with _together() as device, _dataset(arguments) as folder:
@@ -93,10 +93,10 @@ def _protect(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _apply(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.noise import load_key
-    from monai_unlearnable.noise.vault import is_owned
-    from monai_unlearnable.workflows import apply_stored
-    from monai_unlearnable.workflows.bundles import run_bundle
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.crypto.encrypted import is_owned
+    from monai_unlearnable.publishing.bundles import run_bundle
+    from monai_unlearnable.publishing.restore import apply_stored
 
     hush_monai()
     source = Path(arguments.source)
@@ -114,10 +114,10 @@ def _apply(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _verify(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.noise import load_key
-    from monai_unlearnable.scans import unpack_archive
-    from monai_unlearnable.workflows import verify
-    from monai_unlearnable.workflows.archives import is_archive
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.data import unpack_archive
+    from monai_unlearnable.publishing.archives import is_archive
+    from monai_unlearnable.publishing.verify import verify
 
     with TemporaryDirectory() as folder:
         clean = arguments.clean
@@ -128,17 +128,18 @@ def _verify(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _restore(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.noise import load_key
-    from monai_unlearnable.workflows import restore
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.publishing.restore import restore
 
     scans = restore(arguments.out, arguments.destination, bool(arguments.overwrite), load_key(arguments.key))
     console.print(f"restored: {len(scans)} scans, bit for bit")
 
 
 def _statement(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.noise import Manifest, load_key
-    from monai_unlearnable.workflows.layout import Layout
-    from monai_unlearnable.workflows.statement import write_statement
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.noise import Manifest
+    from monai_unlearnable.publishing.layout import Layout
+    from monai_unlearnable.publishing.statement import write_statement
 
     layout, key = Layout(Path(arguments.out)), load_key(arguments.key)
     write_statement(Manifest.load(layout.manifest, key), layout, key)
@@ -146,8 +147,8 @@ def _statement(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _audit(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.noise.signing import load_public_key
-    from monai_unlearnable.workflows.audit import audit
+    from monai_unlearnable.crypto.signing import load_public_key
+    from monai_unlearnable.publishing.audit import audit
 
     public_key = None if arguments.public_key is None else load_public_key(arguments.public_key)
     found = audit(arguments.protected, arguments.statement, public_key)
@@ -157,14 +158,14 @@ def _audit(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _unpack(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.scans import unpack_archive
+    from monai_unlearnable.data import unpack_archive
 
     folder = unpack_archive(Path(arguments.archive), Path(arguments.folder), bool(arguments.overwrite))
     console.print(f"unpacked: {folder}")
 
 
 def _pack(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.scans import pack_archive
+    from monai_unlearnable.data import pack_archive
 
     paths = (Path(arguments.archive), Path(arguments.folder), Path(arguments.target))
     console.print(f"packed: {pack_archive(*paths, overwrite=bool(arguments.overwrite))}")

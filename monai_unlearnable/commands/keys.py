@@ -29,31 +29,32 @@ def add_key_words(words: Words) -> None:
 
 
 def _new(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.noise import OwnerKey
+    from monai_unlearnable.crypto import OwnerKey
 
     OwnerKey.generate().save(arguments.file)
     _say(console, arguments.file, "keep a copy in a safe place: nothing opens without it")
 
 
 def _derive(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.noise import KeyDerivation
-    from monai_unlearnable.noise.passphrases import ask_passphrase
+    from monai_unlearnable.crypto import KeyDerivation
+    from monai_unlearnable.crypto.keys import ask_passphrase
 
     KeyDerivation.generate().checking(ask_passphrase(twice=True)).save(arguments.file)
     _say(console, arguments.file, "keep a copy in a safe place: the passphrase alone opens nothing")
 
 
 def _public(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.noise.signing import save_public_key
-    from monai_unlearnable.noise.vault import load_key, owner
+    from monai_unlearnable.crypto.encrypted import load_key, owner
+    from monai_unlearnable.crypto.signing import save_public_key
 
     save_public_key(owner(load_key(arguments.key)), arguments.file)
     _say(console, arguments.file, "give it to whoever checks your statements")
 
 
 def _share(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.noise import NoiseStore, load_key
-    from monai_unlearnable.workflows.layout import Layout
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.noise import NoiseStore
+    from monai_unlearnable.publishing.layout import Layout
 
     layout = Layout(Path(arguments.out))
     ring = NoiseStore(layout.noise, load_key(arguments.key)).share(arguments.cases)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from monai_unlearnable.commands.words import Words, parse_overrides, parse_value
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.progress import hush_monai
+from monai_unlearnable.utils.progress import hush_monai
 
 if TYPE_CHECKING:
     from monai_unlearnable.report import Results
@@ -50,16 +50,16 @@ def _show(results: Results, page: Path, console: Console) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.workflows.proof import evaluate_folders
+    from monai_unlearnable.evaluation.evaluate import evaluate_folders
 
     settings = parse_overrides(arguments.settings)
     _show(*evaluate_folders(arguments.out, arguments.dataset_dir, **settings), console)
 
 
 def _laboratory(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.workflows.laboratory import Laboratory
-    from monai_unlearnable.workflows.matrix import Matrix
-    from monai_unlearnable.workflows.reporting import write_laboratory_report
+    from monai_unlearnable.evaluation.laboratory import Laboratory
+    from monai_unlearnable.evaluation.matrix import Matrix
+    from monai_unlearnable.evaluation.reporting import write_laboratory_report
 
     settings = parse_overrides(arguments.settings)
     part, workers = tuple(settings.pop("part", (0, 1))), int(settings.pop("workers", 1))
@@ -69,8 +69,8 @@ def _laboratory(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _cell(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.workflows.laboratory import Laboratory
-    from monai_unlearnable.workflows.matrix import Cell
+    from monai_unlearnable.evaluation.laboratory import Laboratory
+    from monai_unlearnable.evaluation.matrix import Cell
 
     names = ("data", "victim", "recipe", "countermeasure", "seed")
     row = Laboratory.open(arguments.laboratory).run_cell(Cell(*(getattr(arguments, name) for name in names)))
@@ -80,7 +80,7 @@ def _cell(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _frontier(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.workflows.frontier import check_sweep, draw_frontier, sweep
+    from monai_unlearnable.evaluation.frontier import check_sweep, draw_frontier, sweep
 
     hush_monai()
     if not isinstance(arguments.bundle, dict):
@@ -95,8 +95,8 @@ def _frontier(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.workflows.laboratory import Laboratory
-    from monai_unlearnable.workflows.reporting import write_laboratory_report
+    from monai_unlearnable.evaluation.laboratory import Laboratory
+    from monai_unlearnable.evaluation.reporting import write_laboratory_report
 
     laboratory = Laboratory.open(arguments.laboratory)
     results = laboratory.results()

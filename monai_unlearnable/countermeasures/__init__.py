@@ -2,37 +2,117 @@
 """What an exploiter does to the images first; it knows nothing of how noise was made."""
 
 from .base import Countermeasure, Material, Prepared, prepare
-
-__all__ = ["Countermeasure", "Material", "Prepared", "prepare"]
-
-# Transforms of images
 from .channels import UnitTransform, UnitTransformD, UnitTransformd, UnitTransformDict
-from .classifiers import area_under_curve
-from .codecs import *  # noqa: F403
-from .codecs import __all__ as _codecs
-from .denoising import *  # noqa: F403
-from .denoising import __all__ as _denoising
-from .detectors import *  # noqa: F403
-from .detectors import __all__ as _detectors
-from .filters import *  # noqa: F403
-from .filters import __all__ as _filters
-from .intensity import *  # noqa: F403
-from .intensity import __all__ as _intensity
+from .codecs import Jpeg, Jpeg2000, Jpeg2000D, Jpeg2000d, Jpeg2000Dict, JpegD, Jpegd, JpegDict
+from .detectors import AreaUnderCurve, Separability, area_under_curve, label_separability, scan_statistics, separability
+from .filters import (
+    BilateralFilter,
+    BilateralFilterD,
+    BilateralFilterd,
+    BilateralFilterDict,
+    BinomialSmooth,
+    BinomialSmoothD,
+    BinomialSmoothd,
+    BinomialSmoothDict,
+    GaussianFilter,
+    GaussianFilterD,
+    GaussianFilterd,
+    GaussianFilterDict,
+    NonLocalMeans,
+    NonLocalMeansD,
+    NonLocalMeansd,
+    NonLocalMeansDict,
+    ResampleBack,
+    ResampleBackD,
+    ResampleBackd,
+    ResampleBackDict,
+    TotalVariation,
+    TotalVariationD,
+    TotalVariationd,
+    TotalVariationDict,
+)
+from .intensity import (
+    Quantize,
+    QuantizeD,
+    Quantized,
+    QuantizeDict,
+    RemoveBiasField,
+    RemoveBiasFieldD,
+    RemoveBiasFieldd,
+    RemoveBiasFieldDict,
+)
 from .learning import LearnedChangeD, LearnedChanged, LearnedChangeDict, NetworkChange, Patches
-from .mixing import MixClean
-from .networks import RateConstrainedVAE, ResidualUNet
-from .projection import *  # noqa: F403
-from .projection import __all__ as _projection
-from .purifiers import *  # noqa: F403
-from .purifiers import __all__ as _purifiers
-from .resampling import *  # noqa: F403
-from .resampling import __all__ as _resampling
-from .selection import IterativeFilter
+from .projection import BlockProjection, OrthogonalProjection, WholeProjection
+from .purifiers import AutoencoderPurifier, PairPurifier, RateConstrainedVAE, ResidualUNet
+from .selection import IterativeFilter, MixClean
 
-__all__ += ["UnitTransform", "UnitTransformD", "UnitTransformDict", "UnitTransformd"]
-__all__ += [*_codecs, *_denoising, *_filters, *_intensity, *_resampling]
-
-# What is learned from the data, or changes its cases
-__all__ += ["LearnedChangeD", "LearnedChangeDict", "LearnedChanged", "NetworkChange", "Patches"]
-__all__ += ["IterativeFilter", "MixClean", "RateConstrainedVAE", "ResidualUNet", "area_under_curve"]
-__all__ += [*_detectors, *_projection, *_purifiers]
+__all__ = [
+    "AreaUnderCurve",
+    "AutoencoderPurifier",
+    "BilateralFilter",
+    "BilateralFilterD",
+    "BilateralFilterDict",
+    "BilateralFilterd",
+    "BinomialSmooth",
+    "BinomialSmoothD",
+    "BinomialSmoothDict",
+    "BinomialSmoothd",
+    "BlockProjection",
+    "Countermeasure",
+    "GaussianFilter",
+    "GaussianFilterD",
+    "GaussianFilterDict",
+    "GaussianFilterd",
+    "IterativeFilter",
+    "Jpeg",
+    "Jpeg2000",
+    "Jpeg2000D",
+    "Jpeg2000Dict",
+    "Jpeg2000d",
+    "JpegD",
+    "JpegDict",
+    "Jpegd",
+    "LearnedChangeD",
+    "LearnedChangeDict",
+    "LearnedChanged",
+    "Material",
+    "MixClean",
+    "NetworkChange",
+    "NonLocalMeans",
+    "NonLocalMeansD",
+    "NonLocalMeansDict",
+    "NonLocalMeansd",
+    "OrthogonalProjection",
+    "PairPurifier",
+    "Patches",
+    "Prepared",
+    "Quantize",
+    "QuantizeD",
+    "QuantizeDict",
+    "Quantized",
+    "RateConstrainedVAE",
+    "RemoveBiasField",
+    "RemoveBiasFieldD",
+    "RemoveBiasFieldDict",
+    "RemoveBiasFieldd",
+    "ResampleBack",
+    "ResampleBackD",
+    "ResampleBackDict",
+    "ResampleBackd",
+    "ResidualUNet",
+    "Separability",
+    "TotalVariation",
+    "TotalVariationD",
+    "TotalVariationDict",
+    "TotalVariationd",
+    "UnitTransform",
+    "UnitTransformD",
+    "UnitTransformDict",
+    "UnitTransformd",
+    "WholeProjection",
+    "area_under_curve",
+    "label_separability",
+    "prepare",
+    "scan_statistics",
+    "separability",
+]

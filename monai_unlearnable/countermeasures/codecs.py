@@ -13,16 +13,7 @@ from PIL import Image, features
 from monai_unlearnable.countermeasures.channels import UnitTransform, UnitTransformd, at_least, by_plane
 from monai_unlearnable.errors import InputError
 
-__all__ = [
-    "Jpeg",
-    "Jpeg2000",
-    "Jpeg2000D",
-    "Jpeg2000Dict",
-    "Jpeg2000d",
-    "JpegD",
-    "JpegDict",
-    "Jpegd",
-]
+__all__ = ["Jpeg", "Jpeg2000", "Jpeg2000D", "Jpeg2000Dict", "Jpeg2000d", "JpegD", "JpegDict", "Jpegd"]
 
 
 class Jpeg(UnitTransform):

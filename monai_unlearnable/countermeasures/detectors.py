@@ -1,26 +1,275 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well simple classifiers tell protected from clean scans, and labels from noise-like residuals."""
+"""Can protection be told from clean scans, and labels be read from noise?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from monai.networks.utils import pixelshuffle, pixelunshuffle
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from monai_unlearnable.countermeasures.classifiers import area_under_curve, fit_classifier
-from monai_unlearnable.countermeasures.sizes import fit_extent
-from monai_unlearnable.countermeasures.vectors import FEATURES, blocks, labeled_vectors, residual
+from monai_unlearnable.countermeasures.channels import fit_extent, pad_to_multiple
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.progress import track
-from monai_unlearnable.seeding import derive_seed
+from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
 
-__all__ = ["AreaUnderCurve", "Separability", "label_separability", "scan_statistics", "separability"]
+__all__ = [
+    "BLOCK",
+    "FEATURES",
+    "LabeledVectors",
+    "blocks",
+    "image_of",
+    "labeled_vectors",
+    "residual",
+    "unblocks",
+    "Classifier",
+    "area_under_curve",
+    "fit_classifier",
+    "AreaUnderCurve",
+    "Separability",
+    "label_separability",
+    "scan_statistics",
+    "separability",
+]
+
+BLOCK = {2: 8, 3: 4}  # sites an axis: periods of noise up to this are seen, thin organs still hold whole blocks
+FEATURES = 2**14  # values of a whole image that are enough to judge it by
+
+
+@dataclass(frozen=True)
+class LabeledVectors:
+    """What a simple classifier learns from.
+
+    Args:
+        values: (rows, features).
+        targets: (rows, classes), share of each class; rows sum to 1.
+        cases: (rows,), index of the case that a row is from.
+        extent: spatial size of the whole images that the rows are, or of the blocks.
+        whole: whether a row is a whole image.
+    """
+
+    values: Tensor
+    targets: Tensor
+    cases: Tensor
+    extent: tuple[int, ...]
+    whole: bool
+
+    @property
+    def channels(self) -> int:
+        """Image channels."""
+        return self.values.shape[1] // math.prod(self.extent)
+
+
+def labeled_vectors(
+    samples: Iterable[Mapping[str, Any]],
+    view: Callable[[Tensor], Tensor] = lambda image: image,
+    block: int | None = None,
+    rows: int = 1024,
+    features: int | None = None,
+    seed: int = 0,
+) -> LabeledVectors:
+    """Vectors of loaded cases with what their labels say.
+
+    Where the label is a class number, a row is a whole image, brought to the size of the first one at its far ends.
+    Where it is a label map, a row is a block of sites and its target the share of each class in it. Blocks lie on one
+    grid that starts at the first site, since noise can be locked to the grid of the file.
+
+    Args:
+        samples: ``image`` (C, spatial...) in [0, 1] and ``label``: a class number, or class indices (1, spatial...);
+            read once, one after the other.
+        view: applied to each image first, such as :func:`residual`.
+        block: sites an axis of a block; by default 8 in 2D and 4 in 3D.
+        rows: at most so many blocks a case, drawn by the seed, half of them with foreground where there is enough.
+        features: of whole images at most so many values, the same of each, drawn by the seed; None for all.
+        seed: of these draws.
+
+    Raises:
+        InputError: when there is no sample, a label is missing, or all labels say the same.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    values, targets, whole = [], [], None
+    extent: tuple[int, ...] = ()
+    kept: Tensor | slice = slice(None)
+    for sample in samples:
+        image, label = image_of(sample), _label_of(sample)
+        if whole is None:
+            whole = label.ndim == 0
+            extent = tuple(image.shape[1:]) if whole else (block or BLOCK[image.ndim - 1],) * (image.ndim - 1)
+            if whole and features is not None and features < image.numel():
+                kept = torch.randperm(image.numel(), generator=draw)[:features].sort().values
+        if whole != (label.ndim == 0):
+            raise InputError("some labels are class numbers, others are label maps", case=sample.get(CaseKeys.CASE_ID))
+        if whole:
+            values.append(fit_extent(view(image), extent).flatten()[kept][None])
+            targets.append(label.view(1, 1))
+        else:
+            chosen, counts = _drawn(image, label, extent[0], rows, draw)
+            values.append(blocks(view(image), extent[0])[chosen])
+            targets.append(counts)
+    if whole is None:
+        raise InputError("there is no case to learn from")
+    shares = _shares(targets)
+    if int((shares.sum(0) > 0).sum()) < 2:
+        raise InputError("the labels of all cases are the same; there is nothing to tell apart")
+    cases = torch.arange(len(values)).repeat_interleave(torch.tensor([len(part) for part in values]))
+    return LabeledVectors(torch.cat(values), shares, cases, extent, whole)
+
+
+def blocks(image: Tensor, side: int) -> Tensor:
+    """The blocks of an image (C, spatial...) as rows (blocks, C * side**dims), padded at the far ends."""
+    folded = pixelunshuffle(pad_to_multiple(image, side)[None], image.ndim - 1, side)[0]
+    return folded.flatten(1).T
+
+
+def unblocks(rows: Tensor, shape: Sequence[int], side: int) -> Tensor:
+    """The image of a shape (C, spatial...) whose :func:`blocks` are given."""
+    grid = [-(-sites // side) for sites in shape[1:]]
+    return fit_extent(pixelshuffle(rows.T.reshape(1, -1, *grid), len(grid), side)[0], shape[1:])
+
+
+def residual(image: Tensor) -> Tensor:
+    """An image (C, spatial...) less its mean over the 3**dims sites around: what noise-like changes are seen in."""
+    dims = image.ndim - 1
+    pool = torch.nn.functional.avg_pool2d if dims == 2 else torch.nn.functional.avg_pool3d
+    padded = torch.nn.functional.pad(image[None], [1] * 2 * dims, mode="replicate")
+    return image - pool(padded, 3, 1)[0]
+
+
+def image_of(sample: Mapping[str, Any]) -> Tensor:
+    """The image of a loaded case as a plain float32 tensor (C, spatial...) on the CPU."""
+    return torch.as_tensor(sample[CaseKeys.IMAGE]).detach().as_subclass(Tensor).to("cpu", torch.float32)
+
+
+def _label_of(sample: Mapping[str, Any]) -> Tensor:
+    if sample.get(CaseKeys.LABEL) is None:
+        raise InputError("there is no label to learn from", case=sample.get(CaseKeys.CASE_ID))
+    label = torch.as_tensor(sample[CaseKeys.LABEL]).detach().as_subclass(Tensor).to("cpu", torch.long)
+    return label.reshape(()) if label.numel() == 1 else label
+
+
+def _drawn(image: Tensor, label: Tensor, side: int, rows: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which blocks are drawn, and the number of sites of each class in each, (rows, classes)."""
+    if label.shape[1:] != image.shape[1:]:
+        raise InputError(f"the label has shape {tuple(label.shape)}, the image {tuple(image.shape)}")
+    dims = image.ndim - 1
+    classes = torch.arange(int(label.max()) + 1).view(-1, *[1] * dims)
+    counts = blocks((label == classes).float(), side).view(-1, len(classes), side**dims).sum(-1)
+    order = torch.randperm(len(counts), generator=draw)
+    foreground = counts[order, 1:].sum(-1) > 0
+    inside, outside = order[foreground], order[~foreground]
+    inside = inside[: max(rows // 2, rows - len(outside))]
+    chosen = torch.cat([inside, outside[: rows - len(inside)]])
+    return chosen, counts[chosen]
+
+
+def _shares(targets: Sequence[Tensor]) -> Tensor:
+    if targets[0].dtype == torch.long:
+        return torch.nn.functional.one_hot(torch.cat(list(targets)).flatten()).float()
+    classes = max(target.shape[1] for target in targets)
+    counts = torch.cat([torch.nn.functional.pad(target, (0, classes - target.shape[1])) for target in targets])
+    return counts / counts.sum(1, keepdim=True)
+
+
+class Classifier(nn.Module):
+    """One or two linear layers on centered and scaled features.
+
+    Args:
+        values: (rows, features) that mean and scale are taken from.
+        classes: number of outputs.
+        hidden: units of the hidden layer; 0 for a linear classifier.
+        by_feature: whether each feature has its own scale; else one scale for all, which keeps directions.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, values: Tensor, classes: int, hidden: int = 0, by_feature: bool = False) -> None:
+        super().__init__()
+        spread = values.std(0, correction=0)
+        self.register_buffer("mean", values.mean(0))
+        self.register_buffer("scale", (spread if by_feature else (spread**2).mean().sqrt()).clamp(min=1e-6))
+        features = values.shape[1]
+        self.first = nn.Sequential(nn.Linear(features, hidden), nn.ReLU()) if hidden else nn.Identity()
+        self.last = nn.Linear(hidden or features, classes)
+        if not hidden:
+            nn.init.zeros_(self.last.weight)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.last(self.first(self.normalize(values)))
+
+    def normalize(self, values: Tensor) -> Tensor:
+        """Centered and scaled features."""
+        return (values - self.mean) / self.scale
+
+
+def fit_classifier(
+    values: Tensor,
+    targets: Tensor,
+    hidden: int = 0,
+    by_feature: bool = False,
+    penalty: float = 1.0,
+    iterations: int = 50,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> Classifier:
+    """Fit a classifier to all rows by L-BFGS; classes count alike, however many rows they have.
+
+    Args:
+        values: (rows, features).
+        targets: (rows, classes), share of each class.
+        hidden: units of the hidden layer; 0 for logistic regression.
+        by_feature: whether each feature has its own scale.
+        penalty: of half the squared weights, divided by the number of rows, as in scikit-learn with ``C=1/penalty``.
+        iterations: at most so many steps.
+        seed: of the first weights, where there is a hidden layer.
+        device: where to compute.
+    """
+    values, targets = values.to(device), targets.to(device)
+    with isolated_seed(seed):
+        model = Classifier(values.cpu(), targets.shape[1], hidden, by_feature).to(device)
+    share = targets.mean(0)
+    weight = torch.where(share > 0, 1 / (share.clamp(min=1e-9) * int((share > 0).sum())), 0.0)
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
+
+    normal = model.normalize(values)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad(set_to_none=True)
+        loss = nn.functional.cross_entropy(model.last(model.first(normal)), targets, weight)
+        loss = loss + penalty / 2 / len(values) * torch.stack([(w**2).sum() for w in weights]).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    return model.eval().requires_grad_(False)
+
+
+def area_under_curve(scores: NDArray, positive: NDArray, weights: NDArray | None = None) -> float:
+    """Probability that a positive scores higher than a negative, ties counting half (Mann and Whitney).
+
+    Args:
+        scores: (n,).
+        positive: (n,), truth.
+        weights: (n,), how often each counts; once by default.
+
+    Returns:
+        0 to 1; NaN where one of the groups is empty.
+    """
+    weights = np.ones(len(scores)) if weights is None else weights
+    ranks = np.unique(scores, return_inverse=True)[1]
+    above = np.bincount(ranks, np.where(positive, weights, 0))
+    below = np.bincount(ranks, np.where(positive, 0, weights))
+    pairs = above.sum() * below.sum()
+    return float((above * (np.cumsum(below) - below / 2)).sum() / pairs) if pairs else float("nan")
+
 
 BANDS = 8
 PERIODS = (2, 3, 4, 8)

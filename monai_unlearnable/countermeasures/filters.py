@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Smoothing filters with a small kernel.
-
-The median filter is MONAI's ``MedianSmoothd``. MONAI's ``GaussianSmoothd`` is not used: it takes the outside of an
-image for zeros and darkens the border, which for a thin volume is most of it.
-"""
+"""Countermeasures that filter: smoothing, denoising, resampling."""
 
 from __future__ import annotations
 
@@ -12,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
+from skimage.transform import resize
 
 from monai_unlearnable.countermeasures.channels import (
     UnitTransform,
@@ -21,6 +19,7 @@ from monai_unlearnable.countermeasures.channels import (
     require_simple_itk,
     spatial_axes,
 )
+from monai_unlearnable.errors import InputError
 
 __all__ = [
     "BilateralFilter",
@@ -35,6 +34,18 @@ __all__ = [
     "GaussianFilterD",
     "GaussianFilterDict",
     "GaussianFilterd",
+    "NonLocalMeans",
+    "NonLocalMeansD",
+    "NonLocalMeansDict",
+    "NonLocalMeansd",
+    "TotalVariation",
+    "TotalVariationD",
+    "TotalVariationDict",
+    "TotalVariationd",
+    "ResampleBack",
+    "ResampleBackD",
+    "ResampleBackDict",
+    "ResampleBackd",
 ]
 
 # The image is mirrored about its first and last site (d c b | a b c d | c b a): alternating noise goes on alternating
@@ -161,3 +172,131 @@ class BilateralFilterd(UnitTransformd):
 GaussianFilterD = GaussianFilterDict = GaussianFilterd
 BinomialSmoothD = BinomialSmoothDict = BinomialSmoothd
 BilateralFilterD = BilateralFilterDict = BilateralFilterd
+
+
+class TotalVariation(UnitTransform):
+    """Total variation denoising (Chambolle, J. Math. Imaging Vis. 2004): flat regions, sharp edges.
+
+    Args:
+        weight: of smoothness against likeness to the image; 0 changes nothing. scikit-image's own default is 0.1.
+        iterations: at most so many.
+
+    Raises:
+        InputError: when ``weight`` is negative or there is no iteration.
+    """
+
+    def __init__(self, weight: float = 0.1, iterations: int = 200) -> None:
+        at_least("weight", weight, 0)
+        at_least("iterations", iterations, 1)
+        self.weight, self.iterations = weight, iterations
+
+    def change(self, channel: NDArray) -> NDArray:
+        if self.weight == 0:
+            return channel
+        return np.asarray(denoise_tv_chambolle(channel, weight=self.weight, max_num_iter=self.iterations))
+
+
+class NonLocalMeans(UnitTransform):
+    """The average of sites whose surroundings look alike (Buades et al., CVPR 2005; fast as by Darbon et al., 2008).
+
+    Args:
+        h: how different patches may be, root mean square in unit intensity; 0 changes nothing. scikit-image advises
+            about 0.8 times the standard deviation of the noise.
+        patch_size: sites along the side of a patch; an odd number. scikit-image's fast variant leaves out the first of
+            them.
+        patch_distance: how far to look for similar patches, in sites. Coupé et al. (IEEE TMI 2008) use patches of 3 and
+            a distance of 5 for MR volumes.
+
+    Raises:
+        InputError: when a number is out of range.
+    """
+
+    def __init__(self, h: float = 0.08, patch_size: int = 3, patch_distance: int = 3) -> None:
+        at_least("h", h, 0)
+        at_least("patch_size", patch_size, 1)
+        at_least("patch_distance", patch_distance, 1)
+        self.h, self.patch_size, self.patch_distance = h, patch_size, patch_distance
+
+    def change(self, channel: NDArray) -> NDArray:
+        if self.h == 0:
+            return channel
+        denoised = denoise_nl_means(channel, self.patch_size, self.patch_distance, self.h, fast_mode=True)
+        return np.asarray(denoised).reshape(channel.shape)  # axes of a single site are dropped
+
+
+class TotalVariationd(UnitTransformd):
+    """Dictionary version of :class:`TotalVariation`.
+
+    Args:
+        keys: images in [0, 1].
+        allow_missing_keys: do not raise where a key is absent.
+        options: arguments of :class:`TotalVariation`, by name.
+    """
+
+    array_transform = TotalVariation
+
+
+class NonLocalMeansd(UnitTransformd):
+    """Dictionary version of :class:`NonLocalMeans`.
+
+    Args:
+        keys: images in [0, 1].
+        allow_missing_keys: do not raise where a key is absent.
+        options: arguments of :class:`NonLocalMeans`, by name.
+    """
+
+    array_transform = NonLocalMeans
+
+
+TotalVariationD = TotalVariationDict = TotalVariationd
+NonLocalMeansD = NonLocalMeansDict = NonLocalMeansd
+
+
+class ResampleBack(UnitTransform):
+    """Resample to a coarser spacing and back to the same grid.
+
+    Both ways are interpolated by splines without smoothing before, as nnU-Net resamples images (Isensee et al., Nature
+    Methods 2021: third order). Sites have an extent and the outer borders of both grids coincide: with ``factor=2``
+    coarse samples lie half-way between fine ones, where a wave of period 2 is zero.
+
+    Args:
+        factor: how many times coarser, for all axes or for each; 1 changes nothing. The low-resolution augmentation of
+            nnU-Net goes up to 2. An axis keeps at least one site.
+        order: of the spline, 0 (nearest) to 5; 1 is linear, 3 cubic.
+        anti_aliasing: smooth before the way to the coarser grid, with scikit-image's ``sigma = (factor - 1) / 2``.
+
+    Raises:
+        InputError: when a factor is below 1, or there is no such spline.
+    """
+
+    def __init__(self, factor: float | Sequence[float] = 2.0, order: int = 3, anti_aliasing: bool = False) -> None:
+        at_least("factor", factor, 1)
+        if order not in range(6):
+            raise InputError(f"order must be a whole number from 0 to 5, not {order}", value=order)
+        self.factor, self.order, self.anti_aliasing = factor, order, anti_aliasing
+
+    def change(self, channel: NDArray) -> NDArray:
+        factors = np.atleast_1d(np.asarray(self.factor, np.float64))
+        if len(factors) not in (1, channel.ndim):
+            raise InputError(f"{len(factors)} factors do not fit an image with {channel.ndim} spatial axes")
+        coarse = tuple(np.maximum(np.rint(channel.shape / factors), 1).astype(int).tolist())
+        if coarse == channel.shape:
+            return channel
+        options = {"order": self.order, "mode": "edge"}
+        small = resize(channel, coarse, anti_aliasing=self.anti_aliasing, **options)
+        return np.asarray(resize(small, channel.shape, anti_aliasing=False, **options))
+
+
+class ResampleBackd(UnitTransformd):
+    """Dictionary version of :class:`ResampleBack`.
+
+    Args:
+        keys: images in [0, 1].
+        allow_missing_keys: do not raise where a key is absent.
+        options: arguments of :class:`ResampleBack`, by name.
+    """
+
+    array_transform = ResampleBack
+
+
+ResampleBackD = ResampleBackDict = ResampleBackd

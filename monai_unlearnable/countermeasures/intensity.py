@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Changes of intensity alone: export with few levels, and the removal of a bias field.
 
-Percentile clips and gamma are MONAI's ``ScaleIntensityRangePercentilesd`` and ``AdjustContrastd``.
-"""
+Percentile clips and gamma are MONAI's ``ScaleIntensityRangePercentilesd`` and ``AdjustContrastd``."""
 
 from __future__ import annotations
 

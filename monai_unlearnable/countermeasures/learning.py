@@ -16,11 +16,11 @@ from monai.utils.enums import TransformBackends
 from torch import Tensor, nn
 
 from monai_unlearnable.countermeasures.base import Material, Sample
-from monai_unlearnable.countermeasures.sizes import fit_extent, pad_to_multiple
+from monai_unlearnable.countermeasures.channels import fit_extent, pad_to_multiple
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.keys import CaseKeys
-from monai_unlearnable.optimization import minimize
-from monai_unlearnable.seeding import derive_seed
+from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.optimization import minimize
+from monai_unlearnable.utils.seeding import derive_seed
 
 __all__ = [
     "LearnedChanged",

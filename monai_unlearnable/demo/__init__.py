@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data and runs for trying the package without patients."""
+"""A demonstration on phantoms."""

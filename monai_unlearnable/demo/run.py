@@ -6,11 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.demo.phantom import write_phantom_dataset
+from monai_unlearnable.demo.phantoms import write_phantom_dataset
+from monai_unlearnable.evaluation.evaluate import evaluate_folders
+from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import Results
-from monai_unlearnable.workflows import verify
-from monai_unlearnable.workflows.bundles import run_bundle
-from monai_unlearnable.workflows.proof import evaluate_folders
 
 __all__ = ["run_demo"]
 

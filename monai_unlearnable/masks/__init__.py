@@ -2,9 +2,8 @@
 """Masks: where noise may go, and how much of it."""
 
 from .base import Complement, Everywhere, Intersection, MaskProvider, Union
-from .regions import ContourBand, OfClasses, Roi
+from .regions import ContourBand, OfClasses, Roi, TextureMap
 from .sparsity import ForegroundScore, GradientScore, RandomScore, Score, Sparsity, TopK, VarianceScore, top_k
-from .texture import TextureMap
 
 __all__ = [
     "Complement",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks: where noise may go, and how much of it."""
+"""What a mask is, how masks combine, and the filters that they are made with."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_unlearnable.config import Configurable
 from monai_unlearnable.errors import LabelError
+from monai_unlearnable.utils.config import Configurable
 
-__all__ = ["MaskProvider", "Everywhere", "Intersection", "Union", "Complement"]
+__all__ = ["MaskProvider", "Everywhere", "Intersection", "Union", "Complement", "max_filter"]
 
 
 class MaskProvider(Configurable, ABC):
@@ -126,3 +127,19 @@ class Complement(MaskProvider):
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         return 1 - self.inner(image, label)
+
+
+def max_filter(image: Tensor, radius: int) -> Tensor:
+    """The largest value within ``radius`` sites along every axis; sites beyond the border do not count.
+
+    One axis after the other: a cube of side n costs 3n instead of n cubed, and gives the very same values.
+
+    Args:
+        image: (B, C, spatial...), 2D or 3D.
+        radius: half-width of the neighborhood in sites (Chebyshev distance).
+    """
+    pool = F.max_pool2d if image.ndim == 4 else F.max_pool3d
+    for axis in range(image.ndim - 2 if radius else 0):
+        size = [1 + 2 * radius * (axis == other) for other in range(image.ndim - 2)]
+        image = pool(image, size, stride=1, padding=[extent // 2 for extent in size])
+    return image

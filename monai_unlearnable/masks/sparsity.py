@@ -13,11 +13,11 @@ from skimage.filters import threshold_otsu
 from torch import Tensor, nn
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.config import Configurable
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks.base import MaskProvider
-from monai_unlearnable.masks.texture import local_deviation
-from monai_unlearnable.seeding import seeded
+from monai_unlearnable.masks.regions import local_deviation
+from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.seeding import seeded
 
 __all__ = [
     "ForegroundScore",

@@ -4,25 +4,22 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .fidelity import LOSSLESS_PSNR, measure_fidelity
-from .frontier import Crossing, Point, half_way, p50
-from .noise_level import noise_level
-from .protection import Scores
+from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level
+from .frontier import Crossing, Point, Scores, half_way, p50
 from .regions import region_changes, region_statistics
 
 if TYPE_CHECKING:
-    from .classification import chance_level, classification_scores
-    from .segmentation import segmentation_scores
+    from .scores import chance_level, classification_scores, segmentation_scores
     from .statistics import PairedTest, bootstrap_interval, paired_test
 
-# Loaded on first use: whoever reads or measures figures must not pay for torch and for SciPy's distributions.
+# Loaded on first use.
 _WHERE = {
     "PairedTest": "statistics",
     "bootstrap_interval": "statistics",
-    "chance_level": "classification",
-    "classification_scores": "classification",
+    "chance_level": "scores",
+    "classification_scores": "scores",
     "paired_test": "statistics",
-    "segmentation_scores": "segmentation",
+    "segmentation_scores": "scores",
 }
 
 __all__ = [

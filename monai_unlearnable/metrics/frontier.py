@@ -1,16 +1,71 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frontier of a method: what victims reach against how good the protected scans look."""
+"""Score against fidelity: points, crossings, P50."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from monai_unlearnable.errors import InputError
 
-__all__ = ["Crossing", "Point", "half_way", "p50"]
+__all__ = ["Scores", "Crossing", "Point", "half_way", "p50"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of one victim, in percent (0 to 100).
+
+    :func:`~monai_unlearnable.metrics.segmentation_scores` and
+    :func:`~monai_unlearnable.metrics.classification_scores` fill in what follows from predictions; whoever trained the
+    victim adds curves, loss and time with ``dataclasses.replace``.
+
+    Args:
+        metric: ``"Dice"`` or ``"balanced accuracy"``.
+        value: at the end of training.
+        interval: 95% bootstrap interval of ``value`` over test cases.
+        per_class: Dice of each class without background, or recall of each class; NaN where a class is absent from the
+            test set.
+        by_case: of each test case in their order: mean Dice over the classes present, NaN where there are none, or
+            100 for right and 0 for wrong.
+        extras: further figures by name, such as ``"hd95"`` (mm) or ``"auc"`` (percent); NaN where one is undefined.
+        curve: ``value`` at evenly spaced moments of training, the last at its end.
+        validation_curve: the same at the same moments, on cases that were held out of the victim's own training data.
+        final_loss: training loss of the last step.
+        seconds: wall time of training, scoring on the way included.
+
+    Raises:
+        InputError: when there is a validation curve of another length than ``curve``.
+    """
+
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    per_class: tuple[float, ...]
+    by_case: tuple[float, ...]
+    extras: dict[str, float] = field(default_factory=dict)
+    curve: tuple[float, ...] = ()
+    validation_curve: tuple[float, ...] = ()
+    final_loss: float = math.nan
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.validation_curve and len(self.validation_curve) != len(self.curve):
+            raise InputError(
+                f"the validation curve has {len(self.validation_curve)} moments, the curve {len(self.curve)}"
+            )
+
+    @property
+    def peak(self) -> float:
+        """Best value on the way, as early stopping with an oracle finds it; ``value`` where there is no curve."""
+        return max((value for value in self.curve or (self.value,) if not math.isnan(value)), default=math.nan)
+
+    @property
+    def selected(self) -> float:
+        """Value at the first maximum of the validation curve, which an exploiter can find; NaN without one."""
+        known = [moment for moment, value in enumerate(self.validation_curve) if not math.isnan(value)]
+        return self.curve[max(known, key=lambda moment: self.validation_curve[moment])] if known else math.nan
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Methods of making noise."""
 
-from .base import InputSettings, Perturber, load_input_settings, load_perturber, save_perturber
-from .gradient import GradientNoise, load_surrogate
-from .lattice import round_to_lattice
-from .objectives import Objective
+from .augmentation import View, standardize
+from .base import InputSettings, Perturber, load_input_settings, load_perturber, round_to_lattice, save_perturber
+from .classwise import SharedNoise
+from .generators import UMed, VoxShield
+from .gradient import GradientNoise, SalientSites, load_surrogate
 from .patterns import (
     AutoregressiveNoise,
     ClassConvolution,
@@ -15,12 +16,7 @@ from .patterns import (
     SymmetricLattice,
 )
 from .random_noise import RandomNoise
-from .salience import SalientSites
-from .surrogate import Surrogate
-from .tiles import SharedNoise
-from .umed import UMed
-from .views import View, standardize
-from .voxshield import VoxShield
+from .surrogate import Objective, Surrogate
 
 __all__ = [
     "AutoregressiveNoise",

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every method of making noise has in common."""
+"""What every method of making noise has in common.
+
+Noise as the file will hold it, while it is being optimized."""
 
 from __future__ import annotations
 
@@ -16,12 +18,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from monai_unlearnable.config import Configurable, build, describe
+from monai_unlearnable.budget import STEP_TOLERANCE
+from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
 from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
-from monai_unlearnable.noise.vault import Key, read_owned, write_owned
-from monai_unlearnable.seeding import Learned
+from monai_unlearnable.utils.config import Configurable, build, describe
+from monai_unlearnable.utils.seeding import Learned
 
 __all__ = [
     "InputSettings",
@@ -31,6 +34,7 @@ __all__ = [
     "load_input_settings",
     "load_perturber",
     "save_perturber",
+    "round_to_lattice",
 ]
 
 
@@ -183,3 +187,16 @@ def _opened(path: str | Path, key: Key | None) -> Iterator[tuple[bytes, dict[str
         raise
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"is no perturber checkpoint: {error}", file=path) from error
+
+
+def round_to_lattice(noise: Tensor, step: Tensor) -> Tensor:
+    """Truncate noise toward zero to whole storage steps; gradients pass straight through.
+
+    Args:
+        noise: unit intensity, (B, C, spatial...).
+        step: unit intensity of one storage step, (B, C); 0 where storage is floating point, which is left as it is.
+    """
+    size = step.to(noise).reshape(*step.shape, *[1] * (noise.ndim - 2))
+    steps = noise / size.clamp(min=1e-12)
+    whole = torch.trunc(steps + STEP_TOLERANCE * torch.sign(noise)) * size
+    return noise + (torch.where(size > 0, whole, noise) - noise).detach()

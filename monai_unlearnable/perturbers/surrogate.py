@@ -1,18 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network that stands in for the exploiter's, as part of a perturber."""
+"""Surrogate networks and the losses that noise goes down or up on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-from monai_unlearnable.catalog import Catalog
-from monai_unlearnable.config import Configurable
-from monai_unlearnable.seeding import isolated_seed
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.seeding import isolated_seed
 
-__all__ = ["Surrogate"]
+__all__ = ["Surrogate", "Objective", "task_loss", "error_rate"]
 
 
 class Surrogate(nn.Module, Configurable):
@@ -50,3 +56,89 @@ class Surrogate(nn.Module, Configurable):
         """Logits (B, classes[, spatial...]) of network input; of deep supervision the finest."""
         logits: Tensor = self.network(image)
         return logits[:, 0] if logits.ndim > image.ndim else logits
+
+
+GOALS = ("minimize", "maximize", "target")
+
+
+@cache
+def _map_loss() -> nn.Module:
+    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
+
+
+def task_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """The exploiter's loss: cross-entropy for classes of whole images, Dice plus cross-entropy for class maps.
+
+    Args:
+        logits: (B, classes[, spatial...]).
+        label: class indices, (B,) or (B, 1, spatial...).
+    """
+    return F.cross_entropy(logits, label) if label.ndim == 1 else _map_loss()(logits, label)
+
+
+@torch.no_grad()
+def error_rate(logits: Tensor, label: Tensor) -> float:
+    """Share of images, or of the sites that are foreground by label or prediction, whose class is wrong."""
+    found = logits.argmax(1)
+    if label.ndim == 1:
+        return float((found != label).float().mean())
+    truth = label[:, 0]
+    foreground = (truth > 0) | (found > 0)
+    return float((found != truth)[foreground].float().mean()) if bool(foreground.any()) else 0.0
+
+
+@dataclass(frozen=True)
+class Objective(Configurable):
+    """A loss that noise goes down.
+
+    ``"minimize"``: the loss at the true label (Huang et al., ICLR 2021); ``"maximize"``: its negative, untargeted
+    adversarial poisoning; ``"target"``: the loss at another class, targeted adversarial poisoning (Fowl et al.,
+    "Adversarial examples make strong poisons", NeurIPS 2021).
+
+    Args:
+        goal: one of the three.
+        targets: for ``"target"``, the class that stands for each class; by default the next one, cyclically, which in a
+            binary segmentation exchanges region and background.
+
+    Raises:
+        InputError: when the goal is unknown, or a class stands for itself.
+    """
+
+    goal: str = "minimize"
+    targets: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.goal not in GOALS:
+            raise InputError(f"unknown goal {self.goal!r}; known are {', '.join(GOALS)}")
+        if self.targets is not None:
+            if sorted(self.targets) != list(range(len(self.targets))):
+                raise InputError(f"the targets {list(self.targets)} do not hold each class once")
+            fixed = [own for own, other in enumerate(self.targets) if own == other]
+            if fixed:
+                raise InputError(f"the targets leave class {fixed[0]} as it is; each class needs another one")
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The mean loss of logits (B, classes[, spatial...]) at labels (B,) or (B, 1, spatial...).
+
+        Raises:
+            InputError: when the number of targets is not that of the classes.
+        """
+        sign, target = self._aim(logits, label)
+        return sign * task_loss(logits, target)
+
+    def of_cases(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The loss of each case by itself, (B,); arguments and errors as in :meth:`__call__`."""
+        sign, target = self._aim(logits, label)
+        if label.ndim == 1:
+            return sign * F.cross_entropy(logits, target, reduction="none")
+        return sign * torch.stack([task_loss(*case) for case in zip(logits.split(1), target.split(1), strict=True)])
+
+    def _aim(self, logits: Tensor, label: Tensor) -> tuple[int, Tensor]:
+        """The sign of the loss, and the classes it is taken at."""
+        if self.goal != "target":
+            return (1 if self.goal == "minimize" else -1), label
+        classes = logits.shape[1]
+        targets = [(own + 1) % classes for own in range(classes)] if self.targets is None else list(self.targets)
+        if len(targets) != classes:
+            raise InputError("the number of targets is not that of the classes", value=len(targets), limit=classes)
+        return 1, torch.tensor(targets, device=label.device)[label]

@@ -16,7 +16,7 @@ from monai_unlearnable.report.page import PAGE
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.summaries import Cell
 from monai_unlearnable.report.tags import LONG, NOTHING, details, note, section, text_table
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.utils.files import write_atomic
 
 __all__ = ["compare_page", "write_comparison"]
 

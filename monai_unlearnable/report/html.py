@@ -16,7 +16,7 @@ from monai_unlearnable.report.gallery import gallery
 from monai_unlearnable.report.page import PAGE
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.tags import NOTHING, section
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.utils.files import write_atomic
 
 __all__ = ["write_report", "render_page"]
 

@@ -12,10 +12,10 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.intensity import IntensityWindow
 from monai_unlearnable.report.canvas import new_figure, to_png
 from monai_unlearnable.report.planes import Plane, cut_planes
-from monai_unlearnable.scans.scan import Scan
 
 __all__ = ["montage"]
 

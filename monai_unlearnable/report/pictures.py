@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from monai_unlearnable.progress import track
 from monai_unlearnable.report.charts import bars
 from monai_unlearnable.report.curves import curves
 from monai_unlearnable.report.frontier import FrontierLine
@@ -15,6 +14,7 @@ from monai_unlearnable.report.heat import heat, heat_maps
 from monai_unlearnable.report.montage import montage
 from monai_unlearnable.report.predictions import prediction_montage
 from monai_unlearnable.report.results import Results
+from monai_unlearnable.utils.progress import track
 
 __all__ = ["montage", "prediction_montage", "curves", "bars", "heat", "frontier_chart", "result_pictures"]
 

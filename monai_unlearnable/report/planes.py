@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.intensity import IntensityWindow
-from monai_unlearnable.scans.scan import Scan
 
 __all__ = ["Cut", "Plane", "best_cuts", "cut_planes"]
 

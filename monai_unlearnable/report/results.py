@@ -15,7 +15,7 @@ from monai_unlearnable.report.frontier import FrontierLine, frontier_lines
 from monai_unlearnable.report.rows import VictimRow
 from monai_unlearnable.report.summaries import Summary, summarize
 from monai_unlearnable.report.verdict import state_verdict
-from monai_unlearnable.scans.atomic import without_nan
+from monai_unlearnable.utils.files import without_nan
 
 __all__ = ["Results", "SCHEMA_VERSION"]
 

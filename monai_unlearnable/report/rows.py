@@ -11,7 +11,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.report.values import read_number, read_numbers, read_tree, require
 
 if TYPE_CHECKING:
-    from monai_unlearnable.metrics.protection import Scores
+    from monai_unlearnable.metrics.frontier import Scores
 
 __all__ = ["CLEAN", "PROTECTED", "RANDOM", "TRAININGS", "WORDS", "NO_COUNTERMEASURE", "DONE", "DIVERGED", "VictimRow"]
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Datasets of scans: found, read and written without loss."""
 
-from .datalist import Case, load_cases
-from .dataset import LoadedCase, read_case
-from .formats import find_format, output_name, read_scan, stem, write_scan
-from .inspection import DatasetSummary, inspect_cases
-from .labels import encode_label, read_label
-from .medmnist import pack_archive, unpack_archive
-from .scan import Scan, voxel_digest
+from monai_unlearnable.data.cases import LoadedCase, read_case
+from monai_unlearnable.data.datalist import Case, load_cases
+from monai_unlearnable.data.formats import find_format, output_name, read_scan, stem, write_scan
+from monai_unlearnable.data.inspection import DatasetSummary, inspect_cases
+from monai_unlearnable.data.labels import encode_label, read_label
+from monai_unlearnable.data.medmnist import pack_archive, unpack_archive
+from monai_unlearnable.data.scan import Scan, voxel_digest
 
 __all__ = [
     "Case",

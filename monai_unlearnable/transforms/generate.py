@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_unlearnable.budget import Budget, apply_noise
+from monai_unlearnable.crypto.encrypted import Key
 from monai_unlearnable.intensity import WindowRule
-from monai_unlearnable.keys import CaseKeys, MetaKeys
-from monai_unlearnable.noise.vault import Key
 from monai_unlearnable.perturbers import Perturber, load_perturber
 from monai_unlearnable.perturbers.inference import WINDOW_SITES, generate_noise
 from monai_unlearnable.transforms.utils import lattice_of, like, refuse_after_spatial, to_numpy
+from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = ["GenerateNoise", "GenerateNoiseD", "GenerateNoiseDict", "GenerateNoised"]
 

@@ -15,13 +15,13 @@ from monai.transforms import MapTransform, Transform
 from monai.utils.enums import TransformBackends
 from torch import Tensor
 
+from monai_unlearnable.data.formats import read_label_scan, read_scan
+from monai_unlearnable.data.labels import encode_label
+from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import WindowRule
-from monai_unlearnable.keys import CaseKeys, MetaKeys
-from monai_unlearnable.scans.formats import read_label_scan, read_scan
-from monai_unlearnable.scans.labels import encode_label
-from monai_unlearnable.scans.scan import Scan
 from monai_unlearnable.transforms.utils import lattice_of, like, to_numpy
+from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = [
     "EncodeLabel",

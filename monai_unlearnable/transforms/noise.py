@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_unlearnable.budget import apply_change, undo_change
+from monai_unlearnable.data.scan import voxel_digest
 from monai_unlearnable.errors import NoiseMismatchError
-from monai_unlearnable.keys import CaseKeys, MetaKeys
 from monai_unlearnable.noise import NoiseStore
-from monai_unlearnable.scans.scan import voxel_digest
 from monai_unlearnable.transforms.utils import like, refuse_after_spatial, to_numpy
+from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = [
     "ApplyNoise",

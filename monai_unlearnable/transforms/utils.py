@@ -14,7 +14,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import NoiseMismatchError
 from monai_unlearnable.intensity import StorageLattice
-from monai_unlearnable.keys import MetaKeys
+from monai_unlearnable.utils.enums import MetaKeys
 
 __all__ = ["lattice_of", "like", "refuse_after_spatial", "to_numpy"]
 

@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exploiter: recipes and training; it reads folders and knows nothing of how noise was made."""
 
-from .adapters import DeepSupervision, FirstOutput, Padded, SliceWise, planned_dynunet
 from .adversarial import AdversarialBatch
 from .finetune import ENCODER, Loaded, freeze, load_pretrained, save_weights
-from .nnunet import RandChannelWiseD, RandChannelWised, RandChannelWiseDict, mirroring, nnunet_augmentation
+from .networks import DeepSupervision, FirstOutput, Padded, SliceWise, checked_network, fresh_network, planned_dynunet
 from .patches import RandAffinePatchD, RandAffinePatchd, RandAffinePatchDict
 from .pretraining import pretrain_encoder
-from .probing import checked_network, fresh_network
-from .recipes import Recipe
+from .recipes import RandChannelWiseD, RandChannelWised, RandChannelWiseDict, Recipe, mirroring, nnunet_augmentation
 from .tasks import Classification, Segmentation, Task
 from .training import Trained, Victim
 
 __all__ = [
-    "ENCODER",
     "AdversarialBatch",
     "Classification",
     "DeepSupervision",
+    "ENCODER",
     "FirstOutput",
     "Loaded",
     "Padded",

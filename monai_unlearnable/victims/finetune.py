@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.scans.atomic import write_atomic
+from monai_unlearnable.utils.files import write_atomic
 
 __all__ = ["ENCODER", "Loaded", "freeze", "load_pretrained", "save_weights"]
 

@@ -14,7 +14,7 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import DatalistError
-from monai_unlearnable.metrics.protection import Scores
+from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.victims.tasks import Task
 
 __all__ = ["Examiner"]

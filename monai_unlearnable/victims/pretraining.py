@@ -26,14 +26,13 @@ from monai.transforms import (
 from torch import Tensor, nn
 from torch.nn import functional
 
-from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.optimization import minimize
-from monai_unlearnable.seeding import derive_seed
-from monai_unlearnable.victims.adapters import DeepSupervision
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.optimization import minimize
+from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.victims.finetune import save_weights
-from monai_unlearnable.victims.probing import fresh_network
-from monai_unlearnable.victims.reading import load_images
+from monai_unlearnable.victims.networks import DeepSupervision, fresh_network
+from monai_unlearnable.victims.tasks import load_images
 
 __all__ = ["pretrain_encoder"]
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Models that an exploiter would train, from a folder to scores on clean held-out cases."""
+"""A victim trained and scored on its way."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,17 +22,63 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, RandomSampler
 
 from monai_unlearnable.errors import DivergedError, InputError
-from monai_unlearnable.metrics.protection import Scores
-from monai_unlearnable.optimization import one_cycle
-from monai_unlearnable.progress import progress_bar
-from monai_unlearnable.seeding import derive_seed, isolated_seed
+from monai_unlearnable.metrics.frontier import Scores
+from monai_unlearnable.utils.optimization import one_cycle
+from monai_unlearnable.utils.progress import progress_bar
+from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
 from monai_unlearnable.victims.finetune import freeze, load_pretrained
-from monai_unlearnable.victims.history import History
 from monai_unlearnable.victims.prediction import Examiner
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
 
-__all__ = ["Victim", "Trained"]
+__all__ = ["History", "Victim", "Trained"]
+
+
+@dataclass
+class History:
+    """Loss and scores on the way.
+
+    Args:
+        patience: looks without a better score on held-out training data after which to stop; None for never.
+        loss: of the last step.
+        test: scores on the test cases.
+        validation: scores on held-out training data.
+        best: weights at the best of these; None where they are not needed.
+    """
+
+    patience: int | None = None
+    loss: float = math.nan
+    test: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss is no number any more."""
+        return not math.isfinite(self.loss)
+
+    def look(self, network: nn.Module, test: float, validation: float | None = None) -> bool:
+        """Note the scores of a moment.
+
+        Args:
+            network: as it is now.
+            test: its score on the test cases.
+            validation: its score on held-out training data, where there are any.
+
+        Returns:
+            Whether to stop.
+        """
+        self.test.append(test)
+        if validation is None:
+            return False
+        self.validation.append(validation)
+        if self.patience is None:
+            return False
+        if validation > max(self.validation[:-1], default=-math.inf):
+            self.best = copy.deepcopy(network.state_dict())
+        best = self.validation.index(max(self.validation))
+        return len(self.validation) - 1 - best >= self.patience
+
 
 Cases = Sequence[Mapping[str, Any]]
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from monai_unlearnable.budget import Budget
+from monai_unlearnable.data import load_cases
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Sparsity
 from monai_unlearnable.noise import Manifest
@@ -29,8 +30,9 @@ from monai_unlearnable.perturbers import (
     SymmetricLattice,
     View,
 )
-from monai_unlearnable.scans import load_cases
-from monai_unlearnable.workflows import Protection, restore, verify
+from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.restore import restore
+from monai_unlearnable.publishing.verify import verify
 from tests.helpers import (
     BUDGET,
     SHAPES,

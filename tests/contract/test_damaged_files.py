@@ -16,14 +16,17 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.budget import Budget
+from monai_unlearnable.crypto import OwnerKey, load_key
+from monai_unlearnable.data import load_cases, output_name, read_label, read_scan, unpack_archive, write_scan
 from monai_unlearnable.errors import UnlearnableError
 from monai_unlearnable.intensity import PercentileWindow
-from monai_unlearnable.noise import NoiseStore, OwnerKey, load_key
+from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.perturbers import RandomNoise, load_input_settings, load_perturber
-from monai_unlearnable.scans import load_cases, output_name, read_label, read_scan, unpack_archive, write_scan
-from monai_unlearnable.workflows import Protection, restore, verify
-from monai_unlearnable.workflows.audit import audit
-from monai_unlearnable.workflows.labels import publish_label
+from monai_unlearnable.publishing.audit import audit
+from monai_unlearnable.publishing.labels import publish_label
+from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.restore import restore
+from monai_unlearnable.publishing.verify import verify
 from tests import dicom
 from tests.contract.test_readers import FILES, changed
 from tests.damage import COUNT, damaged

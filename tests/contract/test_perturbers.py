@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.budget import Budget
+from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import BudgetError, LabelError, ScanError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
 from monai_unlearnable.masks import Everywhere, MaskProvider, Roi, Sparsity
@@ -29,9 +30,10 @@ from monai_unlearnable.perturbers import (
     SymmetricLattice,
     VoxShield,
 )
-from monai_unlearnable.scans import load_cases
-from monai_unlearnable.seeding import reset_parameters
-from monai_unlearnable.workflows import Protection, apply_stored, restore, verify
+from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.restore import apply_stored, restore
+from monai_unlearnable.publishing.verify import verify
+from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import (
     BUDGET,
     fixed_window,

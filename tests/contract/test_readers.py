@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from pydicom import dcmread
 
-from monai_unlearnable.scans import find_format, output_name, read_scan, write_scan
-from monai_unlearnable.scans.atomic import read_content
-from monai_unlearnable.scans.formats import original_headers, with_headers
+from monai_unlearnable.data import find_format, output_name, read_scan, write_scan
+from monai_unlearnable.data.formats import original_headers, with_headers
+from monai_unlearnable.utils.files import read_content
 from tests import dicom
 from tests.helpers import OBLIQUE, nifti_header, raw_bytes, stored_voxels, write_nifti
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from monai_unlearnable.countermeasures import area_under_curve, label_separability, scan_statistics, separability
-from monai_unlearnable.countermeasures.classifiers import fit_classifier
+from monai_unlearnable.countermeasures.detectors import fit_classifier
 from monai_unlearnable.errors import InputError
 from tests.countermeasures.planted import SHAPES, classification_cases, segmentation_cases, smooth_image, stripes
 

@@ -9,9 +9,9 @@ import torch
 from monai.transforms import AdjustContrastd
 from PIL import Image
 
-from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.countermeasures import Quantize, RemoveBiasField
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.catalog import Catalog
 from tests.countermeasures.images import unit_image
 
 

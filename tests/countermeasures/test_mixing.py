@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.countermeasures import Countermeasure, Material, MixClean
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.catalog import Catalog
 
 
 def ids(count: int, kind: str) -> list[dict[str, str]]:

@@ -14,7 +14,6 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Randomizable
 
 from monai_unlearnable import countermeasures
-from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.countermeasures import (
     BilateralFilter,
     BinomialSmooth,
@@ -29,6 +28,7 @@ from monai_unlearnable.countermeasures import (
     UnitTransform,
 )
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.catalog import Catalog
 from tests.countermeasures.images import unit_image
 
 ARRAY: dict[str, Callable[[], UnitTransform]] = {

@@ -8,9 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from monai_unlearnable.demo.phantom import write_phantom_dataset
+from monai_unlearnable.data import load_cases, read_label, read_scan
+from monai_unlearnable.demo.phantoms import write_phantom_dataset
 from monai_unlearnable.errors import InputError, OutputError
-from monai_unlearnable.scans import load_cases, read_label, read_scan
 
 SIZE = (40, 48, 32)
 

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from monai_unlearnable.data import read_scan
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.scans import read_scan
-from monai_unlearnable.workflows import restore, verify
-from monai_unlearnable.workflows.bundles import run_bundle
+from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.restore import restore
+from monai_unlearnable.publishing.verify import verify
 from tests.helpers import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]

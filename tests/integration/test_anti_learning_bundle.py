@@ -11,14 +11,16 @@ import pytest
 from monai.bundle import ConfigParser
 
 from monai_unlearnable.__main__ import WRONG_INPUT, main
-from monai_unlearnable.catalog import Catalog
-from monai_unlearnable.engines import ProtectionTrainer
+from monai_unlearnable.data import load_cases, read_scan
 from monai_unlearnable.errors import InputError, LabelError, OutputError
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.scans import load_cases, read_scan
-from monai_unlearnable.workflows import publishing, restore, verify
-from monai_unlearnable.workflows.approaches import APPROACHES, GRANULARITIES
-from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, method_names, run_bundle
+from monai_unlearnable.publishing.bundles import bundle_names, bundle_root, method_names, run_bundle
+from monai_unlearnable.publishing.choices import APPROACHES, GRANULARITIES
+from monai_unlearnable.publishing import publisher
+from monai_unlearnable.publishing.restore import restore
+from monai_unlearnable.publishing.verify import verify
+from monai_unlearnable.training import ProtectionTrainer
+from monai_unlearnable.utils.catalog import Catalog
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
 from tests.integration.commands import as_words, command, on_two_processes
 
@@ -189,10 +191,10 @@ def stop_at(patch: pytest.MonkeyPatch, owner: Any, function: str, call: int) -> 
     ("settings", "owner", "function", "call"),
     [
         ({}, ProtectionTrainer, "_iteration", 3),
-        ({}, publishing, "publish_scan", 4),
-        ({"stop_at_error": 1.1}, publishing, "publish_scan", 4),
+        ({}, publisher, "publish_scan", 4),
+        ({"stop_at_error": 1.1}, publisher, "publish_scan", 4),
         ({"granularity": "class"}, ProtectionTrainer, "_iteration", 3),
-        ({"granularity": "class"}, publishing, "publish_scan", 4),
+        ({"granularity": "class"}, publisher, "publish_scan", 4),
         ({"granularity": "class", "approach": "error_maximizing"}, ProtectionTrainer, "_iteration", 6),
         ({"approach": "error_maximizing"}, ProtectionTrainer, "_iteration", 3),
     ],

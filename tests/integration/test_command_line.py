@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
-from monai_unlearnable.demo.phantom import write_phantom_dataset
+from monai_unlearnable.demo.phantoms import write_phantom_dataset
 from monai_unlearnable.report import Results
 from tests import dicom
 from tests.helpers import flip_byte, tree, write_dataset

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from monai_unlearnable.demo.phantom import write_phantom_dataset
+from monai_unlearnable.demo.phantoms import write_phantom_dataset
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.report import Results
-from monai_unlearnable.workflows.bundles import run_bundle
 from tests.helpers import protect
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,8 @@ import pytest
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import SharedNoise, load_perturber
-from monai_unlearnable.workflows import verify
-from monai_unlearnable.workflows.bundles import run_bundle
+from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 from tests.integration.commands import on_two_processes, round_trip
 

@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 
 from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
-from monai_unlearnable.demo.phantom import write_phantom_dataset
+from monai_unlearnable.crypto import OwnerKey, load_key
+from monai_unlearnable.crypto.encrypted import read_owned
+from monai_unlearnable.crypto.keys import VARIABLE
+from monai_unlearnable.data import read_scan
+from monai_unlearnable.demo.phantoms import write_phantom_dataset
 from monai_unlearnable.errors import InputError, KeyMismatchError
-from monai_unlearnable.noise import Manifest, OwnerKey, load_key
-from monai_unlearnable.noise.passphrases import VARIABLE
-from monai_unlearnable.noise.vault import read_owned
-from monai_unlearnable.scans import read_scan
-from monai_unlearnable.workflows import publishing, verify
-from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.publishing import publisher
+from monai_unlearnable.publishing.bundles import bundle_names, bundle_root, run_bundle
+from monai_unlearnable.publishing.verify import verify
 from tests.helpers import flip_byte, tree, write_class_folders, write_dataset
 from tests.integration.commands import as_words, command
-from tests.workflows.test_owner_key import readable
+from tests.publishing.test_owner_key import readable
 
 QUICK = {"epochs": 1, "epoch_length": 2, "batch_size": 2, "network_def#channels": [4, 8, 8, 8]}
 SMALL = {"epochs": 1, "epoch_length": 2, "batch_size": 4, "network_def#width": 4, "steps": 2}
@@ -173,7 +175,7 @@ def test_as_a_bundle_and_after_a_stop(tmp_path: Path, keys: list[str], monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(publishing, "publish_scan", stopping)
+        patch.setattr(publisher, "publish_scan", stopping)
         run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), key=keys[0], **QUICK)
     assert readable(tmp_path / "out") == []
     with pytest.raises(KeyMismatchError, match=r"training\.pt\.sealed: cannot be opened"):

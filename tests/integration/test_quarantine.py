@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
-from monai_unlearnable.workflows import verify
+from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 
 QUICK = ["--epochs", "1", "--epoch_length", "2", "--batch_size", "2"]

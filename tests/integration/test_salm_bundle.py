@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from monai_unlearnable.__main__ import main
-from monai_unlearnable.engines import ProtectionTrainer
+from monai_unlearnable.data import read_scan
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import load_perturber, load_surrogate
-from monai_unlearnable.scans import read_scan
-from monai_unlearnable.workflows import restore, verify
-from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
+from monai_unlearnable.publishing.bundles import bundle_names, bundle_root, run_bundle
+from monai_unlearnable.publishing.restore import restore
+from monai_unlearnable.publishing.verify import verify
+from monai_unlearnable.training import ProtectionTrainer
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
 from tests.integration.commands import as_words, command, on_two_processes
 

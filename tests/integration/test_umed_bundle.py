@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
+from monai_unlearnable.data import read_scan
 from monai_unlearnable.errors import InputError, LabelError, OutputError
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.scans import read_scan
-from monai_unlearnable.workflows import publishing, restore, verify
-from monai_unlearnable.workflows.bundles import bundle_names, bundle_root, run_bundle
+from monai_unlearnable.publishing import publisher
+from monai_unlearnable.publishing.bundles import bundle_names, bundle_root, run_bundle
+from monai_unlearnable.publishing.restore import restore
+from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 from tests.integration.commands import ROOT, as_words, command, on_two_processes
 
@@ -128,7 +130,7 @@ def test_training_with_other_settings_never_goes_on_from_a_checkpoint(tmp_path: 
 
 
 def test_a_run_that_was_stopped_after_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, calls, publish = write_dataset(tmp_path / "data"), iter(range(9)), publishing.publish_scan
+    data, calls, publish = write_dataset(tmp_path / "data"), iter(range(9)), publisher.publish_scan
 
     def stopping(*arguments):
         if next(calls) == 1:
@@ -136,7 +138,7 @@ def test_a_run_that_was_stopped_after_training_goes_on(tmp_path: Path, monkeypat
         return publish(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(publishing, "publish_scan", stopping)
+        patch.setattr(publisher, "publish_scan", stopping)
         run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **QUICK)
     for name in ("out", "whole"):
         run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / name), **QUICK)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from monai_unlearnable.masks.filters import max_filter
+from monai_unlearnable.masks.base import max_filter
 
 
 @pytest.mark.parametrize("radius", [0, 1, 3])

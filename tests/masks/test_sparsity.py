@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from monai_unlearnable.config import build, describe
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import (
     ForegroundScore,
@@ -24,6 +23,7 @@ from monai_unlearnable.masks import (
     top_k,
 )
 from monai_unlearnable.masks.sparsity import foreground
+from monai_unlearnable.utils.config import build, describe
 from tests.helpers import two_classes
 
 SHAPES = [(15, 18), (12, 14, 10)]

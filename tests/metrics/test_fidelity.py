@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from monai_unlearnable.data import Scan
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow, PercentileWindow, StorageLattice
 from monai_unlearnable.metrics import LOSSLESS_PSNR, measure_fidelity, noise_level
-from monai_unlearnable.scans import Scan
 from tests.helpers import random_image, two_classes
 
 

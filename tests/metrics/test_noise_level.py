@@ -11,7 +11,7 @@ from scipy.ndimage import convolve, gaussian_filter
 from scipy.stats import median_abs_deviation
 
 from monai_unlearnable.metrics import noise_level
-from monai_unlearnable.metrics.noise_level import MAX_SITES
+from monai_unlearnable.metrics.fidelity import MAX_SITES
 
 SHAPES = [(220, 180), (64, 60, 56)]
 

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from monai_unlearnable.budget import VoxelChange
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.noise import NoiseStore
-from monai_unlearnable.noise.encoding import FEW, SMALL_BOX, decode, encode
+from monai_unlearnable.noise.store import FEW, SMALL_BOX, decode, encode
 from tests.helpers import tree
 from tests.noise.test_store import ENTRY, check_damage, rewrite
 

@@ -13,7 +13,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from monai_unlearnable.config import describe
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.intensity import FixedWindow
 from monai_unlearnable.masks import ContourBand, Everywhere, Roi, TextureMap
@@ -31,6 +30,7 @@ from monai_unlearnable.perturbers import (
     save_perturber,
 )
 from monai_unlearnable.perturbers.inference import generate_noise, generate_noises
+from monai_unlearnable.utils.config import describe
 from tests.helpers import BUDGET, small_shared, small_surrogate, small_umed, two_classes
 
 

@@ -14,19 +14,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from monai_unlearnable.config import build, describe
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, OfClasses, Roi
-from monai_unlearnable.perturbers import (
-    GradientNoise,
-    Objective,
-    Surrogate,
-    View,
-    load_perturber,
-    save_perturber,
-)
-from monai_unlearnable.perturbers.objectives import error_rate, task_loss
-from monai_unlearnable.seeding import isolated_seed
+from monai_unlearnable.perturbers import GradientNoise, Objective, Surrogate, View, load_perturber, save_perturber
+from monai_unlearnable.perturbers.surrogate import error_rate, task_loss
+from monai_unlearnable.utils.config import build, describe
+from monai_unlearnable.utils.seeding import isolated_seed
 from tests.helpers import small_surrogate
 
 EPSILON = 0.1

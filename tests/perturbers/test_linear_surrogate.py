@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_unlearnable.config import describe
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.perturbers import LinearSurrogate, load_perturber, save_perturber
+from monai_unlearnable.utils.config import describe
 
 SHAPE = (24, 16)
 

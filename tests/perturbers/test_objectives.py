@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from monai.losses import DiceCELoss
 from torch import Tensor
 
-from monai_unlearnable.config import build, describe
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import Objective
-from monai_unlearnable.perturbers.objectives import error_rate, task_loss
+from monai_unlearnable.perturbers.surrogate import error_rate, task_loss
+from monai_unlearnable.utils.config import build, describe
 
 SHAPES = {"classes": (), "maps": (8, 9), "volumes": (8, 6, 5)}
 kinds = pytest.mark.parametrize("kind", SHAPES)

@@ -15,7 +15,7 @@ from monai_unlearnable.errors import OutOfMemoryError
 from monai_unlearnable.masks import Everywhere, Roi
 from monai_unlearnable.perturbers import RandomNoise, UMed
 from monai_unlearnable.perturbers.inference import generate_noise, generate_noises
-from monai_unlearnable.seeding import reset_parameters
+from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import two_classes
 
 ERRORS = [

@@ -12,7 +12,6 @@ import torch
 from monai.transforms import ResizeWithPadOrCrop
 from torch import Tensor
 
-from monai_unlearnable.config import describe
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, Roi
 from monai_unlearnable.perturbers import (
@@ -26,6 +25,7 @@ from monai_unlearnable.perturbers import (
     save_perturber,
 )
 from monai_unlearnable.perturbers.inference import generate_noise
+from monai_unlearnable.utils.config import describe
 from tests.helpers import two_classes
 
 EPSILON = 0.1

@@ -10,20 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from monai_unlearnable.config import describe
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, OfClasses, RandomScore, Roi, Sparsity, TopK
-from monai_unlearnable.perturbers import (
-    GradientNoise,
-    Objective,
-    SalientSites,
-    View,
-    load_perturber,
-    save_perturber,
-)
+from monai_unlearnable.perturbers import GradientNoise, Objective, SalientSites, View, load_perturber, save_perturber
 from monai_unlearnable.perturbers.inference import generate_noise
-from monai_unlearnable.perturbers.objectives import task_loss
-from monai_unlearnable.seeding import reset_parameters
+from monai_unlearnable.perturbers.surrogate import task_loss
+from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import small_surrogate, small_umed
 from tests.perturbers.test_gradient import CASES, EPSILON, batch, gradient, kinds, logits_of, trained
 

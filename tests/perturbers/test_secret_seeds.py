@@ -9,8 +9,8 @@ import pytest
 import torch
 from monai.transforms import Compose, Identity, RandCropByPosNegLabeld, RandGaussianNoise
 
+from monai_unlearnable.crypto import OwnerKey, secret_seed
 from monai_unlearnable.masks import Everywhere, ForegroundScore, RandomScore
-from monai_unlearnable.noise import OwnerKey, secret_seed
 from monai_unlearnable.perturbers import (
     AutoregressiveNoise,
     ClassConvolution,
@@ -21,7 +21,7 @@ from monai_unlearnable.perturbers import (
     RandomNoise,
     View,
 )
-from monai_unlearnable.seeding import derive_seed, isolated_seed, reset_parameters, seed_transforms, seeded
+from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, reset_parameters, seed_transforms, seeded
 from tests.helpers import small_shared, small_surrogate, small_umed
 
 FIRST, SECOND = (secret_seed(0, OwnerKey(bytes([number] * 32))) for number in (1, 2))

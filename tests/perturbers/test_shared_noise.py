@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from monai.transforms import ResizeWithPadOrCrop
 from torch import Tensor
 
-from monai_unlearnable.config import describe
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, OfClasses, Roi
 from monai_unlearnable.perturbers import SharedNoise, load_perturber, save_perturber
-from monai_unlearnable.seeding import reset_parameters
+from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import BUDGET, small_shared, two_classes
 
 SIZES = {2: (6, 4), 3: (4, 6, 5)}

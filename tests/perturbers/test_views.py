@@ -12,9 +12,9 @@ from monai.transforms import Resize
 from scipy import ndimage
 from torch import Tensor
 
-from monai_unlearnable.config import build, describe
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import View, standardize
+from monai_unlearnable.utils.config import build, describe
 
 SHAPES = [(24, 32), (16, 20, 12)]
 RANDOM = [View(noise=0.1), View(mirror=True), View(rotation=20), View(scaling=0.2), View(blur=1.0), View(shift=1)]

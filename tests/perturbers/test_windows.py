@@ -12,10 +12,8 @@ import torch
 
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import Perturber, UMed
-from monai_unlearnable.perturbers.inference import generate_noise
-from monai_unlearnable.perturbers.padding import even_sides, pad_to
-from monai_unlearnable.perturbers.windows import Part
-from monai_unlearnable.seeding import reset_parameters
+from monai_unlearnable.perturbers.inference import Part, even_sides, generate_noise, pad_to
+from monai_unlearnable.utils.seeding import reset_parameters
 
 
 @pytest.mark.parametrize("divisor", [1, 4, 8])

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.intensity import StorageLattice
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import TRAININGS
-from monai_unlearnable.scans.scan import Scan
 
 FIGURES = {
     "psnr": 38.2,

@@ -11,9 +11,9 @@ import torch
 from monai.transforms import Compose, Flipd, LoadImaged
 
 from monai_unlearnable.budget import Budget
+from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import BudgetError, InputError, LabelError, NoiseMismatchError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
-from monai_unlearnable.scans import load_cases
 from monai_unlearnable.transforms import EncodeLabeld, GenerateNoise, GenerateNoised, LoadScan, LoadScand
 from tests.helpers import (
     BUDGET,

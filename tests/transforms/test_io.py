@@ -13,10 +13,10 @@ import torch
 from monai.data import CacheDataset, DataLoader, MetaTensor, decollate_batch
 from monai.transforms import Compose, LoadImaged
 
+from monai_unlearnable.data import load_cases, read_case
 from monai_unlearnable.errors import LabelError, ScanError, WindowError
 from monai_unlearnable.intensity import DtypeWindow, FixedWindow, PercentileWindow
 from monai_unlearnable.masks import ContourBand, Roi, TextureMap
-from monai_unlearnable.scans import load_cases, read_case
 from monai_unlearnable.transforms import (
     ComputeMask,
     ComputeMaskd,

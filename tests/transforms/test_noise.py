@@ -26,10 +26,10 @@ from monai.transforms import (
 )
 
 from monai_unlearnable import transforms
+from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import NoiseError, NoiseMismatchError
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.noise import NoiseStore
-from monai_unlearnable.scans import load_cases
 from monai_unlearnable.transforms import ApplyNoise, ApplyNoised, LoadScan, LoadScand, RemoveNoise, RemoveNoised
 from tests.helpers import (
     SHAPES,

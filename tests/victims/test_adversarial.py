@@ -10,11 +10,11 @@ from monai.engines import SupervisedTrainer
 from monai.losses import DiceCELoss
 from torch import nn
 
-from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.seeding import reset_parameters
-from monai_unlearnable.victims.adapters import DeepSupervision
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.seeding import reset_parameters
 from monai_unlearnable.victims.adversarial import AdversarialBatch
+from monai_unlearnable.victims.networks import DeepSupervision
 
 SIZES = {2: (16, 24), 3: (16, 16, 8)}
 SEGMENTATION = DeepSupervision(DiceCELoss(softmax=True, to_onehot_y=True))

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.seeding import reset_parameters
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.seeding import reset_parameters
 from monai_unlearnable.victims.finetune import freeze, load_pretrained, save_weights
 from monai_unlearnable.victims.pretraining import pretrain_encoder
 from tests.helpers import write_nifti

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_unlearnable.victims.history import History
+from monai_unlearnable.victims.training import History
 
 
 def stops(history: History, validation: list[float]) -> list[bool]:

@@ -11,12 +11,18 @@ from monai.networks.nets import BasicUNet, UNet, ViT
 from monai.utils import OptionalImportError
 from torch import nn
 
-from monai_unlearnable.catalog import Catalog
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.seeding import reset_parameters
-from monai_unlearnable.victims.adapters import DeepSupervision, FirstOutput, Padded, SliceWise, planned_dynunet
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.seeding import reset_parameters
 from monai_unlearnable.victims.finetune import freeze
-from monai_unlearnable.victims.probing import checked_network
+from monai_unlearnable.victims.networks import (
+    DeepSupervision,
+    FirstOutput,
+    Padded,
+    SliceWise,
+    checked_network,
+    planned_dynunet,
+)
 
 SEGMENTATION = ("UNet", "BasicUNet", "DynUNet", "SegResNet", "UNETR", "UNet2D")
 CLASSIFICATION = ("ResNet18", "DenseNet121", "EfficientNetB0", "ViT")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from monai.data import MetaTensor
 
-from monai_unlearnable.scans import read_scan
+from monai_unlearnable.data import read_scan
 from monai_unlearnable.victims import Segmentation
-from monai_unlearnable.victims.reading import load_images
+from monai_unlearnable.victims.tasks import load_images
 from tests import dicom
 from tests.helpers import random_image, two_classes, write_nifti
 

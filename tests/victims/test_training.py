@@ -12,10 +12,10 @@ from monai.networks.nets import UNet
 from PIL import Image
 from torch import nn
 
-from monai_unlearnable.catalog import Catalog
+from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import DatalistError, DivergedError, InputError
-from monai_unlearnable.scans import load_cases
-from monai_unlearnable.seeding import isolated_seed
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.seeding import isolated_seed
 from monai_unlearnable.victims import AdversarialBatch, Classification, Recipe, Segmentation, Trained, Victim
 from tests.helpers import write_nifti
 

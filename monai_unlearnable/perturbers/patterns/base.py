@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from monai_unlearnable.arrays import bounding_box
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, MaskProvider, Roi
 from monai_unlearnable.perturbers.base import Perturber
-from monai_unlearnable.seeding import derive_seed
+from monai_unlearnable.utils.arrays import bounding_box
+from monai_unlearnable.utils.seeding import derive_seed
 
 __all__ = ["ClassPatterns", "centered", "random_signs"]
 

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small files that keys are kept in: only the user can read them, none is replaced, and reading is strict.
+
+Errors do not quote what a file holds, which may be a secret."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.errors import NoiseError, OutputError
+from monai_unlearnable.utils.files import temporary_file
+
+__all__ = ["from_base64", "naming", "read_file", "read_record", "to_base64", "write_new", "write_record"]
+
+LARGEST = 2**26  # bytes; a larger file is another one than was meant
+
+
+@contextmanager
+def naming(path: str | Path, kind: str) -> Iterator[None]:
+    """Whatever goes wrong within names the file, and the kind of thing that it should hold.
+
+    Raises:
+        NoiseError: in place of an error of a file or of its content.
+    """
+    try:
+        yield
+    except (NoiseError, OSError) as error:
+        reason = error.reason if isinstance(error, NoiseError) else error.strerror or error
+        raise NoiseError(f"the {kind} cannot be read: {reason}", file=path) from error
+
+
+def read_file(path: str | Path) -> bytes:
+    """The content of a small file.
+
+    Raises:
+        NoiseError: when it is too large to be one.
+        OSError: when it cannot be read.
+    """
+    if Path(path).stat().st_size > LARGEST:
+        raise NoiseError("the file is too large to be one")
+    return Path(path).read_bytes()
+
+
+def read_record(path: str | Path, kind: str, names: set[str]) -> dict[str, Any]:
+    """What :func:`write_record` wrote; values are not looked at.
+
+    Args:
+        path: the file.
+        kind: what it should hold.
+        names: all that an object of this kind has.
+
+    Raises:
+        NoiseError: when it is of another kind or version, or broken.
+        OSError: when it cannot be read.
+    """
+    try:
+        content = json.loads(read_file(path), object_pairs_hook=_no_name_twice)
+    except NoiseError:
+        raise
+    except (ValueError, RecursionError):
+        raise NoiseError("it is not JSON") from None
+    if not isinstance(content, dict) or content.pop("format", None) != _format(kind):
+        raise NoiseError(f"its format is not {_format(kind)!r}")
+    if set(content) != names:
+        raise NoiseError(f"it has to hold {', '.join(sorted(names))} and nothing else")
+    return content
+
+
+def write_record(path: str | Path, kind: str, content: dict[str, Any]) -> None:
+    """Write JSON of a kind and its version, as :func:`write_new` does.
+
+    Raises:
+        OutputError: naming the file, when it exists already or cannot be written.
+    """
+    text = json.dumps({"format": _format(kind), **content}, indent=1, sort_keys=True, allow_nan=False)
+    write_new(path, (text + "\n").encode())
+
+
+def write_new(path: str | Path, content: bytes) -> None:
+    """Like ``write_atomic``, with two differences: only the user can read the file, and none is replaced.
+
+    Raises:
+        OutputError: naming the file, when it exists already or cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    try:
+        with temporary_file(path, content) as temporary:
+            _rename_new(temporary, path)
+    except OSError as error:
+        taken = isinstance(error, FileExistsError) and os.path.lexists(path)
+        reason = "the file exists already and is not replaced" if taken else f"cannot be written: {error.strerror}"
+        raise OutputError(reason, file=path) from error
+
+
+def to_base64(content: bytes) -> str:
+    """Bytes as text."""
+    return base64.b64encode(content).decode()
+
+
+def from_base64(text: Any) -> bytes:
+    """Text as bytes. Each value has one text only, so that no change goes unseen.
+
+    Raises:
+        NoiseError: when it is no text of :func:`to_base64`, or an empty one.
+    """
+    try:
+        content = base64.b64decode(text, validate=True)
+    except (ValueError, TypeError):
+        content = b""
+    if not content or to_base64(content) != text:
+        raise NoiseError("a value is not base64: characters were changed, added or lost")
+    return content
+
+
+def _format(kind: str) -> str:
+    return f"monai_unlearnable {kind} 1"
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(content := dict(pairs)) != len(pairs):
+        raise NoiseError("a name comes twice")
+    return content
+
+
+def _rename_new(temporary: str, path: Path) -> None:
+    try:
+        os.link(temporary, path)  # refuses an existing file, which renaming would replace
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:  # file systems without hard links, as on memory sticks
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            path.unlink()
+            raise

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datasets of scans: found, read and written without loss."""
+
+from .cases import LoadedCase, read_case
+from .datalist import Case, load_cases
+from .formats import find_format, output_name, read_scan, stem, write_scan
+from .inspection import DatasetSummary, inspect_cases
+from .labels import encode_label, read_label
+from .medmnist import pack_archive, unpack_archive
+from .scan import Scan, voxel_digest
+
+__all__ = [
+    "Case",
+    "DatasetSummary",
+    "LoadedCase",
+    "Scan",
+    "encode_label",
+    "find_format",
+    "inspect_cases",
+    "load_cases",
+    "output_name",
+    "pack_archive",
+    "read_case",
+    "read_label",
+    "read_scan",
+    "stem",
+    "unpack_archive",
+    "voxel_digest",
+    "write_scan",
+]

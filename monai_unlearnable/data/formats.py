@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The file formats known, found by suffix; a folder is a DICOM series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+
+from monai_unlearnable.data.dicom import DicomFormat, is_annotation, read_segmentation
+from monai_unlearnable.data.dicom.files import naming
+from monai_unlearnable.data.image2d import JpegFormat, PngFormat, TiffFormat
+from monai_unlearnable.data.nifti import NiftiFormat
+from monai_unlearnable.data.scan import Scan
+from monai_unlearnable.errors import ScanError
+from monai_unlearnable.intensity import StorageLattice
+from monai_unlearnable.utils.files import Content, reading, write_atomic
+
+__all__ = [
+    "ScanFormat",
+    "DerivingFormat",
+    "FORMATS",
+    "find_format",
+    "read_scan",
+    "write_scan",
+    "stem",
+    "output_name",
+    "original_headers",
+    "with_headers",
+    "read_label_scan",
+    "renamed_by",
+]
+
+
+class ScanFormat(Protocol):
+    """Reads a file to a :class:`Scan` and encodes it again with other voxels.
+
+    ``output_suffix`` is None where the format can hold exact voxels, else the suffix of the one that replaces it.
+    """
+
+    @property
+    def suffixes(self) -> tuple[str, ...]: ...
+
+    @property
+    def output_suffix(self) -> str | None: ...
+
+    def read(self, path: Path) -> Scan: ...
+
+    def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content: ...
+
+
+@runtime_checkable
+class DerivingFormat(ScanFormat, Protocol):
+    """A format whose header must tell that voxels were changed, so that the owner has to keep the original's."""
+
+    def headers(self, scan: Scan) -> bytes: ...
+
+    def with_headers(self, scan: Scan, headers: bytes) -> Scan: ...
+
+
+DICOM = DicomFormat()
+FORMATS: tuple[ScanFormat, ...] = (NiftiFormat(), PngFormat(), TiffFormat(), JpegFormat(), DICOM)
+
+
+def _match(name: str) -> tuple[ScanFormat, str] | None:
+    for scan_format in FORMATS:
+        for suffix in scan_format.suffixes:
+            if name.lower().endswith(suffix):
+                return scan_format, suffix
+    return None
+
+
+def find_format(path: Path) -> ScanFormat:
+    """The format of a file name; a folder is read as a DICOM series.
+
+    Raises:
+        ScanError: naming the file and the known suffixes.
+    """
+    if path.is_dir():
+        return DICOM
+    match = _match(path.name)
+    if match is None:
+        known = ", ".join(suffix for scan_format in FORMATS for suffix in scan_format.suffixes)
+        raise ScanError(f"unknown file type; supported are {known}", file=path)
+    return match[0]
+
+
+def stem(name: str) -> str:
+    """A relative file name without the suffix of its format: ``images/a.nii.gz`` gives ``images/a``."""
+    match = _match(name)
+    return name if match is None else name[: -len(match[1])]
+
+
+def output_name(name: str) -> str:
+    """The relative name under which a protected file is written: the same, but for formats that lose voxels."""
+    match = _match(name)
+    replaced = match[0].output_suffix if match else None
+    return name if replaced is None else stem(name) + replaced
+
+
+def read_scan(path: str | Path) -> Scan:
+    """Read any supported file, or the folder of a DICOM series; see :class:`Scan` for what comes back.
+
+    Raises:
+        ScanError: naming the file and why it cannot be read or protected.
+    """
+    path = Path(path)
+    with reading(path):
+        return find_format(path).read(path)
+
+
+def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
+    """Write ``voxels`` in the container that ``scan`` was read from: same format, geometry, dtype and header.
+
+    Args:
+        scan: the scan whose file is repeated.
+        voxels: channel-first, same shape and dtype as ``scan.voxels``.
+        path: where to; the write is atomic.
+    """
+    if voxels.shape != scan.voxels.shape or voxels.dtype != scan.voxels.dtype:
+        raise ScanError(
+            f"voxels {voxels.shape} {voxels.dtype} do not fit the file's {scan.voxels.shape} {scan.voxels.dtype}",
+            file=scan.path,
+        )
+    path = Path(path)
+    write_atomic(path, _format_of(scan).encode(scan, voxels, path))
+
+
+def original_headers(scan: Scan) -> bytes:
+    """What the owner has to keep of a file beyond the change of its voxels; nothing for most formats."""
+    found = _format_of(scan)
+    return found.headers(scan) if isinstance(found, DerivingFormat) else b""
+
+
+def with_headers(scan: Scan, headers: bytes) -> Scan:
+    """A protected scan that is written with the headers of its original (:func:`original_headers`)."""
+    found = _format_of(scan)
+    return found.with_headers(scan, headers) if headers and isinstance(found, DerivingFormat) else scan
+
+
+def _format_of(scan: Scan) -> ScanFormat:
+    """The format that a scan was read in; its file need not be there any more."""
+    match = None if DICOM.has_read(scan) else _match(scan.path.name)
+    return DICOM if match is None else match[0]
+
+
+def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
+    """Read the file of a label map: any supported one, or a DICOM segmentation, on the grid of the image it is of.
+
+    Args:
+        path: of the label.
+        images: the scans of the case.
+
+    Raises:
+        ScanError: naming the file, when it cannot be read, or is of no image.
+    """
+    if not is_annotation(path):
+        return read_scan(path)
+    grids = [DICOM.grid(image) for image in images if _format_of(image) is DICOM]
+    with naming(path):
+        if not grids:
+            raise ScanError("a DICOM segmentation needs a DICOM image, to whose slices it refers")
+        label, grid = read_segmentation(path, grids)
+    flat = label if len(images[0].spatial_shape) == 3 else label[..., 0]
+    return Scan(path, flat[None], StorageLattice(flat.dtype.str), grid.affine)
+
+
+def renamed_by(scan: Scan, voxels: NDArray) -> dict[str, str]:
+    """New UIDs by those that the files of a scan have, where writing ``voxels`` gives them others."""
+    return DICOM.renamed(scan, voxels) if _format_of(scan) is DICOM else {}

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MedMNIST archives: ``.npz`` files of ``train_images`` and ``train_labels``, and the same for ``val`` and ``test``.
+
+Images are uint8: gray (N, H, W), color (N, H, W, 3) or volumes (N, D, H, W); a last axis of 3 is color. Labels hold one
+class an image, (N, 1) or (N,). One archive's arrays must fit into memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+from numpy.typing import NDArray
+from PIL import Image
+
+from monai_unlearnable.data.formats import read_scan
+from monai_unlearnable.data.splits import Archive, Split, is_volume
+from monai_unlearnable.errors import DatalistError, OutputError, ScanError
+from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.files import write_atomic
+from monai_unlearnable.utils.progress import track
+
+__all__ = ["archive_images", "pack_archive", "unpack_archive"]
+
+
+def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path:
+    """Write the images of an archive as files with a datalist of their classes: a dataset like others.
+
+    Image 7 of ``train_images`` becomes ``train/00007.png``, or ``train/00007.nii.gz`` if it is a volume; the array of
+    that file is the (D, H, W) of the archive, axis by axis, with the identity for affine. ``datalist.json`` has the
+    sections ``training``, ``validation`` and ``test`` and is written last. Files that are there already with the same
+    content are kept, so that an unpacking that was stopped goes on.
+
+    Args:
+        archive: only read.
+        folder: where to.
+        overwrite: whether files there with other content may be replaced.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DatalistError: naming the archive, when it is none, or its arrays are not as above.
+        OutputError: naming the file, when it is there with other content, or cannot be written.
+    """
+    with Archive(archive) as source:
+        splits = list(source.splits())
+    if "train" not in [split.name for split in splits]:
+        raise DatalistError("the archive has no train_images", file=archive)
+    listed, datalist = _datalist(splits), folder / "datalist.json"
+    known = _is_there(datalist, overwrite, datalist.is_file() and datalist.read_bytes() == listed)
+    for split in splits:
+        for index in track(range(len(split.images)), f"unpack {split.name}"):
+            path = folder / split.file(index)
+            if not _is_there(path, overwrite, _holds(path, split.voxels(index))):
+                write_atomic(path, _encode(split.images[index]))
+    if not known:
+        write_atomic(datalist, listed)
+    return folder
+
+
+def pack_archive(archive: Path, folder: Path, target: Path, overwrite: bool = False) -> Path:
+    """Write an archive once more, with the images that a folder holds in place of its own.
+
+    Keys and their order, shapes, data types, labels and the images that the folder lacks stay what they are; arrays are
+    compressed where they were. Equal input gives equal bytes.
+
+    Args:
+        archive: only read.
+        folder: with files under the names that :func:`unpack_archive` gives them, some or all.
+        target: the new archive.
+        overwrite: whether a file there with other content may be replaced.
+
+    Returns:
+        The new archive.
+
+    Raises:
+        DatalistError: naming the archive, when it is none; naming the folder, when it holds none of the images.
+        ScanError: naming the file, when it cannot be read, or has not the shape and type of the archive's image.
+        OutputError: when the target is the archive itself, is there with other content, or cannot be written.
+    """
+    if target.exists() and target.resolve() == archive.resolve():
+        raise OutputError("the output would replace the original; choose another name", file=target)
+    stream, found = io.BytesIO(), 0
+    with Archive(archive) as source, zipfile.ZipFile(stream, "w") as packed:
+        for member in source.members():
+            info = zipfile.ZipInfo(member.filename)  # bears no time of writing
+            info.compress_type = member.compress_type
+            split = source.split_of(member.filename)
+            with packed.open(info, "w", force_zip64=True) as file:
+                if split is None:
+                    file.write(source.read(member.filename))
+                else:
+                    found += _replace_images(split, folder)
+                    np.lib.format.write_array(file, split.images, allow_pickle=False)
+    if not found:
+        raise DatalistError(f"the folder holds no image of {archive.name}", file=folder)
+    content = stream.getvalue()
+    if not _is_there(target, overwrite, target.is_file() and target.read_bytes() == content):
+        write_atomic(target, content)
+    return target
+
+
+def archive_images(archive: Path) -> Iterator[tuple[str, NDArray]]:
+    """The images of an archive, each with the name of the file that it is unpacked to.
+
+    Yields:
+        Name, and voxels (C, x, y) or (1, D, H, W), uint8.
+
+    Raises:
+        DatalistError: naming the archive, when it is none, or its arrays are not of the known kinds.
+    """
+    with Archive(archive) as source:
+        for split in source.splits():
+            yield from ((split.file(index), split.voxels(index)) for index in range(len(split.images)))
+
+
+def _datalist(splits: list[Split]) -> bytes:
+    content = {
+        split.section: [
+            {CaseKeys.IMAGE: split.file(index), CaseKeys.LABEL: label}
+            for index, label in enumerate(split.labels.tolist())
+        ]
+        for split in splits
+    }
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _is_there(path: Path, overwrite: bool, same: bool) -> bool:
+    """Whether a file need not be written; refuses one with other content."""
+    if path.exists() and not same and not overwrite:
+        raise OutputError("the file is there with other content; set overwrite to replace it", file=path)
+    return same
+
+
+def _holds(path: Path, voxels: NDArray) -> bool:
+    try:
+        return path.is_file() and np.array_equal(read_scan(path).voxels, voxels)
+    except ScanError:
+        return False
+
+
+def _encode(image: NDArray) -> bytes:
+    if is_volume(image.shape):
+        return igzip.compress(nib.Nifti1Image(image, np.eye(4)).to_bytes(), mtime=0)
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _replace_images(split: Split, folder: Path) -> int:
+    """Put the images of a folder in their places; returns how many there are."""
+    found = 0
+    for index in range(len(split.images)):
+        path, known = folder / split.file(index), split.voxels(index)
+        if not path.is_file():
+            continue
+        voxels = read_scan(path).voxels
+        if (voxels.shape, voxels.dtype) != (known.shape, known.dtype):
+            reason = f"the image is {voxels.shape} {voxels.dtype}, that of the archive {known.shape} {known.dtype}"
+            raise ScanError(reason, file=path)
+        split.replace(index, voxels)
+        found += 1
+    return found

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A scan in memory: the stored voxels of one file and what they mean."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_unlearnable.errors import ScanError
+from monai_unlearnable.intensity import IntensityWindow, StorageLattice, WindowRule
+from monai_unlearnable.utils.arrays import file_order
+
+__all__ = ["Scan", "voxel_digest"]
+
+MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these
+
+
+def voxel_digest(voxels: NDArray) -> str:
+    """SHA-256 of channel-first voxels (C, spatial...): dtype, shape and values, independent of memory layout."""
+    digest = hashlib.sha256(f"{voxels.dtype.str}{list(voxels.shape)}".encode())
+    digest.update(np.ascontiguousarray(file_order(voxels)).data.cast("B"))  # copies nothing for NIfTI
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One image file: stored voxels, geometry and everything needed to write the same file with other voxels.
+
+    Args:
+        path: where it was read from.
+        voxels: stored numbers, channel-first (C, spatial...), 2 or 3 spatial dimensions in index order x, y[, z].
+        lattice: dtype, slope and intercept of storage.
+        affine: 4x4 matrix from voxel indices to millimeters; identity where the format has none.
+        container: private to the format that read it.
+        remarks: what the owner should know of the file before it is published.
+    """
+
+    path: Path
+    voxels: NDArray
+    lattice: StorageLattice
+    affine: NDArray = field(default_factory=lambda: np.eye(4))
+    container: Any = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Shape without channels."""
+        return self.voxels.shape[1:]
+
+    def physical(self, dtype: type = np.float32) -> NDArray:
+        """Physical values (slope and intercept applied), channel-first."""
+        return self.lattice.to_physical(self.voxels, dtype)
+
+    def window(self, rule: WindowRule) -> IntensityWindow:
+        """The intensity window that a rule derives for this scan."""
+        return rule(self.physical(np.float64), self.lattice)
+
+    def digest(self) -> str:
+        """SHA-256 of the stored voxels, dtype and shape included."""
+        return voxel_digest(self.voxels)
+
+    def check(self) -> Scan:
+        """Return the scan if it can be protected.
+
+        Raises:
+            ScanError: naming the file, when voxels are not finite, of an unsupported dtype, or not 2D or 3D.
+        """
+        kind, size = self.voxels.dtype.kind, self.voxels.dtype.itemsize
+        if not ((kind in "iu" and size <= MAX_INTEGER_BYTES) or (kind == "f" and size in (4, 8))):
+            raise ScanError(
+                f"voxels of type {self.voxels.dtype} are not supported; use integers up to 32 bits, float32 or float64",
+                file=self.path,
+            )
+        if len(self.spatial_shape) not in (2, 3) or min(self.voxels.shape) == 0:
+            raise ScanError(f"expected a 2D or 3D image, found shape {self.spatial_shape}", file=self.path)
+        if kind == "f" and not np.isfinite(self.voxels).all():
+            raise ScanError("the image holds NaN or infinite values", file=self.path)
+        return self

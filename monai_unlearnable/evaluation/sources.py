@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training data of the laboratory: the originals, and folders in which others stand for them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+
+import numpy as np
+
+from monai_unlearnable.crypto.encrypted import Key
+from monai_unlearnable.data import Case, load_cases, read_case
+from monai_unlearnable.data.dicom import list_files
+from monai_unlearnable.errors import DatalistError, ScanError
+from monai_unlearnable.intensity import PercentileWindow, WindowRule
+from monai_unlearnable.metrics import measure_fidelity, region_changes
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.publishing.layout import Layout, file_digest
+from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
+from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.progress import track
+
+__all__ = ["Source", "clean_source", "published_source", "digest_cases", "refuse_overlap"]
+
+RANDOM_METHOD = "RandomNoise"
+RADIUS = re.compile(r" [\d.]+/255$")  # ends the names of one method's data in a sweep over budgets
+
+
+def digest_cases(cases: Sequence[Case]) -> str:
+    """SHA-256 of names, classes and bytes of all files of the cases."""
+    digest = hashlib.sha256()
+    for case in cases:
+        digest.update(f"{case.case_id}\0{case.target}\0".encode())
+        for name in (*case.images, *([case.label] if case.label else [])):
+            digest.update(file_digest(case.root / name).encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Cases that victims are trained on.
+
+    Args:
+        name: in the matrix.
+        role: ``"clean"``, ``"protected"`` or ``"random noise"``.
+        cases: in the order of the originals.
+        method: what made them; the points of one frontier share it.
+        epsilon: radius of the noise in unit intensity, where known.
+        window: rule for the intensity window in which figures are taken.
+    """
+
+    name: str
+    role: str
+    cases: tuple[Case, ...]
+    method: str
+    epsilon: float | None = None
+    window: WindowRule = field(default_factory=PercentileWindow)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all files."""
+        return digest_cases(self.cases)
+
+    def measure(self, originals: Source) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+        """How far the files are from the originals.
+
+        Args:
+            originals: the clean cases.
+
+        Returns:
+            Means of :func:`~monai_unlearnable.metrics.measure_fidelity` over the scans that differ, with ``changed``,
+            their share; and for each class the mean size of the relative change of each statistic of its region.
+        """
+        figures: list[Mapping[str, float]] = []
+        regions: dict[str, list[Mapping[str, float]]] = {}
+        pairs = list(zip(originals.cases, self.cases, strict=True))
+        for original, case in track(pairs, f"measure {self.name}"):
+            clean, changed = read_case(original, self.window), read_case(case, self.window)
+            for before, after, window in zip(clean.scans, changed.scans, clean.windows, strict=True):
+                figures.append(measure_fidelity(before, after, window, clean.label))
+                if clean.label is None:
+                    continue
+                spacing = np.linalg.norm(before.affine[:3, :3], axis=0)[: clean.label.ndim - 1]
+                first, second = (scan.physical(np.float64)[0] for scan in (before, after))
+                for index, change in region_changes(first, second, clean.label[0], spacing).items():
+                    regions.setdefault(str(index), []).append({name: abs(value) for name, value in change.items()})
+        # Methods may spare scans, whose PSNR has no limit: a mean over all would flatter what the others show.
+        differing = [entry for entry in figures if entry["l0"]]
+        share = {"changed": len(differing) / len(figures)}
+        return _means(differing or figures) | share, {index: _means(changes) for index, changes in regions.items()}
+
+
+def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for entry in figures:
+        for name, value in entry.items():
+            if np.isfinite(value):
+                values.setdefault(name, []).append(value)
+    return {name: float(np.mean(found)) for name, found in values.items()}
+
+
+def clean_source(dataset_dir: str | Path, datalist: str | Path | None = None) -> Source:
+    """The originals.
+
+    Raises:
+        DatalistError, LabelError: when cases or labels are missing.
+    """
+    return Source(CLEAN, CLEAN, tuple(load_cases(dataset_dir, datalist)), CLEAN)
+
+
+def published_source(name: str, folder: str | Path, originals: Source, key: Key | None = None) -> Source:
+    """Data that stand for the originals: an output of this program, or any folder with the same relative file names.
+
+    Args:
+        name: in the matrix.
+        folder: of the data.
+        originals: the clean cases.
+        key: that outputs are sealed with, those that are.
+
+    Raises:
+        DatalistError: when a case of the originals is not there.
+        KeyMismatchError: naming the manifest, when it takes another key.
+    """
+    root, layout = Path(folder), Layout(Path(folder))
+    found = {case.case_id: case for case in load_cases(layout.protected if layout.protected.is_dir() else root)}
+    missing = [case.case_id for case in originals.cases if case.case_id not in found]
+    if missing:
+        raise DatalistError(f"the case is not in the {name} data", case=missing[0], file=root)
+    cases = tuple(found[case.case_id] for case in originals.cases)
+    method = RADIUS.sub("", name)
+    if not layout.records:
+        return Source(name, PROTECTED, cases, method)
+    manifest = Manifest.load(layout.manifest, key if layout.is_sealed else None)
+    role = RANDOM if manifest.run["method"] == RANDOM_METHOD else PROTECTED
+    return Source(name, role, cases, method, manifest.scans[0].budget.radius, build(manifest.run["window"]))
+
+
+def refuse_overlap(training: Iterable[Case], test: Iterable[Case]) -> None:
+    """Compare the image files of all cases by content, whatever their names and folders.
+
+    Only files of equal size are read, each once.
+
+    Raises:
+        DatalistError: naming both cases, when a test image is a training image.
+        ScanError: naming the file, when it cannot be read.
+    """
+    trained: dict[int, list[tuple[Case, Path]]] = {}
+    for case, path in _files(training):
+        trained.setdefault(_size(path), []).append((case, path))
+
+    @cache
+    def of_size(size: int) -> dict[str, tuple[Case, Path]]:
+        return {file_digest(path): (case, path) for case, path in trained.get(size, ())}
+
+    for case, path in _files(test):
+        others = of_size(_size(path))
+        if others and (digest := file_digest(path)) in others:
+            other, known = others[digest]
+            reason = f"the case is in the training data and in the test data: it equals {other.case_id}, {known}"
+            raise DatalistError(reason, case=case.case_id, file=path)
+
+
+def _files(cases: Iterable[Case]) -> Iterator[tuple[Case, Path]]:
+    """The files of images; of a series, its slices, one of which gives the whole away."""
+    for case in cases:
+        for path in (case.root / name for name in case.images):
+            for file in list_files(path)[0] if path.is_dir() else [path]:
+                yield case, file
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise ScanError(f"cannot be read: {error.strerror or error}", file=path) from error

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record of each protected scan, and of a whole run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
+from monai_unlearnable.errors import KeyMismatchError, NoiseError
+from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+from monai_unlearnable.utils.files import leads_outside
+
+__all__ = [
+    "NoiseEntry",
+    "refuse_outside",
+    "Manifest",
+    "SCHEMA_VERSION",
+    "encode_manifest",
+    "fingerprint",
+    "package_versions",
+]
+
+
+@dataclass(frozen=True)
+class NoiseEntry:
+    """The record of one scan: which voxels the noise belongs to, what it was allowed to do, what it did.
+
+    Args:
+        scan_id: relative file name without suffix; names the noise.
+        case_id: the case that the scan is part of.
+        case_scans: scan ids of all files of the case, in the order of their channels.
+        file: clean file, relative to the dataset.
+        output: protected file, relative to ``protected/``.
+        output_sha256: digest of the protected file, header and compression included.
+        label: label file, relative to the dataset, or None.
+        label_sha256: digest of the published label file.
+        shape: channel-first shape of the stored voxels.
+        affine: 4x4, row by row.
+        lattice: dtype, slope and intercept of storage.
+        window: intensity window.
+        budget: what the noise was held to.
+        clean_sha256: digest of the original voxels.
+        protected_sha256: digest of the protected voxels.
+        run: fingerprint of the run that made the noise.
+        target: class of the whole image, counted from 0, or None; records of earlier releases have none.
+        file_sha256: digest of the clean file, header included; records of earlier releases have none.
+        clean_label_sha256: digest of the original label file, where it is not the one that is published.
+        measured: figures computed from the files as reloaded from disk.
+    """
+
+    scan_id: str
+    case_id: str
+    case_scans: tuple[str, ...]
+    file: str
+    output: str
+    output_sha256: str
+    label: str | None
+    label_sha256: str | None
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
+    lattice: StorageLattice
+    window: IntensityWindow
+    budget: Budget
+    clean_sha256: str
+    protected_sha256: str
+    run: str
+    target: int | None = None
+    file_sha256: str | None = None
+    clean_label_sha256: str | None = None
+    measured: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def original_label_sha256(self) -> str | None:
+        """Digest of the original label file."""
+        return self.clean_label_sha256 or self.label_sha256
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> NoiseEntry:
+        """The entry of a dictionary made by :meth:`to_dict`, JSON round trip included.
+
+        Raises:
+            NoiseError: when fields are missing or unknown.
+        """
+        try:
+            values = dict(content)
+            values["shape"] = tuple(int(extent) for extent in values["shape"])
+            values["case_scans"] = tuple(values["case_scans"])
+            values["affine"] = tuple(tuple(row) for row in values["affine"])
+            values["lattice"] = StorageLattice(**values["lattice"])
+            window = values["window"]
+            values["window"] = IntensityWindow(tuple(window["low"]), tuple(window["high"]))
+            values["budget"] = Budget(**values["budget"])
+            for name in (*values["case_scans"], *(values[field] for field in ("scan_id", "file", "output", "label"))):
+                refuse_outside(name)
+            _refuse_no_class(values.get("target"))
+            if values["scan_id"] not in values["case_scans"]:
+                raise ValueError("the scan is not among those of its case")
+            unknown = set(values) - {f.name for f in fields(cls)}
+            if unknown:
+                raise KeyError(f"unknown fields {sorted(unknown)}")
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise NoiseError(f"broken noise record: {error}") from error
+
+
+def refuse_outside(name: str | None) -> None:
+    """Records travel with data that others may have written: a path in one must stay inside its folder.
+
+    Raises:
+        ValueError: when it does not.
+    """
+    if name is not None and leads_outside(name):
+        raise ValueError(f"{name!r} lies outside the folder")
+
+
+def _refuse_no_class(target: Any) -> None:
+    if target is not None and (not isinstance(target, int) or isinstance(target, bool) or target < 0):
+        raise ValueError(f"{target!r} is no class")
+
+
+SCHEMA_VERSION = 2
+FIELDS = {"schema_version", "run", "scans", "datalist_sha256", "noise_sha256"}
+PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
+
+
+def encode_manifest(content: dict[str, Any]) -> bytes:
+    """The one form in which a manifest is written: no other bytes say the same."""
+    stream = io.StringIO()  # json.dumps would hold a string for each number of each scan
+    json.dump(content, stream, indent=1, sort_keys=True)
+    return (stream.getvalue() + "\n").encode()
+
+
+def fingerprint(content: Any) -> str:
+    """SHA-256 of JSON-ready content: equal content, equal fingerprint."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that decide on the result."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "unknown"
+    return versions
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Provenance of a run and one :class:`NoiseEntry` a scan. Holds no times and no paths of the owner's machine.
+
+    Args:
+        run: method, configuration, seed, package versions, checkpoint digest.
+        scans: in the order of the dataset.
+        datalist_sha256: digest of the datalist beside the protected files.
+        noise_sha256: digest of the noise file of each scan id; None in manifests of earlier releases.
+    """
+
+    run: dict[str, Any]
+    scans: tuple[NoiseEntry, ...]
+    datalist_sha256: str
+    noise_sha256: dict[str, str] | None = None
+
+    def save(self, path: Path, key: Key | None = None) -> None:
+        """Write as JSON; atomic, and sealed with a key."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "run": self.run,
+            "scans": [entry.to_dict() for entry in self.scans],
+            "datalist_sha256": self.datalist_sha256,
+            "noise_sha256": self.noise_sha256,
+        }
+        write_owned(path, encode_manifest(content), key)
+
+    @classmethod
+    def load(cls, path: Path, key: Key | None = None) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            KeyMismatchError: naming the file, when it takes another key, or none.
+            NoiseError: naming the file, when it is missing, broken, or of another schema version.
+        """
+        try:
+            content = json.loads(read_owned(path, key))
+            version = content["schema_version"]
+            if version != SCHEMA_VERSION:
+                raise NoiseError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
+            if unknown := sorted(set(content) - FIELDS):
+                raise NoiseError(f"unknown fields {unknown}")
+            entries: Sequence[dict[str, Any]] = content["scans"]
+            scans = tuple(NoiseEntry.from_dict(entry) for entry in entries)
+            return cls(content["run"], scans, content["datalist_sha256"], content.get("noise_sha256"))
+        except KeyMismatchError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = error.reason if isinstance(error, NoiseError) else error
+            raise NoiseError(f"the manifest cannot be read: {reason}", file=path) from error

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an exploiter's pipeline does to an image before the network sees it, differentiable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.networks.layers import GaussianFilter
+from torch import Tensor
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.seeding import seeded
+
+__all__ = ["View", "standardize"]
+
+# What the recipes of victims that go by these names do to images, as far as a view can.
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "mirror": {"mirror": True},
+    "nnunet": {"mirror": True, "rotation": 30.0, "scaling": 0.3, "blur": 1.0, "chance": 0.2},
+}
+
+
+def standardize(image: Tensor) -> Tensor:
+    """Zero mean and unit variance of each channel of each image, (B, C, spatial...)."""
+    spatial = tuple(range(2, image.ndim))
+    mean, std = image.mean(spatial, keepdim=True), image.std(spatial, keepdim=True)
+    return (image - mean) / std.clamp(min=1e-6)
+
+
+@dataclass(frozen=True)
+class View(Configurable):
+    """Z-score, resizing and random changes, in the order in which training pipelines apply them.
+
+    Gradients pass through all of it, so that noise can be made to survive it: the transforms t ~ T that robust
+    error-minimizing noise averages over (REM, Fu et al., ICLR 2022; SEM, Liu et al., AAAI 2024), our reading.
+
+    Args:
+        size: images with one class for the whole are resized to it by area averages; None leaves them as they are.
+        noise: standard deviation of Gaussian noise, in standard deviations of the image.
+        mirror: whether each spatial axis is mirrored in half of the cases.
+        rotation: largest angle in degrees, in a random plane of axes.
+        scaling: largest change of scale, as a fraction.
+        blur: largest standard deviation of a Gaussian filter, in sites.
+        shift: largest displacement along each axis, in whole sites, as images have that are cut out anew each time;
+            what leaves on one side comes back on the other.
+        chance: share of the cases in which each of rotation, scaling, blur and Gaussian noise takes place, above 0 and
+            at most 1. Pipelines leave most cases as they are, and noise made for a pipeline may count on those.
+    """
+
+    size: Sequence[int] | None = None
+    noise: float = 0.0
+    mirror: bool = False
+    rotation: float = 0.0
+    scaling: float = 0.0
+    blur: float = 0.0
+    shift: int = 0
+    chance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.chance <= 1:
+            raise InputError("the chance of random changes lies above 0 and is at most 1", value=self.chance)
+
+    @classmethod
+    def of_recipe(cls, recipe: str, **changes: Any) -> View:
+        """What an exploiter's recipe does to images.
+
+        Args:
+            recipe: ``"plain"``, ``"mirror"`` or ``"nnunet"``, which is simplified.
+            **changes: arguments that are to be other ones.
+
+        Raises:
+            InputError: when the recipe is unknown.
+        """
+        if recipe not in RECIPES:
+            raise InputError(f"unknown recipe {recipe!r}; known are {', '.join(RECIPES)}")
+        return cls(**{**RECIPES[recipe], **changes})
+
+    @property
+    def is_random(self) -> bool:
+        """Whether two calls differ."""
+        return bool(self.noise or self.mirror or self.rotation or self.scaling or self.blur or self.shift)
+
+    def __call__(self, image: Tensor, label: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """See an image as a network would.
+
+        Args:
+            image: unit intensity, (B, C, spatial...).
+            label: class indices, (B, 1, spatial...) or (B,).
+            seed: of the random changes.
+
+        Returns:
+            Network input, and the label that belongs to it.
+        """
+        image = standardize(image.clamp(0, 1))
+        if self.size is not None and label.ndim == 1:
+            image = F.interpolate(image, tuple(self.size), mode="area")
+        if not self.is_random:
+            return image, label
+        generator = seeded(seed)
+        if self.shift:
+            image, label = _shifted(image, label, self.shift, generator)
+        if self.mirror:
+            image, label = _mirrored(image, label, generator)
+        if self.rotation or self.scaling:
+            image, label = self._moved(image, label, generator)
+        if self.blur:
+            sigmas = self.blur * torch.rand(len(image), generator=generator)
+            image = _blurred(image, sigmas * self._drawn(image, generator))
+        if self.noise:
+            strength = self.noise * self._drawn(image, generator).reshape(-1, *[1] * (image.ndim - 1))
+            image = image + (strength * torch.randn(image.shape, generator=generator)).to(image)
+        return image, label
+
+    def _drawn(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """1 for each case that a change takes place in, else 0."""
+        if self.chance == 1:
+            return torch.ones(len(image))
+        return (torch.rand(len(image), generator=generator) < self.chance).float()
+
+    def _moved(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        dims, count = image.ndim - 2, len(image)
+        amount = 2 * torch.rand(count, 2, generator=generator) - 1
+        angle = math.radians(self.rotation) * amount[:, 0] * self._drawn(image, generator)
+        scale = 1 + self.scaling * amount[:, 1] * self._drawn(image, generator)
+        matrix = torch.eye(dims, dims + 1).repeat(count, 1, 1)
+        first, second = torch.randperm(dims, generator=generator)[:2].sort().values.tolist()
+        matrix[:, first, first] = matrix[:, second, second] = torch.cos(angle)
+        matrix[:, first, second], matrix[:, second, first] = -torch.sin(angle), torch.sin(angle)
+        extents = torch.tensor(image.shape[:1:-1])  # of the axes of the matrix, the last one first
+        matrix[:, :, :dims] *= scale.reshape(-1, 1, 1) * extents / extents[:, None]
+        grid = F.affine_grid(matrix.to(image), list(image.shape), align_corners=False)
+        moved = F.grid_sample(image, grid, align_corners=False, padding_mode="border")
+        if label.ndim > 1:
+            label = F.grid_sample(label.to(image), grid, mode="nearest", align_corners=False).long()
+        return moved, label
+
+
+def _blurred(image: Tensor, sigmas: Tensor) -> Tensor:
+    """Each image through a Gaussian filter of its own."""
+    filters = [GaussianFilter(image.ndim - 2, sigma) for sigma in sigmas.clamp(min=0.1).tolist()]
+    return torch.cat([own.to(image.device)(part[None]) for own, part in zip(filters, image, strict=True)])
+
+
+def _shifted(image: Tensor, label: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each image displaced by whole sites of its own, and a label map with it."""
+    dims = image.ndim - 2
+    amounts = torch.randint(-most, most + 1, (len(image), dims), generator=generator).tolist()
+
+    def roll(batch: Tensor) -> Tensor:
+        axes = list(range(1, dims + 1))
+        return torch.stack([part.roll(own, axes) for part, own in zip(batch, amounts, strict=True)])
+
+    return roll(image), roll(label) if label.ndim > 1 else label
+
+
+def _mirrored(image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each image mirrored along axes of its own, and a label map with it."""
+    chosen = torch.rand(len(image), image.ndim - 2, generator=generator) < 0.5
+
+    def flip(batch: Tensor) -> Tensor:
+        axes = [[int(axis) + 1 for axis in row.nonzero()] for row in chosen]
+        return torch.stack([part.flip(own) for part, own in zip(batch, axes, strict=True)])
+
+    return flip(image), flip(label) if label.ndim > 1 else label

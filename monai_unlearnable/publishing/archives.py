@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archives where folders are expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from monai_unlearnable.crypto.encrypted import Key
+from monai_unlearnable.data.medmnist import archive_images, pack_archive, unpack_archive
+from monai_unlearnable.data.scan import voxel_digest
+from monai_unlearnable.errors import NoiseError, VerificationError
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.statement import encode_statement, is_packed, write_statement
+from monai_unlearnable.utils.files import write_atomic
+from monai_unlearnable.utils.locks import locked
+
+__all__ = ["is_archive", "protected_archive"]
+
+
+def is_archive(dataset: str | Path) -> bool:
+    """Whether a dataset is given as an ``.npz`` file rather than as a folder."""
+    return Path(dataset).suffix.lower() == ".npz" and not Path(dataset).is_dir()
+
+
+@contextmanager
+def protected_archive(
+    archive: str | Path, output_dir: str | Path, overwrite: bool = False, key: Key | None = None, resume: bool = True
+) -> Iterator[Path]:
+    """Unpack an archive, let its folder be protected, and publish the archive with the protected images.
+
+    Args:
+        archive: see :mod:`monai_unlearnable.data.medmnist`.
+        output_dir: gets ``unpacked/``, which is not published, and at the end the archive in ``protected/``.
+        overwrite: whether other files in ``unpacked/`` may be replaced.
+        key: the owner's; with one the originals are unpacked to a temporary folder instead.
+        resume: whether an output of the same archive that lacks nothing but this may be opened again to go on.
+
+    Yields:
+        The folder to protect to ``output_dir``.
+
+    Raises:
+        DatalistError: naming the archive, when it cannot be used.
+        OutputError: naming the file, when another archive was unpacked there, or a file cannot be written.
+        VerificationError: naming the cases, when some were left out: packed, their originals would be published.
+    """
+    source, layout = Path(archive), Layout(Path(output_dir))
+    target = layout.protected / source.name
+    with nullcontext(layout.unpacked) if key is None else TemporaryDirectory() as temporary:
+        folder = unpack_archive(source, Path(temporary), overwrite)
+        goes_on = resume and not overwrite and _lacks_archive(layout, source, key)
+        with _opened_again(layout) if goes_on else nullcontext():
+            try:
+                yield folder
+            except VerificationError as error:
+                reason = f"{error.reason}; {source.name} was not packed: it would publish the originals of these. "
+                reason += f"Mend them and run again, or publish them: pack {source} {layout.protected} {target}"
+                raise VerificationError(reason, case=error.case, file=error.file) from error
+    with locked(layout.root):
+        pack_archive(source, layout.protected, target, overwrite=True)
+        write_statement(Manifest.load(layout.manifest, key), layout, key)
+
+
+def _lacks_archive(layout: Layout, source: Path, key: Key | None) -> bool:
+    """Whether an output is complete but for the archive that was to be packed, or its mention in the statement."""
+    try:
+        manifest = Manifest.load(layout.manifest, key)
+    except NoiseError:
+        return False
+    originals = {name: voxel_digest(voxels) for name, voxels in archive_images(source)}
+    if any(originals.get(entry.file) != entry.clean_sha256 for entry in manifest.scans):
+        return False
+    statement = layout.statement.read_bytes() if layout.statement.is_file() else b""
+    return not is_packed(layout.protected / source.name, manifest) or (
+        statement != encode_statement(manifest, layout, key)
+    )
+
+
+@contextmanager
+def _opened_again(layout: Layout) -> Iterator[None]:
+    """Take the record of a run away, so that the run goes on; where it comes to no end, the record is put back."""
+    with locked(layout.root):
+        records = {path: path.read_bytes() for path in (*layout.records, layout.statement) if path.is_file()}
+        try:
+            for path in records:
+                path.unlink()
+            yield
+        finally:
+            for path, content in ({} if layout.records else records).items():
+                write_atomic(path, content)

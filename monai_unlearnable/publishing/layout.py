@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files of a protected dataset lie, and the ways in which every workflow touches them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from monai_unlearnable.crypto.encrypted import SEALED, Key, misplaced, owner
+from monai_unlearnable.data.formats import read_scan, write_scan
+from monai_unlearnable.data.scan import Scan, voxel_digest
+from monai_unlearnable.errors import OutputError, ScanError
+from monai_unlearnable.noise import NoiseEntry, NoiseStore
+from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.files import below, read_content, remove_unfinished, unreadable, write_atomic
+from monai_unlearnable.utils.locks import lock
+
+__all__ = [
+    "Layout",
+    "publish_scan",
+    "copy_file",
+    "file_digest",
+    "log_remarks",
+    "noise_digests",
+    "refuse_original",
+    "unknown_files",
+    "write_datalist",
+]
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of one output: ``protected/``, ``noise/``, ``models/``, ``report/``, and ``unpacked/`` if need be."""
+
+    root: Path
+
+    @property
+    def protected(self) -> Path:
+        """What is published."""
+        return self.root / "protected"
+
+    @property
+    def datalist(self) -> Path:
+        """The list of the protected cases, published with them."""
+        return self.protected / "datalist.json"
+
+    @property
+    def noise(self) -> Path:
+        """What the owner keeps."""
+        return self.root / "noise"
+
+    @property
+    def manifest(self) -> Path:
+        """The record of the run, if it is not sealed."""
+        return self.noise / "manifest.json"
+
+    @property
+    def records(self) -> list[Path]:
+        """The record of the run as it lies there, plain or sealed; there is one once the run is complete."""
+        return [path for path in (self.manifest, self.manifest.with_name(self.manifest.name + SEALED)) if path.exists()]
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether it is complete, and only the owner's key opens it."""
+        return bool(self.records) and self.manifest not in self.records
+
+    @property
+    def statement(self) -> Path:
+        """What third parties check the published files against."""
+        return self.root / "statement.json"
+
+    @property
+    def models(self) -> Path:
+        """Trained perturbers."""
+        return self.root / "models"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The perturber that the noise comes from, if it is not sealed."""
+        return self.models / "perturber.safetensors"
+
+    @property
+    def unpacked(self) -> Path:
+        """The originals of a dataset that came as an archive."""
+        return self.root / "unpacked"
+
+    @property
+    def report(self) -> Path:
+        """Figures and pictures."""
+        return self.root / "report"
+
+    def misplaced(self, key: Key | None) -> list[Path]:
+        """The owner's files that are plain where there is a key, or sealed where there is none.
+
+        Those of the control are among them, which has the same originals, and with a key unpacked originals.
+        """
+        control = Layout(self.root / "laboratory" / "control")
+        found = [
+            p for folder in (self.noise, self.models, control.noise, control.models) for p in misplaced(folder, key)
+        ]
+        return found if key is None else [*found, *(p for p in sorted(self.unpacked.rglob("*")) if p.is_file())]
+
+    def begin(self, overwrite: bool, key: Key | None = None) -> None:
+        """Prepare for a run: refuse a finished output, or open it again, without what a killed run left half-written.
+
+        From here on no other process writes to it, until :func:`~monai_unlearnable.utils.locks.unlock`.
+
+        Args:
+            overwrite: whether to replace what is there.
+            key: of the run; plain files of the owner's do not stay beside sealed ones, nor the other way round.
+
+        Raises:
+            OutputError: naming the file, when ``overwrite`` is false and the output is complete, or of a run with a key
+                where this one has none, or without where it has one; when another run is writing to it.
+        """
+        if key is not None:
+            owner(key)
+        if self.records and not overwrite:
+            raise OutputError("the output exists already; set overwrite to replace it", file=self.records[0])
+        misplaced = self.misplaced(key)
+        unpacked = next((path for path in misplaced if path.is_relative_to(self.unpacked)), None)
+        if unpacked is not None:
+            reason = "originals lie there as an earlier run without a key unpacked them; move or delete them yourself"
+            raise OutputError(reason, file=unpacked)
+        if misplaced and not overwrite:
+            kind = "is not sealed, and there is a key" if key else "is sealed, and there is no key"
+            raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
+        lock(self.root)
+        for path in (*misplaced, *self.records, self.statement):
+            path.unlink(missing_ok=True)
+        for folder in (self.protected, self.noise, self.models):
+            remove_unfinished(folder)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, read a block at a time; of the names and digests of the files right in a folder.
+
+    Raises:
+        ScanError: naming the file, when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        if path.is_dir():
+            for file in sorted(file for file in path.iterdir() if file.is_file()):
+                digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
+            return digest.hexdigest()
+        with path.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return digest.hexdigest()
+
+
+def refuse_original(source: Path, target: Path) -> None:
+    """Refuse to write where the original lies.
+
+    Raises:
+        OutputError: naming the file.
+    """
+    if target.exists() and target.resolve() == source.resolve():
+        raise OutputError("the output would replace the original; choose another folder", file=target)
+
+
+def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
+    """Write voxels into the container of ``scan`` and return what a reader of the new file gets.
+
+    Raises:
+        OutputError: naming the file, when it cannot be written or is the original.
+        ScanError: when the file read back holds other voxels than were written.
+    """
+    refuse_original(scan.path, target)
+    write_scan(scan, voxels, target)
+    written = read_scan(target)
+    if written.digest() != voxel_digest(voxels):
+        raise ScanError("the file does not hold the voxels that were written", file=target)
+    return written
+
+
+def log_remarks(remarks: Iterable[str]) -> None:
+    """Warn of what the owner should know of published files, each thing once."""
+    for remark in sorted(set(remarks)):
+        logger.warning(remark)
+
+
+def unknown_files(folder: Path, known: Container[str]) -> Iterator[Path]:
+    """What lies below a folder and is neither known by its relative name nor part of a known folder of files."""
+    for path in below(folder):
+        name = path.relative_to(folder)
+        is_known = name.as_posix() in known or name.parent.as_posix() in known
+        if (path.is_symlink() or not path.is_dir()) and not is_known:
+            yield path
+
+
+def noise_digests(store: NoiseStore, scans: Iterable[NoiseEntry]) -> dict[str, str]:
+    """SHA-256 of the noise file of each scan."""
+    return {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, or a folder of files, as it is; atomic, and skipped where the target has the same content.
+
+    Raises:
+        OutputError: naming the file, when it cannot be written or is the original.
+        ScanError: naming the file, when it cannot be read.
+    """
+    refuse_original(source, target)
+    try:
+        content = read_content(source)
+    except OSError as error:
+        raise unreadable(source, error) from error
+    if not (target.exists() and read_content(target) == content):
+        write_atomic(target, content)
+
+
+def write_datalist(scans: Sequence[NoiseEntry], path: Path) -> str:
+    """Write the datalist of the protected files, in the order given; atomic.
+
+    A case keeps its label file, or its class as a number, and its name where that is not its first file's.
+
+    Returns:
+        SHA-256 of the file.
+    """
+    cases: dict[str, list[NoiseEntry]] = {}
+    for entry in scans:
+        cases.setdefault(entry.case_id, []).append(entry)
+    content = {"training": [_datalist_item(entries) for entries in cases.values()]}
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+    return file_digest(path)
+
+
+def _datalist_item(entries: Sequence[NoiseEntry]) -> dict[str, Any]:
+    first, images = entries[0], [entry.output for entry in entries]
+    item: dict[str, Any] = {CaseKeys.IMAGE: images if len(images) > 1 else images[0]}
+    label = first.target if first.label is None else first.label
+    if label is not None:
+        item[CaseKeys.LABEL] = label
+    if first.case_id != first.scan_id:
+        item[CaseKeys.CASE_ID] = first.case_id
+    return item

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put stored noise onto clean scans again, and take it off; needs no training stack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+
+from numpy.typing import NDArray
+
+from monai_unlearnable.budget import VoxelChange, apply_change, undo_change
+from monai_unlearnable.crypto import KeyRing
+from monai_unlearnable.crypto.encrypted import Key
+from monai_unlearnable.data import read_label
+from monai_unlearnable.data.dicom import is_annotation
+from monai_unlearnable.data.formats import original_headers, read_scan, with_headers
+from monai_unlearnable.data.scan import Scan, voxel_digest
+from monai_unlearnable.errors import KeyMismatchError, OutputError
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
+from monai_unlearnable.publishing.labels import PublishedLabel, check_label, label_remarks, publish_label, restore_label
+from monai_unlearnable.publishing.layout import (
+    Layout,
+    copy_file,
+    file_digest,
+    log_remarks,
+    noise_digests,
+    publish_scan,
+    write_datalist,
+)
+from monai_unlearnable.publishing.statement import write_statement
+from monai_unlearnable.utils import distributed
+from monai_unlearnable.utils.locks import locked
+from monai_unlearnable.utils.progress import track
+
+__all__ = ["apply_stored", "restore"]
+
+
+def apply_stored(
+    noise_dir: str | Path,
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    overwrite: bool = False,
+    key: Key | None = None,
+) -> Manifest:
+    """Protect clean scans with noise made before; gives the very voxels that the run which made it wrote.
+
+    The records name the files as they are written here: another release of a compressor may pack the same voxels in
+    other bytes, and a clean file may have got another header since.
+
+    Where several processes work together each takes its share of the scans, and the first one writes the manifest.
+
+    Args:
+        noise_dir: a ``noise/`` folder with its manifest.
+        dataset_dir: the clean dataset.
+        output_dir: gets ``protected/``, the noise and the manifest.
+        overwrite: whether a finished output may be replaced.
+        key: that the noise is sealed with, and the output will be.
+
+    Raises:
+        KeyMismatchError: naming the file, when it takes another key, or none.
+        NoiseMismatchError: naming the scan, when clean voxels are not those that the noise was made for.
+        VerificationError: naming the case, when a label is not the one that was protected.
+        LabelError: naming the case, when a DICOM segmentation is not of its images as they are now.
+        OutputError: when the output exists.
+    """
+    store, layout = NoiseStore(noise_dir, key), Layout(Path(output_dir))
+    manifest = Manifest.load(store.folder / layout.manifest.name, key)
+    first = distributed.rank() == 0
+    with locked(layout.root) if first else nullcontext():
+        if first and layout.noise.resolve() != store.folder.resolve():
+            layout.begin(overwrite, key)
+        distributed.wait()
+        return _apply_all(store, manifest, Path(dataset_dir), layout)
+
+
+def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Layout) -> Manifest:
+    remarks: set[str] = set()
+    cases = [list(case) for _, case in groupby(manifest.scans, lambda entry: entry.case_id)]
+    own = distributed.share(cases)
+    shown = track(own, "apply") if distributed.rank() == 0 else own
+    applied = distributed.gather_shares([_apply_case(store, case, dataset, layout, remarks) for case in shown])
+    scans = tuple(entry for case in applied for entry in case)
+    remarks = set().union(*distributed.gather(remarks))
+    if distributed.rank() == 0:
+        log_remarks(remarks)
+        digests = noise_digests(NoiseStore(layout.noise, store.key), scans)
+        manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist), digests)
+        write_statement(manifest, layout, store.key)
+        manifest.save(layout.manifest, store.key)
+    distributed.wait()
+    return manifest if distributed.rank() == 0 else Manifest.load(layout.manifest, store.key)
+
+
+def _apply_case(
+    store: NoiseStore, entries: Sequence[NoiseEntry], dataset: Path, layout: Layout, remarks: set[str]
+) -> list[NoiseEntry]:
+    """Write the protected files of a case with label and noise, and return their records."""
+    noise, is_copy = NoiseStore(layout.noise, store.key), layout.noise.resolve() != store.folder.resolve()
+    loaded = [_load(store, entry, dataset) for entry in entries]
+    remarks.update(remark for scan, *_ in loaded for remark in scan.remarks)
+    label = _apply_label(entries[0], [(scan, voxels) for scan, voxels, *_ in loaded], dataset, layout, remarks)
+    records = []
+    for index, (scan, voxels, own, change) in enumerate(loaded):
+        target = layout.protected / own.output
+        publish_scan(scan, voxels, target)
+        written, clean = file_digest(target), file_digest(scan.path)
+        record = replace(own, output_sha256=written, file_sha256=clean)
+        record = replace(record, label_sha256=label.sha256, clean_label_sha256=label.clean_sha256)
+        if record != own:
+            headers = original_headers(scan) if change.steps.size else b""
+            noise.save(record, change, headers, b"" if index else label.original)
+        elif is_copy:
+            copy_file(store.path(own.scan_id), noise.path(own.scan_id))
+        records.append(record)
+    return records
+
+
+def _load(store: NoiseStore, entry: NoiseEntry, dataset: Path) -> tuple[Scan, NDArray, NoiseEntry, VoxelChange]:
+    """A clean scan, its protected voxels, and what is stored of it."""
+    scan = read_scan(dataset / entry.file)
+    own, change = store.load(entry.scan_id)
+    store.bind(own, scan.digest())
+    voxels = apply_change(scan.voxels, change)
+    store.bind(entry, voxel_digest(voxels), protected=True)
+    return scan, voxels, own, change
+
+
+def _apply_label(
+    entry: NoiseEntry, written: Sequence[tuple[Scan, NDArray]], dataset: Path, layout: Layout, remarks: set[str]
+) -> PublishedLabel:
+    if entry.label is None:
+        return PublishedLabel()
+    path = dataset / entry.label
+    check_label(entry, path, entry.original_label_sha256)
+    if is_annotation(path):
+        read_label(path, [scan for scan, _ in written], entry.case_id)  # images may have got other UIDs since
+    remarks.update(label_remarks(path))
+    return publish_label(path, layout.protected / entry.label, written)
+
+
+def restore(
+    output_dir: str | Path, destination: str | Path, overwrite: bool = False, key: Key | None = None
+) -> tuple[NoiseEntry, ...]:
+    """Write the original voxels of a protected dataset, bit for bit, with labels, under their relative names.
+
+    The datalist is that of the protected dataset, so that classes and channels stay with their files.
+
+    Args:
+        output_dir: an output with ``protected/`` and ``noise/``.
+        destination: folder for the restored dataset.
+        overwrite: whether files there may be replaced.
+        key: that the noise is sealed with; a key ring restores the cases that it has keys for.
+
+    Returns:
+        The records of the restored scans.
+
+    Raises:
+        KeyMismatchError: naming the file, when it takes another key, or none.
+        NoiseMismatchError: naming the scan, when the protected voxels were changed since.
+        VerificationError: naming the case, when a label was changed since.
+        OutputError: when a file exists already.
+    """
+    layout = Layout(Path(output_dir))
+    store = NoiseStore(layout.noise, key)
+    scans = _shared(store) if isinstance(key, KeyRing) else Manifest.load(layout.manifest, key).scans
+    datalist = Path(destination) / layout.datalist.name
+    for target in (*(Path(destination) / entry.output for entry in scans), datalist):
+        if target.exists() and not overwrite:
+            raise OutputError("the file exists already; set overwrite to replace it", file=target)
+    for entry in track(scans, "restore"):
+        scan = read_scan(layout.protected / entry.output)
+        own, change = store.load(entry.scan_id)
+        store.bind(own, scan.digest(), protected=True)
+        voxels = undo_change(scan.voxels, change)
+        store.bind(entry, voxel_digest(voxels))
+        restore_label(entry, store, layout.protected, Path(destination))
+        publish_scan(with_headers(scan, store.headers(entry.scan_id)), voxels, Path(destination) / entry.output)
+    write_datalist(scans, datalist)
+    return scans
+
+
+def _shared(store: NoiseStore) -> tuple[NoiseEntry, ...]:
+    """What a key ring opens, case by case: the manifest is not among it."""
+    if not store.ids():
+        raise KeyMismatchError("the key ring has no key for anything in it", file=store.folder)
+    cases = dict.fromkeys(store.entry(scan_id).case_id for scan_id in store.ids())
+    return tuple(store.entry(scan_id) for case_id in cases for scan_id in store.of_case(case_id))

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Batches whose content depends on seed, rank and epoch alone, so that a resumed run repeats them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from monai.data import DataLoader
+from monai.transforms import Compose, EnsureTyped, RandCropByPosNegLabeld, Resized, SelectItemsd, SpatialPadd
+from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSampler
+
+from monai_unlearnable.data import DatasetSummary
+from monai_unlearnable.intensity import WindowRule
+from monai_unlearnable.transforms import EncodeLabeld, LoadScand, ScaleToWindowd
+from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.seeding import derive_seed, seed_transforms, seeded
+
+__all__ = ["EpochLoader", "training_transforms"]
+
+
+def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size: Sequence[int]) -> Compose:
+    """What the training of a perturber does to each case: unit intensity, class indices, one size.
+
+    With label maps: zeros up to ``patch_size``, then a random crop of this size around a site of the region. With
+    classes of whole images: resized to it by area averages.
+
+    Args:
+        summary: of the dataset.
+        window: rule for the intensity windows.
+        patch_size: spatial.
+    """
+    image, label = CaseKeys.IMAGE, CaseKeys.LABEL
+    kept = SelectItemsd((image, label, CaseKeys.STEP, CaseKeys.CASE_ID))
+    if not summary.is_segmentation:
+        resized = Resized(image, patch_size, mode="area")
+        typed = EnsureTyped((image, label), track_meta=False)
+        return Compose([LoadScand(image), ScaleToWindowd(image, window), resized, typed, kept])
+    cropped = RandCropByPosNegLabeld(
+        (image, label), label_key=label, spatial_size=patch_size, pos=1, neg=0, num_samples=1, allow_smaller=True
+    )
+    return Compose(
+        [
+            LoadScand((image, label)),
+            ScaleToWindowd(image, window),
+            EncodeLabeld(label, summary.label_values),
+            SpatialPadd((image, label), patch_size),
+            EnsureTyped((image, label), track_meta=False),
+            cropped,
+            kept,
+        ]
+    )
+
+
+class EpochLoader(DataLoader):
+    """A loader that draws ``batches`` random batches an epoch, and an Ignite handler that seeds it at each epoch.
+
+    Loading happens in the training process: random transforms are seeded there.
+
+    Args:
+        dataset: a MONAI dataset; its ``transform`` is seeded too.
+        batch_size: cases a batch and process.
+        batches: batches an epoch.
+        seed: together with epoch and rank decides on order and random transforms.
+        weights: of each case, for how often it is drawn; None for all alike.
+    """
+
+    def __init__(
+        self, dataset: Dataset, batch_size: int, batches: int, seed: int = 0, weights: Sequence[float] | None = None
+    ) -> None:
+        self.order = torch.Generator()
+        self.base_seed = seed
+        count = batches * batch_size
+        sampler: Sampler[int]
+        if weights is None:
+            sampler = RandomSampler(dataset, num_samples=count, generator=self.order)  # type: ignore[arg-type]
+        else:
+            sampler = WeightedRandomSampler(weights, count, generator=self.order)
+        super().__init__(dataset, batch_size=batch_size, sampler=sampler, drop_last=True, num_workers=0)
+
+    def attach(self, engine: Engine) -> None:
+        """Seed at the start of every epoch of ``engine``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
+
+    def _seed(self, engine: Engine) -> None:
+        seed = derive_seed(self.base_seed, "epoch", engine.state.epoch, idist.get_rank())
+        self.order.set_state(seeded(seed).get_state())
+        transform: Any = getattr(self.dataset, "transform", None)
+        if isinstance(transform, Compose):
+            seed_transforms(transform, seed)

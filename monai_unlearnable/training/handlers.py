@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ignite handlers of protection runs: progress, budget, stopping, snapshots, checkpoints."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import Checkpoint
+from monai.handlers import TensorBoardStatsHandler
+from torch import nn
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.crypto.encrypted import Key, open_owned, place, write_owned
+from monai_unlearnable.errors import OutputError
+from monai_unlearnable.noise import fingerprint
+from monai_unlearnable.utils.progress import progress_bar
+
+__all__ = [
+    "BudgetAudit",
+    "ProgressBar",
+    "TensorBoardCurves",
+    "StopAtError",
+    "Snapshots",
+    "ResumableCheckpoint",
+]
+
+
+class BudgetAudit:
+    """Stops a run whose noise leaves the budget.
+
+    Args:
+        budget: what the noise of every iteration is held against.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+
+    def attach(self, engine: Engine) -> None:
+        """Check after every iteration of ``engine``."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        # The relative slack is that of float32, in which noise is computed.
+        self.budget.check(engine.state.output["linf"], step=self.budget.radius)  # type: ignore[index]
+
+
+class ProgressBar:
+    """A progress bar over all iterations with the current loss; on the first process only.
+
+    Args:
+        description: shown beside the bar.
+    """
+
+    def __init__(self, description: str = "train") -> None:
+        self.description = description
+
+    def attach(self, engine: Engine) -> None:
+        """Show the progress of ``engine``."""
+        engine.add_event_handler(Events.STARTED, self._start)
+
+    def _start(self, engine: Engine) -> None:
+        context = progress_bar(disable=idist.get_rank() != 0)
+        progress = context.__enter__()
+        total = engine.state.max_epochs * engine.state.epoch_length  # type: ignore[operator]
+        task = progress.add_task(self.description, total=total, completed=engine.state.iteration, note="")
+
+        def advance() -> None:
+            progress.update(task, advance=1, note=f"loss {engine.state.output['loss']:.3f}")  # type: ignore[index]
+
+        def stop() -> None:
+            context.__exit__(None, None, None)
+
+        engine.add_event_handler(Events.ITERATION_COMPLETED, advance)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, stop)
+
+        def fail(error: BaseException) -> None:
+            stop()
+            raise error
+
+        engine.add_event_handler(Events.EXCEPTION_RAISED, fail)
+
+
+class TensorBoardCurves:
+    """Loss curves for TensorBoard; written by the first process only.
+
+    Args:
+        log_dir: folder of the event files.
+    """
+
+    def __init__(self, log_dir: str | Path) -> None:
+        self.log_dir = str(log_dir)
+
+    def attach(self, engine: Engine) -> None:
+        """Log the loss of ``engine``."""
+        if idist.get_rank() == 0:
+            handler = TensorBoardStatsHandler(
+                log_dir=self.log_dir, tag_name="loss", output_transform=lambda output: output["loss"]
+            )
+            handler.attach(engine)
+            engine.add_event_handler(Events.COMPLETED, handler.close)
+
+
+logger = logging.getLogger(__name__)
+
+
+class StopAtError:
+    """Ends a run once surrogates make few errors on protected images; the number of epochs is the other limit.
+
+    Args:
+        threshold: mean of ``engine.state.output["error"]`` over an epoch at which to stop, in [0, 1]; published values
+            are 0.01 for case-wise and 0.1 for class-wise noise (Huang et al., ICLR 2021). 0 never stops.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+        self.errors: list[float] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Watch the epochs of ``engine``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.errors.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._decide)
+
+    def _note(self, engine: Engine) -> None:
+        self.errors.append(engine.state.output["error"])  # type: ignore[index]
+
+    def _decide(self, engine: Engine) -> None:
+        error = sum(self.errors) / len(self.errors)
+        error = float(idist.all_reduce(error)) / idist.get_world_size()
+        if error < self.threshold:
+            logger.info("surrogates err in %.1f%% of the cases after %d epochs", 100 * error, engine.state.epoch)
+            engine.state.max_epochs = engine.state.epoch  # unlike a termination, checkpoints know of it
+
+
+class Snapshots:
+    """Appends a copy of a network to a list after every so many epochs, and after the last one in any case.
+
+    It has a state, so that a resumed run (:class:`~monai_unlearnable.training.ResumableCheckpoint`) has them all.
+
+    Args:
+        network: what is trained.
+        target: gets the copies, such as :attr:`GradientNoise.networks`.
+        interval: epochs between two copies; 0 for the last one only.
+    """
+
+    def __init__(self, network: nn.Module, target: nn.ModuleList, interval: int = 1) -> None:
+        self.network, self.target, self.interval = network, target, interval
+        self.blank = copy.deepcopy(network)  # one that has run, such as MONAI's DynUNet, may not be copied any more
+
+    def attach(self, engine: Engine) -> None:
+        """Watch the epochs of ``engine``."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._collect)
+
+    def _collect(self, engine: Engine) -> None:
+        epoch, last = engine.state.epoch, engine.state.max_epochs
+        if epoch == last or (self.interval and epoch % self.interval == 0):
+            self._append()
+
+    def _append(self) -> None:
+        snapshot = copy.deepcopy(self.blank).eval().requires_grad_(False)
+        snapshot.load_state_dict(self.network.state_dict())
+        self.target.append(snapshot)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights of all copies."""
+        return {"snapshots": [snapshot.state_dict() for snapshot in self.target]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Make the copies again."""
+        while len(self.target):
+            self.target.pop(-1)
+        for weights in state["snapshots"]:
+            self._append()
+            self.target[-1].load_state_dict(weights)
+
+
+logger = logging.getLogger(__name__)
+
+
+class ResumableCheckpoint:
+    """Saves the state of a run after each epoch, and loads it where the run has been before.
+
+    Args:
+        path: file of the checkpoint.
+        objects: what to save besides the engine: anything with ``state_dict`` and ``load_state_dict``.
+        settings: JSON-ready; a checkpoint of a run with other settings is refused.
+        interval: epochs between two saves.
+        overwrite: start anew instead of going on.
+        key: the owner's, to seal the checkpoint.
+
+    Raises:
+        OutputError: naming the file, when the settings differ or it cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        objects: Mapping[str, Any],
+        settings: Any = None,
+        interval: int = 1,
+        overwrite: bool = False,
+        key: Key | None = None,
+    ) -> None:
+        self.key = key
+        self.path, self.objects, self.interval, self.overwrite = Path(path), dict(objects), interval, overwrite
+        self.settings = _Settings(fingerprint(settings))
+
+    def attach(self, engine: Engine) -> None:
+        """Load when ``engine`` starts, save after its epochs."""
+        content = {"engine": engine, "settings": self.settings, **self.objects}
+        # Ignite's own saver removes the file before it writes the next one: a run killed in between would start anew.
+        checkpoint = Checkpoint(content, self._save, filename_pattern=self.path.name, n_saved=1)
+        if place(self.path, self.key).is_file() and not self.overwrite:
+            self._load(content)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval) | Events.COMPLETED, checkpoint)
+
+    def _save(self, content: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
+        if idist.get_rank() == 0:
+            stream = io.BytesIO()
+            torch.save(content, stream)
+            write_owned(self.path, stream.getvalue(), self.key)
+
+    def _load(self, content: dict[str, Any]) -> None:
+        try:
+            with open_owned(self.path, self.key) as stream:
+                state = torch.load(stream, map_location="cpu", weights_only=True)
+            if state["settings"]["fingerprint"] != self.settings.value:
+                raise OutputError(
+                    "the checkpoint there belongs to a run with other settings; choose another folder or set overwrite",
+                    file=self.path,
+                )
+            Checkpoint.load_objects(content, state)
+        except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            raise OutputError(f"the checkpoint cannot be read: {error}", file=self.path) from error
+        logger.info("going on from %s", self.path)
+
+
+class _Settings:
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def state_dict(self) -> dict[str, str]:
+        return {"fingerprint": self.value}
+
+    def load_state_dict(self, state: Mapping[str, str]) -> None:
+        self.value = state["fingerprint"]

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Helpers without knowledge of scans: files, locks, configuration, seeds, processes, progress."""

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Named descriptions in YAML: networks, recipes, countermeasures and methods, ours and the user's.
+
+An entry is MONAI configuration (``_target_``, ``@value``, ``$expression``), so that what a matrix names can be read,
+hashed and extended without code."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monai_unlearnable.errors import InputError, root_cause
+
+__all__ = ["KINDS", "Catalog"]
+
+KINDS = ("networks", "recipes", "countermeasures", "methods")
+ENTRY = "entry"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Descriptions by name.
+
+    Args:
+        kind: what is described: ``"networks"``, ``"recipes"``, ``"countermeasures"`` or ``"methods"``.
+        entries: configuration of each name.
+    """
+
+    kind: str
+    entries: dict[str, Any]
+
+    @classmethod
+    def load(cls, kind: str, extra: str | Path | None = None) -> Catalog:
+        """The catalog that comes with the package, with the entries of another file on top.
+
+        Args:
+            kind: one of these.
+            extra: YAML file that holds more entries, or other ones of the same names, under the key ``kind``.
+
+        Raises:
+            InputError: when there is no such kind, or the file cannot be read.
+        """
+        if kind not in KINDS:
+            raise InputError(f"unknown catalog {kind!r}; known are {', '.join(KINDS)}")
+        entries = yaml.safe_load((files("monai_unlearnable") / "catalogs" / f"{kind}.yaml").read_text(encoding="utf-8"))
+        if extra is not None:
+            entries = {**entries, **_read(Path(extra), kind)}
+        return cls(kind, entries)
+
+    def names(self) -> list[str]:
+        """The names, in the order of the files."""
+        return list(self.entries)
+
+    def description(self, name: str) -> Any:
+        """A copy of the configuration of an entry.
+
+        Raises:
+            InputError: listing the names, when there is no such entry.
+        """
+        if name not in self.entries:
+            raise InputError(f"unknown name {name!r} among {self.kind}; known are {', '.join(self.names())}")
+        return copy.deepcopy(self.entries[name])
+
+    def build(self, name: str, **values: Any) -> Any:
+        """Make what an entry describes.
+
+        Args:
+            name: of the entry.
+            values: what its references may name.
+
+        Raises:
+            InputError: when there is no such entry, or it cannot be built.
+        """
+        from monai.bundle import ConfigParser
+
+        description = self.description(name)
+        try:
+            return ConfigParser({**values, ENTRY: description}).get_parsed_content(ENTRY)
+        except Exception as error:  # whatever the constructor of a configured object raises
+            raise InputError(f"{name!r} of {self.kind} cannot be built: {root_cause(error)}") from error
+
+
+def _read(path: Path, kind: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"the catalog cannot be read: {error}", file=path) from error
+    entries = content.get(kind, {}) if isinstance(content, dict) else None
+    if not isinstance(entries, dict):
+        raise InputError(f"the catalog has no names under {kind!r}", file=path)
+    return entries

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes that work on one thing: whose turn, who has which share, and what all of them found.
+
+A process that did not join a group (``torch.distributed``) is the only one. Torch is loaded by those that join."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+__all__ = ["PATIENCE", "count", "device", "gather", "gather_shares", "joined", "rank", "share", "wait"]
+
+PATIENCE = timedelta(days=7)  # shares take unequally long: the first to be done waits for the others
+
+T = TypeVar("T")
+
+
+def _group() -> Any:
+    distributed: Any = sys.modules.get("torch.distributed")
+    return distributed if distributed and distributed.is_available() and distributed.is_initialized() else None
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    group = _group()
+    return int(group.get_rank()) if group else 0
+
+
+def count() -> int:
+    """How many processes there are."""
+    group = _group()
+    return int(group.get_world_size()) if group else 1
+
+
+def wait() -> None:
+    """Go on when all processes are here."""
+    group = _group()
+    if group:
+        group.barrier()
+
+
+def gather(value: T) -> list[T]:
+    """What each process gives here, in the order of their numbers; it has to be picklable."""
+    group = _group()
+    if not group:
+        return [value]
+    values: list[Any] = [None] * count()
+    group.all_gather_object(values, value)
+    return values
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """Every n-th item, from the number of this process on."""
+    return items[rank() :: count()]
+
+
+def gather_shares(own: Sequence[T]) -> list[T]:
+    """The results of all shares, in the order of the items that were shared out."""
+    parts = gather(list(own))
+    result: list[Any] = [None] * sum(map(len, parts))
+    for number, part in enumerate(parts):
+        result[number :: len(parts)] = part
+    return result
+
+
+@contextmanager
+def joined() -> Iterator[int | None]:
+    """A group of the processes that ``torchrun`` started, if it did; yields the number on this machine, else None."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _group():
+        yield None
+        return
+    import torch
+
+    local, cuda = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(local)
+    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    try:
+        yield local
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def device(local: int) -> str:
+    """The device of the process that has this number on its machine."""
+    import torch
+
+    return f"cuda:{local}" if torch.cuda.is_available() else "cpu"

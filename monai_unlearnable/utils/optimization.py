@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all training of the exploiter shares: AdamW on a one-cycle schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from monai_unlearnable.utils.progress import progress_bar
+from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
+
+__all__ = ["minimize", "one_cycle"]
+
+
+def one_cycle(
+    parameters: Iterable[nn.Parameter], learning_rate: float, iterations: int
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
+    """AdamW and its schedule.
+
+    Args:
+        parameters: what is trained.
+        learning_rate: peak of the schedule.
+        iterations: training steps, each followed by one of the schedule.
+    """
+    optimizer = torch.optim.AdamW(parameters, learning_rate)
+    # One more than there are: the last training step is followed by a step of the schedule too.
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=iterations + 1)
+
+
+def minimize(
+    network: nn.Module,
+    loss: Callable[[], Tensor],
+    iterations: int,
+    learning_rate: float,
+    seed: int,
+    clip: float | None = None,
+    description: str = "learning",
+) -> list[float]:
+    """Train a network behind a progress bar.
+
+    Args:
+        network: trained in place, where and as it is; it is left in training mode.
+        loss: computes the loss of a new batch.
+        iterations: training steps.
+        learning_rate: peak of the schedule.
+        seed: of what is random in the loss; torch's generator is put back afterwards.
+        clip: largest norm of the gradient; None for any.
+        description: shown beside the progress bar.
+
+    Returns:
+        The loss of each step.
+    """
+    network.train()
+    optimizer, schedule = one_cycle(network.parameters(), learning_rate, iterations)
+    losses: list[float] = []
+    with progress_bar() as progress, isolated_seed(derive_seed(seed, "training")):
+        task = progress.add_task(description, total=iterations, note="")
+        for _ in range(iterations):
+            optimizer.zero_grad()
+            value = loss()
+            value.backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), clip)
+            optimizer.step()
+            schedule.step()
+            losses.append(value.item())
+            progress.update(task, advance=1, note=f"loss {losses[-1]:.3f}")
+    return losses

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks of victims: probed before training, and adapted where their input or output needs it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.networks.nets import DynUNet
+from monai.utils import OptionalImportError
+from torch import Tensor, nn
+from torch.nn import functional
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.seeding import isolated_seed, reset_parameters
+
+__all__ = [
+    "DeepSupervision",
+    "FirstOutput",
+    "Padded",
+    "SliceWise",
+    "planned_dynunet",
+    "checked_network",
+    "fresh_network",
+]
+
+SMALLEST_MAP = 4  # nnU-Net halves an axis while at least so many sites are left of it
+MOST_LEVELS = {2: 8, 3: 6}
+WIDEST = {2: 16, 3: 10}  # times the width of the first level: 512 and 320 at nnU-Net's 32
+
+
+class SliceWise(nn.Module):
+    """Applies a 2D network to every slice of a volume; images that are 2D already go through as they are.
+
+    Args:
+        network: takes (B, C, X, Y).
+        axis: axis of the volume that is cut, counted among all axes of the batch.
+    """
+
+    def __init__(self, network: nn.Module, axis: int = -1) -> None:
+        super().__init__()
+        self.network, self.axis = network, axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 4:
+            return self.network(x)
+        slices = x.movedim(self.axis, 1)
+        result = self.network(slices.flatten(0, 1))
+        return result.unflatten(0, slices.shape[:2]).movedim(1, self.axis)
+
+
+class FirstOutput(nn.Module):
+    """The first output of a network that returns several, such as MONAI's ViT.
+
+    Args:
+        network: returns a tuple or list.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)[0]
+
+
+class Padded(nn.Module):
+    """Pads images around their center with zeros, the mean of a z-scored image, to a size that a network takes.
+
+    Args:
+        network: takes (B, C, spatial...); a result with spatial axes of the same size is cropped back.
+        multiple: every side becomes a multiple of it.
+        minimum: every side becomes at least so long.
+    """
+
+    def __init__(self, network: nn.Module, multiple: int = 1, minimum: int = 1) -> None:
+        super().__init__()
+        self.network, self.multiple, self.minimum = network, multiple, minimum
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[2:]
+        missing = [_round_up(max(sites, self.minimum), self.multiple) - sites for sites in size]
+        # torch's pad wants the last axis first
+        result = self.network(functional.pad(x, [part for m in reversed(missing) for part in (m // 2, m - m // 2)]))
+        if result.ndim < x.ndim:
+            return result
+        inside = [slice(m // 2, m // 2 + sites) for m, sites in zip(missing, size, strict=True)]
+        where = (..., *inside)
+        return result[where]
+
+
+class DeepSupervision(nn.Module):
+    """A segmentation loss over several outputs, the later ones from lower resolutions.
+
+    The weights are 1, 1/2, 1/4, ... divided by their sum (Isensee et al., Nature Methods 18:203, 2021). Other than in
+    nnU-Net, outputs of low resolution meet the label in full resolution, as MONAI's ``DynUNet`` interpolates them.
+
+    Args:
+        loss: of one output (B, C, spatial...) and a label (B, 1, spatial...).
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, pred: Tensor, target: Tensor) -> Tensor:
+        """The loss of stacked outputs (B, outputs, C, spatial...), or of a single one as it is."""
+        if target.ndim < 4 or pred.ndim == target.ndim:
+            return self.loss(pred, target)
+        outputs = pred.unbind(1)
+        weights = [0.5**index for index in range(len(outputs))]
+        losses = [w * self.loss(output, target) for w, output in zip(weights, outputs, strict=True)]
+        return torch.stack(losses).sum() / sum(weights)
+
+
+def planned_dynunet(
+    spatial_dims: int, in_channels: int, out_channels: int, size: Sequence[int], width: int = 32
+) -> nn.Module:
+    """MONAI's ``DynUNet`` with the depth that nnU-Net plans for an input size (Isensee et al. 2021, plain U-Net).
+
+    Each axis is halved while at least 4 sites remain, and features double up to ten (3D) or sixteen (2D) times the
+    width. The two lowest resolutions get no output of their own. Voxels are taken to be isotropic. In training
+    the network returns (B, outputs, C, spatial...), see :class:`DeepSupervision`; sides that are no multiple of the
+    strides are padded.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: image channels.
+        out_channels: classes, background included.
+        size: of the network's input.
+        width: features of the first level; 32 in nnU-Net.
+    """
+    strides = [[1] * spatial_dims]
+    left = list(size)
+    while len(strides) < MOST_LEVELS[spatial_dims] and max(left) >= 2 * SMALLEST_MAP:
+        strides.append([2 if sites >= 2 * SMALLEST_MAP else 1 for sites in left])
+        left = [-(-sites // stride) for sites, stride in zip(left, strides[-1], strict=True)]
+    while len(strides) < 3:  # the least that the class takes
+        strides.append([1] * spatial_dims)
+    outputs = max(1, len(strides) - 3)  # besides the final one
+    network = DynUNet(
+        spatial_dims,
+        in_channels,
+        out_channels,
+        kernel_size=[3] * len(strides),
+        strides=strides,
+        upsample_kernel_size=strides[1:],
+        filters=[width * min(2**level, WIDEST[spatial_dims]) for level in range(len(strides))],
+        deep_supervision=True,
+        deep_supr_num=outputs,
+    )
+    return Padded(network, multiple=2 ** sum(2 in stride for stride in strides))
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+MULTIPLES = (8, 16, 32, 64)
+
+
+def checked_network(catalog: Catalog, name: str, **values: Any) -> nn.Module:
+    """Build a network and make sure that it can be trained on images of its size.
+
+    Args:
+        catalog: of networks.
+        name: of the entry.
+        values: what the entry may refer to; ``channels`` and ``size`` among them.
+
+    Raises:
+        InputError: when the network cannot be built or cannot take such images, with a size that it would take; when
+            a package that it needs is not installed.
+    """
+    size = [int(sites) for sites in values["size"]]
+    catalog.description(name)  # an unknown name is no matter of size
+    failure: Exception | None
+    try:
+        network: nn.Module = catalog.build(name, **values)
+        failure = _failure(network, values["channels"], size)
+        if failure is None:
+            return network
+    except InputError as error:
+        if _is_missing_package(error):
+            reason = f"{name} needs a package that is missing; pip install 'monai_unlearnable[lab]'"
+            raise InputError(reason) from error
+        failure = error
+    for multiple in MULTIPLES:
+        larger = [-(-sites // multiple) * multiple for sites in size]
+        if larger != size and _works(catalog, name, {**values, "size": larger}):
+            advice = f"{_text(larger)} would do (multiples of {multiple})"
+            raise InputError(f"{name} cannot take images of {_text(size)}; {advice}") from failure
+    raise InputError(f"{name} cannot be used with images of {_text(size)}: {failure}") from failure
+
+
+def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.Module:
+    """A :func:`checked_network` whose weights are drawn from a seed.
+
+    Args:
+        catalog: of networks.
+        name: of the entry.
+        seed: of the weights.
+        values: what the entry may refer to.
+
+    Raises:
+        InputError: as :func:`checked_network`.
+    """
+    with isolated_seed(seed):
+        network = checked_network(catalog, name, **values)
+    return reset_parameters(network, seed)
+
+
+def _works(catalog: Catalog, name: str, values: dict[str, Any]) -> bool:
+    try:
+        return _failure(catalog.build(name, **values), values["channels"], values["size"]) is None
+    except InputError:
+        return False
+
+
+def _failure(network: nn.Module, channels: int, size: Sequence[int]) -> Exception | None:
+    """What goes wrong in a forward pass in training mode, first of shapes alone, which takes no time or memory."""
+    failure: Exception | None = None
+    for device in ("meta", "cpu"):  # on the CPU only where "meta" failed, which not every layer knows
+        probe = copy.deepcopy(network).to(device).train()
+        try:
+            with torch.no_grad():
+                probe(torch.zeros(2, channels, *size, device=device))
+            return None
+        except Exception as error:  # whatever a network raises
+            failure = error
+    return failure
+
+
+def _is_missing_package(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, (OptionalImportError, ModuleNotFoundError)):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _text(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))

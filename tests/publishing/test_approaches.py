@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the anti_learning bundle chooses by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.data import Dataset
+
+from monai_unlearnable.data import DatasetSummary, load_cases
+from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.intensity import DtypeWindow, PercentileWindow
+from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi
+from monai_unlearnable.perturbers import GradientNoise, LinearSurrogate, Objective, RandomNoise, SharedNoise, Surrogate
+from monai_unlearnable.publishing.choices import (
+    APPROACHES,
+    GRANULARITIES,
+    balance,
+    choose_objective,
+    choose_perturber,
+    choose_support,
+    choose_window,
+    fit_linear,
+)
+from tests.helpers import write_class_folders, write_dataset
+
+CLASSES = DatasetSummary(2, 1, (), (20, 24), targets=(3, 2, 7))
+MAPS = DatasetSummary(3, 1, (0, 1, 2), (20, 24, 9))
+
+
+@pytest.mark.parametrize(
+    ("spared", "expected"),
+    [
+        ("largest", Everywhere() & ~OfClasses([2])),
+        (0, Everywhere() & ~OfClasses([0])),
+        (1, Everywhere() & ~OfClasses([1])),
+        (None, Everywhere()),
+        ("none", Everywhere()),
+    ],
+)
+def test_support_of_classes(spared: int | str | None, expected: MaskProvider) -> None:
+    assert choose_support(CLASSES, spared) == expected
+    assert choose_support(MAPS, spared) == Roi()
+
+
+def test_the_largest_class_is_spared_by_default() -> None:
+    assert choose_support(CLASSES) == choose_support(CLASSES, 2)
+    image, label = torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 2])
+    assert [bool(mask.any()) for mask in choose_support(CLASSES)(image, label)] == [True, True, False]
+
+
+@pytest.mark.parametrize("spared", [3, -1, True, 1.0, "1", "smallest", "null"])
+def test_classes_that_cannot_be_spared(spared: Any) -> None:
+    with pytest.raises(InputError, match=rf"class {spared!r} cannot be spared; give 'largest', 'none' or 0 to 2"):
+        choose_support(CLASSES, spared)
+
+
+@pytest.mark.parametrize(
+    ("dims", "dtype", "suffix", "expected"),
+    [
+        (2, "uint8", ".png", DtypeWindow()),
+        (2, "uint16", ".tif", PercentileWindow()),
+        (3, "uint8", ".nii.gz", DtypeWindow()),
+        (3, "int16", ".nii.gz", PercentileWindow()),  # the range of this dtype is far beyond that of any scan
+        (3, "float32", ".nii", PercentileWindow()),
+    ],
+)
+def test_windows(tmp_path: Path, dims: int, dtype: str, suffix: str, expected: Any) -> None:
+    cases = load_cases(write_class_folders(tmp_path / "classes", dims, dtype, (1, 1), suffix))
+    assert choose_window(cases) == expected
+    if suffix != ".tif":
+        assert choose_window(load_cases(write_dataset(tmp_path / "maps", dims, dtype, suffix=suffix))) == expected
+
+
+def test_classes_are_drawn_equally_often(tmp_path: Path) -> None:
+    cases = load_cases(write_class_folders(tmp_path / "classes", counts=(3, 1, 2)))
+    weights = balance(cases)
+    assert weights is not None and weights == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1, 1 / 2, 1 / 2])
+    assert balance(load_cases(write_dataset(tmp_path / "maps"))) is None
+
+
+CASE, SHARED = RandomNoise(0.1), RandomNoise(0.2)
+PATTERNS = {"lsp": RandomNoise(0.3), "ar": RandomNoise(0.4)}
+
+
+def choose(approach: str, granularity: str = "case", pattern: str = "lsp") -> Any:
+    return choose_perturber(approach, granularity, pattern, CASE, SHARED, PATTERNS)
+
+
+def test_perturbers() -> None:
+    for approach in ("error_minimizing", "error_maximizing"):
+        assert choose(approach) is CASE
+        assert choose(approach, "class") is choose(approach, "universal", "ar") is SHARED
+    for granularity in GRANULARITIES:
+        assert choose("synthetic", granularity) is PATTERNS["lsp"]
+        assert choose("synthetic", granularity, "ar") is PATTERNS["ar"]
+    assert len(APPROACHES) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (
+            ("minimizing", "case", "lsp"),
+            "unknown approach 'minimizing'; known are error_minimizing, error_maximizing, sy",
+        ),
+        (("synthetic", "cases", "lsp"), "unknown granularity 'cases'; known are case, class, universal"),
+        (("synthetic", "case", "cuda"), "unknown pattern 'cuda'; known are lsp, ar"),
+        (("error_minimizing", "case", "cuda"), "unknown pattern 'cuda'"),
+    ],
+)
+def test_unknown_names(names: tuple[str, str, str], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        choose(*names)
+
+
+def images(count: int = 10) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(0)
+    kinds = [index % 2 for index in range(count)]
+    return [{"image": torch.rand(1, 12, 8, generator=generator) + kind, "label": kind} for kind in kinds]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 64])
+def test_a_linear_surrogate_is_fitted_to_a_whole_dataset(batch_size: int) -> None:
+    perturber, items = LinearSurrogate(2, (4, 4)), images()
+    fit_linear(perturber, Dataset(items), batch_size)
+    image, label = torch.stack([item["image"] for item in items]), torch.tensor([item["label"] for item in items])
+    expected = LinearSurrogate(2, (4, 4)).fit([(image, label)])
+    assert perturber.weight.any() and torch.allclose(perturber.weight, expected.weight, atol=1e-6)
+
+
+def test_a_linear_surrogate_takes_no_maps() -> None:
+    items = [{"image": torch.rand(1, 12, 8), "label": torch.zeros(1, 12, 8)}]
+    with pytest.raises(LabelError, match="classes of whole images are needed, not label maps"):
+        fit_linear(LinearSurrogate(2, (4, 4)), Dataset(items), 2)
+
+
+def test_objectives() -> None:
+    assert choose_objective("error_minimizing", "target", [1, 0], 2) == Objective("minimize")
+    assert choose_objective("error_maximizing", "maximize", None, 2) == Objective("maximize")
+    assert choose_objective("error_maximizing", "target", [1, 0], 2) == Objective("target", [1, 0])
+    with pytest.raises(InputError, match="unknown goal 'minimize'"):
+        choose_objective("error_maximizing", "minimize", None, 2)
+    with pytest.raises(InputError, match="number of targets"):
+        choose_objective("error_maximizing", "target", [1, 0], 3)
+
+
+def test_classes_that_a_method_does_not_know() -> None:
+    image, label = torch.rand(2, 1, 16, 16), torch.tensor([0, 3])
+    for perturber in (GradientNoise([Surrogate("ResNet18", 2, 1, 3, (16, 16), 4)]), SharedNoise(1, 3, (16, 16))):
+        with pytest.raises(LabelError, match="not known to the method") as caught:
+            perturber.support(image, label)
+        assert caught.value.value == 3

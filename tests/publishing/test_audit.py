@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The statement tells nothing that helps to undo, and whatever does not agree with it is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from monai_unlearnable.crypto import OwnerKey
+from monai_unlearnable.crypto.keyfiles import to_base64
+from monai_unlearnable.crypto.signing import public_key, sign
+from monai_unlearnable.errors import InputError, VerificationError
+from monai_unlearnable.publishing.audit import audit
+from monai_unlearnable.publishing.statement import canonical
+from monai_unlearnable.publishing.verify import verify
+from tests.helpers import flip_byte, protect, write_dataset
+
+KEY, OTHER = OwnerKey(bytes(range(32))), OwnerKey(bytes(range(1, 33)))
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Two protected cases: ``out`` and ``manifest``. Shared: read only."""
+    root = tmp_path_factory.mktemp("signed")
+    manifest = protect(write_dataset(root / "clean"), root / "out", key=KEY)
+    return SimpleNamespace(out=root / "out", manifest=manifest)
+
+
+@pytest.fixture
+def out(signed: SimpleNamespace, tmp_path: Path) -> Path:
+    """A copy of the output, to be spoiled."""
+    return shutil.copytree(signed.out, tmp_path / "published")
+
+
+def check(out: Path, key: OwnerKey | None = KEY) -> tuple[str, ...]:
+    return audit(out / "protected", out / "statement.json", None if key is None else public_key(key)).problems
+
+
+def edit(out: Path, change: Callable[[dict[str, Any]], Any], key: OwnerKey | None = KEY) -> Path:
+    """Change the statement, and sign it anew if there is a key."""
+    path = out / "statement.json"
+    content = json.loads(path.read_text())
+    change(content)
+    if key is not None:
+        content["public_key"] = to_base64(public_key(key))
+        content["signature"] = to_base64(sign(canonical(content), key))
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_everything_holds(signed: SimpleNamespace) -> None:
+    found = audit(signed.out / "protected", signed.out / "statement.json", public_key(KEY))
+    assert (found.problems, found.signature, found.method, found.files) == ((), "valid", "UMed", 5)
+    low, high = found.figures["psnr"]
+    assert low <= min(scan.measured["psnr"] for scan in signed.manifest.scans) + 0.01 <= high + 0.02
+    assert "every file is as stated" in found.page() and json.loads(found.to_json())["holds"] is True
+
+
+def test_nothing_in_it_helps_to_undo(signed: SimpleNamespace) -> None:
+    text = (signed.out / "statement.json").read_text()
+    for scan in signed.manifest.scans:
+        secrets = [scan.clean_sha256, scan.run, repr(scan.measured["psnr"]), repr(scan.measured["ssim"])]
+        assert not any(secret in text for secret in secrets)
+    assert not any(word in text for word in ("seed", "clean", "window", "config", "perturber", "checkpoint"))
+
+
+def test_a_plain_run_states_without_a_signature(published: SimpleNamespace) -> None:
+    assert check(published.out, None) == ()
+    assert check(published.out) == ("missing signature of the statement",)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda folder: flip_byte(folder / "images/a.nii.gz", 900), "changed: images/a.nii.gz"),
+        (lambda folder: flip_byte(folder / "labels/b.nii.gz", 900), "changed: labels/b.nii.gz"),
+        (lambda folder: (folder / "datalist.json").write_text("{}"), "changed: datalist.json"),
+        (lambda folder: (folder / "images/b.nii.gz").unlink(), "missing: images/b.nii.gz"),
+        (lambda folder: (folder / "images/c.nii.gz").write_bytes(b""), "extra: images/c.nii.gz"),
+        (lambda folder: (folder / "images/a.nii.gz").rename(folder / "x"), "missing: images/a.nii.gz"),
+    ],
+)
+def test_tampering_with_files(out: Path, change: Callable[[Path], Any], problem: str) -> None:
+    change(out / "protected")
+    assert problem in check(out)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda s: s["scans"][0]["measured"].update(linf=0.2), "over budget: images/a.nii.gz: "),
+        (lambda s: s["scans"][0]["budget"].update(share=0.01), "over budget: images/a.nii.gz: "),
+        (lambda s: s["scans"][1]["measured"].update(psnr=12.0), "figures that cannot be true: images/b.nii.gz"),
+        (lambda s: s["scans"][1]["measured"].update(ssim=1.2), "figures that cannot be true: images/b.nii.gz"),
+        (lambda s: s["scans"][1].update(sha256="0" * 64), "changed: images/b.nii.gz"),
+        (lambda s: s["scans"].pop(0), "extra: images/a.nii.gz"),
+    ],
+)
+def test_claims_that_do_not_hold(out: Path, change: Callable[[dict[str, Any]], Any], problem: str) -> None:
+    edit(out, change)
+    assert any(found.startswith(problem) for found in check(out))
+    with pytest.raises(VerificationError, match=r"statement\.json: is not what follows from the manifest"):
+        verify(out, key=KEY)
+
+
+def test_signatures(out: Path) -> None:
+    edit(out, lambda s: s.update(method="Other"), key=None)
+    for key in (KEY, None):
+        assert check(out, key) == ("invalid signature of the statement",)
+    edit(out, lambda s: None, key=OTHER)
+    assert check(out) == ("invalid signature of the statement",)
+    found = audit(out / "protected", out / "statement.json")
+    assert (found.problems, found.signature) == ((), "valid for the key in the statement")
+    edit(out, lambda s: s.pop("signature"), key=None)
+    assert check(out) == ("missing signature of the statement",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update(format="other"),
+        lambda s: s.pop("scans"),
+        lambda s: s.update(scans=[]),
+        lambda s: s.update(scans=3),
+        lambda s: s["scans"][0].pop("sha256"),
+        lambda s: s["scans"][0].update(file="../secret"),
+        lambda s: s["scans"][0].update(file=3),
+        lambda s: s["scans"][0]["budget"].update(radius=7),
+        lambda s: s["scans"][0]["measured"].pop("psnr"),
+        lambda s: s["scans"][0]["measured"].update(linf="x"),
+        lambda s: s.update(public_key="!"),
+        lambda s: s.update(signature=5),
+        lambda s: s.update(versions=None),
+    ],
+)
+def test_broken_statements(out: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    edit(out, change, key=None)
+    with pytest.raises(InputError, match=r"statement\.json: the (statement|format)"):
+        check(out)
+
+
+def test_what_cannot_be_read(out: Path) -> None:
+    with pytest.raises(InputError, match=r"gone: the folder does not exist"):
+        audit(out / "gone", out / "statement.json")
+    for name, content in (("no.json", "{"), ("list.json", "[]")):
+        (out / name).write_text(content)
+        with pytest.raises(InputError, match=rf"{name}: the (statement|format)"):
+            audit(out / "protected", out / name)
+    with pytest.raises(InputError, match=r"gone\.json: the statement cannot be read"):
+        audit(out / "protected", out / "gone.json")
+
+
+def test_needs_no_torch() -> None:
+    code = "import sys, monai_unlearnable.publishing.audit; sys.exit(bool({'torch', 'monai'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking ahead: the steps tried are those that AdamW takes, and gradients pass through them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.perturbers import SharedNoise
+from monai_unlearnable.perturbers.surrogate import task_loss
+from monai_unlearnable.training import ForesightTrainer, Lookahead, SignDescent, SurrogatePool
+from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.seeding import isolated_seed
+
+
+def network(normed: bool = True) -> nn.Module:
+    with isolated_seed(0):
+        norm = nn.BatchNorm2d(4) if normed else nn.Identity()
+        return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), norm, nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+
+def batches(count: int, size: int = 8) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(count, 2, 1, size, size, generator=generator)
+    return [(image, (image > 0.5).long()) for image in images]
+
+
+@pytest.mark.parametrize("steps_before", [0, 3])
+def test_steps_tried_are_those_that_adamw_takes(steps_before: int) -> None:
+    taken = network(normed=False)
+    optimizer = torch.optim.AdamW(taken.parameters(), 0.01, eps=Lookahead.EPSILON)
+    data = batches(steps_before + 4)
+
+    def take(image: Tensor, label: Tensor) -> None:
+        optimizer.zero_grad()
+        task_loss(taken(image), label).backward()
+        optimizer.step()
+
+    for batch in data[:steps_before]:
+        take(*batch)
+    ahead = Lookahead(taken, optimizer, itertools.repeat(0.01))
+    before = copy.deepcopy(taken.state_dict())
+    for image, label in data[steps_before:]:
+        ahead.step(task_loss(ahead(image), label))
+    assert all(torch.equal(value, before[name]) for name, value in taken.state_dict().items()), "none was taken"
+    for batch in data[steps_before:]:
+        take(*batch)
+    for name, parameter in taken.named_parameters():
+        assert torch.allclose(ahead.weights[name], parameter, atol=1e-6)
+
+
+def test_buffers_stay_as_they_are() -> None:
+    surrogate = network().train()
+    before = copy.deepcopy(surrogate.state_dict())
+    ahead = Lookahead(surrogate, torch.optim.AdamW(surrogate.parameters()), itertools.repeat(0.01))
+    for image, label in batches(2):
+        ahead.step(task_loss(ahead(image), label))
+    assert all(torch.equal(value, before[name]) for name, value in surrogate.state_dict().items())
+
+
+def test_gradients_pass_through_the_steps() -> None:
+    """The derivative of a later loss by what an earlier step saw, against differences of that loss."""
+    surrogate = network(normed=False).double()
+    optimizer = torch.optim.AdamW(surrogate.parameters())
+    state = [(image.double(), label) for image, label in batches(2)]
+    for _ in range(3):  # with moments behind them steps are smooth in what they see
+        task_loss(surrogate(state[0][0]), state[0][1]).backward()
+        optimizer.step()
+
+    def later(offset: Tensor) -> Tensor:
+        ahead = Lookahead(surrogate, optimizer, itertools.repeat(0.05))
+        (first, label), (second, other) = state
+        ahead.step(task_loss(ahead(first + offset), label))
+        return task_loss(ahead(second), other)
+
+    offset = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    (found,) = torch.autograd.grad(later(offset), offset)
+    assert found != 0
+
+    def constant_scale(offset: float) -> float:
+        """The same with the second moment that the step has without an offset."""
+        ahead = Lookahead(surrogate, optimizer, itertools.repeat(0.05))
+        plain = Lookahead(surrogate, optimizer, itertools.repeat(0.05))
+        (first, label), (second, other) = state
+        gradients = [
+            torch.autograd.grad(task_loss(tried(image), label), list(tried.weights.values()))
+            for tried, image in ((ahead, first + offset), (plain, first))
+        ]
+        (slow, slower), count = ahead.betas, ahead.count + 1
+        for name, moved, still in zip(list(ahead.weights), *gradients, strict=True):
+            mean = (slow * ahead.first[name] + (1 - slow) * moved) / (1 - slow**count)
+            scale = ((slower * ahead.second[name] + (1 - slower) * still.square()) / (1 - slower**count)).sqrt()
+            decayed = (1 - 0.05 * ahead.decay) * ahead.weights[name]
+            ahead.weights[name] = decayed - 0.05 * mean / (scale + Lookahead.EPSILON)
+        return float(task_loss(ahead(second), other).detach())
+
+    step = 1e-4
+    expected = (constant_scale(step) - constant_scale(-step)) / (2 * step)
+    assert float(found) == pytest.approx(expected, rel=1e-3)
+
+
+def trainer(horizon: int = 4, advance: int = 2) -> tuple[ForesightTrainer, SharedNoise]:
+    noise = SharedNoise(1, 2, (2, 2), 0.1)
+    surrogates = SurrogatePool(network(), 2, learning_rate=0.01)
+    images, labels = (torch.cat(parts) for parts in zip(*batches(horizon), strict=True))
+    ids = [str(number) for number in range(len(images))]
+    data = [{CaseKeys.IMAGE: images, CaseKeys.LABEL: labels, CaseKeys.CASE_ID: ids}]
+    optimizer = SignDescent(noise.parameters(), 0.02, 0.1, momentum=0.5)
+    return ForesightTrainer("cpu", 3, data * 2, surrogates, noise, optimizer, horizon, advance), noise
+
+
+def test_the_pattern_moves_and_surrogates_take_the_steps_they_are_to() -> None:
+    engine, noise = trainer()
+    engine.run()
+    assert noise.tile.abs().max() > 0 and noise.tile.abs().max() <= 0.1
+    assert engine.surrogates.ages == [3 * 2, 3 * 2]
+    assert set(engine.state.output) == {"loss", "error", "linf"}
+
+
+@pytest.mark.parametrize(("horizon", "advance"), [(1, 1), (4, 0), (4, 5)])
+def test_ranges_are_checked(horizon: int, advance: int) -> None:
+    with pytest.raises(InputError):
+        trainer(horizon, advance)

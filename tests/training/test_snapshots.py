@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from monai_unlearnable.training import ResumableCheckpoint, Snapshots, StopAtError
+
+
+def counting(*handlers: Any) -> tuple[Engine, nn.Linear]:
+    """An engine that counts iterations in the weight of a network."""
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+
+    def iteration(engine: Engine, batch: Any) -> dict[str, float]:
+        network.weight.data += 1
+        return {"error": 1 / engine.state.iteration}
+
+    engine = Engine(iteration)
+    return engine, network
+
+
+def ages(snapshots: nn.ModuleList) -> list[int]:
+    return [int(snapshot.weight) for snapshot in snapshots]
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"), [(1, [2, 4, 6, 8, 10]), (2, [4, 8, 10]), (5, [10]), (9, [10]), (0, [10])]
+)
+def test_networks_are_kept_at_several_ages(interval: int, expected: list[int]) -> None:
+    engine, network = counting()
+    snapshots = nn.ModuleList()
+    Snapshots(network, snapshots, interval).attach(engine)
+    engine.run(range(2), max_epochs=5)
+    assert ages(snapshots) == expected
+    assert not any(snapshot.training or snapshot.weight.requires_grad for snapshot in snapshots)
+    assert network.training and network.weight.requires_grad
+
+
+def test_the_last_one_is_kept_where_a_run_stops_early() -> None:
+    engine, network = counting()
+    snapshots = nn.ModuleList()
+    for handler in (StopAtError(0.3), Snapshots(network, snapshots, interval=0)):
+        handler.attach(engine)
+    engine.run(range(2), max_epochs=5)
+    assert ages(snapshots) == [4]
+
+
+def test_a_resumed_run_has_them_all(tmp_path: Path) -> None:
+    def run(stop: int) -> nn.ModuleList:
+        engine, network = counting()
+        snapshots = nn.ModuleList()
+        handler = Snapshots(network, snapshots)
+        handler.attach(engine)
+        ResumableCheckpoint(tmp_path / "training.pt", {"network": network, "snapshots": handler}).attach(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED(once=stop), lambda engine: engine.terminate())
+        engine.run(range(2), max_epochs=4)
+        return snapshots
+
+    assert ages(run(2)) == [2, 4]
+    assert ages(run(4)) == [2, 4, 6, 8]
+
+
+def test_a_state_replaces_what_there_is() -> None:
+    first, second = nn.ModuleList(), nn.ModuleList([nn.Linear(1, 1, bias=False) for _ in range(5)])
+    network = nn.Linear(1, 1, bias=False)
+    for age in (1.0, 3.0):
+        nn.init.constant_(network.weight, age)
+        Snapshots(network, first)._append()
+    handler = Snapshots(network, second)
+    handler.load_state_dict(Snapshots(network, first).state_dict())
+    assert ages(second) == [1, 3] and torch.equal(network.weight, torch.full((1, 1), 3.0))
