@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The three anti-learning perturbations and their controls on one dataset, in one table.
 
-Protects the training part with every method at one radius, trains classifiers on each, and scores them on clean
+Protects the training part with every method at one epsilon, trains classifiers on each, and scores them on clean
 held-out images. Every figure comes from files reloaded from disk.
 
     python benchmarks/anti_learning.py DATA/pneumoniamnist/pneumoniamnist.npz OUT [--seeds 3 or other of the matrix]
@@ -41,7 +41,7 @@ from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.report import Results, victim_table
 
-WHOLE: dict[str, Any] = {"spared": None}  # noise in the images of all classes
+WHOLE: dict[str, Any] = {"unperturbed": None}  # noise in the images of all classes
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "error_minimizing": ("error_minimizing", {}),
     "error_minimizing_all": ("error_minimizing", WHOLE),
@@ -52,7 +52,14 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"{pattern}_all": (pattern, WHOLE) for pattern in ("lsp", "ar", "cuda", "ops", "lattice", "linear")},
 }
 CONTROLS = ("sign", "uniform", "gaussian", "low_pass")
-MATRIX = {"victims": ["ResNet18"], "iterations": 500, "batch_size": 32, "seeds": 2, "looks": 5, "control": False}
+MATRIX = {
+    "victims": ["ResNet18"],
+    "iterations": 500,
+    "batch_size": 32,
+    "seeds": 2,
+    "num_validations": 5,
+    "control": False,
+}
 
 
 def convert(source: Path, folder: Path, side: int, mode: str = "L") -> None:

@@ -102,9 +102,9 @@ def main() -> None:
             measure("restore", root / "applied" / source.name, root / "restored")
             clean = read_scan(source)
             back = read_scan(root / "restored" / "images" / source.name)
-            share = float((clean.voxels == back.voxels).mean())
+            fraction = float((clean.voxels == back.voxels).mean())
             cells = [base[1], ours[1], ours[1] / base[1], ours[0] / base[0], ours[2] / (4 * clean.voxels.size)]
-            table.add_row(source.name, support, *(f"{cell:.2f}" for cell in cells), f"{share:.0%}")
+            table.add_row(source.name, support, *(f"{cell:.2f}" for cell in cells), f"{fraction:.0%}")
     Console(width=140).print(table)
 
 

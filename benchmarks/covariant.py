@@ -33,8 +33,8 @@ from monai_unlearnable.evaluation.matrix import Matrix
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.metrics import measure_fidelity
 
-RADIUS = 96 / 255
-SETTINGS = {"recipes": ["plain", "nnunet"], "iterations": 500, "batch_size": 2, "looks": 5, "control": False}
+EPSILON = 96 / 255
+SETTINGS = {"recipes": ["plain", "nnunet"], "iterations": 500, "batch_size": 2, "num_validations": 5, "control": False}
 Pattern = Callable[[NDArray, NDArray, np.random.Generator], NDArray]
 
 
@@ -53,7 +53,7 @@ def smoothed(image: NDArray, label: NDArray, generator: np.random.Generator) -> 
 
 
 def dots(image: NDArray, label: NDArray, generator: np.random.Generator) -> NDArray:
-    """Bright spots of sigma 0.8 at random sites of the region, three apart; mean 0 and root mean square 20/255."""
+    """Bright spots of sigma 0.8 at random voxels of the region, three apart; mean 0 and root mean square 20/255."""
     region = label > 0
     score = generator.random(region.shape) * region
     spots = (score > 0) & (score == ndimage.maximum_filter(score, 3))
@@ -98,8 +98,8 @@ def change(loaded: LoadedCase, pattern: Pattern, number: int, root: Path) -> flo
     scan, window, case, label = loaded.scans[0], loaded.windows[0], loaded.case, loaded.label
     assert label is not None and case.label is not None
     noise = pattern(loaded.image[0].astype(float), label[0], np.random.default_rng(number))
-    unit = np.clip(noise, -RADIUS, RADIUS)[None].astype(np.float32)
-    voxels, _ = apply_noise(scan.voxels, unit, budget=Budget(RADIUS), window=window, lattice=scan.lattice)
+    unit = np.clip(noise, -EPSILON, EPSILON)[None].astype(np.float32)
+    voxels, _ = apply_noise(scan.voxels, unit, budget=Budget(EPSILON), window=window, lattice=scan.lattice)
     for name in (case.images[0], case.label):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
     write_scan(scan, voxels, root / case.images[0])

@@ -36,7 +36,7 @@ from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.utils.seeding import reset_parameters
 
 SIZES, IMAGES = 20, 2
-RADII = (0.02, 0.18)  # of the ball, as a share of the smallest in-plane extent; their volumes are evenly spaced
+RADII = (0.02, 0.18)  # of the ball, as a fraction of the smallest in-plane extent; their volumes are evenly spaced
 POLL, RESET_PEAK = 0.05, "5"  # seconds; see proc(5), clear_refs
 GIB_OF_KIB = 2**20
 
@@ -58,17 +58,17 @@ def scan(seed: int, shape: tuple[int, ...]) -> NDArray:
     return voxels
 
 
-def ball(radius: float, shape: tuple[int, ...]) -> NDArray:
+def ball(epsilon: float, shape: tuple[int, ...]) -> NDArray:
     axes = [np.arange(extent, dtype=np.float32) - (extent - 1) / 2 for extent in shape]
-    return np.asfortranarray(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij", sparse=True)) < radius**2)
+    return np.asfortranarray(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij", sparse=True)) < epsilon**2)
 
 
 def write_cases(folder: Path, count: int, shape: tuple[int, ...]) -> dict[str, int]:
     """The dataset; returns the number of voxels of each case's region."""
-    low, high = (share * min(shape[:2]) for share in RADII)
+    low, high = (fraction * min(shape[:2]) for fraction in RADII)
     sizes = []
-    for number, radius in enumerate(np.linspace(low**3, high**3, SIZES) ** (1 / 3)):
-        region = ball(radius, shape)
+    for number, epsilon in enumerate(np.linspace(low**3, high**3, SIZES) ** (1 / 3)):
+        region = ball(epsilon, shape)
         sizes.append(int(region.sum()))
         save(region.astype(np.uint8), folder / "parts" / f"label{number}.nii.gz")
     for number in range(IMAGES):
@@ -125,7 +125,7 @@ def apply(checkpoint: Path, data: Path, out: Path) -> tuple[float, dict[str, tup
 
 
 def fit(sizes: NDArray, seconds: NDArray) -> tuple[float, float, float]:
-    """Seconds of an empty region, seconds a million voxels, and the share of the variance that the line explains."""
+    """Seconds of an empty region, seconds a million voxels, and the fraction of the variance that the line explains."""
     slope, start = np.polyfit(sizes / 1e6, seconds, 1)
     rest = seconds - start - slope * sizes / 1e6
     return float(start), float(slope), float(1 - rest.var() / seconds.var())

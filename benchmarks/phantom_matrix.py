@@ -30,7 +30,7 @@ SETTINGS = {
     "countermeasures": ["none", "binomial", "median", "jpeg"],
     "iterations": 100,
     "batch_size": 2,
-    "looks": 4,
+    "num_validations": 4,
     "authorized": True,
     "detectors": True,
 }

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise on K percent of the sites, chosen in several ways: what it costs and what it protects.
+"""Noise on K percent of the voxels, chosen in several ways: what it costs and what it protects.
 
-Protects the training part of a classification dataset with the ``salm`` bundle for every K, choice of sites and radius,
-trains classifiers on each, and scores them on clean held-out images. Figures are those of files reloaded from disk.
+Protects the training part of a classification dataset with the ``salm`` bundle for every K, choice of voxels and
+epsilon, trains classifiers on each, and scores them on clean held-out images. Figures are those of files reloaded from
+disk.
 
     python benchmarks/salm.py DATA/brain_tumor_mri OUT [--scores gradient,random] [--epsilons 8,16] [--percents 5,20]
     python benchmarks/salm.py DATA/pneumoniamnist/pneumoniamnist.npz OUT [--seeds 3 or other of the matrix]
@@ -46,7 +47,7 @@ PERCENTS = "1,2,5,10,20,50,100"
 COLUMNS = (
     "Noise",
     "Radius",
-    "Sites",
+    "Voxels",
     "Victim",
     "Score",
     "Seeds",
@@ -81,7 +82,7 @@ class Setting:
 
 
 def settings_of(arguments: argparse.Namespace) -> list[Setting]:
-    """All that is to be compared; on all sites there is nothing to choose."""
+    """All that is to be compared; on all voxels there is nothing to choose."""
     found = []
     for epsilon in map(float, arguments.epsilons.split(",")):
         for percent in map(float, arguments.percents.split(",")):
@@ -104,7 +105,7 @@ def protect(data: Path, folder: Path, setting: Setting, further: Mapping[str, An
 
 
 def figures(data: Path, folder: Path) -> dict[str, float]:
-    """What the files say, means over the images that changed: PSNR, SSIM, share of pixels changed, bytes of a noise
+    """What the files say, means over the images that changed: PSNR, SSIM, fraction of pixels changed, bytes of a noise
     file, gradient steps for the noise of an image."""
     layout = Layout(folder)
     manifest, store, checkpoint = Manifest.load(layout.manifest), NoiseStore(layout.noise), layout.models / CHECKPOINT

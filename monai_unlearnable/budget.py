@@ -10,94 +10,94 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import BudgetError, NoiseMismatchError
-from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
 from monai_unlearnable.utils.arrays import bounding_box, file_order
 
-__all__ = ["Budget", "VoxelChange", "apply_change", "apply_noise", "site_share", "undo_change"]
+__all__ = ["Budget", "VoxelChange", "apply_change", "apply_noise", "changed_fraction", "undo_change"]
 
 # Networks compute in float32: a value within this fraction of a storage step of the next step has reached it.
 STEP_TOLERANCE = 1e-4
-SHARE_TOLERANCE = 1e-12  # relative, of rounding: 0.29 of 100 sites are 29
+FRACTION_TOLERANCE = 1e-12  # relative, of rounding: 0.29 of 100 voxels are 29
 
 ArrayT = TypeVar("ArrayT")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How far a voxel may move, an L-infinity ball around each case, and how many sites may move at all, an L0 bound.
+    """How far a voxel may move, an L-infinity ball around each case, and how many voxels may move at all, an L0 bound.
 
     Args:
-        radius: largest change of a voxel as a fraction of the intensity window, in [0, 1]; 8/255 is a common choice.
+        epsilon: largest change of a voxel as a fraction of the intensity window, in [0, 1]; 8/255 is a common choice.
         norm: ``"linf"``, the only norm of the ball so far.
-        share: largest share of the sites of a scan that may change, in (0, 1]. A site is a spatial position; it counts
-            as changed when any channel changes.
+        fraction: largest fraction of the voxels of a scan that may change, in (0, 1]. A voxel is a spatial position; it
+            counts as changed when any channel changes.
     """
 
-    radius: float
+    epsilon: float
     norm: str = "linf"
-    share: float = 1.0
+    fraction: float = 1.0
 
     def __post_init__(self) -> None:
         if self.norm != "linf":
             raise BudgetError(f"norm {self.norm!r} is not supported; use 'linf'")
-        if not 0 <= self.radius <= 1:
-            raise BudgetError("the radius must lie in [0, 1] of the intensity window", value=self.radius, limit=1.0)
-        if not 0 < self.share <= 1:
-            raise BudgetError("the share must lie in (0, 1] of the sites", value=self.share, limit=1.0)
+        if not 0 <= self.epsilon <= 1:
+            raise BudgetError("the epsilon must lie in [0, 1] of the intensity window", value=self.epsilon, limit=1.0)
+        if not 0 < self.fraction <= 1:
+            raise BudgetError("the fraction must lie in (0, 1] of the voxels", value=self.fraction, limit=1.0)
 
     def project(self, noise: ArrayT) -> ArrayT:
-        """The nearest noise within the L-infinity ball; the share of sites is left to :func:`apply_noise`.
+        """The nearest noise within the L-infinity ball; the fraction of voxels is left to :func:`apply_noise`.
 
         Args:
-            noise: numpy array or torch tensor in unit intensity.
+            noise: numpy array or torch tensor in normalized intensity.
         """
-        return noise.clip(-self.radius, self.radius)  # type: ignore[attr-defined, no-any-return]
+        return noise.clip(-self.epsilon, self.epsilon)  # type: ignore[attr-defined, no-any-return]
 
-    def limit(self, sites: int) -> int:
-        """How many of so many sites may change."""
-        return int(self.share * sites * (1 + SHARE_TOLERANCE))
+    def limit(self, voxels: int) -> int:
+        """How many of so many voxels may change."""
+        return int(self.fraction * voxels * (1 + FRACTION_TOLERANCE))
 
-    def check(self, linf: float, *, share: float | None = None, step: float = 0.0, case: str | None = None) -> None:
+    def check(self, linf: float, *, fraction: float | None = None, step: float = 0.0, case: str | None = None) -> None:
         """Raise :class:`BudgetError` where what was measured is outside the budget.
 
         Args:
-            linf: L-infinity norm of the change, in unit intensity.
-            share: share of sites changed (:func:`site_share`), if it was measured.
-            step: a storage step in unit intensity, for the tolerance of ``linf``.
+            linf: L-infinity norm of the change, in normalized intensity.
+            fraction: fraction of voxels changed (:func:`changed_fraction`), if it was measured.
+            step: a storage step in normalized intensity, for the tolerance of ``linf``.
             case: named in errors.
         """
-        if not linf <= self.radius + STEP_TOLERANCE * step + 1e-9:
+        if not linf <= self.epsilon + STEP_TOLERANCE * step + 1e-9:
             raise BudgetError(
-                f"the noise reaches {linf:.6g} of the window, the budget is {self.radius:.6g}",
+                f"the noise reaches {linf:.6g} of the window, the budget is {self.epsilon:.6g}",
                 case=case,
                 value=linf,
-                limit=self.radius,
+                limit=self.epsilon,
             )
-        if share is not None and not share <= self.share * (1 + 2 * SHARE_TOLERANCE):
+        if fraction is not None and not fraction <= self.fraction * (1 + 2 * FRACTION_TOLERANCE):
             raise BudgetError(
-                f"the noise changes {share:.6g} of the sites, the budget is {self.share:.6g}",
+                f"the noise changes {fraction:.6g} of the voxels, the budget is {self.fraction:.6g}",
                 case=case,
-                value=share,
-                limit=self.share,
+                value=fraction,
+                limit=self.fraction,
             )
 
-    def check_storage(self, step: float, sites: int | None = None, *, case: str | None = None) -> None:
+    def check_storage(self, step: float, voxels: int | None = None, *, case: str | None = None) -> None:
         """Raise :class:`BudgetError` where nothing could change.
 
         Args:
-            step: a storage step in unit intensity; the radius may not be less.
-            sites: of the scan, one of which the share has to allow, if it is asked for.
+            step: a storage step in normalized intensity; the epsilon may not be less.
+            voxels: of the scan, one of which the fraction has to allow, if it is asked for.
             case: named in errors.
         """
-        if sites is not None and sites > 0 and not self.limit(sites):
-            reason = f"a share of {self.share:.4g} is less than one of {sites} sites: nothing would change"
-            raise BudgetError(reason, case=case, value=self.share, limit=1 / sites)
-        if 0 < self.radius < step * (1 - STEP_TOLERANCE):
+        if voxels is not None and voxels > 0 and not self.limit(voxels):
+            reason = f"a fraction of {self.fraction:.4g} is less than one of {voxels} voxels: nothing would change"
+            raise BudgetError(reason, case=case, value=self.fraction, limit=1 / voxels)
+        if 0 < self.epsilon < step * (1 - STEP_TOLERANCE):
             raise BudgetError(
-                f"a budget of {self.radius:.4g} of the intensity window is less than one storage step ({step:.4g}): "
+                f"a budget of {self.epsilon:.4g} of the intensity window is less than one storage step ({step:.4g}): "
                 "nothing would change. Raise the budget, or use a wider window",
                 case=case,
-                value=self.radius,
+                value=self.epsilon,
                 limit=step,
             )
 
@@ -121,8 +121,8 @@ class VoxelChange:
         return tuple(slice(low, low + size) for low, size in zip(self.corner, self.steps.shape, strict=True))
 
 
-def site_share(before: NDArray, after: NDArray) -> float:
-    """The share of sites at which any channel of voxels (C, spatial...) differs."""
+def changed_fraction(before: NDArray, after: NDArray) -> float:
+    """The fraction of voxels at which any channel of voxels (C, spatial...) differs."""
     return float((before != after).any(axis=0).mean())
 
 
@@ -132,7 +132,7 @@ def apply_noise(
     *,
     budget: Budget,
     window: IntensityWindow,
-    lattice: StorageLattice,
+    quantization: StorageQuantization,
     mask: NDArray | None = None,
     case: str | None = None,
 ) -> tuple[NDArray, VoxelChange]:
@@ -140,15 +140,15 @@ def apply_noise(
 
     The noise is added to the original voxels, never to a windowed copy; where it would leave the numbers that can be
     stored, or reach a value that marks padding, it shrinks. Padding stays what it is.
-    Where more sites move than the budget allows, those of largest stored change do, of equal ones the first in C order;
-    the others stay the original.
+    Where more voxels move than the budget allows, those of largest stored change do, of equal ones the first in C
+    order; the others stay the original.
 
     Args:
         stored: original voxels (C, spatial...) in their storage dtype.
-        noise: perturbation in unit intensity, same shape or broadcastable over channels.
-        budget: projected onto after masking; its share of sites is kept after rounding to storage.
-        window: maps unit intensity to physical units.
-        lattice: maps physical units to stored numbers.
+        noise: perturbation in normalized intensity, same shape or broadcastable over channels.
+        budget: projected onto after masking; its fraction of voxels is kept after rounding to storage.
+        window: maps normalized intensity to physical units.
+        quantization: maps physical units to stored numbers.
         mask: support in [0, 1], multiplied with the noise.
         case: named in errors.
 
@@ -157,27 +157,27 @@ def apply_noise(
 
     Raises:
         BudgetError: when the noise is not finite, or the budget is positive but below one storage step of all channels,
-            or its share of sites below one site.
+            or its fraction of voxels below one voxel.
     """
-    budget.check_storage(min(window.step(lattice)), stored[0].size, case=case)
+    budget.check_storage(min(window.step(quantization)), stored[0].size, case=case)
     unit = np.broadcast_to(noise if mask is None else noise * mask, stored.shape)
     if not np.isfinite(unit).all():
         raise BudgetError("the noise holds NaN or infinite values", case=case)
     # The rest costs what the box of the noise does, not the volume.
     box = (slice(0, len(stored)), *bounding_box((unit != 0).any(axis=0)))
     original, width = stored[box], window.width(stored.ndim)
-    # In double precision: the radius rounded to float32 may be larger than the radius.
-    steps = budget.project(unit[box].astype(np.float64)) * (width / lattice.slope)
+    # In double precision: the epsilon rounded to float32 may be larger than the epsilon.
+    steps = budget.project(unit[box].astype(np.float64)) * (width / quantization.slope)
     support = steps != 0
     before = original[support]
-    after = _shifted(before, steps[support], lattice)
+    after = _shifted(before, steps[support], quantization)
     moved = after != before
     support[support] = moved
     whole = stored.copy(order="K")
     protected = whole[box]
     protected[support] = after[moved]
-    if budget.share < 1:
-        change = np.abs(np.subtract(protected, original, dtype=np.float64)) * abs(lattice.slope)
+    if budget.fraction < 1:
+        change = np.abs(np.subtract(protected, original, dtype=np.float64)) * abs(quantization.slope)
         excess = _excess(change / width, support, budget.limit(stored[0].size))
         np.copyto(protected, original, where=excess)
         support &= ~excess
@@ -198,15 +198,15 @@ def undo_change(protected: NDArray, change: VoxelChange) -> NDArray:
     return _changed(protected, change, -1)
 
 
-def _shifted(before: NDArray, steps: NDArray, lattice: StorageLattice) -> NDArray:
-    low, high = lattice.bounds
-    if lattice.is_integer:
+def _shifted(before: NDArray, steps: NDArray, quantization: StorageQuantization) -> NDArray:
+    low, high = quantization.bounds
+    if quantization.is_integer:
         whole = np.trunc(steps + np.copysign(STEP_TOLERANCE, steps))
         after = np.clip(before.astype(np.float64) + whole, low, high)
-        if lattice.has_padding:
-            beside = np.where(steps > 0, lattice.padding_low - 1, lattice.padding_high + 1)
-            after = np.where(lattice.is_padding(after), beside, after)
-            after = np.where(lattice.is_padding(before), before, after)
+        if quantization.has_padding:
+            beside = np.where(steps > 0, quantization.padding_low - 1, quantization.padding_high + 1)
+            after = np.where(quantization.is_padding(after), beside, after)
+            after = np.where(quantization.is_padding(before), before, after)
         return after.astype(before.dtype)
     after = np.clip(before.astype(np.float64) + steps, low, high).astype(before.dtype)
     overshot = np.abs(after.astype(np.float64) - before) > np.abs(steps)  # by rounding
@@ -215,14 +215,14 @@ def _shifted(before: NDArray, steps: NDArray, lattice: StorageLattice) -> NDArra
 
 
 def _excess(change: NDArray, support: NDArray, limit: int) -> NDArray:
-    """The changed sites (spatial...) that are not among the ``limit`` ones of largest change over channels."""
+    """The changed voxels (spatial...) that are not among the ``limit`` ones of largest change over channels."""
     excess = np.zeros(support.shape[1:], bool)
-    sites = np.flatnonzero(support.any(axis=0))
-    surplus = len(sites) - limit
+    voxels = np.flatnonzero(support.any(axis=0))
+    surplus = len(voxels) - limit
     if surplus > 0:
-        size = change.max(axis=0).ravel()[sites]
+        size = change.max(axis=0).ravel()[voxels]
         bound = np.partition(size, surplus - 1)[surplus - 1]  # far cheaper than to sort all
-        below, equal = sites[size < bound], sites[size == bound]
+        below, equal = voxels[size < bound], voxels[size == bound]
         excess.flat[below] = True
         excess.flat[equal[len(equal) - (surplus - len(below)) :]] = True
     return excess

@@ -3,7 +3,7 @@
 
 Three scales are kept apart. *Stored* values are the numbers in the file; *physical* values are
 ``slope * stored + inter`` (Hounsfield units, say); *unit* values map the intensity window of a scan to [0, 1].
-Budgets are given in unit intensity, noise is written in stored steps. Arrays are channel-first.
+Budgets are given in normalized intensity, noise is written in stored steps. Arrays are channel-first.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from monai_unlearnable.errors import ScanError, WindowError
 from monai_unlearnable.utils.arrays import piecewise
 from monai_unlearnable.utils.config import Configurable
 
-__all__ = ["StorageLattice", "IntensityWindow", "WindowRule", "PercentileWindow", "FixedWindow", "DtypeWindow"]
+__all__ = ["StorageQuantization", "IntensityWindow", "WindowRule", "PercentileWindow", "FixedWindow", "DtypeWindow"]
 
 
 @dataclass(frozen=True)
-class StorageLattice:
+class StorageQuantization:
     """The numbers that a file can hold: ``physical = slope * stored + inter`` with ``stored`` of a given dtype.
 
     Args:
@@ -31,7 +31,7 @@ class StorageLattice:
         slope: physical units a stored step; not 0.
         inter: physical value of a stored 0.
         bits: how many of the dtype's bits hold the number, the lowest ones; 0 if all do.
-        padding_low: the lowest stored value that marks a site outside the image; such values never change, and no
+        padding_low: the lowest stored value that marks a voxel outside the image; such values never change, and no
             other value becomes one.
         padding_high: the highest one; none does where it is less than the lowest.
     """
@@ -59,11 +59,11 @@ class StorageLattice:
 
     @property
     def has_padding(self) -> bool:
-        """Whether some values mark sites outside the image."""
+        """Whether some values mark voxels outside the image."""
         return self.padding_low <= self.padding_high
 
     def is_padding(self, stored: NDArray) -> NDArray:
-        """Which stored values mark sites outside the image."""
+        """Which stored values mark voxels outside the image."""
         return (stored >= self.padding_low) & (stored <= self.padding_high)
 
     def to_physical(self, stored: NDArray, dtype: type = np.float32) -> NDArray:
@@ -82,7 +82,7 @@ class StorageLattice:
 
 @dataclass(frozen=True)
 class IntensityWindow:
-    """An affine map of physical values to unit intensity, one ``[low, high]`` a channel.
+    """An affine map of physical values to normalized intensity, one ``[low, high]`` a channel.
 
     Raises:
         WindowError: when a channel has no width or a bound is not finite.
@@ -106,14 +106,14 @@ class IntensityWindow:
         """Physical width of each channel, shaped to multiply a channel-first array of ``ndim`` dimensions."""
         return (np.asarray(self.high) - np.asarray(self.low)).reshape(-1, *[1] * (ndim - 1))
 
-    def step(self, lattice: StorageLattice) -> tuple[float, ...]:
-        """Unit intensity of one storage step in each channel; 0 for float storage, which has no fixed step."""
-        if not lattice.is_integer:
+    def step(self, quantization: StorageQuantization) -> tuple[float, ...]:
+        """Normalized intensity of one storage step in each channel; 0 for float storage, which has no fixed step."""
+        if not quantization.is_integer:
             return (0.0,) * len(self.low)
-        return tuple(abs(lattice.slope) / (high - low) for low, high in zip(self.low, self.high, strict=True))
+        return tuple(abs(quantization.slope) / (high - low) for low, high in zip(self.low, self.high, strict=True))
 
     def to_unit(self, physical: NDArray, clip: bool = True) -> NDArray:
-        """Unit intensity of a channel-first physical array (C, spatial...), as float32."""
+        """Normalized intensity of a channel-first physical array (C, spatial...), as float32."""
         bounds = np.broadcast_to(np.asarray([self.low, self.high], np.float64), (2, len(physical))).T
         channels = [
             piecewise(partial(_unit, low=low, high=high, clip=clip), channel, np.float32)
@@ -130,7 +130,7 @@ def _unit(values: NDArray, low: np.float64, high: np.float64, clip: bool) -> NDA
 class WindowRule(Protocol):
     """Derives the :class:`IntensityWindow` of a scan from its physical values (C, spatial...)."""
 
-    def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow: ...
+    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow: ...
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class PercentileWindow(Configurable):
     lower: float = 0.5
     upper: float = 99.5
 
-    def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow:
+    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
         flat = (channel.ravel(order="K") for channel in physical)  # as it lies in memory: any other order takes seconds
         bounds = [np.percentile(channel, [self.lower, self.upper]).tolist() for channel in flat]
         low, high = zip(*bounds, strict=True)
@@ -154,7 +154,7 @@ class FixedWindow(Configurable):
     low: float
     high: float
 
-    def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow:
+    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
         if physical.min() == physical.max():
             raise WindowError("the image is constant", value=float(physical.min()))
         return IntensityWindow((self.low,) * len(physical), (self.high,) * len(physical))
@@ -164,10 +164,10 @@ class FixedWindow(Configurable):
 class DtypeWindow(Configurable):
     """The whole range of an integer dtype: the rule for 8-bit images, where it is 0 to 255."""
 
-    def __call__(self, physical: NDArray, lattice: StorageLattice) -> IntensityWindow:
-        if not lattice.is_integer:
-            raise ScanError(f"a dtype window needs integer storage, not {lattice.dtype}")
+    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
+        if not quantization.is_integer:
+            raise ScanError(f"a dtype window needs integer storage, not {quantization.dtype}")
         if physical.min() == physical.max():
             raise WindowError("the image is constant", value=float(physical.min()))
-        low, high = sorted(lattice.slope * bound + lattice.inter for bound in lattice.bounds)
+        low, high = sorted(quantization.slope * bound + quantization.inter for bound in quantization.bounds)
         return IntensityWindow((low,) * len(physical), (high,) * len(physical))

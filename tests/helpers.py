@@ -17,7 +17,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.intensity import DtypeWindow, FixedWindow, PercentileWindow, WindowRule
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.perturbers import Perturber, SharedNoise, Surrogate, UMed
+from monai_unlearnable.perturbers import ClasswiseNoise, Perturber, Surrogate, UMed
 from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.utils.seeding import reset_parameters
 
@@ -159,7 +159,7 @@ def write_datalist(root: Path, entries: list[dict[str, Any]]) -> Path:
 
 def small_umed(dims: int = 3, seed: int = 0, in_channels: int = 1, **arguments: Any) -> UMed:
     """An untrained UMed with weights of a seed."""
-    perturber = UMed(dims, in_channels, BUDGET.radius, channels=(4, 8), **arguments)
+    perturber = UMed(dims, in_channels, BUDGET.epsilon, channels=(4, 8), **arguments)
     reset_parameters(perturber, seed)
     for network in (perturber.contour_net, perturber.texture_net):  # as much noise as after training
         network.head.weight.data *= 50
@@ -169,15 +169,15 @@ def small_umed(dims: int = 3, seed: int = 0, in_channels: int = 1, **arguments: 
 def small_surrogate(
     name: str = "ResNet18", dims: int = 2, classes: int = 3, seed: int = 0, channels: int = 1
 ) -> Surrogate:
-    """An untrained surrogate of width 4 for input of 16 sites along each axis, with weights of a seed."""
+    """An untrained surrogate of width 4 for input of 16 voxels along each axis, with weights of a seed."""
     surrogate = Surrogate(name, dims, channels, classes, [16] * dims, width=4)
     reset_parameters(surrogate, seed)
     return surrogate
 
 
-def small_shared(size: tuple[int, ...], seed: int = 0, classes: int = 3, **arguments: Any) -> SharedNoise:
-    """An untrained SharedNoise with patterns of a seed."""
-    perturber = SharedNoise(1, classes, size, BUDGET.radius, **arguments)
+def small_shared(size: tuple[int, ...], seed: int = 0, classes: int = 3, **arguments: Any) -> ClasswiseNoise:
+    """An untrained ClasswiseNoise with patterns of a seed."""
+    perturber = ClasswiseNoise(1, classes, size, BUDGET.epsilon, **arguments)
     reset_parameters(perturber, seed)
     perturber.tile.data *= 10  # as much noise as after training
     return perturber

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise meets images: within the budget, on the lattice of the file, and undone bit for bit."""
+"""Noise meets images: within the budget, on the quantization of the file, and undone bit for bit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from monai_unlearnable.budget import STEP_TOLERANCE, Budget, apply_change, apply_noise, site_share, undo_change
+from monai_unlearnable.budget import STEP_TOLERANCE, Budget, apply_change, apply_noise, changed_fraction, undo_change
 from monai_unlearnable.errors import BudgetError
-from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
 from monai_unlearnable.utils.arrays import file_order
 
 INTEGERS = ["|u1", "|i1", "<i2", ">i2", "<u2", ">u2", "<i4", ">u4"]
@@ -31,19 +31,23 @@ def problems(draw: Any, dtypes: list[str]) -> dict[str, Any]:
     floats = {"allow_nan": False, "allow_infinity": False} if dtype[1] == "f" else {}
     stored = draw(hnp.arrays(dtype, shape, elements=hnp.from_dtype(np.dtype(dtype), **floats)))
     noise = draw(hnp.arrays(np.float32, shape, elements=st.floats(-2, 2, width=32)))
-    lattice = StorageLattice(dtype, draw(SLOPES), draw(st.sampled_from([0.0, -1024.0, 3.5])))
-    radius, steps = draw(st.sampled_from([0.03, 8 / 255, 0.5, 1.0])), draw(st.floats(1.01, 300))
+    quantization = StorageQuantization(dtype, draw(SLOPES), draw(st.sampled_from([0.0, -1024.0, 3.5])))
+    epsilon, steps = draw(st.sampled_from([0.03, 8 / 255, 0.5, 1.0])), draw(st.floats(1.01, 300))
     low = draw(st.floats(-100, 100))
-    width = steps * abs(lattice.slope) / radius
+    width = steps * abs(quantization.slope) / epsilon
     window = IntensityWindow((low,) * shape[0], (low + width,) * shape[0])
-    return {"stored": stored, "noise": noise, "budget": Budget(radius), "window": window, "lattice": lattice}
+    return {"stored": stored, "noise": noise, "budget": Budget(epsilon), "window": window, "quantization": quantization}
 
 
 def wanted_steps(p: dict[str, Any]) -> np.ndarray:
     """The projected noise in (fractional) stored steps."""
     width = np.asarray(p["window"].high) - np.asarray(p["window"].low)
     width = width.reshape(-1, *[1] * (p["stored"].ndim - 1))
-    return np.clip(p["noise"].astype(np.float64), -p["budget"].radius, p["budget"].radius) * width / p["lattice"].slope
+    return (
+        np.clip(p["noise"].astype(np.float64), -p["budget"].epsilon, p["budget"].epsilon)
+        * width
+        / p["quantization"].slope
+    )
 
 
 @given(problems(INTEGERS))
@@ -105,7 +109,7 @@ def test_overflow_shrinks_instead_of_wrapping(dtype: str) -> None:
         np.ones(stored.shape),
         budget=Budget(0.1),
         window=window(100.0),
-        lattice=StorageLattice(stored.dtype.str),
+        quantization=StorageQuantization(stored.dtype.str),
     )
     assert up.tolist() == [[[info.min + 10, info.min + 12, info.max, info.max]]]
     assert undo_change(up, change).tolist() == stored.tolist()
@@ -114,17 +118,17 @@ def test_overflow_shrinks_instead_of_wrapping(dtype: str) -> None:
         -np.ones(stored.shape),
         budget=Budget(0.1),
         window=window(100.0),
-        lattice=StorageLattice(stored.dtype.str),
+        quantization=StorageQuantization(stored.dtype.str),
     )
     assert down.tolist() == [[[info.min, info.min, info.max - 12, info.max - 10]]]
 
 
 @pytest.mark.parametrize(("dtype", "bounds"), [("<i2", (-2048, 2047)), ("<u2", (0, 4095))])
 def test_noise_stays_within_the_bits_that_hold_numbers(dtype: str, bounds: tuple[int, int]) -> None:
-    stored, lattice = np.array([[[bounds[0] + 2, bounds[1] - 2]]], dtype), StorageLattice(dtype, bits=12)
+    stored, quantization = np.array([[[bounds[0] + 2, bounds[1] - 2]]], dtype), StorageQuantization(dtype, bits=12)
     noise = np.array([[[-1, 1]]])
-    protected, _ = apply_noise(stored, noise, budget=Budget(0.1), window=window(100.0), lattice=lattice)
-    assert protected.tolist() == [[list(bounds)]] and lattice.bounds == bounds
+    protected, _ = apply_noise(stored, noise, budget=Budget(0.1), window=window(100.0), quantization=quantization)
+    assert protected.tolist() == [[list(bounds)]] and quantization.bounds == bounds
 
 
 @given(
@@ -134,23 +138,23 @@ def test_noise_stays_within_the_bits_that_hold_numbers(dtype: str, bounds: tuple
     extent=st.integers(0, 4),
 )
 def test_padding_never_changes_and_nothing_becomes_padding(stored, noise, low: int, extent: int) -> None:
-    lattice = StorageLattice("<i2", padding_low=low, padding_high=low + extent)
+    quantization = StorageQuantization("<i2", padding_low=low, padding_high=low + extent)
     arguments = {"budget": Budget(0.1), "window": window(60.0)}
-    protected, change = apply_noise(stored, noise, lattice=lattice, **arguments)
-    free, _ = apply_noise(stored, noise, lattice=StorageLattice("<i2"), **arguments)
-    fixed = lattice.is_padding(stored)
-    assert np.array_equal(protected[fixed], stored[fixed]) and np.array_equal(lattice.is_padding(protected), fixed)
+    protected, change = apply_noise(stored, noise, quantization=quantization, **arguments)
+    free, _ = apply_noise(stored, noise, quantization=StorageQuantization("<i2"), **arguments)
+    fixed = quantization.is_padding(stored)
+    assert np.array_equal(protected[fixed], stored[fixed]) and np.array_equal(quantization.is_padding(protected), fixed)
     assert (np.abs(protected - stored) <= np.abs(free - stored)).all()
-    same = ~fixed & ~lattice.is_padding(free)
+    same = ~fixed & ~quantization.is_padding(free)
     assert np.array_equal(protected[same], free[same])
     assert np.array_equal(undo_change(protected, change), stored)
 
 
 def test_negative_slope_moves_stored_numbers_the_other_way() -> None:
-    lattice = StorageLattice("<i2", -2.0, 50.0)
+    quantization = StorageQuantization("<i2", -2.0, 50.0)
     stored = np.full((1, 2, 2), 100, "<i2")
     protected, _ = apply_noise(
-        stored, np.full((1, 2, 2), 0.099), budget=Budget(0.1), window=window(100.0), lattice=lattice
+        stored, np.full((1, 2, 2), 0.099), budget=Budget(0.1), window=window(100.0), quantization=quantization
     )
     assert (protected == 96).all()  # 9.9 physical units up are 4.95 stored steps down, truncated to 4
 
@@ -164,7 +168,7 @@ def test_truncation_toward_zero_after_projection(noise: float, steps: int) -> No
         np.full((1, 2, 2), noise, np.float32),
         budget=Budget(0.05),
         window=window(100.0),
-        lattice=StorageLattice("|u1"),
+        quantization=StorageQuantization("|u1"),
     )
     assert (protected.astype(int) - 100 == steps).all()
 
@@ -172,21 +176,27 @@ def test_truncation_toward_zero_after_projection(noise: float, steps: int) -> No
 def test_each_channel_has_its_own_scale() -> None:
     stored = np.full((2, 2, 2), 100, np.uint8)
     protected, _ = apply_noise(
-        stored, np.ones(stored.shape), budget=Budget(0.1), window=window(100.0, 200.0), lattice=StorageLattice("|u1")
+        stored,
+        np.ones(stored.shape),
+        budget=Budget(0.1),
+        window=window(100.0, 200.0),
+        quantization=StorageQuantization("|u1"),
     )
     assert (protected[0] == 110).all() and (protected[1] == 120).all()
 
 
-@pytest.mark.parametrize("radius", [8 / 255, 0.1, 0.03, 4 / 255])
-def test_saturated_float32_noise_passes_the_check_of_its_budget(radius: float) -> None:
+@pytest.mark.parametrize("epsilon", [8 / 255, 0.1, 0.03, 4 / 255])
+def test_saturated_float32_noise_passes_the_check_of_its_budget(epsilon: float) -> None:
     stored = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
-    noise = np.full(stored.shape, np.float32(radius))
-    protected, _ = apply_noise(stored, noise, budget=Budget(radius), window=window(1.0), lattice=StorageLattice("<f4"))
-    Budget(radius).check(float(np.abs(protected.astype(np.float64) - stored).max()))
+    noise = np.full(stored.shape, np.float32(epsilon))
+    protected, _ = apply_noise(
+        stored, noise, budget=Budget(epsilon), window=window(1.0), quantization=StorageQuantization("<f4")
+    )
+    Budget(epsilon).check(float(np.abs(protected.astype(np.float64) - stored).max()))
 
 
 def test_budget_below_a_storage_step_is_an_error() -> None:
-    arguments = {"budget": Budget(0.001), "lattice": StorageLattice("|u1"), "case": "case7"}
+    arguments = {"budget": Budget(0.001), "quantization": StorageQuantization("|u1"), "case": "case7"}
     stored = np.full((2, 2, 2), 100, np.uint8)
     with pytest.raises(BudgetError, match=r"case7.*less than one storage step.*Raise the budget") as caught:
         apply_noise(stored, np.ones(stored.shape), window=window(100.0, 200.0), **arguments)
@@ -205,23 +215,27 @@ def test_noise_that_is_not_finite_is_an_error(bad: float) -> None:
             noise,
             budget=Budget(0.1),
             window=window(1.0),
-            lattice=StorageLattice("<f4"),
+            quantization=StorageQuantization("<f4"),
             case="case7",
         )
 
 
-def test_zero_radius_changes_nothing() -> None:
+def test_zero_epsilon_changes_nothing() -> None:
     stored = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
     protected, change = apply_noise(
-        stored, np.ones(stored.shape), budget=Budget(0), window=window(1.0, 1.0), lattice=StorageLattice("|u1")
+        stored,
+        np.ones(stored.shape),
+        budget=Budget(0),
+        window=window(1.0, 1.0),
+        quantization=StorageQuantization("|u1"),
     )
     assert protected.tobytes() == stored.tobytes() and change.steps.size == 0
 
 
-@pytest.mark.parametrize("radius", [-0.1, 1.1, float("nan")])
-def test_radius_is_a_fraction(radius: float) -> None:
+@pytest.mark.parametrize("epsilon", [-0.1, 1.1, float("nan")])
+def test_epsilon_is_a_fraction(epsilon: float) -> None:
     with pytest.raises(BudgetError, match=r"\[0, 1\]"):
-        Budget(radius)
+        Budget(epsilon)
 
 
 def test_only_linf() -> None:
@@ -246,22 +260,22 @@ def test_check_says_value_and_limit() -> None:
 
 
 @given(problems(INTEGERS + FLOATS), st.floats(0.01, 1))
-def test_only_the_sites_of_largest_change_move(p: dict[str, Any], share: float) -> None:
-    assume(share * p["stored"][0].size >= 1)
+def test_only_the_voxels_of_largest_change_move(p: dict[str, Any], fraction: float) -> None:
+    assume(fraction * p["stored"][0].size >= 1)
     free, _ = apply_noise(**p)
-    budget = Budget(p["budget"].radius, share=share)
+    budget = Budget(p["budget"].epsilon, fraction=fraction)
     protected, change = apply_noise(**{**p, "budget": budget})
-    stored, unit = p["stored"], abs(p["lattice"].slope)
+    stored, unit = p["stored"], abs(p["quantization"].slope)
     size = np.abs(free.astype(np.float64) - stored.astype(np.float64)) * unit / p["window"].width(stored.ndim)
     moved = np.flatnonzero((free != stored).any(axis=0))
-    largest_first = sorted(moved.tolist(), key=lambda site: (-size.reshape(len(size), -1)[:, site].max(), site))
+    largest_first = sorted(moved.tolist(), key=lambda voxel: (-size.reshape(len(size), -1)[:, voxel].max(), voxel))
     keep = np.zeros(stored[0].size, bool)
     keep[largest_first[: budget.limit(keep.size)]] = True
     expected, left = free.copy(), ~keep.reshape(stored.shape[1:])
     expected[:, left] = stored[:, left]
     assert protected.tobytes() == expected.tobytes() and protected.dtype == stored.dtype
-    assert site_share(stored, protected) * keep.size == pytest.approx(min(len(moved), budget.limit(keep.size)))
-    budget.check(0, share=site_share(stored, protected))
+    assert changed_fraction(stored, protected) * keep.size == pytest.approx(min(len(moved), budget.limit(keep.size)))
+    budget.check(0, fraction=changed_fraction(stored, protected))
     assert undo_change(protected, change).tobytes() == stored.tobytes()
     assert apply_change(stored, change).tobytes() == protected.tobytes()
 
@@ -269,80 +283,90 @@ def test_only_the_sites_of_largest_change_move(p: dict[str, Any], share: float) 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["uint8", "<i2", ">u2", "<f4"])
 @pytest.mark.parametrize("shape", [(1, 5, 8), (3, 5, 8), (2, 4, 5, 2)])
-def test_of_equal_changes_the_first_sites_move(shape: tuple[int, ...], dtype: str, order: Any) -> None:
+def test_of_equal_changes_the_first_voxels_move(shape: tuple[int, ...], dtype: str, order: Any) -> None:
     stored = np.full(shape, 64, dtype, order)
     protected, change = apply_noise(
         stored,
         np.where(np.arange(40).reshape(shape[1:]) % 2, -0.125, 0.125),
-        budget=Budget(0.125, share=0.3),
+        budget=Budget(0.125, fraction=0.3),
         window=window(*[64.0] * shape[0]),
-        lattice=StorageLattice(stored.dtype.str),
+        quantization=StorageQuantization(stored.dtype.str),
     )
     moved = protected.reshape(shape[0], -1) != 64
     assert moved[:, :12].all() and not moved[:, 12:].any()
     assert np.count_nonzero(change.steps) == 12 * shape[0]
 
 
-def test_sites_are_ranked_by_what_is_stored_in_unit_intensity() -> None:
+def test_voxels_are_ranked_by_what_is_stored_in_unit_intensity() -> None:
     stored = np.array([[[254, 100, 100, 100, 100]], [[100, 100, 100, 100, 100]]], np.uint8)
     noise = np.array([[[0.1, 0.05, 0, 0.019, 0.01]], [[0, 0, 0.07, 0.07, 0.004]]])
     protected, _ = apply_noise(
-        stored, noise, budget=Budget(0.1, share=0.4), window=window(100.0, 200.0), lattice=StorageLattice("|u1")
+        stored,
+        noise,
+        budget=Budget(0.1, fraction=0.4),
+        window=window(100.0, 200.0),
+        quantization=StorageQuantization("|u1"),
     )
-    # The first site wants most but has one step left; the third and fourth move 0.07, the fourth in both channels.
+    # The first voxel wants most but has one step left; the third and fourth move 0.07, the fourth in both channels.
     assert (protected - stored).tolist() == [[[0, 0, 0, 1, 0]], [[0, 0, 14, 14, 0]]]
 
 
-def test_sites_that_no_step_reaches_are_not_counted() -> None:
+def test_voxels_that_no_step_reaches_are_not_counted() -> None:
     stored, noise = np.full((1, 10, 10), 100, np.uint8), np.full((1, 10, 10), 0.009)
     noise[0, 7, 3:6] = 0.05
     protected, _ = apply_noise(
-        stored, noise, budget=Budget(0.1, share=0.03), window=window(100.0), lattice=StorageLattice("|u1")
+        stored, noise, budget=Budget(0.1, fraction=0.03), window=window(100.0), quantization=StorageQuantization("|u1")
     )
     assert np.argwhere(protected != stored).tolist() == [[0, 7, 3], [0, 7, 4], [0, 7, 5]]
 
 
-def test_a_share_below_one_site_is_refused() -> None:
+def test_a_fraction_below_one_voxel_is_refused() -> None:
     stored, noise = np.full((1, 3, 3), 100, np.uint8), np.ones((1, 3, 3))
-    arguments = {"budget": Budget(0.1, share=0.1), "window": window(100.0), "lattice": StorageLattice("|u1")}
-    with pytest.raises(BudgetError, match="less than one of 9 sites") as caught:
+    arguments = {
+        "budget": Budget(0.1, fraction=0.1),
+        "window": window(100.0),
+        "quantization": StorageQuantization("|u1"),
+    }
+    with pytest.raises(BudgetError, match="less than one of 9 voxels") as caught:
         apply_noise(stored, noise, **arguments, case="case7")
     assert caught.value.case == "case7" and (caught.value.value, caught.value.limit) == (0.1, 1 / 9)
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**9))
-def test_the_limit_is_exact_where_the_share_is_a_count(sites: int, count: int) -> None:
-    count = min(count, sites)
-    budget = Budget(0.1, share=count / sites)
-    assert budget.limit(sites) == count
-    budget.check(0, share=count / sites)
+def test_the_limit_is_exact_where_the_fraction_is_a_count(voxels: int, count: int) -> None:
+    count = min(count, voxels)
+    budget = Budget(0.1, fraction=count / voxels)
+    assert budget.limit(voxels) == count
+    budget.check(0, fraction=count / voxels)
     with pytest.raises(BudgetError):
-        budget.check(0, share=(count + 1) / sites)
+        budget.check(0, fraction=(count + 1) / voxels)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 1000))
-def test_the_limit_is_the_floor(sites: int, thousandths: int) -> None:
-    assert Budget(0.1, share=thousandths / 1000).limit(sites) == Fraction(thousandths, 1000) * sites // 1
+def test_the_limit_is_the_floor(voxels: int, thousandths: int) -> None:
+    assert Budget(0.1, fraction=thousandths / 1000).limit(voxels) == Fraction(thousandths, 1000) * voxels // 1
 
 
-@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
-def test_share_is_a_share(share: float) -> None:
-    with pytest.raises(BudgetError, match=r"\(0, 1\] of the sites") as caught:
-        Budget(0.1, share=share)
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.1, float("nan")])
+def test_fraction_is_a_fraction(fraction: float) -> None:
+    with pytest.raises(BudgetError, match=r"\(0, 1\] of the voxels") as caught:
+        Budget(0.1, fraction=fraction)
     assert caught.value.limit == 1
 
 
-def test_check_of_the_share_says_value_and_limit() -> None:
-    Budget(0.1, share=0.29).check(0.1, share=29 / 100)
-    with pytest.raises(BudgetError, match=r"case7: the noise changes 0\.3 of the sites, the budget is 0\.29") as caught:
-        Budget(0.1, share=0.29).check(0.1, share=0.3, case="case7")
+def test_check_of_the_fraction_says_value_and_limit() -> None:
+    Budget(0.1, fraction=0.29).check(0.1, fraction=29 / 100)
+    with pytest.raises(
+        BudgetError, match=r"case7: the noise changes 0\.3 of the voxels, the budget is 0\.29"
+    ) as caught:
+        Budget(0.1, fraction=0.29).check(0.1, fraction=0.3, case="case7")
     assert (caught.value.value, caught.value.limit) == (0.3, 0.29)
     with pytest.raises(BudgetError):
-        Budget(0.1, share=0.29).check(0.1, share=float("nan"))
+        Budget(0.1, fraction=0.29).check(0.1, fraction=float("nan"))
 
 
-def test_a_site_is_changed_when_any_channel_is() -> None:
+def test_a_voxel_is_changed_when_any_channel_is() -> None:
     before = np.zeros((3, 4, 5), np.int16)
     after = before.copy()
     after[0, 1, 1] = after[2, 1, 1] = after[1, 3, 4] = 7
-    assert site_share(before, after) == 2 / 20 and site_share(before, before) == 0
+    assert changed_fraction(before, after) == 2 / 20 and changed_fraction(before, before) == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stored, physical and unit intensity."""
+"""Stored, physical and normalized intensity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from monai_unlearnable.errors import ScanError, WindowError
-from monai_unlearnable.intensity import DtypeWindow, FixedWindow, IntensityWindow, PercentileWindow, StorageLattice
+from monai_unlearnable.intensity import DtypeWindow, FixedWindow, IntensityWindow, PercentileWindow, StorageQuantization
 
 SLOPES = st.sampled_from([1.0, 0.5, -3.0, 0.0039]) | st.floats(0.01, 50)
 INTERS = st.floats(-2000, 2000)
@@ -22,25 +22,25 @@ INTERS = st.floats(-2000, 2000)
 def test_float32_physical_values_go_back_to_the_same_integers(
     dtype: str, slope: float, inter: float, data: Any
 ) -> None:
-    lattice = StorageLattice(dtype, slope, inter)
+    quantization = StorageQuantization(dtype, slope, inter)
     stored = data.draw(hnp.arrays(dtype, (1, 3, 4)))
     size = np.abs(slope) / (np.abs(stored.astype(float) * slope).max() + abs(inter) + 1e-9)
     if size > 1e-6:  # float32 tells neighbors apart
-        assert lattice.to_stored(lattice.to_physical(stored)).tobytes() == stored.tobytes()
-    assert lattice.to_stored(lattice.to_physical(stored, np.float64)).tobytes() == stored.tobytes()
+        assert quantization.to_stored(quantization.to_physical(stored)).tobytes() == stored.tobytes()
+    assert quantization.to_stored(quantization.to_physical(stored, np.float64)).tobytes() == stored.tobytes()
 
 
 @given(st.sampled_from(["<f4", ">f4", "<f8"]), st.data())
 def test_floats_without_slope_go_back_bit_for_bit(dtype: str, data: Any) -> None:
     elements = hnp.from_dtype(np.dtype(dtype), allow_nan=False, allow_infinity=False)
     stored = data.draw(hnp.arrays(dtype, (1, 3, 4), elements=elements))
-    lattice = StorageLattice(dtype)
-    assert lattice.to_stored(lattice.to_physical(stored, np.float64)).tobytes() == stored.tobytes()
+    quantization = StorageQuantization(dtype)
+    assert quantization.to_stored(quantization.to_physical(stored, np.float64)).tobytes() == stored.tobytes()
 
 
 def test_to_stored_clips_at_the_dtype() -> None:
-    lattice = StorageLattice("|u1", 2.0, 10.0)
-    assert lattice.to_stored(np.array([-500.0, 10.0, 13.1, 5000.0])).tolist() == [0, 0, 2, 255]
+    quantization = StorageQuantization("|u1", 2.0, 10.0)
+    assert quantization.to_stored(np.array([-500.0, 10.0, 13.1, 5000.0])).tolist() == [0, 0, 2, 255]
 
 
 @given(st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(1e-2, 1e4)), min_size=1, max_size=3))
@@ -62,19 +62,19 @@ def test_window_without_width_is_an_error(low: float, high: float) -> None:
 
 def test_percentiles_are_taken_a_channel_at_a_time() -> None:
     physical = np.stack([np.arange(101.0), 10 * np.arange(101.0)]).reshape(2, 101, 1)
-    window = PercentileWindow(5, 95)(physical, StorageLattice("<i2"))
+    window = PercentileWindow(5, 95)(physical, StorageQuantization("<i2"))
     assert window.low == (5.0, 50.0) and window.high == (95.0, 950.0)
 
 
 @pytest.mark.parametrize("shape", [(1, 90, 80, 70), (2, 30, 40)])
 def test_windows_do_not_depend_on_how_voxels_lie_in_memory(shape: tuple[int, ...]) -> None:
     stored = np.random.default_rng(0).integers(-900, 900, shape).astype(np.int16)
-    lattice = StorageLattice("<i2", 0.3, -7.0)
+    quantization = StorageQuantization("<i2", 0.3, -7.0)
     expected = (stored * np.float64(0.3) - 7.0).astype(np.float32)
     for order in ("C", "F"):
-        physical = lattice.to_physical(np.asarray(stored, order=order))
+        physical = quantization.to_physical(np.asarray(stored, order=order))
         assert physical.tobytes() == expected.tobytes()
-        window = PercentileWindow()(physical, lattice)
+        window = PercentileWindow()(physical, quantization)
         bounds = np.percentile(expected.reshape(len(expected), -1), [0.5, 99.5], axis=1)
         assert (window.low, window.high) == tuple(map(tuple, bounds.tolist()))
         low, high = (np.reshape(bound, (-1, *[1] * (len(shape) - 1))) for bound in (window.low, window.high))
@@ -82,24 +82,24 @@ def test_windows_do_not_depend_on_how_voxels_lie_in_memory(shape: tuple[int, ...
         assert window.to_unit(physical).tobytes() == unit.tobytes()
 
 
-def test_step_of_a_lattice() -> None:
+def test_step_of_a_quantization() -> None:
     window = IntensityWindow((0.0, 0.0), (100.0, 200.0))
-    assert window.step(StorageLattice("<i2", -2.0)) == pytest.approx((0.02, 0.01))
-    assert window.step(StorageLattice("<f4", 2.0)) == (0.0, 0.0)
+    assert window.step(StorageQuantization("<i2", -2.0)) == pytest.approx((0.02, 0.01))
+    assert window.step(StorageQuantization("<f4", 2.0)) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(("dtype", "slope", "bounds"), [("|u1", 1.0, (0, 255)), ("<i2", -1.0, (-32767, 32768))])
 def test_dtype_window(dtype: str, slope: float, bounds: tuple[int, int]) -> None:
-    window = DtypeWindow()(np.arange(4.0).reshape(1, 2, 2), StorageLattice(dtype, slope))
+    window = DtypeWindow()(np.arange(4.0).reshape(1, 2, 2), StorageQuantization(dtype, slope))
     assert (window.low[0], window.high[0]) == bounds
 
 
 def test_dtype_window_needs_integers() -> None:
     with pytest.raises(ScanError, match="<f4"):
-        DtypeWindow()(np.arange(4.0).reshape(1, 2, 2), StorageLattice("<f4"))
+        DtypeWindow()(np.arange(4.0).reshape(1, 2, 2), StorageQuantization("<f4"))
 
 
 @pytest.mark.parametrize("rule", [PercentileWindow(), FixedWindow(0, 1), DtypeWindow()])
 def test_constant_images_have_no_window(rule: Any) -> None:
     with pytest.raises(WindowError, match="constant"):
-        rule(np.full((1, 4, 4), 7.0), StorageLattice("<i2"))
+        rule(np.full((1, 4, 4), 7.0), StorageQuantization("<i2"))

@@ -2,7 +2,7 @@
 """What an exploiter does to the images first; it knows nothing of how noise was made."""
 
 from .base import Countermeasure, Material, Prepared, prepare
-from .channels import UnitTransform, UnitTransformD, UnitTransformd, UnitTransformDict
+from .channels import NormalizedTransform, NormalizedTransformD, NormalizedTransformd, NormalizedTransformDict
 from .codecs import Jpeg, Jpeg2000, Jpeg2000D, Jpeg2000d, Jpeg2000Dict, JpegD, Jpegd, JpegDict
 from .detectors import AreaUnderCurve, Separability, area_under_curve, label_separability, scan_statistics, separability
 from .filters import (
@@ -105,10 +105,10 @@ __all__ = [
     "TotalVariationD",
     "TotalVariationDict",
     "TotalVariationd",
-    "UnitTransform",
-    "UnitTransformD",
-    "UnitTransformDict",
-    "UnitTransformd",
+    "NormalizedTransform",
+    "NormalizedTransformD",
+    "NormalizedTransformDict",
+    "NormalizedTransformd",
     "WholeProjection",
     "area_under_curve",
     "label_separability",

@@ -22,10 +22,10 @@ from torch.nn.functional import pad
 from monai_unlearnable.errors import InputError
 
 __all__ = [
-    "UnitTransform",
-    "UnitTransformD",
-    "UnitTransformDict",
-    "UnitTransformd",
+    "NormalizedTransform",
+    "NormalizedTransformD",
+    "NormalizedTransformDict",
+    "NormalizedTransformd",
     "at_least",
     "by_plane",
     "one_thread",
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-class UnitTransform(Transform):
+class NormalizedTransform(Transform):
     """A deterministic change of unit images; subclasses define :meth:`change` of one channel."""
 
     backend = [TransformBackends.NUMPY]
@@ -68,8 +68,8 @@ class UnitTransform(Transform):
         return convert_to_dst_type(changed, img, dtype=np.float32)[0]
 
 
-class UnitTransformd(MapTransform):
-    """Dictionary version of a :class:`UnitTransform`, which a subclass names in ``array_transform``.
+class NormalizedTransformd(MapTransform):
+    """Dictionary version of a :class:`NormalizedTransform`, which a subclass names in ``array_transform``.
 
     Args:
         keys: images in [0, 1].
@@ -77,8 +77,8 @@ class UnitTransformd(MapTransform):
         options: arguments of the array transform, by name.
     """
 
-    backend = UnitTransform.backend
-    array_transform: type[UnitTransform]
+    backend = NormalizedTransform.backend
+    array_transform: type[NormalizedTransform]
 
     def __init__(self, keys: KeysCollection, *, allow_missing_keys: bool = False, **options: Any) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -91,7 +91,7 @@ class UnitTransformd(MapTransform):
         return d
 
 
-UnitTransformD = UnitTransformDict = UnitTransformd
+NormalizedTransformD = NormalizedTransformDict = NormalizedTransformd
 
 
 def at_least(name: str, value: Any, limit: float) -> None:
@@ -170,18 +170,20 @@ def one_thread() -> Iterator[ModuleType]:
 
 def fit_extent(image: Tensor, extent: Sequence[int]) -> Tensor:
     """Crop an image (C, spatial...) at its far ends, or pad it there with zeros."""
-    change = [wanted - sites for wanted, sites in zip(extent, image.shape[1:], strict=True)]
+    change = [wanted - voxels for wanted, voxels in zip(extent, image.shape[1:], strict=True)]
     return pad(image, _far(change)) if any(change) else image
 
 
 def pad_to_multiple(image: Tensor, multiple: int, least: Sequence[int] | None = None) -> Tensor:
     """Repeat the border of an image (C, spatial...) at the far ends until its size is a multiple, and large enough."""
     least = least or [1] * (image.ndim - 1)
-    wanted = [-(-max(sites, lower) // multiple) * multiple for sites, lower in zip(image.shape[1:], least, strict=True)]
-    change = [larger - sites for larger, sites in zip(wanted, image.shape[1:], strict=True)]
+    wanted = [
+        -(-max(voxels, lower) // multiple) * multiple for voxels, lower in zip(image.shape[1:], least, strict=True)
+    ]
+    change = [larger - voxels for larger, voxels in zip(wanted, image.shape[1:], strict=True)]
     return pad(image[None], _far(change), mode="replicate")[0] if any(change) else image
 
 
 def _far(change: Sequence[int]) -> list[int]:
     """Padding of the far ends, last axis first, as torch wants it."""
-    return list(itertools.chain.from_iterable((0, sites) for sites in reversed(change)))
+    return list(itertools.chain.from_iterable((0, voxels) for voxels in reversed(change)))

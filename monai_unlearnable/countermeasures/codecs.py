@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from monai_unlearnable.countermeasures.channels import UnitTransform, UnitTransformd, at_least, by_plane
+from monai_unlearnable.countermeasures.channels import NormalizedTransform, NormalizedTransformd, at_least, by_plane
 from monai_unlearnable.errors import InputError
 
 __all__ = ["Jpeg", "Jpeg2000", "Jpeg2000D", "Jpeg2000Dict", "Jpeg2000d", "JpegD", "JpegDict", "Jpegd"]
 
 
-class Jpeg(UnitTransform):
+class Jpeg(NormalizedTransform):
     """JPEG of each slice, 8-bit grey.
 
     Args:
@@ -37,7 +37,7 @@ class Jpeg(UnitTransform):
         return by_plane(channel, self.axis, lambda plane: _through(plane, format="JPEG", quality=self.quality))
 
 
-class Jpeg2000(UnitTransform):
+class Jpeg2000(NormalizedTransform):
     """JPEG 2000 of each slice, 8-bit grey, with the lossy wavelet.
 
     Args:
@@ -73,7 +73,7 @@ def _through(plane: NDArray, **options: Any) -> NDArray:
         return np.asarray(image, np.float32) / 255
 
 
-class Jpegd(UnitTransformd):
+class Jpegd(NormalizedTransformd):
     """Dictionary version of :class:`Jpeg`.
 
     Args:
@@ -85,7 +85,7 @@ class Jpegd(UnitTransformd):
     array_transform = Jpeg
 
 
-class Jpeg2000d(UnitTransformd):
+class Jpeg2000d(NormalizedTransformd):
     """Dictionary version of :class:`Jpeg2000`.
 
     Args:

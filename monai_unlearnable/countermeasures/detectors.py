@@ -39,7 +39,7 @@ __all__ = [
     "separability",
 ]
 
-BLOCK = {2: 8, 3: 4}  # sites an axis: periods of noise up to this are seen, thin organs still hold whole blocks
+BLOCK = {2: 8, 3: 4}  # voxels an axis: periods of noise up to this are seen, thin organs still hold whole blocks
 FEATURES = 2**14  # values of a whole image that are enough to judge it by
 
 
@@ -49,7 +49,7 @@ class LabeledVectors:
 
     Args:
         values: (rows, features).
-        targets: (rows, classes), share of each class; rows sum to 1.
+        targets: (rows, classes), fraction of each class; rows sum to 1.
         cases: (rows,), index of the case that a row is from.
         extent: spatial size of the whole images that the rows are, or of the blocks.
         whole: whether a row is a whole image.
@@ -78,14 +78,14 @@ def labeled_vectors(
     """Vectors of loaded cases with what their labels say.
 
     Where the label is a class number, a row is a whole image, brought to the size of the first one at its far ends.
-    Where it is a label map, a row is a block of sites and its target the share of each class in it. Blocks lie on one
-    grid that starts at the first site, since noise can be locked to the grid of the file.
+    Where it is a label map, a row is a block of voxels and its target the fraction of each class in it. Blocks lie on
+    one grid that starts at the first voxel, since noise can be locked to the grid of the file.
 
     Args:
         samples: ``image`` (C, spatial...) in [0, 1] and ``label``: a class number, or class indices (1, spatial...);
             read once, one after the other.
         view: applied to each image first, such as :func:`residual`.
-        block: sites an axis of a block; by default 8 in 2D and 4 in 3D.
+        block: voxels an axis of a block; by default 8 in 2D and 4 in 3D.
         rows: at most so many blocks a case, drawn by the seed, half of them with foreground where there is enough.
         features: of whole images at most so many values, the same of each, drawn by the seed; None for all.
         seed: of these draws.
@@ -115,11 +115,11 @@ def labeled_vectors(
             targets.append(counts)
     if whole is None:
         raise InputError("there is no case to learn from")
-    shares = _shares(targets)
-    if int((shares.sum(0) > 0).sum()) < 2:
+    fractions = _shares(targets)
+    if int((fractions.sum(0) > 0).sum()) < 2:
         raise InputError("the labels of all cases are the same; there is nothing to tell apart")
     cases = torch.arange(len(values)).repeat_interleave(torch.tensor([len(part) for part in values]))
-    return LabeledVectors(torch.cat(values), shares, cases, extent, whole)
+    return LabeledVectors(torch.cat(values), fractions, cases, extent, whole)
 
 
 def blocks(image: Tensor, side: int) -> Tensor:
@@ -130,12 +130,12 @@ def blocks(image: Tensor, side: int) -> Tensor:
 
 def unblocks(rows: Tensor, shape: Sequence[int], side: int) -> Tensor:
     """The image of a shape (C, spatial...) whose :func:`blocks` are given."""
-    grid = [-(-sites // side) for sites in shape[1:]]
+    grid = [-(-voxels // side) for voxels in shape[1:]]
     return fit_extent(pixelshuffle(rows.T.reshape(1, -1, *grid), len(grid), side)[0], shape[1:])
 
 
 def residual(image: Tensor) -> Tensor:
-    """An image (C, spatial...) less its mean over the 3**dims sites around: what noise-like changes are seen in."""
+    """An image (C, spatial...) less its mean over the 3**dims voxels around: what noise-like changes are seen in."""
     dims = image.ndim - 1
     pool = torch.nn.functional.avg_pool2d if dims == 2 else torch.nn.functional.avg_pool3d
     padded = torch.nn.functional.pad(image[None], [1] * 2 * dims, mode="replicate")
@@ -155,7 +155,7 @@ def _label_of(sample: Mapping[str, Any]) -> Tensor:
 
 
 def _drawn(image: Tensor, label: Tensor, side: int, rows: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which blocks are drawn, and the number of sites of each class in each, (rows, classes)."""
+    """Which blocks are drawn, and the number of voxels of each class in each, (rows, classes)."""
     if label.shape[1:] != image.shape[1:]:
         raise InputError(f"the label has shape {tuple(label.shape)}, the image {tuple(image.shape)}")
     dims = image.ndim - 1
@@ -223,7 +223,7 @@ def fit_classifier(
 
     Args:
         values: (rows, features).
-        targets: (rows, classes), share of each class.
+        targets: (rows, classes), fraction of each class.
         hidden: units of the hidden layer; 0 for logistic regression.
         by_feature: whether each feature has its own scale.
         penalty: of half the squared weights, divided by the number of rows, as in scikit-learn with ``C=1/penalty``.
@@ -234,8 +234,8 @@ def fit_classifier(
     values, targets = values.to(device), targets.to(device)
     with isolated_seed(seed):
         model = Classifier(values.cpu(), targets.shape[1], hidden, by_feature).to(device)
-    share = targets.mean(0)
-    weight = torch.where(share > 0, 1 / (share.clamp(min=1e-9) * int((share > 0).sum())), 0.0)
+    fraction = targets.mean(0)
+    weight = torch.where(fraction > 0, 1 / (fraction.clamp(min=1e-9) * int((fraction > 0).sum())), 0.0)
     weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
 
@@ -360,14 +360,14 @@ def label_separability(
 
     Args:
         samples: loaded cases with ``image`` (C, spatial...) in [0, 1] and ``label``; read once.
-        block: sites an axis of a block; by default 8 in 2D and 4 in 3D.
+        block: voxels an axis of a block; by default 8 in 2D and 4 in 3D.
         rows: blocks a case, drawn by the seed, half of them with foreground where there is enough.
         folds: of the cross-validation.
         seed: of draw, folds, weights and bootstrap.
 
     Returns:
         Areas of one class against the rest, averaged over the classes; of label maps without background. A block is of
-        a class when more than half of its sites are.
+        a class when more than half of its voxels are.
 
     Raises:
         InputError: when labels are missing or all the same, or a class is in a single case.
@@ -391,8 +391,8 @@ def scan_statistics(image: Tensor) -> Tensor:
 
     Of each channel: the power spectrum along each axis, averaged over the others, in eight bands of equal width; the
     energy of the image less its local mean and, robustly, the median of its magnitude; and for periods of 2, 3, 4
-    and 8 sites the energy of what remains of it when blocks of that side are averaged, which is noise that is locked to
-    the grid.
+    and 8 voxels the energy of what remains of it when blocks of that side are averaged, which is noise that is locked
+    to the grid.
 
     Args:
         image: (C, spatial...) in [0, 1].
@@ -409,15 +409,15 @@ def _channel_statistics(image: Tensor) -> Tensor:
     numbers += [(rest**2).mean(), rest.abs().median() ** 2]
     for period in PERIODS:
         # Whole blocks only; padding would look like a pattern.
-        whole = fit_extent(rest, [max(period, sites // period * period) for sites in rest.shape[1:]])
+        whole = fit_extent(rest, [max(period, voxels // period * period) for voxels in rest.shape[1:]])
         numbers.append((blocks(whole, period).mean(0) ** 2).mean())
     return (torch.stack(numbers) + FLOOR).log()
 
 
 def _bands(image: Tensor, axis: int) -> Tensor:
-    sites = image.shape[axis]
-    window = torch.hann_window(sites, periodic=False).view(-1, *[1] * (image.ndim - 1 - axis)) + 1e-3
-    power = torch.fft.rfft((image - image.mean()) * window, dim=axis).abs() ** 2 / sites
+    voxels = image.shape[axis]
+    window = torch.hann_window(voxels, periodic=False).view(-1, *[1] * (image.ndim - 1 - axis)) + 1e-3
+    power = torch.fft.rfft((image - image.mean()) * window, dim=axis).abs() ** 2 / voxels
     power = power.mean([other for other in range(image.ndim) if other != axis])
     # Half a step less, so that the highest frequency falls into the last band.
     band = (torch.arange(len(power)) * BANDS / (len(power) - 0.5)).long().clamp(max=BANDS - 1)

@@ -12,8 +12,8 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from skimage.transform import resize
 
 from monai_unlearnable.countermeasures.channels import (
-    UnitTransform,
-    UnitTransformd,
+    NormalizedTransform,
+    NormalizedTransformd,
     at_least,
     one_thread,
     require_simple_itk,
@@ -48,7 +48,7 @@ __all__ = [
     "ResampleBackd",
 ]
 
-# The image is mirrored about its first and last site (d c b | a b c d | c b a): alternating noise goes on alternating
+# The image is mirrored about its first and last voxel (d c b | a b c d | c b a): alternating noise goes on alternating
 # beyond the border, so that filters average it away there too.
 BORDER = "mirror"
 
@@ -56,14 +56,14 @@ BORDER = "mirror"
 BILATERAL_SAMPLES = 1000
 
 
-class GaussianFilter(UnitTransform):
+class GaussianFilter(NormalizedTransform):
     """Gaussian smoothing of all axes or some of them, of the slice axis alone for instance.
 
     It leaves ``exp(-2 (pi sigma / period)^2)`` of a wave, and twice that where the period is 2: ``sigma=1`` leaves 1.4%
     of period 2 and 29% of period 4.
 
     Args:
-        sigma: standard deviation in sites; 0 changes nothing. nnU-Net's augmentation blurs with 0.5 to 1.
+        sigma: standard deviation in voxels; 0 changes nothing. nnU-Net's augmentation blurs with 0.5 to 1.
         axes: spatial axes to smooth; None for all.
 
     Raises:
@@ -79,11 +79,11 @@ class GaussianFilter(UnitTransform):
         return ndimage.gaussian_filter(channel, self.sigma, axes=axes, mode=BORDER)
 
 
-class BinomialSmooth(UnitTransform):
-    """The average of neighboring sites, with weights (1, 2, 1) / 4 along each axis in turn.
+class BinomialSmooth(NormalizedTransform):
+    """The average of neighboring voxels, with weights (1, 2, 1) / 4 along each axis in turn.
 
-    It is the shortest symmetric filter without response at period 2: noise that alternates from site to site along any
-    of ``axes`` is removed exactly, up to the border; ``cos^2(pi / period)`` of a wave is left a pass.
+    It is the shortest symmetric filter without response at period 2: noise that alternates from voxel to voxel along
+    any of ``axes`` is removed exactly, up to the border; ``cos^2(pi / period)`` of a wave is left a pass.
 
     Args:
         axes: spatial axes to smooth; None for all.
@@ -103,13 +103,13 @@ class BinomialSmooth(UnitTransform):
         return channel
 
 
-class BilateralFilter(UnitTransform):
-    """Gaussian smoothing among sites of similar intensity (Tomasi and Manduchi, ICCV 1998), by SimpleITK.
+class BilateralFilter(NormalizedTransform):
+    """Gaussian smoothing among voxels of similar intensity (Tomasi and Manduchi, ICCV 1998), by SimpleITK.
 
     Args:
-        sigma: standard deviation in sites; 0 changes nothing.
-        sigma_intensity: standard deviation of the difference in unit intensity; 0 changes nothing. Noise well below it
-            is averaged away, edges well above it stay.
+        sigma: standard deviation in voxels; 0 changes nothing.
+        sigma_intensity: standard deviation of the difference in normalized intensity; 0 changes nothing. Noise well
+            below it is averaged away, edges well above it stay.
 
     Raises:
         InputError: when an argument is negative, or SimpleITK is missing.
@@ -133,7 +133,7 @@ class BilateralFilter(UnitTransform):
             return np.asarray(sitk.GetArrayFromImage(bilateral.Execute(image)))
 
 
-class GaussianFilterd(UnitTransformd):
+class GaussianFilterd(NormalizedTransformd):
     """Dictionary version of :class:`GaussianFilter`.
 
     Args:
@@ -145,7 +145,7 @@ class GaussianFilterd(UnitTransformd):
     array_transform = GaussianFilter
 
 
-class BinomialSmoothd(UnitTransformd):
+class BinomialSmoothd(NormalizedTransformd):
     """Dictionary version of :class:`BinomialSmooth`.
 
     Args:
@@ -157,7 +157,7 @@ class BinomialSmoothd(UnitTransformd):
     array_transform = BinomialSmooth
 
 
-class BilateralFilterd(UnitTransformd):
+class BilateralFilterd(NormalizedTransformd):
     """Dictionary version of :class:`BilateralFilter`.
 
     Args:
@@ -174,7 +174,7 @@ BinomialSmoothD = BinomialSmoothDict = BinomialSmoothd
 BilateralFilterD = BilateralFilterDict = BilateralFilterd
 
 
-class TotalVariation(UnitTransform):
+class TotalVariation(NormalizedTransform):
     """Total variation denoising (Chambolle, J. Math. Imaging Vis. 2004): flat regions, sharp edges.
 
     Args:
@@ -196,16 +196,16 @@ class TotalVariation(UnitTransform):
         return np.asarray(denoise_tv_chambolle(channel, weight=self.weight, max_num_iter=self.iterations))
 
 
-class NonLocalMeans(UnitTransform):
-    """The average of sites whose surroundings look alike (Buades et al., CVPR 2005; fast as by Darbon et al., 2008).
+class NonLocalMeans(NormalizedTransform):
+    """The average of voxels whose surroundings look alike (Buades et al., CVPR 2005; fast as by Darbon et al., 2008).
 
     Args:
-        h: how different patches may be, root mean square in unit intensity; 0 changes nothing. scikit-image advises
-            about 0.8 times the standard deviation of the noise.
-        patch_size: sites along the side of a patch; an odd number. scikit-image's fast variant leaves out the first of
+        h: how different patches may be, root mean square in normalized intensity; 0 changes nothing. scikit-image
+            advises about 0.8 times the standard deviation of the noise.
+        patch_size: voxels along the side of a patch; an odd number. scikit-image's fast variant leaves out the first of
             them.
-        patch_distance: how far to look for similar patches, in sites. Coupé et al. (IEEE TMI 2008) use patches of 3 and
-            a distance of 5 for MR volumes.
+        patch_distance: how far to look for similar patches, in voxels. Coupé et al. (IEEE TMI 2008) use patches of 3
+            and a distance of 5 for MR volumes.
 
     Raises:
         InputError: when a number is out of range.
@@ -221,10 +221,10 @@ class NonLocalMeans(UnitTransform):
         if self.h == 0:
             return channel
         denoised = denoise_nl_means(channel, self.patch_size, self.patch_distance, self.h, fast_mode=True)
-        return np.asarray(denoised).reshape(channel.shape)  # axes of a single site are dropped
+        return np.asarray(denoised).reshape(channel.shape)  # axes of a single voxel are dropped
 
 
-class TotalVariationd(UnitTransformd):
+class TotalVariationd(NormalizedTransformd):
     """Dictionary version of :class:`TotalVariation`.
 
     Args:
@@ -236,7 +236,7 @@ class TotalVariationd(UnitTransformd):
     array_transform = TotalVariation
 
 
-class NonLocalMeansd(UnitTransformd):
+class NonLocalMeansd(NormalizedTransformd):
     """Dictionary version of :class:`NonLocalMeans`.
 
     Args:
@@ -252,16 +252,16 @@ TotalVariationD = TotalVariationDict = TotalVariationd
 NonLocalMeansD = NonLocalMeansDict = NonLocalMeansd
 
 
-class ResampleBack(UnitTransform):
+class ResampleBack(NormalizedTransform):
     """Resample to a coarser spacing and back to the same grid.
 
     Both ways are interpolated by splines without smoothing before, as nnU-Net resamples images (Isensee et al., Nature
-    Methods 2021: third order). Sites have an extent and the outer borders of both grids coincide: with ``factor=2``
+    Methods 2021: third order). Voxels have an extent and the outer borders of both grids coincide: with ``factor=2``
     coarse samples lie half-way between fine ones, where a wave of period 2 is zero.
 
     Args:
         factor: how many times coarser, for all axes or for each; 1 changes nothing. The low-resolution augmentation of
-            nnU-Net goes up to 2. An axis keeps at least one site.
+            nnU-Net goes up to 2. An axis keeps at least one voxel.
         order: of the spline, 0 (nearest) to 5; 1 is linear, 3 cubic.
         anti_aliasing: smooth before the way to the coarser grid, with scikit-image's ``sigma = (factor - 1) / 2``.
 
@@ -287,7 +287,7 @@ class ResampleBack(UnitTransform):
         return np.asarray(resize(small, channel.shape, anti_aliasing=False, **options))
 
 
-class ResampleBackd(UnitTransformd):
+class ResampleBackd(NormalizedTransformd):
     """Dictionary version of :class:`ResampleBack`.
 
     Args:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_unlearnable.countermeasures.channels import (
-    UnitTransform,
-    UnitTransformd,
+    NormalizedTransform,
+    NormalizedTransformd,
     at_least,
     one_thread,
     require_simple_itk,
@@ -29,13 +29,13 @@ __all__ = [
     "RemoveBiasFieldd",
 ]
 
-# Cubic B-splines are fitted to at least so many sites an axis; thinner images are continued by their border.
-LEAST_SITES = 4
+# Cubic B-splines are fitted to at least so many voxels an axis; thinner images are continued by their border.
+LEAST_VOXELS = 4
 
 TOP_PERCENTILE = 99.5
 
 
-class Quantize(UnitTransform):
+class Quantize(NormalizedTransform):
     """Round to equally spaced levels: 256 of them are an 8-bit export.
 
     Args:
@@ -53,14 +53,14 @@ class Quantize(UnitTransform):
         return np.rint(channel * (self.levels - 1)) / (self.levels - 1)
 
 
-class RemoveBiasField(UnitTransform):
+class RemoveBiasField(NormalizedTransform):
     """N4 bias field correction (Tustison et al., IEEE TMI 2010) by SimpleITK, an ordinary first step for MR.
 
-    The field is estimated on every ``shrink``-th site inside Otsu's foreground and divided out at full resolution. The
+    The field is estimated on every ``shrink``-th voxel inside Otsu's foreground and divided out at full resolution. The
     99.5 percentile then becomes 1, as when images are loaded: a field is known up to a factor only.
 
     Args:
-        shrink: subsampling of each axis for the estimate, less where an axis is short; 1 uses all sites. ANTs, the
+        shrink: subsampling of each axis for the estimate, less where an axis is short; 1 uses all voxels. ANTs, the
             reference implementation, takes 4.
         iterations: at most so many in each resolution level, from coarse to fine; an empty list changes nothing.
 
@@ -77,7 +77,7 @@ class RemoveBiasField(UnitTransform):
     def change(self, channel: NDArray) -> NDArray:
         if not self.iterations or np.ptp(channel) == 0:
             return channel
-        padding = [(0, max(0, LEAST_SITES - extent)) for extent in channel.shape]
+        padding = [(0, max(0, LEAST_VOXELS - extent)) for extent in channel.shape]
         field = self._log_field(np.pad(channel, padding, mode="edge"))
         corrected = channel / np.exp(field[tuple(map(slice, channel.shape))])
         return corrected / (np.percentile(corrected, TOP_PERCENTILE) or corrected.max())
@@ -86,14 +86,14 @@ class RemoveBiasField(UnitTransform):
         with one_thread() as sitk:
             image = sitk.GetImageFromArray(values)
             foreground = sitk.OtsuThreshold(image, 0, 1)
-            shrink = [max(1, min(self.shrink, extent // LEAST_SITES)) for extent in image.GetSize()]
+            shrink = [max(1, min(self.shrink, extent // LEAST_VOXELS)) for extent in image.GetSize()]
             corrector = sitk.N4BiasFieldCorrectionImageFilter()
             corrector.SetMaximumNumberOfIterations(self.iterations)
             corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(foreground, shrink))
             return np.asarray(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)))
 
 
-class Quantized(UnitTransformd):
+class Quantized(NormalizedTransformd):
     """Dictionary version of :class:`Quantize`.
 
     Args:
@@ -105,7 +105,7 @@ class Quantized(UnitTransformd):
     array_transform = Quantize
 
 
-class RemoveBiasFieldd(UnitTransformd):
+class RemoveBiasFieldd(NormalizedTransformd):
     """Dictionary version of :class:`RemoveBiasField`.
 
     Args:

@@ -34,7 +34,7 @@ __all__ = [
     "require_positive",
 ]
 
-WINDOW = {2: 512, 3: 96}  # sites an axis of what a network sees at once; larger images go through it in pieces
+WINDOW = {2: 512, 3: 96}  # voxels an axis of what a network sees at once; larger images go through it in pieces
 
 
 class LearnedChanged(MapTransform):
@@ -76,7 +76,7 @@ class NetworkChange:
     Args:
         network: takes and returns (B, C, spatial...).
         multiple: its input sizes are multiples of this.
-        window: sites an axis that it sees at once, rounded up; by default 512 in 2D and 96 in 3D.
+        window: voxels an axis that it sees at once, rounded up; by default 512 in 2D and 96 in 3D.
     """
 
     def __init__(self, network: nn.Module, multiple: int, window: int | None = None) -> None:
@@ -100,7 +100,7 @@ class Patches:
 
     Args:
         samples: groups of images (C, spatial...) of one shape each, from which the same patch is cut.
-        size: sites an axis of a patch, rounded up to ``multiple``.
+        size: voxels an axis of a patch, rounded up to ``multiple``.
         batch_size: patches a batch.
         multiple: see above.
     """
@@ -109,7 +109,7 @@ class Patches:
         dims = samples[0][0].ndim - 1
         # Patches are cut smaller where all images are: padding teaches nothing.
         largest = [max(sample[0].shape[1 + axis] for sample in samples) for axis in range(dims)]
-        self.extent = [-(-min(size, sites) // multiple) * multiple for sites in largest]
+        self.extent = [-(-min(size, voxels) // multiple) * multiple for voxels in largest]
         self.samples = [[pad_to_multiple(image, multiple, self.extent) for image in sample] for sample in samples]
         self.batch_size, self.multiple = batch_size, multiple
 
@@ -123,8 +123,8 @@ class Patches:
         places = []
         for index in chosen:
             place = [slice(None)]
-            for extent, sites in zip(self.extent, self.samples[index][0].shape[1:], strict=True):
-                steps = (sites - extent) // self.multiple
+            for extent, voxels in zip(self.extent, self.samples[index][0].shape[1:], strict=True):
+                steps = (voxels - extent) // self.multiple
                 start = int(torch.randint(steps + 1, (), generator=generator)) * self.multiple
                 place.append(slice(start, start + extent))
             places.append((index, tuple(place)))

@@ -15,7 +15,7 @@ from monai_unlearnable.utils.seeding import derive_seed
 
 __all__ = ["BlockProjection", "OrthogonalProjection", "WholeProjection"]
 
-RANK = 1e-3  # directions whose weights are smaller than this share of the largest are left alone
+RANK = 1e-3  # directions whose weights are smaller than this fraction of the largest are left alone
 
 
 class OrthogonalProjection(Countermeasure):
@@ -25,14 +25,14 @@ class OrthogonalProjection(Countermeasure):
     regression of the labels on the flattened images gives weights W; with an orthonormal basis Q of their span each
     image x becomes x - Q Qᵀ x. That undoes noise which is one pattern a class, and nothing else.
 
-    Where labels are maps, the same is done with blocks of sites (ours): the blocks that tile the image from its first
-    site are classified by the share of each class in them, and each block is projected. A filter that slides would not
-    do, since a pattern of period 2 flips its sign from site to site and says nothing about the label wherever the
+    Where labels are maps, the same is done with blocks of voxels (ours): the blocks that tile the image from its first
+    voxel are classified by the fraction of each class in them, and each block is projected. A filter that slides would
+    not do, since a pattern of period 2 flips its sign from voxel to voxel and says nothing about the label wherever the
     filter stands; blocks keep to its phase, as they do to that of all noise of a period that divides their side.
     The mean of each block is kept from the classifier and so survives: brightness is anatomy.
 
     Args:
-        block: sites an axis of a block; by default 8 in 2D and 4 in 3D. Of no use where the label is a class number.
+        block: voxels an axis of a block; by default 8 in 2D and 4 in 3D. Of no use where the label is a class number.
         rows: blocks a case that the classifier learns from, drawn by the seed.
         penalty: of the squared weights, as in scikit-learn with ``C=1/penalty``.
         iterations: of L-BFGS, at most.
@@ -82,7 +82,7 @@ class BlockProjection:
 
     Args:
         weights: (directions, C * side**dims).
-        side: sites an axis of a block.
+        side: voxels an axis of a block.
     """
 
     def __init__(self, weights: Tensor, side: int) -> None:
@@ -95,7 +95,7 @@ class BlockProjection:
 
 
 class WholeProjection:
-    """Projects an image orthogonally to given weights; sites that the weights do not reach stay as they are.
+    """Projects an image orthogonally to given weights; voxels that the weights do not reach stay as they are.
 
     Args:
         weights: (directions, C * extent).

@@ -33,7 +33,7 @@ __all__ = ["RateConstrainedVAE", "ResidualUNet", "AutoencoderPurifier", "PairPur
 class RateConstrainedVAE(nn.Module):
     """A convolutional variational autoencoder that says how much its latent carries.
 
-    The decoder repeats each site and convolves. One that rearranged channels into sites, or strode, could redraw a
+    The decoder repeats each voxel and convolves. One that rearranged channels into voxels, or strode, could redraw a
     pattern that is locked to the grid from a constant latent, at no rate. There is no normalization, so that patches
     and whole images are treated alike.
 
@@ -80,8 +80,8 @@ class RateConstrainedVAE(nn.Module):
 class ResidualUNet(nn.Module):
     """A small U-Net that corrects an image, at the cost of half its resolution.
 
-    Blocks of two sites an axis become channels, go through MONAI's U-Net and become sites again: nothing is lost on the
-    way in, and noise that is locked to the grid is the same at every site.
+    Blocks of two voxels an axis become channels, go through MONAI's U-Net and become voxels again: nothing is lost on
+    the way in, and noise that is locked to the grid is the same at every voxel.
 
     Args:
         spatial_dims: 2 or 3.
@@ -132,8 +132,8 @@ class AutoencoderPurifier(Countermeasure):
     are the class-wise embeddings that also recover the noise, and the second stage, which trains once more on the
     images less the noise found. The network, its sizes and the weight of the bound are ours.
 
-    It removes what alternates from site to site, and the scan's own noise with it. Of slower noise a lower rate or more
-    stages remove more, and more of the anatomy; an offset of a whole region passes.
+    It removes what alternates from voxel to voxel, and the scan's own noise with it. Of slower noise a lower rate or
+    more stages remove more, and more of the anatomy; an offset of a whole region passes.
 
     Args:
         rate: nats a value that the latent may carry; less removes more of the noise and of the anatomy.
@@ -142,7 +142,7 @@ class AutoencoderPurifier(Countermeasure):
         latent_channels: channels of the latent.
         iterations: training steps.
         batch_size: patches a step.
-        patch_size: sites an axis of a patch; by default 64 in 2D and 16 in 3D.
+        patch_size: voxels an axis of a patch; by default 64 in 2D and 16 in 3D.
         learning_rate: peak of the one-cycle schedule.
         max_cases: how many cases are kept in memory to learn from, chosen by the seed; None for all.
 
@@ -206,7 +206,7 @@ class PairPurifier(Countermeasure):
         width: channels of the first stage of the network.
         iterations: training steps.
         batch_size: patches a step.
-        patch_size: sites an axis of a patch; by default 128 in 2D and 32 in 3D.
+        patch_size: voxels an axis of a patch; by default 128 in 2D and 32 in 3D.
         learning_rate: peak of the one-cycle schedule.
 
     Raises:
@@ -245,7 +245,7 @@ class PairPurifier(Countermeasure):
         scale = max(torch.stack([((x - y) ** 2).mean() for x, y in samples]).mean().item(), 1e-8)
 
         def loss(network: nn.Module, image: Tensor, original: Tensor) -> Tensor:
-            # Not the absolute error: where most sites are free of noise, its median is no change at all.
+            # Not the absolute error: where most voxels are free of noise, its median is no change at all.
             return ((network(image) - original) ** 2).mean() / scale
 
         fit(network, patches, loss, self.iterations, self.learning_rate, seed, material.device, "purifier of pairs")

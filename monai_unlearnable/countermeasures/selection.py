@@ -27,19 +27,21 @@ class MixClean(Countermeasure):
     """Puts the clean originals of some cases in their place; the number of cases stays the same.
 
     An exploiter who has that share of clean scans, or a publisher who protects only the rest. The cases of a
-    small share are among those of a larger one, so that shares compare.
+    small fraction are among those of a larger one, so that fractions compare.
 
     Args:
-        share: of the cases, above 0 and up to 1; rounded to whole cases, at least one.
+        fraction: of the cases, above 0 and up to 1; rounded to whole cases, at least one.
 
     Raises:
-        InputError: when the share is out of its range.
+        InputError: when the fraction is out of its range.
     """
 
-    def __init__(self, share: float) -> None:
-        if not 0 < share <= 1:
-            raise InputError(f"the share of clean cases is {share}; it is above 0 and at most 1", value=share, limit=1)
-        self.share = share
+    def __init__(self, fraction: float) -> None:
+        if not 0 < fraction <= 1:
+            raise InputError(
+                f"the fraction of clean cases is {fraction}; it is above 0 and at most 1", value=fraction, limit=1
+            )
+        self.fraction = fraction
 
     def prepare(self, material: Material) -> Prepared:
         """Choose cases by the seed, and replace them.
@@ -47,7 +49,7 @@ class MixClean(Countermeasure):
         Raises:
             InputError: when too few originals are known.
         """
-        count = max(1, int(self.share * len(material.cases) + 0.5))
+        count = max(1, int(self.fraction * len(material.cases) + 0.5))
         chosen = choose_leaked(material, count, "clean cases", derive_seed(material.seed, "mix clean"))
         clean = {
             case_id: {**material.originals[case_id], CaseKeys.CASE_ID: case_id}
@@ -67,18 +69,18 @@ class IterativeFilter(Countermeasure):
     1. Each case becomes noise-like residuals, as a whole where its label is a class and in blocks where it is a map.
     2. A linear or two-layer model of the label is fitted to one half of the cases and gives the loss of each of the
        other half, and the other way round: no case can be known by heart.
-    3. The ``share`` of cases with the lowest loss are the suspects. In the next round the models learn from the
+    3. The ``fraction`` of cases with the lowest loss are the suspects. In the next round the models learn from the
        suspects alone, which sharpens the shortcut, and all cases are judged again.
     4. The suspects of the last round are dropped.
 
-    Where cases have classes, each class loses the same share. Where no case is protected, or every one, the filter
+    Where cases have classes, each class loses the same fraction. Where no case is protected, or every one, the filter
     drops that share all the same: what it costs then is part of its price.
 
     Args:
-        share: of the cases to drop, between 0 and 1.
+        fraction: of the cases to drop, between 0 and 1.
         rounds: of judging.
         hidden: units of the hidden layer; 0 for a linear model.
-        block: sites an axis of a block; by default 8 in 2D and 4 in 3D.
+        block: voxels an axis of a block; by default 8 in 2D and 4 in 3D.
         rows: blocks a case, drawn by the seed.
         iterations: of L-BFGS, at most; few, since what is learned first is what is sought.
         penalty: of the squared weights.
@@ -89,7 +91,7 @@ class IterativeFilter(Countermeasure):
 
     def __init__(
         self,
-        share: float = 0.5,
+        fraction: float = 0.5,
         rounds: int = 3,
         hidden: int = 16,
         block: int | None = None,
@@ -97,10 +99,12 @@ class IterativeFilter(Countermeasure):
         iterations: int = 20,
         penalty: float = 1.0,
     ) -> None:
-        if not 0 < share < 1:
-            raise InputError(f"the share of cases to drop is {share}; it is between 0 and 1", value=share, limit=1)
+        if not 0 < fraction < 1:
+            raise InputError(
+                f"the fraction of cases to drop is {fraction}; it is between 0 and 1", value=fraction, limit=1
+            )
         require_positive(rounds=rounds, block=block, rows=rows, iterations=iterations, penalty=penalty)
-        self.share, self.rounds, self.hidden, self.block = share, rounds, hidden, block
+        self.fraction, self.rounds, self.hidden, self.block = fraction, rounds, hidden, block
         self.rows, self.iterations, self.penalty = rows, iterations, penalty
 
     def prepare(self, material: Material) -> Prepared:
@@ -119,7 +123,7 @@ class IterativeFilter(Countermeasure):
         suspects = torch.ones(len(groups), dtype=torch.bool)
         for turn in track(range(self.rounds), "filter of cases"):
             losses = self._losses(vectors, half, suspects, derive_seed(seed, "model", turn), material.device)
-            suspects = _lowest(losses, groups, self.share)
+            suspects = _lowest(losses, groups, self.fraction)
         return Prepared([case for case, suspect in zip(material.cases, suspects, strict=True) if not suspect])
 
     def _losses(
@@ -158,11 +162,11 @@ def _halves(groups: Tensor, seed: int) -> Tensor:
     return half
 
 
-def _lowest(losses: Tensor, groups: Tensor, share: float) -> Tensor:
-    """Whether a case is in the given share of its group that has the lowest losses; one of each group never is."""
+def _lowest(losses: Tensor, groups: Tensor, fraction: float) -> Tensor:
+    """Whether a case is in the given fraction of its group that has the lowest losses; one of each group never is."""
     lowest = torch.zeros(len(losses), dtype=torch.bool)
     for group in groups.unique():
         members = (groups == group).nonzero()[:, 0]
-        count = min(int(share * len(members) + 0.5), len(members) - 1)
+        count = min(int(fraction * len(members) + 0.5), len(members) - 1)
         lowest[members[losses[members].argsort(stable=True)[:count]]] = True
     return lowest

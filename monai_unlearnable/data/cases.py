@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases read from disk as methods see them: unit intensity, class indices, storage steps."""
+"""Cases read from disk as methods see them: normalized intensity, class indices, storage steps."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class LoadedCase:
 
     @property
     def image(self) -> NDArray:
-        """Unit intensity of all files, clipped to the window, channels stacked (C, spatial...), float32."""
+        """Normalized intensity of all files, clipped to the window, channels stacked (C, spatial...), float32."""
         units = [window.to_unit(scan.physical()) for scan, window in zip(self.scans, self.windows, strict=True)]
         return units[0] if len(units) == 1 else np.concatenate(units)
 
     @property
     def target(self) -> NDArray | int | None:
-        """What a model is to say: class indices of sites, or else the class of the whole image."""
+        """What a model is to say: class indices of voxels, or else the class of the whole image."""
         return self.case.target if self.label is None else self.label
 
     @property
     def step(self) -> tuple[float, ...]:
-        """Unit intensity of one storage step, a channel at a time; 0 for float storage."""
-        return sum((window.step(scan.lattice) for scan, window in zip(self.scans, self.windows, strict=True)), ())
+        """Normalized intensity of one storage step, a channel at a time; 0 for float storage."""
+        return sum((window.step(scan.quantization) for scan, window in zip(self.scans, self.windows, strict=True)), ())
 
 
 def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None = None) -> LoadedCase:

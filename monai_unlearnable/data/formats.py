@@ -15,7 +15,7 @@ from monai_unlearnable.data.image2d import JpegFormat, PngFormat, TiffFormat
 from monai_unlearnable.data.nifti import NiftiFormat
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.intensity import StorageLattice
+from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.files import Content, reading, write_atomic
 
 __all__ = [
@@ -164,7 +164,7 @@ def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
             raise ScanError("a DICOM segmentation needs a DICOM image, to whose slices it refers")
         label, grid = read_segmentation(path, grids)
     flat = label if len(images[0].spatial_shape) == 3 else label[..., 0]
-    return Scan(path, flat[None], StorageLattice(flat.dtype.str), grid.affine)
+    return Scan(path, flat[None], StorageQuantization(flat.dtype.str), grid.affine)
 
 
 def renamed_by(scan: Scan, voxels: NDArray) -> dict[str, str]:

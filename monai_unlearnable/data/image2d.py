@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.intensity import StorageLattice
+from monai_unlearnable.intensity import StorageQuantization
 
 __all__ = ["PngFormat", "TiffFormat", "JpegFormat"]
 
@@ -72,7 +72,7 @@ class _PillowFormat:
         alpha = layers[..., channels:] if layers.shape[-1] > channels else None
         voxels = layers[..., :channels].T  # (row, column, channel) -> (channel, x, y)
         container = _Container(content, alpha, mode, info)
-        return Scan(path, voxels, StorageLattice(voxels.dtype.str), container=container).check()
+        return Scan(path, voxels, StorageQuantization(voxels.dtype.str), container=container).check()
 
     def _check(self, image: Image.Image, content: bytes, path: Path) -> None:
         if image.width * image.height > MAX_RATIO * len(content):

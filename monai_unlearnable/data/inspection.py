@@ -45,12 +45,12 @@ class DatasetSummary:
 
     @property
     def is_segmentation(self) -> bool:
-        """Whether each site has a class, rather than each image."""
+        """Whether each voxel has a class, rather than each image."""
         return bool(self.label_values)
 
     @property
     def smoothest_axis(self) -> int:
-        """The spatial axis along which neighboring sites differ least: the axis of their emptiest spectrum."""
+        """The spatial axis along which neighboring voxels differ least: the axis of their emptiest spectrum."""
         return int(np.argmin(self.roughness))
 
     @property
@@ -69,7 +69,7 @@ class DatasetSummary:
         return int(gib * 2**30 / size)
 
     def patch_size(self, divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
-        """A training patch: the median shape rounded up to ``divisor``, longest axes halved down to ``limit`` sites."""
+        """A patch to train on: the median shape, rounded up to ``divisor``, its longest axes halved to ``limit`` voxels."""
         size = [-(-extent // divisor) * divisor for extent in self.median_shape]
         while np.prod(size) > limit and max(size) > divisor:
             axis = int(np.argmax(size))

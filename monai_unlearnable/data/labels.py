@@ -35,7 +35,7 @@ def read_label(path: Path, images: Sequence[Scan], case: str | None = None) -> N
         scan = read_label_scan(path, images)
     except ScanError as error:
         raise LabelError(f"the label cannot be used: {error.reason}", case=case, file=error.file or path) from error
-    whole = scan.lattice.is_integer and (scan.lattice.slope, scan.lattice.inter) == (1, 0)
+    whole = scan.quantization.is_integer and (scan.quantization.slope, scan.quantization.inter) == (1, 0)
     label = scan.voxels if whole else scan.physical(np.float64)
     shape, affine = images[0].spatial_shape, images[0].affine
     if scan.spatial_shape != shape:

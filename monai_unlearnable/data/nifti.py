@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.intensity import StorageLattice
+from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.arrays import file_order
 
 __all__ = ["NiftiFormat"]
@@ -59,7 +59,9 @@ class NiftiFormat:
         return Scan(
             path=path,
             voxels=_channel_first(stored, path),
-            lattice=StorageLattice(dtype.str, 1.0 if slope is None else slope, 0.0 if inter is None else inter),
+            quantization=StorageQuantization(
+                dtype.str, 1.0 if slope is None else slope, 0.0 if inter is None else inter
+            ),
             affine=header.get_best_affine(),
             container=_Container(raw[:offset], raw[offset + size :], shape),
         ).check()

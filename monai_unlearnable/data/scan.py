@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.intensity import IntensityWindow, StorageLattice, WindowRule
+from monai_unlearnable.intensity import IntensityWindow, StorageQuantization, WindowRule
 from monai_unlearnable.utils.arrays import file_order
 
 __all__ = ["Scan", "voxel_digest"]
@@ -34,7 +34,7 @@ class Scan:
     Args:
         path: where it was read from.
         voxels: stored numbers, channel-first (C, spatial...), 2 or 3 spatial dimensions in index order x, y[, z].
-        lattice: dtype, slope and intercept of storage.
+        quantization: dtype, slope and intercept of storage.
         affine: 4x4 matrix from voxel indices to millimeters; identity where the format has none.
         container: private to the format that read it.
         remarks: what the owner should know of the file before it is published.
@@ -42,7 +42,7 @@ class Scan:
 
     path: Path
     voxels: NDArray
-    lattice: StorageLattice
+    quantization: StorageQuantization
     affine: NDArray = field(default_factory=lambda: np.eye(4))
     container: Any = None
     remarks: tuple[str, ...] = ()
@@ -54,11 +54,11 @@ class Scan:
 
     def physical(self, dtype: type = np.float32) -> NDArray:
         """Physical values (slope and intercept applied), channel-first."""
-        return self.lattice.to_physical(self.voxels, dtype)
+        return self.quantization.to_physical(self.voxels, dtype)
 
     def window(self, rule: WindowRule) -> IntensityWindow:
         """The intensity window that a rule derives for this scan."""
-        return rule(self.physical(np.float64), self.lattice)
+        return rule(self.physical(np.float64), self.quantization)
 
     def digest(self) -> str:
         """SHA-256 of the stored voxels, dtype and shape included."""

@@ -75,9 +75,9 @@ def draw_phantom(rng: Generator, size: tuple[int, int, int]) -> Phantom:
     label = np.where(head > tail, 1, 2).astype(np.uint8) * (np.maximum(head, tail) > 0)
     anatomy = np.zeros(size)
     for tissue in (*_surroundings(rng, position), *_organ(rng, head, tail)):
-        share = 1 / (1 + np.exp(-np.clip(tissue.inside / EDGE, -30, 30)))
+        fraction = 1 / (1 + np.exp(-np.clip(tissue.inside / EDGE, -30, 30)))
         look = tissue.intensity + tissue.texture * smooth_field(rng, size, tissue.grain)
-        anatomy += share * (look - anatomy)
+        anatomy += fraction * (look - anatomy)
     return Phantom(_acquire(rng, anatomy), label.astype(np.uint8))
 
 

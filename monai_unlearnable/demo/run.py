@@ -31,4 +31,4 @@ def run_demo(output_dir: str | Path, seed: int = 0, iterations: int = 200, **ove
     write_phantom_dataset(data, seed=seed)
     run_bundle("umed", dataset_dir=str(data), output_dir=str(protected), seed=seed, overwrite=True, **overrides)
     verify(protected, data)
-    return evaluate_folders(protected, data, iterations=iterations, seeds=(seed,), validation_share=0)
+    return evaluate_folders(protected, data, iterations=iterations, seeds=(seed,), validation_fraction=0)

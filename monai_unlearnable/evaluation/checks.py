@@ -43,7 +43,7 @@ def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], fold
             bench.recipe(cell.recipe),
             seed=cell.seed,
             device=matrix.device,
-            looks=1,
+            num_validations=1,
         )
         trained = model.train_and_score(
             [case.to_dict() for case in bench.originals.cases[::2]],
@@ -80,7 +80,7 @@ def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]
 
 
 def _classify(bench: Bench, source: Source, cell: Cell) -> dict[str, Any]:
-    load = bench.recipe(cell.recipe).unit_images(bench.task)
+    load = bench.recipe(cell.recipe).normalized_images(bench.task)
     samples = [load(case.to_dict()) for case in source.cases]
     originals = [load(case.to_dict()) for case in bench.originals.cases]
     protected, clean = ([sample["image"] for sample in part] for part in (samples, originals))

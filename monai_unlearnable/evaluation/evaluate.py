@@ -80,8 +80,8 @@ def evaluate(victim: Victim, checkpoint: str | Path, cases: Cases, output_dir: s
         InputError: when the weights are not those of such a network.
     """
     loaded = load_pretrained(victim.network, checkpoint)
-    if loaded.share < 1:
-        raise InputError(f"only {loaded.share:.0%} of the network's weights are in the file", file=checkpoint)
+    if loaded.fraction < 1:
+        raise InputError(f"only {loaded.fraction:.0%} of the network's weights are in the file", file=checkpoint)
     scores = victim.score(cases)
     _write(scores, Path(output_dir))
     return scores

@@ -47,7 +47,7 @@ class Matrix:
         protected: folders with data that stand for the originals, by the name they get in tables.
         datalist: of the originals, see :func:`~monai_unlearnable.data.load_cases`.
         test_dir: clean held-out cases; by default section ``test`` of the datalist.
-        control: whether to add random noise with the radius of the first of ``protected`` that records one.
+        control: whether to add random noise with the epsilon of the first of ``protected`` that records one.
         originals: whether to train on the originals too.
         victims: names of networks.
         recipes: names of recipes.
@@ -58,8 +58,8 @@ class Matrix:
         iterations: training steps.
         batch_size: cases a step.
         learning_rate: peak of the schedule.
-        looks: how often held-out cases are scored during training.
-        validation_share: share of the training cases that is held out to pick a model by.
+        num_validations: how often held-out cases are scored during training.
+        validation_fraction: fraction of the training cases that is held out to pick a model by.
         weights: file that recipes which fine-tune start from.
         catalog: YAML file with more networks, recipes and countermeasures.
         authorized: whether to ask how a model trained on originals does on protected scans.
@@ -83,8 +83,8 @@ class Matrix:
     iterations: int = 500
     batch_size: int = 4
     learning_rate: float = 3e-3
-    looks: int = 10
-    validation_share: float = 0.1
+    num_validations: int = 10
+    validation_fraction: float = 0.1
     weights: str | None = None
     catalog: str | None = None
     authorized: bool = False
@@ -95,9 +95,9 @@ class Matrix:
     def __post_init__(self) -> None:
         for name in ("victims", "recipes", "countermeasures", "seeds", "size"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
-        if not 0 <= self.validation_share < 1:
-            raise InputError("validation_share is not in [0, 1)", value=self.validation_share, limit=1)
-        if min(self.iterations, self.batch_size, self.width, self.looks) < 1:
+        if not 0 <= self.validation_fraction < 1:
+            raise InputError("validation_fraction is not in [0, 1)", value=self.validation_fraction, limit=1)
+        if min(self.iterations, self.batch_size, self.width, self.num_validations) < 1:
             raise InputError("iterations, batch_size, width and looks are at least 1")
 
     @classmethod

@@ -110,8 +110,8 @@ class Bench:
                 "names": [cell.victim, cell.recipe, cell.countermeasure],
                 "seed": cell.seed,
                 "values": {**self.values, "weights": self._weights_digest},
-                "looks": matrix.looks,
-                "validation_share": matrix.validation_share,
+                "num_validations": matrix.num_validations,
+                "validation_fraction": matrix.validation_fraction,
                 "task": repr(self.task),
                 "training": source.digest,
                 "originals": self.originals.digest,
@@ -138,7 +138,7 @@ class Bench:
         originals = {case.case_id: case.to_dict() for case in self.originals.cases}
         material = Material(
             [case.to_dict() for case in cases],
-            recipe.unit_images(self.task),
+            recipe.normalized_images(self.task),
             originals,
             derive_seed(seed, "countermeasure"),
             self.matrix.device,
@@ -147,7 +147,7 @@ class Bench:
 
     def split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
         """Cases to train on, and evenly spaced ones to pick a model by."""
-        count = round(self.matrix.validation_share * len(cases))
+        count = round(self.matrix.validation_fraction * len(cases))
         chosen = set(np.linspace(0, len(cases) - 1, count).round().astype(int).tolist()) if count else set()
         parts: tuple[list[Case], list[Case]] = ([], [])
         for index, case in enumerate(cases):
@@ -184,7 +184,7 @@ def _train(bench: Bench, cell: Cell, source: Source) -> Trained:
         prepared.steps,
         cell.seed,
         bench.matrix.device,
-        bench.matrix.looks,
+        bench.matrix.num_validations,
     )
     return victim.train_and_score(
         prepared.cases,

@@ -27,7 +27,7 @@ from monai_unlearnable.utils.progress import track
 __all__ = ["Source", "clean_source", "published_source", "digest_cases", "refuse_overlap"]
 
 RANDOM_METHOD = "RandomNoise"
-RADIUS = re.compile(r" [\d.]+/255$")  # ends the names of one method's data in a sweep over budgets
+EPSILON = re.compile(r" [\d.]+/255$")  # ends the names of one method's data in a sweep over budgets
 
 
 def digest_cases(cases: Sequence[Case]) -> str:
@@ -49,7 +49,7 @@ class Source:
         role: ``"clean"``, ``"protected"`` or ``"random noise"``.
         cases: in the order of the originals.
         method: what made them; the points of one frontier share it.
-        epsilon: radius of the noise in unit intensity, where known.
+        epsilon: epsilon of the noise in normalized intensity, where known.
         window: rule for the intensity window in which figures are taken.
     """
 
@@ -73,7 +73,7 @@ class Source:
 
         Returns:
             Means of :func:`~monai_unlearnable.metrics.measure_fidelity` over the scans that differ, with ``changed``,
-            their share; and for each class the mean size of the relative change of each statistic of its region.
+            their fraction; and for each class the mean size of the relative change of each statistic of its region.
         """
         figures: list[Mapping[str, float]] = []
         regions: dict[str, list[Mapping[str, float]]] = {}
@@ -90,8 +90,8 @@ class Source:
                     regions.setdefault(str(index), []).append({name: abs(value) for name, value in change.items()})
         # Methods may spare scans, whose PSNR has no limit: a mean over all would flatter what the others show.
         differing = [entry for entry in figures if entry["l0"]]
-        share = {"changed": len(differing) / len(figures)}
-        return _means(differing or figures) | share, {index: _means(changes) for index, changes in regions.items()}
+        fraction = {"changed": len(differing) / len(figures)}
+        return _means(differing or figures) | fraction, {index: _means(changes) for index, changes in regions.items()}
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -131,12 +131,12 @@ def published_source(name: str, folder: str | Path, originals: Source, key: Key 
     if missing:
         raise DatalistError(f"the case is not in the {name} data", case=missing[0], file=root)
     cases = tuple(found[case.case_id] for case in originals.cases)
-    method = RADIUS.sub("", name)
+    method = EPSILON.sub("", name)
     if not layout.records:
         return Source(name, PROTECTED, cases, method)
     manifest = Manifest.load(layout.manifest, key if layout.is_sealed else None)
     role = RANDOM if manifest.run["method"] == RANDOM_METHOD else PROTECTED
-    return Source(name, role, cases, method, manifest.scans[0].budget.radius, build(manifest.run["window"]))
+    return Source(name, role, cases, method, manifest.scans[0].budget.epsilon, build(manifest.run["window"]))
 
 
 def refuse_overlap(training: Iterable[Case], test: Iterable[Case]) -> None:

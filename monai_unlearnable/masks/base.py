@@ -33,7 +33,7 @@ class MaskProvider(Configurable, ABC):
         """Compute the mask.
 
         Args:
-            image: unit intensity, (B, C, spatial...), 2D or 3D.
+            image: normalized intensity, (B, C, spatial...), 2D or 3D.
             label: class indices with 0 for background, (B, 1, spatial...); masks that follow no label also take classes
                 of whole images, (B,).
 
@@ -47,7 +47,9 @@ class MaskProvider(Configurable, ABC):
             if label is None:
                 raise LabelError(f"{type(self).__name__} needs a label")
             if label.ndim == 1 and not self.of_images:
-                raise LabelError(f"{type(self).__name__} needs a class for each site; the cases have one for the whole")
+                raise LabelError(
+                    f"{type(self).__name__} needs a class for each voxel; the cases have one for the whole"
+                )
             if (label.ndim > 1 and label.shape[2:] != image.shape[2:]) or label.shape[0] != image.shape[0]:
                 raise LabelError(f"label {tuple(label.shape)} does not match image {tuple(image.shape)}")
         return self.mask(image, label).to(image.dtype)
@@ -105,7 +107,7 @@ class Intersection(_Pair):
 
 @dataclass(frozen=True)
 class Union(_Pair):
-    """Larger one of two masks at every site."""
+    """Larger one of two masks at every voxel."""
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         return torch.maximum(self.first(image, label), self.second(image, label))
@@ -130,13 +132,13 @@ class Complement(MaskProvider):
 
 
 def max_filter(image: Tensor, radius: int) -> Tensor:
-    """The largest value within ``radius`` sites along every axis; sites beyond the border do not count.
+    """The largest value within ``radius`` voxels along every axis; voxels beyond the border do not count.
 
     One axis after the other: a cube of side n costs 3n instead of n cubed, and gives the very same values.
 
     Args:
         image: (B, C, spatial...), 2D or 3D.
-        radius: half-width of the neighborhood in sites (Chebyshev distance).
+        radius: half-width of the neighborhood in voxels (Chebyshev distance).
     """
     pool = F.max_pool2d if image.ndim == 4 else F.max_pool3d
     for axis in range(image.ndim - 2 if radius else 0):

@@ -16,7 +16,7 @@ __all__ = ["Roi", "ContourBand", "OfClasses", "TextureMap", "local_deviation"]
 
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:
-    """Dilation of each channel by ``radius`` sites in Chebyshev distance; sites beyond the border count as absent."""
+    """Dilation of each channel by ``radius`` voxels in Chebyshev distance; voxels beyond the border count as absent."""
     return max_filter(mask, radius)
 
 
@@ -38,7 +38,7 @@ class Roi(MaskProvider):
     """The foreground of the label.
 
     Args:
-        margin: sites by which the region is dilated (Chebyshev distance).
+        margin: voxels by which the region is dilated (Chebyshev distance).
     """
 
     margin: int = 0
@@ -56,8 +56,8 @@ class ContourBand(MaskProvider):
     half-width of 3 on both sides).
 
     Args:
-        inner: sites that the band reaches into a class.
-        outer: sites that it reaches out of the class.
+        inner: voxels that the band reaches into a class.
+        outer: voxels that it reaches out of the class.
     """
 
     inner: int = 3
@@ -74,7 +74,7 @@ class ContourBand(MaskProvider):
 
 @dataclass(frozen=True)
 class OfClasses(MaskProvider):
-    """The sites of some classes, or the whole of the images of some classes.
+    """The voxels of some classes, or the whole of the images of some classes.
 
     ``Everywhere() & ~OfClasses([1])`` spares class 1. Models then learn the absence of noise as evidence for it, and
     take all clean images for that class.
@@ -99,7 +99,7 @@ class TextureMap(MaskProvider):
     Stands in for the local binary pattern of UMed (our choice): it is zero, not maximal, on constant regions.
 
     Args:
-        radius: half-width of the neighborhood in sites.
+        radius: half-width of the neighborhood in voxels.
         saturation: multiple of the mean local deviation from which the map is 1.
         floor: smallest value of the map, in [0, 1]; 1 turns the map off.
     """
@@ -119,11 +119,11 @@ class TextureMap(MaskProvider):
 
 
 def local_deviation(image: Tensor, radius: int) -> Tensor:
-    """Standard deviation over the neighborhood of each site, exactly zero where that is constant.
+    """Standard deviation over the neighborhood of each voxel, exactly zero where that is constant.
 
     Args:
         image: (B, C, spatial...).
-        radius: half-width of the neighborhood in sites.
+        radius: half-width of the neighborhood in voxels.
     """
     mean = _local_mean(image, radius)
     variance = (_local_mean(image * image, radius) - mean * mean).clamp(min=0)

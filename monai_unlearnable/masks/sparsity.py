@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks that keep a given number of sites: the most significant ones, or others as controls."""
+"""Masks that keep a given number of voxels: the most significant ones, or others as controls."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 BASES = ("all", "foreground")
-UNITS = ("site", "element")
+UNITS = ("voxel", "element")
 
 
 def top_k(score: Tensor, counts: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def _top(score: Tensor, count: int) -> Tensor:
 
 
 def foreground(image: Tensor, label: Tensor | None = None) -> Tensor:
-    """What an image shows, boolean (B, 1, spatial...): the regions of a label map, else the sites brighter than Otsu's
+    """What an image shows, boolean (B, 1, spatial...): the regions of a label map, else the voxels brighter than Otsu's
     threshold of the image (mean over channels)."""
     if label is not None and label.ndim > 1:
         return label > 0
@@ -82,7 +82,7 @@ class Score(Configurable, ABC):
         """Score elements.
 
         Args:
-            image: unit intensity, (B, C, spatial...).
+            image: normalized intensity, (B, C, spatial...).
             label: class indices, (B, 1, spatial...) or (B,).
             gradient: of the loss that noise goes down, by the image; the shape of ``image``.
 
@@ -113,10 +113,10 @@ class GradientScore(Score):
 
 @dataclass(frozen=True)
 class RandomScore(Score):
-    """Chance: a control. Each image has sites of its own, which follow from its voxels and the seed.
+    """Chance: a control. Each image has voxels of its own, which follow from its voxels and the seed.
 
     Args:
-        seed: another seed, other sites.
+        seed: another seed, other voxels.
     """
 
     seed: int = 0
@@ -134,7 +134,7 @@ class ForegroundScore(Score):
     """Chance within the :func:`foreground`, then outside of it: a control.
 
     Args:
-        seed: another seed, other sites.
+        seed: another seed, other voxels.
     """
 
     seed: int = 0
@@ -148,7 +148,7 @@ class VarianceScore(Score):
     """Local standard deviation of the intensity: a control, and where noise is hidden best.
 
     Args:
-        radius: half-width of the neighborhood in sites.
+        radius: half-width of the neighborhood in voxels.
     """
 
     radius: int = 1
@@ -159,16 +159,16 @@ class VarianceScore(Score):
 
 @dataclass(frozen=True)
 class Sparsity(Configurable):
-    """How many sites of an image noise may touch, and which.
+    """How many voxels of an image noise may touch, and which.
 
     Args:
-        fraction: how many, as a share of ``of``, rounded down; in (0, 1].
+        fraction: how many, as a fraction of ``of``, rounded down; in (0, 1].
         score: what they are ranked by.
-        of: ``"all"`` sites, or those of the :func:`foreground`.
-        per: ``"site"``: all channels of a site together, which counts as high as their Euclidean norm;
-            ``"element"``: channels one by one, so that sites may change in some channels only. Equal numbers of
-            elements and sites, so that elements never touch more sites.
-        patch: edge of the blocks, in sites, that are ranked as a whole, by their mean score; the last block may be
+        of: ``"all"`` voxels, or those of the :func:`foreground`.
+        per: ``"voxel"``: all channels of a voxel together, which counts as high as their Euclidean norm;
+            ``"element"``: channels one by one, so that voxels may change in some channels only. Equal numbers of
+            elements and voxels, so that elements never touch more voxels.
+        patch: edge of the blocks, in voxels, that are ranked as a whole, by their mean score; the last block may be
             taken in part, so that the count is exact.
 
     Raises:
@@ -178,14 +178,14 @@ class Sparsity(Configurable):
     fraction: float = 0.1
     score: Score = field(default_factory=GradientScore)
     of: str = "all"
-    per: str = "site"
+    per: str = "voxel"
     patch: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise InputError("the fraction of sites must lie in (0, 1]", value=self.fraction, limit=1.0)
+            raise InputError("the fraction of voxels must lie in (0, 1]", value=self.fraction, limit=1.0)
         if self.patch < 1:
-            raise InputError("a patch has at least one site along each axis", value=self.patch, limit=1)
+            raise InputError("a patch has at least one voxel along each axis", value=self.patch, limit=1)
         for kind, name, known in (("base", self.of, BASES), ("unit", self.per, UNITS)):
             if name not in known:
                 raise InputError(f"unknown {kind} of a fraction {name!r}; known are {', '.join(known)}")
@@ -193,12 +193,12 @@ class Sparsity(Configurable):
     def select(
         self, image: Tensor, label: Tensor | None = None, support: Tensor | None = None, gradient: Tensor | None = None
     ) -> Tensor:
-        """The sites that noise may touch.
+        """The voxels that noise may touch.
 
         Args:
-            image: unit intensity, (B, C, spatial...).
+            image: normalized intensity, (B, C, spatial...).
             label: class indices, (B, 1, spatial...) or (B,).
-            support: where noise is allowed at all, (B, 1, spatial...); where it is zero no site is selected.
+            support: where noise is allowed at all, (B, 1, spatial...); where it is zero no voxel is selected.
             gradient: of the loss that noise goes down, for scores that need it.
 
         Returns:
@@ -210,16 +210,16 @@ class Sparsity(Configurable):
         if self.score.needs_gradient and gradient is None:
             raise InputError(f"{type(self.score).__name__} needs a gradient")
         score = self.score(image, label, gradient)
-        of_sites = self.per == "site"
-        score = torch.linalg.vector_norm(score, dim=1, keepdim=True) if of_sites else score.expand_as(image)
+        of_voxels = self.per == "voxel"
+        score = torch.linalg.vector_norm(score, dim=1, keepdim=True) if of_voxels else score.expand_as(image)
         if self.patch > 1:
             score = _of_blocks(score, self.patch)
         if support is not None:
             score = score.masked_fill(support <= 0, -torch.inf)
         whole = torch.ones_like(image[:, :1], dtype=torch.bool)
         base = foreground(image, label) if self.of == "foreground" else whole
-        budget = Budget(0, share=self.fraction)
-        counts = torch.tensor([budget.limit(sites) for sites in base.flatten(1).sum(1).tolist()])
+        budget = Budget(0, fraction=self.fraction)
+        counts = torch.tensor([budget.limit(voxels) for voxels in base.flatten(1).sum(1).tolist()])
         return top_k(score, counts).to(image.dtype)
 
 
@@ -235,16 +235,16 @@ def _of_blocks(score: Tensor, edge: int) -> Tensor:
 
 @dataclass(frozen=True)
 class TopK(MaskProvider):
-    """The sites that a score ranks highest, as a mask for any method.
+    """The voxels that a score ranks highest, as a mask for any method.
 
-    For a score that needs gradients, which need a network, see :class:`~monai_unlearnable.perturbers.SalientSites`.
+    For a score that needs gradients, which need a network, see :class:`~monai_unlearnable.perturbers.SalientVoxels`.
 
     Args:
-        sparsity: how many sites, and which.
-        within: selects among the sites of another mask; None for all sites.
+        sparsity: how many voxels, and which.
+        within: selects among the voxels of another mask; None for all voxels.
 
     Raises:
-        InputError: when the score needs a gradient, or elements are to be selected: a mask is one of sites.
+        InputError: when the score needs a gradient, or elements are to be selected: a mask is one of voxels.
     """
 
     sparsity: Sparsity
@@ -253,9 +253,9 @@ class TopK(MaskProvider):
 
     def __post_init__(self) -> None:
         if self.sparsity.score.needs_gradient:
-            raise InputError(f"{type(self.sparsity.score).__name__} needs a network; use SalientSites")
-        if self.sparsity.per != "site":
-            raise InputError("a mask selects sites, not elements", value=self.sparsity.per)
+            raise InputError(f"{type(self.sparsity.score).__name__} needs a network; use SalientVoxels")
+        if self.sparsity.per != "voxel":
+            raise InputError("a mask selects voxels, not elements", value=self.sparsity.per)
 
     @property
     def needs_label(self) -> bool:  # type: ignore[override]

@@ -23,7 +23,7 @@ LOSSLESS_PSNR = 200.0  # JSON has no infinity: the PSNR of an unchanged scan, in
 def measure_fidelity(
     clean: Scan, protected: Scan, window: IntensityWindow, label: NDArray | None = None
 ) -> dict[str, float]:
-    """Figures of one scan, all from stored voxels and in unit intensity where they have a scale.
+    """Figures of one scan, all from stored voxels and in normalized intensity where they have a scale.
 
     PSNR is told with three peaks, as the literature does: each is only comparable with its own kind.
 
@@ -37,7 +37,7 @@ def measure_fidelity(
         Figures by name.
 
         - ``linf``: largest change, and ``linf_sigma``: the same in standard deviations of the clean scan;
-        - ``l0``: share of voxels changed;
+        - ``l0``: fraction of voxels changed;
         - ``psnr``: in dB, its peak the width of the window;
         - ``psnr_range``: its peak the range of the clean scan, highest minus lowest voxel;
         - ``psnr_5sigma``: its peak ten standard deviations of the clean scan (plus and minus five);
@@ -56,10 +56,10 @@ def measure_fidelity(
     support = clean.voxels != protected.voxels
     box = (slice(None), *bounding_box(support.any(axis=0)))  # where all that depends on the changes is computed
     inside, before, after = support[box], clean.voxels[box], protected.voxels[box]
-    scale = np.broadcast_to(abs(clean.lattice.slope) / window.width(support.ndim), inside.shape)[inside]
+    scale = np.broadcast_to(abs(clean.quantization.slope) / window.width(support.ndim), inside.shape)[inside]
     change = (after[inside].astype(np.float64) - before[inside].astype(np.float64)) * scale
     linf = float(np.abs(change).max(initial=0.0))
-    sigma = [float(channel.std(dtype=np.float64)) * abs(clean.lattice.slope) for channel in clean.voxels]
+    sigma = [float(channel.std(dtype=np.float64)) * abs(clean.quantization.slope) for channel in clean.voxels]
     widths = window.width(1).tolist()
     widest = max(width / s if s else 0.0 for width, s in zip(widths, sigma, strict=True))
     figures = {
@@ -87,12 +87,12 @@ def _own_scale(
 
     Args:
         clean: original scan.
-        change: (changed voxels,) in unit intensity, channels one after the other.
+        change: (changed voxels,) in normalized intensity, channels one after the other.
         support: where they are.
         widths: of the window in each channel, physical.
         sigma: standard deviation of each channel, physical.
     """
-    slope, sites = abs(clean.lattice.slope), support[0].size
+    slope, size = abs(clean.quantization.slope), support[0].size
     ends = np.cumsum([int(np.count_nonzero(channel)) for channel in support])[:-1]
     errors: dict[str, list[float]] = {"psnr_range": [], "psnr_5sigma": []}  # sums of squares in units of the peak
     ratios = []
@@ -106,12 +106,12 @@ def _own_scale(
         noise = noise_level(voxels) * slope
         if noise:
             ratios.append(float(part.std()) * width / noise if part.size else 0.0)
-    figures = {name: _psnr(math.fsum(terms), len(terms) * sites) for name, terms in errors.items() if terms}
+    figures = {name: _psnr(math.fsum(terms), len(terms) * size) for name, terms in errors.items() if terms}
     return {**figures, "noise_ratio": max(ratios)} if ratios else figures
 
 
 def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDArray) -> NDArray:
-    """Structural similarity (Wang et al. 2004, uniform 7-site window) at every voxel, as seen through the window.
+    """Structural similarity (Wang et al. 2004, uniform 7-voxel window) at every voxel, as seen through the window.
 
     It is 1 where no change is within reach, so that only the box around the changes is computed.
 
@@ -127,8 +127,8 @@ def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDA
         return similarity
     box = _box_around(np.asarray(support.any(axis=0)), SSIM_WINDOW)
     region = (slice(None), *box)
-    first = window.to_unit(clean.lattice.to_physical(clean.voxels[region], np.float64))
-    second = window.to_unit(protected.lattice.to_physical(protected.voxels[region], np.float64))
+    first = window.to_unit(clean.quantization.to_physical(clean.voxels[region], np.float64))
+    second = window.to_unit(protected.quantization.to_physical(protected.voxels[region], np.float64))
     pairs = zip(first, second, strict=True)
     maps = [structural_similarity(a, b, win_size=size, data_range=1.0, full=True)[1] for a, b in pairs]
     similarity[region] = np.stack(maps)
@@ -150,7 +150,7 @@ def _psnr(squares: float, count: int) -> float:
 
 
 MAD_OF_NORMAL = 0.6744897501960817  # median of |x| for standard normal x
-MAX_SITES = 2**18  # their median is known to 0.2%; looking at more voxels costs time and tells nothing
+MAX_VOXELS = 2**18  # their median is known to 0.2%; looking at more voxels costs time and tells nothing
 
 
 def noise_level(image: NDArray) -> float:
@@ -159,22 +159,22 @@ def noise_level(image: NDArray) -> float:
     The residual is the image filtered by ``[-1, 2, -1]`` along every axis in turn: in 2D the operator of Immerkaer
     (1996, "Fast noise variance estimation"), which planes, ramps and straight edges along an axis leave at 0. Of white
     noise of standard deviation s it makes noise of ``s * 6 ** (axes / 2)``. Its spread is read from the median of its
-    magnitude (Donoho and Johnstone 1994, "Ideal spatial adaptation by wavelet shrinkage"), which the few sites at
+    magnitude (Donoho and Johnstone 1994, "Ideal spatial adaptation by wavelet shrinkage"), which the few voxels at
     corners and curved edges do not move.
 
-    Sites with a residual of exactly 0 lie in padding, in masked air or in saturated areas and are left out. Noise that
+    Voxels with a residual of exactly 0 lie in padding, in masked air or in saturated areas and are left out. Noise that
     neighbors share, as reconstruction and interpolation leave it, is underestimated, often by half on CT and MR: what
     is measured against it then looks larger, not smaller. In an image drawn without noise its edges are taken for it.
-    Large images are looked at on a regular grid of at most ``2 ** 18`` sites.
+    Large images are looked at on a regular grid of at most ``2 ** 18`` voxels.
 
     Args:
-        image: (spatial...) of any dtype; axes with fewer than 3 sites are not filtered.
+        image: (spatial...) of any dtype; axes with fewer than 3 voxels are not filtered.
 
     Returns:
         The standard deviation in units of the image; 0 where nothing varies.
     """
     residual, filtered = image, 0
-    step = max(1, math.ceil((image.size / MAX_SITES) ** (1 / max(image.ndim, 1))))
+    step = max(1, math.ceil((image.size / MAX_VOXELS) ** (1 / max(image.ndim, 1))))
     for axis in reversed(range(image.ndim)):  # slices first: those of NIfTI files are contiguous
         if image.shape[axis] >= 3:
             residual, filtered = _second_difference(residual, axis, step), filtered + 1
@@ -186,8 +186,8 @@ def noise_level(image: NDArray) -> float:
 
 def _second_difference(image: NDArray, axis: int, step: int) -> NDArray:
     lead, extent = (slice(None),) * axis, image.shape[axis]
-    sites = [(*lead, slice(start, extent - 2 + start, step)) for start in range(3)]
-    before, center, after = (image[site] for site in sites)
+    voxels = [(*lead, slice(start, extent - 2 + start, step)) for start in range(3)]
+    before, center, after = (image[voxel] for voxel in voxels)
     difference = center.astype(np.float64)
     difference *= 2
     difference -= before

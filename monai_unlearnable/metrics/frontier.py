@@ -76,7 +76,7 @@ class Point:
         psnr: of the protected scans, in dB.
         score: of the victim on clean test cases, in percent.
         ssim_roi: SSIM of the protected scans inside the region, 0 to 1.
-        epsilon: budget, in unit intensity.
+        epsilon: budget, in normalized intensity.
     """
 
     psnr: float

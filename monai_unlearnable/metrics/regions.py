@@ -113,7 +113,7 @@ def _first_order(values: NDArray, bin_width: float | None) -> dict[str, float]:
     second, third, fourth = ((centered**power).mean() for power in (2, 3, 4))
     varies = high > low
     p10, p25, p50, p75, p90 = np.percentile(values, [10, 25, 50, 75, 90])
-    shares = _histogram(values, bin_width)
+    fractions = _histogram(values, bin_width)
     figures = {
         "mean": mean,
         "standard_deviation": np.sqrt(second),
@@ -126,8 +126,8 @@ def _first_order(values: NDArray, bin_width: float | None) -> dict[str, float]:
         "skewness": third / second**1.5 if varies else 0.0,
         "kurtosis": fourth / second**2 if varies else 0.0,
         "energy": np.square(values).sum(),
-        "entropy": abs((shares * np.log2(shares)).sum()),  # of a single bin it is 0, not -0
-        "uniformity": np.square(shares).sum(),
+        "entropy": abs((fractions * np.log2(fractions)).sum()),  # of a single bin it is 0, not -0
+        "uniformity": np.square(fractions).sum(),
     }
     return {name: float(value) for name, value in figures.items()}
 

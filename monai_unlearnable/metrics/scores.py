@@ -58,7 +58,7 @@ def segmentation_scores(
     - ``hd95``: 95% Hausdorff distance in mm, mean over the cases and classes where reference and prediction both have
       the class; NaN where there is none;
     - ``hd95_missing``: percent of the cases and classes of the references that have no such distance, because nothing
-      was predicted. A low distance beside a high share here is no success.
+      was predicted. A low distance beside a high fraction here is no success.
 
     Args:
         predictions: class indices of each case, (spatial...) or (1, spatial...); cases may come one at a time.

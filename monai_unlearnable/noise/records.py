@@ -15,7 +15,7 @@ from typing import Any
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
-from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
 from monai_unlearnable.utils.files import leads_outside
 
 __all__ = [
@@ -26,7 +26,13 @@ __all__ = [
     "encode_manifest",
     "fingerprint",
     "package_versions",
+    "read_budget",
+    "write_budget",
 ]
+
+
+# What records of schema version 2 and statements of format 1 call things by.
+EARLIER_WORDS = {"lattice": "quantization", "radius": "epsilon", "share": "fraction"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class NoiseEntry:
         label_sha256: digest of the published label file.
         shape: channel-first shape of the stored voxels.
         affine: 4x4, row by row.
-        lattice: dtype, slope and intercept of storage.
+        quantization: dtype, slope and intercept of storage.
         window: intensity window.
         budget: what the noise was held to.
         clean_sha256: digest of the original voxels.
@@ -66,7 +72,7 @@ class NoiseEntry:
     label_sha256: str | None
     shape: tuple[int, ...]
     affine: tuple[tuple[float, ...], ...]
-    lattice: StorageLattice
+    quantization: StorageQuantization
     window: IntensityWindow
     budget: Budget
     clean_sha256: str
@@ -88,20 +94,20 @@ class NoiseEntry:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> NoiseEntry:
-        """The entry of a dictionary made by :meth:`to_dict`, JSON round trip included.
+        """The entry of a dictionary made by :meth:`to_dict`, JSON round trip included, or by an earlier release.
 
         Raises:
             NoiseError: when fields are missing or unknown.
         """
         try:
-            values = dict(content)
+            values = _in_current_words(content, EARLIER_WORDS)
             values["shape"] = tuple(int(extent) for extent in values["shape"])
             values["case_scans"] = tuple(values["case_scans"])
             values["affine"] = tuple(tuple(row) for row in values["affine"])
-            values["lattice"] = StorageLattice(**values["lattice"])
+            values["quantization"] = StorageQuantization(**values["quantization"])
             window = values["window"]
             values["window"] = IntensityWindow(tuple(window["low"]), tuple(window["high"]))
-            values["budget"] = Budget(**values["budget"])
+            values["budget"] = read_budget(values["budget"])
             for name in (*values["case_scans"], *(values[field] for field in ("scan_id", "file", "output", "label"))):
                 refuse_outside(name)
             _refuse_no_class(values.get("target"))
@@ -113,6 +119,25 @@ class NoiseEntry:
             return cls(**values)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise NoiseError(f"broken noise record: {error}") from error
+
+
+def read_budget(content: dict[str, Any]) -> Budget:
+    """The budget of a record or statement, of an earlier release too.
+
+    Raises:
+        TypeError, BudgetError: when it is none.
+    """
+    return Budget(**_in_current_words(content, EARLIER_WORDS))
+
+
+def write_budget(budget: Budget, schema_version: int) -> dict[str, float]:
+    """A budget in the words of a schema version, so that what an earlier release stated can be checked to the byte."""
+    earlier = {new: old for old, new in EARLIER_WORDS.items()} if schema_version < SCHEMA_VERSION else {}
+    return {earlier.get(name, name): value for name, value in asdict(budget).items()}
+
+
+def _in_current_words(content: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
+    return {words.get(name, name): value for name, value in content.items()}
 
 
 def refuse_outside(name: str | None) -> None:
@@ -130,7 +155,8 @@ def _refuse_no_class(target: Any) -> None:
         raise ValueError(f"{target!r} is no class")
 
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (2, SCHEMA_VERSION)
 FIELDS = {"schema_version", "run", "scans", "datalist_sha256", "noise_sha256"}
 PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
 
@@ -167,12 +193,14 @@ class Manifest:
         scans: in the order of the dataset.
         datalist_sha256: digest of the datalist beside the protected files.
         noise_sha256: digest of the noise file of each scan id; None in manifests of earlier releases.
+        schema_version: of the file that it was read from.
     """
 
     run: dict[str, Any]
     scans: tuple[NoiseEntry, ...]
     datalist_sha256: str
     noise_sha256: dict[str, str] | None = None
+    schema_version: int = SCHEMA_VERSION
 
     def save(self, path: Path, key: Key | None = None) -> None:
         """Write as JSON; atomic, and sealed with a key."""
@@ -196,13 +224,13 @@ class Manifest:
         try:
             content = json.loads(read_owned(path, key))
             version = content["schema_version"]
-            if version != SCHEMA_VERSION:
-                raise NoiseError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
+            if version not in READABLE_VERSIONS:
+                raise NoiseError(f"schema version {version} is none of {', '.join(map(str, READABLE_VERSIONS))}")
             if unknown := sorted(set(content) - FIELDS):
                 raise NoiseError(f"unknown fields {unknown}")
             entries: Sequence[dict[str, Any]] = content["scans"]
             scans = tuple(NoiseEntry.from_dict(entry) for entry in entries)
-            return cls(content["run"], scans, content["datalist_sha256"], content.get("noise_sha256"))
+            return cls(content["run"], scans, content["datalist_sha256"], content.get("noise_sha256"), version)
         except KeyMismatchError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:

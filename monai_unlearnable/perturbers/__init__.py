@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Methods of making noise."""
 
-from .augmentation import View, standardize
-from .base import InputSettings, Perturber, load_input_settings, load_perturber, round_to_lattice, save_perturber
-from .classwise import SharedNoise
+from .augmentation import Augmentation, standardize
+from .base import InputSettings, Perturber, load_input_settings, load_perturber, round_to_quantization, save_perturber
+from .classwise import ClasswiseNoise
 from .generators import UMed, VoxShield
-from .gradient import GradientNoise, SalientSites, load_surrogate
+from .gradient import GradientNoise, SalientVoxels, load_surrogate
 from .patterns import (
     AutoregressiveNoise,
     ClassConvolution,
     ClassPatterns,
-    FixedSites,
+    FixedVoxels,
     LinearPatterns,
     LinearSurrogate,
     SymmetricLattice,
@@ -22,7 +22,7 @@ __all__ = [
     "AutoregressiveNoise",
     "ClassConvolution",
     "ClassPatterns",
-    "FixedSites",
+    "FixedVoxels",
     "GradientNoise",
     "InputSettings",
     "LinearPatterns",
@@ -30,17 +30,17 @@ __all__ = [
     "Objective",
     "Perturber",
     "RandomNoise",
-    "SalientSites",
-    "SharedNoise",
+    "SalientVoxels",
+    "ClasswiseNoise",
     "Surrogate",
     "SymmetricLattice",
     "UMed",
-    "View",
+    "Augmentation",
     "VoxShield",
     "load_input_settings",
     "load_perturber",
     "load_surrogate",
-    "round_to_lattice",
+    "round_to_quantization",
     "save_perturber",
     "standardize",
 ]

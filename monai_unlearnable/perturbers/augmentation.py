@@ -17,13 +17,13 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.seeding import seeded
 
-__all__ = ["View", "standardize"]
+__all__ = ["Augmentation", "standardize"]
 
-# What the recipes of victims that go by these names do to images, as far as a view can.
+# What the recipes of victims that go by these names do to images, as far as a augmentation can.
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "mirror": {"mirror": True},
-    "nnunet": {"mirror": True, "rotation": 30.0, "scaling": 0.3, "blur": 1.0, "chance": 0.2},
+    "mirror": {"flip": True},
+    "nnunet": {"flip": True, "rotation": 30.0, "scaling": 0.3, "blur": 1.0, "prob": 0.2},
 }
 
 
@@ -35,7 +35,7 @@ def standardize(image: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class View(Configurable):
+class Augmentation(Configurable):
     """Z-score, resizing and random changes, in the order in which training pipelines apply them.
 
     Gradients pass through all of it, so that noise can be made to survive it: the transforms t ~ T that robust
@@ -44,31 +44,31 @@ class View(Configurable):
     Args:
         size: images with one class for the whole are resized to it by area averages; None leaves them as they are.
         noise: standard deviation of Gaussian noise, in standard deviations of the image.
-        mirror: whether each spatial axis is mirrored in half of the cases.
+        flip: whether each spatial axis is mirrored in half of the cases.
         rotation: largest angle in degrees, in a random plane of axes.
         scaling: largest change of scale, as a fraction.
-        blur: largest standard deviation of a Gaussian filter, in sites.
-        shift: largest displacement along each axis, in whole sites, as images have that are cut out anew each time;
+        blur: largest standard deviation of a Gaussian filter, in voxels.
+        shift: largest displacement along each axis, in whole voxels, as images have that are cut out anew each time;
             what leaves on one side comes back on the other.
-        chance: share of the cases in which each of rotation, scaling, blur and Gaussian noise takes place, above 0 and
+        prob: fraction of the cases in which each of rotation, scaling, blur and Gaussian noise takes place, above 0 and
             at most 1. Pipelines leave most cases as they are, and noise made for a pipeline may count on those.
     """
 
     size: Sequence[int] | None = None
     noise: float = 0.0
-    mirror: bool = False
+    flip: bool = False
     rotation: float = 0.0
     scaling: float = 0.0
     blur: float = 0.0
     shift: int = 0
-    chance: float = 1.0
+    prob: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.chance <= 1:
-            raise InputError("the chance of random changes lies above 0 and is at most 1", value=self.chance)
+        if not 0 < self.prob <= 1:
+            raise InputError("prob lies above 0 and is at most 1", value=self.prob)
 
     @classmethod
-    def of_recipe(cls, recipe: str, **changes: Any) -> View:
+    def of_recipe(cls, recipe: str, **changes: Any) -> Augmentation:
         """What an exploiter's recipe does to images.
 
         Args:
@@ -85,13 +85,13 @@ class View(Configurable):
     @property
     def is_random(self) -> bool:
         """Whether two calls differ."""
-        return bool(self.noise or self.mirror or self.rotation or self.scaling or self.blur or self.shift)
+        return bool(self.noise or self.flip or self.rotation or self.scaling or self.blur or self.shift)
 
     def __call__(self, image: Tensor, label: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
         """See an image as a network would.
 
         Args:
-            image: unit intensity, (B, C, spatial...).
+            image: normalized intensity, (B, C, spatial...).
             label: class indices, (B, 1, spatial...) or (B,).
             seed: of the random changes.
 
@@ -106,7 +106,7 @@ class View(Configurable):
         generator = seeded(seed)
         if self.shift:
             image, label = _shifted(image, label, self.shift, generator)
-        if self.mirror:
+        if self.flip:
             image, label = _mirrored(image, label, generator)
         if self.rotation or self.scaling:
             image, label = self._moved(image, label, generator)
@@ -120,9 +120,9 @@ class View(Configurable):
 
     def _drawn(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """1 for each case that a change takes place in, else 0."""
-        if self.chance == 1:
+        if self.prob == 1:
             return torch.ones(len(image))
-        return (torch.rand(len(image), generator=generator) < self.chance).float()
+        return (torch.rand(len(image), generator=generator) < self.prob).float()
 
     def _moved(self, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         dims, count = image.ndim - 2, len(image)
@@ -149,7 +149,7 @@ def _blurred(image: Tensor, sigmas: Tensor) -> Tensor:
 
 
 def _shifted(image: Tensor, label: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each image displaced by whole sites of its own, and a label map with it."""
+    """Each image displaced by whole voxels of its own, and a label map with it."""
     dims = image.ndim - 2
     amounts = torch.randint(-most, most + 1, (len(image), dims), generator=generator).tolist()
 

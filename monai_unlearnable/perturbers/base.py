@@ -34,7 +34,7 @@ __all__ = [
     "load_input_settings",
     "load_perturber",
     "save_perturber",
-    "round_to_lattice",
+    "round_to_quantization",
 ]
 
 
@@ -66,15 +66,15 @@ class Perturber(nn.Module, Configurable, ABC):
         """The noise of a batch.
 
         Args:
-            image: unit intensity, (B, C, spatial...).
+            image: normalized intensity, (B, C, spatial...).
             case_ids: one per batch element.
-            label: class indices of sites, (B, 1, spatial...), or of whole images, (B,).
+            label: class indices of voxels, (B, 1, spatial...), or of whole images, (B,).
             support: what :meth:`support` says of the whole image that this is padded or cut from; None where this is
                 the whole image.
 
         Returns:
-            Noise in unit intensity, same shape as ``image``; differentiable with respect to :meth:`parameters` where an
-            optimizer trains these.
+            Noise in normalized intensity, same shape as ``image``; differentiable with respect to :meth:`parameters`
+            where an optimizer trains these.
         """
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
@@ -140,7 +140,7 @@ def load_perturber(
         path: of the file.
         device: where to.
         key: the owner's, where the file is sealed.
-        epsilon: largest change of a site, in place of the one it was trained with (epsilon generalization, after
+        epsilon: largest change of a voxel, in place of the one it was trained with (epsilon generalization, after
             UnSeg). Generators and patterns scale their noise; gradient noise gets the larger ball to descend in.
 
     Raises:
@@ -189,12 +189,13 @@ def _opened(path: str | Path, key: Key | None) -> Iterator[tuple[bytes, dict[str
         raise InputError(f"is no perturber checkpoint: {error}", file=path) from error
 
 
-def round_to_lattice(noise: Tensor, step: Tensor) -> Tensor:
+def round_to_quantization(noise: Tensor, step: Tensor) -> Tensor:
     """Truncate noise toward zero to whole storage steps; gradients pass straight through.
 
     Args:
-        noise: unit intensity, (B, C, spatial...).
-        step: unit intensity of one storage step, (B, C); 0 where storage is floating point, which is left as it is.
+        noise: normalized intensity, (B, C, spatial...).
+        step: normalized intensity of one storage step, (B, C); 0 where storage is floating point, which is left as it
+            is.
     """
     size = step.to(noise).reshape(*step.shape, *[1] * (noise.ndim - 2))
     steps = noise / size.clamp(min=1e-12)

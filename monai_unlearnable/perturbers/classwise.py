@@ -15,28 +15,28 @@ from monai_unlearnable.masks import Everywhere, MaskProvider
 from monai_unlearnable.perturbers.base import Perturber, check_classes
 from monai_unlearnable.perturbers.patterns.base import centered
 
-__all__ = ["SharedNoise"]
+__all__ = ["ClasswiseNoise"]
 
 GRANULARITIES = ("class", "universal")
 
 
-class SharedNoise(Perturber):
+class ClasswiseNoise(Perturber):
     """A learned pattern for each class (Huang et al., ICLR 2021, class-wise noise) or one for all cases.
 
     Classes of whole images: the pattern covers the image, resized to it, so that it is the same one again where an
-    exploiter resizes images. Class maps: the pattern is repeated over the image, in step with its center, and the sites
-    of a class carry the pattern of theirs.
+    exploiter resizes images. Class maps: the pattern is repeated over the image, in step with its center, and the
+    voxels of a class carry the pattern of theirs.
 
     Args:
         in_channels: image channels.
         num_classes: number of classes, background included.
         size: spatial size of the pattern.
-        epsilon: largest change of a site, in unit intensity.
+        epsilon: largest change of a voxel, in normalized intensity.
         granularity: ``"class"`` or ``"universal"``.
         support: where noise is allowed.
 
     Raises:
-        InputError: when the granularity is unknown, or the pattern has no sites.
+        InputError: when the granularity is unknown, or the pattern has no voxels.
     """
 
     windowed = False
@@ -55,7 +55,7 @@ class SharedNoise(Perturber):
         if granularity not in GRANULARITIES:
             raise InputError(f"unknown granularity {granularity!r}; known are {', '.join(GRANULARITIES)}")
         if min(size, default=0) < 1:
-            raise InputError(f"a pattern of {list(size)} sites has none", limit=1)
+            raise InputError(f"a pattern of {list(size)} voxels has none", limit=1)
         self.in_channels, self.num_classes, self.size = in_channels, num_classes, tuple(size)
         self.epsilon, self.granularity = epsilon, granularity
         self.allowed = Everywhere() if support is None else support
@@ -81,7 +81,9 @@ class SharedNoise(Perturber):
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if image.ndim - 2 != len(self.size):
-            raise InputError(f"a pattern of {list(self.size)} sites does not fit images of {image.ndim - 2} dimensions")
+            raise InputError(
+                f"a pattern of {list(self.size)} voxels does not fit images of {image.ndim - 2} dimensions"
+            )
         if label is not None:
             check_classes(label, self.num_classes)
         return super().support(image, label)
@@ -97,8 +99,8 @@ class SharedNoise(Perturber):
             return patterns * support
         if not is_map:
             return patterns[label] * support
-        sites = F.one_hot(label[:, 0], self.num_classes).movedim(-1, 1).to(image.dtype)
-        return torch.einsum("kc...,bk...->bc...", patterns, sites) * support
+        voxels = F.one_hot(label[:, 0], self.num_classes).movedim(-1, 1).to(image.dtype)
+        return torch.einsum("kc...,bk...->bc...", patterns, voxels) * support
 
     def _repeated(self, shape: Sequence[int]) -> Tensor:
         pattern: Tensor = self.tile

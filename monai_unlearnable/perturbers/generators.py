@@ -50,7 +50,7 @@ class CentralDifferenceConv(nn.Module):
 
 
 class NoiseUNet(nn.Module):
-    """A small U-Net that halves the resolution once a stage and returns one unbounded value a site and channel.
+    """A small U-Net that halves the resolution once a stage and returns one unbounded value a voxel and channel.
 
     Its first stage already strides: noise is coarse to compute and fine to emit (a transposed convolution), which costs
     an eighth of a full-resolution network on volumes. Input sizes are multiples of ``2 ** len(channels)``.
@@ -91,7 +91,7 @@ class NoiseUNet(nn.Module):
         return INITIAL_GAIN * self.head(x)
 
 
-# The least strength, as a share of the budget, to which generators may lower noise that rides on a carrier.
+# The least strength, as a fraction of the budget, to which generators may lower noise that rides on a carrier.
 CARRIER_FLOOR = 0.8
 
 
@@ -106,17 +106,18 @@ class UMed(Perturber):
     :math:`|\delta| < \epsilon` without clamping, which would stop gradients.
 
     Without a carrier :math:`\tau = \tanh`. With one (our addition) :math:`\tau(g) = s\,(0.8 + 0.2\,\sigma(g))`: the
-    sign :math:`s` alternates from site to site along one axis, and the generators decide on the strength alone, within
-    limits. Left to themselves they settle on lattices that fresh models learn too late to matter, or tell classes apart
-    by giving one of them hardly any noise.
+    sign :math:`s` alternates from voxel to voxel along one axis, and the generators decide on the strength alone,
+    within limits. Left to themselves they settle on quantizations that fresh models learn too late to matter, or tell
+    classes apart by giving one of them hardly any noise.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: image channels.
-        epsilon: largest change of a site, in unit intensity.
+        epsilon: largest change of a voxel, in normalized intensity.
         channels: widths of the generators; sizes must be multiples of ``2 ** len(channels)``.
         theta: of the central-difference convolutions.
-        support: where noise is allowed at all; the exact region by default, the paper's band reaches 3 sites beyond it.
+        support: where noise is allowed at all; the exact region by default, the paper's band reaches 3 voxels beyond
+            it.
         contour: the band :math:`M_c`, intersected with ``support``.
         texture: the map :math:`T`.
         carrier_axis: spatial axis of the carrier, best the smoothest one of the scans; None for no carrier.
@@ -171,9 +172,9 @@ class UMed(Perturber):
 
     def _carrier(self, image: Tensor) -> Tensor:
         assert self.carrier_axis is not None
-        sites = torch.arange(image.shape[2 + self.carrier_axis], device=image.device)
+        voxels = torch.arange(image.shape[2 + self.carrier_axis], device=image.device)
         shape = [-1 if axis == self.carrier_axis else 1 for axis in range(self.spatial_dims)]
-        return (2 * (sites % 2) - 1).reshape(shape).to(image.dtype)
+        return (2 * (voxels % 2) - 1).reshape(shape).to(image.dtype)
 
 
 class VoxShield(Perturber):
@@ -187,7 +188,7 @@ class VoxShield(Perturber):
     Args:
         spatial_dims: 3, or 2 without the slice term.
         in_channels: image channels.
-        epsilon: largest change of a site, in unit intensity.
+        epsilon: largest change of a voxel, in normalized intensity.
         channels: widths of the generator; sizes must be multiples of ``2 ** len(channels)``.
         support: where noise is allowed.
     """

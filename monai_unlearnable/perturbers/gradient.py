@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from monai_unlearnable.crypto.encrypted import Key
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider, Sparsity
-from monai_unlearnable.perturbers.augmentation import View
+from monai_unlearnable.perturbers.augmentation import Augmentation
 from monai_unlearnable.perturbers.base import Perturber, check_classes, load_perturber
 from monai_unlearnable.perturbers.inference import pad_to
 from monai_unlearnable.perturbers.surrogate import Objective, Surrogate
 from monai_unlearnable.utils.seeding import derive_seed
 
-__all__ = ["SalientSites", "evaluating", "loss_gradient", "GradientNoise", "load_surrogate"]
+__all__ = ["SalientVoxels", "evaluating", "loss_gradient", "GradientNoise", "load_surrogate"]
 
 
 def loss_gradient(
@@ -29,33 +29,33 @@ def loss_gradient(
     image: Tensor,
     label: Tensor,
     objective: Objective,
-    view: View,
+    augmentation: Augmentation,
     samples: int = 1,
     seed: int = 0,
     divisor: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of a loss by the image, summed over networks and draws of a random view.
+    """The gradient of a loss by the image, summed over networks and draws of a random augmentation.
 
     Args:
         networks: in evaluation mode.
-        image: unit intensity, (B, C, spatial...).
+        image: normalized intensity, (B, C, spatial...).
         label: class indices, (B, 1, spatial...) or (B,).
         objective: the loss.
-        view: what happens to the image first.
-        samples: draws of a random view.
+        augmentation: what happens to the image first.
+        samples: draws of a random augmentation.
         seed: of these.
         divisor: networks see images padded evenly to a multiple of it.
 
     Returns:
         The gradient, shape of ``image``, and the mean loss of each case, (B,).
     """
-    draws = samples if view.is_random else 1
+    draws = samples if augmentation.is_random else 1
     with torch.inference_mode(False), torch.enable_grad():
         # Copies, because tensors that were made in inference mode have no gradient.
         image, label = image.detach().clone().requires_grad_(), label.clone()
         losses = torch.zeros(len(image), device=image.device)
         for draw in range(draws):
-            seen, truth = view(*pad_to(image, label, divisor), derive_seed(seed, draw))
+            seen, truth = augmentation(*pad_to(image, label, divisor), derive_seed(seed, draw))
             for network in networks:
                 losses = losses + objective.of_cases(network(seen).float(), truth)
         gradient = torch.autograd.grad(losses.sum(), image)[0]
@@ -75,35 +75,35 @@ def evaluating(networks: nn.Module) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class SalientSites(MaskProvider):
-    """The sites where the loss of a network depends most on the intensity, as a mask for any method.
+class SalientVoxels(MaskProvider):
+    """The voxels where the loss of a network depends most on the intensity, as a mask for any method.
 
     What SALM (arXiv 2403.10573, our reading) selects, at the clean image and once: see
     :class:`~monai_unlearnable.perturbers.GradientNoise` for a selection that follows the noise.
 
     Args:
         network: a trained network of the task, such as a :class:`~monai_unlearnable.perturbers.Surrogate`.
-        sparsity: how many sites, and the score.
+        sparsity: how many voxels, and the score.
         objective: the loss.
-        view: what the network's pipeline does to images first.
-        within: selects among the sites of another mask; None for all sites.
+        augmentation: what the network's pipeline does to images first.
+        within: selects among the voxels of another mask; None for all voxels.
         divisor: of the spatial sizes that a network of class maps takes.
 
     Raises:
-        InputError: when elements are to be selected: a mask is one of sites.
+        InputError: when elements are to be selected: a mask is one of voxels.
     """
 
     network: nn.Module
     sparsity: Sparsity = field(default_factory=Sparsity)
     objective: Objective = field(default_factory=Objective)
-    view: View = field(default_factory=View)
+    augmentation: Augmentation = field(default_factory=Augmentation)
     within: MaskProvider | None = None
     divisor: int = 8
     of_images = True
 
     def __post_init__(self) -> None:
-        if self.sparsity.per != "site":
-            raise InputError("a mask selects sites, not elements", value=self.sparsity.per)
+        if self.sparsity.per != "voxel":
+            raise InputError("a mask selects voxels, not elements", value=self.sparsity.per)
 
     def networks(self) -> list[nn.Module]:
         return [self.network, *([] if self.within is None else self.within.networks())]
@@ -112,7 +112,9 @@ class SalientSites(MaskProvider):
         assert label is not None
         divisor = self.divisor if label.ndim > 1 else 1
         with evaluating(self.network):
-            gradient, _ = loss_gradient([self.network], image, label, self.objective, self.view, divisor=divisor)
+            gradient, _ = loss_gradient(
+                [self.network], image, label, self.objective, self.augmentation, divisor=divisor
+            )
         support = None if self.within is None else self.within(image, label)
         chosen = self.sparsity.select(image, label, support, gradient)
         return chosen if support is None else chosen * support
@@ -122,7 +124,7 @@ REFRESHES = ("once", "round", "step")
 
 
 class GradientNoise(Perturber):
-    r"""Error-minimizing or error-maximizing noise, a case at a time, dense or on its most significant sites.
+    r"""Error-minimizing or error-maximizing noise, a case at a time, dense or on its most significant voxels.
 
     .. math:: \delta \leftarrow \Pi_\epsilon\big(\delta - \alpha\, m \odot \mathrm{sign}\, \nabla_\delta\,
         \mathbb{E}_t\, \ell(f(t(x + \delta)), y)\big)
@@ -134,26 +136,26 @@ class GradientNoise(Perturber):
     seen, and memory does not depend on the number of cases. With ``average`` steps go down the mean over all snapshots
     (SEP, Chen et al., ICLR 2023).
 
-    :math:`m` is the support. With ``sparsity`` it is the part of it that a score selects, by default the sites with the
-    largest gradient (SALM, arXiv 2403.10573, our reading), and :math:`\delta \leftarrow \delta \odot m` whenever the
-    selection is renewed, so that the noise never touches more sites than allowed.
+    :math:`m` is the support. With ``sparsity`` it is the part of it that a score selects, by default the voxels with
+    the largest gradient (SALM, arXiv 2403.10573, our reading), and :math:`\delta \leftarrow \delta \odot m` whenever
+    the selection is renewed, so that the noise never touches more voxels than allowed.
 
     Args:
         networks: the surrogates; only their weights are learned, by
             :class:`~monai_unlearnable.training.ProtectionTrainer`, and may be added later, by
             :class:`~monai_unlearnable.training.Snapshots`.
-        epsilon: largest change of a site, in unit intensity.
+        epsilon: largest change of a voxel, in normalized intensity.
         objective: what the noise goes down.
         steps: gradient steps on each surrogate.
         average: whether each step goes down the mean over the surrogates, rather than down one after the other.
-        step_size: of a step, in unit intensity; by default an eighth of epsilon.
+        step_size: of a step, in normalized intensity; by default an eighth of epsilon.
         support: where noise is allowed.
-        sparsity: which sites of the support carry noise; None for all.
+        sparsity: which voxels of the support carry noise; None for all.
         mask_refresh: when these are selected: ``"once"``, each ``"round"`` (surrogate), or each ``"step"``.
         fitted: cases whose loss is below are left as they are until the next round; None for none.
-        view: what the exploiter does to images first.
-        samples: draws of a random view that each gradient averages over.
-        seed: of random views.
+        augmentation: what the exploiter does to images first.
+        samples: draws of a random augmentation that each gradient averages over.
+        seed: of random augmentations.
         divisor: of the spatial sizes that the surrogates take.
         batch_size: cases at once where a dataset is protected.
 
@@ -176,7 +178,7 @@ class GradientNoise(Perturber):
         sparsity: Sparsity | None = None,
         mask_refresh: str = "round",
         fitted: float | None = None,
-        view: View | None = None,
+        augmentation: Augmentation | None = None,
         samples: int = 1,
         seed: int = 0,
         divisor: int = 1,
@@ -191,19 +193,29 @@ class GradientNoise(Perturber):
         self.objective = Objective() if objective is None else objective
         self.allowed = Everywhere() if support is None else support
         self.sparsity, self.mask_refresh, self.fitted = sparsity, mask_refresh, fitted
-        self.view = View() if view is None else view
+        self.augmentation = Augmentation() if augmentation is None else augmentation
         self.samples, self.seed = samples, seed
         self.network_divisor, self.batch_size = divisor, batch_size
         self.case_steps = 0
         self._depend_on(self.allowed)
-        # Sites are counted on whole images as they are, without padding.
+        # Voxels are counted on whole images as they are, without padding.
         self.windowed, self.divisor = sparsity is None, divisor if sparsity is None else 1
 
     needs_label = True
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal perturber (weights apart)."""
-        names = ("epsilon", "objective", "steps", "step_size", "average", "sparsity", "mask_refresh", "fitted", "view")
+        names = (
+            "epsilon",
+            "objective",
+            "steps",
+            "step_size",
+            "average",
+            "sparsity",
+            "mask_refresh",
+            "fitted",
+            "augmentation",
+        )
         return {
             **{name: getattr(self, name) for name in (*names, "samples", "seed", "batch_size")},
             "networks": list(self.networks),
@@ -245,7 +257,7 @@ class GradientNoise(Perturber):
                 seed = derive_seed(self.seed, turn * self.steps + step, *ids)
                 seen, truth = image[active] + noise[active], label[active]
                 gradient, losses = loss_gradient(
-                    networks, seen, truth, self.objective, self.view, self.samples, seed, self.network_divisor
+                    networks, seen, truth, self.objective, self.augmentation, self.samples, seed, self.network_divisor
                 )
                 self.case_steps += len(active) * len(networks)
                 if self.fitted is not None and turn + step:  # all cases get a mask first
@@ -266,7 +278,8 @@ class GradientNoise(Perturber):
 
 
 def load_surrogate(path: str | Path, index: int = -1, key: Key | None = None) -> Surrogate:
-    """A surrogate of a :class:`GradientNoise` on disk, such as for :class:`~monai_unlearnable.perturbers.SalientSites`.
+    """A surrogate of a :class:`GradientNoise` on disk, such as for
+    :class:`~monai_unlearnable.perturbers.SalientVoxels`.
 
     Args:
         path: file of :func:`~monai_unlearnable.perturbers.save_perturber`.

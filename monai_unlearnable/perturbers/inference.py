@@ -34,7 +34,7 @@ __all__ = [
 
 
 def even_sides(total: int) -> tuple[int, int]:
-    """So many sites split over both sides, as MONAI's ``SpatialPad`` does it."""
+    """So many voxels split over both sides, as MONAI's ``SpatialPad`` does it."""
     return total // 2, total - total // 2
 
 
@@ -72,7 +72,7 @@ class Part:
     """A box of an image that is padded evenly to multiples of a divisor, taken without padding the whole.
 
     Args:
-        box: the sites of the image in it.
+        box: the voxels of the image in it.
         sides: of padding around these, two an axis.
     """
 
@@ -98,7 +98,7 @@ class Part:
         return cls(tuple(box), tuple(sides))
 
     @property
-    def sites(self) -> int:
+    def voxels(self) -> int:
         """How many there are, padding included."""
         return prod(own.stop - own.start + sum(sides) for own, sides in zip(self.box, self.sides, strict=True))
 
@@ -120,7 +120,7 @@ def _index(box: Sequence[slice]) -> tuple[slice, ...]:
 
 def delta_in_windows(
     perturber: Perturber,
-    window_sites: int,
+    window_voxels: int,
     images: Tensor,
     case_ids: Sequence[str],
     label: Tensor | None,
@@ -132,14 +132,14 @@ def delta_in_windows(
 
     Args:
         perturber: makes it.
-        window_sites: about how many sites a window has; twice the divisor along each axis at least.
+        window_voxels: about how many voxels a window has; twice the divisor along each axis at least.
         images: (B, C, spatial...), sizes multiples of the divisor.
         case_ids: passed on.
-        label: class indices of sites, if there are any.
+        label: class indices of voxels, if there are any.
         support: of the whole images.
     """
     divisor, channels = perturber.divisor, images.shape[1]
-    side = max(round(window_sites ** (1 / (images.ndim - 2))) // divisor, 2) * divisor
+    side = max(round(window_voxels ** (1 / (images.ndim - 2))) // divisor, 2) * divisor
     tiling = [_tiling(extent, side, divisor) for extent in images.shape[2:]]
     size, overlap = [size for size, _ in tiling], [overlap for _, overlap in tiling]
 
@@ -177,8 +177,8 @@ def _tiling(extent: int, side: int, divisor: int) -> tuple[int, float]:
     return size, 1 - (step(size) + 0.5) / size  # MONAI truncates the step that it takes from this
 
 
-# Sites that are put through a perturber at once; larger images go through in overlapping windows.
-WINDOW_SITES = 2**21
+# Voxels that are put through a perturber at once; larger images go through in overlapping windows.
+WINDOW_VOXELS = 2**21
 SHRINKING, SMALLEST_WINDOW = 8, 2**12  # of windows where memory runs out
 
 logger = logging.getLogger(__name__)
@@ -187,10 +187,10 @@ Label = NDArray | int | None
 
 
 def generate_noise(
-    perturber: Perturber, image: NDArray, case_id: str, label: Label = None, window_sites: int = WINDOW_SITES
+    perturber: Perturber, image: NDArray, case_id: str, label: Label = None, window_voxels: int = WINDOW_VOXELS
 ) -> NDArray:
     """The noise of one image; see :func:`generate_noises`."""
-    return generate_noises(perturber, [image], [case_id], [label], window_sites)[0]
+    return generate_noises(perturber, [image], [case_id], [label], window_voxels)[0]
 
 
 @torch.no_grad()
@@ -199,7 +199,7 @@ def generate_noises(
     images: Sequence[NDArray],
     case_ids: Sequence[str],
     labels: Sequence[Label],
-    window_sites: int = WINDOW_SITES,
+    window_voxels: int = WINDOW_VOXELS,
 ) -> list[NDArray]:
     """The noise of images of equal shape in one pass, or in overlapping windows where they are large.
 
@@ -212,13 +212,13 @@ def generate_noises(
 
     Args:
         perturber: in evaluation mode, on any device.
-        images: unit intensity, each (C, spatial...).
+        images: normalized intensity, each (C, spatial...).
         case_ids: passed on to the perturber.
-        labels: class indices of sites, (1, spatial...), or the class of the whole image; needed by most methods.
-        window_sites: largest number of sites of an image at once.
+        labels: class indices of voxels, (1, spatial...), or the class of the whole image; needed by most methods.
+        window_voxels: largest number of voxels of an image at once.
 
     Returns:
-        Noise of each image in unit intensity, float32, of its shape; zero outside the support of the perturber.
+        Noise of each image in normalized intensity, float32, of its shape; zero outside the support of the perturber.
 
     Raises:
         LabelError: naming the case, when the perturber needs a label and there is none.
@@ -228,7 +228,7 @@ def generate_noises(
         if perturber.needs_label and label is None:
             raise LabelError("the method needs a label, and the case has none", case=case_id)
     try:
-        return _generate(perturber, images, case_ids, labels, window_sites)
+        return _generate(perturber, images, case_ids, labels, window_voxels)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -237,16 +237,20 @@ def generate_noises(
     release_memory()
     if len(images) > 1:
         logger.warning("%s and %d more: out of memory together; one at a time", case_ids[0], len(case_ids) - 1)
-        return [generate_noise(perturber, *case, window_sites) for case in zip(images, case_ids, labels, strict=True)]
-    smaller = min(window_sites, images[0][0].size) // SHRINKING
+        return [generate_noise(perturber, *case, window_voxels) for case in zip(images, case_ids, labels, strict=True)]
+    smaller = min(window_voxels, images[0][0].size) // SHRINKING
     if not _may_divide(perturber, labels) or smaller < SMALLEST_WINDOW:
         raise OutOfMemoryError(f"its noise takes more memory than there is: {reason}", case=case_ids[0])
-    logger.warning("%s: out of memory; its noise is made in windows of %d sites", case_ids[0], smaller)
+    logger.warning("%s: out of memory; its noise is made in windows of %d voxels", case_ids[0], smaller)
     return generate_noises(perturber, images, case_ids, labels, smaller)
 
 
 def _generate(
-    perturber: Perturber, images: Sequence[NDArray], case_ids: Sequence[str], labels: Sequence[Label], window_sites: int
+    perturber: Perturber,
+    images: Sequence[NDArray],
+    case_ids: Sequence[str],
+    labels: Sequence[Label],
+    window_voxels: int,
 ) -> list[NDArray]:
     device = next((parameter.device for parameter in perturber.parameters()), torch.device("cpu"))
     batch, classes = torch.as_tensor(_stacked(images, np.float32)).to(device), _batched(labels, device)
@@ -255,9 +259,9 @@ def _generate(
     if allowed.any():
         part = Part.whole(batch.shape[2:], perturber.divisor)
         make = perturber.delta
-        if _may_divide(perturber, labels) and part.sites > window_sites:
+        if _may_divide(perturber, labels) and part.voxels > window_voxels:
             part = Part.around(allowed, perturber.divisor)
-            make = partial(delta_in_windows, perturber, window_sites)
+            make = partial(delta_in_windows, perturber, window_voxels)
         inside = part.take(classes) if classes is not None and classes.ndim > 1 else classes
         part.put(make(part.take(batch), case_ids, inside, part.take(support)), noise)
     return [part.cpu().numpy() for part in noise]

@@ -19,25 +19,26 @@ from monai_unlearnable.utils.seeding import seeded
 __all__ = ["RandomNoise"]
 
 DISTRIBUTIONS = ("sign", "uniform", "gaussian", "low_pass")
-GAUSSIAN_SCALE = 0.5  # standard deviation in units of epsilon; 5% of the sites are clipped
+GAUSSIAN_SCALE = 0.5  # standard deviation in units of epsilon; 5% of the voxels are clipped
 
 
 class RandomNoise(Perturber):
-    """Random noise in the support; plus or minus epsilon at every site, drawn independently, unless told otherwise.
+    """Random noise in the support; plus or minus epsilon at every voxel, drawn independently, unless told otherwise.
 
     At equal epsilon no noise in the same support is larger than this, in any norm: a protection that does no more than
     this control does nothing. A control of equal PSNR has ``rms``, a smooth one ``low_pass``.
 
     Args:
-        epsilon: largest change of a site, in unit intensity.
+        epsilon: largest change of a voxel, in normalized intensity.
         support: where noise is allowed; the exact region by default. Datasets of classes of whole images take
             :class:`~monai_unlearnable.masks.Everywhere`.
         seed: together with the case id decides on the noise.
         distribution: ``"sign"``; ``"uniform"`` in plus or minus epsilon; ``"gaussian"`` with a standard deviation of
             half epsilon, clipped at epsilon; ``"low_pass"``, the same after smoothing a field of independent values.
-        sigma: of the Gaussian that smooths ``"low_pass"``, in sites.
-        rms: root mean square over the support to which the noise of a case is brought, in unit intensity; scaled, and
-            clipped at epsilon where need be. A support that weakens noise can leave it lower. None leaves it as drawn.
+        sigma: of the Gaussian that smooths ``"low_pass"``, in voxels.
+        rms: root mean square over the support to which the noise of a case is brought, in normalized intensity; scaled,
+            and clipped at epsilon where need be. A support that weakens noise can leave it lower. None leaves it as
+            drawn.
 
     Raises:
         InputError: when the distribution is unknown, or ``rms`` is not in (0, epsilon].

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto.keyfiles import from_base64, read_file
 from monai_unlearnable.crypto.signing import is_signed
 from monai_unlearnable.errors import BudgetError, InputError, NoiseError
-from monai_unlearnable.noise.records import refuse_outside
+from monai_unlearnable.noise.records import read_budget, refuse_outside
 from monai_unlearnable.publishing.layout import file_digest, unknown_files
-from monai_unlearnable.publishing.statement import DECIMALS, FORMAT, canonical
+from monai_unlearnable.publishing.statement import DECIMALS, FORMATS, canonical
 from monai_unlearnable.utils.files import reading
 
 __all__ = ["Audit", "audit"]
@@ -97,8 +96,8 @@ def _read(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"the statement cannot be read: {error}", file=path) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"the format of the statement is not {FORMAT!r}", file=path)
+    if not isinstance(content, dict) or content.get("format") not in FORMATS.values():
+        raise InputError(f"the format of the statement is none of {', '.join(FORMATS.values())}", file=path)
     return content
 
 
@@ -137,10 +136,10 @@ def _file_problems(stated: dict[str, str], folder: Path) -> Iterator[str]:
 
 def _figure_problems(scan: dict[str, Any]) -> Iterator[str]:
     """Where figures go beyond the budget, or cannot all be true."""
-    name, budget, measured, rounding = scan["file"], Budget(**scan["budget"]), scan["measured"], 1e-6
+    name, budget, measured, rounding = scan["file"], read_budget(scan["budget"]), scan["measured"], 1e-6
     linf, l0, psnr, ssim = (float(measured[figure]) for figure in ("linf", "l0", "psnr", "ssim"))
     try:
-        budget.check(linf - rounding, share=l0 - rounding, step=budget.radius, case=name)  # no step is larger
+        budget.check(linf - rounding, fraction=l0 - rounding, step=budget.epsilon, case=name)  # no step is larger
     except BudgetError as error:
         yield f"over budget: {error}"
     # No voxel changed by more than linf: the mean square is at most that of all changes being as large.

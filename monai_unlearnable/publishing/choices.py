@@ -27,7 +27,7 @@ __all__ = [
     "choose_window",
     "fit_linear",
     "pick",
-    "share_of",
+    "fraction_of",
 ]
 
 APPROACHES = ("error_minimizing", "error_maximizing", "synthetic")
@@ -55,29 +55,29 @@ def choose_window(cases: Sequence[Case]) -> WindowRule:
     raise errors[0]
 
 
-def choose_support(summary: DatasetSummary, spared: int | str | None = LARGEST) -> MaskProvider:
+def choose_support(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) -> MaskProvider:
     """Where noise goes by default: the exact regions of class maps; all images but those of one class.
 
     A class that carries no noise takes all clean images, since models learn the absence of noise as evidence for it:
-    the background of class maps, and among classes of whole images the spared one. Without one, models that know a
+    the background of class maps, and among classes of whole images the unperturbed one. Without one, models that know a
     pattern for each class find none in a clean image, and fall back on what else they have learned.
 
     Args:
         summary: of the dataset.
-        spared: the class of whole images without noise, ``"largest"`` for the one that most images have, ``"none"`` or
-            None for no class.
+        unperturbed: the class of whole images without noise, ``"largest"`` for the one that most images have,
+            ``"none"`` or None for no class.
 
     Raises:
         InputError: when there is no such class.
     """
     if summary.is_segmentation:
         return Roi()
-    if spared in (None, NOBODY):
+    if unperturbed in (None, NOBODY):
         return Everywhere()
-    kind = summary.largest_target if spared == LARGEST else spared
+    kind = summary.largest_target if unperturbed == LARGEST else unperturbed
     if isinstance(kind, bool) or not isinstance(kind, int) or not 0 <= kind < summary.num_classes:
         known = f"{LARGEST!r}, {NOBODY!r} or 0 to {summary.num_classes - 1}"
-        raise InputError(f"class {spared!r} cannot be spared; give {known}")
+        raise InputError(f"class {unperturbed!r} cannot be unperturbed; give {known}")
     return Everywhere() & ~OfClasses([kind])
 
 
@@ -86,7 +86,7 @@ def choose_perturber(
     granularity: str,
     pattern: str,
     case_noise: Perturber,
-    shared_noise: Perturber,
+    classwise_noise: Perturber,
     patterns: Mapping[str, Perturber],
 ) -> Perturber:
     """The perturber of an approach.
@@ -96,20 +96,20 @@ def choose_perturber(
         granularity: ``"case"``, ``"class"`` or ``"universal"``.
         pattern: name of one of ``patterns``, for the synthetic approach.
         case_noise: of the first two approaches, a case at a time.
-        shared_noise: of the first two approaches, for classes or for all.
+        classwise_noise: of the first two approaches, for classes or for all.
         patterns: those of the synthetic approach.
 
     Raises:
-        InputError: listing the names, when one is unknown; when sites are to be selected for noise that has no case.
+        InputError: listing the names, when one is unknown; when voxels are to be selected for noise that has no case.
     """
     for kind, name, known in (("approach", approach, APPROACHES), ("granularity", granularity, GRANULARITIES)):
         if name not in known:
             raise InputError(f"unknown {kind} {name!r}; known are {', '.join(known)}")
     chosen: Perturber = pick("pattern", pattern, patterns)
     if approach != "synthetic":
-        chosen = case_noise if granularity == "case" else shared_noise
+        chosen = case_noise if granularity == "case" else classwise_noise
     if getattr(case_noise, "sparsity", None) is not None and chosen is not case_noise:
-        raise InputError("sparsity selects sites for noise of granularity 'case', not for patterns that cases share")
+        raise InputError("sparsity selects voxels for noise of granularity 'case', not for patterns that cases share")
     return chosen
 
 
@@ -145,8 +145,8 @@ def pick(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     return options[name]
 
 
-def share_of(sparsity: Sparsity | None) -> float:
-    """The share of sites that a budget has to grant for a selection of sites; 1 without one."""
+def fraction_of(sparsity: Sparsity | None) -> float:
+    """The fraction of voxels that a budget has to grant for a selection of voxels; 1 without one."""
     return 1.0 if sparsity is None else sparsity.fraction
 
 
@@ -157,6 +157,6 @@ def balance(cases: Sequence[Case]) -> list[float] | None:
 
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:
-    """Fit a linear surrogate to a dataset of unit intensity, in one pass."""
+    """Fit a linear surrogate to a dataset of normalized intensity, in one pass."""
     loader: Any = DataLoader(dataset, batch_size=batch_size)
     perturber.fit((batch[CaseKeys.IMAGE], batch[CaseKeys.LABEL]) for batch in loader)

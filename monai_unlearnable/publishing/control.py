@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The control of a protected dataset: random noise of equal radius in the region, or everywhere without one."""
+"""The control of a protected dataset: random noise of equal epsilon in the region, or everywhere without one."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["random_control"]
 def random_control(
     cases: Sequence[Case], output_dir: Path, control_dir: Path, seed: int = 0, key: Key | None = None
 ) -> Path:
-    """Write the control of a protected dataset: the same cases with random noise of equal radius in the region.
+    """Write the control of a protected dataset: the same cases with random noise of equal epsilon in the region.
 
-    Where the budget grants a share of the sites only, as many are drawn by chance in each case.
+    Where the budget grants a fraction of the voxels only, as many are drawn by chance in each case.
     Where cases have no label files, as in datasets of classes of whole images, the noise is everywhere.
 
     Args:
@@ -42,9 +42,9 @@ def random_control(
     seed = secret_seed(seed, key)
     budget, window = manifest.scans[0].budget, build(manifest.run["window"])
     support: MaskProvider = Roi() if all(case.label for case in cases) else Everywhere()
-    if budget.share < 1:
-        support = TopK(Sparsity(budget.share, RandomScore(seed)), within=support)
-    noise, again = RandomNoise(budget.radius, support, seed), bool(known.records)
+    if budget.fraction < 1:
+        support = TopK(Sparsity(budget.fraction, RandomScore(seed)), within=support)
+    noise, again = RandomNoise(budget.epsilon, support, seed), bool(known.records)
     Protection(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=again, key=key).run()
     return control_dir
 

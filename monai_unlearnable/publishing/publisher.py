@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.budget import Budget, VoxelChange, apply_noise, site_share
+from monai_unlearnable.budget import Budget, VoxelChange, apply_noise, changed_fraction
 from monai_unlearnable.data import Case, LoadedCase, output_name, stem
 from monai_unlearnable.data.formats import original_headers
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
@@ -81,7 +81,7 @@ class Publisher:
 
         Args:
             loaded: the case.
-            noise: unit intensity, (C, spatial...), the channels of all scans one after the other.
+            noise: normalized intensity, (C, spatial...), the channels of all scans one after the other.
             original_label: digest of the label as it was when the case was read.
 
         Raises:
@@ -102,7 +102,9 @@ class Publisher:
 
     def _change(self, loaded: LoadedCase, index: int, noise: NDArray) -> tuple[NDArray, VoxelChange]:
         scan, window, case = loaded.scans[index], loaded.windows[index], loaded.case.case_id
-        return apply_noise(scan.voxels, noise, budget=self.budget, window=window, lattice=scan.lattice, case=case)
+        return apply_noise(
+            scan.voxels, noise, budget=self.budget, window=window, quantization=scan.quantization, case=case
+        )
 
     def _publish_scan(
         self, loaded: LoadedCase, index: int, voxels: NDArray, change: VoxelChange, label: PublishedLabel
@@ -112,8 +114,8 @@ class Publisher:
         target = self.layout.protected / output_name(name)
         written = publish_scan(scan, voxels, target)
         measured = measure_fidelity(scan, written, window, loaded.label)
-        share, step = site_share(scan.voxels, written.voxels), max(window.step(scan.lattice))
-        self.budget.check(measured["linf"], share=share, step=step, case=case.case_id)
+        fraction, step = changed_fraction(scan.voxels, written.voxels), max(window.step(scan.quantization))
+        self.budget.check(measured["linf"], fraction=fraction, step=step, case=case.case_id)
         entry = NoiseEntry(
             scan_id=stem(name),
             case_id=case.case_id,
@@ -128,7 +130,7 @@ class Publisher:
             file_sha256=file_digest(case.root / name),
             shape=scan.voxels.shape,
             affine=tuple(tuple(row) for row in scan.affine.tolist()),
-            lattice=scan.lattice,
+            quantization=scan.quantization,
             window=window,
             budget=self.budget,
             clean_sha256=scan.digest(),

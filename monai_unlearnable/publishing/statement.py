@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ from monai_unlearnable.data.medmnist import archive_images
 from monai_unlearnable.data.scan import voxel_digest
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest, NoiseEntry
+from monai_unlearnable.noise.records import write_budget
 from monai_unlearnable.publishing.layout import Layout, file_digest
 from monai_unlearnable.utils.files import write_atomic
 
-__all__ = ["DECIMALS", "FORMAT", "canonical", "encode_statement", "is_packed", "write_statement"]
+__all__ = ["DECIMALS", "FORMATS", "canonical", "encode_statement", "is_packed", "write_statement"]
 
-FORMAT = "monai_unlearnable statement 1"
+FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
 # Rounded: all digits would tell a thief when a guess at the original is right.
 DECIMALS = {"linf": 6, "l0": 6, "psnr": 2, "ssim": 4}
 
@@ -37,10 +37,10 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
     archives = sorted(layout.protected.glob("*.npz"))
     others = [layout.datalist, *(archive for archive in archives if is_packed(archive, manifest))]
     content = {
-        "format": FORMAT,
+        "format": FORMATS[manifest.schema_version],
         "method": manifest.run["method"],
         "versions": manifest.run["versions"],
-        "scans": [_scan(entry) for entry in manifest.scans],
+        "scans": [_scan(entry, manifest.schema_version) for entry in manifest.scans],
         "others": [{"file": path.name, "sha256": file_digest(path)} for path in others],
     }
     if isinstance(key, OwnerKey):
@@ -69,12 +69,12 @@ def is_packed(archive: Path, manifest: Manifest) -> bool:
     return all(digests.get(entry.output) == entry.protected_sha256 for entry in manifest.scans)
 
 
-def _scan(entry: NoiseEntry) -> dict[str, Any]:
+def _scan(entry: NoiseEntry, schema_version: int) -> dict[str, Any]:
     return {
         "file": entry.output,
         "sha256": entry.output_sha256,
         "label": entry.label,
         "label_sha256": entry.label_sha256,
-        "budget": asdict(entry.budget),
+        "budget": write_budget(entry.budget, schema_version),
         "measured": {name: round(entry.measured[name], digits) for name, digits in DECIMALS.items()},
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_unlearnable.budget import site_share, undo_change
+from monai_unlearnable.budget import changed_fraction, undo_change
 from monai_unlearnable.crypto.encrypted import SEALED, Key, place, read_owned
 from monai_unlearnable.data import encode_label, read_label
 from monai_unlearnable.data.dicom import is_annotation
@@ -150,7 +150,7 @@ class _Check:
         self.equal("fingerprint of the run", fingerprint(self.provenance), entry.run)
         scan = read_scan(self.path)
         self.equal("shape", scan.voxels.shape, entry.shape)
-        self.equal("storage", scan.lattice, entry.lattice)
+        self.equal("storage", scan.quantization, entry.quantization)
         if not np.array_equal(scan.affine, np.asarray(entry.affine)):
             self.fail("affine", scan.affine.tolist(), entry.affine)
         self.equal("SHA-256 of the protected voxels", scan.digest(), entry.protected_sha256)
@@ -174,8 +174,8 @@ class _Check:
         for name, claimed in entry.measured.items():
             if not math.isclose(measured[name], claimed, rel_tol=FIGURE_TOLERANCE, abs_tol=1e-12):
                 self.fail(name, measured[name], claimed)
-        share, step = site_share(clean.voxels, scan.voxels), max(entry.window.step(entry.lattice))
-        entry.budget.check(measured["linf"], share=share, step=step, case=entry.scan_id)
+        fraction, step = changed_fraction(clean.voxels, scan.voxels), max(entry.window.step(entry.quantization))
+        entry.budget.check(measured["linf"], fraction=fraction, step=step, case=entry.scan_id)
 
     def images(self, scan: Scan) -> list[Scan]:
         """The scans of the case, to one of which a label may refer."""

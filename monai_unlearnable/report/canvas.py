@@ -87,8 +87,8 @@ def data_colors(summaries: Sequence[Summary], theme: Theme) -> dict[str, str]:
 def method_looks(lines: Sequence[FrontierLine], theme: Theme) -> dict[str, tuple[str, str]]:
     """Color and marker of each method; random noise is gray everywhere."""
     real = distinct(line.method for line in lines if line.training == PROTECTED)
-    looks = {line.method: (theme.training[line.training], "X") for line in lines}
-    return looks | {
+    num_validations = {line.method: (theme.training[line.training], "X") for line in lines}
+    return num_validations | {
         name: (theme.methods[place % len(theme.methods)], MARKERS[place % len(MARKERS)])
         for place, name in enumerate(real)
     }

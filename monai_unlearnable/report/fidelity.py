@@ -49,7 +49,7 @@ FIGURES: dict[str, tuple[str, Writer, str]] = {
     "psnr_5sigma": ("PSNR of ±5σ", _decibels, "With ten standard deviations of the scan's intensities as the peak."),
     "ssim": ("SSIM", _four, "Structural similarity as seen through the window; 1 is identical."),
     "ssim_roi": ("SSIM in the label", _four, "The same inside the labeled region."),
-    "linf": ("Largest change", _percent, "Of any voxel, as a share of the intensity window."),
+    "linf": ("Largest change", _percent, "Of any voxel, as a fraction of the intensity window."),
     "linf_sigma": (
         "Largest change in σ",
         lambda value: f"{value:.2g} σ",

@@ -25,7 +25,7 @@ class FrontierPoint:
 
     Args:
         data: name of the training data.
-        epsilon: largest change allowed, in unit intensity.
+        epsilon: largest change allowed, in normalized intensity.
         psnr: of the training scans in dB.
         ssim_roi: of the training scans inside the label.
         score: mean over seeds, in percent.

@@ -32,7 +32,7 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
         PNG bytes.
     """
     theme, first = DARK if dark else LIGHT, lines[0]
-    looks = method_looks(lines, theme)
+    num_validations = method_looks(lines, theme)
     picture = new_figure(*SIZE, theme.background)
     axes = picture.add_subplot()
     places = [x for line in lines for point in line.points if (x := _place(point, figure)) is not None]
@@ -42,13 +42,14 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
     axes.set_ylim(0, 102)
     _draw_levels(axes, first, theme)
     for line in lines:
-        _draw_line(axes, line, figure, looks[line.method], theme)
+        _draw_line(axes, line, figure, num_validations[line.method], theme)
     tidy(axes, theme)
     title = f"{first.victim}, {first.recipe}"
     axes.set_xlabel(FIGURES[figure], color=theme.muted, fontsize=10)
     axes.set_ylabel(f"{first.metric} on clean scans (%)", color=theme.muted, fontsize=10)
     handles = [
-        Line2D([], [], color=color, marker=marker, markersize=6, label=name) for name, (color, marker) in looks.items()
+        Line2D([], [], color=color, marker=marker, markersize=6, label=name)
+        for name, (color, marker) in num_validations.items()
     ]
     legend = axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.03, 1.0), ncols=3, frameon=False)
     for text in legend.get_texts():

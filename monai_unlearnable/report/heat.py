@@ -113,9 +113,9 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
 def _draw_cell(
     axes: Axes, x: int, y: int, summary: Summary | None, matrix: Matrix, colors: Colormap, theme: Theme
 ) -> None:
-    share = math.nan if summary is None else matrix.share(summary)
-    known, failed = math.isfinite(share), summary is not None and not summary.done
-    color = to_rgb(colors(min(1.0, max(0.0, share)))) if known else to_rgb(theme.background)
+    fraction = math.nan if summary is None else matrix.fraction(summary)
+    known, failed = math.isfinite(fraction), summary is not None and not summary.done
+    color = to_rgb(colors(min(1.0, max(0.0, fraction)))) if known else to_rgb(theme.background)
     box = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, facecolor=color, linewidth=0 if known else 0.6)
     box.set(edgecolor=theme.muted if failed else theme.grid, hatch="////" if failed else None)
     axes.add_patch(box)

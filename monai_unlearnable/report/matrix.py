@@ -17,7 +17,7 @@ from monai_unlearnable.report.summaries import Summary
 __all__ = ["BASELINE_RECIPE", "HALF", "Matrix", "UNTESTED", "attempt", "distinct", "difference_test"]
 
 BASELINE_RECIPE = "plain"
-HALF = 0.5  # share of the clean control's score above which a protection no longer prevents training
+HALF = 0.5  # fraction of the clean control's score above which a protection no longer prevents training
 UNTESTED = PairedTest(math.nan, (math.nan, math.nan), math.nan, "none", 0)
 
 
@@ -60,7 +60,7 @@ class Matrix:
         found = [s for s in self._others(summary, RANDOM) if s.done and s.countermeasure == summary.countermeasure]
         return min(found, key=lambda s: abs((s.epsilon or 0) - (summary.epsilon or 0)), default=None)
 
-    def share(self, summary: Summary) -> float:
+    def fraction(self, summary: Summary) -> float:
         """How far a score lies between chance, 0, and the clean control, 1; NaN where either is unknown."""
         control = self.control(summary)
         if control is None or not summary.done or control.score <= summary.chance:
@@ -76,7 +76,7 @@ class Matrix:
         return [
             s
             for s in self.summaries
-            if s.training == PROTECTED and s.method == (method or s.method) and math.isfinite(self.share(s))
+            if s.training == PROTECTED and s.method == (method or s.method) and math.isfinite(self.fraction(s))
         ]
 
     def strongest(self, method: str | None = None) -> Summary | None:
@@ -85,10 +85,10 @@ class Matrix:
         Data that do not even hold against the baseline are passed over, unless there are no others.
         """
         cells = self.protected(method)
-        weak = {(s.data, s.victim) for s in cells if self.is_baseline(s) and self.share(s) > HALF}
+        weak = {(s.data, s.victim) for s in cells if self.is_baseline(s) and self.fraction(s) > HALF}
         others = [s for s in cells if not self.is_baseline(s)]
         held = [s for s in others if (s.data, s.victim) not in weak]
-        return max(held or others, key=self.share, default=None)
+        return max(held or others, key=self.fraction, default=None)
 
     def p_value(self, summary: Summary) -> float:
         """Of the paired test against the clean control over test cases; NaN where the cases are not known."""

@@ -28,7 +28,7 @@ __all__ = ["commands", "frontier", "kind", "victims"]
 
 EXPLAIN = {
     "Dice": "100 is perfect overlap with the expert's label",
-    "balanced accuracy": "the mean share of right answers over the classes",
+    "balanced accuracy": "the mean fraction of right answers over the classes",
 }
 SELECTED = "Selected is what early stopping on held-out cases of the training data keeps."
 TESTED = (

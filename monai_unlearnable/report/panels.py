@@ -68,5 +68,5 @@ def _telling(cells: Sequence[Summary]) -> list[Summary]:
 
 
 def _returned(matrix: Matrix, cells: Sequence[Summary]) -> float:
-    shares = [matrix.share(s) for s in cells if s.training == PROTECTED]
-    return max((share for share in shares if math.isfinite(share)), default=-1.0)
+    fractions = [matrix.fraction(s) for s in cells if s.training == PROTECTED]
+    return max((fraction for fraction in fractions if math.isfinite(fraction)), default=-1.0)

@@ -59,9 +59,9 @@ class Plane:
     Args:
         name: orientation, empty for 2D images.
         marks: sides of the body at the left and upper edge, empty for 2D images.
-        scan: unit intensity.
-        protected: unit intensity.
-        difference: protected minus clean in unit intensity, of the channel that changed most.
+        scan: normalized intensity.
+        protected: normalized intensity.
+        difference: protected minus clean in normalized intensity, of the channel that changed most.
         support: true where a stored voxel differs.
         label: class indices, all 0 where there is no label.
         size: width and height in millimeters, or pixels where the scan has no geometry.
@@ -128,9 +128,9 @@ def _best_slice(classes: NDArray, axis: int) -> int:
 
 def _plane(cut: Cut, scan: Scan, protected: Scan, classes: NDArray, window: IntensityWindow) -> Plane:
     first, second = cut.take(scan.voxels), cut.take(protected.voxels)
-    before, after = (window.to_unit(scan.lattice.to_physical(plane, np.float64)) for plane in (first, second))
+    before, after = (window.to_unit(scan.quantization.to_physical(plane, np.float64)) for plane in (first, second))
     steps = second.astype(np.float64) - first.astype(np.float64)
-    change = steps * scan.lattice.slope / window.width(first.ndim)
+    change = steps * scan.quantization.slope / window.width(first.ndim)
     most = np.take_along_axis(change, np.abs(change).argmax(axis=0, keepdims=True), axis=0)[0]
     colors = slice(0, 3) if len(before) == 3 and not cut.name else 0
     return Plane(

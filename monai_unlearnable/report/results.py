@@ -31,8 +31,9 @@ class Results:
         method: name of the protection method, or names.
         dataset: name of the dataset.
         figures: fidelity by name of the data: means over the scans. Known are ``psnr``, ``psnr_roi``, ``psnr_range``
-            and ``psnr_5sigma`` in dB, ``ssim``, ``ssim_roi``, ``linf`` in unit intensity, ``linf_sigma`` in standard
-            deviations, ``l0`` as a share, ``noise_ratio`` to the scan's own noise; others are shown as they are.
+            and ``psnr_5sigma`` in dB, ``ssim``, ``ssim_roi``, ``linf`` in normalized intensity, ``linf_sigma`` in
+            standard deviations, ``l0`` as a fraction, ``noise_ratio`` to the scan's own noise; others are shown as they
+            are.
         rows: one for each victim trained.
         settings: whatever is worth knowing to repeat the evaluation; JSON-ready.
         regions: by name of the data and of the class: relative change of each statistic of the region, 0.01 for 1%.

@@ -48,7 +48,7 @@ class VictimRow:
         ssim: of the training scans, None for clean ones.
         ssim_roi: the same inside the label.
         method: what made the noise; the points of one frontier share it. The same as ``training`` by default.
-        epsilon: largest change that was allowed, in unit intensity; None for clean scans.
+        epsilon: largest change that was allowed, in normalized intensity; None for clean scans.
         status: ``"done"``, ``"diverged"`` or ``"failed: reason"``.
         command: shell command that runs this cell alone.
         seconds: wall time of training and scoring.

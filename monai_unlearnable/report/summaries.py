@@ -27,7 +27,7 @@ class Summary:
         recipe: name of the training recipe.
         countermeasure: what was done to the training scans first.
         method: what made the noise.
-        epsilon: largest change allowed, in unit intensity.
+        epsilon: largest change allowed, in normalized intensity.
         metric: what the score is.
         chance: score of a model that learned nothing.
         finals: final score of each seed that has one.

@@ -16,7 +16,7 @@ from monai_unlearnable.report.summaries import Summary
 __all__ = ["SMALL_DROP", "state_verdict"]
 
 SMALL_DROP = 10.0  # points of the score; a smaller drop is no protection
-POOR_MODEL = 0.3  # share of the way from chance to 100; clean training that ends below it leaves little to protect
+POOR_MODEL = 0.3  # fraction of the way from chance to 100; clean training that ends below it leaves little to protect
 
 
 def state_verdict(summaries: Sequence[Summary]) -> str:
@@ -111,14 +111,14 @@ def _strength(matrix: Matrix, cells: Sequence[Summary]) -> str:
     names = [s.victim for s, failed in zip(cells, small, strict=True) if failed]
     if names:
         return f"The protection failed against {', '.join(names)}: less than {SMALL_DROP:.0f} points are lost there."
-    if any(matrix.share(s) > HALF for s in cells):
+    if any(matrix.fraction(s) > HALF for s in cells):
         return "The protection weakens training but does not prevent it: more than half of the usual score is left."
     return ""
 
 
 def _strongest(matrix: Matrix, cells: Sequence[Summary]) -> str:
     """What brings most of the score back, unless the sentence on strength has said the worst already."""
-    method, known = cells[0].method, max(matrix.share(s) for s in cells)
+    method, known = cells[0].method, max(matrix.fraction(s) for s in cells)
     best = matrix.strongest(method)
     control = matrix.control(best) if best else None
     if best is None or control is None or all(drop < SMALL_DROP for drop in _drops(matrix, cells)):
@@ -126,7 +126,7 @@ def _strongest(matrix: Matrix, cells: Sequence[Summary]) -> str:
     tried = len(distinct(attempt(s) for s in matrix.protected(method) if not matrix.is_baseline(s)))
     where = best.victim if len(distinct(s.data for s in cells)) == 1 else f"{best.victim}, {best.data}"
     reached = f"{best.score:.1f} of {control.score:.1f} ({where})"
-    if matrix.share(best) <= HALF:
+    if matrix.fraction(best) <= HALF:
         if tried == 1:
             return f"The other way of training that was tried, {attempt(best)}, brings back {reached}, less than half."
         return (
@@ -138,14 +138,14 @@ def _strongest(matrix: Matrix, cells: Sequence[Summary]) -> str:
         return f"With {attempt(best)} the score is {reached}, so the protection does not hold against it."
     if control.score - best.score < SMALL_DROP:
         return f"With {attempt(best)} the score returns to {reached}, so the protection does not hold against it."
-    if matrix.share(best) <= known:
+    if matrix.fraction(best) <= known:
         return ""
     return f"With {attempt(best)} the score comes back to {reached}, more than half, so the protection is weak there."
 
 
 def _peak(matrix: Matrix, cells: Sequence[Summary]) -> str:
     """Models that were good on the way and then forgot."""
-    high = [s for s in cells if matrix.share(s) <= HALF and matrix.share(replace(s, finals=(s.peak,))) > HALF]
+    high = [s for s in cells if matrix.fraction(s) <= HALF and matrix.fraction(replace(s, finals=(s.peak,))) > HALF]
     if not high:
         return ""
     best = max(high, key=lambda s: s.peak)
@@ -169,7 +169,7 @@ def _in_short(matrix: Matrix, method: str) -> str:
     best = matrix.strongest(method)
     control = matrix.control(best) if best else None
     if best is not None and control is not None:
-        verb = "brings" if matrix.share(best) > HALF else "brings only"
+        verb = "brings" if matrix.fraction(best) > HALF else "brings only"
         parts.append(f"{attempt(best)} {verb} {best.score:.1f} of {control.score:.1f} back ({best.victim})")
     return f"{'; '.join(part for part in parts if part)}."
 

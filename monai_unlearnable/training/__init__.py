@@ -5,7 +5,7 @@ from .data import EpochLoader, training_transforms
 from .descent import SignDescent
 from .handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, Snapshots, StopAtError, TensorBoardCurves
 from .losses import LogitDivergence, Penalty, SliceContrast
-from .surrogates import Lookahead, SurrogatePool
+from .surrogates import SurrogatePool, UnrolledTraining
 from .trainer import ProtectionTrainer
 from .unrolled import ForesightTrainer
 
@@ -14,7 +14,7 @@ __all__ = [
     "EpochLoader",
     "ForesightTrainer",
     "LogitDivergence",
-    "Lookahead",
+    "UnrolledTraining",
     "Penalty",
     "ProgressBar",
     "ProtectionTrainer",

@@ -23,9 +23,9 @@ __all__ = ["EpochLoader", "training_transforms"]
 
 
 def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size: Sequence[int]) -> Compose:
-    """What the training of a perturber does to each case: unit intensity, class indices, one size.
+    """What the training of a perturber does to each case: normalized intensity, class indices, one size.
 
-    With label maps: zeros up to ``patch_size``, then a random crop of this size around a site of the region. With
+    With label maps: zeros up to ``patch_size``, then a random crop of this size around a voxel of the region. With
     classes of whole images: resized to it by area averages.
 
     Args:

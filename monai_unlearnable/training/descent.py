@@ -24,22 +24,22 @@ class SignDescent(Optimizer):
     2018, eq. 6), so that those of single steps cancel where they disagree.
 
     Args:
-        params: parameters that are themselves noise in unit intensity.
+        params: parameters that are themselves noise in normalized intensity.
         lr: size of a step.
-        radius: of the ball.
-        momentum: share of the sum that is kept from step to step.
+        epsilon: of the ball.
+        momentum: fraction of the sum that is kept from step to step.
         zero_mean: project onto patterns (K, C, spatial...) without an offset as well, each channel on its own.
 
     Raises:
-        InputError: when a pattern has one site and may have no offset, which leaves it nothing.
+        InputError: when a pattern has one voxel and may have no offset, which leaves it nothing.
     """
 
     def __init__(
-        self, params: Iterable[Tensor], lr: float, radius: float, momentum: float = 0.0, zero_mean: bool = False
+        self, params: Iterable[Tensor], lr: float, epsilon: float, momentum: float = 0.0, zero_mean: bool = False
     ) -> None:
-        super().__init__(params, {"lr": lr, "radius": radius, "momentum": momentum, "zero_mean": zero_mean})
+        super().__init__(params, {"lr": lr, "epsilon": epsilon, "momentum": momentum, "zero_mean": zero_mean})
         if zero_mean and any(pattern[0, 0].numel() == 1 for pattern in self.param_groups[0]["params"]):
-            raise InputError("a pattern of one site is an offset, and none is wanted here (zero_mean)")
+            raise InputError("a pattern of one voxel is an offset, and none is wanted here (zero_mean)")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -48,7 +48,7 @@ class SignDescent(Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     direction = self._accumulated(parameter, group["momentum"])
-                    _project(parameter.sub_(group["lr"] * direction.sign()), group["radius"], group["zero_mean"])
+                    _project(parameter.sub_(group["lr"] * direction.sign()), group["epsilon"], group["zero_mean"])
 
     def _accumulated(self, parameter: Tensor, momentum: float) -> Tensor:
         assert parameter.grad is not None
@@ -60,9 +60,9 @@ class SignDescent(Optimizer):
         return gradient
 
 
-def _project(pattern: Tensor, radius: float, zero_mean: bool) -> None:
+def _project(pattern: Tensor, epsilon: float, zero_mean: bool) -> None:
     """Onto the ball, in place, and onto patterns without an offset where asked."""
     for _ in range(ROUNDS if zero_mean else 0):
-        pattern.clamp_(-radius, radius)
+        pattern.clamp_(-epsilon, epsilon)
         pattern.sub_(pattern.mean(tuple(range(2, pattern.ndim)), keepdim=True))
-    pattern.clamp_(-radius, radius)
+    pattern.clamp_(-epsilon, epsilon)

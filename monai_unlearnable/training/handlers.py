@@ -50,7 +50,7 @@ class BudgetAudit:
 
     def __call__(self, engine: Engine) -> None:
         # The relative slack is that of float32, in which noise is computed.
-        self.budget.check(engine.state.output["linf"], step=self.budget.radius)  # type: ignore[index]
+        self.budget.check(engine.state.output["linf"], step=self.budget.epsilon)  # type: ignore[index]
 
 
 class ProgressBar:

@@ -23,7 +23,7 @@ class Penalty(Protocol):
         """The value of the term.
 
         Args:
-            noise: unit intensity, (B, C, spatial...).
+            noise: normalized intensity, (B, C, spatial...).
             logits: of the surrogate on protected images.
             clean_logits: gives those on the clean images, seen in the same way, without gradient.
         """
@@ -51,8 +51,8 @@ class SliceContrast(Configurable):
     .. math:: -w \cdot \mathrm{mean}_z\; \frac{\big\| |F\delta_{z+1}| - |F\delta_z| \big\|_2}
         {\max |\delta| \, \sqrt{n_z}}
 
-    with the orthonormal 2D Fourier transform :math:`F` and the number of sites with noise :math:`n_z` in the fuller one
-    of the two slices. The published term has neither denominator nor orthonormal transform, so that its weight
+    with the orthonormal 2D Fourier transform :math:`F` and the number of voxels with noise :math:`n_z` in the fuller
+    one of the two slices. The published term has neither denominator nor orthonormal transform, so that its weight
     depends on size and epsilon; this one does not.
 
     Args:

@@ -15,10 +15,10 @@ from torch.func import functional_call
 
 from monai_unlearnable.utils.seeding import derive_seed, reset_parameters
 
-__all__ = ["Lookahead", "SurrogatePool"]
+__all__ = ["UnrolledTraining", "SurrogatePool"]
 
 
-class Lookahead:
+class UnrolledTraining:
     r"""The coming steps of a network in training, tried without taking them.
 
     Weights after a step of AdamW are a function of the images it was taken on:
@@ -132,11 +132,11 @@ class SurrogatePool:
         """Forget the gradients of the member whose turn it is."""
         self.optimizers[turn % self.size].zero_grad(set_to_none=True)
 
-    def look_ahead(self, turn: int) -> Lookahead:
+    def look_ahead(self, turn: int) -> UnrolledTraining:
         """The coming steps of the member whose turn it is, without taking them."""
         index = turn % self.size
         rates = map(self._rate, itertools.count(self.ages[index]))
-        return Lookahead(self.networks[index], self.optimizers[index], rates)
+        return UnrolledTraining(self.networks[index], self.optimizers[index], rates)
 
     def age(self, turn: int) -> int:
         """Training steps that the member has had in this life."""

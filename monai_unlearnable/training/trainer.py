@@ -15,7 +15,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.perturbers import Perturber, View, round_to_lattice
+from monai_unlearnable.perturbers import Augmentation, Perturber, round_to_quantization
 from monai_unlearnable.perturbers.surrogate import error_rate, task_loss
 from monai_unlearnable.training.losses import Penalty
 from monai_unlearnable.training.surrogates import SurrogatePool
@@ -31,17 +31,18 @@ class ProtectionTrainer(Trainer):
     .. math:: \min_\theta \min_\phi\; \mathbb{E}\, L\big(f_\theta(v(x + \delta_\phi(x))),\, y\big)
 
     (Huang et al., Unlearnable Examples, ICLR 2021, eq. 3; UMed minimizes the same over generators). In each iteration
-    the surrogate whose turn it is sees a batch with its noise rounded to the storage lattice, and the perturber takes a
-    step down the loss. In every ``surrogate_interval``-th round of the pool the surrogates take one too, from the same
-    gradients.
+    the surrogate whose turn it is sees a batch with its noise rounded to the storage quantization, and the perturber
+    takes a step down the loss. In every ``surrogate_interval``-th round of the pool the surrogates take one too, from
+    the same gradients.
 
     A perturber whose noise comes from the surrogates themselves (:class:`~monai_unlearnable.perturbers.GradientNoise`)
     has no optimizer. Without a perturber the surrogates are trained on clean images; with ``surrogate_interval`` None
     they are not trained at all. With these the trainer also prepares error-maximizing noise.
 
-    The batch holds ``image`` (unit intensity), ``label`` (class indices, (B, 1, spatial...) or (B,)), ``case_id`` and,
-    for integer files, ``step`` (storage steps). After each iteration ``engine.state.output`` holds ``loss``, ``error``
-    (:func:`~monai_unlearnable.perturbers.surrogate.error_rate` of the surrogate) and ``linf``, the largest noise.
+    The batch holds ``image`` (normalized intensity), ``label`` (class indices, (B, 1, spatial...) or (B,)), ``case_id``
+    and, for integer files, ``step`` (storage steps). After each iteration ``engine.state.output`` holds ``loss``,
+    ``error`` (:func:`~monai_unlearnable.perturbers.surrogate.error_rate` of the surrogate) and ``linf``, the largest
+    noise.
 
     Args:
         device: where to train.
@@ -52,9 +53,9 @@ class ProtectionTrainer(Trainer):
         perturber_optimizer: trains it; None where it needs no training.
         loss_function: the exploiter's loss, of logits and label.
         surrogate_interval: rounds of the pool for one step of each surrogate; None for no step.
-        view: what the exploiter's pipeline does to an image; z-score by default.
+        augmentation: what the exploiter's pipeline does to an image; z-score by default.
         penalties: further terms of the perturber's loss, which surrogates do not see.
-        seed: of random views.
+        seed: of random augmentations.
         epoch_length: iterations an epoch; by default the length of the loader.
         train_handlers: Ignite handlers, attached to this engine.
         amp: compute in bfloat16 autocast, which needs no loss scaling; one code path with single precision.
@@ -73,7 +74,7 @@ class ProtectionTrainer(Trainer):
         perturber_optimizer: torch.optim.Optimizer | None,
         loss_function: Callable[[Tensor, Tensor], Tensor] = task_loss,
         surrogate_interval: int | None = 1,
-        view: View | None = None,
+        augmentation: Augmentation | None = None,
         penalties: Sequence[Penalty] = (),
         seed: int = 0,
         epoch_length: int | None = None,
@@ -94,7 +95,7 @@ class ProtectionTrainer(Trainer):
         self.surrogates = surrogates
         self.perturber = None if perturber is None else perturber.to(device)
         self.perturber_optimizer, self.loss_function = perturber_optimizer, loss_function
-        self.surrogate_interval, self.view, self.seed = surrogate_interval, view or View(), seed
+        self.surrogate_interval, self.augmentation, self.seed = surrogate_interval, augmentation or Augmentation(), seed
         self.penalties = tuple(penalties)
 
     def run(self) -> None:  # type: ignore[override]
@@ -112,11 +113,13 @@ class ProtectionTrainer(Trainer):
         surrogate.train(learns)
         self.surrogates.zero_grad(turn)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp):
-            noise = round_to_lattice(self._noise(image, case_ids, label), step)
+            noise = round_to_quantization(self._noise(image, case_ids, label), step)
             seed = derive_seed(self.seed, "view", turn)
-            seen, truth = self.view(image + noise, label, seed)
+            seen, truth = self.augmentation(image + noise, label, seed)
             logits = surrogate(seen).float()
-            own = self._penalty_gradients(noise, logits, lambda: surrogate(self.view(image, label, seed)[0]).float())
+            own = self._penalty_gradients(
+                noise, logits, lambda: surrogate(self.augmentation(image, label, seed)[0]).float()
+            )
         loss = self.loss_function(logits, truth)
         loss.backward()
         for parameter, gradient in own:

@@ -12,7 +12,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.perturbers import Perturber, View, round_to_lattice
+from monai_unlearnable.perturbers import Augmentation, Perturber, round_to_quantization
 from monai_unlearnable.perturbers.surrogate import error_rate, task_loss
 from monai_unlearnable.training.surrogates import SurrogatePool
 from monai_unlearnable.training.trainer import ProtectionTrainer, average_gradients
@@ -46,8 +46,8 @@ class ForesightTrainer(ProtectionTrainer):
         horizon: training steps to look ahead, 2 at least.
         advance: true steps of the surrogate for one of the perturber, at most ``horizon``.
         loss_function: the exploiter's loss, of logits and label.
-        view: what the exploiter's pipeline does to an image; z-score by default.
-        seed: of random views.
+        augmentation: what the exploiter's pipeline does to an image; z-score by default.
+        seed: of random augmentations.
         epoch_length: iterations an epoch; by default the length of the loader.
         train_handlers: Ignite handlers, attached to this engine.
         amp: compute in bfloat16 autocast.
@@ -67,7 +67,7 @@ class ForesightTrainer(ProtectionTrainer):
         horizon: int = 4,
         advance: int = 4,
         loss_function: Callable[[Tensor, Tensor], Tensor] = task_loss,
-        view: View | None = None,
+        augmentation: Augmentation | None = None,
         seed: int = 0,
         epoch_length: int | None = None,
         train_handlers: Sequence[Any] | None = None,
@@ -85,7 +85,7 @@ class ForesightTrainer(ProtectionTrainer):
             perturber,
             perturber_optimizer,
             loss_function,
-            view=view,
+            augmentation=augmentation,
             seed=seed,
             epoch_length=epoch_length,
             train_handlers=train_handlers,
@@ -100,8 +100,8 @@ class ForesightTrainer(ProtectionTrainer):
         surrogate.train()
 
         def seen(noise: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-            views = self.view(image + noise, label, derive_seed(self.seed, "view", turn))
-            return zip(*(view.chunk(self.horizon) for view in views), strict=True)
+            augmentations = self.augmentation(image + noise, label, derive_seed(self.seed, "view", turn))
+            return zip(*(augmentation.chunk(self.horizon) for augmentation in augmentations), strict=True)
 
         assert self.perturber is not None and self.perturber_optimizer is not None
         noise = self._rounded_noise(image, case_ids, label, step)
@@ -119,10 +119,10 @@ class ForesightTrainer(ProtectionTrainer):
 
     def _rounded_noise(self, image: Tensor, case_ids: list[str], label: Tensor, step: Tensor) -> Tensor:
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp):
-            return round_to_lattice(self._noise(image, case_ids, label), step)
+            return round_to_quantization(self._noise(image, case_ids, label), step)
 
     def _look_ahead(self, turn: int, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, float]:
-        """The mean loss in the later half of the coming steps, and the share of errors in the last one."""
+        """The mean loss in the later half of the coming steps, and the fraction of errors in the last one."""
         ahead, losses, error = self.surrogates.look_ahead(turn), list[Tensor](), 0.0
         for image, label in batches:
             if losses:

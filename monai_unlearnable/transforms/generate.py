@@ -19,8 +19,8 @@ from monai_unlearnable.budget import Budget, apply_noise
 from monai_unlearnable.crypto.encrypted import Key
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.perturbers import Perturber, load_perturber
-from monai_unlearnable.perturbers.inference import WINDOW_SITES, generate_noise
-from monai_unlearnable.transforms.utils import lattice_of, like, refuse_after_spatial, to_numpy
+from monai_unlearnable.perturbers.inference import WINDOW_VOXELS, generate_noise
+from monai_unlearnable.transforms.utils import like, quantization_of, refuse_after_spatial, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = ["GenerateNoise", "GenerateNoiseD", "GenerateNoiseDict", "GenerateNoised"]
@@ -32,9 +32,9 @@ class GenerateNoise(Transform):
     Args:
         perturber: the object, or the file of its checkpoint.
         window: rule for the intensity window of each channel.
-        budget: radius in unit intensity that the noise is held to.
+        budget: epsilon in normalized intensity that the noise is held to.
         device: where a loaded checkpoint runs.
-        window_sites: sites that go through the perturber at once.
+        window_voxels: voxels that go through the perturber at once.
         key: the owner's, where the checkpoint is sealed.
     """
 
@@ -46,13 +46,13 @@ class GenerateNoise(Transform):
         window: WindowRule,
         budget: Budget,
         device: str = "cpu",
-        window_sites: int = WINDOW_SITES,
+        window_voxels: int = WINDOW_VOXELS,
         key: Key | None = None,
     ) -> None:
         self.perturber = (
             perturber.eval() if isinstance(perturber, Perturber) else load_perturber(perturber, device, key)
         )
-        self.window, self.budget, self.window_sites = window, budget, window_sites
+        self.window, self.budget, self.window_voxels = window, budget, window_voxels
 
     def __call__(self, img: NDArray | Tensor, label: NDArray | Tensor | int | None = None, case_id: str = "") -> Any:
         """Protect an image.
@@ -60,7 +60,7 @@ class GenerateNoise(Transform):
         Args:
             img: physical values as loaded, (C, spatial...). Where its ``meta`` tells how the file stores voxels
                 (:class:`~monai_unlearnable.transforms.LoadScan`), the noise is what that file can hold.
-            label: class indices of sites, (1, spatial...), or the class of the whole image.
+            label: class indices of voxels, (1, spatial...), or the class of the whole image.
             case_id: named in errors.
 
         Returns:
@@ -68,23 +68,29 @@ class GenerateNoise(Transform):
 
         Raises:
             LabelError: when the method needs a label.
-            BudgetError: when the budget is less than a storage step. A budget's share of sites counts for each channel
-                by itself; methods that select sites select them for all channels.
+            BudgetError: when the budget is less than a storage step. A budget's fraction of voxels counts for each
+                channel by itself; methods that select voxels select them for all channels.
         """
         refuse_after_spatial(img)
-        values, lattices, channels = to_numpy(img), lattice_of(img), []
+        values, quantizations, channels = to_numpy(img), quantization_of(img), []
         # From stored numbers, as the file is protected: the precision of the image must not move the window.
-        stored = [lattice.to_stored(channel[None]) for channel, lattice in zip(values, lattices, strict=True)]
-        pairs = list(zip(stored, lattices, strict=True))
-        windows = [self.window(lattice.to_physical(part, np.float64), lattice) for part, lattice in pairs]
-        units = [w.to_unit(lattice.to_physical(part)) for w, (part, lattice) in zip(windows, pairs, strict=True)]
+        stored = [
+            quantization.to_stored(channel[None]) for channel, quantization in zip(values, quantizations, strict=True)
+        ]
+        pairs = list(zip(stored, quantizations, strict=True))
+        windows = [
+            self.window(quantization.to_physical(part, np.float64), quantization) for part, quantization in pairs
+        ]
+        units = [
+            w.to_unit(quantization.to_physical(part)) for w, (part, quantization) in zip(windows, pairs, strict=True)
+        ]
         classes = None if label is None else to_numpy(label) if np.ndim(label) else int(label)
-        noise = generate_noise(self.perturber, np.concatenate(units), case_id, classes, self.window_sites)
-        for window, (part, lattice), own in zip(windows, pairs, noise, strict=True):
+        noise = generate_noise(self.perturber, np.concatenate(units), case_id, classes, self.window_voxels)
+        for window, (part, quantization), own in zip(windows, pairs, noise, strict=True):
             protected, _ = apply_noise(
-                part, own[None], budget=self.budget, window=window, lattice=lattice, case=case_id or None
+                part, own[None], budget=self.budget, window=window, quantization=quantization, case=case_id or None
             )
-            channels.append(lattice.to_physical(protected, values.dtype.type))
+            channels.append(quantization.to_physical(protected, values.dtype.type))
         result = like(np.concatenate(channels), img)
         if isinstance(result, MetaTensor):
             result.meta[MetaKeys.PROTECTION] = {"state": "protected", "case_id": case_id}
@@ -102,7 +108,7 @@ class GenerateNoised(MapTransform):
         label_key: class indices; None where the method needs none.
         case_key: entry with the case id, if there is one.
         device: see :class:`GenerateNoise`.
-        window_sites: see :class:`GenerateNoise`.
+        window_voxels: see :class:`GenerateNoise`.
         allow_missing_keys: do not raise where a key is absent.
         key: see :class:`GenerateNoise`.
     """
@@ -118,12 +124,12 @@ class GenerateNoised(MapTransform):
         label_key: str | None = CaseKeys.LABEL,
         case_key: str = CaseKeys.CASE_ID,
         device: str = "cpu",
-        window_sites: int = WINDOW_SITES,
+        window_voxels: int = WINDOW_VOXELS,
         allow_missing_keys: bool = False,
         key: Key | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.generate = GenerateNoise(perturber, window, budget, device, window_sites, key)
+        self.generate = GenerateNoise(perturber, window, budget, device, window_voxels, key)
         self.label_key, self.case_key = label_key, case_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

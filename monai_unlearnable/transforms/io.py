@@ -20,7 +20,7 @@ from monai_unlearnable.data.labels import encode_label
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import WindowRule
-from monai_unlearnable.transforms.utils import lattice_of, like, to_numpy
+from monai_unlearnable.transforms.utils import like, quantization_of, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = [
@@ -43,7 +43,7 @@ class LoadScan(Transform):
     """Read a scan, or several as channels of one image, with this package's readers.
 
     Unlike ``monai.transforms.LoadImage`` the result is channel-first, and its ``meta`` tells how the file stores voxels
-    (:class:`~monai_unlearnable.intensity.StorageLattice`), which methods that respect the file need.
+    (:class:`~monai_unlearnable.intensity.StorageQuantization`), which methods that respect the file need.
 
     Args:
         dtype: of the returned tensor; float64 where float32 cannot hold the stored values exactly.
@@ -73,8 +73,8 @@ class LoadScan(Transform):
                 reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {scans[0].path}"
                 raise ScanError(reason, file=scan.path)
         values = torch.as_tensor(np.concatenate([np.ascontiguousarray(scan.physical(self.dtype)) for scan in scans]))
-        lattices = [vars(scan.lattice) for scan in scans for _ in scan.voxels]
-        meta = {"filename_or_obj": str(scans[0].path), MetaKeys.LATTICE: lattices}
+        quantizations = [vars(scan.quantization) for scan in scans for _ in scan.voxels]
+        meta = {"filename_or_obj": str(scans[0].path), MetaKeys.QUANTIZATION: quantizations}
         return MetaTensor(values, affine=torch.as_tensor(scans[0].affine), meta=meta)
 
 
@@ -110,7 +110,7 @@ def _read(path: Any, images: Sequence[Scan] = ()) -> list[Scan]:
 
 
 class ScaleToWindow(Transform):
-    """Map physical values to unit intensity by a window rule, clipped to [0, 1].
+    """Map physical values to normalized intensity by a window rule, clipped to [0, 1].
 
     Args:
         window: derives the window of each image.
@@ -125,16 +125,20 @@ class ScaleToWindow(Transform):
         """Scale an image (C, spatial...).
 
         Returns:
-            Unit intensity, and the unit intensity of one storage step of each channel (0 for float storage), (C,).
+            Normalized intensity, and the normalized intensity of one storage step of each channel (0 for float
+            storage), (C,).
 
         Raises:
             WindowError: when a channel is constant.
         """
         values = to_numpy(img)
-        lattices = lattice_of(img)
-        windows = [self.window(values[i : i + 1].astype(np.float64), lattice) for i, lattice in enumerate(lattices)]
+        quantizations = quantization_of(img)
+        windows = [
+            self.window(values[i : i + 1].astype(np.float64), quantization)
+            for i, quantization in enumerate(quantizations)
+        ]
         unit = np.concatenate([window.to_unit(values[i : i + 1]) for i, window in enumerate(windows)])
-        step = [window.step(lattice)[0] for window, lattice in zip(windows, lattices, strict=True)]
+        step = [window.step(quantization)[0] for window, quantization in zip(windows, quantizations, strict=True)]
         return like(unit, img), torch.tensor(step)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider, Sparsity, TopK
-from monai_unlearnable.perturbers import SalientSites, View
+from monai_unlearnable.perturbers import Augmentation, SalientVoxels
 from monai_unlearnable.transforms.utils import like, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys
 
@@ -86,29 +86,31 @@ class ComputeMaskd(MapTransform):
 ComputeMaskD = ComputeMaskDict = ComputeMaskd
 
 
-def _provider(sparsity: Sparsity, network: nn.Module | None, view: View | None) -> MaskProvider:
+def _provider(sparsity: Sparsity, network: nn.Module | None, augmentation: Augmentation | None) -> MaskProvider:
     if not sparsity.score.needs_gradient:
         return TopK(sparsity)
     if network is None:
         raise InputError(f"{type(sparsity.score).__name__} needs a network")
-    return SalientSites(network, sparsity, view=View() if view is None else view)
+    return SalientVoxels(network, sparsity, augmentation=Augmentation() if augmentation is None else augmentation)
 
 
 class SparsityMask(ComputeMask):
-    """The most significant sites of one image, exactly so many (SALM, arXiv 2403.10573, our reading).
+    """The most significant voxels of one image, exactly so many (SALM, arXiv 2403.10573, our reading).
 
     Args:
-        sparsity: how many sites, and which.
+        sparsity: how many voxels, and which.
         network: a trained network of the task, for scores that need gradients, such as
             :func:`~monai_unlearnable.perturbers.load_surrogate` finds in a checkpoint.
-        view: what the network's pipeline does to images first; z-score by default.
+        augmentation: what the network's pipeline does to images first; z-score by default.
 
     Raises:
         InputError: when the score needs a network and there is none.
     """
 
-    def __init__(self, sparsity: Sparsity, network: nn.Module | None = None, view: View | None = None) -> None:
-        super().__init__(_provider(sparsity, network, view))
+    def __init__(
+        self, sparsity: Sparsity, network: nn.Module | None = None, augmentation: Augmentation | None = None
+    ) -> None:
+        super().__init__(_provider(sparsity, network, augmentation))
 
 
 class SparsityMaskd(ComputeMaskd):
@@ -118,8 +120,8 @@ class SparsityMaskd(ComputeMaskd):
         keys: the image.
         sparsity: see :class:`SparsityMask`.
         network: see :class:`SparsityMask`.
-        view: see :class:`SparsityMask`.
-        label_key: class indices of sites, or the class of the image; None where the score needs none.
+        augmentation: see :class:`SparsityMask`.
+        label_key: class indices of voxels, or the class of the image; None where the score needs none.
         mask_key: where the mask goes.
         allow_missing_keys: do not raise where a key is absent.
     """
@@ -131,12 +133,12 @@ class SparsityMaskd(ComputeMaskd):
         keys: KeysCollection,
         sparsity: Sparsity,
         network: nn.Module | None = None,
-        view: View | None = None,
+        augmentation: Augmentation | None = None,
         label_key: str | None = CaseKeys.LABEL,
         mask_key: str = "mask",
         allow_missing_keys: bool = False,
     ) -> None:
-        super().__init__(keys, _provider(sparsity, network, view), label_key, mask_key, allow_missing_keys)
+        super().__init__(keys, _provider(sparsity, network, augmentation), label_key, mask_key, allow_missing_keys)
 
 
 SparsityMaskD = SparsityMaskDict = SparsityMaskd

@@ -67,12 +67,12 @@ class _StoredNoise(Transform):
             entry, change = self.store.load(scan_id)
             part = values[start : start + entry.shape[0]]
             start += entry.shape[0]
-            stored = entry.lattice.to_stored(part)
+            stored = entry.quantization.to_stored(part)
             if stored.shape != entry.shape:
                 raise NoiseMismatchError(f"the image has shape {stored.shape}, the noise {entry.shape}", case=case_id)
             self.store.bind(entry, voxel_digest(stored), protected=self.removes)
             changed = undo_change(stored, change) if self.removes else apply_change(stored, change)
-            parts.append(entry.lattice.to_physical(changed, values.dtype.type))
+            parts.append(entry.quantization.to_physical(changed, values.dtype.type))
         if start != len(values):
             raise NoiseMismatchError(f"the image has {len(values)} channels, the noise {start}", case=case_id)
         result = like(np.concatenate(parts), img)

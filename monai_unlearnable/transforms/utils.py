@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_unlearnable.errors import NoiseMismatchError
-from monai_unlearnable.intensity import StorageLattice
+from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.enums import MetaKeys
 
-__all__ = ["lattice_of", "like", "refuse_after_spatial", "to_numpy"]
+__all__ = ["quantization_of", "like", "refuse_after_spatial", "to_numpy"]
 
 
-def lattice_of(img: Any) -> list[StorageLattice]:
+def quantization_of(img: Any) -> list[StorageQuantization]:
     """How the file of an image stores each channel; float32 where the image does not know its file."""
-    known = img.meta.get(MetaKeys.LATTICE) if isinstance(img, MetaTensor) else None
+    known = img.meta.get(MetaKeys.QUANTIZATION) if isinstance(img, MetaTensor) else None
     if known is None:
-        return [StorageLattice("<f4")] * len(img)
-    return [StorageLattice(**lattice) for lattice in known]
+        return [StorageQuantization("<f4")] * len(img)
+    return [StorageQuantization(**quantization) for quantization in known]
 
 
 def refuse_after_spatial(img: Any) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["bounding_box", "file_order", "pieces", "piecewise"]
 
-PIECE = 2**18  # sites; a volume of no more is one piece
+PIECE = 2**18  # voxels; a volume of no more is one piece
 
 
 def file_order(voxels: NDArray) -> NDArray:
@@ -42,11 +42,11 @@ def piecewise(function: Callable[[NDArray], NDArray], voxels: NDArray, dtype: DT
 
 
 def bounding_box(support: NDArray) -> tuple[slice, ...]:
-    """The smallest box that holds all that is true; no sites from 0 on where nothing is."""
+    """The smallest box that holds all that is true; no voxels from 0 on where nothing is."""
     box: list[slice] = []
     for axis in range(support.ndim):
         index = (*[slice(None)] * (axis - 1), *box[-1:])
         support = support[index]  # what lies outside is not looked at again
-        sites = np.flatnonzero(support.any(axis=tuple(other for other in range(support.ndim) if other != axis)))
-        box.append(slice(int(sites[0]), int(sites[-1]) + 1) if len(sites) else slice(0, 0))
+        voxels = np.flatnonzero(support.any(axis=tuple(other for other in range(support.ndim) if other != axis)))
+        box.append(slice(int(voxels[0]), int(voxels[-1]) + 1) if len(voxels) else slice(0, 0))
     return tuple(box)

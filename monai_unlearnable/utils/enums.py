@@ -19,4 +19,4 @@ class MetaKeys:
     """Entries that this package adds to ``MetaTensor.meta``."""
 
     PROTECTION = "protection"
-    LATTICE = "lattice"
+    QUANTIZATION = "quantization"

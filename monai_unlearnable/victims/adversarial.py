@@ -23,26 +23,26 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class AdversarialBatch:
     """Projected gradient ascent on the loss, inside a cube around each image (Madry et al., equation 2.1).
 
-    The radius is a fraction of the range, maximum minus minimum, of each channel of each image as it comes. Images that
-    were clipped to a window and z-scored span that window, so that ``4 / 255`` is 4/255 in unit intensity. The result
-    stays inside the range.
+    The epsilon is a fraction of the range, maximum minus minimum, of each channel of each image as it comes. Images
+    that were clipped to a window and z-scored span that window, so that ``4 / 255`` is 4/255 in normalized intensity.
+    The result stays inside the range.
 
     Args:
-        radius: of the cube, a fraction of the intensity range.
+        epsilon: of the cube, a fraction of the intensity range.
         steps: gradient steps; each costs about as much as a training step.
-        step_size: of one step in the unit of ``radius``; 2.5 * radius / steps by default, with which the far side of
+        step_size: of one step in the unit of ``epsilon``; 2.5 * epsilon / steps by default, with which the far side of
             the cube can be reached from any start.
 
     Raises:
-        InputError: when the radius, the number of steps or the step size is not positive.
+        InputError: when the epsilon, the number of steps or the step size is not positive.
     """
 
-    radius: float = 4 / 255
+    epsilon: float = 4 / 255
     steps: int = 7
     step_size: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("radius", "steps", "step_size"):
+        for name in ("epsilon", "steps", "step_size"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise InputError(f"{name} of adversarial training must be positive", value=value, limit=0)
@@ -82,12 +82,12 @@ class AdversarialBatch:
         spatial = tuple(range(2, image.ndim))
         low, high = image.amin(spatial, keepdim=True), image.amax(spatial, keepdim=True)
         unit = high - low
-        radius, step = self.radius * unit, (self.step_size or 2.5 * self.radius / self.steps) * unit
-        low, high = torch.maximum(low, image - radius), torch.minimum(high, image + radius)
+        epsilon, step = self.epsilon * unit, (self.step_size or 2.5 * self.epsilon / self.steps) * unit
+        low, high = torch.maximum(low, image - epsilon), torch.minimum(high, image + epsilon)
         result = image
         if generator is not None:
             start = torch.rand(image.shape, generator=generator).to(image)
-            result = (image + (2 * start - 1) * radius).clamp(low, high)
+            result = (image + (2 * start - 1) * epsilon).clamp(low, high)
         with _evaluating(network), torch.enable_grad():
             for _ in range(self.steps):
                 result = result.detach().requires_grad_()

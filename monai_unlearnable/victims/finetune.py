@@ -47,11 +47,11 @@ class Loaded:
 
     Args:
         names: tensors of the network that were replaced.
-        share: of the network's parameters, counted in numbers, 0 to 1.
+        fraction: of the network's parameters, counted in numbers, 0 to 1.
     """
 
     names: tuple[str, ...]
-    share: float
+    fraction: float
 
 
 def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loaded:
@@ -85,10 +85,10 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
     if not taken:
         raise InputError("none of the weights fits the network: no parameter has the same name and shape", file=file)
     target.load_state_dict({**own, **fitting})
-    share = taken / sum(parameter.numel() for parameter in network.parameters())
+    fraction = taken / sum(parameter.numel() for parameter in network.parameters())
     prefix = f"{part}." if part else ""
-    loaded = Loaded(tuple(prefix + name for name in fitting), share)
-    logger.info("%.1f%% of the weights (%d tensors) come from %s", 100 * share, len(fitting), file)
+    loaded = Loaded(tuple(prefix + name for name in fitting), fraction)
+    logger.info("%.1f%% of the weights (%d tensors) come from %s", 100 * fraction, len(fitting), file)
     return loaded
 
 

@@ -27,7 +27,7 @@ __all__ = [
     "fresh_network",
 ]
 
-SMALLEST_MAP = 4  # nnU-Net halves an axis while at least so many sites are left of it
+SMALLEST_MAP = 4  # nnU-Net halves an axis while at least so many voxels are left of it
 MOST_LEVELS = {2: 8, 3: 6}
 WIDEST = {2: 16, 3: 10}  # times the width of the first level: 512 and 320 at nnU-Net's 32
 
@@ -82,12 +82,12 @@ class Padded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
-        missing = [_round_up(max(sites, self.minimum), self.multiple) - sites for sites in size]
+        missing = [_round_up(max(voxels, self.minimum), self.multiple) - voxels for voxels in size]
         # torch's pad wants the last axis first
         result = self.network(functional.pad(x, [part for m in reversed(missing) for part in (m // 2, m - m // 2)]))
         if result.ndim < x.ndim:
             return result
-        inside = [slice(m // 2, m // 2 + sites) for m, sites in zip(missing, size, strict=True)]
+        inside = [slice(m // 2, m // 2 + voxels) for m, voxels in zip(missing, size, strict=True)]
         where = (..., *inside)
         return result[where]
 
@@ -121,7 +121,7 @@ def planned_dynunet(
 ) -> nn.Module:
     """MONAI's ``DynUNet`` with the depth that nnU-Net plans for an input size (Isensee et al. 2021, plain U-Net).
 
-    Each axis is halved while at least 4 sites remain, and features double up to ten (3D) or sixteen (2D) times the
+    Each axis is halved while at least 4 voxels remain, and features double up to ten (3D) or sixteen (2D) times the
     width. The two lowest resolutions get no output of their own. Voxels are taken to be isotropic. In training
     the network returns (B, outputs, C, spatial...), see :class:`DeepSupervision`; sides that are no multiple of the
     strides are padded.
@@ -136,8 +136,8 @@ def planned_dynunet(
     strides = [[1] * spatial_dims]
     left = list(size)
     while len(strides) < MOST_LEVELS[spatial_dims] and max(left) >= 2 * SMALLEST_MAP:
-        strides.append([2 if sites >= 2 * SMALLEST_MAP else 1 for sites in left])
-        left = [-(-sites // stride) for sites, stride in zip(left, strides[-1], strict=True)]
+        strides.append([2 if voxels >= 2 * SMALLEST_MAP else 1 for voxels in left])
+        left = [-(-voxels // stride) for voxels, stride in zip(left, strides[-1], strict=True)]
     while len(strides) < 3:  # the least that the class takes
         strides.append([1] * spatial_dims)
     outputs = max(1, len(strides) - 3)  # besides the final one
@@ -174,7 +174,7 @@ def checked_network(catalog: Catalog, name: str, **values: Any) -> nn.Module:
         InputError: when the network cannot be built or cannot take such images, with a size that it would take; when
             a package that it needs is not installed.
     """
-    size = [int(sites) for sites in values["size"]]
+    size = [int(voxels) for voxels in values["size"]]
     catalog.description(name)  # an unknown name is no matter of size
     failure: Exception | None
     try:
@@ -188,7 +188,7 @@ def checked_network(catalog: Catalog, name: str, **values: Any) -> nn.Module:
             raise InputError(reason) from error
         failure = error
     for multiple in MULTIPLES:
-        larger = [-(-sites // multiple) * multiple for sites in size]
+        larger = [-(-voxels // multiple) * multiple for voxels in size]
         if larger != size and _works(catalog, name, {**values, "size": larger}):
             advice = f"{_text(larger)} would do (multiples of {multiple})"
             raise InputError(f"{name} cannot take images of {_text(size)}; {advice}") from failure

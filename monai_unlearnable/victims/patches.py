@@ -27,7 +27,7 @@ LONG = 1.5  # from this ratio on, an image is turned by 15 degrees at most
 class RandAffinePatchd(Randomizable, MapTransform):
     """Cuts a patch out of an image, sometimes turned and scaled, with one interpolation or with none.
 
-    Images are interpolated linearly, label maps by the class with the largest linearly interpolated share. What lies
+    Images are interpolated linearly, label maps by the class with the largest linearly interpolated fraction. What lies
     outside of the image is 0.
 
     Args:
@@ -72,7 +72,7 @@ class RandAffinePatchd(Randomizable, MapTransform):
     def randomize(self, data: Any) -> None:
         """Draw corner and matrix; ``data`` is the image's spatial shape and the label map, or None."""
         shape, label = data
-        room = [max(0, sites - own) for sites, own in zip(shape, self.size, strict=True)]
+        room = [max(0, voxels - own) for voxels, own in zip(shape, self.size, strict=True)]
         voxel = None
         if label is not None and self.R.rand() < self.foreground and any(room):
             voxel = self._foreground_voxel(label)
@@ -168,12 +168,12 @@ def _resample_classes(label: Tensor, grid: Tensor) -> Tensor:
     classes = _classes(label)
     if not classes:
         return label.new_zeros((label.shape[0], *grid.shape[1:-1]))
-    # an argmax over stacked shares is several times slower; the background has what the classes leave
+    # an argmax over stacked fractions is several times slower; the background has what the classes leave
     result, best, total = torch.zeros(()), torch.zeros(()), torch.zeros(())
     for value in classes:
-        share = _resample((label == value).float(), grid)
-        result = torch.where(share > best, value, result)
-        best, total = torch.maximum(share, best), total + share
+        fraction = _resample((label == value).float(), grid)
+        result = torch.where(fraction > best, value, result)
+        best, total = torch.maximum(fraction, best), total + fraction
     return torch.where(best > 1 - total, result, 0).to(label.dtype)
 
 

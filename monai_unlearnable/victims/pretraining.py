@@ -36,7 +36,7 @@ from monai_unlearnable.victims.tasks import load_images
 
 __all__ = ["pretrain_encoder"]
 
-COARSE = 4  # sites a side of the image that a classification network draws
+COARSE = 4  # voxels a side of the image that a classification network draws
 
 
 def pretrain_encoder(
@@ -58,7 +58,7 @@ def pretrain_encoder(
     In the manner of Models Genesis (Zhou et al., MICCAI 2019; Medical Image Analysis 67, 2021): intensities are bent,
     small blocks shuffled, and blocks or all but some blocks painted over; the mean squared error to the original is
     minimized. A segmentation network gives as many outputs as the image has channels. A classification network gives
-    the original averaged over a grid of 4 sites a side, which is our choice. Either way the last layer has another
+    the original averaged over a grid of 4 voxels a side, which is our choice. Either way the last layer has another
     shape than in use, and :func:`~monai_unlearnable.victims.load_pretrained` leaves it out, unless the counts agree.
 
     Args:
@@ -119,7 +119,7 @@ def _read(cases: Sequence[Mapping[str, Any]], size: Sequence[int]) -> list[Tenso
 
 
 def _network(catalog: Catalog, name: str, seed: int, values: dict[str, Any]) -> tuple[nn.Module, bool]:
-    """The network, and whether it gives a value for each site of the image."""
+    """The network, and whether it gives a value for each voxel of the image."""
     channels, size = values["channels"], values["size"]
     network = fresh_network(catalog, name, seed, classes=channels, **values)
     with torch.no_grad():

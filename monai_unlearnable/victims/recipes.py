@@ -167,8 +167,8 @@ class Recipe:
         weights: file to start from, see :func:`~monai_unlearnable.victims.finetune.load_pretrained`.
         frozen: regular expression of parameter names that are not trained.
         adversary: changes batches to the worst of their neighborhood.
-        patience: stop when the score on held-out training data has not risen for so many looks, and keep the weights
-            that were best there; None trains to the end.
+        patience: stop when the score on held-out training data has not risen for so many num_validations, and keep the
+            weights that were best there; None trains to the end.
         name: for tables.
     """
 
@@ -184,7 +184,7 @@ class Recipe:
     patience: int | None = None
     name: str = "plain"
 
-    def unit_images(self, task: Task) -> Compose:
+    def normalized_images(self, task: Task) -> Compose:
         """Transforms from file names to images in [0, 1], the same for training and test."""
         return Compose(
             [
@@ -207,7 +207,7 @@ class Recipe:
         # Flat, because a CacheDataset takes a nested Compose for a random transform and would not cache its result.
         return Compose(
             [
-                *self.unit_images(task).transforms,
+                *self.normalized_images(task).transforms,
                 *steps,
                 NormalizeIntensityd("image", channel_wise=True),
                 *task.fitting(self.size, whole=not self.patches),

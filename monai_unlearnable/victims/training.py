@@ -111,7 +111,7 @@ class Victim:
         steps: countermeasures on images in [0, 1], for training and for test images.
         seed: of order, augmentation and dropout.
         device: where to train.
-        looks: how often the held-out cases are scored on the way, evenly spaced; the last is the final score.
+        num_validations: how often the held-out cases are scored on the way, evenly spaced; the last is the final score.
     """
 
     network: nn.Module
@@ -120,7 +120,7 @@ class Victim:
     steps: Sequence[Step] = ()
     seed: int = 0
     device: str | torch.device = "cpu"
-    looks: int = 10
+    num_validations: int = 10
 
     def train_and_score(
         self,
@@ -213,7 +213,7 @@ class Victim:
         return Examiner(self.network, self.task, cases, preprocessing, self.recipe.size, torch.device(self.device))
 
     def _trainer(self, cases: Cases) -> SupervisedTrainer:
-        recipe, looks = self.recipe, max(1, min(self.looks, self.recipe.iterations))
+        recipe, num_validations = self.recipe, max(1, min(self.num_validations, self.recipe.iterations))
         weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         optimizer, schedule = one_cycle(weights, recipe.learning_rate, recipe.iterations)
         hook: dict[str, Any] = {}
@@ -223,8 +223,8 @@ class Victim:
             )
         return SupervisedTrainer(
             device=torch.device(self.device),
-            max_epochs=looks,
-            epoch_length=recipe.iterations // looks,
+            max_epochs=num_validations,
+            epoch_length=recipe.iterations // num_validations,
             train_data_loader=self._loader(cases),
             network=self.network,
             optimizer=optimizer,

@@ -19,16 +19,16 @@ from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRul
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Sparsity
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import (
+    Augmentation,
     AutoregressiveNoise,
     ClassConvolution,
-    FixedSites,
+    FixedVoxels,
     GradientNoise,
     LinearPatterns,
     LinearSurrogate,
     Perturber,
     RandomNoise,
     SymmetricLattice,
-    View,
 )
 from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.publishing.restore import restore
@@ -52,28 +52,37 @@ Make = Callable[[int, int, MaskProvider], Perturber]
 
 def linear_surrogate(dims: int, seed: int, support: MaskProvider) -> Perturber:
     images = torch.rand(6, 1, *SHAPES[dims], generator=torch.Generator().manual_seed(seed))
-    model = LinearSurrogate(3, [4] * dims, epsilon=BUDGET.radius, support=support)
+    model = LinearSurrogate(3, [4] * dims, epsilon=BUDGET.epsilon, support=support)
     return model.fit([(images, torch.arange(6) % 3)])
 
 
 def gradient(dims: int, seed: int, support: MaskProvider) -> Perturber:
-    return GradientNoise([small_surrogate(dims=dims, seed=seed)], BUDGET.radius, steps=3, step_size=0.04,
-                         support=support, view=View([16] * dims), batch_size=3)  # fmt: skip
+    return GradientNoise([small_surrogate(dims=dims, seed=seed)], BUDGET.epsilon, steps=3, step_size=0.04,
+                         support=support, augmentation=Augmentation([16] * dims), batch_size=3)  # fmt: skip
 
 
 def sparse(dims: int, seed: int, support: MaskProvider) -> Perturber:
-    return GradientNoise([small_surrogate(dims=dims, seed=seed)], BUDGET.radius, steps=3, step_size=0.04, fitted=1e-3,
-                         support=support, sparsity=Sparsity(0.1), view=View([16] * dims), batch_size=3)  # fmt: skip
+    return GradientNoise(
+        [small_surrogate(dims=dims, seed=seed)],
+        BUDGET.epsilon,
+        steps=3,
+        step_size=0.04,
+        fitted=1e-3,
+        support=support,
+        sparsity=Sparsity(0.1),
+        augmentation=Augmentation([16] * dims),
+        batch_size=3,
+    )
 
 
 # Add a perturber of classes here: a function of dimensions, seed and support.
 PERTURBERS: dict[str, Make] = {
-    "random": lambda dims, seed, support: RandomNoise(BUDGET.radius, support, seed),
-    "linear-patterns": lambda dims, seed, support: LinearPatterns(BUDGET.radius, support, cells=4, seed=seed),
-    "autoregressive": lambda dims, seed, support: AutoregressiveNoise(BUDGET.radius, support, seed=seed),
-    "class-convolution": lambda dims, seed, support: ClassConvolution(BUDGET.radius, support, seed=seed),
-    "fixed-sites": lambda dims, seed, support: FixedSites(BUDGET.radius, support, fraction=0.2, seed=seed),
-    "symmetric-lattice": lambda dims, seed, support: SymmetricLattice(BUDGET.radius, support, code="axes"),
+    "random": lambda dims, seed, support: RandomNoise(BUDGET.epsilon, support, seed),
+    "linear-patterns": lambda dims, seed, support: LinearPatterns(BUDGET.epsilon, support, cells=4, seed=seed),
+    "autoregressive": lambda dims, seed, support: AutoregressiveNoise(BUDGET.epsilon, support, seed=seed),
+    "class-convolution": lambda dims, seed, support: ClassConvolution(BUDGET.epsilon, support, seed=seed),
+    "fixed-voxels": lambda dims, seed, support: FixedVoxels(BUDGET.epsilon, support, fraction=0.2, seed=seed),
+    "symmetric-lattice": lambda dims, seed, support: SymmetricLattice(BUDGET.epsilon, support, code="axes"),
     "linear-surrogate": linear_surrogate,
     "gradient": gradient,
     "sparse": sparse,
@@ -130,7 +139,7 @@ def test_budget_is_used_and_held_on_disk(setup: Setup) -> None:
         width = window_width(setup.rule, clean)
         change = np.abs(protected.astype(np.float64) - clean.astype(np.float64)) / width
         slack = 1e-9 + (1e-4 / width if clean.dtype.kind in "iu" else 0)
-        assert (0.01 if setup.name in FAINT else 0.1) * BUDGET.radius < change.max() <= BUDGET.radius + slack
+        assert (0.01 if setup.name in FAINT else 0.1) * BUDGET.epsilon < change.max() <= BUDGET.epsilon + slack
 
 
 def test_files_keep_shape_dtype_and_header(setup: Setup) -> None:
@@ -180,7 +189,7 @@ def test_same_seed_same_bytes_and_another_seed_other_noise(setup: Setup, tmp_pat
         assert same == (setup.name in SEEDLESS)
 
 
-def test_zero_radius_is_identity(setup: Setup, tmp_path: Path) -> None:
+def test_zero_epsilon_is_identity(setup: Setup, tmp_path: Path) -> None:
     manifest = setup.protect(tmp_path, Budget(0))
     assert all(entry.measured["linf"] == 0 and entry.measured["l0"] == 0 for entry in manifest.scans)
     for clean, protected in setup.images(tmp_path).values():

@@ -21,12 +21,12 @@ from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import (
     AutoregressiveNoise,
     ClassConvolution,
-    FixedSites,
+    FixedVoxels,
     GradientNoise,
     LinearPatterns,
     Perturber,
     RandomNoise,
-    SalientSites,
+    SalientVoxels,
     SymmetricLattice,
     VoxShield,
 )
@@ -50,23 +50,23 @@ from tests.helpers import (
 
 
 def gradient(dims: int, seed: int) -> Perturber:
-    return GradientNoise([small_surrogate("UNet", dims, seed=seed)], BUDGET.radius, steps=3, step_size=0.04,
+    return GradientNoise([small_surrogate("UNet", dims, seed=seed)], BUDGET.epsilon, steps=3, step_size=0.04,
                          support=Roi(), divisor=8, batch_size=2)  # fmt: skip
 
 
 def voxshield(dims: int, seed: int) -> Perturber:
-    perturber = VoxShield(dims, 1, BUDGET.radius, channels=(4, 8))
+    perturber = VoxShield(dims, 1, BUDGET.epsilon, channels=(4, 8))
     reset_parameters(perturber, seed)
     perturber.generator.head.weight.data *= 50  # as much noise as after training
     return perturber
 
 
 def salient(dims: int) -> MaskProvider:
-    return SalientSites(small_surrogate("UNet", dims), Sparsity(0.05), within=Roi())
+    return SalientVoxels(small_surrogate("UNet", dims), Sparsity(0.05), within=Roi())
 
 
 def sparse(dims: int, seed: int) -> Perturber:
-    return GradientNoise([small_surrogate("UNet", dims, seed=seed)], BUDGET.radius, steps=3, step_size=0.04,
+    return GradientNoise([small_surrogate("UNet", dims, seed=seed)], BUDGET.epsilon, steps=3, step_size=0.04,
                          support=Roi(), sparsity=Sparsity(0.02), divisor=8)  # fmt: skip
 
 
@@ -75,19 +75,19 @@ PERTURBERS: dict[str, Callable[[int, int], Perturber]] = {
     "umed": small_umed,
     "umed-carrier": lambda dims, seed: small_umed(dims, seed, carrier_axis=1),
     "voxshield": voxshield,
-    "random": lambda dims, seed: RandomNoise(BUDGET.radius, seed=seed),
-    "random-low-pass": lambda dims, seed: RandomNoise(BUDGET.radius, seed=seed, distribution="low_pass", rms=0.05),
-    "linear-patterns": lambda dims, seed: LinearPatterns(BUDGET.radius, patch=2, spread=0.4, seed=seed),
-    "autoregressive": lambda dims, seed: AutoregressiveNoise(BUDGET.radius, seed=seed),
-    "class-convolution": lambda dims, seed: ClassConvolution(BUDGET.radius, seed=seed),
-    "fixed-sites": lambda dims, seed: FixedSites(BUDGET.radius, fraction=0.2, seed=seed),
-    "symmetric-lattice": lambda dims, seed: SymmetricLattice(BUDGET.radius, code="axes"),
+    "random": lambda dims, seed: RandomNoise(BUDGET.epsilon, seed=seed),
+    "random-low-pass": lambda dims, seed: RandomNoise(BUDGET.epsilon, seed=seed, distribution="low_pass", rms=0.05),
+    "linear-patterns": lambda dims, seed: LinearPatterns(BUDGET.epsilon, patch=2, spread=0.4, seed=seed),
+    "autoregressive": lambda dims, seed: AutoregressiveNoise(BUDGET.epsilon, seed=seed),
+    "class-convolution": lambda dims, seed: ClassConvolution(BUDGET.epsilon, seed=seed),
+    "fixed-voxels": lambda dims, seed: FixedVoxels(BUDGET.epsilon, fraction=0.2, seed=seed),
+    "symmetric-quantization": lambda dims, seed: SymmetricLattice(BUDGET.epsilon, code="axes"),
     "gradient": gradient,
     "sparse": sparse,
     "umed-salient": lambda dims, seed: small_umed(dims, seed, support=salient(dims), texture=Everywhere()),
     "shared": lambda dims, seed: small_shared((8,) * dims, seed, support=Roi()),
 }
-SEEDLESS = {"symmetric-lattice"}
+SEEDLESS = {"symmetric-quantization"}
 FAINT = {"class-convolution"}  # as strong as the contrast of the image in its window
 
 STORAGE = [
@@ -139,7 +139,7 @@ def test_budget_is_used_and_held_on_disk(setup: Setup, case: str) -> None:
     change = np.abs(protected.astype(np.float64) - clean.astype(np.float64)) / window_width(setup.rule, clean)
     step = 1e-4 / window_width(setup.rule, clean) if clean.dtype.kind in "iu" else 0
     least = 0.01 if setup.name in FAINT else 0.1
-    assert least * BUDGET.radius < change.max() <= BUDGET.radius + step + 1e-9
+    assert least * BUDGET.epsilon < change.max() <= BUDGET.epsilon + step + 1e-9
 
 
 def test_files_keep_shape_dtype_and_header(setup: Setup) -> None:
@@ -187,7 +187,7 @@ def test_another_seed_gives_other_noise(setup: Setup, tmp_path: Path) -> None:
     assert same == (setup.name in SEEDLESS)
 
 
-def test_zero_radius_is_identity(setup: Setup, tmp_path: Path) -> None:
+def test_zero_epsilon_is_identity(setup: Setup, tmp_path: Path) -> None:
     manifest = setup.protect(tmp_path, Budget(0))
     for entry in manifest.scans:
         assert np.array_equal(

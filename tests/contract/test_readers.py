@@ -177,7 +177,7 @@ def test_reads_what_reference_reads(path: Path) -> None:
     else:
         colors = reference.reshape(*reference.shape[:2], -1)[..., : len(scan.voxels)]
         assert np.array_equal(scan.voxels, colors.T)
-    assert scan.lattice.dtype == scan.voxels.dtype.str
+    assert scan.quantization.dtype == scan.voxels.dtype.str
 
 
 def test_written_voxels_come_back(path: Path) -> None:
@@ -186,7 +186,7 @@ def test_written_voxels_come_back(path: Path) -> None:
     write_scan(scan, new, target_of(path))
     again = read_scan(target_of(path))
     assert again.voxels.tobytes() == new.tobytes() and again.voxels.dtype == scan.voxels.dtype
-    assert again.lattice == scan.lattice and np.array_equal(again.affine, scan.affine)
+    assert again.quantization == scan.quantization and np.array_equal(again.affine, scan.affine)
     assert again.digest() != scan.digest()
 
 
@@ -319,7 +319,7 @@ def test_any_nifti_round_trip(
     new = changed(scan.voxels)
     write_scan(scan, new, target_of(path))
     again = read_scan(target_of(path))
-    assert again.voxels.tobytes() == new.tobytes() and again.lattice == scan.lattice
+    assert again.voxels.tobytes() == new.tobytes() and again.quantization == scan.quantization
     assert np.array_equal(nib.load(target_of(path)).affine, nib.load(path).affine)
     physical = np.asanyarray(nib.load(target_of(path)).dataobj)
     assert np.allclose(

@@ -27,6 +27,6 @@ def alternating(shape: tuple[int, ...], axis: int) -> NDArray:
     )
 
 
-def wave(sites: int, period: float) -> NDArray:
-    """A cosine wave (sites, 3) along the first axis that mirroring about the first site continues."""
-    return np.repeat(np.cos(2 * np.pi * np.arange(sites) / period)[:, None], 3, axis=1)
+def wave(voxels: int, period: float) -> NDArray:
+    """A cosine wave (voxels, 3) along the first axis that mirroring about the first voxel continues."""
+    return np.repeat(np.cos(2 * np.pi * np.arange(voxels) / period)[:, None], 3, axis=1)

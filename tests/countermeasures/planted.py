@@ -33,7 +33,7 @@ def stripes(shape: Sequence[int]) -> Tensor:
 def box(shape: Sequence[int]) -> Tensor:
     """A label (1, spatial...): 1 in a box in the middle that begins and ends at multiples of 4."""
     label = torch.zeros(1, *shape, dtype=torch.uint8)
-    label[(0, *(slice(4, sites // 4 * 4 - 4) for sites in shape))] = 1
+    label[(0, *(slice(4, voxels // 4 * 4 - 4) for voxels in shape))] = 1
     return label
 
 

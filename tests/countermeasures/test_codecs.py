@@ -11,12 +11,12 @@ from PIL import Image, features
 from skimage.metrics import peak_signal_noise_ratio
 
 from monai_unlearnable.countermeasures import Jpeg, Jpeg2000
-from monai_unlearnable.countermeasures.channels import UnitTransform
+from monai_unlearnable.countermeasures.channels import NormalizedTransform
 from monai_unlearnable.errors import InputError
 from tests.countermeasures.images import unit_image
 
 
-def error(change: UnitTransform, image: np.ndarray) -> float:
+def error(change: NormalizedTransform, image: np.ndarray) -> float:
     return float(np.abs(change(image) - image).mean())
 
 

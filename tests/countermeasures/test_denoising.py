@@ -10,7 +10,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
 from monai_unlearnable.countermeasures import NonLocalMeans, TotalVariation
-from monai_unlearnable.countermeasures.channels import UnitTransform
+from monai_unlearnable.countermeasures.channels import NormalizedTransform
 from monai_unlearnable.errors import InputError
 
 
@@ -22,7 +22,7 @@ def box(shape: tuple[int, ...]) -> np.ndarray:
 
 @pytest.mark.parametrize("change", [TotalVariation(0.1), NonLocalMeans(0.08)], ids=["tv", "nlm"])
 @pytest.mark.parametrize("shape", [(32, 28), (16, 14, 12)], ids=["2D", "3D"])
-def test_noise_goes(change: UnitTransform, shape: tuple[int, ...]) -> None:
+def test_noise_goes(change: NormalizedTransform, shape: tuple[int, ...]) -> None:
     clean = box(shape)
     noisy = (clean + np.random.default_rng(0).normal(0, 0.05, clean.shape)).astype(np.float32)
     before, after = (peak_signal_noise_ratio(clean, image, data_range=1) for image in (noisy, change(noisy)))
@@ -53,7 +53,7 @@ def test_nlm_by_definition() -> None:
     for row, column in itertools.product(range(4, 7), range(4, 7)):
         total = weights = 0.0
         for down, right in itertools.product(range(-distance, distance + 1), repeat=2):
-            # the fast variant of scikit-image leaves out the first of the three sites of a patch
+            # the fast variant of scikit-image leaves out the first of the three voxels of a patch
             here = pixels[row : row + 2, column : column + 2]
             there = pixels[row + down : row + down + 2, column + right : column + right + 2]
             weight = np.exp(-((here - there) ** 2).sum() / (3 * h) ** 2)

@@ -44,12 +44,12 @@ def test_binomial_by_hand() -> None:
 @pytest.mark.parametrize("period", [2, 4, 8, 16])
 def test_what_gaussian_leaves_of_a_wave(sigma: float, period: int) -> None:
     image = (0.5 + 0.4 * wave(33, period))[None].astype(np.float32)
-    sites = np.arange(-20, 21)
-    kernel = np.exp(-(sites**2) / (2 * sigma**2))
-    share = (kernel * np.cos(2 * np.pi * sites / period)).sum() / kernel.sum()
-    assert np.allclose(GaussianFilter(sigma, axes=0)(image)[0], 0.5 + 0.4 * share * wave(33, period), atol=1e-3)
+    voxels = np.arange(-20, 21)
+    kernel = np.exp(-(voxels**2) / (2 * sigma**2))
+    fraction = (kernel * np.cos(2 * np.pi * voxels / period)).sum() / kernel.sum()
+    assert np.allclose(GaussianFilter(sigma, axes=0)(image)[0], 0.5 + 0.4 * fraction * wave(33, period), atol=1e-3)
     if period > 2:
-        assert share == pytest.approx(np.exp(-2 * (np.pi * sigma / period) ** 2), rel=0.01)
+        assert fraction == pytest.approx(np.exp(-2 * (np.pi * sigma / period) ** 2), rel=0.01)
     assert np.allclose(GaussianFilter(sigma, axes=1)(image), image, atol=1e-6)
 
 
@@ -63,12 +63,12 @@ def test_gaussian_agrees_with_simple_itk() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 12, 11), (1, 9, 8, 7)], ids=["2D", "3D"])
 def test_bilateral_by_definition(shape: tuple[int, ...]) -> None:
-    sigma, tau, radius = 0.8, 0.15, 2
+    sigma, tau, epsilon = 0.8, 0.15, 2
     channel = unit_image(shape)[0]
-    padded, total, weights = np.pad(channel, radius, mode="edge"), np.zeros_like(channel), np.zeros_like(channel)
-    for offset in itertools.product(range(2 * radius + 1), repeat=channel.ndim):
+    padded, total, weights = np.pad(channel, epsilon, mode="edge"), np.zeros_like(channel), np.zeros_like(channel)
+    for offset in itertools.product(range(2 * epsilon + 1), repeat=channel.ndim):
         other = padded[tuple(slice(o, o + extent) for o, extent in zip(offset, channel.shape, strict=True))]
-        near = np.exp(-sum((o - radius) ** 2 for o in offset) / (2 * sigma**2))
+        near = np.exp(-sum((o - epsilon) ** 2 for o in offset) / (2 * sigma**2))
         weight = near * np.exp(-((other - channel) ** 2) / (2 * tau**2))
         total, weights = total + weight * other, weights + weight
     assert np.abs(BilateralFilter(sigma, tau)(channel[None])[0] - total / weights).max() < 2e-3

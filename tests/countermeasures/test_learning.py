@@ -21,7 +21,7 @@ from monai_unlearnable.errors import InputError
 
 
 class AddPhase(nn.Module):
-    """Adds to each site its position modulo 4 along the first axis, as the network sees it."""
+    """Adds to each voxel its position modulo 4 along the first axis, as the network sees it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def test_patches_keep_the_phase_and_stay_together(shapes: list[tuple[int, ...]])
     samples = [(index_image(shape), 2 * index_image(shape)) for shape in shapes]
     patches = Patches(samples, size=16, batch_size=8, multiple=4)
     first, second = patches(torch.Generator().manual_seed(0))
-    assert first.shape[0] == 8 and all(sites <= 16 and sites % 4 == 0 for sites in first.shape[2:])
+    assert first.shape[0] == 8 and all(voxels <= 16 and voxels % 4 == 0 for voxels in first.shape[2:])
     assert torch.equal(second, 2 * first)
     # The first value of a patch is the position along the first axis: a multiple of 4 everywhere.
     assert (first.flatten(1)[:, 0] % 4 == 0).all()

@@ -14,19 +14,19 @@ def ids(count: int, kind: str) -> list[dict[str, str]]:
     return [{"image": f"{kind}/{i}.nii", "label": f"{kind}/l{i}.nii", "case_id": f"c{i}"} for i in range(count)]
 
 
-def mixed(share: float, count: int = 40, known: int | None = None, seed: int = 0) -> list[int]:
+def mixed(fraction: float, count: int = 40, known: int | None = None, seed: int = 0) -> list[int]:
     """Which cases are clean after mixing."""
     originals = {case["case_id"]: case for case in ids(count, "clean")[:known]}
     cases = ids(count, "protected")
-    done = MixClean(share).prepare(Material(cases, dict, originals, seed))
+    done = MixClean(fraction).prepare(Material(cases, dict, originals, seed))
     assert [case["case_id"] for case in done.cases] == [case["case_id"] for case in cases] and not done.steps
     assert all(case["image"].split("/")[0] == case["label"].split("/")[0] for case in done.cases)
     return [index for index, case in enumerate(done.cases) if case["image"].startswith("clean")]
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.05, 2), (0.1, 4), (0.2, 8), (0.5, 20), (1.0, 40), (0.001, 1)])
-def test_counts_are_exact(share: float, count: int) -> None:
-    assert len(mixed(share)) == count
+@pytest.mark.parametrize(("fraction", "count"), [(0.05, 2), (0.1, 4), (0.2, 8), (0.5, 20), (1.0, 40), (0.001, 1)])
+def test_counts_are_exact(fraction: float, count: int) -> None:
+    assert len(mixed(fraction)) == count
 
 
 def test_the_seed_decides_and_shares_are_nested() -> None:
@@ -41,10 +41,10 @@ def test_originals_are_needed() -> None:
     assert (caught.value.value, caught.value.limit) == (8, 7)
 
 
-@pytest.mark.parametrize("share", [0, -0.1, 1.1, float("nan")])
-def test_shares_out_of_range(share: float) -> None:
-    with pytest.raises(InputError, match="share"):
-        MixClean(share)
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.1, float("nan")])
+def test_shares_out_of_range(fraction: float) -> None:
+    with pytest.raises(InputError, match="fraction"):
+        MixClean(fraction)
 
 
 @pytest.mark.parametrize(
@@ -55,12 +55,12 @@ def test_shares_out_of_range(share: float) -> None:
         ("pairs4", [{"pairs": 4}]),
         ("pairs16", [{"pairs": 16}]),
         ("projection", [{}]),
-        ("clean5", [{"share": 0.05}]),
-        ("clean10", [{"share": 0.1}]),
-        ("clean20", [{"share": 0.2}]),
-        ("clean50", [{"share": 0.5}]),
-        ("filter", [{"share": 0.5}]),
-        ("clean20+filter", [{"share": 0.2}, {"share": 0.5}]),
+        ("clean5", [{"fraction": 0.05}]),
+        ("clean10", [{"fraction": 0.1}]),
+        ("clean20", [{"fraction": 0.2}]),
+        ("clean50", [{"fraction": 0.5}]),
+        ("filter", [{"fraction": 0.5}]),
+        ("clean20+filter", [{"fraction": 0.2}, {"fraction": 0.5}]),
         ("projection+autoencoder", [{}, {"rate": 0.25}]),
     ],
 )

@@ -57,7 +57,7 @@ def test_patterns_inside_a_label_are_removed(dims: int, block: int | None) -> No
 
 
 def test_a_sliding_filter_could_not_see_the_stripes() -> None:
-    """Why blocks: shifted by one site, the stripes of a block change their sign."""
+    """Why blocks: shifted by one voxel, the stripes of a block change their sign."""
     pattern = stripes((8, 8))
     assert torch.equal(blocks(pattern, 4)[0], -blocks(pattern.roll(1, 1), 4)[0])
 
@@ -128,7 +128,7 @@ def test_blocks_go_back(shape: tuple[int, ...]) -> None:
     assert torch.equal(unblocks(blocks(image, 4), shape, 4), image)
 
 
-def test_rows_know_their_case_and_share() -> None:
+def test_rows_know_their_case_and_fraction() -> None:
     cases = segmentation_cases(3, 2)
     vectors = labeled_vectors(cases, residual, block=4, rows=8)
     assert vectors.values.shape == (24, 16) and vectors.targets.shape == (24, 2)

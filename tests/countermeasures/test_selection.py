@@ -24,12 +24,12 @@ def test_planted_cases_are_dropped(make, dims: int, hidden: int) -> None:  # typ
 
 def test_counts_order_and_seed() -> None:
     cases = classification_cases(20, 2)
-    for share in (0.1, 0.3, 0.9):
-        kept = IterativeFilter(share, rounds=1, iterations=3).prepare(material(cases)).cases
-        assert len(kept) == round(20 * (1 - share))
+    for fraction in (0.1, 0.3, 0.9):
+        kept = IterativeFilter(fraction, rounds=1, iterations=3).prepare(material(cases)).cases
+        assert len(kept) == round(20 * (1 - fraction))
         numbers = [int(case["case_id"][4:]) for case in kept]
         assert numbers == sorted(numbers) and sum(number % 2 for number in numbers) == len(numbers) / 2
-        again = IterativeFilter(share, rounds=1, iterations=3).prepare(material(cases)).cases
+        again = IterativeFilter(fraction, rounds=1, iterations=3).prepare(material(cases)).cases
         assert [case["case_id"] for case in again] == [case["case_id"] for case in kept]
 
 
@@ -40,9 +40,9 @@ def test_one_case_of_a_class_stays() -> None:
 
 
 def test_bad_settings() -> None:
-    for share in (0, 1, 1.5):
-        with pytest.raises(InputError, match="share"):
-            IterativeFilter(share)
+    for fraction in (0, 1, 1.5):
+        with pytest.raises(InputError, match="fraction"):
+            IterativeFilter(fraction)
     with pytest.raises(InputError, match="at least 4"):
         IterativeFilter().prepare(material(classification_cases(3, 2)))
     with pytest.raises(InputError, match="rounds is 0"):

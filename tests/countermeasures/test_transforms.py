@@ -21,17 +21,17 @@ from monai_unlearnable.countermeasures import (
     Jpeg,
     Jpeg2000,
     NonLocalMeans,
+    NormalizedTransform,
     Quantize,
     RemoveBiasField,
     ResampleBack,
     TotalVariation,
-    UnitTransform,
 )
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from tests.countermeasures.images import unit_image
 
-ARRAY: dict[str, Callable[[], UnitTransform]] = {
+ARRAY: dict[str, Callable[[], NormalizedTransform]] = {
     "BilateralFilter": BilateralFilter,
     "BinomialSmooth": BinomialSmooth,
     "GaussianFilter": GaussianFilter,
@@ -48,7 +48,7 @@ ARRAY: dict[str, Callable[[], UnitTransform]] = {
     "ResampleBack linear": lambda: ResampleBack(1.7, order=1, anti_aliasing=True),
     "TotalVariation": TotalVariation,
 }
-UNCHANGED: dict[str, UnitTransform] = {
+UNCHANGED: dict[str, NormalizedTransform] = {
     "BilateralFilter": BilateralFilter(sigma=0),
     "BilateralFilter intensity": BilateralFilter(sigma_intensity=0),
     "BinomialSmooth": BinomialSmooth(passes=0),
@@ -144,7 +144,7 @@ def test_batches_are_refused() -> None:
 
 
 @pytest.mark.parametrize("build", [BilateralFilter, RemoveBiasField])
-def test_missing_simple_itk_names_the_extra(build: type[UnitTransform], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_simple_itk_names_the_extra(build: type[NormalizedTransform], monkeypatch: pytest.MonkeyPatch) -> None:
     original = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -20,7 +20,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 from monai_unlearnable.data import load_cases, read_case, read_label, read_scan, write_scan
 from monai_unlearnable.data.formats import original_headers, with_headers
 from monai_unlearnable.errors import LabelError, NoiseError, ScanError
-from monai_unlearnable.intensity import PercentileWindow, StorageLattice
+from monai_unlearnable.intensity import PercentileWindow, StorageQuantization
 from monai_unlearnable.utils.files import read_content
 from tests import dicom
 from tests.helpers import random_image, write_datalist, write_nifti
@@ -150,7 +150,7 @@ def test_enhanced_files_are_refused_with_what_to_do(tmp_path: Path) -> None:
 def test_empty_elements_are_as_if_missing(tmp_path: Path) -> None:
     empty = dict.fromkeys(("RescaleSlope", "RescaleIntercept", "PixelPaddingRangeLimit", "PixelPaddingValue"))
     ds = dicom.make_slice(image()[:, :, 0].T, NumberOfFrames=None, **empty)
-    assert read_scan(dicom.save(ds, tmp_path / "a.dcm")).lattice == StorageLattice("<i2")
+    assert read_scan(dicom.save(ds, tmp_path / "a.dcm")).quantization == StorageQuantization("<i2")
 
 
 def test_missing_and_empty(tmp_path: Path) -> None:
@@ -211,11 +211,15 @@ def test_a_single_slice_is_2d(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "bounds"), [("int16", (-2048, 2047)), ("uint16", (0, 4095))])
-def test_bits_stored_limit_the_lattice(tmp_path: Path, dtype: str, bounds: tuple[int, int]) -> None:
+def test_bits_stored_limit_the_quantization(tmp_path: Path, dtype: str, bounds: tuple[int, int]) -> None:
     voxels = np.tile(np.array(bounds, dtype), 60).reshape(SHAPE)
     dicom.write_series(tmp_path, voxels, 12, RescaleSlope="2", RescaleIntercept="-1024")
-    lattice = read_scan(tmp_path).lattice
-    assert lattice.bounds == bounds and (lattice.slope, lattice.inter, lattice.bits) == (2, -1024, 12)
+    quantization = read_scan(tmp_path).quantization
+    assert quantization.bounds == bounds and (quantization.slope, quantization.inter, quantization.bits) == (
+        2,
+        -1024,
+        12,
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,17 +230,17 @@ def test_bits_stored_limit_the_lattice(tmp_path: Path, dtype: str, bounds: tuple
         ("uint16", {"PixelPaddingValue": 4095, "PixelPaddingRangeLimit": 4000}, (4000, 4095)),
     ],
 )
-def test_padding_is_part_of_the_lattice(tmp_path: Path, dtype: str, tags: dict[str, int], ends: tuple) -> None:
-    lattice = read_scan(dicom.write_series(tmp_path, image(dtype), **tags)).lattice
-    assert (lattice.padding_low, lattice.padding_high) == ends
+def test_padding_is_part_of_the_quantization(tmp_path: Path, dtype: str, tags: dict[str, int], ends: tuple) -> None:
+    quantization = read_scan(dicom.write_series(tmp_path, image(dtype), **tags)).quantization
+    assert (quantization.padding_low, quantization.padding_high) == ends
 
 
 def test_padding_of_the_other_sign_is_understood(tmp_path: Path) -> None:
     def change(index: int, ds: Any) -> None:
         ds.add_new("PixelPaddingValue", "US", 65535)
 
-    lattice = read_scan(dicom.write_series(tmp_path, image(), change=change)).lattice
-    assert (lattice.padding_low, lattice.padding_high) == (-1, -1)
+    quantization = read_scan(dicom.write_series(tmp_path, image(), change=change)).quantization
+    assert (quantization.padding_low, quantization.padding_high) == (-1, -1)
 
 
 @given(st.data())

@@ -18,7 +18,7 @@ from monai_unlearnable.publishing.verify import verify
 from tests.helpers import BUDGET, protect, stored_voxels, tree, write_dataset
 
 
-def test_regions_get_noise_of_the_full_radius(tmp_path: Path) -> None:
+def test_regions_get_noise_of_the_full_epsilon(tmp_path: Path) -> None:
     clean = write_dataset(tmp_path / "clean")
     protect(clean, tmp_path / "out", label_values=(0, 1, 2))
     control = random_control(load_cases(clean), tmp_path / "out", tmp_path / "control")
@@ -38,7 +38,7 @@ def test_classes_of_whole_images_get_it_everywhere(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(50, 200, (20, 16), "uint8")).save(path)
     cases = load_cases(tmp_path / "clean")
-    Protection(cases, LinearPatterns(BUDGET.radius), tmp_path / "out", DtypeWindow(), BUDGET).run()
+    Protection(cases, LinearPatterns(BUDGET.epsilon), tmp_path / "out", DtypeWindow(), BUDGET).run()
     control = random_control(cases, tmp_path / "out", tmp_path / "control")
     verify(control, tmp_path / "clean")
     made = tree(control)
@@ -47,11 +47,11 @@ def test_classes_of_whole_images_get_it_everywhere(tmp_path: Path) -> None:
         before, after = (
             stored_voxels(root / case.images[0]).astype(int) for root in (case.root, control / "protected")
         )
-        assert (abs(before - after) == int(255 * BUDGET.radius)).all()
+        assert (abs(before - after) == int(255 * BUDGET.epsilon)).all()
 
 
-def test_where_sites_are_counted_as_many_are_drawn_by_chance(tmp_path: Path) -> None:
-    clean, budget = write_dataset(tmp_path / "clean"), Budget(0.1, share=0.02)
+def test_where_voxels_are_counted_as_many_are_drawn_by_chance(tmp_path: Path) -> None:
+    clean, budget = write_dataset(tmp_path / "clean"), Budget(0.1, fraction=0.02)
     protect(clean, tmp_path / "out", budget=budget, label_values=(0, 1, 2))
     control = random_control(load_cases(clean), tmp_path / "out", tmp_path / "control")
     changed = []
@@ -62,12 +62,12 @@ def test_where_sites_are_counted_as_many_are_drawn_by_chance(tmp_path: Path) -> 
         )
         changed.append(before != after)
         assert changed[-1].sum() == int(0.02 * before.size) and not changed[-1][label == 0].any()
-    assert (changed[0] & changed[1]).sum() < changed[0].sum() / 2, "not the same sites in each case"
+    assert (changed[0] & changed[1]).sum() < changed[0].sum() / 2, "not the same voxels in each case"
 
 
 def test_another_budget_another_control(tmp_path: Path) -> None:
     clean = write_dataset(tmp_path / "clean")
-    for radius in (0.1, 0.05):
-        protect(clean, tmp_path / f"out{radius}", budget=Budget(radius), label_values=(0, 1, 2))
+    for epsilon in (0.1, 0.05):
+        protect(clean, tmp_path / f"out{epsilon}", budget=Budget(epsilon), label_values=(0, 1, 2))
     first = tree(random_control(load_cases(clean), tmp_path / "out0.1", tmp_path / "control"))
     assert tree(random_control(load_cases(clean), tmp_path / "out0.05", tmp_path / "control")) != first

@@ -26,9 +26,9 @@ QUICK: dict[str, Any] = {
     "width": 2,
     "iterations": 4,
     "batch_size": 2,
-    "looks": 2,
+    "num_validations": 2,
     "size": [16, 16, 16],
-    "validation_share": 0.25,
+    "validation_fraction": 0.25,
 }
 CATALOG = """
 countermeasures:
@@ -121,7 +121,7 @@ def test_a_cell_is_trained_once_and_again_when_its_inputs_change(
     assert len(trained) == 7
 
 
-def test_parts_share_the_work(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_fraction_the_work(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = count_trainings(monkeypatch)
     for part in ((0, 2), (1, 2)):
         results = Laboratory(matrix(folders), tmp_path).run(part)
@@ -159,7 +159,7 @@ def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path],
         ({"recipes": ["nothing"]}, "unknown name 'nothing' among recipes"),
         ({"countermeasures": ["prayer"]}, "unknown name 'prayer' among countermeasures"),
         ({"countermeasures": 3}, "give a list"),
-        ({"validation_share": 1.0}, "validation_share"),
+        ({"validation_fraction": 1.0}, "validation_fraction"),
         ({"protected": {"clean": "x"}}, "cannot be called"),
         ({"catalog": "nowhere.yaml"}, "nowhere.yaml"),
     ],
@@ -194,7 +194,7 @@ def test_a_class_that_is_never_there_is_left_out(folders: dict[str, Path], tmp_p
 def test_data_protected_by_other_code(folders: dict[str, Path], tmp_path: Path) -> None:
     other = shutil.copytree(folders["out"] / "protected", tmp_path / "other")
     laboratory = Laboratory(matrix(folders, protected={"other": str(other)}), tmp_path / "lab")
-    assert list(laboratory.sources) == ["clean", "other"]  # the radius is not known: there is no control
+    assert list(laboratory.sources) == ["clean", "other"]  # the epsilon is not known: there is no control
     ours = Laboratory(matrix(folders, control=False), tmp_path / "lab2")
     assert laboratory.sources["other"].digest == ours.sources["umed"].digest
     assert laboratory.run().figures["other"]["psnr"] == pytest.approx(ours.figures(ours.sources["umed"])[0]["psnr"])

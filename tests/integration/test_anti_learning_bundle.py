@@ -14,9 +14,9 @@ from monai_unlearnable.__main__ import WRONG_INPUT, main
 from monai_unlearnable.data import load_cases, read_scan
 from monai_unlearnable.errors import InputError, LabelError, OutputError
 from monai_unlearnable.noise import Manifest
+from monai_unlearnable.publishing import publisher
 from monai_unlearnable.publishing.bundles import bundle_names, bundle_root, method_names, run_bundle
 from monai_unlearnable.publishing.choices import APPROACHES, GRANULARITIES
-from monai_unlearnable.publishing import publisher
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.training import ProtectionTrainer
@@ -38,7 +38,7 @@ WRITE: dict[str, Callable[..., Path]] = {
     "classes": lambda root, **more: write_class_folders(root, shape=(24, 20), **more),
     "maps": lambda root, **more: write_dataset(root, 2, "uint8", suffix=".png", **more),
 }
-METHODS = {"lsp": "LinearPatterns", "ar": "AutoregressiveNoise", "cuda": "ClassConvolution", "ops": "FixedSites"}
+METHODS = {"lsp": "LinearPatterns", "ar": "AutoregressiveNoise", "cuda": "ClassConvolution", "ops": "FixedVoxels"}
 METHODS |= {"lattice": "SymmetricLattice", "linear": "LinearSurrogate"}
 kinds = pytest.mark.parametrize("kind", WRITE)
 
@@ -73,7 +73,7 @@ def test_protects_verifies_restores(
     datasets: dict[str, Path], tmp_path: Path, kind: str, approach: str, granularity: str
 ) -> None:
     manifest = protect(datasets[kind], tmp_path, approach=approach, granularity=granularity)
-    learned = "GradientNoise" if granularity == "case" else "SharedNoise"
+    learned = "GradientNoise" if granularity == "case" else "ClasswiseNoise"
     assert manifest.run["method"] == ("LinearPatterns" if approach == "synthetic" else learned)
     config = manifest.run["config"]
     assert (config["approach"], config["granularity"]) == (approach, granularity)
@@ -98,7 +98,7 @@ def test_protects_verifies_restores(
 @pytest.mark.parametrize("pattern", METHODS)
 @kinds
 def test_every_pattern(datasets: dict[str, Path], tmp_path: Path, kind: str, pattern: str) -> None:
-    settings = {"approach": "synthetic", "pattern": pattern, "spared": None}
+    settings = {"approach": "synthetic", "pattern": pattern, "unperturbed": None}
     if (kind, pattern) == ("maps", "linear"):
         with pytest.raises(LabelError, match="classes of whole images are needed, not label maps"):
             protect(datasets[kind], tmp_path, **settings)
@@ -124,9 +124,11 @@ def test_other_surrogates(datasets: dict[str, Path], tmp_path: Path, kind: str, 
     assert {network["name"] for network in manifest.run["perturber"]["networks"]} == {name}
 
 
-@pytest.mark.parametrize(("spared", "expected"), [(None, "1111111"), (0, "0001111"), (1, "1110011"), (2, "1111100")])
-def test_a_class_is_spared(datasets: dict[str, Path], tmp_path: Path, spared: int | None, expected: str) -> None:
-    manifest = protect(datasets["classes"], tmp_path, approach="synthetic", pattern="lattice", spared=spared)
+@pytest.mark.parametrize(
+    ("unperturbed", "expected"), [(None, "1111111"), (0, "0001111"), (1, "1110011"), (2, "1111100")]
+)
+def test_a_class_is_spared(datasets: dict[str, Path], tmp_path: Path, unperturbed: int | None, expected: str) -> None:
+    manifest = protect(datasets["classes"], tmp_path, approach="synthetic", pattern="lattice", unperturbed=unperturbed)
     assert "".join(str(int(one)) for one in changed(manifest)) == expected
 
 
@@ -134,7 +136,7 @@ def test_a_class_is_spared(datasets: dict[str, Path], tmp_path: Path, spared: in
 def test_goals_of_the_error_maximizing_approach(datasets: dict[str, Path], tmp_path: Path, kind: str) -> None:
     made = []
     for name, settings in {"next": {}, "other": {"targets": [2, 0, 1]}, "any": {"goal": "maximize"}}.items():
-        manifest = protect(datasets[kind], tmp_path / name, approach="error_maximizing", spared=None, **settings)
+        manifest = protect(datasets[kind], tmp_path / name, approach="error_maximizing", unperturbed=None, **settings)
         made.append(tuple(entry.protected_sha256 for entry in manifest.scans))
     assert len(set(made)) == 3
     for settings, reason in (({"targets": [1, 0]}, "number of targets"), ({"goal": "some"}, "unknown goal 'some'")):
@@ -148,7 +150,7 @@ def test_goals_of_the_error_maximizing_approach(datasets: dict[str, Path], tmp_p
         ({"approach": "minimizing"}, "unknown approach 'minimizing'"),
         ({"granularity": "image"}, "unknown granularity 'image'"),
         ({"pattern": "stripes"}, "unknown pattern 'stripes'; known are lsp, ar, cuda, ops, lattice, linear"),
-        ({"spared": 3}, "class 3 cannot be spared; give 'largest', 'none' or 0 to 2"),
+        ({"unperturbed": 3}, "class 3 cannot be unperturbed; give 'largest', 'none' or 0 to 2"),
         ({"network_def#name": "ResNet19"}, "unknown name 'ResNet19'"),
         ({"epsilon": 1e-3}, "a/0.*less than one storage step"),
     ],
@@ -168,7 +170,7 @@ def test_same_seed_same_bytes_and_other_seed_other_noise(
     datasets: dict[str, Path], tmp_path: Path, kind: str, granularity: str
 ) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        settings = {"seed": seed, "granularity": granularity, "view#noise": 0.1, "view#mirror": True}
+        settings = {"seed": seed, "granularity": granularity, "augmentation#noise": 0.1, "augmentation#flip": True}
         protect(datasets[kind], tmp_path / name, **settings)
     first, second, other = (tree(tmp_path / name / "noise") for name in "abc")
     assert first == second and tree(tmp_path / "a" / "protected") == tree(tmp_path / "b" / "protected")
@@ -220,7 +222,7 @@ def test_stopped_runs_go_on_to_the_same_bytes(
 
 @pytest.mark.parametrize(
     "change",
-    [{"view#noise": 0.1}, {"network_def#name": "ViT"}, {"learning_rate": 0.1}, {"pattern_rate": 0.1}],
+    [{"augmentation#noise": 0.1}, {"network_def#name": "ViT"}, {"learning_rate": 0.1}, {"pattern_rate": 0.1}],
     ids=str,
 )
 def test_training_with_other_settings_never_goes_on(
@@ -259,21 +261,26 @@ def test_a_checkpoint_protects_further_cases(
 def test_as_a_command_with_overrides(datasets: dict[str, Path], tmp_path: Path) -> None:
     words = ["-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "protect.yaml")]
     words += ["--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(datasets["classes"])]
-    settings = {"approach": "error_maximizing", "granularity": "class", "spared": "none", "network_def#name": "ViT"}
+    settings = {
+        "approach": "error_maximizing",
+        "granularity": "class",
+        "unperturbed": "none",
+        "network_def#name": "ViT",
+    }
     command(*words, "--output_dir", str(tmp_path), *as_words({**QUICK, **settings}))
     manifest = verify(tmp_path, datasets["classes"])
-    assert manifest.run["method"] == "SharedNoise" and all(changed(manifest))
+    assert manifest.run["method"] == "ClasswiseNoise" and all(changed(manifest))
 
 
 def test_in_short(datasets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = str(datasets["classes"]), str(tmp_path / "out")
     words = ["protect", "anti_learning", data, out, "--approach", "synthetic", "--pattern", "lsp"]
-    assert main([*words, "--spared", "1"]) == 0
+    assert main([*words, "--unperturbed", "1"]) == 0
     assert main(["verify", out, "--clean", data]) == 0
     assert main(["apply", f"{out}/models/perturber.safetensors", data, str(tmp_path / "again")]) == 0
     assert tree(tmp_path / "again" / "protected") == tree(tmp_path / "out" / "protected")
-    assert main([*words, "--spared", "nobody", "--overwrite"]) == WRONG_INPUT
-    assert "class 'nobody' cannot be spared" in capsys.readouterr().err
+    assert main([*words, "--unperturbed", "nobody", "--overwrite"]) == WRONG_INPUT
+    assert "class 'nobody' cannot be unperturbed" in capsys.readouterr().err
 
 
 def test_methods_have_names() -> None:
@@ -289,9 +296,9 @@ def test_methods_have_names() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("error_minimizing_class", "SharedNoise"),
+        ("error_minimizing_class", "ClasswiseNoise"),
         ("error_maximizing_untargeted", "GradientNoise"),
-        ("ops", "FixedSites"),
+        ("ops", "FixedVoxels"),
     ],
 )
 def test_methods_by_name(datasets: dict[str, Path], tmp_path: Path, name: str, expected: str) -> None:
@@ -303,7 +310,7 @@ def test_methods_by_name(datasets: dict[str, Path], tmp_path: Path, name: str, e
 
 
 def test_two_processes_give_one_complete_result(datasets: dict[str, Path], tmp_path: Path) -> None:
-    settings = {**QUICK, "granularity": "class", "approach": "error_maximizing", "spared": "none"}
+    settings = {**QUICK, "granularity": "class", "approach": "error_maximizing", "unperturbed": "none"}
     on_two_processes("anti_learning", {"dataset_dir": datasets["classes"], "output_dir": tmp_path, **settings})
     manifest = verify(tmp_path, datasets["classes"])
     assert len(manifest.scans) == 7 and all(changed(manifest))

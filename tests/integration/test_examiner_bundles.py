@@ -18,7 +18,7 @@ from monai_unlearnable.report import Results
 from tests.helpers import protect
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK: dict[str, Any] = {"width": 4, "iterations": 4, "batch_size": 2, "looks": 2, "device": "cpu"}
+QUICK: dict[str, Any] = {"width": 4, "iterations": 4, "batch_size": 2, "num_validations": 2, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")

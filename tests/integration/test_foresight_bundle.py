@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.perturbers import SharedNoise, load_perturber
+from monai_unlearnable.perturbers import ClasswiseNoise, load_perturber
 from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
@@ -30,7 +30,7 @@ def test_protects_verifies_restores_and_protects_further_cases(
     tmp_path: Path, dims: int, suffix: str, dtype: str
 ) -> None:
     manifest = round_trip("foresight", tmp_path, dims, suffix, dtype, QUICK)
-    assert manifest.run["config"]["horizon"] == 3 and manifest.run["method"] == "SharedNoise"
+    assert manifest.run["config"]["horizon"] == 3 and manifest.run["method"] == "ClasswiseNoise"
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes_and_settings_count(tmp_path: Path) -> None:
@@ -51,22 +51,22 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_settings_count(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("settings", "sites", "zero_mean"),
+    ("settings", "voxels", "zero_mean"),
     [
         ({}, 2, False),
         ({"recipe": "mirror"}, 4, True),
         ({"recipe": "nnunet"}, 4, True),
-        ({"view#mirror": True}, 4, True),
+        ({"augmentation#flip": True}, 4, True),
     ],
     ids=str,
 )
 def test_noise_for_recipes_that_mirror_can_be_symmetric_and_has_no_offset(
-    tmp_path: Path, settings: dict[str, object], sites: int, zero_mean: bool
+    tmp_path: Path, settings: dict[str, object], voxels: int, zero_mean: bool
 ) -> None:
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
     run_bundle("foresight", dataset_dir=str(data), output_dir=str(out), **QUICK, **settings)
     noise = load_perturber(out / "models" / "perturber.safetensors")
-    assert isinstance(noise, SharedNoise) and noise.tile.shape[2:] == (sites,) * 3
+    assert isinstance(noise, ClasswiseNoise) and noise.tile.shape[2:] == (voxels,) * 3
     offset = float(noise.tile.detach().flatten(2).mean(-1).abs().max())
     assert (offset < 1e-4 * noise.epsilon + 1e-6) == zero_mean
 

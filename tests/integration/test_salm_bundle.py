@@ -68,15 +68,15 @@ def changes(manifest: Manifest, data: Path, out: Path) -> list[int]:
 @pytest.mark.parametrize("fraction", [0.02, 0.2])
 def test_protects_verifies_restores(datasets: dict[str, Path], tmp_path: Path, kind: str, fraction: float) -> None:
     manifest = protect(datasets[kind], tmp_path, fraction=fraction)
-    counts, sites = changes(manifest, datasets[kind], tmp_path), [np.prod(entry.shape) for entry in manifest.scans]
+    counts, voxels = changes(manifest, datasets[kind], tmp_path), [np.prod(entry.shape) for entry in manifest.scans]
     if "maps" in kind:  # a share of the region
-        sites = [int((stored_voxels(datasets[kind] / str(entry.label)) > 0).sum()) for entry in manifest.scans]
-    assert all(count <= int(fraction * size) for count, size in zip(counts, sites, strict=True))
-    assert [count > 0.3 * fraction * size for count, size in zip(counts, sites, strict=True)] == (
+        voxels = [int((stored_voxels(datasets[kind] / str(entry.label)) > 0).sum()) for entry in manifest.scans]
+    assert all(count <= int(fraction * size) for count, size in zip(counts, voxels, strict=True))
+    assert [count > 0.3 * fraction * size for count, size in zip(counts, voxels, strict=True)] == (
         [False] * 3 + [True] * 4 if "maps" not in kind else [True] * 2
     )
     assert manifest.run["method"] == "GradientNoise" and manifest.run["config"]["method"] == "salm"
-    assert manifest.run["budget"] == {"radius": 0.08, "norm": "linf", "share": fraction}
+    assert manifest.run["budget"] == {"epsilon": 0.08, "norm": "linf", "fraction": fraction}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_protects_verifies_restores(datasets: dict[str, Path], tmp_path: Path, k
         {"per": "element"},
         {"patch": 4},
         {"fitted": 2.0},
-        {"view#mirror": True, "samples": 2},
+        {"augmentation#flip": True, "samples": 2},
     ],
     ids=str,
 )
@@ -112,7 +112,7 @@ def test_every_choice_gives_noise_of_its_own(datasets: dict[str, Path], tmp_path
         ({"mask_refresh": "never"}, "unknown mask_refresh 'never'"),
         ({"fraction": 0}, r"must lie in \(0, 1\]"),
         ({"of": "air"}, "unknown base"),
-        ({"patch": 0}, "at least one site"),
+        ({"patch": 0}, "at least one voxel"),
     ],
 )
 def test_wrong_settings_are_found_before_anything_is_written(
@@ -158,17 +158,17 @@ def test_a_checkpoint_protects_further_cases(datasets: dict[str, Path], tmp_path
     settings = {"checkpoint": str(tmp_path / "out/models/perturber.safetensors"), "output_dir": str(tmp_path / "out2")}
     run_bundle("salm", "apply", dataset_dir=str(more), **settings)
     manifest = verify(tmp_path / "out2", more)
-    sites = np.prod(manifest.scans[0].shape)
+    voxels = np.prod(manifest.scans[0].shape)
     counts = changes(manifest, more, tmp_path / "out2")
-    assert max(counts) > 0 and all(count <= int(0.05 * sites) for count in counts)
-    assert manifest.run["budget"]["share"] == 0.05
+    assert max(counts) > 0 and all(count <= int(0.05 * voxels) for count in counts)
+    assert manifest.run["budget"]["fraction"] == 0.05
 
 
 def test_as_a_command_with_overrides(datasets: dict[str, Path], tmp_path: Path) -> None:
     settings = {**QUICK, "dataset_dir": str(datasets["classes"]), "output_dir": str(tmp_path), "fraction": 0.03}
     words = ["-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "protect.yaml"), *as_words(settings)]
     command(*words, "--bundle_root", str(CONFIGS.parent))
-    assert all(entry.budget.share == 0.03 for entry in verify(tmp_path, datasets["classes"]).scans)
+    assert all(entry.budget.fraction == 0.03 for entry in verify(tmp_path, datasets["classes"]).scans)
     assert "salm" in bundle_names() and main(["verify", str(tmp_path)]) == 0
 
 
@@ -179,7 +179,7 @@ def test_two_processes_give_one_complete_result(datasets: dict[str, Path], tmp_p
 
 def test_only_noise_of_cases_is_selected(datasets: dict[str, Path], tmp_path: Path) -> None:
     for settings in ({"granularity": "class"}, {"approach": "synthetic"}):
-        with pytest.raises(InputError, match="sparsity selects sites for noise of granularity 'case'"):
+        with pytest.raises(InputError, match="sparsity selects voxels for noise of granularity 'case'"):
             protect(datasets["classes"], tmp_path, "anti_learning", sparsity=SPARSE, **settings)
     assert not tree(tmp_path)
 
@@ -202,7 +202,7 @@ def test_the_mask_works_with_umed(datasets: dict[str, Path], tmp_path: Path, kin
         "_target_": f"{masks}.Intersection",
         "first": {"_target_": f"{masks}.Roi"},
         "second": {
-            "_target_": "monai_unlearnable.perturbers.SalientSites",
+            "_target_": "monai_unlearnable.perturbers.SalientVoxels",
             "network": {"_target_": "monai_unlearnable.perturbers.load_surrogate", "path": checkpoint},
             "sparsity": SPARSE,
         },
@@ -218,12 +218,12 @@ def test_the_mask_works_with_umed(datasets: dict[str, Path], tmp_path: Path, kin
         assert torch.equal(kept, given)
 
 
-def test_noise_files_grow_with_the_sites(tmp_path: Path) -> None:
+def test_noise_files_grow_with_the_voxels(tmp_path: Path) -> None:
     data = write_class_folders(tmp_path / "data", shape=(96, 96), counts=(1, 1))
     sizes = []
     for fraction in (0.02, 0.04, 0.08):
         out = tmp_path / str(fraction)
-        manifest = protect(data, out, fraction=fraction, spared="none")
+        manifest = protect(data, out, fraction=fraction, unperturbed="none")
         store = NoiseStore(out / "noise")
         sizes.append(np.mean([store.path(entry.scan_id).stat().st_size for entry in manifest.scans]))
     first, second = sizes[1] - sizes[0], sizes[2] - sizes[1]

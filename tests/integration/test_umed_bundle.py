@@ -94,7 +94,7 @@ def test_checkpoint_reads_new_cases_as_it_was_trained_unless_told_otherwise(tmp_
         assert (run["window"], run["label_values"]) == expected
 
 
-def test_checkpoint_protects_with_another_radius(tmp_path: Path) -> None:
+def test_checkpoint_protects_with_another_epsilon(tmp_path: Path) -> None:
     data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", names=("x", "y"))
     run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **{**QUICK, "epsilon": 0.05})
     source = {"dataset_dir": str(more), "checkpoint": str(tmp_path / "out/models/perturber.safetensors")}
@@ -102,7 +102,7 @@ def test_checkpoint_protects_with_another_radius(tmp_path: Path) -> None:
     for epsilon in (0.05, 0.15):
         run_bundle("umed", "apply", output_dir=str(tmp_path / f"{epsilon}"), epsilon=epsilon, **source)
         manifest = verify(tmp_path / f"{epsilon}", more)
-        assert manifest.run["budget"]["radius"] == epsilon
+        assert manifest.run["budget"]["epsilon"] == epsilon
         largest[epsilon] = [entry.measured["linf"] for entry in manifest.scans]
     assert all(high > 2 * low for low, high in zip(largest[0.05], largest[0.15], strict=True))
 

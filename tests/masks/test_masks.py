@@ -166,7 +166,7 @@ def test_some_need_no_label(provider: MaskProvider) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_sites_of_classes(shape: tuple[int, ...]) -> None:
+def test_voxels_of_classes(shape: tuple[int, ...]) -> None:
     image, label = batch(shape)
     for kinds in ([1], [0, 2], [5], [7], []):
         expected = np.isin(label.numpy(), kinds)
@@ -196,9 +196,9 @@ def test_images_of_classes(shape: tuple[int, ...], channels: int) -> None:
 @pytest.mark.parametrize(
     "provider", [Roi(), ContourBand(), Roi() & ~OfClasses([1]), OfClasses([1]) | ContourBand(), ~Roi()], ids=repr
 )
-def test_regions_need_a_class_for_each_site(provider: MaskProvider) -> None:
+def test_regions_need_a_class_for_each_voxel(provider: MaskProvider) -> None:
     image, _ = batch((8, 9))
-    with pytest.raises(LabelError, match="needs a class for each site; the cases have one for the whole"):
+    with pytest.raises(LabelError, match="needs a class for each voxel; the cases have one for the whole"):
         provider(image, torch.tensor([0, 1, 2]))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exactly so many sites, the right ones, and the same ones every time."""
+"""Exactly so many voxels, the right ones, and the same ones every time."""
 
 from __future__ import annotations
 
@@ -85,17 +85,17 @@ def test_blocks_may_be_larger_than_the_image(shape: tuple[int, ...], patch: int)
     mask, allowed = Sparsity(0.3, patch=patch).select(image, gradient=gradient).flatten(1), int(0.3 * np.prod(shape))
     assert mask.sum(1).tolist() == [allowed] * 3
     if patch >= max(shape):
-        assert mask[:, :allowed].all(), "of a single block, the first sites"
+        assert mask[:, :allowed].all(), "of a single block, the first voxels"
 
 
 @every_shape
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.29])
-def test_elements_are_as_many_as_sites(shape: tuple[int, ...], fraction: float) -> None:
+def test_elements_are_as_many_as_voxels(shape: tuple[int, ...], fraction: float) -> None:
     image, label, gradient = batch(shape, 3)
     mask = Sparsity(fraction, per="element").select(image, label, gradient=gradient)
     assert mask.shape == image.shape and mask.flatten(1).sum(1).tolist() == [int(fraction * np.prod(shape) + 1e-6)] * 3
     for one, size in zip(mask, gradient.abs(), strict=True):
-        assert size[one > 0].min() >= size[one == 0].max(), "the largest elements, whatever their site"
+        assert size[one > 0].min() >= size[one == 0].max(), "the largest elements, whatever their voxel"
 
 
 @every_score
@@ -124,7 +124,7 @@ def test_the_support_is_never_left(score: Score, shape: tuple[int, ...]) -> None
 
 
 @every_shape
-def test_gradients_rank_sites_by_all_channels(shape: tuple[int, ...]) -> None:
+def test_gradients_rank_voxels_by_all_channels(shape: tuple[int, ...]) -> None:
     image, _, gradient = batch(shape, 2)
     for times_input in (False, True):
         size = ((gradient * image if times_input else gradient) ** 2).sum(1, keepdim=True)
@@ -134,7 +134,7 @@ def test_gradients_rank_sites_by_all_channels(shape: tuple[int, ...]) -> None:
 
 
 @every_shape
-def test_no_site_is_wasted_on_noise_that_the_file_cannot_hold(shape: tuple[int, ...]) -> None:
+def test_no_voxel_is_wasted_on_noise_that_the_file_cannot_hold(shape: tuple[int, ...]) -> None:
     image, _, gradient = batch(shape)
     half = shape[0] // 2
     image[:, :, :half], gradient[:, :, :half] = 0, 9  # the way down leads below black
@@ -177,7 +177,7 @@ def test_foreground_of_shapes_that_look_like_colors(shape: tuple[int, ...], recw
 
 
 @every_shape
-def test_a_share_of_the_foreground(shape: tuple[int, ...]) -> None:
+def test_a_fraction_of_the_foreground(shape: tuple[int, ...]) -> None:
     image, label, gradient = batch(shape)
     mask = Sparsity(0.25, of="foreground").select(image, label, gradient=gradient)
     assert mask.flatten(1).sum(1).tolist() == [int(0.25 * int((one > 0).sum())) for one in label]
@@ -219,5 +219,5 @@ def test_what_cannot_be_is_refused() -> None:
         TopK(Sparsity())
     with pytest.raises(InputError, match="GradientScore needs a gradient"):
         Sparsity().select(torch.rand(1, 1, 8, 8))
-    with pytest.raises(InputError, match="sites, not elements"):
+    with pytest.raises(InputError, match="voxels, not elements"):
         TopK(Sparsity(score=RandomScore(), per="element"))

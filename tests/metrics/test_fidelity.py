@@ -12,7 +12,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from monai_unlearnable.data import Scan
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.intensity import IntensityWindow, PercentileWindow, StorageLattice
+from monai_unlearnable.intensity import IntensityWindow, PercentileWindow, StorageQuantization
 from monai_unlearnable.metrics import LOSSLESS_PSNR, measure_fidelity, noise_level
 from tests.helpers import random_image, two_classes
 
@@ -28,7 +28,7 @@ def scans(
     rng = np.random.default_rng(1)
     spread = np.ptp(voxels.astype(float)) / 20
     changed = voxels + np.where(label > 0, rng.uniform(-spread, spread, voxels.shape), 0)
-    clean = Scan(Path("x.nii"), voxels, StorageLattice(voxels.dtype.str, slope, 7.0))
+    clean = Scan(Path("x.nii"), voxels, StorageQuantization(voxels.dtype.str, slope, 7.0))
     return clean, replace(clean, voxels=changed.astype(dtype)), label
 
 
@@ -70,7 +70,7 @@ def test_peaks_of_the_scan_itself(shape: tuple[int, ...], dtype: str, slope: flo
 def test_noise_ratio_of_known_noise() -> None:
     rng = np.random.default_rng(0)
     voxels = (1000 + 20 * rng.normal(size=(1, 200, 150))).astype("int16")
-    clean = Scan(Path("x.nii"), voxels, StorageLattice("<i2"))
+    clean = Scan(Path("x.nii"), voxels, StorageQuantization("<i2"))
     protected = replace(clean, voxels=voxels + np.where(rng.random(voxels.shape) < 0.5, 5, -5).astype("int16"))
     assert measure_fidelity(clean, protected, IntensityWindow((0.0,), (2000.0,)))["noise_ratio"] == pytest.approx(
         5 / 20, rel=0.02
@@ -81,7 +81,7 @@ def test_channels_have_peaks_of_their_own() -> None:
     rng = np.random.default_rng(0)
     voxels = np.stack([rng.normal(0, 10, (30, 30)), rng.normal(0, 100, (30, 30)), np.zeros((30, 30))])
     change = np.stack([np.ones((30, 30)), np.full((30, 30), 20.0) * rng.choice([-1, 1], (30, 30)), np.zeros((30, 30))])
-    clean = Scan(Path("x.nii"), voxels, StorageLattice("<f8"))
+    clean = Scan(Path("x.nii"), voxels, StorageQuantization("<f8"))
     window = IntensityWindow((-50.0, -500.0, 0.0), (50.0, 500.0, 1.0))
     figures = measure_fidelity(clean, replace(clean, voxels=voxels + change), window)
     for name, peaks in (
@@ -96,13 +96,13 @@ def test_channels_have_peaks_of_their_own() -> None:
 def test_a_scan_without_noise_has_no_ratio() -> None:
     voxels = np.zeros((1, 20, 20), "uint8")
     voxels[0, 10:] = 200
-    clean = Scan(Path("x.png"), voxels, StorageLattice("|u1"))
+    clean = Scan(Path("x.png"), voxels, StorageQuantization("|u1"))
     figures = measure_fidelity(clean, replace(clean, voxels=voxels + np.uint8(3)), IntensityWindow((0.0,), (255.0,)))
     assert "noise_ratio" not in figures and figures["psnr_range"] == pytest.approx(20 * np.log10(200 / 3))
 
 
 def test_a_constant_scan_has_no_peak_of_its_own() -> None:
-    clean = Scan(Path("x.png"), np.full((1, 9, 9), 7, "uint8"), StorageLattice("|u1"))
+    clean = Scan(Path("x.png"), np.full((1, 9, 9), 7, "uint8"), StorageQuantization("|u1"))
     figures = measure_fidelity(
         clean, replace(clean, voxels=clean.voxels + np.uint8(1)), IntensityWindow((0.0,), (9.0,))
     )

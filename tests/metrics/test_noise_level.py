@@ -11,7 +11,7 @@ from scipy.ndimage import convolve, gaussian_filter
 from scipy.stats import median_abs_deviation
 
 from monai_unlearnable.metrics import noise_level
-from monai_unlearnable.metrics.fidelity import MAX_SITES
+from monai_unlearnable.metrics.fidelity import MAX_VOXELS
 
 SHAPES = [(220, 180), (64, 60, 56)]
 
@@ -49,7 +49,7 @@ def test_padding_and_saturation_hold_no_noise(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("shape", [(900, 800), (110, 100, 90)])
 def test_large_images_are_sampled(shape: tuple[int, ...]) -> None:
-    assert np.prod(shape) > MAX_SITES
+    assert np.prod(shape) > MAX_VOXELS
     image = np.random.default_rng(2).normal(100, 7, shape)
     assert noise_level(image) == pytest.approx(7, rel=0.02)
     assert noise_level(np.asfortranarray(image)) == noise_level(image)

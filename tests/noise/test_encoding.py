@@ -33,9 +33,9 @@ def scattered(
     rng = np.random.default_rng(seed)
     steps = np.zeros(extents, dtype)
     low = 1 if steps.dtype.kind == "u" else -largest
-    sites = np.r_[0, steps.size - 1, rng.choice(np.arange(1, steps.size - 1), int(share * steps.size) - 2, False)]
-    values = rng.integers(low, largest, sites.size, endpoint=True)
-    steps.flat[sites] = np.where(values == 0, 1, values)
+    voxels = np.r_[0, steps.size - 1, rng.choice(np.arange(1, steps.size - 1), int(share * steps.size) - 2, False)]
+    values = rng.integers(low, largest, voxels.size, endpoint=True)
+    steps.flat[voxels] = np.where(values == 0, 1, values)
     return VoxelChange(tuple(range(len(extents))), steps)
 
 
@@ -62,8 +62,8 @@ def changes(draw: Any) -> tuple[VoxelChange, tuple[int, ...]]:
     corner, margin = ([draw(st.integers(0, 3)) for _ in extents] for _ in range(2))
     dtype = draw(st.sampled_from(["int8", "int16", "int64", "uint32", "uint64"]))
     steps = np.zeros(extents, dtype)
-    sites = draw(st.lists(st.integers(0, max(steps.size - 1, 0)), max_size=30)) if steps.size else []
-    steps.flat[sites] = draw(hnp.arrays(dtype, len(sites)))
+    voxels = draw(st.lists(st.integers(0, max(steps.size - 1, 0)), max_size=30)) if steps.size else []
+    steps.flat[voxels] = draw(hnp.arrays(dtype, len(voxels)))
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     extra = rng.random(extents) < draw(st.sampled_from([0, 0.001, 0.1, 0.3, 0.4, 1]))
     steps[extra] = rng.integers(1, 100, int(extra.sum()))
@@ -238,10 +238,10 @@ def test_any_integers_are_a_change_inside_the_scan_or_a_noise_error(
 
 @given(hnp.arrays("u8", st.integers(1, 6), elements=st.integers(0, 2**64 - 1) | st.integers(0, 60)))
 def test_gaps_are_followed_exactly_or_refused(gaps: np.ndarray) -> None:
-    sites = np.cumsum([int(gap) + 1 for gap in gaps], dtype=object) - 1
+    voxels = np.cumsum([int(gap) + 1 for gap in gaps], dtype=object) - 1
     with archive({"box": box(0, 0, 0, 0, 1, 5, 5, 5), "gaps": gaps, "values": np.ones(len(gaps), np.int8)}) as content:
-        if sites[-1] < 125:
-            assert np.flatnonzero(decode(content, (1, 5, 5, 5)).steps).tolist() == list(sites)
+        if voxels[-1] < 125:
+            assert np.flatnonzero(decode(content, (1, 5, 5, 5)).steps).tolist() == list(voxels)
         else:
             with pytest.raises(NoiseError, match="beyond their box"):
                 decode(content, (1, 5, 5, 5))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from monai_unlearnable.budget import Budget, VoxelChange
 from monai_unlearnable.errors import NoiseError, NoiseMismatchError
-from monai_unlearnable.intensity import IntensityWindow, StorageLattice
+from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
 from tests.helpers import tree
 
@@ -30,7 +30,7 @@ ENTRY = NoiseEntry(
     label_sha256="0" * 64,
     shape=(1, 3, 5, 7),
     affine=tuple(map(tuple, np.eye(4).tolist())),
-    lattice=StorageLattice("<i2", 0.5, -3.0),
+    quantization=StorageQuantization("<i2", 0.5, -3.0),
     window=IntensityWindow((0.0,), (1.0,)),
     budget=Budget(0.1),
     clean_sha256="1" * 64,
@@ -186,10 +186,10 @@ def test_records_cannot_point_outside(field: str, name: str) -> None:
         {"extra": 1},
         {"case_scans": ["../a"]},
         {"case_scans": []},
-        {"budget": {"radius": 7}},
-        {"budget": {"radius": 0.1, "share": 2}},
+        {"budget": {"epsilon": 7}},
+        {"budget": {"epsilon": 0.1, "fraction": 2}},
         {"shape": [1, float("inf"), 3]},
-        {"lattice": {"dtype": "<i2", "x": 1}},
+        {"quantization": {"dtype": "<i2", "x": 1}},
         {"shape": 3},
         {"affine": None},
         {"target": -1},
@@ -212,8 +212,8 @@ def test_incomplete_records() -> None:
 
 def test_records_of_earlier_releases_use_all_bits_and_have_no_padding() -> None:
     content = ENTRY.to_dict()
-    content["lattice"] = {"dtype": "<i2", "slope": 0.5, "inter": -3.0}
-    assert NoiseEntry.from_dict(content) == ENTRY and not ENTRY.lattice.has_padding
+    content["quantization"] = {"dtype": "<i2", "slope": 0.5, "inter": -3.0}
+    assert NoiseEntry.from_dict(content) == ENTRY and not ENTRY.quantization.has_padding
 
 
 @pytest.mark.parametrize("headers", [b"", b"of the original"])
@@ -225,10 +225,17 @@ def test_headers_are_kept_beside_the_change(tmp_path: Path, headers: bytes) -> N
         store.headers("other")
 
 
-def test_records_of_earlier_releases_limit_no_share() -> None:
+def test_records_of_earlier_releases_limit_no_fraction() -> None:
     content = ENTRY.to_dict()
-    del content["budget"]["share"]
+    del content["budget"]["fraction"]
     assert NoiseEntry.from_dict(content).budget == Budget(0.1, share=1)
+
+
+def test_records_in_the_words_of_earlier_releases() -> None:
+    content = ENTRY.to_dict()
+    content["lattice"] = content.pop("quantization")
+    content["budget"] = {"radius": 0.1, "share": 0.25}
+    assert NoiseEntry.from_dict(content) == replace(ENTRY, budget=Budget(0.1, 0.25))
 
 
 def test_manifest_round_trip(tmp_path: Path) -> None:
@@ -250,9 +257,9 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
         b"[]",
         b"3",
         b"\xff",
-        b'{"schema_version": 2}',
-        b'{"schema_version": 2, "run": {}, "scans": [{}], "datalist_sha256": ""}',
-        b'{"schema_version": 2, "run": {}, "scans": []}',
+        b'{"schema_version": 3}',
+        b'{"schema_version": 3, "run": {}, "scans": [{}], "datalist_sha256": ""}',
+        b'{"schema_version": 3, "run": {}, "scans": []}',
     ],
 )
 def test_broken_manifests(tmp_path: Path, content: bytes) -> None:
@@ -264,7 +271,7 @@ def test_broken_manifests(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("version", [1, 99])
 def test_manifests_of_another_schema(tmp_path: Path, version: int) -> None:
     (tmp_path / "m.json").write_text(json.dumps({"schema_version": version, "run": {}, "scans": []}))
-    with pytest.raises(NoiseError, match=f"schema version {version} is not the supported 2"):
+    with pytest.raises(NoiseError, match=f"schema version {version} is none of 2, 3"):
         Manifest.load(tmp_path / "m.json")
     with pytest.raises(NoiseError, match=r"gone\.json"):
         Manifest.load(tmp_path / "gone.json")

@@ -26,7 +26,7 @@ from monai_unlearnable.perturbers import (
     UMed,
     load_input_settings,
     load_perturber,
-    round_to_lattice,
+    round_to_quantization,
     save_perturber,
 )
 from monai_unlearnable.perturbers.inference import generate_noise, generate_noises
@@ -35,7 +35,7 @@ from tests.helpers import BUDGET, small_shared, small_surrogate, small_umed, two
 
 
 class Coordinates(Perturber):
-    """Noise that only depends on the phase of a site: windows that disagree in phase are seen."""
+    """Noise that only depends on the phase of a voxel: windows that disagree in phase are seen."""
 
     divisor = 4
 
@@ -68,7 +68,7 @@ def test_checkpoint_round_trip(tmp_path: Path, dims: int) -> None:
 
 @pytest.mark.parametrize("factor", [0.5, 3])
 @pytest.mark.parametrize("make", [small_umed, lambda: small_shared((2, 2, 2))])
-def test_another_radius_scales_the_noise_of_a_checkpoint(
+def test_another_epsilon_scales_the_noise_of_a_checkpoint(
     tmp_path: Path, make: Callable[[], Perturber], factor: float
 ) -> None:
     save_perturber(make(), tmp_path / "p.safetensors")
@@ -80,7 +80,7 @@ def test_another_radius_scales_the_noise_of_a_checkpoint(
     assert describe(scaled)["epsilon"] == pytest.approx(factor * known.epsilon)
 
 
-def test_a_radius_that_is_no_number_is_not_blamed_on_the_checkpoint(tmp_path: Path) -> None:
+def test_a_epsilon_that_is_no_number_is_not_blamed_on_the_checkpoint(tmp_path: Path) -> None:
     save_perturber(small_umed(), tmp_path / "p.safetensors")
     with pytest.raises(InputError, match=r"^epsilon is 'abc', which is no number"):
         load_perturber(tmp_path / "p.safetensors", epsilon="abc")  # type: ignore[arg-type]
@@ -147,26 +147,26 @@ def test_noise_of_any_size(shape: tuple[int, ...]) -> None:
     image = np.random.default_rng(0).random((1, *shape), np.float32)
     noise = generate_noise(perturber, image, "a", label)
     assert noise.shape == image.shape and noise.dtype == np.float32
-    assert np.abs(noise).max() <= BUDGET.radius + 1e-7
+    assert np.abs(noise).max() <= BUDGET.epsilon + 1e-7
     assert noise.any() and not noise[label == 0].any()
     assert np.array_equal(generate_noise(perturber, image, "a", label), noise)
 
 
-@pytest.mark.parametrize(("shape", "sites"), [((40, 23), 64), ((17, 20, 13), 512), ((17, 20, 13), 1), ((9, 40), 100)])
-def test_windows_agree_with_one_pass(shape: tuple[int, ...], sites: int) -> None:
+@pytest.mark.parametrize(("shape", "voxels"), [((40, 23), 64), ((17, 20, 13), 512), ((17, 20, 13), 1), ((9, 40), 100)])
+def test_windows_agree_with_one_pass(shape: tuple[int, ...], voxels: int) -> None:
     perturber, image = Coordinates(), np.zeros((2, *shape), np.float32)
     whole = generate_noise(perturber, image, "a")
     perturber.seen.clear()
-    assert np.allclose(generate_noise(perturber, image, "a", window_sites=sites), whole, atol=1e-6)
+    assert np.allclose(generate_noise(perturber, image, "a", window_voxels=voxels), whole, atol=1e-6)
     assert len(perturber.seen) > 1 and all(extent % 4 == 0 for window in perturber.seen for extent in window)
-    assert max(np.prod(window) for window in perturber.seen) <= max(sites, 8 ** len(shape))
+    assert max(np.prod(window) for window in perturber.seen) <= max(voxels, 8 ** len(shape))
 
 
 def test_large_images_are_worked_on_near_the_support_only() -> None:
     label = np.zeros((1, 64, 64), np.uint8)
     label[0, 30:34, 40:44] = 1
     perturber = Coordinates(Roi())
-    noise = generate_noise(perturber, np.zeros((1, 64, 64), np.float32), "a", label, window_sites=1024)
+    noise = generate_noise(perturber, np.zeros((1, 64, 64), np.float32), "a", label, window_voxels=1024)
     assert sum(np.prod(window) for window in perturber.seen) <= 400
     assert np.array_equal(noise != 0, label != 0)
 
@@ -175,17 +175,17 @@ def test_large_images_are_worked_on_near_the_support_only() -> None:
 def test_windows_respect_the_support_of_the_whole_image(support) -> None:
     label = np.zeros((1, 40, 40), np.uint8)
     label[0, 14:27, 11:30] = 1
-    noise = generate_noise(Coordinates(support), np.zeros((1, 40, 40), np.float32), "a", label, window_sites=64)
+    noise = generate_noise(Coordinates(support), np.zeros((1, 40, 40), np.float32), "a", label, window_voxels=64)
     allowed = support(torch.zeros(1, 1, 40, 40), torch.as_tensor(label)[None].long())[0].numpy() > 0
     assert noise.any() and not noise[~allowed].any()
 
 
 BATCHED = {
     "umed": lambda: small_umed(2),
-    "random": lambda: RandomNoise(BUDGET.radius, Everywhere()),
-    "autoregressive": lambda: AutoregressiveNoise(BUDGET.radius),
-    "gradient": lambda: GradientNoise([small_surrogate("UNet")], BUDGET.radius, steps=2, divisor=8),
-    "gradient-classes": lambda: GradientNoise([small_surrogate()], BUDGET.radius, steps=2),
+    "random": lambda: RandomNoise(BUDGET.epsilon, Everywhere()),
+    "autoregressive": lambda: AutoregressiveNoise(BUDGET.epsilon),
+    "gradient": lambda: GradientNoise([small_surrogate("UNet")], BUDGET.epsilon, steps=2, divisor=8),
+    "gradient-classes": lambda: GradientNoise([small_surrogate()], BUDGET.epsilon, steps=2),
     "shared": lambda: small_shared((8, 8)),
 }
 
@@ -207,28 +207,28 @@ def test_a_batch_equals_its_images_one_at_a_time(name: str) -> None:
 @pytest.mark.parametrize("label", [two_classes((40, 36))[None], 1], ids=["map", "class"])
 def test_large_images_go_whole_where_windows_would_not_do(label) -> None:
     image = np.random.default_rng(0).random((2, 40, 36), np.float32)
-    for perturber in (RandomNoise(BUDGET.radius, Everywhere()), AutoregressiveNoise(BUDGET.radius)):
+    for perturber in (RandomNoise(BUDGET.epsilon, Everywhere()), AutoregressiveNoise(BUDGET.epsilon)):
         batch = torch.as_tensor(np.asarray(label, np.int64))[None]
         whole = perturber.delta(torch.as_tensor(image)[None], ["a"], batch)[0].numpy()
-        assert np.array_equal(generate_noise(perturber, image, "a", label, window_sites=64), whole)
+        assert np.array_equal(generate_noise(perturber, image, "a", label, window_voxels=64), whole)
 
 
 def test_large_images_of_one_class_go_whole() -> None:
     perturber, images = Coordinates(), np.zeros((2, 1, 40, 24), np.float32)
-    generate_noises(perturber, images, ["a", "b"], [0, 1], window_sites=64)
+    generate_noises(perturber, images, ["a", "b"], [0, 1], window_voxels=64)
     assert perturber.seen == [(40, 24)], "a window is no image of the class"
     perturber.seen.clear()
     maps = [two_classes((40, 24))[None]] * 2
-    generate_noises(perturber, images, ["a", "b"], maps, window_sites=64)
+    generate_noises(perturber, images, ["a", "b"], maps, window_voxels=64)
     assert max(np.prod(window) for window in perturber.seen) <= 64
 
 
 @pytest.mark.parametrize(
     ("perturber", "label", "reason"),
     [
-        (small_umed(2), 1, "Roi needs a class for each site; the cases have one for the whole"),
-        (RandomNoise(0.1, Roi()), 1, "Roi needs a class for each site"),
-        (GradientNoise([small_surrogate()], support=Roi()), 1, "Roi needs a class for each site"),
+        (small_umed(2), 1, "Roi needs a class for each voxel; the cases have one for the whole"),
+        (RandomNoise(0.1, Roi()), 1, "Roi needs a class for each voxel"),
+        (GradientNoise([small_surrogate()], support=Roi()), 1, "Roi needs a class for each voxel"),
         (LinearSurrogate(3, (4, 4)), two_classes((9, 9))[None], "classes of whole images are needed"),
         (LinearSurrogate(3, (4, 4)), 3, "the class is not known to the method"),
     ],
@@ -263,14 +263,14 @@ def test_delta_is_within_epsilon_and_differentiable() -> None:
     perturber = small_umed(2)
     label = torch.as_tensor(two_classes((16, 16)))[None, None].long()
     delta = perturber.delta(torch.rand(2, 1, 16, 16), ["a", "b"], label.expand(2, -1, -1, -1))
-    assert delta.abs().max() <= BUDGET.radius
+    assert delta.abs().max() <= BUDGET.epsilon
     delta.square().sum().backward()
     assert all(parameter.grad is not None for parameter in perturber.parameters())
 
 
-def test_round_to_lattice_truncates_and_passes_gradients() -> None:
+def test_round_to_quantization_truncates_and_passes_gradients() -> None:
     noise = torch.tensor([[[0.019, -0.019, 0.031, 0.0]], [[0.019, -0.019, 0.031, 0.0]]], requires_grad=True)
-    rounded = round_to_lattice(noise, torch.tensor([[0.01], [0.0]]))
+    rounded = round_to_quantization(noise, torch.tensor([[0.01], [0.0]]))
     assert torch.allclose(rounded[0], torch.tensor([[0.01, -0.01, 0.03, 0.0]])) and torch.equal(rounded[1], noise[1])
     (3 * rounded).sum().backward()
     assert torch.equal(noise.grad, torch.full_like(noise, 3))

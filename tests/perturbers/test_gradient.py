@@ -16,7 +16,14 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, OfClasses, Roi
-from monai_unlearnable.perturbers import GradientNoise, Objective, Surrogate, View, load_perturber, save_perturber
+from monai_unlearnable.perturbers import (
+    Augmentation,
+    GradientNoise,
+    Objective,
+    Surrogate,
+    load_perturber,
+    save_perturber,
+)
 from monai_unlearnable.perturbers.surrogate import error_rate, task_loss
 from monai_unlearnable.utils.config import build, describe
 from monai_unlearnable.utils.seeding import isolated_seed
@@ -29,7 +36,7 @@ kinds = pytest.mark.parametrize(("name", "dims"), KINDS)
 
 
 def batch(name: str, dims: int, size: int = 16, count: int = 4) -> tuple[Tensor, Tensor]:
-    """Images with a bright stripe that tells their class, or sites that are brighter the higher theirs."""
+    """Images with a bright stripe that tells their class, or voxels that are brighter the higher theirs."""
     generator = torch.Generator().manual_seed(0)
     shape = (count, 1, *[size] * dims)
     label = torch.arange(count) % 3
@@ -54,7 +61,7 @@ def trained(name: str, dims: int, seed: int = 0) -> Surrogate:
     with isolated_seed(0):
         for _ in range(30):
             optimizer.zero_grad()
-            task_loss(network(View()(image, label)[0]), label).backward()
+            task_loss(network(Augmentation()(image, label)[0]), label).backward()
             optimizer.step()
     optimizer.zero_grad()
     return network
@@ -72,7 +79,7 @@ def noise_of(
 def logits_of(network: Surrogate, image: Tensor, label: Tensor) -> Tensor:
     modes = network.training
     network.eval()
-    logits = network(View()(image, label)[0])
+    logits = network(Augmentation()(image, label)[0])
     network.train(modes)
     return logits
 
@@ -152,7 +159,7 @@ def gradient(network: Surrogate, image: Tensor, label: Tensor) -> Tensor:
     """The gradient of the loss at an image, by hand."""
     leaf = image.clone().requires_grad_()
     network.eval()
-    return torch.autograd.grad(task_loss(network(View()(leaf, label)[0]), label), leaf)[0]
+    return torch.autograd.grad(task_loss(network(Augmentation()(leaf, label)[0]), label), leaf)[0]
 
 
 def test_steps_go_down_one_surrogate_after_the_other() -> None:
@@ -194,7 +201,7 @@ def test_checkpoint_round_trip(tmp_path: Path, name: str, dims: int) -> None:
         steps=2,
         average=True,
         support=Everywhere() & ~OfClasses([0]),
-        view=View([16] * dims, noise=0.1, rotation=10),
+        augmentation=Augmentation([16] * dims, noise=0.1, rotation=10),
         samples=2,
         seed=5,
         divisor=8,
@@ -215,15 +222,19 @@ def test_checkpoint_round_trip(tmp_path: Path, name: str, dims: int) -> None:
 
 def test_images_of_other_sizes_are_seen_at_the_size_of_the_network() -> None:
     network, (image, label) = trained("ResNet18", 2), batch("ResNet18", 2, size=30)
-    noise = noise_of(network, image[..., :22], label, steps=1, view=View([16, 16]))
+    noise = noise_of(network, image[..., :22], label, steps=1, augmentation=Augmentation([16, 16]))
     assert noise.shape == (4, 1, 30, 22) and (noise != 0).float().mean() > 0.9
 
 
 @kinds
-def test_random_views_are_repeatable(name: str, dims: int) -> None:
+def test_random_augmentations_are_repeatable(name: str, dims: int) -> None:
     network, (image, label) = small_surrogate(name, dims), batch(name, dims)
     make: Callable[..., Tensor] = lambda **arguments: noise_of(  # noqa: E731
-        network, image, label, steps=3, **{"view": View(noise=0.5, mirror=True), "samples": 2, "seed": 1, **arguments}
+        network,
+        image,
+        label,
+        steps=3,
+        **{"augmentation": Augmentation(noise=0.5, flip=True), "samples": 2, "seed": 1, **arguments},
     )
     torch.manual_seed(0)
     first, state = make(), torch.get_rng_state()
@@ -232,13 +243,15 @@ def test_random_views_are_repeatable(name: str, dims: int) -> None:
     torch.manual_seed(0)
     assert torch.equal(torch.get_rng_state(), state), "the global generator was not touched"
     assert not torch.equal(make(seed=2), first) and not torch.equal(make(samples=1), first)
-    assert torch.equal(make(view=View(), samples=5), make(view=View(), samples=1)), "nothing to average over"
+    assert torch.equal(make(augmentation=Augmentation(), samples=5), make(augmentation=Augmentation(), samples=1)), (
+        "nothing to average over"
+    )
 
 
 def test_labels_that_do_not_fit() -> None:
     network, (image, label) = small_surrogate(), batch("ResNet18", 2)
     assert GradientNoise([network]).needs_label
-    with pytest.raises(LabelError, match="a class for each site"):
+    with pytest.raises(LabelError, match="a class for each voxel"):
         noise_of(network, image, label, support=Roi())
 
 

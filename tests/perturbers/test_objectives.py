@@ -106,7 +106,7 @@ def test_errors_of_maps_by_hand() -> None:
     found = torch.tensor([[[0, 0, 1, 1], [0, 2, 0, 0]]])
     truth = torch.tensor([[[[0, 1, 1, 2], [0, 0, 0, 0]]]])
     assert error_rate(certain(found), truth) == 3 / 4, (
-        "of four sites that are foreground in one or the other, one is right"
+        "of four voxels that are foreground in one or the other, one is right"
     )
     assert error_rate(certain(truth[:, 0]), truth) == 0
     assert error_rate(certain(torch.zeros(1, 2, 4).long()), torch.zeros(1, 1, 2, 4).long()) == 0

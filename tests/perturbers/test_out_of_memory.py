@@ -29,7 +29,7 @@ SHAPE = (80, 72, 64)
 
 
 class Pointwise(UMed):
-    """Noise of each site alone, which windows of any size agree on."""
+    """Noise of each voxel alone, which windows of any size agree on."""
 
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
@@ -39,7 +39,7 @@ class Pointwise(UMed):
 
 
 class Limited:
-    """A perturber's ``delta`` that fails on more sites than a limit, and counts what it was given."""
+    """A perturber's ``delta`` that fails on more voxels than a limit, and counts what it was given."""
 
     def __init__(self, perturber: UMed | RandomNoise, limit: int, error: Exception) -> None:
         self.made, self.limit, self.error, self.seen = perturber.delta, limit, error, list[int]()
@@ -75,8 +75,8 @@ def test_smaller_windows_until_they_fit(error: Exception, caplog: pytest.LogCapt
 def test_noise_of_smaller_windows_is_what_these_windows_give_when_asked_for() -> None:
     image, label = case()
     perturber = reset_parameters(UMed(3), 0).eval()
-    sites = image.size // 8
-    asked = generate_noise(perturber, image, "a", label, sites)
+    voxels = image.size // 8
+    asked = generate_noise(perturber, image, "a", label, voxels)
     Limited(perturber, 2**16, ERRORS[0])
     assert np.array_equal(generate_noise(perturber, image, "a", label), asked)
 

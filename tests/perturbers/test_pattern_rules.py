@@ -14,7 +14,7 @@ from monai_unlearnable.perturbers import (
     AutoregressiveNoise,
     ClassConvolution,
     ClassPatterns,
-    FixedSites,
+    FixedVoxels,
     LinearPatterns,
     SymmetricLattice,
 )
@@ -41,7 +41,7 @@ def linear_accuracy(noise: Tensor, kinds: list[int]) -> float:
     [
         lambda **arguments: LinearPatterns(spread=0.4, **arguments),
         lambda **arguments: LinearPatterns(cells=3, spread=0.4, **arguments),
-        lambda **arguments: FixedSites(fraction=0, **arguments),
+        lambda **arguments: FixedVoxels(fraction=0, **arguments),
         lambda **arguments: SymmetricLattice(code="axes", **arguments),
     ],
 )
@@ -75,7 +75,7 @@ def test_patches_are_of_their_size() -> None:
 
 
 def residual(perturber: AutoregressiveNoise, kind: int, noise: Tensor) -> float:
-    """What is left of noise (1, C, spatial...) behind the filter of a class, as a share of the noise."""
+    """What is left of noise (1, C, spatial...) behind the filter of a class, as a fraction of the noise."""
     filters = perturber.coefficients(kind, noise.shape[1], noise.ndim - 2)[:, None]
     convolve = F.conv2d if noise.ndim == 4 else F.conv3d
     left = convolve(noise.double(), filters.double(), groups=noise.shape[1])
@@ -118,22 +118,22 @@ def test_convolution_is_scipys(shape: tuple[int, ...], size: int) -> None:
     assert not perturber.delta(torch.full((1, 1, 9, 9), 0.7), ["a"], torch.tensor([1])).abs().max() > 1e-6
 
 
-def test_sites_are_few_and_at_relative_places() -> None:
-    single = noise_of(FixedSites(0.1, fraction=0), [0, 1], (40, 50), 3)
+def test_voxels_are_few_and_at_relative_places() -> None:
+    single = noise_of(FixedVoxels(0.1, fraction=0), [0, 1], (40, 50), 3)
     assert ((single != 0).sum((1, 2, 3)) == 3).all()
-    places = [torch.nonzero(noise_of(FixedSites(fraction=0), [1], shape)[0, 0])[0] / torch.tensor(shape)
+    places = [torch.nonzero(noise_of(FixedVoxels(fraction=0), [1], shape)[0, 0])[0] / torch.tensor(shape)
               for shape in ((50, 40), (200, 320))]  # fmt: skip
     assert torch.allclose(*places, atol=1 / 40)
-    many = noise_of(FixedSites(fraction=0.05), [1], (60, 60))
+    many = noise_of(FixedVoxels(fraction=0.05), [1], (60, 60))
     assert 0.045 < (many != 0).float().mean() <= 0.05
-    more = noise_of(FixedSites(fraction=0.1), [1], (60, 60))
+    more = noise_of(FixedVoxels(fraction=0.1), [1], (60, 60))
     assert (more[many != 0] == many[many != 0]).float().mean() > 0.9  # all but those that are drawn again later
 
 
 @pytest.mark.parametrize("period", [3, 4, 6, 8])
 @pytest.mark.parametrize("shape", [(24, 22), (8, 12, 10)])
 @pytest.mark.parametrize("axes", [None, [1]])
-def test_mirroring_leaves_the_lattice(shape: tuple[int, ...], axes: list[int] | None, period: int) -> None:
+def test_mirroring_leaves_the_quantization(shape: tuple[int, ...], axes: list[int] | None, period: int) -> None:
     noise = noise_of(SymmetricLattice(1.0, axes=axes, period=period), [1], shape)
     for axis in range(2, noise.ndim):
         assert torch.equal(noise.flip(axis), noise)
@@ -141,7 +141,7 @@ def test_mirroring_leaves_the_lattice(shape: tuple[int, ...], axes: list[int] | 
     assert set(noise.unique().tolist()) == {-1.0, 1.0}
 
 
-def test_the_sequence_of_the_lattice() -> None:
+def test_the_sequence_of_the_quantization() -> None:
     noise = noise_of(SymmetricLattice(1.0), [1], (16, 8))[0, 0]
     sequence = torch.tensor([1.0, -1, -1, 1])
     assert torch.equal(noise, torch.outer(sequence.repeat(4), sequence.repeat(2)))
@@ -150,7 +150,7 @@ def test_the_sequence_of_the_lattice() -> None:
     )
 
 
-def test_codes_of_the_lattice() -> None:
+def test_codes_of_the_quantization() -> None:
     none, sign, axes = (
         noise_of(SymmetricLattice(1.0, code=code), [0, 1, 2, 3], (16, 16)) for code in ("none", "sign", "axes")
     )

@@ -18,7 +18,7 @@ from monai_unlearnable.perturbers import (
     AutoregressiveNoise,
     ClassConvolution,
     ClassPatterns,
-    FixedSites,
+    FixedVoxels,
     LinearPatterns,
     SymmetricLattice,
     load_perturber,
@@ -35,7 +35,7 @@ PATTERNS: dict[str, Callable[..., ClassPatterns]] = {
     "linear-cells": lambda **arguments: LinearPatterns(EPSILON, cells=4, spread=0.4, **arguments),
     "autoregressive": lambda **arguments: AutoregressiveNoise(EPSILON, **arguments),
     "convolution": lambda **arguments: ClassConvolution(EPSILON, **arguments),
-    "sites": lambda **arguments: FixedSites(EPSILON, fraction=0.3, **arguments),
+    "voxels": lambda **arguments: FixedVoxels(EPSILON, fraction=0.3, **arguments),
     "lattice-axes": lambda **arguments: SymmetricLattice(EPSILON, code="axes", **arguments),
     "lattice-sign": lambda **arguments: SymmetricLattice(EPSILON, code="sign", **arguments),
 }
@@ -118,7 +118,7 @@ def test_what_needs_a_label(name: str) -> None:
             perturber.delta(image, ["a"])
     free = PATTERNS[name](support=Everywhere(), granularity="universal")
     assert not free.needs_label and free.delta(image, ["a"]).any()
-    with pytest.raises(LabelError, match="a class for each site"):
+    with pytest.raises(LabelError, match="a class for each voxel"):
         PATTERNS[name](support=Roi()).delta(image, ["a"], torch.tensor([1]))
 
 
@@ -161,11 +161,11 @@ def test_sizes_agree_around_the_center(name: str, small: tuple[int, ...], large:
     ("make", "reason"),
     [
         (lambda: LinearPatterns(granularity="all"), "granularity 'all' is unknown; known are class, case, universal"),
-        (lambda: LinearPatterns(patch=0), "at least one site"),
+        (lambda: LinearPatterns(patch=0), "at least one voxel"),
         (lambda: LinearPatterns(cells=0), "at least one cell"),
         (lambda: ClassConvolution(size=4), "must be odd"),
-        (lambda: FixedSites(fraction=2), r"must lie in \[0, 1\]"),
-        (lambda: SymmetricLattice(period=2), "less than 3 sites"),
+        (lambda: FixedVoxels(fraction=2), r"must lie in \[0, 1\]"),
+        (lambda: SymmetricLattice(period=2), "less than 3 voxels"),
         (lambda: SymmetricLattice(code="x"), "code 'x' is unknown; known are none, axes, sign"),
         (lambda: SymmetricLattice(axes=[]), "at least one axis"),
     ],
@@ -179,4 +179,4 @@ def test_wrong_settings(make: Callable[[], ClassPatterns], reason: str) -> None:
 def test_large_images_are_no_mosaic(name: str) -> None:
     image = images((24, 20), 1)
     noise = PATTERNS[name]().delta(image, ["a"], torch.tensor([1]))[0].numpy()
-    assert np.array_equal(generate_noise(PATTERNS[name](), image[0].numpy(), "a", 1, window_sites=16), noise)
+    assert np.array_equal(generate_noise(PATTERNS[name](), image[0].numpy(), "a", 1, window_voxels=16), noise)

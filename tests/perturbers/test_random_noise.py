@@ -63,13 +63,13 @@ def test_distributions() -> None:
         assert neighbors > 0.8 if name == "low_pass" else abs(neighbors) < 0.05
 
 
-@pytest.mark.parametrize("share", [0.1, 0.45, 0.9, 1.0])
+@pytest.mark.parametrize("fraction", [0.1, 0.45, 0.9, 1.0])
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-def test_root_mean_square_is_as_wanted(distribution: str, share: float) -> None:
+def test_root_mean_square_is_as_wanted(distribution: str, fraction: float) -> None:
     image, label = sample()
-    perturber = RandomNoise(EPSILON, distribution=distribution, rms=share * EPSILON)
+    perturber = RandomNoise(EPSILON, distribution=distribution, rms=fraction * EPSILON)
     for noise, region in zip(perturber.delta(image, ["a", "b"], label), label > 0, strict=True):
-        assert rms(noise[region]) == pytest.approx(share * EPSILON, rel=5e-3)
+        assert rms(noise[region]) == pytest.approx(fraction * EPSILON, rel=5e-3)
         assert noise.abs().max() <= EPSILON + 1e-7
 
 
@@ -91,7 +91,7 @@ def test_no_region_no_noise() -> None:
 def test_classes_of_whole_images_take_the_whole_image() -> None:
     image, _ = sample()
     assert RandomNoise(support=Everywhere()).delta(image, ["a", "b"], torch.tensor([0, 1])).all()
-    with pytest.raises(LabelError, match="a class for each site"):
+    with pytest.raises(LabelError, match="a class for each voxel"):
         RandomNoise().delta(image, ["a", "b"], torch.tensor([0, 1]))
 
 

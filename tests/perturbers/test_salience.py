@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sparse noise: on the sites that matter to the surrogate, on no others, and never more than allowed."""
+"""Sparse noise: on the voxels that matter to the surrogate, on no others, and never more than allowed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ import torch
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, OfClasses, RandomScore, Roi, Sparsity, TopK
-from monai_unlearnable.perturbers import GradientNoise, Objective, SalientSites, View, load_perturber, save_perturber
+from monai_unlearnable.perturbers import (
+    Augmentation,
+    GradientNoise,
+    Objective,
+    SalientVoxels,
+    load_perturber,
+    save_perturber,
+)
 from monai_unlearnable.perturbers.inference import generate_noise
 from monai_unlearnable.perturbers.surrogate import task_loss
 from monai_unlearnable.utils.config import describe
@@ -29,7 +36,7 @@ def sparse(networks: list[Any], sparsity: Sparsity | None = None, **arguments: A
 @kinds
 @pytest.mark.parametrize("refresh", ["once", "round", "step"])
 @pytest.mark.parametrize("fraction", [0.01, 0.2])
-def test_never_more_sites_than_allowed(name: str, dims: int, refresh: str, fraction: float) -> None:
+def test_never_more_voxels_than_allowed(name: str, dims: int, refresh: str, fraction: float) -> None:
     networks, (image, label) = [trained(name, dims, seed) for seed in (0, 1, 2)], batch(name, dims)
     noise = sparse(networks, Sparsity(fraction), mask_refresh=refresh).delta(image, CASES, label)
     counts = (noise != 0).any(1).flatten(1).sum(1)
@@ -46,7 +53,7 @@ def test_the_first_step_goes_where_the_gradient_is_largest(name: str, dims: int)
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_few_sites_lower_the_loss_more_than_as_many_by_chance(dims: int) -> None:
+def test_few_voxels_lower_the_loss_more_than_as_many_by_chance(dims: int) -> None:
     network, (image, label) = trained("ResNet18", dims), batch("ResNet18", dims)
 
     def loss(sparsity: Sparsity) -> float:
@@ -70,7 +77,7 @@ def test_refreshes_differ() -> None:
 
 
 @kinds
-@pytest.mark.parametrize("per", ["site", "element"])
+@pytest.mark.parametrize("per", ["voxel", "element"])
 def test_support_and_selection_meet(name: str, dims: int, per: str) -> None:
     network, (image, label) = trained(name, dims), batch(name, dims)
     support = Roi() if label.ndim > 1 else Everywhere() & ~OfClasses([1])
@@ -82,12 +89,12 @@ def test_support_and_selection_meet(name: str, dims: int, per: str) -> None:
 def test_elements_leave_other_channels_alone() -> None:
     network, image = small_surrogate(channels=3), torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     label = torch.tensor([0, 1])
-    by_site, by_element = (
+    by_voxel, by_element = (
         sparse([network], Sparsity(0.1, per=per), steps=1).delta(image, CASES[:2], label) != 0
-        for per in ("site", "element")
+        for per in ("voxel", "element")
     )
-    assert by_site.all(1).sum() > 0.9 * by_site.any(1).sum(), "all channels of a site"
-    assert by_element.flatten(1).sum(1).max() <= 25 < by_site.flatten(1).sum(1).min()
+    assert by_voxel.all(1).sum() > 0.9 * by_voxel.any(1).sum(), "all channels of a voxel"
+    assert by_element.flatten(1).sum(1).max() <= 25 < by_voxel.flatten(1).sum(1).min()
 
 
 def test_fitted_cases_cost_no_more_steps() -> None:
@@ -105,26 +112,26 @@ def test_fitted_cases_cost_no_more_steps() -> None:
 
 
 @kinds
-def test_salient_sites_are_a_mask(name: str, dims: int) -> None:
+def test_salient_voxels_are_a_mask(name: str, dims: int) -> None:
     network, (image, label) = trained(name, dims), batch(name, dims)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     network.train()
     with torch.no_grad():
-        mask = SalientSites(network, Sparsity(0.1))(image, label)
+        mask = SalientVoxels(network, Sparsity(0.1))(image, label)
     assert mask.shape == (4, 1, *[16] * dims) and mask.flatten(1).sum(1).tolist() == [int(0.1 * 16**dims)] * 4
     for one, size in zip(mask, gradient(network, image, label).abs(), strict=True):
         assert size[one > 0].min() >= 0.99 * size[one == 0].max()
     network.train()
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-    with pytest.raises(InputError, match="sites, not elements"):
-        SalientSites(network, Sparsity(per="element"))
+    with pytest.raises(InputError, match="voxels, not elements"):
+        SalientVoxels(network, Sparsity(per="element"))
 
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_any_method_takes_the_mask_and_keeps_its_network(tmp_path: Path, dims: int) -> None:
     network, (image, label) = trained("UNet", dims), batch("UNet", dims)
     allowed = int(0.05 * 16**dims)
-    support = Roi() & SalientSites(network, Sparsity(0.05), view=View(noise=0.1))
+    support = Roi() & SalientVoxels(network, Sparsity(0.05), augmentation=Augmentation(noise=0.1))
     umed = small_umed(dims, support=support, texture=Everywhere())
     noise = umed.delta(image, CASES, label)
     assert 0 < (noise != 0).flatten(1).sum(1).max() <= allowed
@@ -134,8 +141,8 @@ def test_any_method_takes_the_mask_and_keeps_its_network(tmp_path: Path, dims: i
 
 
 @pytest.mark.parametrize("shape", [(41, 49), (17, 11, 13)], ids=str)
-@pytest.mark.parametrize("window_sites", [2**21, 24**2])
-def test_sites_are_counted_on_images_as_they_are(shape: tuple[int, ...], window_sites: int) -> None:
+@pytest.mark.parametrize("window_voxels", [2**21, 24**2])
+def test_voxels_are_counted_on_images_as_they_are(shape: tuple[int, ...], window_voxels: int) -> None:
     dims, allowed = len(shape), int(0.1 * np.prod(shape))
     image, label = np.random.default_rng(0).random((1, *shape), np.float32), np.ones((1, *shape), np.int64)
     network = small_surrogate("UNet", dims)
@@ -143,12 +150,12 @@ def test_sites_are_counted_on_images_as_they_are(shape: tuple[int, ...], window_
     for perturber in (
         sparse([network], Sparsity(0.1), divisor=8, steps=1),
         small_umed(dims, support=TopK(Sparsity(0.1, RandomScore()), within=Roi()), texture=Everywhere()),
-        small_umed(dims, support=SalientSites(network, Sparsity(0.1), within=Roi(), divisor=8), texture=Everywhere()),
+        small_umed(dims, support=SalientVoxels(network, Sparsity(0.1), within=Roi(), divisor=8), texture=Everywhere()),
     ):
-        changed = generate_noise(perturber.eval(), image, "a", label, window_sites=window_sites)[0] != 0
+        changed = generate_noise(perturber.eval(), image, "a", label, window_voxels=window_voxels)[0] != 0
         assert 0.95 * allowed < changed.sum() <= allowed
         halves = changed[: shape[0] // 2], changed[shape[0] // 2 :]
-        assert min(half.mean() for half in halves) > 0.02, "all parts of the image have their share"
+        assert min(half.mean() for half in halves) > 0.02, "all parts of the image have their fraction"
         kept.append(changed)
     assert not np.array_equal(kept[0], kept[1])
 
@@ -156,7 +163,7 @@ def test_sites_are_counted_on_images_as_they_are(shape: tuple[int, ...], window_
 def test_training_a_method_anew_leaves_the_network_of_its_mask_alone() -> None:
     network = trained("UNet", 2)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    umed = small_umed(2, support=SalientSites(network, Sparsity(0.1)), texture=Everywhere())
+    umed = small_umed(2, support=SalientVoxels(network, Sparsity(0.1)), texture=Everywhere())
     generators = umed.contour_net.head.weight.clone()
     reset_parameters(umed, 1)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

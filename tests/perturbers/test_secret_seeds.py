@@ -12,14 +12,14 @@ from monai.transforms import Compose, Identity, RandCropByPosNegLabeld, RandGaus
 from monai_unlearnable.crypto import OwnerKey, secret_seed
 from monai_unlearnable.masks import Everywhere, ForegroundScore, RandomScore
 from monai_unlearnable.perturbers import (
+    Augmentation,
     AutoregressiveNoise,
     ClassConvolution,
-    FixedSites,
+    FixedVoxels,
     GradientNoise,
     LinearPatterns,
     Perturber,
     RandomNoise,
-    View,
 )
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, reset_parameters, seed_transforms, seeded
 from tests.helpers import small_shared, small_surrogate, small_umed
@@ -30,12 +30,12 @@ MAKE: dict[str, Callable[[int], Perturber]] = {
     "lsp": lambda seed: LinearPatterns(seed=seed),
     "ar": lambda seed: AutoregressiveNoise(seed=seed),
     "cuda": lambda seed: ClassConvolution(seed=seed),
-    "ops": lambda seed: FixedSites(seed=seed, fraction=0.1),
+    "ops": lambda seed: FixedVoxels(seed=seed, fraction=0.1),
     "random": lambda seed: RandomNoise(0.03, Everywhere(), seed),
     "umed": lambda seed: reset_parameters(small_umed(2, support=Everywhere()), seed),
     "shared": lambda seed: reset_parameters(small_shared((16, 16), support=Everywhere()), seed),
     "gradient": lambda seed: GradientNoise(
-        [small_surrogate()], support=Everywhere(), steps=2, samples=2, view=View(noise=0.5), seed=seed
+        [small_surrogate()], support=Everywhere(), steps=2, samples=2, augmentation=Augmentation(noise=0.5), seed=seed
     ),
 }
 
@@ -51,7 +51,7 @@ def test_each_key_has_noise_of_its_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("score", [RandomScore, ForegroundScore])
-def test_each_key_has_sites_of_its_own(score: type) -> None:
+def test_each_key_has_voxels_of_its_own(score: type) -> None:
     first, again, second = (score(seed)(IMAGE, None, None) for seed in (FIRST, FIRST, SECOND))
     assert torch.equal(first, again) and not torch.equal(first, second)
 
@@ -89,7 +89,9 @@ def weights(seed: int) -> None:
         torch.randn(1)
 
 
-@pytest.mark.parametrize("use", [weights, lambda seed: View(noise=0.5)(IMAGE, LABEL, seed)], ids=["weights", "view"])
+@pytest.mark.parametrize(
+    "use", [weights, lambda seed: Augmentation(noise=0.5)(IMAGE, LABEL, seed)], ids=["weights", "augmentation"]
+)
 def test_the_whole_state_of_torch_is_secret(use: Callable[[int], object]) -> None:
     def of_seed(
         words: bytes,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, OfClasses, Roi
-from monai_unlearnable.perturbers import SharedNoise, load_perturber, save_perturber
+from monai_unlearnable.perturbers import ClasswiseNoise, load_perturber, save_perturber
 from monai_unlearnable.utils.config import describe
 from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import BUDGET, small_shared, two_classes
@@ -22,7 +22,7 @@ SIZES = {2: (6, 4), 3: (4, 6, 5)}
 dimensions = pytest.mark.parametrize("dims", SIZES)
 
 
-def delta(perturber: SharedNoise, shape: tuple[int, ...], label: Tensor) -> Tensor:
+def delta(perturber: ClasswiseNoise, shape: tuple[int, ...], label: Tensor) -> Tensor:
     image = torch.zeros(len(label), perturber.in_channels, *shape)
     return perturber.delta(image, [str(index) for index in range(len(label))], label)
 
@@ -46,7 +46,7 @@ def test_patterns_are_resized_to_images(dims: int) -> None:
 
 
 @dimensions
-def test_sites_carry_the_pattern_of_their_class(dims: int) -> None:
+def test_voxels_carry_the_pattern_of_their_class(dims: int) -> None:
     perturber, shape = small_shared(SIZES[dims]), tuple(2 * extent for extent in SIZES[dims])
     label = torch.as_tensor(two_classes(shape))[None, None].long()
     noise = delta(perturber, shape, label)
@@ -75,7 +75,7 @@ def test_maps_of_all_sizes_agree_around_the_center(
 
 
 def test_channels_have_patterns_of_their_own() -> None:
-    perturber = SharedNoise(3, 2, (4, 4), BUDGET.radius)
+    perturber = ClasswiseNoise(3, 2, (4, 4), BUDGET.epsilon)
     reset_parameters(perturber, 0)
     noise = delta(perturber, (8, 8), torch.tensor([0, 1]))
     assert noise.shape == (2, 3, 8, 8) and not torch.equal(noise[:, 0], noise[:, 1])
@@ -88,7 +88,7 @@ def test_spared_classes_carry_nothing() -> None:
 
 
 def test_it_starts_from_faint_patterns_of_a_seed() -> None:
-    perturber = SharedNoise(1, 3, (8, 8), 0.1)
+    perturber = ClasswiseNoise(1, 3, (8, 8), 0.1)
     assert not perturber.tile.any()
     first, second, other = (reset_parameters(perturber, seed).tile.detach().clone() for seed in (1, 1, 2))
     assert torch.equal(first, second) and not torch.equal(first, other)
@@ -108,7 +108,7 @@ def test_checkpoint_round_trip(tmp_path: Path, dims: int, granularity: str) -> N
     perturber = small_shared(SIZES[dims], granularity=granularity, support=Everywhere() & ~OfClasses([0]))
     save_perturber(perturber, tmp_path / "p.safetensors")
     loaded = load_perturber(tmp_path / "p.safetensors")
-    assert isinstance(loaded, SharedNoise) and describe(loaded) == describe(perturber)
+    assert isinstance(loaded, ClasswiseNoise) and describe(loaded) == describe(perturber)
     shape = tuple(2 * extent + 1 for extent in SIZES[dims])
     for label in (torch.tensor([0, 1, 2]), torch.as_tensor(two_classes(shape))[None, None].long()):
         assert torch.equal(delta(loaded, shape, label), delta(perturber, shape, label))
@@ -116,17 +116,17 @@ def test_checkpoint_round_trip(tmp_path: Path, dims: int, granularity: str) -> N
 
 def test_what_cannot_be_used() -> None:
     with pytest.raises(InputError, match="unknown granularity 'case'; known are class, universal"):
-        SharedNoise(1, 2, (4, 4), granularity="case")
+        ClasswiseNoise(1, 2, (4, 4), granularity="case")
     perturber = small_shared((4, 4), support=Roi())
     assert perturber.needs_label and not perturber.windowed
-    with pytest.raises(LabelError, match="a class for each site"):
+    with pytest.raises(LabelError, match="a class for each voxel"):
         delta(perturber, (8, 8), torch.tensor([0]))
 
 
 @pytest.mark.parametrize("size", [(), (0, 2, 2), (2, -1, 2)])
-def test_a_pattern_without_sites_is_refused(size: tuple[int, ...]) -> None:
+def test_a_pattern_without_voxels_is_refused(size: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="has none"):
-        SharedNoise(1, 2, size)
+        ClasswiseNoise(1, 2, size)
 
 
 def test_a_pattern_of_other_dimensions_is_refused() -> None:
@@ -135,6 +135,6 @@ def test_a_pattern_of_other_dimensions_is_refused() -> None:
 
 
 def test_a_pattern_of_zeros_is_not_scaled(tmp_path: Path) -> None:
-    save_perturber(SharedNoise(1, 2, (2, 2), 0.0), tmp_path / "p.safetensors")
+    save_perturber(ClasswiseNoise(1, 2, (2, 2), 0.0), tmp_path / "p.safetensors")
     with pytest.raises(InputError, match="^patterns that were learned with epsilon 0"):
         load_perturber(tmp_path / "p.safetensors", epsilon=0.1)

@@ -17,12 +17,12 @@ from monai_unlearnable.utils.seeding import reset_parameters
 
 
 @pytest.mark.parametrize("divisor", [1, 4, 8])
-@pytest.mark.parametrize("sites", [[(0, 0, 0)], [(20, 18, 29)], [(9, 3, 12), (14, 10, 17)], [(0, 18, 5), (20, 0, 29)]])
-def test_part_around_a_support(sites: list[tuple[int, ...]], divisor: int) -> None:
+@pytest.mark.parametrize("voxels", [[(0, 0, 0)], [(20, 18, 29)], [(9, 3, 12), (14, 10, 17)], [(0, 18, 5), (20, 0, 29)]])
+def test_part_around_a_support(voxels: list[tuple[int, ...]], divisor: int) -> None:
     shape = (21, 19, 30)
     image = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(0))
     support = np.zeros(shape, bool)
-    support[tuple(np.transpose(sites))] = True
+    support[tuple(np.transpose(voxels))] = True
     part = Part.around(support, divisor)
     taken, padded = part.take(image), pad_to(image, None, divisor)[0]
     starts = [even_sides(-extent % divisor)[0] for extent in shape]
@@ -30,7 +30,7 @@ def test_part_around_a_support(sites: list[tuple[int, ...]], divisor: int) -> No
     box = tuple(slice(low, low + extent) for low, extent in zip(first, taken.shape[2:], strict=True))
     assert torch.equal(taken, padded[(slice(None), slice(None), *box)])
     assert all(side.start % divisor == 0 and side.stop % divisor == 0 for side in box), "in phase with the whole"
-    assert part.sites == taken[0, 0].numel()
+    assert part.voxels == taken[0, 0].numel()
     target = torch.zeros_like(image)
     part.put(taken, target)
     assert torch.equal(target[:, :, support], image[:, :, support])
@@ -67,7 +67,7 @@ def test_windows_without_support_cost_nothing(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("extent", [72, 88, 104, 120, 136, 200, 256])
 def test_windows_cover_little_more_than_the_image(extent: int, divisor: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Here(Perturber):
-        """One everywhere, noting what it sees of an image that counts its sites."""
+        """One everywhere, noting what it sees of an image that counts its voxels."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -78,7 +78,7 @@ def test_windows_cover_little_more_than_the_image(extent: int, divisor: int, mon
             return torch.ones_like(image)
 
     perturber, image = Here(), np.arange(extent, dtype=np.float32)[None, :, None].repeat(64, 2)
-    noise = generate_noise(perturber, image, "a", window_sites=64**2)
+    noise = generate_noise(perturber, image, "a", window_voxels=64**2)
     assert np.allclose(noise, 1)
     windows = sorted(set(perturber.seen))
     assert all(start % divisor == 0 for start, _ in windows), "they agree in phase"

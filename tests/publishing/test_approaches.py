@@ -14,7 +14,14 @@ from monai_unlearnable.data import DatasetSummary, load_cases
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi
-from monai_unlearnable.perturbers import GradientNoise, LinearSurrogate, Objective, RandomNoise, SharedNoise, Surrogate
+from monai_unlearnable.perturbers import (
+    ClasswiseNoise,
+    GradientNoise,
+    LinearSurrogate,
+    Objective,
+    RandomNoise,
+    Surrogate,
+)
 from monai_unlearnable.publishing.choices import (
     APPROACHES,
     GRANULARITIES,
@@ -32,7 +39,7 @@ MAPS = DatasetSummary(3, 1, (0, 1, 2), (20, 24, 9))
 
 
 @pytest.mark.parametrize(
-    ("spared", "expected"),
+    ("unperturbed", "expected"),
     [
         ("largest", Everywhere() & ~OfClasses([2])),
         (0, Everywhere() & ~OfClasses([0])),
@@ -41,9 +48,9 @@ MAPS = DatasetSummary(3, 1, (0, 1, 2), (20, 24, 9))
         ("none", Everywhere()),
     ],
 )
-def test_support_of_classes(spared: int | str | None, expected: MaskProvider) -> None:
-    assert choose_support(CLASSES, spared) == expected
-    assert choose_support(MAPS, spared) == Roi()
+def test_support_of_classes(unperturbed: int | str | None, expected: MaskProvider) -> None:
+    assert choose_support(CLASSES, unperturbed) == expected
+    assert choose_support(MAPS, unperturbed) == Roi()
 
 
 def test_the_largest_class_is_spared_by_default() -> None:
@@ -52,10 +59,12 @@ def test_the_largest_class_is_spared_by_default() -> None:
     assert [bool(mask.any()) for mask in choose_support(CLASSES)(image, label)] == [True, True, False]
 
 
-@pytest.mark.parametrize("spared", [3, -1, True, 1.0, "1", "smallest", "null"])
-def test_classes_that_cannot_be_spared(spared: Any) -> None:
-    with pytest.raises(InputError, match=rf"class {spared!r} cannot be spared; give 'largest', 'none' or 0 to 2"):
-        choose_support(CLASSES, spared)
+@pytest.mark.parametrize("unperturbed", [3, -1, True, 1.0, "1", "smallest", "null"])
+def test_classes_that_cannot_be_spared(unperturbed: Any) -> None:
+    with pytest.raises(
+        InputError, match=rf"class {unperturbed!r} cannot be unperturbed; give 'largest', 'none' or 0 to 2"
+    ):
+        choose_support(CLASSES, unperturbed)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +159,7 @@ def test_objectives() -> None:
 
 def test_classes_that_a_method_does_not_know() -> None:
     image, label = torch.rand(2, 1, 16, 16), torch.tensor([0, 3])
-    for perturber in (GradientNoise([Surrogate("ResNet18", 2, 1, 3, (16, 16), 4)]), SharedNoise(1, 3, (16, 16))):
+    for perturber in (GradientNoise([Surrogate("ResNet18", 2, 1, 3, (16, 16), 4)]), ClasswiseNoise(1, 3, (16, 16))):
         with pytest.raises(LabelError, match="not known to the method") as caught:
             perturber.support(image, label)
         assert caught.value.value == 3

@@ -59,7 +59,7 @@ protection:
   window: '@window'
   budget:
     _target_: monai_unlearnable.budget.Budget
-    radius: 0.05
+    epsilon: 0.05
 """
 
 

@@ -97,7 +97,7 @@ def test_tampering_with_files(out: Path, change: Callable[[Path], Any], problem:
     ("change", "problem"),
     [
         (lambda s: s["scans"][0]["measured"].update(linf=0.2), "over budget: images/a.nii.gz: "),
-        (lambda s: s["scans"][0]["budget"].update(share=0.01), "over budget: images/a.nii.gz: "),
+        (lambda s: s["scans"][0]["budget"].update(fraction=0.01), "over budget: images/a.nii.gz: "),
         (lambda s: s["scans"][1]["measured"].update(psnr=12.0), "figures that cannot be true: images/b.nii.gz"),
         (lambda s: s["scans"][1]["measured"].update(ssim=1.2), "figures that cannot be true: images/b.nii.gz"),
         (lambda s: s["scans"][1].update(sha256="0" * 64), "changed: images/b.nii.gz"),
@@ -133,7 +133,7 @@ def test_signatures(out: Path) -> None:
         lambda s: s["scans"][0].pop("sha256"),
         lambda s: s["scans"][0].update(file="../secret"),
         lambda s: s["scans"][0].update(file=3),
-        lambda s: s["scans"][0]["budget"].update(radius=7),
+        lambda s: s["scans"][0]["budget"].update(epsilon=7),
         lambda s: s["scans"][0]["measured"].pop("psnr"),
         lambda s: s["scans"][0]["measured"].update(linf="x"),
         lambda s: s.update(public_key="!"),

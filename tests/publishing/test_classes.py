@@ -41,7 +41,7 @@ def classes(root: Path) -> dict[str, int | None]:
 
 
 def randomize(dataset: Path, out: Path) -> Path:
-    protect(dataset, out, RandomNoise(BUDGET.radius, Everywhere()), DtypeWindow())
+    protect(dataset, out, RandomNoise(BUDGET.epsilon, Everywhere()), DtypeWindow())
     return out
 
 

@@ -30,7 +30,7 @@ from tests import dicom
 from tests.dicom import PADDING, write_dataset
 from tests.helpers import BUDGET, protect, random_image, tree
 
-NOISE = RandomNoise(BUDGET.radius, Everywhere())
+NOISE = RandomNoise(BUDGET.epsilon, Everywhere())
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,9 @@ def test_protect_verify_restore(published: tuple[Path, Path, Manifest], tmp_path
     assert sorted(tree(out / "protected")) == sorted([*tree(clean), "datalist.json"])
     for entry in manifest.scans:
         before, after = (read_scan(root / entry.file) for root in (clean, out / "protected"))
-        assert entry.measured["linf"] > 0 and entry.lattice.bits == 12 and entry.lattice.padding_low == PADDING
+        assert (
+            entry.measured["linf"] > 0 and entry.quantization.bits == 12 and entry.quantization.padding_low == PADDING
+        )
         assert np.array_equal(after.voxels == PADDING, before.voxels == PADDING)
         moved = (after.voxels != before.voxels)[before.voxels != PADDING]
         assert moved.mean() > 0.9
@@ -62,7 +64,7 @@ def test_apply_and_run_again_give_the_same_files(published: tuple[Path, Path, Ma
     assert tree(tmp_path / "again/protected") == tree(out / "protected")
     protect(clean, tmp_path / "fresh", NOISE)
     assert tree(tmp_path / "fresh") == tree(out)
-    protect(clean, tmp_path / "fresh", RandomNoise(BUDGET.radius, Everywhere(), 1), overwrite=True)
+    protect(clean, tmp_path / "fresh", RandomNoise(BUDGET.epsilon, Everywhere(), 1), overwrite=True)
     assert tree(tmp_path / "fresh/protected") != tree(out / "protected")
     verify(tmp_path / "fresh", clean)
 
@@ -175,7 +177,7 @@ def test_transforms_take_folders(published: tuple[Path, Path, Manifest]) -> None
     assert np.array_equal(RemoveNoise(out / "noise")(published_image, "images/a"), image)
     generated: Tensor = GenerateNoise(NOISE, PercentileWindow(), BUDGET)(image, case_id="images/a")
     assert np.array_equal(generated, published_image)
-    assert manifest.scans[0].lattice == scan.lattice
+    assert manifest.scans[0].quantization == scan.quantization
 
 
 def test_a_series_among_training_and_test_cases_is_found(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from monai_unlearnable.victims import Segmentation
 from tests import dicom
 from tests.helpers import BUDGET, SHAPES, protect, random_image, tree, two_classes, write_datalist
 
-NOISE = RandomNoise(BUDGET.radius, Everywhere())
+NOISE = RandomNoise(BUDGET.epsilon, Everywhere())
 LABEL = two_classes(SHAPES[3])
 
 

@@ -22,11 +22,11 @@ from monai_unlearnable.intensity import DtypeWindow, FixedWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import (
+    Augmentation,
+    ClasswiseNoise,
     GradientNoise,
     InputSettings,
     RandomNoise,
-    SharedNoise,
-    View,
     load_input_settings,
 )
 from monai_unlearnable.publishing import protect as protection
@@ -58,11 +58,15 @@ def test_manifest_tells_what_was_done(published: SimpleNamespace) -> None:
     assert Manifest.load(published.out / "noise/manifest.json") == manifest
     assert [e.scan_id for e in manifest.scans] == ["images/a", "images/b"]
     assert entry.file == entry.output == "images/a.nii.gz" and entry.label == "labels/a.nii.gz"
-    assert entry.shape == (1, *SHAPES[3]) and entry.budget == BUDGET and entry.lattice.dtype == "<i2"
+    assert entry.shape == (1, *SHAPES[3]) and entry.budget == BUDGET and entry.quantization.dtype == "<i2"
     assert np.array_equal(entry.affine, nib.load(published.clean / entry.file).affine)
     assert entry.clean_sha256 == read_scan(published.clean / entry.file).digest()
-    assert 0 < entry.measured["linf"] <= BUDGET.radius + 1e-6 and entry.measured["psnr"] > 20
-    assert manifest.run["method"] == "UMed" and manifest.run["budget"] == {"radius": 0.1, "norm": "linf", "share": 1.0}
+    assert 0 < entry.measured["linf"] <= BUDGET.epsilon + 1e-6 and entry.measured["psnr"] > 20
+    assert manifest.run["method"] == "UMed" and manifest.run["budget"] == {
+        "epsilon": 0.1,
+        "norm": "linf",
+        "fraction": 1.0,
+    }
     assert str(published.clean) not in (published.out / "noise/manifest.json").read_text()
 
 
@@ -176,8 +180,10 @@ SEEN = ["a/0", "a/1", "a/2", "b/3", "b/4", "c/5", "c/6"]
 
 
 def gradient_noise() -> GradientNoise:
-    view = View([16, 16], noise=0.1)  # random: the noise of a case depends on those beside it
-    return GradientNoise([small_surrogate()], BUDGET.radius, steps=3, step_size=0.04, view=view, batch_size=BATCH_SIZE)
+    view = Augmentation([16, 16], noise=0.1)  # random: the noise of a case depends on those beside it
+    return GradientNoise(
+        [small_surrogate()], BUDGET.epsilon, steps=3, step_size=0.04, augmentation=view, batch_size=BATCH_SIZE
+    )
 
 
 @pytest.fixture
@@ -244,7 +250,7 @@ def test_stopped_batches_continue_to_the_same_bytes(
 
 def test_a_class_that_changed_since_is_noticed(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(out: Path) -> Manifest:
-        shared: SharedNoise = small_shared((8, 8, 8))
+        shared: ClasswiseNoise = small_shared((8, 8, 8))
         return protect(dataset, out, shared)
 
     def write(kinds: Sequence[int]) -> None:
@@ -360,8 +366,8 @@ def test_flip_byte_changes_a_file(dataset: Path) -> None:
     assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
 
 
-FEW_SITES = Budget(0.1, share=0.05)
-SCATTERED = RandomNoise(FEW_SITES.radius, Everywhere(), distribution="uniform")
+FEW_VOXELS = Budget(0.1, fraction=0.05)
+SCATTERED = RandomNoise(FEW_VOXELS.epsilon, Everywhere(), distribution="uniform")
 
 
 def write_images(root: Path, shape: tuple[int, ...], dtype: str, suffix: str) -> Path:
@@ -389,16 +395,16 @@ def write_images(root: Path, shape: tuple[int, ...], dtype: str, suffix: str) ->
         ((*SHAPES[3], 2), "int16", ".nii.gz"),
     ],
 )
-def test_files_change_at_no_more_sites_than_the_budget_allows(
+def test_files_change_at_no_more_voxels_than_the_budget_allows(
     tmp_path: Path, shape: tuple[int, ...], dtype: str, suffix: str
 ) -> None:
     clean, out = write_images(tmp_path / "clean", shape, dtype, suffix), tmp_path / "out"
-    manifest = protect(clean, out, SCATTERED, budget=FEW_SITES)
+    manifest = protect(clean, out, SCATTERED, budget=FEW_VOXELS)
     for entry in manifest.scans:
         moved = stored_voxels(clean / entry.file) != stored_voxels(out / "protected" / entry.output)
-        sites = moved.any(axis=-1) if moved.ndim > len(entry.shape) - 1 else moved
-        assert np.count_nonzero(sites) == sites.size * 5 // 100
-        assert entry.budget == FEW_SITES and entry.measured["l0"] == moved.mean() > 0
+        voxels = moved.any(axis=-1) if moved.ndim > len(entry.shape) - 1 else moved
+        assert np.count_nonzero(voxels) == voxels.size * 5 // 100
+        assert entry.budget == FEW_VOXELS and entry.measured["l0"] == moved.mean() > 0
     verify(out, clean)
     restore(out, tmp_path / "back")
     apply_stored(out / "noise", clean, tmp_path / "again")
@@ -409,7 +415,7 @@ def test_files_change_at_no_more_sites_than_the_budget_allows(
 
 def test_the_share_is_checked_on_the_files(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher, "apply_noise", lambda *args, **kw: apply_noise(*args, **{**kw, "budget": BUDGET}))
-    with pytest.raises(BudgetError, match="images/a: the noise changes .* of the sites, the budget is 0.05") as caught:
-        protect(dataset, tmp_path / "out", SCATTERED, budget=FEW_SITES)
+    with pytest.raises(BudgetError, match="images/a: the noise changes .* of the voxels, the budget is 0.05") as caught:
+        protect(dataset, tmp_path / "out", SCATTERED, budget=FEW_VOXELS)
     assert caught.value.case == "images/a" and caught.value.value > 0.5 and caught.value.limit == 0.05
     assert not (tmp_path / "out/noise/manifest.json").exists()

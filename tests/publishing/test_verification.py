@@ -164,15 +164,15 @@ EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
     },
     "figure left out": lambda m: m["scans"][1]["measured"].pop("ssim"),
     "figure made up": lambda m: m["scans"][1]["measured"].update({"lpips": 0.0}),
-    "budget": lambda m: m["scans"][1]["budget"].update(radius=0.01),
-    "share": lambda m: m["scans"][1]["budget"].update(share=0.01),
+    "budget": lambda m: m["scans"][1]["budget"].update(epsilon=0.01),
+    "fraction": lambda m: m["scans"][1]["budget"].update(fraction=0.01),
     "window": lambda m: m["scans"][1]["window"].update(high=[5000.0]),
     "clean hash": lambda m: m["scans"][1].update(clean_sha256="0" * 64),
     "protected hash": lambda m: m["scans"][1].update(protected_sha256="0" * 64),
     "file hash": lambda m: m["scans"][1].update(output_sha256="0" * 64),
     "label hash": lambda m: m["scans"][1].update(label_sha256="0" * 64),
     "shape": lambda m: m["scans"][1].update(shape=[1, 14, 11, 9]),
-    "slope": lambda m: m["scans"][1]["lattice"].update(slope=2.0),
+    "slope": lambda m: m["scans"][1]["quantization"].update(slope=2.0),
     "affine": lambda m: m["scans"][1]["affine"][0].__setitem__(0, 5.0),
     "run": lambda m: m["scans"][1].update(run="0" * 64),
     "provenance": lambda m: m["run"].update(method="Other"),
@@ -242,14 +242,14 @@ def test_a_noise_file_that_holds_the_same_in_other_bytes(out: Path, digest: str 
 
 
 def test_a_share_lower_than_that_of_the_files(published: SimpleNamespace, out: Path) -> None:
-    edit(out, lambda m: m["scans"][1]["budget"].update(share=0.01), noise=True)
-    with pytest.raises(BudgetError, match="images/b: the noise changes .* of the sites, the budget is 0.01") as caught:
+    edit(out, lambda m: m["scans"][1]["budget"].update(fraction=0.01), noise=True)
+    with pytest.raises(BudgetError, match="images/b: the noise changes .* of the voxels, the budget is 0.01") as caught:
         verify(out)
     assert caught.value.value == published.manifest.scans[1].measured["l0"] and caught.value.limit == 0.01
 
 
 def test_manifests_of_earlier_releases(published: SimpleNamespace, out: Path) -> None:
-    edit(out, lambda m: [m.pop("noise_sha256"), *(scan["budget"].pop("share") for scan in m["scans"])], noise=True)
+    edit(out, lambda m: [m.pop("noise_sha256"), *(scan["budget"].pop("fraction") for scan in m["scans"])], noise=True)
     assert verify(out, published.clean).scans == published.manifest.scans
 
 
@@ -266,7 +266,7 @@ def test_a_field_that_nobody_knows(out: Path) -> None:
         verify(out)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 3, "run": {}, "scans": []}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema_version": 9, "run": {}, "scans": []}'])
 def test_broken_manifests(out: Path, content: str) -> None:
     (out / "noise/manifest.json").write_text(content)
     with pytest.raises(NoiseError, match=r"manifest\.json"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results, scans and readers of pages that the tests of the report share."""
+"""Results, scans and readers of pages that the tests of the report fraction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from monai_unlearnable.data.scan import Scan
-from monai_unlearnable.intensity import StorageLattice
+from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import TRAININGS
 
@@ -110,7 +110,7 @@ def scan(shape: tuple[int, ...], spacing: tuple[float, ...] = (1, 1, 1)) -> tupl
     voxels = rng.integers(0, 200, shape, dtype=np.int16)
     noisy = voxels + rng.integers(-5, 6, shape, dtype=np.int16)
     affine = np.diag([*spacing, 1.0])
-    pair = (Scan(Path("scan.nii"), content, StorageLattice("<i2"), affine) for content in (voxels, noisy))
+    pair = (Scan(Path("scan.nii"), content, StorageQuantization("<i2"), affine) for content in (voxels, noisy))
     return tuple(pair)
 
 

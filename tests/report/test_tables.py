@@ -96,7 +96,7 @@ class TestControls:
         assert [s.score for s in map(found.control, summaries)] == [80.0] * 3
         assert found.share(summaries[2]) == pytest.approx(30 / 80)
 
-    def test_share_counts_from_chance(self):
+    def test_fraction_counts_from_chance(self):
         rows = [row("clean", 90.0, chance=50.0), row("protected", 60.0, chance=50.0)]
         summaries = results(rows=rows).summaries()
         assert Matrix(summaries).share(summaries[1]) == pytest.approx(0.25)

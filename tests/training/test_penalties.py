@@ -12,14 +12,14 @@ import torch
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, Sparsity
-from monai_unlearnable.perturbers import GradientNoise, SalientSites, UMed, VoxShield
+from monai_unlearnable.perturbers import GradientNoise, SalientVoxels, UMed, VoxShield
 from monai_unlearnable.training import EpochLoader, LogitDivergence, ProtectionTrainer, SliceContrast, SurrogatePool
 from monai_unlearnable.utils.config import build, describe
 from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import small_surrogate, small_umed
 from tests.training.test_protection import batches, make, same
 
-RADIUS = 0.05
+EPSILON = 0.05
 
 
 def noise(size: int = 16, slices: int = 5, seed: int = 0) -> torch.Tensor:
@@ -27,7 +27,7 @@ def noise(size: int = 16, slices: int = 5, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     found = torch.zeros(2, 1, size, size, slices)
     box = slice(size // 4, -size // 4)
-    found[:, :, box, box] = RADIUS * (2.0 * torch.randint(0, 2, found[:, :, box, box].shape, generator=generator) - 1)
+    found[:, :, box, box] = EPSILON * (2.0 * torch.randint(0, 2, found[:, :, box, box].shape, generator=generator) - 1)
     return found
 
 
@@ -39,8 +39,8 @@ def test_contrast_by_numpy() -> None:
     found, expected = noise(), []
     for volume in found[:, 0].double().numpy():
         spectra = [abs(np.fft.fft2(volume[:, :, z], norm="ortho")) for z in range(5)]
-        sites = (volume != 0).sum((0, 1)).max()
-        expected += [np.linalg.norm(b - a) / (RADIUS * sites**0.5) for a, b in itertools.pairwise(spectra)]
+        voxels = (volume != 0).sum((0, 1)).max()
+        expected += [np.linalg.norm(b - a) / (EPSILON * voxels**0.5) for a, b in itertools.pairwise(spectra)]
     assert contrast(found) == pytest.approx(np.mean(expected), rel=1e-4)
     assert contrast(found.movedim(4, 2), axis=0) == pytest.approx(contrast(found), rel=1e-5)
 
@@ -108,7 +108,7 @@ def test_penalties_do_what_they_are_for() -> None:
 
 
 def test_penalties_need_a_perturber_that_is_trained() -> None:
-    made_of_surrogates = GradientNoise([small_surrogate("UNet")], RADIUS)
+    made_of_surrogates = GradientNoise([small_surrogate("UNet")], EPSILON)
     for perturber in (made_of_surrogates, None):
         with pytest.raises(InputError, match="none is trained"):
             ProtectionTrainer("cpu", 1, [], SurrogatePool(small_surrogate("UNet")), perturber, None,
@@ -116,7 +116,7 @@ def test_penalties_need_a_perturber_that_is_trained() -> None:
 
 
 def test_networks_of_masks_may_be_frozen() -> None:
-    mask = SalientSites(small_surrogate("UNet").requires_grad_(False), Sparsity(0.2))
+    mask = SalientVoxels(small_surrogate("UNet").requires_grad_(False), Sparsity(0.2))
     perturber = small_umed(2, support=mask, contour=Everywhere())
     optimizer = torch.optim.Adam(perturber.parameters(), 1e-2)
     loader = EpochLoader(batches(2), batch_size=2, batches=2, seed=0)
@@ -128,14 +128,14 @@ def test_networks_of_masks_may_be_frozen() -> None:
 
 
 @pytest.mark.parametrize("name", ["voxshield", "umed"])
-def test_noise_in_bfloat16_keeps_its_radius(name: str) -> None:
-    radius = 8 / 255  # more than that in bfloat16
-    perturber = {"voxshield": VoxShield, "umed": UMed}[name](3, 1, radius, channels=(4, 8), support=Everywhere())
+def test_noise_in_bfloat16_keeps_its_epsilon(name: str) -> None:
+    epsilon = 8 / 255  # more than that in bfloat16
+    perturber = {"voxshield": VoxShield, "umed": UMed}[name](3, 1, epsilon, channels=(4, 8), support=Everywhere())
     reset_parameters(perturber, 0)
     for layer in perturber.modules():
         if hasattr(layer, "head"):
-            layer.head.weight.data *= 1e4  # all sites are saturated
+            layer.head.weight.data *= 1e4  # all voxels are saturated
     image, label = (torch.stack([item[key] for item in batches(3, 2)]) for key in ("image", "label"))
     with torch.autocast("cpu", torch.bfloat16):
         found = perturber.delta(image, ["a", "b"], label.long()).float()
-    Budget(radius).check(float(found.detach().abs().max()), step=radius)
+    Budget(epsilon).check(float(found.detach().abs().max()), step=epsilon)

@@ -15,7 +15,7 @@ from monai.networks.nets import UNet
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import BudgetError, OutputError
 from monai_unlearnable.masks import Everywhere
-from monai_unlearnable.perturbers import GradientNoise, Objective, View, standardize
+from monai_unlearnable.perturbers import Augmentation, GradientNoise, Objective, standardize
 from monai_unlearnable.perturbers.surrogate import task_loss
 from monai_unlearnable.training import (
     BudgetAudit,
@@ -216,28 +216,28 @@ def weights(trainer: ProtectionTrainer) -> list[torch.Tensor]:
 
 
 def case_noise(pool: SurrogatePool) -> GradientNoise:
-    return GradientNoise(pool.networks, BUDGET.radius, steps=3, step_size=0.04)
+    return GradientNoise(pool.networks, BUDGET.epsilon, steps=3, step_size=0.04)
 
 
 def test_surrogates_learn_on_noise_that_is_made_of_them() -> None:
-    trainer = classes_trainer(case_noise, view=View([16, 16]))
+    trainer = classes_trainer(case_noise, augmentation=Augmentation([16, 16]))
     before = weights(trainer)
     found = list(outputs(trainer))
     assert len(found) == 20 and not same(before, weights(trainer))
     errors = [output["error"] for output in found]
     assert sum(errors[:5]) > 0.5 and sum(errors[-5:]) == 0
-    assert all(0.9 * BUDGET.radius < output["linf"] <= BUDGET.radius + 1e-6 for output in found)
+    assert all(0.9 * BUDGET.epsilon < output["linf"] <= BUDGET.epsilon + 1e-6 for output in found)
     steps = [output["linf"] / 0.01 for output in found]
     assert steps == pytest.approx([round(step) for step in steps], abs=1e-3), "whole storage steps"
     assert all(parameter.grad is None or torch.isfinite(parameter.grad).all()
                for parameter in trainer.perturber.parameters())  # fmt: skip
 
 
-def test_same_seed_same_surrogates_of_random_views() -> None:
+def test_same_seed_same_surrogates_of_random_augmentations() -> None:
     results = []
     for seed in (0, 0, 1):
         torch.manual_seed(len(results))
-        trainer = classes_trainer(case_noise, epochs=1, view=View(noise=0.2, mirror=True), seed=seed)
+        trainer = classes_trainer(case_noise, epochs=1, augmentation=Augmentation(noise=0.2, flip=True), seed=seed)
         trainer.run()
         results.append(weights(trainer))
     assert same(results[0], results[1]) and not same(results[0], results[2])
@@ -257,14 +257,14 @@ def test_surrogates_that_are_attacked_stay_as_they_are(lifetime: int | None) -> 
     assert pool.ages == [20]
     shared = small_shared((16, 16))
     shared.tile.data.zero_()
-    optimizer = SignDescent(shared.parameters(), lr=0.01, radius=BUDGET.radius)
+    optimizer = SignDescent(shared.parameters(), lr=0.01, epsilon=BUDGET.epsilon)
     attack = classes_trainer(
         shared, optimizer, pool, loss_function=Objective("target"), surrogate_interval=None, epochs=3
     )
     before, found = weights(attack), list(outputs(attack))
     assert same(before, weights(attack)) and pool.ages == [20], "buffers too, and none starts again"
     assert (
-        found[-1]["loss"] < found[0]["loss"] and 0.9 * BUDGET.radius < shared.tile.abs().max() <= BUDGET.radius + 1e-6
+        found[-1]["loss"] < found[0]["loss"] and 0.9 * BUDGET.epsilon < shared.tile.abs().max() <= BUDGET.epsilon + 1e-6
     )
     image, label = (torch.stack([item[key] for item in striped()]) for key in ("image", "label"))
     noisy = image + shared.delta(image, [""] * 9, label)
@@ -276,7 +276,7 @@ def test_surrogates_that_are_attacked_stay_as_they_are(lifetime: int | None) -> 
 def test_shared_noise_and_surrogates_learn_together() -> None:
     shared = small_shared((16, 16))
     before = shared.tile.detach().clone()
-    optimizer = SignDescent(shared.parameters(), lr=0.02, radius=BUDGET.radius)
+    optimizer = SignDescent(shared.parameters(), lr=0.02, epsilon=BUDGET.epsilon)
     trainer = classes_trainer(shared, optimizer)
     networks, found = weights(trainer), list(outputs(trainer))
     assert not torch.equal(shared.tile, before) and not same(networks, weights(trainer))

@@ -57,17 +57,17 @@ def test_equals_the_published_file(
         assert done.meta["protection"] == {"state": "protected", "case_id": case.case_id}
 
 
-@pytest.mark.parametrize(("shape", "sites"), [((90, 70), 32**2), ((41, 38, 35), 16**3)])
+@pytest.mark.parametrize(("shape", "voxels"), [((90, 70), 32**2), ((41, 38, 35), 16**3)])
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
-def test_unseen_larger_cases_in_windows(tmp_path: Path, shape: tuple[int, ...], sites: int, dtype: str) -> None:
+def test_unseen_larger_cases_in_windows(tmp_path: Path, shape: tuple[int, ...], voxels: int, dtype: str) -> None:
     write_nifti(tmp_path / "images/x.nii", random_image(shape, dtype))
     write_nifti(tmp_path / "labels/x.nii", two_classes(shape))
     data = LoadScand(["image", "label"])(load_cases(tmp_path)[0].to_dict())
-    generate = GenerateNoised("image", small_umed(len(shape)), PercentileWindow(), BUDGET, window_sites=sites)
+    generate = GenerateNoised("image", small_umed(len(shape)), PercentileWindow(), BUDGET, window_voxels=voxels)
     done, image, outside = generate(data)["image"].numpy(), data["image"].numpy(), data["label"].numpy() == 0
     width = np.subtract(*np.percentile(image.astype(np.float64), [99.5, 0.5]))
     change = np.abs(done.astype(np.float64) - image) / width
-    assert 0.1 * BUDGET.radius < change.max() <= BUDGET.radius * (1 + 1e-3)
+    assert 0.1 * BUDGET.epsilon < change.max() <= BUDGET.epsilon * (1 + 1e-3)
     assert (change[~outside] > 0).mean() > 0.5 and not change[outside].any()
     assert np.array_equal(generate(data)["image"].numpy(), done)
     if dtype == "int16":
@@ -87,7 +87,7 @@ def test_after_the_loader_of_monai(dataset: Path) -> None:
     item = load_cases(dataset)[0].to_dict()
     done = Compose([LoadImaged(["image", "label"], ensure_channel_first=True), generate])(item)["image"]
     clean = LoadScan()(item["image"])
-    assert done.shape == clean.shape and 0 < (done - clean).abs().max() <= BUDGET.radius * (clean.max() - clean.min())
+    assert done.shape == clean.shape and 0 < (done - clean).abs().max() <= BUDGET.epsilon * (clean.max() - clean.min())
 
 
 def test_channels_have_windows_of_their_own() -> None:
@@ -95,7 +95,7 @@ def test_channels_have_windows_of_their_own() -> None:
     image[1] = 100 * image[1]
     done = GenerateNoise(small_umed(2, in_channels=2), PercentileWindow(), BUDGET)(image, two_classes((20, 18))[None])
     change = np.abs(done - image).reshape(2, -1).max(1) / np.ptp(image.reshape(2, -1), axis=1)
-    assert (change > 0.1 * BUDGET.radius).all() and (change <= BUDGET.radius).all()
+    assert (change > 0.1 * BUDGET.epsilon).all() and (change <= BUDGET.epsilon).all()
 
 
 def test_errors(dataset: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_loads_what_monai_loads(tmp_path: Path, dims: int, dtype: str, suffix: s
     assert isinstance(ours, MetaTensor) and ours.shape == theirs.shape and ours.dtype == theirs.dtype
     assert torch.allclose(ours, theirs) and torch.allclose(ours.affine, theirs.affine)
     assert ours.meta["filename_or_obj"] == item["image"]
-    assert ours.meta["lattice"][0]["dtype"] == np.dtype(dtype).str
+    assert ours.meta["quantization"][0]["dtype"] == np.dtype(dtype).str
 
 
 def test_several_files_are_channels(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_several_files_are_channels(tmp_path: Path) -> None:
     ]
     image = LoadScan(np.float64)(paths)
     assert image.shape == (2, *SHAPES[3]) and image.dtype == torch.float64
-    assert [lattice["dtype"] for lattice in image.meta["lattice"]] == ["<i2", "<f4"]
+    assert [quantization["dtype"] for quantization in image.meta["quantization"]] == ["<i2", "<f4"]
     _, step = ScaleToWindow(PercentileWindow())(image)
     assert step[0] > 0 and step[1] == 0
     write_nifti(tmp_path / "2.nii", random_image((3, 4, 5)))

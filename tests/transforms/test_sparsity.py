@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The most significant sites, from a dictionary."""
+"""The most significant voxels, from a dictionary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import RandomScore, Sparsity
-from monai_unlearnable.perturbers import GradientNoise, SalientSites, load_surrogate, save_perturber
+from monai_unlearnable.perturbers import GradientNoise, SalientVoxels, load_surrogate, save_perturber
 from monai_unlearnable.transforms import SparsityMask, SparsityMaskd
 from tests.helpers import small_surrogate, two_classes
 
@@ -29,7 +29,7 @@ def test_gradients_of_a_network(dims: int, name: str, kind: type) -> None:
     assert done["image"] is data["image"] and set(done) == {"image", "label", "mask"}
     assert type(done["mask"]) is type(data["image"]) and done["mask"].shape == image.shape
     assert int(done["mask"].sum()) == int(0.1 * 16**dims)
-    expected = SalientSites(network, Sparsity(0.1))(torch.as_tensor(image)[None], torch.as_tensor(label)[None])
+    expected = SalientVoxels(network, Sparsity(0.1))(torch.as_tensor(image)[None], torch.as_tensor(label)[None])
     assert np.array_equal(np.asarray(done["mask"]), expected[0].numpy())
 
 

@@ -29,10 +29,10 @@ def test_box_of_what_is_true(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):
         support = rng.random(shape) < 0.04
-        sites = np.argwhere(support)
-        if not len(sites):
+        voxels = np.argwhere(support)
+        if not len(voxels):
             assert support[bounding_box(support)].size == 0
             continue
-        expected = [slice(low, high + 1) for low, high in zip(sites.min(0), sites.max(0), strict=True)]
+        expected = [slice(low, high + 1) for low, high in zip(voxels.min(0), voxels.max(0), strict=True)]
         assert list(bounding_box(support)) == expected
     assert bounding_box(np.zeros(shape, bool)) == (slice(0, 0),) * len(shape)

@@ -32,9 +32,9 @@ def setting(name: str, dims: int) -> tuple[nn.Module, nn.Module, torch.Tensor, t
 
 @pytest.mark.parametrize("name", ["UNet", "DynUNet", "ResNet18"])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_loss_rises_within_the_radius(name: str, dims: int) -> None:
+def test_loss_rises_within_the_epsilon(name: str, dims: int) -> None:
     network, loss, image, label = setting(name, dims)
-    adversary = AdversarialBatch(radius=8 / 255, steps=3)
+    adversary = AdversarialBatch(epsilon=8 / 255, steps=3)
     result = adversary.perturb(network, loss, image, label, torch.Generator().manual_seed(0))
     unit = image.flatten(1).amax(1) - image.flatten(1).amin(1)
     change = (result - image).flatten(1).abs().amax(1) / unit
@@ -47,7 +47,7 @@ def test_loss_rises_within_the_radius(name: str, dims: int) -> None:
     assert not result.requires_grad
 
 
-def test_more_steps_and_larger_radius_are_worse() -> None:
+def test_more_steps_and_larger_epsilon_are_worse() -> None:
     network, loss, image, label = setting("UNet", 2)
 
     def after(**arguments: float) -> float:
@@ -55,7 +55,7 @@ def test_more_steps_and_larger_radius_are_worse() -> None:
         with torch.no_grad():
             return loss(network.eval()(result), label).item()
 
-    assert after(radius=0.01, steps=1) < after(radius=0.05, steps=1) <= after(radius=0.05, steps=5) + 1e-4
+    assert after(epsilon=0.01, steps=1) < after(epsilon=0.05, steps=1) <= after(epsilon=0.05, steps=5) + 1e-4
 
 
 def test_network_is_left_as_it_was() -> None:
@@ -100,7 +100,7 @@ def test_hook_of_the_trainer_repeats_with_the_seed() -> None:
     assert not torch.equal(first[0], other[0]) and not torch.equal(first[0], first[1])
 
 
-@pytest.mark.parametrize("arguments", [{"radius": 0}, {"steps": 0}, {"step_size": -1.0}])
+@pytest.mark.parametrize("arguments", [{"epsilon": 0}, {"steps": 0}, {"step_size": -1.0}])
 def test_useless_settings_are_refused(arguments: dict[str, float]) -> None:
     with pytest.raises(InputError, match="must be positive"):
         AdversarialBatch(**arguments)

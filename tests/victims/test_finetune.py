@@ -53,7 +53,7 @@ def store(path: Path, content: dict[str, Any]) -> Path:
 def test_all_weights_come_over(tmp_path: Path, file: str) -> None:
     source, target = build(seed=1), build(seed=2)
     loaded = load_pretrained(target, store(tmp_path / file, weights(source)))
-    assert loaded.share == 1 and set(loaded.names) == set(source.state_dict())
+    assert loaded.fraction == 1 and set(loaded.names) == set(source.state_dict())
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in target.state_dict().items())
 
 
@@ -61,7 +61,7 @@ def test_all_weights_come_over(tmp_path: Path, file: str) -> None:
 def test_saved_weights_are_loaded_in_full(tmp_path: Path, name: str) -> None:
     source, target = build(name, seed=1), build(name, seed=2)
     save_weights(source, tmp_path / "a.safetensors", {"network": name})
-    assert load_pretrained(target, tmp_path / "a.safetensors").share == 1
+    assert load_pretrained(target, tmp_path / "a.safetensors").fraction == 1
     assert all(torch.equal(*pair) for pair in zip(source.parameters(), target.parameters(), strict=True))
 
 
@@ -71,7 +71,7 @@ def test_containers_and_wrappers_are_seen_through(tmp_path: Path, container: str
     content = {f"module.{key.removeprefix('network.')}": value for key, value in weights(source).items()}
     file = store(tmp_path / "a.pt", {"epoch": 3, container: content})
     target = build("DynUNet", seed=2)
-    assert load_pretrained(target, file).share == 1
+    assert load_pretrained(target, file).fraction == 1
     assert all(torch.equal(*pair) for pair in zip(source.parameters(), target.parameters(), strict=True))
 
 
@@ -81,7 +81,7 @@ def test_other_classes_and_channels_keep_their_own(tmp_path: Path, caplog: pytes
     file = store(tmp_path / "a.pt", weights(source))
     with caplog.at_level(logging.INFO):
         loaded = load_pretrained(target, file)
-    assert 0.5 < loaded.share < 1 and str(file) in caplog.text
+    assert 0.5 < loaded.fraction < 1 and str(file) in caplog.text
     missing = [key for key in before if key not in loaded.names]
     assert missing and all(torch.equal(target.state_dict()[key], before[key]) for key in missing)
     assert all(torch.equal(target.state_dict()[key], source.state_dict()[key]) for key in loaded.names)
@@ -91,7 +91,7 @@ def test_a_part_can_be_loaded(tmp_path: Path) -> None:
     target = build("ResNet18")
     layer = {key: torch.full_like(value, 3) for key, value in weights(target.layer1).items()}
     loaded = load_pretrained(target, store(tmp_path / "a.safetensors", layer), part="layer1")
-    assert all(name.startswith("layer1.") for name in loaded.names) and 0 < loaded.share < 0.5
+    assert all(name.startswith("layer1.") for name in loaded.names) and 0 < loaded.fraction < 0.5
     assert all((parameter == 3).all() for parameter in target.layer1.parameters())
     with pytest.raises(InputError, match="no part 'layer9'"):
         load_pretrained(target, tmp_path / "a.safetensors", part="layer9")
@@ -156,7 +156,7 @@ def test_pretraining_writes_what_finetuning_takes(tmp_path: Path, name: str) -> 
     network = build(name, seed=3)
     before = weights(network)
     loaded = load_pretrained(network, tmp_path / "a.safetensors")
-    assert 0.9 < loaded.share < 1
+    assert 0.9 < loaded.fraction < 1
     assert any(not torch.equal(network.state_dict()[key], before[key]) for key in loaded.names)
 
 

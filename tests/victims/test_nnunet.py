@@ -175,7 +175,7 @@ def test_turning_keeps_image_and_label_together(size: tuple[int, ...]) -> None:
 
 
 def test_turning_is_rigid_in_voxels_of_any_shape() -> None:
-    """A disk stays a disk of its radius in an oblong image, and scaling by a factor shrinks it by that factor."""
+    """A disk stays a disk of its epsilon in an oblong image, and scaling by a factor shrinks it by that factor."""
     size = (64, 128)
     rows, columns = torch.meshgrid(torch.arange(64) - 31.5, torch.arange(128) - 63.5, indexing="ij")
     disk = ((rows**2 + columns**2).sqrt() <= 20)[None].to(torch.uint8)

@@ -54,7 +54,9 @@ def small_unet() -> nn.Module:
 
 
 def run(cases: list[dict[str, Any]], recipe: Recipe = RECIPE, seed: int = 0, **sets: Any) -> Trained:
-    return Victim(small_unet(), TASK, recipe, seed=seed, looks=3).train_and_score(cases[:6], cases[6:8], **sets)
+    return Victim(small_unet(), TASK, recipe, seed=seed, num_validations=3).train_and_score(
+        cases[:6], cases[6:8], **sets
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +98,7 @@ def test_classifier_learns_folders_of_images(tmp_path: Path) -> None:
     recipe = Recipe((16, 16), iterations=20, batch_size=8, learning_rate=1e-2)
     with isolated_seed(0):
         network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-    victim = Victim(network, task, recipe, looks=2)
+    victim = Victim(network, task, recipe, num_validations=2)
     trained = victim.train_and_score(cases[:8] + cases[12:20], cases[8:12] + cases[20:])
     assert trained.scores.metric == "balanced accuracy"
     assert trained.scores.value > 90
@@ -113,7 +115,7 @@ def test_countermeasures_act_on_training_and_test_images(easy: list[dict[str, An
 
 
 def test_unit_images_are_in_the_unit_interval_and_know_their_spacing(easy: list[dict[str, Any]]) -> None:
-    sample = RECIPE.unit_images(TASK)(easy[0])
+    sample = RECIPE.normalized_images(TASK)(easy[0])
     assert (float(sample["image"].min()), float(sample["image"].max())) == (0, 1)
     assert sample["spacing"].tolist() == pytest.approx([0.9274, 1.1045, 2.0106], abs=1e-3)
     assert set(sample["label"].unique().tolist()) == {0, 1}
@@ -121,7 +123,7 @@ def test_unit_images_are_in_the_unit_interval_and_know_their_spacing(easy: list[
 
 def test_early_stopping_keeps_the_best_weights(easy: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = dataclasses.replace(RECIPE, patience=1, iterations=40)
-    victim = Victim(small_unet(), TASK, recipe, looks=8)
+    victim = Victim(small_unet(), TASK, recipe, num_validations=8)
     scores = victim.train_and_score(easy[:6], easy[6:8], easy[8:]).scores
     assert len(scores.curve) <= 8
     best = int(np.argmax(scores.validation_curve))

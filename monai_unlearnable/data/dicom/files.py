@@ -13,7 +13,7 @@ from pathlib import Path
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from monai_unlearnable.data.dicom.geometry import Slice
-from monai_unlearnable.data.dicom.pixels import lattice_of, parse, read_pixels
+from monai_unlearnable.data.dicom.pixels import parse, quantization_of, read_pixels
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.utils.files import named_by, unreadable
 
@@ -95,7 +95,7 @@ def read_slice(path: Path) -> Slice:
         missing = next((name for name in NEEDED if not header.get(name)), None)
         if missing is not None:
             raise ScanError(f"{missing} is missing")
-        lattice_of(header)
+        quantization_of(header)
         pixels = read_pixels(header, content)
         del header.PixelData
         return Slice(path, content, header, pixels)

@@ -19,7 +19,7 @@ from pydicom import Dataset, dcmread
 from monai_unlearnable.data.dicom.files import BROKEN, SUFFIXES, list_files, naming, read_slice
 from monai_unlearnable.data.dicom.geometry import Grid, affine_of, check_alike, in_order
 from monai_unlearnable.data.dicom.header import derive, identity_remarks, instance_uid, series_uid
-from monai_unlearnable.data.dicom.pixels import encode, is_native, lattice_of, parse, pixel_range, replace_pixels
+from monai_unlearnable.data.dicom.pixels import encode, is_native, parse, pixel_range, quantization_of, replace_pixels
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.utils.arrays import file_order
@@ -67,7 +67,7 @@ class DicomFormat:
         return Scan(
             path=path,
             voxels=stack.T[None],
-            lattice=lattice_of(slices[0].header),
+            quantization=quantization_of(slices[0].header),
             affine=affine_of(slices),
             container=_Container(
                 names=tuple(part.path.name for part in slices),

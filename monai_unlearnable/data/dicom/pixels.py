@@ -28,14 +28,14 @@ from pydicom.uid import (
 )
 
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.intensity import StorageLattice
+from monai_unlearnable.intensity import StorageQuantization
 
 __all__ = [
     "decode",
     "serve",
     "encode",
     "is_native",
-    "lattice_of",
+    "quantization_of",
     "parse",
     "pixel_range",
     "read_pixels",
@@ -188,7 +188,7 @@ def encode(dataset: Dataset) -> bytes:
     return stream.getvalue()
 
 
-def lattice_of(dataset: Dataset) -> StorageLattice:
+def quantization_of(dataset: Dataset) -> StorageQuantization:
     """What the file can store.
 
     Raises:
@@ -208,7 +208,7 @@ def lattice_of(dataset: Dataset) -> StorageLattice:
         raise ScanError("a lookup table for physical values is not supported; RescaleSlope and RescaleIntercept are")
     dtype = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
     slope, inter = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
-    return StorageLattice(dtype.str, slope, inter, 0 if bits == allocated else bits, *_padding(dataset, dtype))
+    return StorageQuantization(dtype.str, slope, inter, 0 if bits == allocated else bits, *_padding(dataset, dtype))
 
 
 def _padding(dataset: Dataset, dtype: np.dtype) -> tuple[int, ...]:

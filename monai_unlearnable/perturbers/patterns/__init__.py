@@ -3,14 +3,14 @@
 
 from .base import ClassPatterns
 from .filters import AutoregressiveNoise, ClassConvolution
-from .fixed import FixedSites, SymmetricLattice
+from .fixed import FixedVoxels, SymmetricLattice
 from .linear import LinearPatterns, LinearSurrogate
 
 __all__ = [
     "AutoregressiveNoise",
     "ClassConvolution",
     "ClassPatterns",
-    "FixedSites",
+    "FixedVoxels",
     "LinearPatterns",
     "LinearSurrogate",
     "SymmetricLattice",

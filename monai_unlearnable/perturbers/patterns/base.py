@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all patterns have in common: which site carries the pattern of which class."""
+"""What all patterns have in common: which voxel carries the pattern of which class."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def random_signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 
 
 def centered(extent: int) -> Tensor:
-    """The coordinates of the sites along an axis.
+    """The coordinates of the voxels along an axis.
 
     Zero is where even padding, as MONAI's ``SpatialPad`` does it, puts the middle of any even size: patterns of images
     of all sizes agree once these are padded for a network.
@@ -41,16 +41,16 @@ class ClassPatterns(Perturber):
     .. math::
         \delta(s) = \epsilon\, S(s)\, P_{y(s)}(s), \qquad |P_k| \le 1
 
-    With a label map :math:`y(s)` is the class of the site; with classes of whole images, label (B,), it is that of the
+    With a label map :math:`y(s)` is the class of the voxel; with classes of whole images, label (B,), it is that of the
     image. Patterns are drawn from the seed and the class, or from the seed and the case id: the noise of a case depends
     neither on the other cases nor on how many there are of which class.
 
     Args:
-        epsilon: largest change of a site, in unit intensity.
+        epsilon: largest change of a voxel, in normalized intensity.
         support: where noise is allowed. By default the exact region of a label map, so that the background carries no
             noise, and the whole of an image that has one class. Where the support holds background, the background
             carries pattern 0.
-        granularity: whose pattern a site carries. ``"class"``: that of its class. ``"case"``: one drawn for the case,
+        granularity: whose pattern a voxel carries. ``"class"``: that of its class. ``"case"``: one drawn for the case,
             and ``"universal"``: pattern 0 of all cases. These two say nothing about classes of whole images, and
             of regions no more than where they are.
 
@@ -117,7 +117,7 @@ class ClassPatterns(Perturber):
         Args:
             kind: the class, or a number of the case where each case has a pattern of its own.
             case_id: for what differs among the cases of a class.
-            image: unit intensity, (C, spatial...), 2D or 3D.
+            image: normalized intensity, (C, spatial...), 2D or 3D.
 
         Returns:
             In [-1, 1], the shape of ``image``.

@@ -23,16 +23,16 @@ ANGLES = (0.2 * math.pi, 0.8 * math.pi)
 
 
 class AutoregressiveNoise(ClassPatterns):
-    r"""A process in which each site follows from the earlier ones of its 3x3 (3x3x3) neighborhood.
+    r"""A process in which each voxel follows from the earlier ones of its 3x3 (3x3x3) neighborhood.
 
-    With the shift :math:`z_a` to the site before along axis :math:`a` and angles :math:`\omega_{k,a}` that are drawn
+    With the shift :math:`z_a` to the voxel before along axis :math:`a` and angles :math:`\omega_{k,a}` that are drawn
     for each class and channel, the pattern of class k solves
 
     .. math::
         \prod_a \left(1 - 2 \cos\omega_{k,a}\, z_a + z_a^2\right) P_k = 0
 
-    from a random start of the case. Written out, each site is a fixed linear combination of the 8 (26) sites up to two
-    steps before it, so a filter of this size, :meth:`coefficients`, is silent on the noise of its class and on no
+    from a random start of the case. Written out, each voxel is a fixed linear combination of the 8 (26) voxels up to
+    two steps before it, so a filter of this size, :meth:`coefficients`, is silent on the noise of its class and on no
     other.
 
     After Sandoval-Segura et al., Autoregressive Perturbations for Data Poisoning, NeurIPS 2022. There all coefficients
@@ -45,7 +45,7 @@ class AutoregressiveNoise(ClassPatterns):
     about half of epsilon in 2D and 0.4 of it in 3D.
 
     Args:
-        epsilon: largest change of a site, in unit intensity.
+        epsilon: largest change of a voxel, in normalized intensity.
         support: where noise is allowed, see :class:`ClassPatterns`.
         granularity: see :class:`ClassPatterns`; for a case alone it is the rule that is drawn, the start always is.
         seed: decides on the rules and on the starts.
@@ -73,7 +73,7 @@ class AutoregressiveNoise(ClassPatterns):
             spatial_dims: 2 or 3.
 
         Returns:
-            (C, 3, 3) or (C, 3, 3, 3); the last entry, 1, is that of the site itself.
+            (C, 3, 3) or (C, 3, 3, 3); the last entry, 1, is that of the voxel itself.
         """
         filters = torch.ones(channels, *[1] * spatial_dims, dtype=torch.float64)
         for axis, angles in enumerate(self._angles(kind, channels, spatial_dims).T):
@@ -119,7 +119,7 @@ class ClassConvolution(ClassPatterns):
     Flat parts of an image carry no noise.
 
     Args:
-        epsilon: largest change of a site, in unit intensity.
+        epsilon: largest change of a voxel, in normalized intensity.
         support: where noise is allowed, see :class:`ClassPatterns`.
         granularity: see :class:`ClassPatterns`.
         blur: upper bound of the entries around the center.
@@ -157,7 +157,7 @@ class ClassConvolution(ClassPatterns):
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         spatial_dims = image.ndim - 1
         convolve = F.conv2d if spatial_dims == 2 else F.conv3d
-        # Channels are the batch. The border repeats its last site: zeros would darken it.
+        # Channels are the batch. The border repeats its last voxel: zeros would darken it.
         padded = F.pad(image[:, None], [self.size // 2] * (2 * spatial_dims), mode="replicate")
         filtered = convolve(padded, self.kernel(kind, spatial_dims)[None, None].to(image))[:, 0]
         return ((filtered - image) / max(self.epsilon, 1e-12)).clamp(-1, 1)

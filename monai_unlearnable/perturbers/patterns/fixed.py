@@ -15,25 +15,25 @@ from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.perturbers.patterns.base import ClassPatterns, centered, random_signs
 from monai_unlearnable.utils.seeding import seeded
 
-__all__ = ["FixedSites", "SymmetricLattice"]
+__all__ = ["FixedVoxels", "SymmetricLattice"]
 
 
-class FixedSites(ClassPatterns):
-    r"""Plus or minus epsilon at sites that are drawn for each class; the rest of the image is left as it is.
+class FixedVoxels(ClassPatterns):
+    r"""Plus or minus epsilon at voxels that are drawn for each class; the rest of the image is left as it is.
 
     After OPS (Wu et al., One-Pixel Shortcut, ICLR 2023), our reading: that method has no bound and searches, for each
     class, the pixel and the value that change its images most and most alike. Nothing is searched here, so that the
-    sites depend on no data.
+    voxels depend on no data.
 
-    Sites are drawn in relative coordinates: images of all sizes carry them at the same places.
+    Voxels are drawn in relative coordinates: images of all sizes carry them at the same places.
 
     Args:
-        epsilon: change of a site, in unit intensity.
+        epsilon: change of a voxel, in normalized intensity.
         support: where noise is allowed, see :class:`ClassPatterns`.
         granularity: see :class:`ClassPatterns`.
-        fraction: share of the sites that each class changes, at least one site. Sites are drawn over the whole image: a
-            region holds its share of them. 0 for a single one, as in the paper.
-        seed: decides on sites and signs.
+        fraction: fraction of the voxels that each class changes, at least one voxel. Voxels are drawn over the whole
+            image: a region holds its fraction of them. 0 for a single one, as in the paper.
+        seed: decides on voxels and signs.
 
     Raises:
         InputError: when the fraction is outside [0, 1].
@@ -49,7 +49,7 @@ class FixedSites(ClassPatterns):
     ) -> None:
         super().__init__(epsilon, support, granularity)
         if not 0 <= fraction <= 1:
-            raise InputError("a fraction of sites must lie in [0, 1]", value=fraction, limit=1.0)
+            raise InputError("a fraction of voxels must lie in [0, 1]", value=fraction, limit=1.0)
         self.fraction, self.seed = fraction, seed
 
     def arguments(self) -> dict[str, Any]:
@@ -60,9 +60,9 @@ class FixedSites(ClassPatterns):
         count = max(1, round(self.fraction * shape.numel()))
         places = torch.rand(count, len(shape), generator=seeded(self.seed, "place", kind), dtype=torch.float64)
         signs = random_signs((count, channels), seeded(self.seed, "sign", kind))
-        sites = (places * torch.tensor(shape)).long().T
+        voxels = (places * torch.tensor(shape)).long().T
         noise = torch.zeros(*shape, channels).numpy()
-        noise[tuple(sites.numpy())] = signs.numpy()  # numpy: of sites drawn twice the last sign is kept, always
+        noise[tuple(voxels.numpy())] = signs.numpy()  # numpy: of voxels drawn twice the last sign is kept, always
         return torch.from_numpy(noise).movedim(-1, 0)
 
 
@@ -83,11 +83,11 @@ class SymmetricLattice(ClassPatterns):
     Nothing is random: there is no seed, and anyone can know the lattice.
 
     Args:
-        epsilon: change of a site, in unit intensity.
+        epsilon: change of a voxel, in normalized intensity.
         support: where noise is allowed, see :class:`ClassPatterns`.
         granularity: see :class:`ClassPatterns`.
         axes: spatial axes of the product; None for all.
-        period: of the sequence, in sites, at least 3.
+        period: of the sequence, in voxels, at least 3.
         code: how classes differ. ``"none"``: they do not, noise tells region from background alone, and nothing about
             classes of whole images. ``"sign"``: classes of even number carry the opposite sign. ``"axes"``: each class
             takes another subset of the axes, class 1 all of them; there are 3 subsets of 2 axes and 7 of 3, further
@@ -108,7 +108,7 @@ class SymmetricLattice(ClassPatterns):
     ) -> None:
         super().__init__(epsilon, support, granularity)
         if period < 3:
-            raise InputError("no symmetric sequence has a period of less than 3 sites", value=period, limit=3)
+            raise InputError("no symmetric sequence has a period of less than 3 voxels", value=period, limit=3)
         if code not in CODES:
             raise InputError(f"code {code!r} is unknown; known are {', '.join(CODES)}")
         if axes is not None and len(axes) == 0:

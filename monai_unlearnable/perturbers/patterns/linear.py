@@ -30,14 +30,14 @@ class LinearPatterns(ClassPatterns):
 
     After LSP (Yu et al., Availability Attacks Create Shortcuts, KDD 2022): normal clusters around vertices of a
     hypercube, one a class, each value repeated over a patch. Public code scales the noise of an image to a length; here
-    it is clipped (our choice), so that it uses a bound on each site in full. The deviations in a cluster are about 0.4
+    it is clipped (our choice), so that it uses a bound on each voxel in full. The deviations in a cluster are about 0.4
     of the vertex there, and correlated.
 
     Args:
-        epsilon: largest change of a site, in unit intensity.
+        epsilon: largest change of a voxel, in normalized intensity.
         support: where noise is allowed, see :class:`ClassPatterns`.
         granularity: see :class:`ClassPatterns`.
-        patch: sites along the side of a cell. Cells are counted from the center of the image: images of different
+        patch: voxels along the side of a cell. Cells are counted from the center of the image: images of different
             sizes that are padded or cropped around it show the same pattern. It repeats after 32 cells.
         cells: number of cells along each axis of an image of any size, in place of ``patch``: images of different sizes
             that are resized to one show the same pattern.
@@ -61,7 +61,7 @@ class LinearPatterns(ClassPatterns):
     ) -> None:
         super().__init__(epsilon, support, granularity)
         if patch < 1 or (cells is not None and cells < 1):
-            raise InputError("cells have at least one site, and axes at least one cell", value=(patch, cells), limit=1)
+            raise InputError("cells have at least one voxel, and axes at least one cell", value=(patch, cells), limit=1)
         self.patch, self.cells, self.spread, self.seed = patch, cells, spread, seed
 
     def arguments(self) -> dict[str, Any]:
@@ -75,10 +75,10 @@ class LinearPatterns(ClassPatterns):
             grid = grid + self.spread * torch.randn(shape, generator=seeded(self.seed, "case", case_id))
         grid = grid.clamp(-1, 1)
         for axis, extent in enumerate(image.shape[1:], 1):
-            grid = grid.index_select(axis, self._cell_of_site(extent))
+            grid = grid.index_select(axis, self._cell_of_voxel(extent))
         return grid
 
-    def _cell_of_site(self, extent: int) -> Tensor:
+    def _cell_of_voxel(self, extent: int) -> Tensor:
         if self.cells is None:
             return centered(extent) // self.patch % GRID
         return torch.arange(extent) * self.cells // extent
@@ -107,14 +107,14 @@ class LinearSurrogate(ClassPatterns):
 
     The first part is the same for a class, a shortcut, and contradicts the class; the second hides the evidence that
     the model finds in this image. For classes of whole images only: the same derivation for a filter that tells the
-    classes of sites gives a constant inside a region, as the sum of its taps.
+    classes of voxels gives a constant inside a region, as the sum of its taps.
 
     Args:
         num_classes: K.
         size: cells along each spatial axis; images of any size are averaged to it, and noise is spread from it.
         in_channels: image channels.
-        epsilon: change of a site, in unit intensity.
-        mix: the share lambda of the class code, in [0, 1].
+        epsilon: change of a voxel, in normalized intensity.
+        mix: the fraction lambda of the class code, in [0, 1].
         ridge: penalty as a fraction of the mean second moment of the cells.
         support: where noise is allowed; everywhere by default.
 
@@ -139,7 +139,7 @@ class LinearSurrogate(ClassPatterns):
     ) -> None:
         super().__init__(epsilon, support)
         if not 0 <= mix <= 1:
-            raise InputError("the share of the class code must lie in [0, 1]", value=mix, limit=1.0)
+            raise InputError("the fraction of the class code must lie in [0, 1]", value=mix, limit=1.0)
         self.num_classes, self.size, self.in_channels = num_classes, tuple(size), in_channels
         self.mix, self.ridge = mix, ridge
         self.register_buffer("weight", torch.zeros(num_classes, in_channels, *self.size))
@@ -154,7 +154,7 @@ class LinearSurrogate(ClassPatterns):
         """Fit the linear model; in memory are one batch and the second moments of each class.
 
         Args:
-            batches: image (B, C, spatial...) in unit intensity and classes (B,); sizes may differ among batches.
+            batches: image (B, C, spatial...) in normalized intensity and classes (B,); sizes may differ among batches.
 
         Returns:
             This object.

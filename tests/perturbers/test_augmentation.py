@@ -13,12 +13,19 @@ from scipy import ndimage
 from torch import Tensor
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.perturbers import View, standardize
+from monai_unlearnable.perturbers import Augmentation, standardize
 from monai_unlearnable.utils.config import build, describe
 
 SHAPES = [(24, 32), (16, 20, 12)]
-RANDOM = [View(noise=0.1), View(mirror=True), View(rotation=20), View(scaling=0.2), View(blur=1.0), View(shift=1)]
-ALL = {"noise": 0.1, "mirror": True, "rotation": 15.0, "scaling": 0.1, "blur": 1.0, "shift": 2}
+RANDOM = [
+    Augmentation(noise=0.1),
+    Augmentation(flip=True),
+    Augmentation(rotation=20),
+    Augmentation(scaling=0.2),
+    Augmentation(blur=1.0),
+    Augmentation(shift=1),
+]
+ALL = {"noise": 0.1, "flip": True, "rotation": 15.0, "scaling": 0.1, "blur": 1.0, "shift": 2}
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
@@ -33,16 +40,16 @@ def boxes(shape: tuple[int, ...], count: int = 4) -> Tensor:
     return label
 
 
-@pytest.mark.parametrize("view", [View(), View([8, 8]), *RANDOM], ids=repr)
-def test_what_is_random(view: View) -> None:
-    assert view.is_random == (view in RANDOM)
-    assert build(json.loads(json.dumps(describe(view)))) == view
+@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation([8, 8]), *RANDOM], ids=repr)
+def test_what_is_random(augmentation: Augmentation) -> None:
+    assert augmentation.is_random == (augmentation in RANDOM)
+    assert build(json.loads(json.dumps(describe(augmentation)))) == augmentation
 
 
 @shapes
 def test_by_default_an_image_is_clipped_and_standardized(shape: tuple[int, ...]) -> None:
     image, label = 3 * images(shape, channels=2) - 1, boxes(shape)
-    seen, truth = View()(image, label)
+    seen, truth = Augmentation()(image, label)
     assert torch.equal(seen, standardize(image.clamp(0, 1))) and truth is label
 
 
@@ -50,7 +57,7 @@ def test_by_default_an_image_is_clipped_and_standardized(shape: tuple[int, ...])
 def test_images_of_one_class_are_resized_as_by_monai(shape: tuple[int, ...]) -> None:
     size = tuple(extent // 2 + 1 for extent in shape)
     image, label = images(shape, 3, 2), torch.tensor([0, 2, 1])
-    seen, truth = View(size)(image, label)
+    seen, truth = Augmentation(size)(image, label)
     resize = Resize(size, mode="area")
     expected = torch.stack([torch.as_tensor(resize(part)) for part in standardize(image)])
     assert torch.allclose(seen, expected, atol=1e-6) and torch.equal(truth, label)
@@ -59,29 +66,29 @@ def test_images_of_one_class_are_resized_as_by_monai(shape: tuple[int, ...]) -> 
 @shapes
 def test_images_with_class_maps_keep_their_size(shape: tuple[int, ...]) -> None:
     image, label = images(shape), boxes(shape)
-    seen, truth = View([8] * len(shape))(image, label)
+    seen, truth = Augmentation([8] * len(shape))(image, label)
     assert torch.equal(seen, standardize(image)) and truth is label
 
 
 @shapes
 @pytest.mark.parametrize("most", [1, 3])
-def test_shifts_move_image_and_map_by_whole_sites(shape: tuple[int, ...], most: int) -> None:
+def test_shifts_move_image_and_map_by_whole_voxels(shape: tuple[int, ...], most: int) -> None:
     label = boxes(shape, 16)
-    seen, truth = View(shift=most)(0.2 + 0.5 * label, label, seed=1)
+    seen, truth = Augmentation(shift=most)(0.2 + 0.5 * label, label, seed=1)
     assert torch.equal((seen > 0).long(), truth)
     first = np.array([extent // 4 for extent in shape])
     moved = np.array([(part[0] > 0).nonzero().amin(0).tolist() for part in truth]) - first
     assert truth.sum() == label.sum(), "nothing is lost"
     assert abs(moved).max() == most and (moved.min(0) < 0).all() and (moved.max(0) > 0).all()
     classes = torch.arange(16)
-    assert torch.equal(View(shift=most)(0.2 + 0.5 * label, classes, seed=1)[1], classes)
+    assert torch.equal(Augmentation(shift=most)(0.2 + 0.5 * label, classes, seed=1)[1], classes)
 
 
 @shapes
 def test_mirroring_moves_image_and_map_together(shape: tuple[int, ...]) -> None:
     label = (images(shape, 8) > 0.6).long()
-    image, view = 0.2 + 0.5 * label, View(mirror=True)
-    seen, truth = view(image, label, seed=1)
+    image, augmentation = 0.2 + 0.5 * label, Augmentation(flip=True)
+    seen, truth = augmentation(image, label, seed=1)
     assert torch.equal((seen > 0).long(), truth)
     axes = tuple(range(1, 1 + len(shape)))
     moves = [
@@ -92,14 +99,19 @@ def test_mirroring_moves_image_and_map_together(shape: tuple[int, ...]) -> None:
     if len(shape) == 2:
         assert all(sum(move) == 1 for move in moves)
     classes = torch.arange(8)
-    assert torch.equal(view(image, classes, seed=1)[0], seen) and torch.equal(view(image, classes, seed=1)[1], classes)
+    assert torch.equal(augmentation(image, classes, seed=1)[0], seen) and torch.equal(
+        augmentation(image, classes, seed=1)[1], classes
+    )
 
 
-@pytest.mark.parametrize("view", [View(rotation=20), View(scaling=0.2), View(rotation=30, scaling=0.1, mirror=True)])
+@pytest.mark.parametrize(
+    "augmentation",
+    [Augmentation(rotation=20), Augmentation(scaling=0.2), Augmentation(rotation=30, scaling=0.1, flip=True)],
+)
 @shapes
-def test_images_are_moved_together_with_their_maps(shape: tuple[int, ...], view: View) -> None:
+def test_images_are_moved_together_with_their_maps(shape: tuple[int, ...], augmentation: Augmentation) -> None:
     label = boxes(shape)
-    seen, truth = view(0.2 + 0.5 * label, label, seed=2)
+    seen, truth = augmentation(0.2 + 0.5 * label, label, seed=2)
     assert truth.dtype == label.dtype and set(truth.unique().tolist()) == {0, 1}
     assert not torch.equal(truth, label)
     middle = (seen.flatten(1).amax(1) + seen.flatten(1).amin(1)) / 2
@@ -115,14 +127,14 @@ def test_images_are_moved_together_with_their_maps(shape: tuple[int, ...], view:
 def test_rotation_is_rigid_whatever_the_shape(shape: tuple[int, ...]) -> None:
     grid = torch.stack(torch.meshgrid(*[torch.arange(extent) - extent / 2 + 0.5 for extent in shape], indexing="ij"))
     ball = (grid.square().sum(0) < 9**2).long().expand(6, 1, *shape)
-    _, truth = View(rotation=80)(0.2 + 0.5 * ball, ball, seed=3)
+    _, truth = Augmentation(rotation=80)(0.2 + 0.5 * ball, ball, seed=3)
     for one in truth[:, 0]:
         assert (one != ball[0, 0]).sum() < 0.1 * ball[0, 0].sum(), "a ball stays where and what it is"
 
 
 def test_what_comes_in_from_beyond_the_border_is_background() -> None:
     label = torch.ones(4, 1, 20, 20, dtype=torch.long)
-    seen, truth = View(scaling=0.5)(images((20, 20)), label, seed=0)
+    seen, truth = Augmentation(scaling=0.5)(images((20, 20)), label, seed=0)
     assert torch.isfinite(seen).all() and (truth == 0).any() and (truth[:, :, 8:12, 8:12] == 1).all()
 
 
@@ -131,29 +143,29 @@ def test_what_comes_in_from_beyond_the_border_is_background() -> None:
 def test_gradients_reach_the_image_through_everything(shape: tuple[int, ...], of_images: bool) -> None:
     image = images(shape).requires_grad_()
     label = torch.arange(4) if of_images else boxes(shape)
-    seen, _ = View([12] * len(shape), **ALL)(image, label, seed=4)
+    seen, _ = Augmentation([12] * len(shape), **ALL)(image, label, seed=4)
     assert list(seen.shape[2:]) == ([12] * len(shape) if of_images else list(shape))
     weights = torch.randn(seen.shape, generator=torch.Generator().manual_seed(1))
     (gradient,) = torch.autograd.grad((weights * seen).sum(), image)
     assert torch.isfinite(gradient).all() and (gradient != 0).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("view", [*RANDOM, View(**ALL)], ids=repr)
-def test_a_view_depends_on_its_seed_alone(view: View) -> None:
+@pytest.mark.parametrize("augmentation", [*RANDOM, Augmentation(**ALL)], ids=repr)
+def test_an_augmentation_depends_on_its_seed_alone(augmentation: Augmentation) -> None:
     image, label = images((24, 32)), boxes((24, 32))
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = view(image, label, seed=5)
+    first = augmentation(image, label, seed=5)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    again, other = view(image, label, seed=5), view(image, label, seed=6)
+    again, other = augmentation(image, label, seed=5), augmentation(image, label, seed=6)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0], other[0])
 
 
 def test_noise_has_its_strength() -> None:
     image = images((64, 64))
-    seen, _ = View(noise=0.25)(image, torch.arange(4), seed=7)
+    seen, _ = Augmentation(noise=0.25)(image, torch.arange(4), seed=7)
     added = seen - standardize(image)
     assert added.std() == pytest.approx(0.25, rel=0.05) and abs(float(added.mean())) < 0.02
 
@@ -167,7 +179,7 @@ def test_blur_takes_fine_detail_and_leaves_the_rest(shape: tuple[int, ...]) -> N
     kept = {}
     for name, pattern in (("fine", fine.expand(4, 1, *shape).float()), ("coarse", coarse)):
         image, label = 0.2 + 0.5 * pattern, torch.arange(4)
-        seen, truth = View(blur=2.0)(image, label, seed=2)
+        seen, truth = Augmentation(blur=2.0)(image, label, seed=2)
         assert truth is label
         clean = standardize(image)
         kept[name] = [float((a * b).mean() / (b * b).mean()) for a, b in zip(seen, clean, strict=True)]
@@ -177,9 +189,9 @@ def test_blur_takes_fine_detail_and_leaves_the_rest(shape: tuple[int, ...]) -> N
 
 @pytest.mark.parametrize("change", [{"blur": 2.0}, {"noise": 0.3}, {"rotation": 40.0}, {"scaling": 0.4}], ids=str)
 @shapes
-def test_changes_take_place_in_their_share_of_the_cases(shape: tuple[int, ...], change: dict[str, float]) -> None:
+def test_changes_take_place_in_their_fraction_of_the_cases(shape: tuple[int, ...], change: dict[str, float]) -> None:
     image, label = images(shape, 80), boxes(shape, 80)
-    seen, _ = View(**change, chance=0.25)(image, label, seed=3)
+    seen, _ = Augmentation(**change, prob=0.25)(image, label, seed=3)
     difference = (seen - standardize(image)).abs().flatten(1).amax(1)
     assert 10 <= int((difference > 1e-3).sum()) <= 32, "80 draws with a chance of 1/4"
     assert int((difference < 1e-4).sum()) >= 48, "the others are left as they are"
@@ -187,25 +199,25 @@ def test_changes_take_place_in_their_share_of_the_cases(shape: tuple[int, ...], 
 
 def test_changes_are_drawn_apart() -> None:
     image, label = images((24, 32), 64), torch.zeros(64, dtype=torch.long)
-    moved, _ = View(rotation=40, blur=2.0, chance=0.5)(image, label, seed=1)
-    only_moved, _ = View(rotation=40, chance=0.5)(image, label, seed=1)
+    moved, _ = Augmentation(rotation=40, blur=2.0, prob=0.5)(image, label, seed=1)
+    only_moved, _ = Augmentation(rotation=40, prob=0.5)(image, label, seed=1)
     moves = (only_moved - standardize(image)).abs().flatten(1).amax(1) > 1e-3
     blurs = (moved - only_moved).abs().flatten(1).amax(1) > 1e-3
     counts = [int((moves == a).logical_and(blurs == b).sum()) for a in (True, False) for b in (True, False)]
     assert min(counts) >= 6, "both, either and none"
 
 
-@pytest.mark.parametrize("chance", [0, -0.1, 1.5])
-def test_the_chance_is_a_share(chance: float) -> None:
-    with pytest.raises(InputError, match="chance"):
-        View(blur=1, chance=chance)
+@pytest.mark.parametrize("prob", [0, -0.1, 1.5])
+def test_prob_is_a_fraction(prob: float) -> None:
+    with pytest.raises(InputError, match="prob"):
+        Augmentation(blur=1, prob=prob)
 
 
-def test_views_of_recipes_by_name() -> None:
-    assert View.of_recipe("plain") == View()
-    assert View.of_recipe("mirror") == View(mirror=True)
-    assert View.of_recipe("nnunet").mirror and View.of_recipe("nnunet").chance < 1
-    assert View.of_recipe("mirror", blur=0.5) == View(mirror=True, blur=0.5)
-    assert View.of_recipe("nnunet", chance=1.0).chance == 1
+def test_augmentations_of_recipes_by_name() -> None:
+    assert Augmentation.of_recipe("plain") == Augmentation()
+    assert Augmentation.of_recipe("mirror") == Augmentation(flip=True)
+    assert Augmentation.of_recipe("nnunet").flip and Augmentation.of_recipe("nnunet").prob < 1
+    assert Augmentation.of_recipe("mirror", blur=0.5) == Augmentation(flip=True, blur=0.5)
+    assert Augmentation.of_recipe("nnunet", prob=1.0).prob == 1
     with pytest.raises(InputError, match="'nnUNet'.*plain, mirror, nnunet"):
-        View.of_recipe("nnUNet")
+        Augmentation.of_recipe("nnUNet")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.perturbers import SharedNoise
+from monai_unlearnable.perturbers import ClasswiseNoise
 from monai_unlearnable.perturbers.surrogate import task_loss
-from monai_unlearnable.training import ForesightTrainer, Lookahead, SignDescent, SurrogatePool
+from monai_unlearnable.training import ForesightTrainer, SignDescent, SurrogatePool, UnrolledTraining
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.seeding import isolated_seed
 
@@ -33,7 +33,7 @@ def batches(count: int, size: int = 8) -> list[tuple[Tensor, Tensor]]:
 @pytest.mark.parametrize("steps_before", [0, 3])
 def test_steps_tried_are_those_that_adamw_takes(steps_before: int) -> None:
     taken = network(normed=False)
-    optimizer = torch.optim.AdamW(taken.parameters(), 0.01, eps=Lookahead.EPSILON)
+    optimizer = torch.optim.AdamW(taken.parameters(), 0.01, eps=UnrolledTraining.EPSILON)
     data = batches(steps_before + 4)
 
     def take(image: Tensor, label: Tensor) -> None:
@@ -43,7 +43,7 @@ def test_steps_tried_are_those_that_adamw_takes(steps_before: int) -> None:
 
     for batch in data[:steps_before]:
         take(*batch)
-    ahead = Lookahead(taken, optimizer, itertools.repeat(0.01))
+    ahead = UnrolledTraining(taken, optimizer, itertools.repeat(0.01))
     before = copy.deepcopy(taken.state_dict())
     for image, label in data[steps_before:]:
         ahead.step(task_loss(ahead(image), label))
@@ -57,7 +57,7 @@ def test_steps_tried_are_those_that_adamw_takes(steps_before: int) -> None:
 def test_buffers_stay_as_they_are() -> None:
     surrogate = network().train()
     before = copy.deepcopy(surrogate.state_dict())
-    ahead = Lookahead(surrogate, torch.optim.AdamW(surrogate.parameters()), itertools.repeat(0.01))
+    ahead = UnrolledTraining(surrogate, torch.optim.AdamW(surrogate.parameters()), itertools.repeat(0.01))
     for image, label in batches(2):
         ahead.step(task_loss(ahead(image), label))
     assert all(torch.equal(value, before[name]) for name, value in surrogate.state_dict().items())
@@ -73,7 +73,7 @@ def test_gradients_pass_through_the_steps() -> None:
         optimizer.step()
 
     def later(offset: Tensor) -> Tensor:
-        ahead = Lookahead(surrogate, optimizer, itertools.repeat(0.05))
+        ahead = UnrolledTraining(surrogate, optimizer, itertools.repeat(0.05))
         (first, label), (second, other) = state
         ahead.step(task_loss(ahead(first + offset), label))
         return task_loss(ahead(second), other)
@@ -84,8 +84,8 @@ def test_gradients_pass_through_the_steps() -> None:
 
     def constant_scale(offset: float) -> float:
         """The same with the second moment that the step has without an offset."""
-        ahead = Lookahead(surrogate, optimizer, itertools.repeat(0.05))
-        plain = Lookahead(surrogate, optimizer, itertools.repeat(0.05))
+        ahead = UnrolledTraining(surrogate, optimizer, itertools.repeat(0.05))
+        plain = UnrolledTraining(surrogate, optimizer, itertools.repeat(0.05))
         (first, label), (second, other) = state
         gradients = [
             torch.autograd.grad(task_loss(tried(image), label), list(tried.weights.values()))
@@ -96,7 +96,7 @@ def test_gradients_pass_through_the_steps() -> None:
             mean = (slow * ahead.first[name] + (1 - slow) * moved) / (1 - slow**count)
             scale = ((slower * ahead.second[name] + (1 - slower) * still.square()) / (1 - slower**count)).sqrt()
             decayed = (1 - 0.05 * ahead.decay) * ahead.weights[name]
-            ahead.weights[name] = decayed - 0.05 * mean / (scale + Lookahead.EPSILON)
+            ahead.weights[name] = decayed - 0.05 * mean / (scale + UnrolledTraining.EPSILON)
         return float(task_loss(ahead(second), other).detach())
 
     step = 1e-4
@@ -104,8 +104,8 @@ def test_gradients_pass_through_the_steps() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-3)
 
 
-def trainer(horizon: int = 4, advance: int = 2) -> tuple[ForesightTrainer, SharedNoise]:
-    noise = SharedNoise(1, 2, (2, 2), 0.1)
+def trainer(horizon: int = 4, advance: int = 2) -> tuple[ForesightTrainer, ClasswiseNoise]:
+    noise = ClasswiseNoise(1, 2, (2, 2), 0.1)
     surrogates = SurrogatePool(network(), 2, learning_rate=0.01)
     images, labels = (torch.cat(parts) for parts in zip(*batches(horizon), strict=True))
     ids = [str(number) for number in range(len(images))]
