@@ -1,20 +1,11 @@
-"""All settings are in setup.cfg; this lists the bundles, whose tree setup.cfg cannot express."""
+"""All settings are in setup.cfg; this adds the bundles, which lie beside the package and travel inside it."""
 
-from pathlib import Path
+from setuptools import find_packages, setup
 
-from setuptools import setup
+BUNDLES = "monai_unlearnable.bundles"
 
-ROOT = Path(__file__).parent
-
-
-def bundle_files() -> list[tuple[str, list[str]]]:
-    """Every file under bundles/, to be installed below share/monai_unlearnable."""
-    folders: dict[str, list[str]] = {}
-    for path in sorted((ROOT / "bundles").rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            relative = path.relative_to(ROOT)
-            folders.setdefault(f"share/monai_unlearnable/{relative.parent.as_posix()}", []).append(relative.as_posix())
-    return list(folders.items())
-
-
-setup(data_files=bundle_files())
+setup(
+    packages=[*find_packages(include=["monai_unlearnable*"]), BUNDLES],
+    package_dir={BUNDLES: "bundles"},
+    package_data={"monai_unlearnable": ["py.typed", "catalogs/*.yaml", "report/templates/*.j2"], BUNDLES: ["**/*"]},
+)

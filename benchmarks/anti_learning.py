@@ -38,7 +38,7 @@ from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.report import Results, victim_table
 
 WHOLE: dict[str, Any] = {"unperturbed": None}  # noise in the images of all classes
@@ -104,7 +104,7 @@ def protect(data: Path, out: Path, methods: list[str], epsilon: float, console: 
                 run_bundle(method, dataset_dir=str(data), output_dir=str(folder), epsilon=epsilon, **settings)
             else:
                 noise = RandomNoise(epsilon, Everywhere(), distribution=name.removeprefix("random_"))
-                Protection(load_cases(data), noise, folder, DtypeWindow(), Budget(epsilon)).run()
+                Publication(load_cases(data), noise, folder, DtypeWindow(), Budget(epsilon)).run()
             console.print(f"{name}: protected in {time.monotonic() - begin:.0f} s")
         folders[name] = str(folder)
     return folders

@@ -67,7 +67,7 @@ def make_noise(source: Path, root: Path, support: str) -> None:
     from monai_unlearnable.intensity import PercentileWindow
     from monai_unlearnable.masks import Everywhere, Roi
     from monai_unlearnable.perturbers import RandomNoise
-    from monai_unlearnable.publishing.protect import Protection
+    from monai_unlearnable.publishing.publication import Publication
 
     images, labels = root / "data" / "images", root / "data" / "labels"
     images.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def make_noise(source: Path, root: Path, support: str) -> None:
         ball = sum(axis**2 for axis in axes) < (0.01 * 8 / (4 / 3 * np.pi)) ** (2 / 3)
         nib.Nifti1Image(ball.astype(np.uint8), image.affine).to_filename(labels / source.name)
     cases = load_cases(root / "data", require_labels=False)
-    Protection(
+    Publication(
         cases, RandomNoise(8 / 255, mask), root, PercentileWindow(), Budget(8 / 255), [0, 1], overwrite=True
     ).run()
 

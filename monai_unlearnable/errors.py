@@ -22,6 +22,7 @@ __all__ = [
     "NoiseMismatchError",
     "KeyMismatchError",
     "OutputError",
+    "SkippedCasesError",
     "VerificationError",
     "DivergedError",
     "OutOfMemoryError",
@@ -96,6 +97,10 @@ class OutputError(UnlearnableError, OSError):
 
 class VerificationError(UnlearnableError):
     """A published dataset does not match its manifest."""
+
+
+class SkippedCasesError(VerificationError):
+    """Cases were skipped and all others protected: the dataset is not what it was to be."""
 
 
 class DivergedError(UnlearnableError):

@@ -18,7 +18,7 @@ from monai_unlearnable.data import load_cases
 from monai_unlearnable.intensity import DtypeWindow, FixedWindow, PercentileWindow, WindowRule
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import ClasswiseNoise, Perturber, Surrogate, UMed
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.utils.seeding import reset_parameters
 
 SHAPES = {2: (21, 18), 3: (11, 14, 9)}
@@ -191,9 +191,9 @@ def protect(
     budget: Budget = BUDGET,
     **arguments: Any,
 ) -> Manifest:
-    """Run :class:`Protection` on a dataset, 3D with a percentile window unless told otherwise."""
+    """Run :class:`Publication` on a dataset, 3D with a percentile window unless told otherwise."""
     window = PercentileWindow() if window is None else window
-    return Protection(load_cases(dataset), perturber or small_umed(), out, window, budget, **arguments).run()
+    return Publication(load_cases(dataset), perturber or small_umed(), out, window, budget, **arguments).run()
 
 
 def fixed_window(dtype: str) -> FixedWindow:

@@ -12,7 +12,7 @@ import pytest
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import inspect_cases, load_cases
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import raw_bytes, small_umed, stored_voxels, tree
@@ -42,7 +42,7 @@ def test_protect_verify_apply_restore(subset, tmp_path: Path) -> None:
     root, dims, window, values = subset
     before, cases, out = tree(root), load_cases(root), tmp_path / "out"
     assert inspect_cases(cases, window, channels=1).label_values == values
-    manifest = Protection(cases, small_umed(dims), out, window, Budget(8 / 255), values).run()
+    manifest = Publication(cases, small_umed(dims), out, window, Budget(8 / 255), values).run()
     assert len(manifest.scans) == 3 and tree(root) == before
     for entry in manifest.scans:
         assert 0 < entry.measured["linf"] <= 8 / 255 + 1e-6 and entry.measured["psnr"] > 30
@@ -60,7 +60,7 @@ def test_protect_verify_apply_restore(subset, tmp_path: Path) -> None:
 def test_noise_stays_in_the_region(subset, tmp_path: Path) -> None:
     root, dims, window, values = subset
     case = load_cases(root)[0]
-    Protection([case], small_umed(dims), tmp_path, window, Budget(8 / 255), values).run()
+    Publication([case], small_umed(dims), tmp_path, window, Budget(8 / 255), values).run()
     change = stored_voxels(tmp_path / "protected" / case.images[0]) != stored_voxels(root / case.images[0])
     label = stored_voxels(root / case.label)
     assert change.any() and not (change & (np.squeeze(label) == 0)).any()

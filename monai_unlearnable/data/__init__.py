@@ -4,7 +4,7 @@
 from .cases import LoadedCase, read_case
 from .datalist import Case, load_cases
 from .formats import find_format, output_name, read_scan, stem, write_scan
-from .inspection import DatasetSummary, inspect_cases
+from .inspection import DatasetSummary, choose_window, inspect_cases
 from .labels import encode_label, read_label
 from .medmnist import pack_archive, unpack_archive
 from .scan import Scan, voxel_digest
@@ -12,6 +12,7 @@ from .scan import Scan, voxel_digest
 __all__ = [
     "Case",
     "DatasetSummary",
+    "choose_window",
     "LoadedCase",
     "Scan",
     "encode_label",

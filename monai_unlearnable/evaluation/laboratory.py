@@ -15,7 +15,7 @@ from typing import Any
 from monai_unlearnable import __version__
 from monai_unlearnable.crypto import load_key
 from monai_unlearnable.crypto.encrypted import Key
-from monai_unlearnable.data import Case, DatasetSummary, inspect_cases, load_cases
+from monai_unlearnable.data import Case, DatasetSummary, choose_window, inspect_cases, load_cases
 from monai_unlearnable.errors import InputError, UnlearnableError
 from monai_unlearnable.evaluation.checks import authorized_scores, detect
 from monai_unlearnable.evaluation.matrix import Cell, Matrix
@@ -23,7 +23,6 @@ from monai_unlearnable.evaluation.pool import run_cells
 from monai_unlearnable.evaluation.runs import Bench, train_cell
 from monai_unlearnable.evaluation.sources import Source, clean_source, published_source, refuse_overlap
 from monai_unlearnable.noise.records import fingerprint
-from monai_unlearnable.publishing.choices import choose_window
 from monai_unlearnable.publishing.control import random_control
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.report import Results, VictimRow

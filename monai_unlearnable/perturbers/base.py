@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from monai_unlearnable.budget import STEP_TOLERANCE
+from monai_unlearnable.budget import STEP_TOLERANCE, Budget
 from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
 from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError
 from monai_unlearnable.intensity import WindowRule
@@ -43,6 +43,7 @@ class Perturber(nn.Module, Configurable, ABC):
 
     Attributes:
         allowed: mask that says where noise is allowed.
+        epsilon: largest change of a voxel, normalized intensity.
         divisor: spatial sizes that :meth:`delta` takes are multiples of this.
         needs_label: whether :meth:`delta` must be given a label.
         batch_size: images of equal shape that it is given at once where a whole dataset is protected.
@@ -50,6 +51,7 @@ class Perturber(nn.Module, Configurable, ABC):
     """
 
     allowed: MaskProvider
+    epsilon: float
     divisor: int = 1
     needs_label: bool = False
     batch_size: int = 1
@@ -80,6 +82,12 @@ class Perturber(nn.Module, Configurable, ABC):
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Where :meth:`delta` can be nonzero, in [0, 1], (B, 1, spatial...)."""
         return self.allowed(image, label)
+
+    @property
+    def budget(self) -> Budget:
+        """What the noise keeps to: its epsilon and, where it selects voxels, their fraction."""
+        sparsity = getattr(self, "sparsity", None)
+        return Budget(self.epsilon, 1.0 if sparsity is None else sparsity.fraction)
 
     def rescale(self, trained: float) -> None:
         """Scale what was learned as noise itself to epsilon, where it was learned with ``trained``."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import sysconfig
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,16 @@ from monai_unlearnable.utils.locks import unlock
 __all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle"]
 
 
-def _folders() -> list[Path]:
-    checkout = Path(__file__).parents[2] / "bundles"
-    return [checkout, Path(sysconfig.get_path("data")) / "share" / "monai_unlearnable" / "bundles"]
+def _folder() -> Path:
+    """The folder of all bundles: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "bundles"
+    return installed if installed.is_dir() else package.parent / "bundles"
 
 
 def bundle_names(config: str = "protect.yaml") -> list[str]:
     """The bundles that come with this package and have a configuration of that name: by default, the methods."""
-    return sorted({path.parents[1].name for folder in _folders() for path in folder.glob(f"*/configs/{config}")})
+    return sorted(path.parents[1].name for path in _folder().glob(f"*/configs/{config}"))
 
 
 def method_names() -> list[str]:
@@ -39,9 +40,8 @@ def bundle_root(name: str) -> Path:
     Raises:
         InputError: listing the bundles, when there is none of that name.
     """
-    for folder in _folders():
-        if (folder / name / "configs" / "metadata.json").is_file():
-            return folder / name
+    if (_folder() / name / "configs" / "metadata.json").is_file():
+        return _folder() / name
     raise InputError(f"unknown method {name!r}; known are {', '.join(method_names())}, or give a configuration file")
 
 

@@ -14,7 +14,7 @@ from monai_unlearnable.masks import Everywhere, MaskProvider, RandomScore, Roi, 
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.utils.config import build
 
 __all__ = ["random_control"]
@@ -45,7 +45,7 @@ def random_control(
     if budget.fraction < 1:
         support = TopK(Sparsity(budget.fraction, RandomScore(seed)), within=support)
     noise, again = RandomNoise(budget.epsilon, support, seed), bool(known.records)
-    Protection(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=again, key=key).run()
+    Publication(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=again, key=key).run()
     return control_dir
 
 

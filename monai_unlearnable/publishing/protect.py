@@ -1,184 +1,356 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Protect a dataset with a perturber: the final pass, from case to published file."""
+"""A dataset protected, from its folder to the published files; what every bundle of a method runs."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
-from itertools import groupby
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
+from monai.data import CacheDataset, Dataset
+from torch import nn
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.crypto.encrypted import Key, place, read_owned
-from monai_unlearnable.data import Case, LoadedCase, read_case, stem
-from monai_unlearnable.errors import OutputError, ScanError
+from monai_unlearnable.crypto import load_key, secret_seed
+from monai_unlearnable.crypto.encrypted import Key, place, places, write_owned
+from monai_unlearnable.data import Case, DatasetSummary, choose_window, inspect_cases, load_cases
+from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError
 from monai_unlearnable.intensity import WindowRule
-from monai_unlearnable.noise import Manifest, NoiseStore, fingerprint, package_versions
-from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
-from monai_unlearnable.perturbers.base import encode_perturber
-from monai_unlearnable.perturbers.inference import generate_noises
-from monai_unlearnable.publishing.labels import label_remarks
-from monai_unlearnable.publishing.layout import Layout, log_remarks, noise_digests, write_datalist
-from monai_unlearnable.publishing.publisher import OTHER_RUN, Publisher, label_digest
-from monai_unlearnable.publishing.statement import write_statement
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.perturbers import Perturber, load_input_settings, load_perturber
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.publication import Publication
+from monai_unlearnable.training import EpochLoader, ProtectionTrainer, training_transforms
+from monai_unlearnable.training.data import class_weights
+from monai_unlearnable.training.handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, TensorBoardCurves
+from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.files import encode_json
 from monai_unlearnable.utils.locks import unlock
 from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.seeding import reset_parameters
 
-__all__ = ["Protection"]
+__all__ = ["Application", "Protection"]
 
 logger = logging.getLogger(__name__)
 
 
 class Protection:
-    """Writes ``protected/``, ``noise/`` and ``models/`` of an output folder.
+    """Protects a dataset: lists its cases, admits and inspects them, fits a method to them, publishes them.
 
-    Under ``torchrun`` each process writes its own share of the cases and the first one writes the manifest. A run that
-    was stopped goes on where it stopped: scans whose noise is stored are not made again, unless they changed since.
+    What is found out is found on first use, so that a bundle can build networks, masks and the perturber from
+    :attr:`summary` and hand them to :meth:`run`. Under ``torchrun`` the processes work together.
 
     Args:
-        cases: what to protect.
-        perturber: makes the noise; trained already where it needs training.
-        output_dir: where to.
-        window: rule for the intensity windows.
-        budget: what every scan is held to.
-        label_values: stored label value of each class, background first.
-        config: settings to record in the manifest.
+        dataset_dir: folder of the dataset.
+        output_dir: folder of the output: ``protected/``, ``noise/``, ``models/``.
+        epsilon: largest change of a voxel, a fraction of its intensity window, in [0, 1].
+        fraction: largest fraction of the voxels of a scan that may change, in (0, 1].
+        window: rule for the intensity window of each scan; by default the dtype's range where the first image has 8
+            bits, else percentiles.
+        label_values: stored label value of each class, background first; by default all values found.
+        datalist: Decathlon-style JSON or CSV; by default what is found in ``dataset_dir``.
+        seed: random seed; with a key, all randomness follows from :attr:`secret_seed` instead.
+        key: the owner's key or its file, to encrypt noise, manifest and models with and to sign the statement.
         overwrite: whether a finished output may be replaced.
-        key: the owner's, to seal noise, manifest and checkpoint and to sign the statement.
+        resume: whether the training is saved after each epoch, and goes on from there.
+        skip_invalid: whether cases that cannot be protected are skipped and listed in ``skipped.json``; else the first
+            one is an error.
+        curves: whether the loss is written for TensorBoard, unencrypted; by default where there is no key.
+        cache_gib: memory for cases that are kept from one epoch to the next, in GiB.
     """
+
+    measures_roughness = True
 
     def __init__(
         self,
-        cases: Sequence[Case],
-        perturber: Perturber,
+        dataset_dir: str | Path,
         output_dir: str | Path,
-        window: WindowRule,
-        budget: Budget,
+        epsilon: float,
+        fraction: float = 1.0,
+        window: WindowRule | None = None,
         label_values: Sequence[int] | None = None,
-        config: dict[str, Any] | None = None,
+        datalist: str | Path | None = None,
+        seed: int = 0,
+        key: Key | str | Path | None = None,
         overwrite: bool = False,
-        key: Key | None = None,
+        resume: bool = True,
+        skip_invalid: bool = False,
+        curves: bool | None = None,
+        cache_gib: float = 2.0,
     ) -> None:
-        self.cases, self.perturber, self.window, self.budget = list(cases), perturber, window, budget
-        self.layout, self.label_values, self.overwrite = Layout(Path(output_dir)), label_values, overwrite
-        self.config = json.loads(json.dumps(config or {}))
-        self.key, self.store = key, NoiseStore(self.layout.noise, key)
-        self.remarks: set[str] = set()
+        self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(Path(output_dir))
+        self.budget, self.label_values, self.seed = Budget(epsilon, fraction), label_values, seed
+        self.key = load_key(key) if isinstance(key, (str, Path)) else key
+        self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid
+        self.curves = self.key is None if curves is None else curves
+        self.cache_gib, self._window = cache_gib, window
+        self._processes = ExitStack()
+        self._processes.enter_context(distributed.joined())
+
+    @cached_property
+    def listed(self) -> list[Case]:
+        """All cases of the dataset."""
+        return load_cases(self.dataset_dir, self.datalist)
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether labels are maps, rather than classes of whole images."""
+        return any(case.label for case in self.listed)
+
+    @cached_property
+    def window(self) -> WindowRule:
+        """The rule for intensity windows."""
+        return choose_window(self.listed) if self._window is None else self._window
+
+    @cached_property
+    def secret_seed(self) -> int:
+        """The seed of all randomness; with a key nobody without it knows the seed."""
+        return secret_seed(self.seed, self.key)
+
+    @cached_property
+    def admitted(self) -> Admitted:
+        """The cases that are protected, and why others are not."""
+        if not self.skip_invalid:
+            return Admitted(self.listed)
+        return admit(self.listed, self.window, self.label_values, self.budget)
+
+    @property
+    def cases(self) -> list[Case]:
+        """The cases that are protected."""
+        return self.admitted.cases
+
+    @cached_property
+    def summary(self) -> DatasetSummary:
+        """What networks must know of the cases; all of them are read for it, so that bad input is found first."""
+        return inspect_cases(
+            self.cases, self.window, self.label_values, budget=self.budget, roughness=self.measures_roughness
+        )
+
+    def dataset(self, patch_size: Sequence[int]) -> Dataset:
+        """The cases as surrogates see them: normalized intensity, class indices, patches of one size.
+
+        Args:
+            patch_size: spatial.
+        """
+        return CacheDataset(
+            [case.to_dict() for case in self.cases],
+            training_transforms(self.summary, self.window, patch_size),
+            cache_num=self.summary.cases_within(self.cache_gib),
+            progress=False,
+        )
+
+    def loader(self, dataset: Dataset, batch_size: int, batches: int) -> EpochLoader:
+        """Random batches of a dataset; classes of whole images are drawn equally often.
+
+        Args:
+            dataset: made by :meth:`dataset`.
+            batch_size: cases a batch and process.
+            batches: batches an epoch.
+        """
+        return EpochLoader(dataset, batch_size, batches, self.secret_seed, class_weights(self.cases))
+
+    def fresh(self, module: nn.Module) -> nn.Module:
+        """A module with weights drawn anew from the seed."""
+        return reset_parameters(module, self.secret_seed)
 
     def begin(self) -> None:
-        """Refuse an output that is complete; call it before training, which would be in vain.
+        """Inspect the cases, and refuse an output that is complete; called before the training, which would be in vain.
 
         Raises:
+            UnlearnableError: naming the first bad case.
             OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`.
         """
-        if idist.get_rank() == 0:
+        self.summary  # noqa: B018 - bad input is found first
+        if distributed.rank() == 0:
             self.layout.begin(self.overwrite, self.key)
 
-    def run(self) -> Manifest:
-        """Protect all cases.
+    def run(self, perturber: Perturber, trainers: Sequence[ProtectionTrainer] = ()) -> Manifest:
+        """Fit a perturber to the cases and publish them with its noise.
+
+        A run that was stopped goes on where it stopped.
+
+        Args:
+            perturber: source of the noise.
+            trainers: engines that train it or its surrogates, one after another.
 
         Returns:
             The manifest, also written to ``noise/``.
 
         Raises:
-            UnlearnableError: naming case and file; what was written for other cases stays and is reused.
+            SkippedCasesError: naming the list, when cases were skipped and all others protected.
+            UnlearnableError: naming case and file, when one cannot be protected; what was written stays and is reused.
         """
-        self.begin()
+        settings = self._settings(trainers)
         try:
-            return self._run()
+            self.begin()
+            for index, trainer in enumerate(trainers, 1):
+                self._attach(trainer, index, settings)
+                trainer.run()
+            manifest = self._publication(perturber, settings).run()
+            self.admitted.report(self.layout.root / "skipped.json", self.key)
+            return manifest
         finally:
             unlock(self.layout.root)
+            self._processes.close()
 
-    def _run(self) -> Manifest:
-        if idist.get_rank() == 0:
-            self._save_checkpoint()
-        idist.barrier()
-        # Always from the file: what is published comes from the checkpoint that is recorded.
-        device = next((p.device for p in self.perturber.parameters()), "cpu")
-        perturber = load_perturber(self.checkpoint, device, self.key)
-        run = self._provenance()
-        # Batches are the same on any number of processes and after any interruption, and so is what they round to.
-        own = _batches(self.cases, perturber.batch_size)[idist.get_rank() :: idist.get_world_size()]
-        publisher = Publisher(self.layout, self.store, self.budget, fingerprint(run), self.overwrite)
-        for cases in track(own, "protect") if idist.get_rank() == 0 else own:
-            self._protect(cases, perturber, publisher)
-        log_remarks(self.remarks)
-        idist.barrier()
-        if idist.get_rank() == 0:
-            self._finish(run)
-        idist.barrier()
-        return Manifest.load(self.layout.manifest, self.key)
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file of the perturber that the noise comes from, if it is not sealed."""
-        return self.layout.checkpoint
-
-    def _provenance(self) -> dict[str, Any]:
+    def _settings(self, trainers: Sequence[ProtectionTrainer]) -> dict[str, Any]:
+        """All that decides on the noise besides the perturber, window and budget, which the manifest records anyway."""
         return {
-            "method": type(self.perturber).__name__,
-            "perturber": describe(self.perturber),
-            "checkpoint_sha256": hashlib.sha256(read_owned(self.checkpoint, self.key)).hexdigest(),
-            "window": describe(self.window),
-            "budget": asdict(self.budget),
-            "label_values": None if self.label_values is None else list(self.label_values),
-            "config": self.config,
-            "versions": package_versions(),
+            "seed": self.seed,
+            "cases": [case.case_id for case in self.cases],
+            "trainers": [describe(trainer) for trainer in trainers],
         }
 
-    def _protect(self, cases: Sequence[Case], perturber: Perturber, publisher: Publisher) -> None:
-        labels = {case.case_id: label_digest(case) for case in cases}
-        loaded = [read_case(case, self.window, self.label_values) for case in cases]
-        for case in loaded:
-            _refuse_other_kind(case, perturber)
-        self.remarks.update(remark for case in loaded for scan in case.scans for remark in scan.remarks)
-        paths = (case.root / case.label for case in cases if case.label is not None)
-        self.remarks.update(remark for path in paths for remark in label_remarks(path))
-        done = {case.case.case_id for case in loaded if publisher.is_done(case, labels[case.case.case_id])}
-        if len(done) == len(loaded):
-            return
-        for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
-            batch = list(alike)
-            ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
-            noises = generate_noises(perturber, images, ids, [case.target for case in batch])
-            for case, noise in zip(batch, noises, strict=True):
-                if case.case.case_id not in done:
-                    publisher.publish(case, noise, labels[case.case.case_id])
+    def _attach(self, trainer: ProtectionTrainer, index: int, settings: dict[str, Any]) -> None:
+        """Attach what every training needs; the checkpoint last, so that it saves what the others did."""
+        suffix = "" if index == 1 else f"-{index}"
+        BudgetAudit(self.budget).attach(trainer)
+        ProgressBar("train").attach(trainer)
+        if self.curves:
+            TensorBoardCurves(self.layout.models / "tensorboard").attach(trainer)
+        if self.resume:
+            path = self.layout.models / f"training{suffix}.pt"
+            settings = {**settings, "window": describe(self.window), "label_values": list(self.summary.label_values)}
+            checkpoint = ResumableCheckpoint(path, trainer.stateful(), settings, overwrite=self.overwrite, key=self.key)
+            checkpoint.attach(trainer)
 
-    def _save_checkpoint(self) -> None:
-        settings, path = InputSettings(self.window, self.label_values), place(self.checkpoint, self.key)
-        matters = path.is_file() and self.store.ids() and not self.overwrite
-        if matters and read_owned(path, self.key) != encode_perturber(self.perturber, settings):
-            raise OutputError(OTHER_RUN, file=path)
-        save_perturber(self.perturber, path, settings, self.key)
-
-    def _finish(self, run: dict[str, Any]) -> None:
-        scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)
-        digests = noise_digests(self.store, scans)
-        manifest = Manifest(run, scans, write_datalist(scans, self.layout.datalist), digests)
-        write_statement(manifest, self.layout, self.key)
-        manifest.save(self.layout.manifest, self.key)
-        logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
+    def _publication(self, perturber: Perturber, settings: dict[str, Any]) -> Publication:
+        values = self.summary.label_values if self.summary.is_segmentation else None
+        return Publication(
+            self.cases,
+            perturber,
+            self.layout.root,
+            self.window,
+            self.budget,
+            values,
+            settings,
+            overwrite=self.overwrite,
+            key=self.key,
+        )
 
 
-def _batches(cases: Sequence[Case], size: int) -> list[Sequence[Case]]:
-    """Cases in their order, ``size`` at a time."""
-    return [cases[start : start + size] for start in range(0, len(cases), size)]
+class Application(Protection):
+    """Protects further cases with the checkpoint of an earlier run, and no training.
+
+    Args:
+        checkpoint: file that a run wrote to ``models/``.
+        dataset_dir: folder of the dataset.
+        output_dir: folder of the output.
+        epsilon: largest change of a voxel; by default that of the earlier run, as is the fraction of voxels.
+        window: rule for the intensity windows; by default that of the earlier run.
+        label_values: stored label value of each class; by default those of the earlier run.
+        device: device of the networks.
+        key: key that the checkpoint is encrypted with, and the output will be, or its file.
+        **arguments: further ones of :class:`Protection`.
+    """
+
+    measures_roughness = False
+
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        dataset_dir: str | Path,
+        output_dir: str | Path,
+        epsilon: float | None = None,
+        window: WindowRule | None = None,
+        label_values: Sequence[int] | None = None,
+        device: Any = "cpu",
+        key: Key | str | Path | None = None,
+        **arguments: Any,
+    ) -> None:
+        key = load_key(key) if isinstance(key, (str, Path)) else key
+        if window is None or label_values is None:
+            reading = load_input_settings(checkpoint, key)
+            window = reading.window if window is None else window
+            label_values = reading.label_values if label_values is None else label_values
+        self.perturber = load_perturber(checkpoint, device, key, epsilon)
+        budget = self.perturber.budget
+        super().__init__(
+            dataset_dir, output_dir, budget.epsilon, budget.fraction, window, label_values, key=key, **arguments
+        )
+
+    def apply(self) -> Manifest:
+        """Publish the cases with the noise of the checkpoint; see :meth:`Protection.run`."""
+        self.begin()
+        return self.run(self.perturber)
+
+    def _settings(self, trainers: Sequence[ProtectionTrainer]) -> dict[str, Any]:
+        return {}
 
 
-def _refuse_other_kind(loaded: LoadedCase, perturber: Perturber) -> None:
-    """Files may have been replaced since the method was fitted to the dataset."""
-    made_for = next(iter(getattr(perturber, "networks", ())), perturber)
-    channels = sum(len(scan.voxels) for scan in loaded.scans)
-    for what, found in (("in_channels", channels), ("spatial_dims", len(loaded.scans[0].spatial_shape))):
-        if (known := getattr(made_for, what, found)) != found:
-            reason = f"{what} is {found}, and {known} where the method was made"
-            file = loaded.case.root / loaded.case.images[0]
-            raise ScanError(reason, case=loaded.case.case_id, file=file, value=found, limit=known)
+class Admitted:
+    """The cases that are protected together, and the reasons why others are skipped.
+
+    Args:
+        cases: those that are protected.
+        reasons: by id of each case that is skipped.
+    """
+
+    def __init__(self, cases: Sequence[Case], reasons: dict[str, str] | None = None) -> None:
+        self.cases, self.reasons = list(cases), reasons or {}
+
+    def report(self, path: Path, key: Key | None) -> None:
+        """List the skipped cases in a file, encrypted with a key: their names are not published.
+
+        Raises:
+            SkippedCasesError: naming the list, when there are any: the dataset is not what it was to be.
+        """
+        for earlier in places(path):
+            earlier.unlink(missing_ok=True)
+        if self.reasons:
+            write_owned(path, encode_json(self.reasons), key)
+            names = ", ".join(list(self.reasons)[:5]) + (", ..." if len(self.reasons) > 5 else "")
+            reason = f"{len(self.reasons)} cases were skipped and the others protected: {names}"
+            raise SkippedCasesError(reason, file=place(path, key))
+
+
+def admit(
+    cases: Sequence[Case],
+    window: WindowRule,
+    label_values: Sequence[int] | None = None,
+    budget: Budget | None = None,
+) -> Admitted:
+    """Choose the cases that can be protected together: each can be read, and they are of the kind that most are of.
+
+    Args:
+        cases: the dataset.
+        window: see :func:`~monai_unlearnable.data.inspect_cases`.
+        label_values: see there.
+        budget: see there.
+
+    Raises:
+        InputError: when there is none.
+    """
+    kinds: dict[str, tuple[Any, ...]] = {}
+    reasons: dict[str, str] = {}
+    for case in track(cases, "inspect"):
+        try:
+            summary = inspect_cases([case], window, label_values, budget=budget, roughness=False)
+            kinds[case.case_id] = _kind(case, summary)
+        except UnlearnableError as error:
+            reasons[case.case_id] = str(error)
+    if not kinds:
+        raise InputError(f"no case can be protected; the first: {next(iter(reasons.values()), 'none given')}")
+    usual = Counter(kinds.values()).most_common(1)[0][0]
+    for case in cases:
+        if kinds.get(case.case_id, usual) != usual:
+            found, most = map(_in_words, (kinds[case.case_id], usual))
+            reasons[case.case_id] = f"{case.case_id}: {found}, where most cases are {most}"
+    for reason in reasons.values():
+        logger.warning("skipped: %s", reason)
+    return Admitted([case for case in cases if kinds.get(case.case_id) == usual], reasons)
+
+
+def _kind(case: Case, summary: DatasetSummary) -> tuple[Any, ...]:
+    return summary.spatial_dims, summary.channels, case.label is not None, case.target is not None
+
+
+def _in_words(kind: tuple[Any, ...]) -> str:
+    dims, channels, has_map, has_class = kind
+    label = "a label map" if has_map else "a class" if has_class else "no label"
+    return f"{dims}D with {channels} channels and {label}"

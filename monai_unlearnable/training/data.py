@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,13 @@ from monai.data import DataLoader
 from monai.transforms import Compose, EnsureTyped, RandCropByPosNegLabeld, Resized, SelectItemsd, SpatialPadd
 from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
-from monai_unlearnable.data import DatasetSummary
+from monai_unlearnable.data import Case, DatasetSummary
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.transforms import EncodeLabeld, LoadScand, ScaleToWindowd
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.seeding import derive_seed, seed_transforms, seeded
 
-__all__ = ["EpochLoader", "training_transforms"]
+__all__ = ["EpochLoader", "class_weights", "training_transforms"]
 
 
 def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size: Sequence[int]) -> Compose:
@@ -53,6 +54,12 @@ def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size:
             kept,
         ]
     )
+
+
+def class_weights(cases: Sequence[Case]) -> list[float] | None:
+    """Weights with which all classes of whole images are drawn equally often; None where labels are maps."""
+    counts = Counter(case.target for case in cases)
+    return None if None in counts else [1 / counts[case.target] for case in cases]
 
 
 class EpochLoader(DataLoader):

@@ -30,7 +30,7 @@ from monai_unlearnable.perturbers import (
     RandomNoise,
     SymmetricLattice,
 )
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import (
@@ -111,7 +111,7 @@ class Setup:
         self, out: Path, budget: Budget = BUDGET, seed: int = 0, support: MaskProvider | None = None
     ) -> Manifest:
         perturber = PERTURBERS[self.name](self.dims, seed, Everywhere() if support is None else support)
-        return Protection(load_cases(self.clean), perturber, out, self.rule, budget).run()
+        return Publication(load_cases(self.clean), perturber, out, self.rule, budget).run()
 
     def images(self, out: Path) -> dict[str, tuple[Path, Path]]:
         """Clean and protected file of every case, by its name."""

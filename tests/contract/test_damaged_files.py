@@ -24,7 +24,7 @@ from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.perturbers import RandomNoise, load_input_settings, load_perturber
 from monai_unlearnable.publishing.audit import audit
 from monai_unlearnable.publishing.labels import publish_label
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.verify import verify
 from tests import dicom
@@ -97,7 +97,7 @@ def owned(tmp_path_factory: pytest.TempPathFactory) -> Owned:
     key.save(root / "key")
     cases = load_cases(data)
     for name, own in (("plain", None), ("sealed", key)):
-        Protection(cases, RandomNoise(0.05), root / name, PercentileWindow(), Budget(0.05), key=own).run()
+        Publication(cases, RandomNoise(0.05), root / name, PercentileWindow(), Budget(0.05), key=own).run()
     NoiseStore(root / "sealed/noise", key).share([cases[0].case_id]).save(root / "ring")
     entries = [{"image": case.images[0], "label": case.label} for case in cases]
     (data / "datalist.json").write_text(json.dumps({"training": entries}))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One contract for every perturber: what :class:`Protection` writes with it, on every kind of storage."""
+"""One contract for every perturber: what :class:`Publication` writes with it, on every kind of storage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from monai_unlearnable.perturbers import (
     SymmetricLattice,
     VoxShield,
 )
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.utils.seeding import reset_parameters
@@ -114,7 +114,7 @@ class Setup:
 
     def protect(self, out: Path, budget: Budget = BUDGET, clean: Path | None = None, seed: int = 0) -> Manifest:
         perturber = PERTURBERS[self.name](self.dims, seed)
-        return Protection(load_cases(clean or self.clean), perturber, out, self.rule, budget, [0, 1, 2]).run()
+        return Publication(load_cases(clean or self.clean), perturber, out, self.rule, budget, [0, 1, 2]).run()
 
     def image(self, name: str) -> tuple[Path, Path]:
         file = f"images/{name}{self.suffix}"

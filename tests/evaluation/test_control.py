@@ -13,7 +13,7 @@ from monai_unlearnable.data import load_cases
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.perturbers import LinearPatterns
 from monai_unlearnable.publishing.control import random_control
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import BUDGET, protect, stored_voxels, tree, write_dataset
 
@@ -38,7 +38,7 @@ def test_classes_of_whole_images_get_it_everywhere(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(50, 200, (20, 16), "uint8")).save(path)
     cases = load_cases(tmp_path / "clean")
-    Protection(cases, LinearPatterns(BUDGET.epsilon), tmp_path / "out", DtypeWindow(), BUDGET).run()
+    Publication(cases, LinearPatterns(BUDGET.epsilon), tmp_path / "out", DtypeWindow(), BUDGET).run()
     control = random_control(cases, tmp_path / "out", tmp_path / "control")
     verify(control, tmp_path / "clean")
     made = tree(control)

@@ -33,9 +33,9 @@ def as_words(settings: dict[str, object]) -> list[str]:
 def on_two_processes(bundle: str, settings: dict[str, object]) -> None:
     """Protect with a bundle as ``torchrun`` starts it."""
     root = ROOT / "bundles" / bundle
-    files = str([str(root / "configs" / name) for name in ("protect.yaml", "multi_gpu.yaml")])
+    file = str(root / "configs" / "protect.yaml")
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    command(*words, "--config_file", files, "--bundle_root", str(root), *as_words(settings))
+    command(*words, "--config_file", file, "--bundle_root", str(root), *as_words(settings))
 
 
 def round_trip(bundle: str, folder: Path, dims: int, suffix: str, dtype: str, settings: dict[str, Any]) -> Manifest:

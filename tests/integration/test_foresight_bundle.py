@@ -30,7 +30,9 @@ def test_protects_verifies_restores_and_protects_further_cases(
     tmp_path: Path, dims: int, suffix: str, dtype: str
 ) -> None:
     manifest = round_trip("foresight", tmp_path, dims, suffix, dtype, QUICK)
-    assert manifest.run["config"]["horizon"] == 3 and manifest.run["method"] == "ClasswiseNoise"
+    assert (
+        manifest.run["config"]["trainers"][0]["strategy"]["horizon"] == 3 and manifest.run["method"] == "ClasswiseNoise"
+    )
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes_and_settings_count(tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_settings_count(tmp_path: Pa
     assert run("stopped") == whole
     assert run("other seed", seed=1) != whole
     assert run("further ahead", horizon=4) != whole
-    assert run("other tile", tile=[4, 4, 4]) != whole
+    assert run("other pattern", pattern_size=[4, 4, 4]) != whole
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from monai_unlearnable.data import read_scan
 from monai_unlearnable.demo.phantoms import write_phantom_dataset
 from monai_unlearnable.errors import InputError, KeyMismatchError
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.publishing import publisher
+from monai_unlearnable.publishing import publication
 from monai_unlearnable.publishing.bundles import bundle_names, bundle_root, run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import flip_byte, tree, write_class_folders, write_dataset
@@ -143,10 +143,9 @@ def test_each_key_has_noise_of_its_own(tmp_path: Path, keys: list[str], method: 
 def test_every_bundle_takes_a_key(name: str) -> None:
     for config in ("protect", "apply"):
         text = (bundle_root(name) / "configs" / f"{config}.yaml").read_text()
-        assert "\nkey: null" in text and text.count("'@owner_key'") == 1 + sum(
-            map(text.count, ("ResumableCheckpoint", "Quarantine"))
-        )
-    assert (bundle_root(name) / "configs/protect.yaml").read_text().count("'@seed'") == 1, "only in the settings"
+        assert "\nkey: null" in text and text.count("key: '@key'") == 1
+    text = (bundle_root(name) / "configs/protect.yaml").read_text()
+    assert text.count("'@seed'") == 1, "all randomness follows from the secret seed"
 
 
 def test_a_configuration_that_would_not_seal_is_refused(tmp_path: Path, keys: list[str]) -> None:
@@ -175,7 +174,7 @@ def test_as_a_bundle_and_after_a_stop(tmp_path: Path, keys: list[str], monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(publisher, "publish_scan", stopping)
+        patch.setattr(publication, "publish_scan", stopping)
         run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), key=keys[0], **QUICK)
     assert readable(tmp_path / "out") == []
     with pytest.raises(KeyMismatchError, match=r"training\.pt\.sealed: cannot be opened"):
@@ -207,14 +206,14 @@ def test_evaluate_opens_what_is_sealed_and_seals_its_control(
 def test_what_a_key_leaves_out_or_seals_besides(tmp_path: Path, keys: list[str]) -> None:
     data, out = write_dataset(tmp_path / "data", names=("a", "b", "secret_name")), tmp_path / "out"
     (data / "images/secret_name.nii.gz").write_bytes(b"")
-    words = ["protect", "umed", str(data), str(out), "--key", keys[0], "--quarantine", "True", *as_words(QUICK)]
+    words = ["protect", "umed", str(data), str(out), "--key", keys[0], "--skip_invalid", "True", *as_words(QUICK)]
     assert main(words) == CHECK_FAILED
     assert readable(out) == ["statement.json"] and b"secret_name" not in b"".join(tree(out).values())
-    reasons = json.loads(read_owned(out / "quarantine.json", load_key(keys[0])))
+    reasons = json.loads(read_owned(out / "skipped.json", load_key(keys[0])))
     assert list(reasons) == ["images/secret_name"] and "secret_name.nii.gz" in reasons["images/secret_name"]
     shutil.rmtree(out / "models")
     (data / "images/secret_name.nii.gz").write_bytes((data / "images/a.nii.gz").read_bytes())
-    assert main([*words, "--overwrite", "--curves", "True"]) == 0
-    assert not (out / "quarantine.json.sealed").exists()
+    assert main([*words, "--overwrite", "--protection#curves", "True"]) == 0
+    assert not (out / "skipped.json.sealed").exists()
     assert all("/tensorboard/" in name for name in readable(out) if name != "statement.json")
     assert (out / "models/tensorboard").is_dir()

@@ -20,7 +20,9 @@ def test_protects_verifies_restores_and_protects_further_cases(
     tmp_path: Path, dims: int, suffix: str, dtype: str
 ) -> None:
     manifest = round_trip("voxshield", tmp_path, dims, suffix, dtype, QUICK)
-    assert len(manifest.run["config"]["penalties"]) == (2 if dims == 3 else 1)  # no slices, no slice term
+    assert len(manifest.run["config"]["trainers"][0]["penalties"]) == (
+        2 if dims == 3 else 1
+    )  # no slices, no slice term
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes_and_the_slice_term_counts(tmp_path: Path) -> None:

@@ -22,44 +22,32 @@ from monai_unlearnable.publishing.verify import verify
 from tests.helpers import random_image, stored_voxels, tree
 
 METHOD = """
-imports:
-  - $import monai_unlearnable.crypto as crypto
-  - $import monai_unlearnable.data as scans
 bundle_root: .
 dataset_dir: .
 output_dir: .
 overwrite: false
 window:
   _target_: monai_unlearnable.intensity.PercentileWindow
-quarantine: false
+skip_invalid: false
 key: null
 seed: 0
-owner_key: $crypto.load_key(@key)
-cases: $@left_out.admit(scans.load_cases(@dataset_dir), @window)
-left_out:
-  _target_: monai_unlearnable.publishing.skipping.Quarantine
-  output_dir: '@output_dir'
-  enabled: '@quarantine'
-  key: '@owner_key'
-run:
-  - $@protection.run()
-  - $@left_out.close()
 protection:
   _target_: monai_unlearnable.publishing.protect.Protection
-  cases: '@cases'
+  dataset_dir: '@dataset_dir'
   output_dir: '@output_dir'
   overwrite: '@overwrite'
-  key: '@owner_key'
-  perturber:
-    _target_: monai_unlearnable.perturbers.RandomNoise
-    epsilon: 0.05
-    seed: '@seed'
-    support:
-      _target_: monai_unlearnable.masks.Everywhere
+  skip_invalid: '@skip_invalid'
+  key: '@key'
+  epsilon: 0.05
   window: '@window'
-  budget:
-    _target_: monai_unlearnable.budget.Budget
-    epsilon: 0.05
+perturber:
+  _target_: monai_unlearnable.perturbers.RandomNoise
+  epsilon: 0.05
+  seed: '@seed'
+  support:
+    _target_: monai_unlearnable.masks.Everywhere
+run:
+  - $@protection.run(@perturber)
 """
 
 
@@ -204,12 +192,12 @@ def test_an_archive_with_an_original_left_out_is_not_packed(
     content["train_images"][1] = 7  # no window can be found in it
     np.savez(archive, **content)
     OwnerKey(bytes(range(32))).save(tmp_path / "owner.key")
-    words = ["protect", method, str(archive), str(out), "--quarantine", "True"]
+    words = ["protect", method, str(archive), str(out), "--skip_invalid", "True"]
     words += ["--key", str(tmp_path / "owner.key")] if sealed else []
     for more in ([], [], ["--overwrite"]):
         assert main([*words, *more]) == CHECK_FAILED
         error = capsys.readouterr().err
-        assert "1 cases were left out and the others protected: train/00001" in error
+        assert "1 cases were skipped and the others protected: train/00001" in error
         assert "scans.npz was not packed: it would publish the originals of these" in error
         assert f"pack {archive} {out / 'protected'}" in error
         assert sorted(tree(out / "protected")) == ["datalist.json", "train/00000.png", "train/00002.png"]

@@ -22,7 +22,7 @@ from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import RandomNoise
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.transforms import ApplyNoise, GenerateNoise, LoadScan, RemoveNoise
@@ -233,7 +233,7 @@ def real(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: pyte
     for path in source.iterdir():
         shutil.copyfile(path, root / "clean/images/series" / path.name)
     cases = load_cases(root / "clean", require_labels=False)
-    Protection(cases, RandomNoise(8 / 255, Everywhere()), root / "out", PercentileWindow(), Budget(8 / 255)).run()
+    Publication(cases, RandomNoise(8 / 255, Everywhere()), root / "out", PercentileWindow(), Budget(8 / 255)).run()
     return root
 
 

@@ -21,7 +21,7 @@ from monai_unlearnable.errors import LabelError, NoiseError, VerificationError
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import RandomNoise
-from monai_unlearnable.publishing import publisher
+from monai_unlearnable.publishing import publication
 from monai_unlearnable.publishing.audit import audit
 from monai_unlearnable.publishing.control import random_control
 from monai_unlearnable.publishing.layout import Layout
@@ -211,7 +211,7 @@ def test_a_stopped_case_of_several_series_gets_one_label(tmp_path: Path, monkeyp
         ds = dcmread(path)
         ds.PixelData = bytes(reversed(ds.PixelData))
         ds.save_as(path)
-    publish, calls = publisher.publish_scan, iter(range(9))
+    publish, calls = publication.publish_scan, iter(range(9))
 
     def stopping(*arguments: Any) -> Any:
         if next(calls) == 1:
@@ -219,7 +219,7 @@ def test_a_stopped_case_of_several_series_gets_one_label(tmp_path: Path, monkeyp
         return publish(*arguments)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(publisher, "publish_scan", stopping)
+        patch.setattr(publication, "publish_scan", stopping)
         protect(clean, out, NOISE, overwrite=True)
     protect(clean, out, NOISE)
     protect(clean, tmp_path / "fresh", NOISE)

@@ -21,11 +21,11 @@ from monai_unlearnable.data import Case, LoadedCase, load_cases, read_scan
 from monai_unlearnable.errors import LabelError, OutputError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.perturbers import GradientNoise, Perturber, RandomNoise
-from monai_unlearnable.publishing import protect as protection
+from monai_unlearnable.publishing import publication
 from monai_unlearnable.publishing.audit import audit
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.protect import admit
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import apply_stored, restore
-from monai_unlearnable.publishing.skipping import Quarantine
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.utils.locks import lock, unlock
 from tests import dicom
@@ -48,7 +48,7 @@ FAULTS = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE)
 
 def protect(data: Path, out: Path, key: OwnerKey | None = None, overwrite: bool = False) -> None:
     cases, noise, window = load_cases(data), RandomNoise(0.05), PercentileWindow()
-    Protection(cases, noise, out, window, Budget(0.05), key=key, overwrite=overwrite).run()
+    Publication(cases, noise, out, window, Budget(0.05), key=key, overwrite=overwrite).run()
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_originals_that_vanish_in_the_middle_are_an_error_and_no_loss(data: Path
     cases, gone = load_cases(data), data / "images" / "c.nii.gz"
     content = gone.read_bytes()
     gone.unlink()
-    protection = Protection(cases, RandomNoise(0.05), tmp_path / "out", PercentileWindow(), Budget(0.05))
+    protection = Publication(cases, RandomNoise(0.05), tmp_path / "out", PercentileWindow(), Budget(0.05))
     with pytest.raises(UnlearnableError, match=r"c\.nii\.gz.*does not exist"):
         protection.run()
     assert (tmp_path / "out" / "noise" / "images" / "b.npz").is_file(), "what was made stays"
@@ -205,13 +205,13 @@ def test_a_slice_that_cannot_be_opened_is_not_passed_over(tmp_path: Path, monkey
         read_scan(series)
 
 
-def test_a_case_that_cannot_be_read_is_left_out_where_that_is_wished(tmp_path: Path) -> None:
+def test_a_case_that_cannot_be_read_is_skipped_where_that_is_wished(tmp_path: Path) -> None:
     cases = load_cases(write_dataset(tmp_path / "data", names=("a", "b", "c")))
     (tmp_path / "data/images/b.nii.gz").unlink()
     (tmp_path / "data/labels/c.nii.gz").unlink()
-    quarantine = Quarantine(tmp_path / "out", enabled=True)
-    assert quarantine.admit(cases, PercentileWindow()) == cases[:1]
-    for name, reason in quarantine.reasons.items():
+    admitted = admit(cases, PercentileWindow())
+    assert admitted.cases == cases[:1]
+    for name, reason in admitted.reasons.items():
         assert name in reason and "does not exist" in reason
 
 
@@ -220,7 +220,7 @@ def test_a_file_that_is_replaced_during_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
     """Each file is published as it was measured, or the run says that it was replaced."""
-    file, real = data / f"{word}s" / "b.nii.gz", protection.read_case
+    file, real = data / f"{word}s" / "b.nii.gz", publication.read_case
     other = write_dataset(tmp_path / "other", names=("x", "b"), first_seed=5) / f"{word}s" / "b.nii.gz"
     put_voxels(other, stored_voxels(other)[::-1])
 
@@ -230,7 +230,7 @@ def test_a_file_that_is_replaced_during_the_run(
             shutil.copyfile(other, file)
         return loaded
 
-    monkeypatch.setattr(protection, "read_case", replaced)
+    monkeypatch.setattr(publication, "read_case", replaced)
     if word == "image":  # was in memory already
         protect(data, tmp_path / "out")
         verify(tmp_path / "out")
@@ -249,7 +249,7 @@ def test_a_file_that_became_one_of_another_kind(data: Path, tmp_path: Path, make
     cases = load_cases(data)
     write_nifti(data / "images/b.nii.gz", random_image((11, 14, 9, 2)))
     with pytest.raises(ScanError, match=r"images/b, .*b\.nii\.gz: in_channels is 2, and 1 where the method was made"):
-        Protection(cases, make(), tmp_path / "out", PercentileWindow(), Budget(0.1)).run()
+        Publication(cases, make(), tmp_path / "out", PercentileWindow(), Budget(0.1)).run()
 
 
 def locked_by_another(folder: Path) -> subprocess.Popen[str]:

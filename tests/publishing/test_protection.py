@@ -29,8 +29,7 @@ from monai_unlearnable.perturbers import (
     RandomNoise,
     load_input_settings,
 )
-from monai_unlearnable.publishing import protect as protection
-from monai_unlearnable.publishing import publisher
+from monai_unlearnable.publishing import publication
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import (
@@ -96,7 +95,7 @@ def test_finished_output_is_not_overwritten_unless_asked(dataset: Path, tmp_path
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
     """Make the n-th call of a function that the workflow uses raise as Ctrl-C does."""
-    owner = publisher if hasattr(publisher, function) else protection
+    owner = publication
     original, calls = getattr(owner, function), iter(range(1000))
 
     def stopping(*args, **kwargs):
@@ -129,8 +128,8 @@ def test_stopped_runs_continue_to_the_same_bytes(
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / ".a.nii.gz.0a_bc1de.part").write_bytes(b"half")
     made = []
-    generate = protection.generate_noises
-    monkeypatch.setattr(protection, "generate_noises", lambda *args: made.extend(args[2]) or generate(*args))
+    generate = publication.generate_noises
+    monkeypatch.setattr(publication, "generate_noises", lambda *args: made.extend(args[2]) or generate(*args))
     protect(published.clean, tmp_path)
     assert tree(tmp_path) == tree(published.out)
     done = {("write_datalist", 0): [], ("publish_scan", 0): ["images/a", "images/b"]}
@@ -241,8 +240,8 @@ def test_stopped_batches_continue_to_the_same_bytes(
         stop_at(patch, function, call)
         protect_pictures(pictures, tmp_path / "out")
     again: list[str] = []
-    generate = protection.generate_noises
-    monkeypatch.setattr(protection, "generate_noises", lambda *args: again.extend(args[2]) or generate(*args))
+    generate = publication.generate_noises
+    monkeypatch.setattr(publication, "generate_noises", lambda *args: again.extend(args[2]) or generate(*args))
     protect_pictures(pictures, tmp_path / "out")
     assert again == made, "a batch that was begun is made again as a whole"
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
@@ -414,7 +413,7 @@ def test_files_change_at_no_more_voxels_than_the_budget_allows(
 
 
 def test_the_share_is_checked_on_the_files(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "apply_noise", lambda *args, **kw: apply_noise(*args, **{**kw, "budget": BUDGET}))
+    monkeypatch.setattr(publication, "apply_noise", lambda *args, **kw: apply_noise(*args, **{**kw, "budget": BUDGET}))
     with pytest.raises(BudgetError, match="images/a: the noise changes .* of the voxels, the budget is 0.05") as caught:
         protect(dataset, tmp_path / "out", SCATTERED, budget=FEW_VOXELS)
     assert caught.value.case == "images/a" and caught.value.value > 0.5 and caught.value.limit == 0.05

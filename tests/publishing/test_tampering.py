@@ -18,7 +18,7 @@ from monai_unlearnable.errors import UnlearnableError
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import RandomNoise
-from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.verify import verify
 from tests import dicom
 from tests.helpers import random_image, tree, two_classes, write_class_folders, write_nifti
@@ -55,7 +55,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], P
         if not (root / kind).exists():
             MAKE[kind](root / kind)
         cases, noise = load_cases(root / kind), RandomNoise(0.1, Everywhere())
-        Protection(cases, noise, root / kind / lock, PercentileWindow(), Budget(0.1), key=KEYS[lock]).run()
+        Publication(cases, noise, root / kind / lock, PercentileWindow(), Budget(0.1), key=KEYS[lock]).run()
     return {(kind, lock): root / kind / lock for kind, lock in KINDS}
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise made on the fly equals what :class:`Protection` writes, and fits cases that were never seen."""
+"""Noise made on the fly equals what :class:`Publication` writes, and fits cases that were never seen."""
 
 from __future__ import annotations
 

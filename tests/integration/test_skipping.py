@@ -52,9 +52,9 @@ def test_it_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     words = ["protect", method, str(data), str(out), *settings]
     assert main(words) == WRONG_INPUT and not tree(out), "by default it stops the run"
     assert name in capsys.readouterr().err
-    assert main([*words, "--quarantine", "True"]) == CHECK_FAILED
-    assert "1 cases were left out" in capsys.readouterr().err
-    (case,) = json.loads((out / "quarantine.json").read_text())
+    assert main([*words, "--skip_invalid", "True"]) == CHECK_FAILED
+    assert "1 cases were skipped" in capsys.readouterr().err
+    (case,) = json.loads((out / "skipped.json").read_text())
     assert case == name.replace("labels", "images")
     protected = {entry.case_id for entry in verify(out, data).scans}
     assert protected == {"images/a", "images/b", "images/c"} - {case}
@@ -64,16 +64,16 @@ def test_it_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_most_cases_tell_what_is_usual(tmp_path: Path) -> None:
     data, out = write_dataset(tmp_path / "data", names=("a", "b", "c")), tmp_path / "out"
     first_flat(data)
-    assert main(["protect", "lattice", str(data), str(out), "--quarantine", "True"]) == CHECK_FAILED
-    reasons = json.loads((out / "quarantine.json").read_text())
+    assert main(["protect", "lattice", str(data), str(out), "--skip_invalid", "True"]) == CHECK_FAILED
+    reasons = json.loads((out / "skipped.json").read_text())
     assert list(reasons) == ["images/a"] and "2D with 1 channels" in reasons["images/a"]
     assert len(verify(out, data).scans) == 2
 
 
 def test_nothing_to_leave_out_and_nothing_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_dataset(tmp_path / "data")
-    words = ["protect", "lattice", str(data), str(tmp_path / "out"), "--quarantine", "True"]
-    assert main(words) == 0 and not (tmp_path / "out" / "quarantine.json").exists()
+    words = ["protect", "lattice", str(data), str(tmp_path / "out"), "--skip_invalid", "True"]
+    assert main(words) == 0 and not (tmp_path / "out" / "skipped.json").exists()
     for path in (data / "images").iterdir():
         path.write_bytes(b"")
     words[3] = str(tmp_path / "none")
@@ -92,9 +92,9 @@ def test_apply_leaves_it_out_too(tmp_path: Path, capsys: pytest.CaptureFixture[s
     words = ["apply", str(checkpoint), str(data), str(out)]
     assert main(words) == WRONG_INPUT and not tree(out)
     assert name in capsys.readouterr().err
-    assert main([*words, "--quarantine", "True"]) == CHECK_FAILED
-    assert "1 cases were left out" in capsys.readouterr().err
-    (case,) = json.loads((out / "quarantine.json").read_text())
+    assert main([*words, "--skip_invalid", "True"]) == CHECK_FAILED
+    assert "1 cases were skipped" in capsys.readouterr().err
+    (case,) = json.loads((out / "skipped.json").read_text())
     assert case == name.replace("labels", "images")
     assert len(verify(out, data).scans) == 2
 
@@ -103,11 +103,11 @@ def test_stored_noise_has_nothing_to_set(tmp_path: Path, capsys: pytest.CaptureF
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
     assert main(["protect", "lattice", str(data), str(tmp_path / "made")]) == 0
     words = ["apply", str(tmp_path / "made" / "noise"), str(data), str(out)]
-    assert main([*words, "--quarantine", "True"]) == WRONG_INPUT and not out.exists()
-    assert "no settings to change: --quarantine True" in capsys.readouterr().err
+    assert main([*words, "--skip_invalid", "True"]) == WRONG_INPUT and not out.exists()
+    assert "no settings to change: --skip_invalid True" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "value"), [("quarantine", "maybe"), ("resume", "1"), ("quarantine", "null")])
+@pytest.mark.parametrize(("name", "value"), [("skip_invalid", "maybe"), ("overwrite", "1"), ("skip_invalid", "null")])
 def test_a_switch_is_on_or_off(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: str) -> None:
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
     assert main(["protect", "lattice", str(data), str(out), f"--{name}", value]) == WRONG_INPUT

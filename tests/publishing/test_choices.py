@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the anti_learning bundle chooses by name."""
+"""What bundles choose by name, and by looking at the cases."""
 
 from __future__ import annotations
 
@@ -10,28 +10,14 @@ import pytest
 import torch
 from monai.data import Dataset
 
-from monai_unlearnable.data import DatasetSummary, load_cases
+from monai_unlearnable.data import DatasetSummary, choose_window, load_cases
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow
-from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi
-from monai_unlearnable.perturbers import (
-    ClasswiseNoise,
-    GradientNoise,
-    LinearSurrogate,
-    Objective,
-    RandomNoise,
-    Surrogate,
-)
-from monai_unlearnable.publishing.choices import (
-    APPROACHES,
-    GRANULARITIES,
-    balance,
-    choose_objective,
-    choose_perturber,
-    choose_support,
-    choose_window,
-    fit_linear,
-)
+from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
+from monai_unlearnable.perturbers import ClasswiseNoise, GradientNoise, LinearSurrogate, Objective, Surrogate
+from monai_unlearnable.publishing import choices
+from monai_unlearnable.publishing.choices import fit_linear
+from monai_unlearnable.training.data import class_weights
 from tests.helpers import write_class_folders, write_dataset
 
 CLASSES = DatasetSummary(2, 1, (), (20, 24), targets=(3, 2, 7))
@@ -49,14 +35,14 @@ MAPS = DatasetSummary(3, 1, (0, 1, 2), (20, 24, 9))
     ],
 )
 def test_support_of_classes(unperturbed: int | str | None, expected: MaskProvider) -> None:
-    assert choose_support(CLASSES, unperturbed) == expected
-    assert choose_support(MAPS, unperturbed) == Roi()
+    assert choices.support(CLASSES, unperturbed) == expected
+    assert choices.support(MAPS, unperturbed) == Roi()
 
 
 def test_the_largest_class_is_spared_by_default() -> None:
-    assert choose_support(CLASSES) == choose_support(CLASSES, 2)
+    assert choices.support(CLASSES) == choices.support(CLASSES, 2)
     image, label = torch.zeros(3, 1, 4, 4), torch.tensor([0, 1, 2])
-    assert [bool(mask.any()) for mask in choose_support(CLASSES)(image, label)] == [True, True, False]
+    assert [bool(mask.any()) for mask in choices.support(CLASSES)(image, label)] == [True, True, False]
 
 
 @pytest.mark.parametrize("unperturbed", [3, -1, True, 1.0, "1", "smallest", "null"])
@@ -64,7 +50,7 @@ def test_classes_that_cannot_be_spared(unperturbed: Any) -> None:
     with pytest.raises(
         InputError, match=rf"class {unperturbed!r} cannot be unperturbed; give 'largest', 'none' or 0 to 2"
     ):
-        choose_support(CLASSES, unperturbed)
+        choices.support(CLASSES, unperturbed)
 
 
 @pytest.mark.parametrize(
@@ -86,44 +72,32 @@ def test_windows(tmp_path: Path, dims: int, dtype: str, suffix: str, expected: A
 
 def test_classes_are_drawn_equally_often(tmp_path: Path) -> None:
     cases = load_cases(write_class_folders(tmp_path / "classes", counts=(3, 1, 2)))
-    weights = balance(cases)
+    weights = class_weights(cases)
     assert weights is not None and weights == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1, 1 / 2, 1 / 2])
-    assert balance(load_cases(write_dataset(tmp_path / "maps"))) is None
+    assert class_weights(load_cases(write_dataset(tmp_path / "maps"))) is None
 
 
-CASE, SHARED = RandomNoise(0.1), RandomNoise(0.2)
-PATTERNS = {"lsp": RandomNoise(0.3), "ar": RandomNoise(0.4)}
+def test_names_are_known() -> None:
+    assert [choices.approach(name) for name in choices.APPROACHES] == ["error_minimizing", "error_maximizing"]
+    assert [choices.granularity(name) for name in choices.GRANULARITIES] == ["case", "class", "universal"]
+    assert choices.pick("pattern", "ar", {"lsp": 1, "ar": 2}) == 2
 
 
-def choose(approach: str, granularity: str = "case", pattern: str = "lsp") -> Any:
-    return choose_perturber(approach, granularity, pattern, CASE, SHARED, PATTERNS)
+def test_unknown_names() -> None:
+    with pytest.raises(InputError, match="unknown approach 'minimizing'; known are error_minimizing, error_maximizing"):
+        choices.approach("minimizing")
+    with pytest.raises(InputError, match="protect synthetic --pattern"):
+        choices.approach("synthetic")
+    with pytest.raises(InputError, match="unknown granularity 'cases'; known are case, class, universal"):
+        choices.granularity("cases")
+    with pytest.raises(InputError, match="unknown pattern 'cuda'; known are lsp, ar"):
+        choices.pick("pattern", "cuda", {"lsp": 1, "ar": 2})
 
 
-def test_perturbers() -> None:
-    for approach in ("error_minimizing", "error_maximizing"):
-        assert choose(approach) is CASE
-        assert choose(approach, "class") is choose(approach, "universal", "ar") is SHARED
-    for granularity in GRANULARITIES:
-        assert choose("synthetic", granularity) is PATTERNS["lsp"]
-        assert choose("synthetic", granularity, "ar") is PATTERNS["ar"]
-    assert len(APPROACHES) == 3
-
-
-@pytest.mark.parametrize(
-    ("names", "reason"),
-    [
-        (
-            ("minimizing", "case", "lsp"),
-            "unknown approach 'minimizing'; known are error_minimizing, error_maximizing, sy",
-        ),
-        (("synthetic", "cases", "lsp"), "unknown granularity 'cases'; known are case, class, universal"),
-        (("synthetic", "case", "cuda"), "unknown pattern 'cuda'; known are lsp, ar"),
-        (("error_minimizing", "case", "cuda"), "unknown pattern 'cuda'"),
-    ],
-)
-def test_unknown_names(names: tuple[str, str, str], reason: str) -> None:
-    with pytest.raises(InputError, match=reason):
-        choose(*names)
+def test_voxels_are_selected_for_noise_of_cases_alone() -> None:
+    assert choices.granularity("case", Sparsity(0.1)) == "case"
+    with pytest.raises(InputError, match="sparsity selects voxels for noise of granularity 'case'"):
+        choices.granularity("class", Sparsity(0.1))
 
 
 def images(count: int = 10) -> list[dict[str, Any]]:
@@ -148,13 +122,13 @@ def test_a_linear_surrogate_takes_no_maps() -> None:
 
 
 def test_objectives() -> None:
-    assert choose_objective("error_minimizing", "target", [1, 0], 2) == Objective("minimize")
-    assert choose_objective("error_maximizing", "maximize", None, 2) == Objective("maximize")
-    assert choose_objective("error_maximizing", "target", [1, 0], 2) == Objective("target", [1, 0])
-    with pytest.raises(InputError, match="unknown goal 'minimize'"):
-        choose_objective("error_maximizing", "minimize", None, 2)
+    assert choices.objective(True, "targeted", [1, 0], 2) == Objective("minimize")
+    assert choices.objective(False, "untargeted", None, 2) == Objective("maximize")
+    assert choices.objective(False, "targeted", [1, 0], 2) == Objective("target", [1, 0])
+    with pytest.raises(InputError, match="unknown goal of error-maximizing noise 'minimize'"):
+        choices.objective(False, "minimize", None, 2)
     with pytest.raises(InputError, match="number of targets"):
-        choose_objective("error_maximizing", "target", [1, 0], 3)
+        choices.objective(False, "targeted", [1, 0], 3)
 
 
 def test_classes_that_a_method_does_not_know() -> None:
