@@ -117,7 +117,7 @@ class NoiseEntry:
             if unknown:
                 raise KeyError(f"unknown fields {sorted(unknown)}")
             return cls(**values)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise NoiseError(f"broken noise record: {error}") from error
 
 

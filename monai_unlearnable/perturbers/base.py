@@ -87,7 +87,7 @@ class Perturber(nn.Module, Configurable, ABC):
     def budget(self) -> Budget:
         """What the noise keeps to: its epsilon and, where it selects voxels, their fraction."""
         sparsity = getattr(self, "sparsity", None)
-        return Budget(self.epsilon, 1.0 if sparsity is None else sparsity.fraction)
+        return Budget(self.epsilon, fraction=1.0 if sparsity is None else sparsity.fraction)
 
     def rescale(self, trained: float) -> None:
         """Scale what was learned as noise itself to epsilon, where it was learned with ``trained``."""

@@ -84,7 +84,7 @@ class Protection:
         cache_gib: float = 2.0,
     ) -> None:
         self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(Path(output_dir))
-        self.budget, self.label_values, self.seed = Budget(epsilon, fraction), label_values, seed
+        self.budget, self.label_values, self.seed = Budget(epsilon, fraction=fraction), label_values, seed
         self.key = load_key(key) if isinstance(key, (str, Path)) else key
         self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid
         self.curves = self.key is None if curves is None else curves

@@ -57,7 +57,7 @@ def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["verify", str(tmp_path / "new"), "--key", key]) == 0
     folders = [tree(tmp_path / folder / "protected") for folder in ("out", "applied", "generated")]
     assert folders[0] == folders[1] == folders[2], "three ways to the same files"
-    assert main(["key", "fraction", key, out, "images/b", ring]) == 0
+    assert main(["key", "share", key, out, "images/b", ring]) == 0
     assert "images/b.npz.sealed" in capsys.readouterr().out
     assert main(["restore", out, str(tmp_path / "restored"), "--key", key]) == 0
     assert main(["restore", out, str(tmp_path / "shared"), "--key", ring]) == 0
@@ -67,8 +67,8 @@ def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[
     for wrong, message in (([], "is sealed: give its key"), (["--key", other], "wrong key"), (["--key", ring], "ring")):
         assert main(["verify", out, *wrong]) == WRONG_INPUT and message in capsys.readouterr().err
     assert main(["restore", out, str(tmp_path / "none"), "--key", other]) == WRONG_INPUT
-    assert main(["key", "fraction", ring, out, "images/a", str(tmp_path / "x")]) == WRONG_INPUT
-    assert main(["key", "fraction", key, out, "images/c", str(tmp_path / "x")]) == WRONG_INPUT
+    assert main(["key", "share", ring, out, "images/a", str(tmp_path / "x")]) == WRONG_INPUT
+    assert main(["key", "share", key, out, "images/c", str(tmp_path / "x")]) == WRONG_INPUT
     assert not (tmp_path / "none").exists() and not (tmp_path / "x").exists()
 
 

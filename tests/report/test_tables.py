@@ -94,12 +94,12 @@ class TestControls:
         summaries = results(rows=rows).summaries()
         found = Matrix(summaries)
         assert [s.score for s in map(found.control, summaries)] == [80.0] * 3
-        assert found.share(summaries[2]) == pytest.approx(30 / 80)
+        assert found.fraction(summaries[2]) == pytest.approx(30 / 80)
 
     def test_fraction_counts_from_chance(self):
         rows = [row("clean", 90.0, chance=50.0), row("protected", 60.0, chance=50.0)]
         summaries = results(rows=rows).summaries()
-        assert Matrix(summaries).share(summaries[1]) == pytest.approx(0.25)
+        assert Matrix(summaries).fraction(summaries[1]) == pytest.approx(0.25)
 
     def test_random_noise_of_the_nearest_size(self):
         found = Matrix(sweep({"umed": 37.0, "random noise": 0.0}).summaries())
