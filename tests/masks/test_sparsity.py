@@ -213,8 +213,8 @@ def test_what_cannot_be_is_refused() -> None:
         Sparsity(1.5)
     with pytest.raises(InputError, match="unknown base.*'half'.*foreground"):
         Sparsity(of="half")
-    with pytest.raises(InputError, match="unknown unit.*'voxel'.*element"):
-        Sparsity(per="voxel")
+    with pytest.raises(InputError, match="unknown unit.*'pixel'.*element"):
+        Sparsity(per="pixel")
     with pytest.raises(InputError, match="GradientScore needs a network"):
         TopK(Sparsity())
     with pytest.raises(InputError, match="GradientScore needs a gradient"):
