@@ -23,7 +23,8 @@ from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
 from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
-from monai_unlearnable.utils.config import Configurable, build, describe
+from monai_unlearnable.utils.config import Configurable, build, check_buildable
+from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import Learned
 
 __all__ = [
@@ -56,6 +57,7 @@ class Perturber(nn.Module, Configurable, ABC):
     needs_label: bool = False
     batch_size: int = 1
     windowed: bool = True
+    held_as = {"support": "allowed"}
 
     def _depend_on(self, *masks: MaskProvider | None) -> None:
         """Take over the networks that masks bring along: checkpoints hold their weights, training leaves them alone."""
@@ -117,10 +119,15 @@ class InputSettings(Configurable):
 
 
 def encode_perturber(perturber: Perturber, settings: InputSettings | None = None) -> bytes:
-    """Weights and descriptions as the bytes of a safetensors file; the same perturber gives the same bytes."""
+    """Weights and descriptions as the bytes of a safetensors file; the same perturber gives the same bytes.
+
+    Raises:
+        InputError: when a part of it could not be made again from its description.
+    """
     # Copies: some networks hold a weight under two names, which safetensors refuses.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in perturber.state_dict().items()}
     description = {"perturber": describe(perturber), "input": describe(settings)}
+    check_buildable(description["perturber"])
     # One entry: safetensors writes several in any order.
     return safetensors.torch.save(state, {"description": json.dumps(description, sort_keys=True)})
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,11 +72,6 @@ class ClasswiseNoise(Perturber):
         if trained == 0:
             raise InputError("patterns that were learned with epsilon 0 are zero and cannot be scaled")
         self.tile.mul_(self.epsilon / trained).clamp_(-self.epsilon, self.epsilon)
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor that make an equal perturber (the pattern apart)."""
-        names = ("in_channels", "num_classes", "size", "epsilon", "granularity")
-        return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if image.ndim - 2 != len(self.size):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from monai.networks.layers.factories import Conv, Norm
@@ -151,11 +150,6 @@ class UMed(Perturber):
     def needs_label(self) -> bool:  # type: ignore[override]
         return self.allowed.needs_label or self.contour.needs_label or self.texture.needs_label
 
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor that make an equal perturber (weights apart)."""
-        names = ("spatial_dims", "in_channels", "epsilon", "channels", "theta", "contour", "texture", "carrier_axis")
-        return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
-
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
     ) -> Tensor:
@@ -212,11 +206,6 @@ class VoxShield(Perturber):
     @property
     def needs_label(self) -> bool:  # type: ignore[override]
         return self.allowed.needs_label
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor that make an equal perturber (weights apart)."""
-        names = ("spatial_dims", "in_channels", "epsilon", "channels")
-        return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None

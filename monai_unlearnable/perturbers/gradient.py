@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -202,26 +201,7 @@ class GradientNoise(Perturber):
         self.windowed, self.divisor = sparsity is None, divisor if sparsity is None else 1
 
     needs_label = True
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor that make an equal perturber (weights apart)."""
-        names = (
-            "epsilon",
-            "objective",
-            "steps",
-            "step_size",
-            "average",
-            "sparsity",
-            "mask_refresh",
-            "fitted",
-            "augmentation",
-        )
-        return {
-            **{name: getattr(self, name) for name in (*names, "samples", "seed", "batch_size")},
-            "networks": list(self.networks),
-            "support": self.allowed,
-            "divisor": self.network_divisor,
-        }
+    held_as = {"support": "allowed", "divisor": "network_divisor"}
 
     def against(self, networks: Sequence[Surrogate]) -> GradientNoise:
         """An equal perturber against other surrogates, which it shares with whoever trains them."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from scipy.ndimage import gaussian_filter
@@ -67,11 +66,6 @@ class RandomNoise(Perturber):
     @property
     def needs_label(self) -> bool:  # type: ignore[override]
         return self.allowed.needs_label
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor that make an equal perturber."""
-        names = ("epsilon", "seed", "distribution", "sigma", "rms")
-        return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None

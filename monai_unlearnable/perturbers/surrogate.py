@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,11 +45,6 @@ class Surrogate(nn.Module, Configurable):
         values = {"dims": self.spatial_dims, "channels": self.in_channels, "classes": self.num_classes}
         with isolated_seed(0):
             self.network = Catalog.load("networks").build(name, **values, size=list(self.size), width=self.width)
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor that make an equal network (weights apart)."""
-        names = ("name", "spatial_dims", "in_channels", "num_classes", "size", "width")
-        return {name: getattr(self, name) for name in names}
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, classes[, spatial...]) of network input; of deep supervision the finest."""

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ignite engines and handlers that train perturbers."""
+"""How perturbers are trained: an Ignite engine with its strategies, surrogates, losses and handlers."""
 
 from .data import EpochLoader, training_transforms
-from .descent import SignDescent
+from .descent import LogitDivergence, Penalty, SignDescent, SliceContrast
 from .handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, Snapshots, StopAtError, TensorBoardCurves
-from .losses import LogitDivergence, Penalty, SliceContrast
 from .surrogates import SurrogatePool, UnrolledTraining
-from .trainer import ProtectionTrainer
-from .unrolled import ForesightTrainer
+from .trainer import Alternating, Batch, ProtectionTrainer, Strategy, Unrolled
 
 __all__ = [
+    "Alternating",
+    "Batch",
     "BudgetAudit",
     "EpochLoader",
-    "ForesightTrainer",
     "LogitDivergence",
-    "UnrolledTraining",
     "Penalty",
     "ProgressBar",
     "ProtectionTrainer",
@@ -23,7 +21,10 @@ __all__ = [
     "SliceContrast",
     "Snapshots",
     "StopAtError",
+    "Strategy",
     "SurrogatePool",
     "TensorBoardCurves",
+    "Unrolled",
+    "UnrolledTraining",
     "training_transforms",
 ]

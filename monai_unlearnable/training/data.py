@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSamp
 from monai_unlearnable.data import Case, DatasetSummary
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.transforms import EncodeLabeld, LoadScand, ScaleToWindowd
+from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.seeding import derive_seed, seed_transforms, seeded
 
@@ -62,7 +63,7 @@ def class_weights(cases: Sequence[Case]) -> list[float] | None:
     return None if None in counts else [1 / counts[case.target] for case in cases]
 
 
-class EpochLoader(DataLoader):
+class EpochLoader(DataLoader, Described):
     """A loader that draws ``batches`` random batches an epoch, and an Ignite handler that seeds it at each epoch.
 
     Loading happens in the training process: random transforms are seeded there.
@@ -79,7 +80,8 @@ class EpochLoader(DataLoader):
         self, dataset: Dataset, batch_size: int, batches: int, seed: int = 0, weights: Sequence[float] | None = None
     ) -> None:
         self.order = torch.Generator()
-        self.base_seed = seed
+        self.batches, self.seed = batches, seed
+        self.weights = None if weights is None else list(weights)
         count = batches * batch_size
         sampler: Sampler[int]
         if weights is None:
@@ -93,7 +95,7 @@ class EpochLoader(DataLoader):
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
 
     def _seed(self, engine: Engine) -> None:
-        seed = derive_seed(self.base_seed, "epoch", engine.state.epoch, idist.get_rank())
+        seed = derive_seed(self.seed, "epoch", engine.state.epoch, idist.get_rank())
         self.order.set_state(seeded(seed).get_state())
         transform: Any = getattr(self.dataset, "transform", None)
         if isinstance(transform, Compose):

@@ -22,6 +22,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto.encrypted import Key, open_owned, place, write_owned
 from monai_unlearnable.errors import OutputError
 from monai_unlearnable.noise import fingerprint
+from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.progress import progress_bar
 
 __all__ = [
@@ -32,6 +33,8 @@ __all__ = [
     "Snapshots",
     "ResumableCheckpoint",
 ]
+
+logger = logging.getLogger(__name__)
 
 
 class BudgetAudit:
@@ -109,10 +112,7 @@ class TensorBoardCurves:
             engine.add_event_handler(Events.COMPLETED, handler.close)
 
 
-logger = logging.getLogger(__name__)
-
-
-class StopAtError:
+class StopAtError(Described):
     """Ends a run once surrogates make few errors on protected images; the number of epochs is the other limit.
 
     Args:
@@ -141,7 +141,7 @@ class StopAtError:
             engine.state.max_epochs = engine.state.epoch  # unlike a termination, checkpoints know of it
 
 
-class Snapshots:
+class Snapshots(Described):
     """Appends a copy of a network to a list after every so many epochs, and after the last one in any case.
 
     It has a state, so that a resumed run (:class:`~monai_unlearnable.training.ResumableCheckpoint`) has them all.
@@ -151,6 +151,8 @@ class Snapshots:
         target: gets the copies, such as :attr:`GradientNoise.networks`.
         interval: epochs between two copies; 0 for the last one only.
     """
+
+    undescribed = ("network", "target")
 
     def __init__(self, network: nn.Module, target: nn.ModuleList, interval: int = 1) -> None:
         self.network, self.target, self.interval = network, target, interval
@@ -181,9 +183,6 @@ class Snapshots:
         for weights in state["snapshots"]:
             self._append()
             self.target[-1].load_state_dict(weights)
-
-
-logger = logging.getLogger(__name__)
 
 
 class ResumableCheckpoint:

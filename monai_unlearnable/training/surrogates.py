@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Surrogate networks in training, and the training steps that noise can be optimized through."""
+"""Surrogate networks in training, and training steps that noise can be optimized through."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.seeding import derive_seed, reset_parameters
 
 __all__ = ["UnrolledTraining", "SurrogatePool"]
@@ -71,7 +72,7 @@ class UnrolledTraining:
             self.weights[name] = (1 - rate * self.decay) * self.weights[name] - rate * move
 
 
-class SurrogatePool:
+class SurrogatePool(Described):
     """Surrogates of different ages that take turns; one that is old enough starts again from fresh weights.
 
     An exploiter trains from scratch, so noise has to be easier to learn than the anatomy at every age of a model, above
@@ -86,7 +87,14 @@ class SurrogatePool:
         warmup: steps.
         seed: of the weights.
         device: where the members live.
+
+    Attributes:
+        networks: the members.
+        architectures: what they are copies of.
     """
+
+    undescribed = ("device",)
+    held_as = {"networks": "architectures"}
 
     def __init__(
         self,
@@ -99,13 +107,8 @@ class SurrogatePool:
         device: str | torch.device = "cpu",
     ) -> None:
         kinds = [networks] if isinstance(networks, nn.Module) else list(networks)
-        self.size, self.lifetime, self.learning_rate, self.warmup, self.seed = (
-            size,
-            lifetime,
-            learning_rate,
-            warmup,
-            seed,
-        )
+        self.architectures, self.size, self.lifetime = kinds, size, lifetime
+        self.learning_rate, self.warmup, self.seed = learning_rate, warmup, seed
         self.networks = [copy.deepcopy(kinds[index % len(kinds)]).to(device) for index in range(size)]
         self.ages = [0] * size
         self.births = [0] * size
@@ -132,7 +135,7 @@ class SurrogatePool:
         """Forget the gradients of the member whose turn it is."""
         self.optimizers[turn % self.size].zero_grad(set_to_none=True)
 
-    def look_ahead(self, turn: int) -> UnrolledTraining:
+    def unroll(self, turn: int) -> UnrolledTraining:
         """The coming steps of the member whose turn it is, without taking them."""
         index = turn % self.size
         rates = map(self._rate, itertools.count(self.ages[index]))

@@ -1,44 +1,113 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects that can tell how they were made, so that a checkpoint can make them again.
+"""Objects that can tell how they were made, so that a manifest can name them and a checkpoint can make them again.
 
-A description is MONAI's: ``{"_target_": "dotted.path", argument: value, ...}``. Only classes of this package are ever
-built from one, because descriptions travel with files that others may have written."""
+A description is MONAI's: ``{"_target_": "dotted.path", argument: value, ...}``. Only some classes of this package are
+ever built from one, because descriptions travel with files that others may have written."""
 
 from __future__ import annotations
 
-import dataclasses
+import enum
+import inspect
+import sys
+from collections.abc import Mapping
+from functools import singledispatch
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from monai_unlearnable.errors import InputError
 
-__all__ = ["Configurable", "describe", "build"]
+__all__ = ["Configurable", "Described", "build", "check_buildable", "describe", "describe_other", "public_name"]
 
 PACKAGE = __name__.partition(".")[0]
 
+# Of checkpoints of version 0.1: classes that have another name now, and arguments with another name or value.
+RENAMED = {
+    "perturbers.FixedSites": "perturbers.FixedVoxels",
+    "perturbers.SalientSites": "perturbers.SalientVoxels",
+    "perturbers.SharedNoise": "perturbers.ClasswiseNoise",
+    "perturbers.View": "perturbers.Augmentation",
+}
+RENAMED_ARGUMENTS = {
+    "perturbers.Augmentation": {"chance": "prob", "mirror": "flip"},
+    "perturbers.GradientNoise": {"view": "augmentation"},
+    "perturbers.SalientVoxels": {"view": "augmentation"},
+}
+RENAMED_VALUES = {"masks.Sparsity": {"per": ("site", "voxel")}}
 
-class Configurable:
-    """Base of classes that :func:`build` may make; those that are no dataclass override :meth:`arguments`."""
+
+class Described:
+    """Base of classes whose objects are described by the signature of their constructor.
+
+    Attributes:
+        undescribed: arguments that decide on nothing worth recording, such as a device.
+        held_as: attributes that hold an argument under another name than its own.
+    """
+
+    undescribed: ClassVar[tuple[str, ...]] = ()
+    held_as: ClassVar[Mapping[str, str]] = {}
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the constructor that make an equal object."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        names = [name for name in inspect.signature(type(self)).parameters if name not in self.undescribed]
+        return {name: getattr(self, self.held_as.get(name, name)) for name in names}
+
+
+class Configurable(Described):
+    """Base of classes that :func:`build` may make."""
 
 
 def describe(value: Any) -> Any:
-    """The description of an object and of those inside it; numbers, strings, lists and None describe themselves."""
-    if isinstance(value, Configurable):
-        target = f"{type(value).__module__}.{type(value).__qualname__}"
-        return {"_target_": target, **{name: describe(item) for name, item in value.arguments().items()}}
-    if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
+    """The description of an object and of those inside it, JSON-ready; plain values describe themselves.
+
+    Raises:
+        TypeError: when it cannot be described.
+    """
+    if isinstance(value, Described):
+        return {"_target_": public_name(type(value)), **describe(value.arguments())}
+    return describe_other(value)
+
+
+@singledispatch
+def describe_other(value: Any) -> Any:
+    """The description of an object that is not :class:`Described`, by its type; libraries' types are registered."""
     raise TypeError(f"{type(value).__name__} cannot be described")
 
 
+@describe_other.register(type(None))
+@describe_other.register(bool)
+@describe_other.register(int)
+@describe_other.register(float)
+@describe_other.register(str)
+def _(value: Any) -> Any:
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+@describe_other.register(list)
+@describe_other.register(tuple)
+def _(value: Any) -> Any:
+    return [describe(item) for item in value]
+
+
+@describe_other.register
+def _(value: Mapping) -> Any:
+    return {str(name): describe(item) for name, item in value.items()}
+
+
+def public_name(kind: Any) -> str:
+    """The dotted path of a class or function in the outermost package below the top that exports it.
+
+    Descriptions name this path, so that they hold where a module moves inside its package.
+    """
+    name, parts = kind.__name__, kind.__module__.split(".")
+    for end in range(min(2, len(parts)), len(parts)):
+        package = ".".join(parts[:end])
+        if getattr(sys.modules.get(package), name, None) is kind:
+            return f"{package}.{name}"
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def build(description: Any) -> Any:
-    """Make the object of a description.
+    """Make the object of a description; those of earlier versions are understood.
 
     Raises:
         InputError: when it names anything but a :class:`Configurable` class of this package, or arguments do not fit.
@@ -48,17 +117,49 @@ def build(description: Any) -> Any:
     if not isinstance(description, dict):
         return description
     target = str(description.get("_target_", ""))
-    module, _, name = target.rpartition(".")
+    name, kind = _find(target)
+    renamed = RENAMED_ARGUMENTS.get(name, {})
+    arguments = {
+        renamed.get(str(key), str(key)): build(value) for key, value in description.items() if key != "_target_"
+    }
+    for argument, (old, new) in RENAMED_VALUES.get(name, {}).items():
+        if arguments.get(argument) == old:
+            arguments[argument] = new
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError, LookupError) as error:
+        raise InputError(f"{target} cannot be built: {error}") from error
+
+
+def check_buildable(description: Any) -> None:
+    """Make sure that nothing in a description is of a class that :func:`build` refuses.
+
+    Raises:
+        InputError: as :func:`build`.
+    """
+    if isinstance(description, dict):
+        _find(str(description.get("_target_", "")))
+    for item in description.values() if isinstance(description, dict) else description:
+        if isinstance(item, (dict, list)):
+            check_buildable(item)
+
+
+def _find(target: str) -> tuple[str, type[Configurable]]:
+    """A class by its path, and the name it has without that of this package.
+
+    Only the package directly below the top is asked for it: classes of earlier versions, whose paths went deeper, are
+    found there too, and no other module is ever imported.
+    """
+    package, _, path = target.partition(".")
+    room, _, inner = path.partition(".")
+    name = f"{room}.{inner.rpartition('.')[2]}"
+    name = RENAMED.get(name, name)
     found = None
-    if module.split(".")[0] == PACKAGE:
+    if package == PACKAGE and all(part.isidentifier() for part in path.split(".")):
         try:
-            found = getattr(import_module(module), name, None)
+            found = getattr(import_module(f"{package}.{room}"), name.partition(".")[2], None)
         except ImportError:
             found = None
     if not (isinstance(found, type) and issubclass(found, Configurable)):
         raise InputError(f"{target!r} is no class of {PACKAGE} that a configuration may build")
-    arguments = {key: build(value) for key, value in description.items() if key != "_target_"}
-    try:
-        return found(**arguments)
-    except (TypeError, ValueError, LookupError) as error:
-        raise InputError(f"{target} cannot be built: {error}") from error
+    return name, found

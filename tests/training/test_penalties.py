@@ -13,7 +13,14 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, Sparsity
 from monai_unlearnable.perturbers import GradientNoise, SalientVoxels, UMed, VoxShield
-from monai_unlearnable.training import EpochLoader, LogitDivergence, ProtectionTrainer, SliceContrast, SurrogatePool
+from monai_unlearnable.training import (
+    Alternating,
+    EpochLoader,
+    LogitDivergence,
+    ProtectionTrainer,
+    SliceContrast,
+    SurrogatePool,
+)
 from monai_unlearnable.utils.config import build, describe
 from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import small_surrogate, small_umed
@@ -99,7 +106,7 @@ def test_penalties_do_what_they_are_for() -> None:
     terms = {"plain": (), "slices": (SliceContrast(5.0),)}
     reached = {}
     for name, penalties in terms.items():
-        trainer = make(epochs=8, penalties=penalties, surrogate_interval=10**6)
+        trainer = make(epochs=8, penalties=penalties, strategy=Alternating(10**6))
         trainer.run()
         (batch,) = list(trainer.state.dataloader)[:1]
         with torch.no_grad():

@@ -18,6 +18,7 @@ from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import Augmentation, GradientNoise, Objective, standardize
 from monai_unlearnable.perturbers.surrogate import task_loss
 from monai_unlearnable.training import (
+    Alternating,
     BudgetAudit,
     EpochLoader,
     ProgressBar,
@@ -72,7 +73,7 @@ def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_noise_learns_to_lower_the_loss_of_a_surrogate_that_does_not_learn(dims: int) -> None:
-    trainer = make(dims, epochs=12, surrogate_interval=10**6)
+    trainer = make(dims, epochs=12, strategy=Alternating(10**6))
     trainer.surrogates.lifetime = None
     losses: list[float] = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: losses.append(engine.state.output["loss"]))
@@ -92,7 +93,7 @@ def test_same_seed_same_weights_whatever_the_global_generator() -> None:
 
 
 def test_surrogates_are_held_back() -> None:
-    trainer = make(epochs=2, surrogate_interval=4)
+    trainer = make(epochs=2, strategy=Alternating(4))
     trainer.surrogates.lifetime = None
     trainer.run()
     assert trainer.surrogates.ages == [1, 1], "one step each in four rounds of two"
@@ -101,7 +102,7 @@ def test_surrogates_are_held_back() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("interval", [1, 2, 3, 4])
 def test_every_surrogate_trains_once_an_interval(size: int, interval: int) -> None:
-    trainer = make(dims=2, epochs=2, size=size, surrogate_interval=interval, epoch_length=size * interval)
+    trainer = make(dims=2, epochs=2, size=size, strategy=Alternating(interval), epoch_length=size * interval)
     trainer.surrogates.lifetime = None
     trainer.run()
     assert trainer.surrogates.ages == [2] * size
@@ -259,7 +260,7 @@ def test_surrogates_that_are_attacked_stay_as_they_are(lifetime: int | None) -> 
     shared.tile.data.zero_()
     optimizer = SignDescent(shared.parameters(), lr=0.01, epsilon=BUDGET.epsilon)
     attack = classes_trainer(
-        shared, optimizer, pool, loss_function=Objective("target"), surrogate_interval=None, epochs=3
+        shared, optimizer, pool, loss_function=Objective("target"), strategy=Alternating(None), epochs=3
     )
     before, found = weights(attack), list(outputs(attack))
     assert same(before, weights(attack)) and pool.ages == [20], "buffers too, and none starts again"

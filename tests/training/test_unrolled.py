@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking ahead: the steps tried are those that AdamW takes, and gradients pass through them."""
+"""Unrolled training: the steps tried are those that AdamW takes, and gradients pass through them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import ClasswiseNoise
 from monai_unlearnable.perturbers.surrogate import task_loss
-from monai_unlearnable.training import ForesightTrainer, SignDescent, SurrogatePool, UnrolledTraining
+from monai_unlearnable.training import (
+    Alternating,
+    LogitDivergence,
+    ProtectionTrainer,
+    SignDescent,
+    SurrogatePool,
+    Unrolled,
+    UnrolledTraining,
+)
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.seeding import isolated_seed
 
@@ -104,14 +112,15 @@ def test_gradients_pass_through_the_steps() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-3)
 
 
-def trainer(horizon: int = 4, advance: int = 2) -> tuple[ForesightTrainer, ClasswiseNoise]:
+def trainer(horizon: int = 4, advance: int = 2) -> tuple[ProtectionTrainer, ClasswiseNoise]:
     noise = ClasswiseNoise(1, 2, (2, 2), 0.1)
     surrogates = SurrogatePool(network(), 2, learning_rate=0.01)
     images, labels = (torch.cat(parts) for parts in zip(*batches(horizon), strict=True))
     ids = [str(number) for number in range(len(images))]
     data = [{CaseKeys.IMAGE: images, CaseKeys.LABEL: labels, CaseKeys.CASE_ID: ids}]
     optimizer = SignDescent(noise.parameters(), 0.02, 0.1, momentum=0.5)
-    return ForesightTrainer("cpu", 3, data * 2, surrogates, noise, optimizer, horizon, advance), noise
+    unrolled = Unrolled(horizon, advance)
+    return ProtectionTrainer("cpu", 3, data * 2, surrogates, noise, optimizer, strategy=unrolled), noise
 
 
 def test_the_pattern_moves_and_surrogates_take_the_steps_they_are_to() -> None:
@@ -126,3 +135,14 @@ def test_the_pattern_moves_and_surrogates_take_the_steps_they_are_to() -> None:
 def test_ranges_are_checked(horizon: int, advance: int) -> None:
     with pytest.raises(InputError):
         trainer(horizon, advance)
+
+
+def test_what_it_needs_is_asked_for() -> None:
+    pool, noise = SurrogatePool(network(), 2), ClasswiseNoise(1, 2, (2, 2), 0.1)
+    with pytest.raises(InputError, match="needs a perturber and its optimizer"):
+        ProtectionTrainer("cpu", 1, [], pool, noise, None, strategy=Unrolled())
+    optimizer = SignDescent(noise.parameters(), 0.02, 0.1)
+    with pytest.raises(InputError, match="no penalties"):
+        ProtectionTrainer("cpu", 1, [], pool, noise, optimizer, strategy=Unrolled(), penalties=[LogitDivergence()])
+    with pytest.raises(InputError, match="one round"):
+        Alternating(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,10 +72,6 @@ class ClassPatterns(Perturber):
     @property
     def needs_label(self) -> bool:  # type: ignore[override]
         return self.granularity == "class" or self.allowed is None or self.allowed.needs_label
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor that make an equal perturber."""
-        return {"epsilon": self.epsilon, "support": self.allowed, "granularity": self.granularity}
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if self.allowed is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,9 +59,6 @@ class AutoregressiveNoise(ClassPatterns):
     ) -> None:
         super().__init__(epsilon, support, granularity)
         self.seed = seed
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "seed": self.seed}
 
     def coefficients(self, kind: int, channels: int, spatial_dims: int) -> Tensor:
         """The filters of a class: the correlation of the noise with them is zero.
@@ -143,9 +139,6 @@ class ClassConvolution(ClassPatterns):
         if size < 1 or size % 2 == 0:
             raise InputError("the size of a kernel must be odd", value=size)
         self.blur, self.size, self.seed = blur, size, seed
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "blur": self.blur, "size": self.size, "seed": self.seed}
 
     def kernel(self, kind: int, spatial_dims: int) -> Tensor:
         """The kernel of a class, applied as a correlation; (size, size) or (size, size, size), its sum is 1."""

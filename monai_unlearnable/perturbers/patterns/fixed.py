@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,9 +50,6 @@ class FixedVoxels(ClassPatterns):
         if not 0 <= fraction <= 1:
             raise InputError("a fraction of voxels must lie in [0, 1]", value=fraction, limit=1.0)
         self.fraction, self.seed = fraction, seed
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "fraction": self.fraction, "seed": self.seed}
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         channels, shape = image.shape[0], image.shape[1:]
@@ -114,9 +110,6 @@ class SymmetricLattice(ClassPatterns):
         if axes is not None and len(axes) == 0:
             raise InputError("a lattice needs at least one axis")
         self.axes, self.period, self.code = None if axes is None else tuple(axes), period, code
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), "axes": self.axes, "period": self.period, "code": self.code}
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         dims = image.ndim - 1

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -63,10 +62,6 @@ class LinearPatterns(ClassPatterns):
         if patch < 1 or (cells is not None and cells < 1):
             raise InputError("cells have at least one voxel, and axes at least one cell", value=(patch, cells), limit=1)
         self.patch, self.cells, self.spread, self.seed = patch, cells, spread, seed
-
-    def arguments(self) -> dict[str, Any]:
-        own = {"patch": self.patch, "cells": self.cells, "spread": self.spread, "seed": self.seed}
-        return {**super().arguments(), **own}
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         shape = (image.shape[0], *[self.cells or GRID] * (image.ndim - 1))
@@ -143,11 +138,6 @@ class LinearSurrogate(ClassPatterns):
         self.num_classes, self.size, self.in_channels = num_classes, tuple(size), in_channels
         self.mix, self.ridge = mix, ridge
         self.register_buffer("weight", torch.zeros(num_classes, in_channels, *self.size))
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor that make an equal perturber (the fitted model apart)."""
-        names = ("num_classes", "size", "in_channels", "epsilon", "mix", "ridge")
-        return {**{name: getattr(self, name) for name in names}, "support": self.allowed}
 
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> LinearSurrogate:
