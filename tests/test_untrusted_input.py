@@ -56,15 +56,18 @@ def findings(source: str) -> Iterator[str]:
                 yield f"{node.lineno}: {called}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_nothing_runs_what_a_file_holds(path: Path) -> None:
-    assert list(findings(path.read_text(encoding="utf-8"))) == []
+def test_nothing_runs_what_a_file_holds() -> None:
+    assert len(SOURCES) > 50
+    found = {path.relative_to(PACKAGE).as_posix(): list(findings(path.read_text(encoding="utf-8"))) for path in SOURCES}
+    assert not {name: lines for name, lines in found.items() if lines}
 
 
-@pytest.mark.parametrize("path", BUNDLES, ids=lambda path: path.relative_to(PACKAGE.parent).as_posix())
-def test_nor_do_the_expressions_of_bundles(path: Path) -> None:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        assert not any(word in line for word in ("torch.load", "pickle", "eval(", "exec(", "yaml.", "os.system"))
+def test_nor_do_the_expressions_of_bundles() -> None:
+    assert len(BUNDLES) > 5
+    for path in BUNDLES:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            words = [w for w in ("torch.load", "pickle", "eval(", "exec(", "yaml.", "os.system") if w in line]
+            assert not words, f"{path}: {line}"
 
 
 @pytest.mark.parametrize(

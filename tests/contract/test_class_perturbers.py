@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +91,27 @@ PERTURBERS: dict[str, Make] = {
 }
 SEEDLESS = {"symmetric-lattice"}
 FAINT = {"class-convolution"}  # as strong as the contrast of the image in its window
-STORAGE: list[tuple[int, str, str, WindowRule]] = [
-    (2, "uint8", ".png", DtypeWindow()),
-    (2, "uint16", ".tif", PercentileWindow()),
-    (3, "int16", ".nii.gz", PercentileWindow()),
-    (3, "float32", ".nii", PercentileWindow()),
+Combination = tuple[str, int, str, str, WindowRule]  # perturber, dimensions, dtype, suffix, window
+PERTURBED: list[Combination] = [
+    (name, *kind)
+    for name in PERTURBERS
+    for kind in ((2, "uint8", ".png", DtypeWindow()), (3, "float32", ".nii", PercentileWindow()))
 ]
+STORED: list[Combination] = [
+    ("random", 2, "uint8", ".png", DtypeWindow()),
+    ("random", 2, "uint16", ".tif", PercentileWindow()),
+    ("random", 3, "int16", ".nii.gz", PercentileWindow()),
+    ("random", 3, "float32", ".nii", PercentileWindow()),
+]
+
+
+def with_each(combinations: list[Combination]) -> pytest.MarkDecorator:
+    names = [f"{name}-{dtype}{suffix}" for name, _, dtype, suffix, _ in combinations]
+    return pytest.mark.parametrize("setup", combinations, ids=names, indirect=True)
+
+
+each_perturber, each_storage = with_each(PERTURBED), with_each(STORED)
+each = with_each(list(dict.fromkeys(PERTURBED + STORED)))
 
 
 @dataclass(frozen=True)
@@ -119,20 +135,27 @@ class Setup:
         return {case.case_id: (self.clean / case.images[0], out / "protected" / case.images[0]) for case in cases}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(name, *kind) for name in PERTURBERS for kind in STORAGE],
-    ids=lambda p: f"{p[0]}-{p[2]}{p[3]}",
-)
-def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Setup:
-    name, dims, dtype, suffix, rule = request.param
-    root = tmp_path_factory.mktemp("classes")
-    clean = write_class_folders(root / "clean", dims, dtype, COUNTS, suffix)
-    setup = Setup(clean, root / "out", name, dims, rule, suffix)
-    setup.protect(setup.out)
-    return setup
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Setup]:
+    """Protects a dataset, once for all tests that read it."""
+
+    @functools.cache
+    def make(name: str, dims: int, dtype: str, suffix: str, rule: WindowRule) -> Setup:
+        root = tmp_path_factory.mktemp("classes")
+        clean = write_class_folders(root / "clean", dims, dtype, COUNTS, suffix)
+        setup = Setup(clean, root / "out", name, dims, rule, suffix)
+        setup.protect(setup.out)
+        return setup
+
+    return make
 
 
+@pytest.fixture
+def setup(request: pytest.FixtureRequest, make: Callable[..., Setup]) -> Setup:
+    return make(*request.param)
+
+
+@each
 def test_budget_is_used_and_held_on_disk(setup: Setup) -> None:
     for before, after in setup.images(setup.out).values():
         clean, protected = stored_voxels(before), stored_voxels(after)
@@ -142,6 +165,7 @@ def test_budget_is_used_and_held_on_disk(setup: Setup) -> None:
         assert (0.01 if setup.name in FAINT else 0.1) * BUDGET.epsilon < change.max() <= BUDGET.epsilon + slack
 
 
+@each_storage
 def test_files_keep_shape_dtype_and_header(setup: Setup) -> None:
     for clean, protected in setup.images(setup.out).values():
         assert stored_voxels(protected).shape == stored_voxels(clean).shape
@@ -155,6 +179,7 @@ def test_files_keep_shape_dtype_and_header(setup: Setup) -> None:
         assert raw_bytes(clean)[:offset] == raw_bytes(protected)[:offset]
 
 
+@each_storage
 def test_published_cases_keep_their_classes(setup: Setup) -> None:
     def classes(root: Path) -> list[tuple[str, int | None]]:
         return [(case.case_id, case.target) for case in load_cases(root)]
@@ -166,10 +191,12 @@ def test_published_cases_keep_their_classes(setup: Setup) -> None:
     (setup.out / "datalist.json").rename(setup.out / "protected" / "datalist.json")
 
 
+@each
 def test_verify_passes(setup: Setup) -> None:
     assert len(verify(setup.out, setup.clean).scans) == len(verify(setup.out).scans) == sum(COUNTS)
 
 
+@each
 def test_restore_is_bit_exact(setup: Setup, tmp_path: Path) -> None:
     restore(setup.out, tmp_path)
     for clean, _ in setup.images(setup.out).values():
@@ -180,6 +207,7 @@ def test_restore_is_bit_exact(setup: Setup, tmp_path: Path) -> None:
             assert stored_voxels(restored).tobytes() == stored_voxels(clean).tobytes()
 
 
+@each_perturber
 def test_same_seed_same_bytes_and_another_seed_other_noise(setup: Setup, tmp_path: Path) -> None:
     setup.protect(tmp_path / "same")
     assert tree(tmp_path / "same") == tree(setup.out)
@@ -189,6 +217,7 @@ def test_same_seed_same_bytes_and_another_seed_other_noise(setup: Setup, tmp_pat
         assert same == (setup.name in SEEDLESS)
 
 
+@each
 def test_zero_epsilon_is_identity(setup: Setup, tmp_path: Path) -> None:
     manifest = setup.protect(tmp_path, Budget(0))
     assert all(entry.measured["linf"] == 0 and entry.measured["l0"] == 0 for entry in manifest.scans)
@@ -196,6 +225,7 @@ def test_zero_epsilon_is_identity(setup: Setup, tmp_path: Path) -> None:
         assert stored_voxels(clean).tobytes() == stored_voxels(protected).tobytes()
 
 
+@each_perturber
 def test_a_spared_class_is_untouched(setup: Setup, tmp_path: Path) -> None:
     setup.protect(tmp_path, support=Everywhere() & ~OfClasses([2]))
     verify(tmp_path, setup.clean)

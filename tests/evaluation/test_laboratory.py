@@ -20,7 +20,8 @@ from monai_unlearnable.evaluation import runs as cells
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Cell, Matrix
 from monai_unlearnable.metrics import measure_fidelity
-from tests.helpers import protect, tree, write_dataset
+from monai_unlearnable.report import Results
+from tests.helpers import protect, tree, write_datalist, write_dataset
 
 QUICK: dict[str, Any] = {
     "width": 2,
@@ -67,6 +68,13 @@ def matrix(folders: dict[str, Path], **settings: Any) -> Matrix:
     return Matrix(**{**known, **QUICK, **settings})
 
 
+@pytest.fixture(scope="module")
+def examined(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Laboratory, Results]:
+    """A laboratory that has run, and what it found. Shared: read only."""
+    laboratory = Laboratory(matrix(folders), tmp_path_factory.mktemp("examined"))
+    return laboratory, laboratory.run()
+
+
 def count_trainings(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
     trained: list[Cell] = []
     original = cells._train
@@ -96,14 +104,32 @@ def test_matrix_with_control_and_countermeasures(folders: dict[str, Path], tmp_p
     assert {len(cases) for cases in paired} == {2}
 
 
-def test_figures_are_those_of_the_files(folders: dict[str, Path], tmp_path: Path) -> None:
-    laboratory = Laboratory(matrix(folders, control=False), tmp_path)
+def test_figures_are_those_of_the_files(examined: tuple[Laboratory, Results]) -> None:
+    laboratory, found = examined
     source = laboratory.sources["umed"]
     measured = []
     for original, case in zip(laboratory.originals.cases, source.cases, strict=True):
         first, second = read_scan(original.root / original.images[0]), read_scan(case.root / case.images[0])
         measured.append(measure_fidelity(first, second, first.window(source.window))["psnr"])
-    assert laboratory.figures(source)[0]["psnr"] == pytest.approx(np.mean(measured))
+    assert laboratory.figures(source)[0]["psnr"] == found.figures["umed"]["psnr"] == pytest.approx(np.mean(measured))
+
+
+def test_scans_that_were_spared_do_not_flatter_the_figures(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data", names=("a", "b", "unperturbed"), empty=("unperturbed",))
+    protect(data, tmp_path / "out", label_values=(0, 1, 2))
+    made = Matrix(str(data), {"umed": str(tmp_path / "out")}, control=False, **QUICK)
+    laboratory = Laboratory(made, tmp_path / "lab")
+    figures, _ = laboratory.figures(laboratory.sources["umed"])
+    psnr = []
+    for name in ("a", "b"):
+        clean, protected = (
+            read_scan(root / "images" / f"{name}.nii.gz") for root in (data, tmp_path / "out/protected")
+        )
+        low, high = np.percentile(clean.voxels, [0.5, 99.5])
+        errors = (protected.voxels.astype(float) - clean.voxels) / (high - low)
+        psnr.append(-10 * np.log10(np.square(errors).mean()))
+    assert figures["psnr"] == pytest.approx(np.mean(psnr), abs=1e-3)
+    assert figures["changed"] == pytest.approx(2 / 3)
 
 
 def test_a_cell_is_trained_once_and_again_when_its_inputs_change(
@@ -121,6 +147,37 @@ def test_a_cell_is_trained_once_and_again_when_its_inputs_change(
     assert len(trained) == 7
 
 
+def test_more_validations_are_another_training(folders: dict[str, Path], tmp_path: Path) -> None:
+    """A model picked among four looks is not the one picked among two."""
+    made = [matrix(folders, num_validations=num_validations, protected={}) for looks in (2, 4)]
+    rows = [Laboratory(each, tmp_path).run().rows[0] for each in made]
+    assert [len(row.curve) for row in rows] == [2, 4]
+
+
+def test_whatever_decides_on_a_score_makes_another_cell(folders: dict[str, Path], tmp_path: Path) -> None:
+    def key(**settings: Any) -> str:
+        laboratory = Laboratory(matrix(folders, control=False, **settings), tmp_path)
+        cell = laboratory.cells()[-1]
+        return laboratory.bench.key(cell, laboratory.sources[cell.data])
+
+    other = write_dataset(tmp_path / "other", names=("x", "y"), first_seed=20)
+    changes: list[dict[str, Any]] = [
+        *(
+            {"num_validations": 4},
+            {"validation_fraction": 0.5},
+            {"iterations": 6},
+            {"batch_size": 3},
+            {"learning_rate": 0.1},
+        ),
+        *({"width": 4}, {"size": [16, 16, 24]}, {"seeds": [1]}, {"victims": ["DynUNet"]}, {"recipes": ["nnunet"]}),
+        *({"countermeasures": ["blur"]}, {"test_dir": str(other)}, {"protected": {}}),
+    ]
+    keys = {str(settings): key(**settings) for settings in ({}, *changes)}
+    shared = [name for name, found in keys.items() if list(keys.values()).count(found) > 1]
+    assert not shared
+    assert key() == keys["{}"]
+
+
 def test_parts_fraction_the_work(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = count_trainings(monkeypatch)
     for part in ((0, 2), (1, 2)):
@@ -129,17 +186,16 @@ def test_parts_fraction_the_work(folders: dict[str, Path], tmp_path: Path, monke
     assert len(results.rows) == 3
 
 
-def test_workers_find_the_same(folders: dict[str, Path], tmp_path: Path) -> None:
-    alone = Laboratory(matrix(folders), tmp_path / "alone").run()
-    together = Laboratory(matrix(folders), tmp_path / "together").run(workers=2)
-    assert [row.by_case for row in together.rows] == [row.by_case for row in alone.rows]
+def test_workers_find_the_same(examined: tuple[Laboratory, Results], folders: dict[str, Path], tmp_path: Path) -> None:
+    together = Laboratory(matrix(folders), tmp_path).run(workers=2)
+    assert [row.by_case for row in together.rows] == [row.by_case for row in examined[1].rows]
 
 
-def test_repeats_to_the_same_scores(folders: dict[str, Path], tmp_path: Path) -> None:
-    first, second = (
-        Laboratory(matrix(folders, control=False), tmp_path / name).run().rows for name in ("first", "second")
-    )
-    assert [row.by_case for row in first] == [row.by_case for row in second]
+def test_repeats_to_the_same_scores(
+    examined: tuple[Laboratory, Results], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    again = Laboratory(matrix(folders, control=False), tmp_path).run().rows
+    assert [row.by_case for row in again] == [row.by_case for row in examined[1].rows[:2]]
 
 
 def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -191,29 +247,29 @@ def test_a_class_that_is_never_there_is_left_out(folders: dict[str, Path], tmp_p
     assert all(row.status.startswith("failed: ") for row in results.rows)
 
 
-def test_data_protected_by_other_code(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_data_protected_by_other_code(
+    examined: tuple[Laboratory, Results], folders: dict[str, Path], tmp_path: Path
+) -> None:
     other = shutil.copytree(folders["out"] / "protected", tmp_path / "other")
     laboratory = Laboratory(matrix(folders, protected={"other": str(other)}), tmp_path / "lab")
     assert list(laboratory.sources) == ["clean", "other"]  # the epsilon is not known: there is no control
-    ours = Laboratory(matrix(folders, control=False), tmp_path / "lab2")
+    ours, found = examined
     assert laboratory.sources["other"].digest == ours.sources["umed"].digest
-    assert laboratory.run().figures["other"]["psnr"] == pytest.approx(ours.figures(ours.sources["umed"])[0]["psnr"])
+    assert laboratory.run().figures["other"]["psnr"] == pytest.approx(found.figures["umed"]["psnr"])
 
 
-def test_one_cell_alone(folders: dict[str, Path], tmp_path: Path) -> None:
-    laboratory = Laboratory(matrix(folders), tmp_path)
-    rows = laboratory.run().rows
+def test_one_cell_alone(examined: tuple[Laboratory, Results]) -> None:
+    laboratory, rows = examined[0], examined[1].rows
     words = rows[-1].command.split()
     assert words[:4] == ["python", "-m", "monai_unlearnable", "cell"]
-    before = tree(tmp_path)
+    before = tree(laboratory.folder)
     cell = Cell(rows[-1].data, "UNet", "plain", "none", 0)
     assert laboratory.run_cell(cell).score == rows[-1].score
-    assert tree(tmp_path) == before
+    assert tree(laboratory.folder) == before
 
 
-def test_predictions_are_kept_for_pictures(folders: dict[str, Path], tmp_path: Path) -> None:
-    laboratory = Laboratory(matrix(folders, control=False), tmp_path)
-    laboratory.run()
+def test_predictions_are_kept_for_pictures(examined: tuple[Laboratory, Results]) -> None:
+    laboratory, _ = examined
     stored = np.load(laboratory.pictures_of(laboratory.cells()[0]))  # type: ignore[arg-type]
     assert stored["image0"].shape == stored["truth0"].shape == stored["prediction0"].shape == (16, 16, 16)
     assert 0 <= stored["image0"].min() < stored["image0"].max() <= 1
@@ -225,6 +281,33 @@ def test_an_authorized_model_sees_clean_and_protected_scans(folders: dict[str, P
     assert [(entry["data"], entry["victim"]) for entry in found] == [("umed", "UNet")]
     assert found[0]["clean"] != found[0]["protected"]
     assert laboratory.results().authorized == found
+
+
+def test_an_authorized_model_is_scored_on_other_scans_than_it_learned(tmp_path: Path) -> None:
+    """What every other scan teaches is wrong of the rest: whoever has learned it by heart fails there altogether."""
+    rng = np.random.default_rng(0)
+    for name, count in (("data", 24), ("test", 4)):
+        entries = []
+        for index in range(count):
+            target = index // 2 % 2
+            image = rng.integers(0, 60, (16, 16), "uint8")
+            image[4:12, 4:12] += np.uint8(150 * (target ^ index % 2))
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / name / f"{name}{index:02}.png")
+            entries.append({"image": f"{name}{index:02}.png", "label": target})
+        write_datalist(tmp_path / name, entries)
+    shutil.copytree(tmp_path / "data", tmp_path / "other")
+    settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"], "iterations": 40, "batch_size": 8}
+    made = Matrix(
+        dataset_dir=str(tmp_path / "data"),
+        test_dir=str(tmp_path / "test"),
+        protected={"other": str(tmp_path / "other")},
+        originals=False,
+        authorized=True,
+        **settings,
+    )
+    (found,) = Laboratory(made, tmp_path / "lab").run().authorized
+    assert found["clean"] < 10 and found["protected"] < 10
 
 
 def test_detectors_tell_strong_noise_from_none(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -250,11 +333,13 @@ def test_all_countermeasures_are_those_of_the_catalog(folders: dict[str, Path], 
     assert {"none", "jpeg", "blur", "broken"} < set(names)
 
 
-def test_settings_are_kept_without_paths(folders: dict[str, Path], tmp_path: Path) -> None:
-    made = matrix(folders)
-    made.save(tmp_path)
-    assert Matrix.load(tmp_path) == made
-    settings = json.dumps(Laboratory(made, tmp_path).run().settings)
+def test_settings_are_kept_without_paths(
+    examined: tuple[Laboratory, Results], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    laboratory, found = examined
+    laboratory.matrix.save(tmp_path)
+    assert Matrix.load(tmp_path) == laboratory.matrix == Matrix.load(laboratory.folder)
+    settings = json.dumps(found.settings)
     assert str(folders["data"].parent) not in settings
 
 

@@ -22,7 +22,7 @@ from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.training import ProtectionTrainer
 from monai_unlearnable.utils.catalog import Catalog
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
-from tests.integration.commands import as_words, command, on_two_processes
+from tests.integration.commands import on_two_processes
 
 CONFIGS = bundle_root("anti_learning") / "configs"
 EPSILON = 0.08
@@ -262,20 +262,6 @@ def test_a_checkpoint_protects_further_cases(
     assert (tmp_path / "again" / "models" / "perturber.safetensors").read_bytes() == Path(checkpoint).read_bytes()
 
 
-def test_as_a_command_with_overrides(datasets: dict[str, Path], tmp_path: Path) -> None:
-    words = ["-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "protect.yaml")]
-    words += ["--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(datasets["classes"])]
-    settings = {
-        "approach": "error_maximizing",
-        "granularity": "class",
-        "unperturbed": "none",
-        "network_def#name": "ViT",
-    }
-    command(*words, "--output_dir", str(tmp_path), *as_words({**QUICK, **settings}))
-    manifest = verify(tmp_path, datasets["classes"])
-    assert manifest.run["method"] == "ClasswiseNoise" and all(changed(manifest))
-
-
 def test_in_short(datasets: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = str(datasets["classes"]), str(tmp_path / "out")
     words = ["protect", "synthetic", data, out, "--pattern", "lsp"]
@@ -317,8 +303,16 @@ def test_methods_by_name(datasets: dict[str, Path], tmp_path: Path, name: str, e
         assert manifest.run["perturber"]["objective"]["goal"] == "maximize"
 
 
-def test_two_processes_give_one_complete_result(datasets: dict[str, Path], tmp_path: Path) -> None:
-    settings = {**QUICK, "granularity": "class", "approach": "error_maximizing", "unperturbed": "none"}
-    on_two_processes("anti_learning", {"dataset_dir": datasets["classes"], "output_dir": tmp_path, **settings})
+def test_a_command_with_overrides_on_two_processes_gives_one_complete_result(
+    datasets: dict[str, Path], tmp_path: Path
+) -> None:
+    settings = {
+        "approach": "error_maximizing",
+        "granularity": "class",
+        "unperturbed": "none",
+        "network_def#name": "ViT",
+    }
+    where = {"dataset_dir": datasets["classes"], "output_dir": tmp_path}
+    on_two_processes("anti_learning", {**where, **QUICK, **settings})
     manifest = verify(tmp_path, datasets["classes"])
-    assert len(manifest.scans) == 7 and all(changed(manifest))
+    assert manifest.run["method"] == "ClasswiseNoise" and len(manifest.scans) == 7 and all(changed(manifest))

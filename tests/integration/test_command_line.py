@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,15 @@ from tests.helpers import flip_byte, tree, write_dataset
 
 EXAMINE = ["--iterations", "2", "--num_validations", "1", "--width", "4"]
 QUICK = ["--epochs", "1", "--epoch_length", "2", "--batch_size", "2", "--network_def#channels", "[4, 8, 8, 8]"]
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``data``, four phantoms and two to test with, and ``out``, protected. Shared: read only."""
+    root = tmp_path_factory.mktemp("phantoms")
+    write_phantom_dataset(root / "data", count=4, test_count=2, size=(24, 24, 16))
+    assert main(["protect", "umed", str(root / "data"), str(root / "out"), *QUICK]) == 0
+    return root
 
 
 def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,10 +96,10 @@ def test_exit_codes_and_messages(tmp_path: Path, capsys: pytest.CaptureFixture[s
         main(["verify", out, "--unknown", "word"])
 
 
-def test_evaluate_trains_victims_and_writes_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, out = tmp_path / "data", tmp_path / "out"
-    write_phantom_dataset(data, count=4, test_count=2, size=(24, 24, 16))
-    assert main(["protect", "umed", str(data), str(out), *QUICK]) == 0
+def test_evaluate_trains_victims_and_writes_a_report(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = phantoms / "data", Path(shutil.copytree(phantoms / "out", tmp_path / "out"))
     assert main(["evaluate", str(out), str(data), "--iterations", "4", "--seeds", "2"]) == 0
     assert "UNet" in capsys.readouterr().out
     results = Results.load(out / "report" / "results.json")
@@ -99,10 +109,8 @@ def test_evaluate_trains_victims_and_writes_a_report(tmp_path: Path, capsys: pyt
     assert (out / "report" / "index.html").stat().st_size > 50_000
 
 
-def test_laboratory_cell_report_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, out, lab = tmp_path / "data", tmp_path / "out", tmp_path / "lab"
-    write_phantom_dataset(data, count=4, test_count=2, size=(24, 24, 16))
-    assert main(["protect", "umed", str(data), str(out), *QUICK]) == 0
+def test_laboratory_cell_report_compare(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out, lab = phantoms / "data", phantoms / "out", tmp_path / "lab"
     words = ["laboratory", str(data), str(lab), "--protected", str({"umed": str(out)}), *EXAMINE]
     assert main([*words, "--countermeasures", "none,quantize8", "--control", "False"]) == 0
     assert "quantize8" in capsys.readouterr().out
@@ -122,9 +130,10 @@ def test_laboratory_cell_report_compare(tmp_path: Path, capsys: pytest.CaptureFi
     assert "laboratory.json" in capsys.readouterr().err
 
 
-def test_frontier_protects_examines_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, out = tmp_path / "data", tmp_path / "out"
-    write_phantom_dataset(data, count=4, test_count=2, size=(24, 24, 16))
+def test_frontier_protects_examines_and_draws(
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = phantoms / "data", tmp_path / "out"
     bundle = {"epochs": 1, "epoch_length": 2, "network_def#channels": [4, 8, 8, 8]}
     words = ["frontier", str(data), str(out), "--epsilons", "8,16", "--bundle", str(bundle), *EXAMINE]
     assert main(words) == 0
@@ -149,9 +158,8 @@ def test_frontier_protects_examines_and_draws(tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_frontier_finds_what_is_missing_before_it_protects(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], message: str
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], message: str
 ) -> None:
-    data, out = tmp_path / "data", tmp_path / "out"
-    write_phantom_dataset(data, count=2, test_count=1, size=(24, 24, 16))
+    data, out = phantoms / "data", tmp_path / "out"
     assert main(["frontier", str(data), str(out), "--epsilons", "8", *settings]) == WRONG_INPUT
     assert message in capsys.readouterr().err and not (out / "data").exists()

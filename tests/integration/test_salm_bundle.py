@@ -16,14 +16,13 @@ from monai_unlearnable.data import read_scan
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import load_perturber, load_surrogate
-from monai_unlearnable.publishing.bundles import bundle_names, bundle_root, run_bundle
+from monai_unlearnable.publishing.bundles import bundle_names, run_bundle
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.training import ProtectionTrainer
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
-from tests.integration.commands import as_words, command, on_two_processes
+from tests.integration.commands import on_two_processes
 
-CONFIGS = bundle_root("salm") / "configs"
 QUICK: dict[str, Any] = {
     "epochs": 2,
     "epoch_length": 2,
@@ -46,6 +45,14 @@ kinds = pytest.mark.parametrize("kind", WRITE)
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One dataset of each kind; the largest class of the images is the first one."""
     return {kind: write(tmp_path_factory.mktemp("data") / "d") for kind, write in WRITE.items()}
+
+
+@pytest.fixture(scope="module")
+def plain(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What becomes of the classes of pictures without further settings. Shared: read only."""
+    out = tmp_path_factory.mktemp("plain") / "out"
+    protect(datasets["classes"], out)
+    return out
 
 
 def protect(data: Path, out: Path, method: str = "salm", **settings: Any) -> Manifest:
@@ -96,13 +103,13 @@ def test_protects_verifies_restores(datasets: dict[str, Path], tmp_path: Path, k
     ],
     ids=str,
 )
-def test_every_choice_gives_noise_of_its_own(datasets: dict[str, Path], tmp_path: Path, settings: dict) -> None:
-    plain, other = tmp_path / "plain", tmp_path / "other"
-    protect(datasets["classes"], plain)
-    manifest = protect(datasets["classes"], other, **settings)
+def test_every_choice_gives_noise_of_its_own(
+    datasets: dict[str, Path], plain: Path, tmp_path: Path, settings: dict
+) -> None:
+    manifest = protect(datasets["classes"], tmp_path, **settings)
     alike = settings == {"per": "element"}  # of images with one channel
-    assert (tree(plain / "protected") == tree(other / "protected")) == alike
-    assert 0 < max(changes(manifest, datasets["classes"], other)) <= int(0.2 * 24 * 20)
+    assert (tree(plain / "protected") == tree(tmp_path / "protected")) == alike
+    assert 0 < max(changes(manifest, datasets["classes"], tmp_path)) <= int(0.2 * 24 * 20)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +139,9 @@ def test_same_seed_same_bytes(datasets: dict[str, Path], tmp_path: Path, kind: s
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes(
-    datasets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    datasets: dict[str, Path], plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, calls, iterate = datasets["classes"], [0], ProtectionTrainer._iteration
-    protect(data, tmp_path / "whole")
 
     def stopping(*arguments: Any) -> Any:
         calls[0] += 1
@@ -147,8 +153,8 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
         patch.setattr(ProtectionTrainer, "_iteration", stopping)
         protect(data, tmp_path / "cut")
     protect(data, tmp_path / "cut")
-    assert tree(tmp_path / "cut" / "protected") == tree(tmp_path / "whole" / "protected")
-    assert tree(tmp_path / "cut" / "noise") == tree(tmp_path / "whole" / "noise")
+    assert tree(tmp_path / "cut" / "protected") == tree(plain / "protected")
+    assert tree(tmp_path / "cut" / "noise") == tree(plain / "noise")
 
 
 @pytest.mark.parametrize("kind", ["classes", "maps"])
@@ -164,17 +170,14 @@ def test_a_checkpoint_protects_further_cases(datasets: dict[str, Path], tmp_path
     assert manifest.run["budget"]["fraction"] == 0.05
 
 
-def test_as_a_command_with_overrides(datasets: dict[str, Path], tmp_path: Path) -> None:
-    settings = {**QUICK, "dataset_dir": str(datasets["classes"]), "output_dir": str(tmp_path), "fraction": 0.03}
-    words = ["-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "protect.yaml"), *as_words(settings)]
-    command(*words, "--bundle_root", str(CONFIGS.parent))
-    assert all(entry.budget.fraction == 0.03 for entry in verify(tmp_path, datasets["classes"]).scans)
+def test_a_command_with_overrides_on_two_processes_gives_one_complete_result(
+    datasets: dict[str, Path], tmp_path: Path
+) -> None:
+    where = {"dataset_dir": datasets["classes"], "output_dir": tmp_path}
+    on_two_processes("salm", {**QUICK, **where, "fraction": 0.03})
+    manifest = verify(tmp_path, datasets["classes"])
+    assert len(manifest.scans) == 7 and all(entry.budget.fraction == 0.03 for entry in manifest.scans)
     assert "salm" in bundle_names() and main(["verify", str(tmp_path)]) == 0
-
-
-def test_two_processes_give_one_complete_result(datasets: dict[str, Path], tmp_path: Path) -> None:
-    on_two_processes("salm", {**QUICK, "dataset_dir": datasets["classes"], "output_dir": tmp_path})
-    assert len(verify(tmp_path, datasets["classes"]).scans) == 7
 
 
 def test_only_noise_of_cases_is_selected(datasets: dict[str, Path], tmp_path: Path) -> None:

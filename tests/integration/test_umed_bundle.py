@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, verify_metadata
 
 from monai_unlearnable.data import read_scan
 from monai_unlearnable.errors import InputError, LabelError, OutputError
@@ -17,7 +17,7 @@ from monai_unlearnable.publishing.bundles import bundle_names, bundle_root, run_
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
-from tests.integration.commands import ROOT, as_words, command, on_two_processes
+from tests.integration.commands import ROOT, as_words, command
 
 CONFIGS = ROOT / "bundles" / "umed" / "configs"
 QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "epsilon": 0.05, "network_def#channels": [4, 8, 8, 8]}
@@ -55,12 +55,6 @@ def test_run_as_a_command_with_overrides(tmp_path: Path) -> None:
     command(*words, *as_words({**QUICK, "masks#support#margin": 1}))
     manifest = verify(tmp_path / "out", data)
     assert manifest.run["perturber"]["support"]["margin"] == 1
-
-
-def test_two_processes_give_one_complete_result(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
-    on_two_processes("umed", {"dataset_dir": data, "output_dir": tmp_path / "out", **QUICK})
-    assert [entry.scan_id for entry in verify(tmp_path / "out", data).scans] == ["images/a", "images/b", "images/c"]
 
 
 def test_checkpoint_protects_cases_it_has_never_seen(tmp_path: Path) -> None:
@@ -168,12 +162,16 @@ def test_every_bundle_is_complete_and_its_metadata_valid(name: str) -> None:
     assert (root / "docs" / "README.md").is_file()
     assert not list(root.rglob("*.py")), "bundles hold no Python"
     metadata, schema = root / "configs" / "metadata.json", ROOT / "bundles" / "meta_schema.json"
-    command("-m", "monai.bundle", "verify_metadata", "--meta_file", str(metadata), "--filepath", str(schema))
+    verify_metadata(meta_file=str(metadata), filepath=str(schema))
 
 
-@pytest.mark.parametrize("name", bundle_names())
-def test_every_bundle_takes_the_same_names(name: str) -> None:
-    content = ConfigParser.load_config_file(str(bundle_root(name) / "configs" / "protect.yaml"))
+def test_metadata_that_is_wrong_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "metadata.json").write_text('{"schema": "https://a.b/c.json", "version": 1}')
+    with pytest.raises(ValueError, match="Failed validating"):
+        verify_metadata(meta_file=str(tmp_path / "metadata.json"), filepath=str(ROOT / "bundles" / "meta_schema.json"))
+
+
+def test_every_bundle_takes_the_same_names() -> None:
     common = {
         "dataset_dir",
         "datalist",
@@ -186,4 +184,6 @@ def test_every_bundle_takes_the_same_names(name: str) -> None:
         "network_def",
         "masks",
     }
-    assert common <= set(content)
+    for name in bundle_names():
+        content = ConfigParser.load_config_file(str(bundle_root(name) / "configs" / "protect.yaml"))
+        assert common <= set(content), name

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from monai_unlearnable.masks import Everywhere
+from monai_unlearnable.masks import Everywhere, Roi
 from monai_unlearnable.perturbers import Perturber, UMed
 from monai_unlearnable.perturbers.inference import Part, even_sides, generate_noise, pad_to
 from monai_unlearnable.utils.seeding import reset_parameters
@@ -61,6 +61,31 @@ def test_windows_without_support_cost_nothing(monkeypatch: pytest.MonkeyPatch) -
     noise = generate_noise(perturber, image, "a", label, 16**3)
     assert all(seen) and 0 < len(seen) <= 2 * 2 * 9, "two ends of eleven positions"
     assert noise[label > 0].all() and not noise[label == 0].any()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("place", [0, 5, 40, 63, 121, 127])
+def test_what_lies_around_the_support_is_seen_on_both_sides(axis: int, place: int) -> None:
+    """Networks make noise of the surroundings too: as far as the divisor, where the image reaches."""
+
+    class Looking(Perturber):
+        """Notes what it sees of an image that counts its voxels along an axis."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.divisor, self.seen, self.allowed = 8, set(), Roi()
+
+        def delta(self, image: torch.Tensor, *_: Any) -> torch.Tensor:
+            self.seen |= set(image.flatten().int().tolist())
+            return torch.ones_like(image)
+
+    perturber, label = Looking(), np.zeros((1, 128, 128), np.uint8)
+    label.swapaxes(1, 1 + axis)[:, place, 40:90] = 1
+    counted = np.arange(1, 129, dtype=np.float32)[:, None].repeat(128, 1)
+    generate_noise(perturber, (counted if axis == 0 else counted.T)[None], "a", label, window_voxels=32**2)
+    around = range(max(place - 8, 0), min(place + 8, 127) + 1)
+    assert {1 + voxel for voxel in around} <= perturber.seen
+    assert len(perturber.seen) < 64, "and little more"
 
 
 @pytest.mark.parametrize("divisor", [1, 8])

@@ -286,8 +286,9 @@ def test_missing_labels_are_named(dataset: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-@pytest.mark.parametrize("call", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("code", "call"), [*((errno.ENOSPC, call) for call in range(6)), (errno.EROFS, 1), (errno.EACCES, 2)]
+)
 def test_disks_that_refuse(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: int
 ) -> None:

@@ -101,6 +101,20 @@ class TestReport:
             assert words in text
         assert "P50 is the highest PSNR" in text
 
+    @pytest.mark.parametrize("victims", [("UNet", "SegResNet"), ("SegResNet", "UNet")])
+    def test_p50_tile_is_that_of_the_victim_against_which_it_holds_least(self, victims):
+        def tile(middles):
+            rows = [r for victim in victims for r in sweep({"umed": middles[victim]}, (victim,)).rows]
+            (found,) = re.findall(
+                r"<strong[^>]*>([^<]*)</strong><span>P50 of umed \((\w+)\)", render_page(results(rows=rows), {})
+            )
+            return found
+
+        assert tile({"UNet": 37.0, "SegResNet": 31.0}) == ("31.0 dB", "SegResNet")
+        assert tile({"UNet": 31.0, "SegResNet": 37.0}) == ("31.0 dB", "UNet")
+        assert tile({"UNet": 60.0, "SegResNet": 37.0}) == ("37.0 dB", "SegResNet")
+        assert tile({"UNet": 37.0, "SegResNet": -40.0}) == ("not reached", "SegResNet")
+
     def test_methods_are_compared(self):
         text = render_page(sweep({"umed": 37.0, "tap": 60.0}, ("UNet", "SegResNet")), {})
         assert "<h3>Method against method</h3>" in text

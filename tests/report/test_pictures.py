@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
+from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.intensity import IntensityWindow
+from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
 from monai_unlearnable.report.charts import bars
 from monai_unlearnable.report.curves import curves
 from monai_unlearnable.report.frontiers import frontier_chart
@@ -15,6 +18,7 @@ from monai_unlearnable.report.heat import heat, heat_maps
 from monai_unlearnable.report.montage import montage
 from monai_unlearnable.report.panels import baseline_panels, telling_panels
 from monai_unlearnable.report.pictures import result_pictures
+from monai_unlearnable.report.planes import cut_planes
 from monai_unlearnable.report.predictions import prediction_montage
 
 from .samples import matrix, picture, results, row, scan, sweep
@@ -56,6 +60,46 @@ class TestMontage:
         label = np.zeros((12, 16, 8), np.uint8)
         label[3:6, 4:9, 2:4] = 1
         assert montage(*flipped, label[::-1, ::-1], WINDOW) == montage(clean, protected, label, WINDOW)
+
+
+class TestSides:
+    """Radiological: the patient's right is at the left edge, the front and the head are above, however it is stored."""
+
+    @staticmethod
+    def stored(body, axes="RAS"):
+        """A scan of a body whose axes grow to the right, the front and the head, stored along other axes."""
+        turn = nib.orientations.ornt_transform(*(nib.orientations.axcodes2ornt(codes) for codes in ("RAS", axes)))
+        image = nib.Nifti1Image(body, np.eye(4)).as_reoriented(turn)
+        return Scan(Path("scan.nii"), np.asarray(image.dataobj)[None], StorageQuantization("<i2"), image.affine)
+
+    @pytest.mark.parametrize("axes", ["RAS", "LPS", "ASL", "IPR"])
+    def test_what_is_left_in_front_and_at_the_head(self, axes):
+        body = np.zeros((12, 16, 20), np.int16)
+        body[1:4, 11:15, 14:18] = 200
+        found = self.stored(body, axes)
+        planes = {plane.name: plane for plane in cut_planes(found, found, found.voxels > 0, WINDOW)}
+        places = {name: np.argwhere(plane.scan > 0.5).mean(0) / plane.scan.shape for name, plane in planes.items()}
+        assert all(row < 0.5 for row, _ in places.values()), "the front and the head are above"
+        assert {name: "right" if column > 0.5 else "left" for name, (_, column) in places.items()} == {
+            "axial": "right",
+            "coronal": "right",
+            "sagittal": "left",
+        }
+        assert {name: plane.marks for name, plane in planes.items()} == {
+            "axial": ("R", "A"),
+            "coronal": ("R", "S"),
+            "sagittal": ("A", "S"),
+        }
+
+    def test_left_and_right_of_the_drawn_axial_picture(self):
+        body = np.zeros((16, 16, 16), np.int16)
+        body[2:6, 4:12, 4:12], body[10:14, 4:12, 4:12] = 200, 100  # white on the patient's left, gray on the right
+        found = self.stored(body)
+        drawn = np.asarray(picture(montage(found, found, None, WINDOW)).convert("L"))
+        axial = drawn[: drawn.shape[0] // 3, : drawn.shape[1] // 4]
+        white, gray = (np.argwhere((axial >= low) & (axial <= high))[:, 1] for low, high in ((245, 255), (120, 135)))
+        assert min(len(white), len(gray)) > 1000
+        assert np.median(gray) < np.median(white)
 
 
 class TestPredictions:
@@ -140,6 +184,29 @@ class TestHeat:
         colors = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
         assert (colors[:, 0] - colors[:, 2] > 60).any()  # orange: below half-way
         assert (colors[:, 2] - colors[:, 0] > 10).any()  # blue: above
+
+    @staticmethod
+    def orange_and_blue(pixels):
+        """How many pixels are clearly of each color."""
+        balance = pixels[..., 0].astype(int) - pixels[..., 2]
+        return (balance > 60).sum(), (balance < -60).sum()
+
+    @pytest.mark.parametrize("dark", [False, True])
+    def test_orange_is_nothing_learned_and_blue_is_all(self, dark):
+        def drawn(score):
+            """A cell of that score, and the scale below it."""
+            found = results(protected=score)
+            panel = dataclasses.replace(heat_maps(found)[0], columns=("protected",))
+            image = np.asarray(picture(heat(found, panel, dark)).convert("RGB"))
+            return np.split(image, [image.shape[0] // 2])
+
+        (nothing, scale), (all_of_it, _) = drawn(1.0), drawn(84.0)
+        orange, blue = self.orange_and_blue(nothing)
+        assert orange > 1000 and not blue
+        orange, blue = self.orange_and_blue(all_of_it)
+        assert blue > 1000 and not orange
+        (orange, _), (_, blue) = ends = [self.orange_and_blue(half) for half in np.array_split(scale, 2, axis=1)]
+        assert ends == [(orange, 0), (0, blue)] and orange > 100 and blue > 100, "from chance to the clean control"
 
 
 class TestChoice:

@@ -28,6 +28,17 @@ class TestOneMethod:
     def test_protection_is_partial(self):
         assert "does not prevent" in results(protected=60.0).verdict()
 
+    def test_half_of_the_score_is_where_it_no_longer_prevents_training(self):
+        assert "more than half of the usual score is left" in results(clean=80.0, protected=41.0).verdict()
+        assert "half of the usual score" not in results(clean=80.0, protected=39.0).verdict()
+
+    def test_half_is_counted_from_chance(self):
+        def verdict(protected):
+            return results(rows=[row("clean", 90.0, chance=50.0), row("protected", protected, chance=50.0)]).verdict()
+
+        assert "more than half of the usual score is left" in verdict(71.0)
+        assert "half of the usual score" not in verdict(69.0)
+
     def test_control_drops_as_much(self):
         assert "cannot be credited to the method" in results(random=12.0).verdict()
 
@@ -50,6 +61,13 @@ class TestOneMethod:
     def test_good_on_the_way(self):
         rows = [row(r.training, r.score, seed=r.seed, peak=70.0) for r in results().rows]
         assert "On the way it reaches up to 70.0 (UNet)" in results(rows=rows).verdict()
+
+    def test_more_than_half_on_the_way(self):
+        def verdict(peak):
+            return results(rows=[row(r.training, r.score, seed=r.seed, peak=peak) for r in results().rows]).verdict()
+
+        assert "On the way it reaches up to 43.0 (UNet)" in verdict(43.0)
+        assert "On the way" not in verdict(41.0)
 
     def test_single_run(self):
         rows = [row("clean", 84.0), row("protected", 8.0), row("random noise", 83.0)]
@@ -84,6 +102,11 @@ class TestMatrix:
         rows = [*results().rows, row("clean", 84.0, recipe="nnunet"), row("protected", score, recipe="nnunet")]
         assert sentence in results(rows=rows).verdict()
 
+    @pytest.mark.parametrize(("score", "sentence"), [(42.5, ", more than half"), (41.5, ", less than half")])
+    def test_another_recipe_breaks_it_with_half_of_the_score(self, score, sentence):
+        rows = [*results().rows, row("clean", 84.0, recipe="nnunet"), row("protected", score, recipe="nnunet")]
+        assert sentence in results(rows=rows).verdict()
+
     def test_nothing_breaks_it(self):
         rows = [*results().rows]
         rows += [row("protected", 9.0 + i, countermeasure=name) for i, name in enumerate(("blur", "median"))]
@@ -109,6 +132,14 @@ class TestMethods:
         assert "umed leaves Dice" in verdict
         assert "37.0 dB" in verdict
         assert "tap leaves Dice 80.0 of 80.0: it does not protect." in verdict
+
+    @pytest.mark.parametrize(("score", "sentence"), [(43.0, "brings 43.0 of 84.0"), (41.0, "brings only 41.0 of 84.0")])
+    def test_half_of_the_score_brought_back(self, score, sentence):
+        rows = [row("clean", 84.0), row("clean", 84.0, recipe="nnunet")]
+        for method in ("umed", "tap"):
+            fields = {"data": method, "method": method}
+            rows += [row("protected", 8.0, **fields), row("protected", score, recipe="nnunet", **fields)]
+        assert results(rows=rows).verdict().count(f"nnunet training {sentence} back (UNet)") == 2
 
     def test_blame_names_the_method(self):
         verdict = sweep({"umed": 37.0, "tap": 36.0, "random noise": 37.0}).verdict()

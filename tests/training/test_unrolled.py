@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -112,7 +113,7 @@ def test_gradients_pass_through_the_steps() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-3)
 
 
-def trainer(horizon: int = 4, advance: int = 2) -> tuple[ProtectionTrainer, ClasswiseNoise]:
+def trainer(horizon: int = 4, advance: int = 2, **settings: Any) -> tuple[ProtectionTrainer, ClasswiseNoise]:
     noise = ClasswiseNoise(1, 2, (2, 2), 0.1)
     surrogates = SurrogatePool(network(), 2, learning_rate=0.01)
     images, labels = (torch.cat(parts) for parts in zip(*batches(horizon), strict=True))
@@ -120,7 +121,7 @@ def trainer(horizon: int = 4, advance: int = 2) -> tuple[ProtectionTrainer, Clas
     data = [{CaseKeys.IMAGE: images, CaseKeys.LABEL: labels, CaseKeys.CASE_ID: ids}]
     optimizer = SignDescent(noise.parameters(), 0.02, 0.1, momentum=0.5)
     unrolled = Unrolled(horizon, advance)
-    return ProtectionTrainer("cpu", 3, data * 2, surrogates, noise, optimizer, strategy=unrolled), noise
+    return ProtectionTrainer("cpu", 3, data * 2, surrogates, noise, optimizer, strategy=unrolled, **settings), noise
 
 
 def test_the_pattern_moves_and_surrogates_take_the_steps_they_are_to() -> None:
@@ -129,6 +130,32 @@ def test_the_pattern_moves_and_surrogates_take_the_steps_they_are_to() -> None:
     assert noise.tile.abs().max() > 0 and noise.tile.abs().max() <= 0.1
     assert engine.surrogates.ages == [3 * 2, 3 * 2]
     assert set(engine.state.output) == {"loss", "error", "linf"}
+
+
+def test_only_the_later_half_of_the_steps_counts() -> None:
+    """What surrogates make of the noise at first is of no account but for what they learn by it."""
+    horizon, advance = 4, 2
+
+    def run(early: float, learning_rate: float) -> tuple[Tensor, float, list[float]]:
+        losses: list[float] = []
+
+        def loss(logits: Tensor, label: Tensor) -> Tensor:
+            found = task_loss(logits, label)
+            is_early = len(losses) % (horizon + advance) < horizon // 2
+            losses.append(float(found.detach()))
+            return early * found if is_early else found
+
+        engine, noise = trainer(horizon, advance, loss_function=loss)
+        engine.surrogates.learning_rate = learning_rate
+        engine.run()
+        return noise.tile.detach().clone(), engine.state.output["loss"], losses[-horizon - advance :][:horizon]
+
+    pattern, reported, losses = run(1.0, 0.01)
+    assert reported == pytest.approx(sum(losses[2:]) / 2)
+    learned, *_ = run(-1.0, 0.01)
+    assert not torch.equal(learned, pattern)
+    (pattern, *_), (other, *_) = run(1.0, 0.0), run(-1.0, 0.0)
+    assert torch.equal(other, pattern) and pattern.any(), "without learning the early steps leave no trace"
 
 
 @pytest.mark.parametrize(("horizon", "advance"), [(1, 1), (4, 0), (4, 5)])

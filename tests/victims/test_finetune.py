@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -166,6 +166,33 @@ def test_pretraining_learns(tmp_path: Path) -> None:
     short = pretrain_encoder("UNet", cases, tmp_path / "a.safetensors", iterations=1, **options)
     long = pretrain_encoder("UNet", cases, tmp_path / "b.safetensors", iterations=40, **options)
     assert long < 0.8 * short
+
+
+class Onlooker(nn.Conv2d):
+    """A network that notes what it is to restore."""
+
+    seen: ClassVar[list[torch.Tensor]] = []
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.seen.append(image.detach().clone())
+        return super().forward(image)
+
+
+def test_pretraining_bends_intensities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that are painted over or shuffled leave the gray of a tissue as it is elsewhere; bending changes it."""
+    monkeypatch.setattr(Onlooker, "seen", [])
+    tissue = np.full((64, 64), 80, np.uint8)
+    tissue[:, ::16], tissue[:, 8::16] = 0, 200
+    write_nifti(tmp_path / "a.nii.gz", tissue)
+    gray = (80 - tissue.mean()) / tissue.std()
+    catalog = Catalog("networks", {"onlooker": {"_target_": f"{__name__}.Onlooker", "in_channels": 1,
+                                                "out_channels": "@classes", "kernel_size": 1}})  # fmt: skip
+    options: dict[str, Any] = {"size": (32, 32), "iterations": 10, "batch_size": 4, "catalog": catalog}
+    pretrain_encoder("onlooker", [{"image": str(tmp_path / "a.nii.gz")}], tmp_path / "a.safetensors", **options)
+    distorted = [image for batch in Onlooker.seen if batch.device.type == "cpu" and batch.any() for image in batch]
+    assert len(distorted) == 40
+    kept = [image for image in distorted if np.isclose(image.numpy(), gray, atol=1e-3).mean() > 0.05]
+    assert len(kept) < 0.25 * len(distorted)
 
 
 def test_pretraining_needs_scans(tmp_path: Path) -> None:
