@@ -158,14 +158,19 @@ class Protection:
         """A module with weights drawn anew from the seed."""
         return reset_parameters(module, self.secret_seed)
 
-    def begin(self) -> None:
+    def begin(self, perturber: Perturber) -> None:
         """Inspect the cases, and refuse an output that is complete; called before the training, which would be in vain.
+
+        Args:
+            perturber: source of the noise, whose own epsilon has to keep to the budget.
 
         Raises:
             UnlearnableError: naming the first bad case.
+            BudgetError: when the noise would not keep to the budget.
             OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`.
         """
         self.summary  # noqa: B018 - bad input is found first
+        self.budget.check(perturber.epsilon)
         if distributed.rank() == 0:
             self.layout.begin(self.overwrite, self.key)
 
@@ -187,7 +192,7 @@ class Protection:
         """
         settings = self._settings(trainers)
         try:
-            self.begin()
+            self.begin(perturber)
             for index, trainer in enumerate(trainers, 1):
                 self._attach(trainer, index, settings)
                 trainer.run()
@@ -276,7 +281,6 @@ class Application(Protection):
 
     def apply(self) -> Manifest:
         """Publish the cases with the noise of the checkpoint; see :meth:`Protection.run`."""
-        self.begin()
         return self.run(self.perturber)
 
     def _settings(self, trainers: Sequence[ProtectionTrainer]) -> dict[str, Any]:

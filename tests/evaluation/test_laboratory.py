@@ -149,7 +149,7 @@ def test_a_cell_is_trained_once_and_again_when_its_inputs_change(
 
 def test_more_validations_are_another_training(folders: dict[str, Path], tmp_path: Path) -> None:
     """A model picked among four looks is not the one picked among two."""
-    made = [matrix(folders, num_validations=num_validations, protected={}) for looks in (2, 4)]
+    made = [matrix(folders, num_validations=looks, protected={}) for looks in (2, 4)]
     rows = [Laboratory(each, tmp_path).run().rows[0] for each in made]
     assert [len(row.curve) for row in rows] == [2, 4]
 

@@ -181,9 +181,8 @@ def test_a_command_with_overrides_on_two_processes_gives_one_complete_result(
 
 
 def test_only_noise_of_cases_is_selected(datasets: dict[str, Path], tmp_path: Path) -> None:
-    for settings in ({"granularity": "class"}, {"approach": "synthetic"}):
-        with pytest.raises(InputError, match="sparsity selects voxels for noise of granularity 'case'"):
-            protect(datasets["classes"], tmp_path, "anti_learning", sparsity=SPARSE, **settings)
+    with pytest.raises(InputError, match="sparsity selects voxels for noise of granularity 'case'"):
+        protect(datasets["classes"], tmp_path, "anti_learning", sparsity=SPARSE, granularity="class")
     assert not tree(tmp_path)
 
 

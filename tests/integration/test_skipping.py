@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One bad case among many: it stops the run, or is left out and named, as the owner wishes."""
+"""One bad case among many: it stops the run, or is skipped and named, as the owner wishes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 
 QUICK = ["--epochs", "1", "--epoch_length", "2", "--batch_size", "2"]
+SETTINGS = {"umed": [*QUICK, "--network_def#channels", "[4, 8, 8, 8]"], "lattice": []}
 
 
 def cut(data: Path) -> None:
@@ -46,12 +47,12 @@ FAULTS = {"images/a": cut, "labels/a": foreign_label, "images/c": flat}
     ("method", "name"),
     [*itertools.product(("umed", "lattice"), FAULTS), ("voxshield", "images/a"), ("salm", "images/a")],
 )
-def test_it_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, name: str) -> None:
+def test_it_is_skipped_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, name: str) -> None:
     spoil: Callable[[Path], None] = FAULTS[name]
     data, out = write_dataset(tmp_path / "data", names=("a", "b", "c")), tmp_path / "out"
     spoil(data)
     before = tree(data)
-    settings = QUICK if method != "umed" else [*QUICK, "--network_def#channels", "[4, 8, 8, 8]"]
+    settings = SETTINGS.get(method, QUICK)
     words = ["protect", method, str(data), str(out), *settings]
     assert main(words) == WRONG_INPUT and not tree(out), "by default it stops the run"
     assert name in capsys.readouterr().err
@@ -86,8 +87,8 @@ def test_nothing_to_leave_out_and_nothing_left(tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize("method", ["umed", "lattice"])
 @pytest.mark.parametrize("name", FAULTS)
-def test_apply_leaves_it_out_too(tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, name: str) -> None:
-    settings = QUICK if method != "umed" else [*QUICK, "--network_def#channels", "[4, 8, 8, 8]"]
+def test_apply_skips_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str], method: str, name: str) -> None:
+    settings = SETTINGS.get(method, QUICK)
     assert main(["protect", method, str(write_dataset(tmp_path / "first")), str(tmp_path / "made"), *settings]) == 0
     data, out = write_dataset(tmp_path / "data", names=("a", "b", "c")), tmp_path / "out"
     FAULTS[name](data)
@@ -110,7 +111,7 @@ def test_stored_noise_has_nothing_to_set(tmp_path: Path, capsys: pytest.CaptureF
     assert "no settings to change: --skip_invalid True" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "value"), [("skip_invalid", "maybe"), ("overwrite", "1"), ("skip_invalid", "null")])
+@pytest.mark.parametrize(("name", "value"), [("skip_invalid", "maybe"), ("skip_invalid", "null")])
 def test_a_switch_is_on_or_off(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, value: str) -> None:
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
     assert main(["protect", "lattice", str(data), str(out), f"--{name}", value]) == WRONG_INPUT

@@ -172,18 +172,7 @@ def test_metadata_that_is_wrong_would_be_found(tmp_path: Path) -> None:
 
 
 def test_every_bundle_takes_the_same_names() -> None:
-    common = {
-        "dataset_dir",
-        "datalist",
-        "output_dir",
-        "window",
-        "epsilon",
-        "epochs",
-        "device",
-        "seed",
-        "network_def",
-        "masks",
-    }
+    common = {"dataset_dir", "datalist", "output_dir", "window", "epsilon", "device", "seed", "masks", "key"}
     for name in bundle_names():
         content = ConfigParser.load_config_file(str(bundle_root(name) / "configs" / "protect.yaml"))
-        assert common <= set(content), name
+        assert common | ({"epochs", "network_def"} if "train" in content else set()) <= set(content), name
