@@ -12,7 +12,7 @@ from typing import Any
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto.encrypted import Key, place, places, write_owned
 from monai_unlearnable.data import Case, DatasetSummary, inspect_cases
-from monai_unlearnable.errors import InputError, UnlearnableError, VerificationError
+from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.utils.files import encode_json
 from monai_unlearnable.utils.progress import track
@@ -79,7 +79,7 @@ class Quarantine:
         """Write the list; call it when the others are protected.
 
         Raises:
-            VerificationError: naming the list, when cases were left out: the dataset is not what it was to be.
+            SkippedCasesError: naming the list, when cases were left out: the dataset is not what it was to be.
         """
         for path in places(self.path):
             path.unlink(missing_ok=True)
@@ -87,7 +87,7 @@ class Quarantine:
             write_owned(self.path, encode_json(self.reasons), self.key)
             names = ", ".join(list(self.reasons)[:5]) + (", ..." if len(self.reasons) > 5 else "")
             reason = f"{len(self.reasons)} cases were left out and the others protected: {names}"
-            raise VerificationError(reason, file=place(self.path, self.key))
+            raise SkippedCasesError(reason, file=place(self.path, self.key))
 
 
 def _kind(case: Case, summary: DatasetSummary) -> tuple[Any, ...]:

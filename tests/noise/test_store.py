@@ -228,14 +228,14 @@ def test_headers_are_kept_beside_the_change(tmp_path: Path, headers: bytes) -> N
 def test_records_of_earlier_releases_limit_no_fraction() -> None:
     content = ENTRY.to_dict()
     del content["budget"]["fraction"]
-    assert NoiseEntry.from_dict(content).budget == Budget(0.1, share=1)
+    assert NoiseEntry.from_dict(content).budget == Budget(0.1, fraction=1)
 
 
 def test_records_in_the_words_of_earlier_releases() -> None:
     content = ENTRY.to_dict()
     content["lattice"] = content.pop("quantization")
     content["budget"] = {"radius": 0.1, "share": 0.25}
-    assert NoiseEntry.from_dict(content) == replace(ENTRY, budget=Budget(0.1, 0.25))
+    assert NoiseEntry.from_dict(content) == replace(ENTRY, budget=Budget(0.1, fraction=0.25))
 
 
 def test_manifest_round_trip(tmp_path: Path) -> None:
