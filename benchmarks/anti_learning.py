@@ -28,7 +28,7 @@ from PIL import Image
 from rich.console import Console
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.commands.words import parse_overrides, parse_value
+from monai_unlearnable.cli import parse_overrides, parse_value
 from monai_unlearnable.data import load_cases, unpack_archive
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix

@@ -26,7 +26,7 @@ from rich.table import Table
 from scipy import ndimage
 
 from monai_unlearnable.budget import Budget, apply_noise
-from monai_unlearnable.commands.words import parse_overrides
+from monai_unlearnable.cli import parse_overrides
 from monai_unlearnable.data import LoadedCase, load_cases, read_case, read_scan, write_scan
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from monai_unlearnable.commands.words import parse_overrides
+from monai_unlearnable.cli import parse_overrides
 from monai_unlearnable.demo.phantoms import write_phantom_dataset
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix

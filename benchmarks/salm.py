@@ -34,7 +34,7 @@ from anti_learning import examine, prepare
 from rich.console import Console
 from rich.table import Table
 
-from monai_unlearnable.commands.words import parse_value
+from monai_unlearnable.cli import parse_value
 from monai_unlearnable.data import load_cases, read_case
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.perturbers import GradientNoise, load_input_settings, load_perturber

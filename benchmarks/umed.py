@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from monai_unlearnable.commands.words import parse_overrides, parse_value
+from monai_unlearnable.cli import parse_overrides, parse_value
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.evaluation.evaluate import evaluate_folders
 from monai_unlearnable.publishing.bundles import run_bundle

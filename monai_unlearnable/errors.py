@@ -1,12 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exceptions of the package: every failure that a user can cause has a class here.
 
-Each error names the case or file it is about and the reason; where a number was out of bounds, ``value`` and ``limit``
-carry it for programs that handle the error.
+::
+
+    UnlearnableError                 whatever this package raises on purpose
+    ├── InputError                   something given cannot be used (also a ValueError)
+    │   ├── ScanError                a scan that cannot be read or protected
+    │   ├── DatalistError            a folder or datalist that describes no set of cases
+    │   ├── LabelError               a label that is missing or does not fit its image
+    │   ├── WindowError              an image without an intensity window
+    │   ├── BudgetError              a budget that cannot be honored, or was exceeded
+    │   ├── KeyFileError             a key file that cannot be read, or is not one of the kind needed
+    │   └── NoiseError               stored noise that cannot be read
+    │       ├── NoiseMismatchError   noise of other voxels
+    │       └── KeyMismatchError     an encrypted file that the key does not open
+    ├── OutputError                  an output that exists, belongs to another run, or cannot be written (an OSError)
+    ├── VerificationError            published files that are not what their record claims; holds the findings
+    ├── SkippedCasesError            cases that were skipped, while the others are done
+    ├── DivergedError                a training whose loss is no longer a number
+    └── OutOfMemoryError             a case that takes more memory than there is (also a MemoryError)
+
+The command line exits with 1 after :class:`VerificationError` and :class:`SkippedCasesError`, and with 2 after all
+others. Each error names the case or file it is about and the reason; where a number was out of bounds, ``value`` and
+``limit`` carry it for programs that handle the error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +40,7 @@ __all__ = [
     "LabelError",
     "WindowError",
     "BudgetError",
+    "KeyFileError",
     "NoiseError",
     "NoiseMismatchError",
     "KeyMismatchError",
@@ -26,6 +49,7 @@ __all__ = [
     "VerificationError",
     "DivergedError",
     "OutOfMemoryError",
+    "Finding",
     "root_cause",
 ]
 
@@ -79,6 +103,10 @@ class BudgetError(InputError):
     """A budget cannot be honored, or was exceeded."""
 
 
+class KeyFileError(InputError):
+    """A key file cannot be read, or does not give a key of the kind that is needed."""
+
+
 class NoiseError(InputError):
     """Stored noise cannot be read."""
 
@@ -88,19 +116,63 @@ class NoiseMismatchError(NoiseError):
 
 
 class KeyMismatchError(NoiseError):
-    """A sealed file cannot be opened: the key is not that of the file, or the file was changed."""
+    """An encrypted file cannot be opened: the key is not that of the file, or the file was changed."""
 
 
 class OutputError(UnlearnableError, OSError):
     """The output exists already, belongs to another run, or cannot be written."""
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One claim about published files that does not hold.
+
+    Args:
+        file: the file concerned.
+        what: the claim, or the reason why it could not be checked.
+        found: what the file holds; None where it is not there.
+        claimed: what the record says; None where ``what`` says it all.
+        case: id of the case or scan concerned, if it is one.
+    """
+
+    file: str | Path | None
+    what: str
+    found: Any = None
+    claimed: Any = None
+    case: str | None = None
+
+    @classmethod
+    def of(cls, error: UnlearnableError) -> Finding:
+        """The finding that an error tells of."""
+        return cls(error.file, error.reason, error.value, error.limit, error.case)
+
+    @property
+    def reason(self) -> str:
+        """What does not hold, without the file."""
+        told = "" if self.found is None and self.claimed is None else f": found {self.found}, claimed {self.claimed}"
+        return f"{self.what}{told}"
+
+    def __str__(self) -> str:
+        where = ", ".join(str(part) for part in (self.case, self.file) if part is not None)
+        return f"{where}: {self.reason}" if where else self.reason
+
+
 class VerificationError(UnlearnableError):
-    """A published dataset does not match its manifest."""
+    """A published dataset does not match what is recorded of it.
+
+    Args:
+        reason: what is wrong, in one sentence.
+        findings: every claim that does not hold, where a whole dataset was checked.
+        **about: see :class:`UnlearnableError`.
+    """
+
+    def __init__(self, reason: str, *, findings: Sequence[Finding] = (), **about: Any) -> None:
+        super().__init__(reason, **about)
+        self.findings = tuple(findings)
 
 
-class SkippedCasesError(VerificationError):
-    """Cases were skipped and all others protected: the dataset is not what it was to be."""
+class SkippedCasesError(UnlearnableError):
+    """Cases were skipped because they are invalid; the others are done."""
 
 
 class DivergedError(UnlearnableError):

@@ -7,8 +7,10 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,15 +72,34 @@ def run(code: str, *arguments: str) -> Any:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import monai_unlearnable", "torch monai numpy scipy ignite"),
-        ("import monai_unlearnable.publishing.restore", "torch monai ignite"),
-        ("from monai_unlearnable.publishing.restore import apply_stored, restore", "torch monai ignite"),
+        ("import monai_unlearnable", "torch monai numpy scipy ignite rich click"),
+        ("import monai_unlearnable.cli", "torch monai numpy scipy ignite"),
+        ("from monai_unlearnable.publishing.restore import apply_stored", "torch monai ignite"),
+        ("from monai_unlearnable import apply, audit, restore, verify, OwnerKey, Budget", "torch monai ignite"),
         ("import monai_unlearnable.data, monai_unlearnable.noise, monai_unlearnable.budget", "torch monai ignite"),
     ],
 )
 def test_imports_are_cheap(statement: str, absent: str) -> None:
     tell = f"print(json.dumps([name for name in {absent.split()} if name in sys.modules]))"
     assert run(f"import json, sys\n{statement}\n{tell}") == []
+
+
+def test_what_the_package_offers_is_what_its_page_lists() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "api" / "index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)`", page, re.MULTILINE)
+    offered = [name for name in monai_unlearnable.__all__ if name != "__version__"]
+    assert sorted(listed) == sorted(offered)
+    for name in offered:
+        assert getattr(monai_unlearnable, name).__doc__
+    shown = run("import json, monai_unlearnable as mu; print(json.dumps(dir(mu)))")
+    assert set(offered) <= set(shown), "completion shows them before they are loaded"
+    with pytest.raises(AttributeError, match="no attribute 'protekt'"):
+        monai_unlearnable.protekt  # noqa: B018
+
+
+def test_importing_the_package_takes_no_time() -> None:
+    code = "import time; start = time.process_time(); import monai_unlearnable; print(time.process_time() - start)"
+    assert min(run(code) for _ in range(3)) < 0.1
 
 
 def test_all_names_existing_things() -> None:
@@ -96,8 +117,11 @@ def test_import_changes_nothing_global() -> None:
 
 
 def test_errors_form_one_tree() -> None:
-    classes = [found for name in errors.__all__ if inspect.isclass(found := getattr(errors, name))]
-    assert all(issubclass(cls, errors.UnlearnableError) for cls in classes)
+    classes = {name: found for name, found in vars(errors).items() if inspect.isclass(found)}
+    raised = {name for name, found in classes.items() if issubclass(found, BaseException)}
+    assert all(issubclass(classes[name], errors.UnlearnableError) for name in raised)
+    assert raised == set(re.findall(r"\w+Error\b(?=  )", str(errors.__doc__))) | {"UnlearnableError"}, "all are drawn"
+    assert raised < set(errors.__all__) and raised < set(monai_unlearnable.__all__)
     error = errors.BudgetError("too much", case="c1", file="a/b.nii", value=2, limit=1)
     assert str(error) == "c1, a/b.nii: too much" and (error.value, error.limit) == (2, 1)
     assert isinstance(error, ValueError) and isinstance(errors.OutputError("full"), OSError)

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keys of owners; files encrypted and signed with them."""
 
-from .encrypted import load_key, secret_seed
-from .keys import FileKey, KeyDerivation, KeyRing, OwnerKey
-from .sealing import file_key, is_sealed, seal, unseal
+from .encrypted import decrypt, encrypt, file_key, is_encrypted
+from .keys import FileKey, Key, KeyDerivation, KeyRing, OwnerKey, load_key, secret_seed
 
 __all__ = [
     "FileKey",
+    "Key",
     "KeyDerivation",
     "KeyRing",
     "OwnerKey",
+    "decrypt",
+    "encrypt",
     "file_key",
-    "is_sealed",
+    "is_encrypted",
     "load_key",
-    "seal",
     "secret_seed",
-    "unseal",
 ]

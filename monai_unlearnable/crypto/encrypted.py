@@ -1,110 +1,197 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's files on disk: plain as they are, or with a key each sealed in a file of the same name and ``.sealed``.
+"""The owner's files: plain as they are, or with a key each encrypted in a file of the same name and ``.sealed``.
 
 Where a file is asked for by its plain path, the key tells which of the two is meant. The other one is never read in its
-place: noise that somebody put beside sealed noise is not the owner's."""
+place: noise that somebody put beside encrypted noise is not the owner's.
+
+An encrypted file, with K the owner's 32 bytes, N the name in UTF-8, and ``|`` for one after the other::
+
+    D     HMAC-SHA256(key HKDF-Expand(K, "monai_unlearnable seal 1 digest"), length of N | N | content)
+    F     HKDF-Expand(K, "monai_unlearnable seal 1 file" | D | N)
+    H     "mu-seal" | the byte 1 | D
+    file  H | AES-256-GCM(key F, nonce of 12 zero bytes, associated data H | N, content)
+
+HKDF-Expand is that of RFC 5869 with SHA-256 and gives 32 bytes. The length is 8 bytes, big-endian. H has 40 bytes, and
+the ciphertext ends with a tag of 16.
+
+Nothing is random, so the same input gives the same bytes. That is safe, as in the SIV modes, because D takes the part
+of the nonce: other content or another name has another D, and thus another F. So each F encrypts one message only, and
+all that GCM asks of a nonce is not to come twice under one key. To those without K, D tells nothing about the content.
+
+What it leaks: the length of the content, and that two files hold equal content under equal name and key. What it cannot
+prevent: an older file with the same name opens as well, so a reader has to compare the digests that it expects. And who
+has F can encrypt other content that F opens. The owner's key does not open that: it computes D anew from the content.
+
+The ``AESSIV`` of cryptography is no replacement. It would write other bytes, so that files of earlier releases would
+need a second reader. And one AES-SIV key opens all files, while here each file has a key F of its own, which the owner
+can give to a recipient."""
 
 from __future__ import annotations
 
+import hmac
 import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from monai_unlearnable.crypto.keyfiles import naming, read_file
-from monai_unlearnable.crypto.keys import KeyDerivation, KeyRing, OwnerKey, ask_passphrase, forget_passphrase
-from monai_unlearnable.crypto.sealing import seal, unseal
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from monai_unlearnable.crypto.keys import FileKey, Key, KeyRing, OwnerKey, owner
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
 from monai_unlearnable.utils.files import below, write_atomic
 
 __all__ = [
-    "SEALED",
-    "Key",
+    "SUFFIX",
+    "decrypt",
+    "encrypt",
+    "file_key",
+    "is_encrypted",
     "is_owned",
-    "load_key",
     "misplaced",
     "open_owned",
-    "owner",
     "place",
     "places",
     "read_owned",
-    "secret_seed",
     "write_owned",
 ]
 
-Key = OwnerKey | KeyRing
-
-SEALED = ".sealed"
+SUFFIX = ".sealed"
 KINDS = (".npz", ".json", ".pt", ".safetensors")  # of the owner's files
 
+MAGIC = b"mu-seal\x01"
+SIZE = 32  # bytes of keys and digests
+HEADER = len(MAGIC) + SIZE
+LABEL = b"seal 1 "
+NONCE = bytes(12)
+LARGEST = 2**31 - 2**10  # bytes; one call of the cipher takes less than 2 GiB
 
-def load_key(file: str | Path | None) -> Key | None:
-    """The key in a file of any kind: an owner's key, a key ring, or how a passphrase, which is asked for, becomes one.
+
+def encrypt(content: bytes, key: OwnerKey, name: str) -> bytes:
+    """Encrypt and authenticate the content of a file; the same input gives the same bytes.
 
     Args:
-        file: None for no key.
+        content: less than 2 GiB.
+        key: the owner's.
+        name: of the file. It is bound to the content, so that no file passes for another, and is not written down.
 
     Raises:
-        NoiseError: naming the file, when it is none of these, or the passphrase is another.
+        NoiseError: when the content is too large.
     """
-    if file is None:
-        return None
-    with naming(file, "key"):
-        content = read_file(file)
-    if b'"monai_unlearnable key derivation ' in content:
-        derivation = KeyDerivation.load(file)
-        with naming(file, "key"):
-            try:
-                return OwnerKey.from_passphrase(ask_passphrase(), derivation)
-            except NoiseError:
-                forget_passphrase()
-                raise
-    return KeyRing.load(file) if b'"monai_unlearnable key ring ' in content else OwnerKey.load(file)
+    if len(content) > LARGEST:
+        raise NoiseError("too large to be encrypted", case=name, value=len(content), limit=LARGEST)
+    header = _header(content, key, name)
+    return header + AESGCM(_file_secret(header, key, name)).encrypt(NONCE, content, header + _encode(name))
 
 
-def secret_seed(seed: int, key: Key | None) -> int:
-    """The seed that noise is made from: with a key one that only its owner knows, and another one for each key.
+def decrypt(encrypted: bytes, key: OwnerKey | FileKey, name: str, *, file: str | Path | None = None) -> bytes:
+    """The content of an encrypted file.
 
     Args:
-        seed: the one in the settings.
-        key: the owner's, or None to take the seed as it is.
+        encrypted: what :func:`encrypt` gave.
+        key: the owner's, or that of the file.
+        name: under which it was encrypted.
+        file: where it lies, for the errors.
+
+    Raises:
+        NoiseError: when it is no encrypted file, or one of another version of the format.
+        KeyMismatchError: when key or name are others, or bytes were changed; which of these cannot be known.
     """
-    return seed if key is None else int.from_bytes(owner(key).derive(b"seed 1 %d" % seed), "big")
+    if not is_encrypted(encrypted):
+        raise NoiseError("is not encrypted, or in another version of the format", case=name, file=file)
+    header = encrypted[:HEADER]
+    secret = key.secret if isinstance(key, FileKey) else _file_secret(header, key, name)
+    try:
+        content = AESGCM(secret).decrypt(NONCE, encrypted[HEADER:], header + _encode(name))
+    except (InvalidTag, OverflowError) as error:  # the cipher made nothing that is too large for it
+        raise _mismatch(name, file) from error
+    # Whoever was given the key of the file can encrypt with it; the digest takes the owner's.
+    if isinstance(key, OwnerKey) and not hmac.compare_digest(header, _header(content, key, name)):
+        raise _mismatch(name, file)
+    return content
+
+
+def file_key(encrypted: bytes, key: OwnerKey, name: str, *, file: str | Path | None = None) -> FileKey:
+    """The key that opens this file and no other, not even the next version of it.
+
+    The file is opened first: a key of a header alone could be one that opens nothing.
+
+    Args:
+        encrypted: what :func:`encrypt` gave.
+        key: the owner's.
+        name: under which it was encrypted.
+        file: where it lies, for the errors.
+
+    Raises:
+        NoiseError: as :func:`decrypt` does.
+    """
+    decrypt(encrypted, key, name, file=file)
+    return FileKey(_file_secret(encrypted[:HEADER], key, name))
+
+
+def is_encrypted(content: bytes) -> bool:
+    """Whether the content of a file begins as an encrypted one of this version does; it proves nothing."""
+    return content.startswith(MAGIC)
+
+
+def _header(content: bytes, key: OwnerKey, name: str) -> bytes:
+    encoded = _encode(name)
+    digest = hmac.new(key.derive(LABEL + b"digest"), len(encoded).to_bytes(8, "big") + encoded, "sha256")
+    digest.update(content)
+    return MAGIC + digest.digest()
+
+
+def _file_secret(header: bytes, key: OwnerKey, name: str) -> bytes:
+    return key.derive(LABEL + b"file" + header.removeprefix(MAGIC) + _encode(name))
+
+
+def _encode(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")  # file names that are no text have lone surrogates
+
+
+def _mismatch(name: str, file: str | Path | None) -> KeyMismatchError:
+    return KeyMismatchError("cannot be opened: wrong key, or the file was changed", case=name, file=file)
 
 
 def place(path: str | Path, key: Key | None) -> Path:
-    """Where a file lies that is called ``path`` when it is plain; the name of the sealed one stands for it too."""
+    """Where a file lies that is called ``path`` when it is plain; the name of the encrypted one stands for it too."""
     return places(path)[key is not None]
 
 
+def places(path: str | Path) -> tuple[Path, Path]:
+    """Where a file lies when it is plain, and when it is encrypted."""
+    plain = Path(path).with_name(Path(path).name.removesuffix(SUFFIX))
+    return plain, plain.with_name(plain.name + SUFFIX)
+
+
 def is_owned(path: str | Path) -> bool:
-    """Whether there is such a file, plain or sealed."""
+    """Whether there is such a file, plain or encrypted."""
     return any(path.is_file() for path in places(path))
 
 
 def open_owned(path: str | Path, key: Key | None, name: str | None = None) -> BinaryIO:
-    """Open a file of the owner's; what was sealed is in memory alone.
+    """Open a file of the owner's; what was encrypted is in memory alone.
 
     Args:
         path: of the plain file, see :func:`place`.
-        key: that it was sealed with; None for plain files.
-        name: that it was sealed under; by default that of the plain file.
+        key: that it was encrypted with; None for plain files.
+        name: that it was encrypted under; by default that of the plain file.
 
     Raises:
-        KeyMismatchError: naming the file, when it is sealed and there is no key, the other way round, or the key does
-            not open it.
+        KeyMismatchError: naming the file, when it is encrypted and there is no key, the other way round, or the key
+            does not open it.
         OSError: when it cannot be read.
     """
-    plain, sealed = places(path)
+    plain, encrypted = places(path)
     if key is None:
-        if sealed.exists() and not plain.exists():
-            raise KeyMismatchError("is sealed: give its key", file=sealed)
+        if encrypted.exists() and not plain.exists():
+            raise KeyMismatchError("is encrypted: give its key", file=encrypted)
         return plain.open("rb")
-    if plain.exists() and not sealed.exists():
-        raise KeyMismatchError("is not sealed: give no key", file=plain)
+    if plain.exists() and not encrypted.exists():
+        raise KeyMismatchError("is not encrypted: give no key", file=plain)
     name = name or plain.name
     own = key.find(name) if isinstance(key, KeyRing) else key
-    return io.BytesIO(unseal(sealed.read_bytes(), own, name, file=sealed))
+    return io.BytesIO(decrypt(encrypted.read_bytes(), own, name, file=encrypted))
 
 
 def read_owned(path: str | Path, key: Key | None, name: str | None = None) -> bytes:
@@ -114,36 +201,19 @@ def read_owned(path: str | Path, key: Key | None, name: str | None = None) -> by
 
 
 def write_owned(path: str | Path, content: bytes, key: Key | None, name: str | None = None) -> None:
-    """Write a file of the owner's, atomic; with a key nothing but what is sealed reaches the disk.
+    """Write a file of the owner's, atomic; with a key nothing but what is encrypted reaches the disk.
 
     Raises:
-        NoiseError: when the key can only open.
+        KeyFileError: when the key can only open.
         OutputError: naming the file, when it cannot be written.
     """
     if key is not None:
-        content = seal(content, owner(key), name or place(path, None).name)
+        content = encrypt(content, owner(key), name or place(path, None).name)
     write_atomic(place(path, key), content)
 
 
 def misplaced(folder: Path, key: Key | None) -> Iterator[Path]:
-    """Plain files of the owner's below a folder where there is a key, sealed ones where there is none."""
+    """Plain files of the owner's below a folder where there is a key, encrypted ones where there is none."""
     for path in below(folder):
-        if path.name.endswith(KINDS if key else SEALED) and path.is_file():
+        if path.name.endswith(KINDS if key else SUFFIX) and path.is_file():
             yield path
-
-
-def owner(key: Key | None) -> OwnerKey:
-    """The owner's key, where nothing else will do.
-
-    Raises:
-        NoiseError: when it is a key ring.
-    """
-    if not isinstance(key, OwnerKey):
-        raise NoiseError("a key ring opens files alone; this takes the owner's key")
-    return key
-
-
-def places(path: str | Path) -> tuple[Path, Path]:
-    """Where a file lies when it is plain, and when it is sealed."""
-    plain = Path(path).with_name(Path(path).name.removesuffix(SEALED))
-    return plain, plain.with_name(plain.name + SEALED)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.errors import NoiseError, OutputError
+from monai_unlearnable.errors import KeyFileError, OutputError
 from monai_unlearnable.utils.files import temporary_file
 
 __all__ = ["from_base64", "naming", "read_file", "read_record", "to_base64", "write_new", "write_record"]
@@ -26,24 +26,24 @@ def naming(path: str | Path, kind: str) -> Iterator[None]:
     """Whatever goes wrong within names the file, and the kind of thing that it should hold.
 
     Raises:
-        NoiseError: in place of an error of a file or of its content.
+        KeyFileError: in place of an error of a file or of its content.
     """
     try:
         yield
-    except (NoiseError, OSError) as error:
-        reason = error.reason if isinstance(error, NoiseError) else error.strerror or error
-        raise NoiseError(f"the {kind} cannot be read: {reason}", file=path) from error
+    except (KeyFileError, OSError) as error:
+        reason = error.reason if isinstance(error, KeyFileError) else error.strerror or error
+        raise KeyFileError(f"the {kind} cannot be read: {reason}", file=path) from error
 
 
 def read_file(path: str | Path) -> bytes:
     """The content of a small file.
 
     Raises:
-        NoiseError: when it is too large to be one.
+        KeyFileError: when it is too large to be one.
         OSError: when it cannot be read.
     """
     if Path(path).stat().st_size > LARGEST:
-        raise NoiseError("the file is too large to be one")
+        raise KeyFileError("the file is too large to be one")
     return Path(path).read_bytes()
 
 
@@ -56,19 +56,19 @@ def read_record(path: str | Path, kind: str, names: set[str]) -> dict[str, Any]:
         names: all that an object of this kind has.
 
     Raises:
-        NoiseError: when it is of another kind or version, or broken.
+        KeyFileError: when it is of another kind or version, or broken.
         OSError: when it cannot be read.
     """
     try:
         content = json.loads(read_file(path), object_pairs_hook=_no_name_twice)
-    except NoiseError:
+    except KeyFileError:
         raise
     except (ValueError, RecursionError):
-        raise NoiseError("it is not JSON") from None
+        raise KeyFileError("it is not JSON") from None
     if not isinstance(content, dict) or content.pop("format", None) != _format(kind):
-        raise NoiseError(f"its format is not {_format(kind)!r}")
+        raise KeyFileError(f"its format is not {_format(kind)!r}")
     if set(content) != names:
-        raise NoiseError(f"it has to hold {', '.join(sorted(names))} and nothing else")
+        raise KeyFileError(f"it has to hold {', '.join(sorted(names))} and nothing else")
     return content
 
 
@@ -107,14 +107,14 @@ def from_base64(text: Any) -> bytes:
     """Text as bytes. Each value has one text only, so that no change goes unseen.
 
     Raises:
-        NoiseError: when it is no text of :func:`to_base64`, or an empty one.
+        KeyFileError: when it is no text of :func:`to_base64`, or an empty one.
     """
     try:
         content = base64.b64decode(text, validate=True)
     except (ValueError, TypeError):
         content = b""
     if not content or to_base64(content) != text:
-        raise NoiseError("a value is not base64: characters were changed, added or lost")
+        raise KeyFileError("a value is not base64: characters were changed, added or lost")
     return content
 
 
@@ -124,7 +124,7 @@ def _format(kind: str) -> str:
 
 def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(content := dict(pairs)) != len(pairs):
-        raise NoiseError("a name comes twice")
+        raise KeyFileError("a name comes twice")
     return content
 
 

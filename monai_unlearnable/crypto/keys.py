@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's key, what is derived from it, and the passphrase that it can come from."""
+"""The owner's key, what is derived from it, the key ring of a recipient, and the passphrase that a key comes from."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ from monai_unlearnable.crypto.keyfiles import (
     write_new,
     write_record,
 )
-from monai_unlearnable.errors import KeyMismatchError, NoiseError
+from monai_unlearnable.errors import KeyFileError, KeyMismatchError
 from monai_unlearnable.utils.files import leads_outside
 
 __all__ = [
     "FileKey",
+    "Key",
     "KeyDerivation",
     "KeyRing",
     "OwnerKey",
     "VARIABLE",
     "ask_passphrase",
     "forget_passphrase",
+    "load_key",
+    "owner",
+    "secret_seed",
 ]
 
 SIZE = 32  # bytes of a key
@@ -51,7 +55,7 @@ class _Secret:
 
     def __post_init__(self) -> None:
         if not isinstance(self.secret, bytes) or len(self.secret) != SIZE:
-            raise NoiseError(f"a key has {SIZE} bytes")
+            raise KeyFileError(f"a key has {SIZE} bytes")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"
@@ -74,7 +78,7 @@ class KeyDerivation:
         check: tells a mistyped passphrase, see :meth:`checking`; None takes any.
 
     Raises:
-        NoiseError: when the cost is too small to keep guesses slow, or so large that it can only exhaust the machine.
+        KeyFileError: when the cost is too small to keep guesses slow, or so large that it can only exhaust the machine.
     """
 
     salt: bytes
@@ -85,11 +89,11 @@ class KeyDerivation:
 
     def __post_init__(self) -> None:
         if not isinstance(self.salt, bytes) or not 16 <= len(self.salt) <= 64:
-            raise NoiseError("the salt has to be of 16 to 64 bytes")
+            raise KeyFileError("the salt has to be of 16 to 64 bytes")
         if any(type(cost) is not int for cost in (self.n, self.r, self.p)):
-            raise NoiseError("n, r and p have to be whole numbers")
+            raise KeyFileError("n, r and p have to be whole numbers")
         if self.n < 2**14 or self.n & (self.n - 1) or self.r < 8 or self.p < 1 or self.n * self.r * self.p > 2**23:
-            raise NoiseError("n has to be a power of two from 2**14, r from 8, p from 1, and n * r * p at most 2**23")
+            raise KeyFileError("n has to be a power of two from 2**14, r from 8, p from 1, and n * r * p at most 2**23")
 
     @classmethod
     def generate(cls, n: int = 2**17, r: int = 8, p: int = 1) -> KeyDerivation:
@@ -100,7 +104,7 @@ class KeyDerivation:
         """The same for one passphrase alone, so that a mistyped one is found.
 
         Raises:
-            NoiseError: when the passphrase is empty.
+            KeyFileError: when the passphrase is empty.
         """
         return replace(self, check=_checksum(OwnerKey.from_passphrase(passphrase, self).secret))
 
@@ -118,7 +122,7 @@ class KeyDerivation:
         """Read what :meth:`save` wrote. The bounds hold here too: the file may come from others.
 
         Raises:
-            NoiseError: naming the file, when it is missing, broken or out of bounds.
+            KeyFileError: naming the file, when it is missing, broken or out of bounds.
         """
         with naming(path, "key derivation"):
             content = read_record(path, "key derivation", {"salt", "n", "r", "p", "check"})
@@ -127,7 +131,7 @@ class KeyDerivation:
 
 
 class OwnerKey(_Secret):
-    """The owner's secret, which seals and opens every file. Whoever has it can undo the protection.
+    """The owner's secret, which encrypts and opens every file. Whoever has it can undo the protection.
 
     Args:
         secret: 32 random bytes.
@@ -143,16 +147,16 @@ class OwnerKey(_Secret):
         """The key of a passphrase: the same passphrase and derivation give the same key.
 
         Raises:
-            NoiseError: when the passphrase is empty, or not the one that the derivation was made for.
+            KeyFileError: when the passphrase is empty, or not the one that the derivation was made for.
         """
         if not passphrase:
-            raise NoiseError("the passphrase is empty")
+            raise KeyFileError("the passphrase is empty")
         typed = unicodedata.normalize("NFC", passphrase)  # keyboards differ in how they compose accents
         d = derivation
         scrypt = Scrypt(salt=d.salt, length=SIZE, n=d.n, r=d.r, p=d.p)
         key = cls(scrypt.derive(typed.encode("utf-8", "surrogatepass")))
         if d.check is not None and not hmac.compare_digest(d.check, _checksum(key.secret)):
-            raise NoiseError("the passphrase is wrong")
+            raise KeyFileError("the passphrase is wrong")
         return key
 
     def derive(self, purpose: bytes) -> bytes:
@@ -174,20 +178,20 @@ class OwnerKey(_Secret):
         """Read what :meth:`save` wrote.
 
         Raises:
-            NoiseError: naming the file, when it is missing, another kind of file, or mistyped.
+            KeyFileError: naming the file, when it is missing, another kind of file, or mistyped.
         """
         with naming(path, "owner's key"):
             line = read_file(path).decode("ascii", "replace").strip()
             if not line.startswith(KEY_FILE):
-                raise NoiseError(f"it does not begin with {KEY_FILE}")
+                raise KeyFileError(f"it does not begin with {KEY_FILE}")
             checked = from_base64(line.removeprefix(KEY_FILE))
             if not hmac.compare_digest(_checksum(checked[:SIZE]), checked[SIZE:]):
-                raise NoiseError("its checksum is wrong: characters were changed, added or lost")
+                raise KeyFileError("its checksum is wrong: characters were changed, added or lost")
             return cls(checked[:SIZE])
 
 
 class FileKey(_Secret):
-    """What opens one sealed file and no other; the owner may give it to a recipient.
+    """What opens one encrypted file and no other; the owner may give it to a recipient.
 
     Args:
         secret: 32 bytes, from :func:`~monai_unlearnable.crypto.file_key`.
@@ -227,14 +231,14 @@ class KeyRing:
         """Read what :meth:`save` wrote.
 
         Raises:
-            NoiseError: naming the file, when it is missing or broken.
+            KeyFileError: naming the file, when it is missing or broken.
         """
         with naming(path, "key ring"):
             keys = read_record(path, "key ring", {"keys"})["keys"]
             if not isinstance(keys, dict):
-                raise NoiseError("its keys have no names")
+                raise KeyFileError("its keys have no names")
             if any(map(leads_outside, keys)):
-                raise NoiseError("a name in it lies outside the folder")
+                raise KeyFileError("a name in it lies outside the folder")
             return cls({name: FileKey(from_base64(text)) for name, text in keys.items()})
 
 
@@ -242,8 +246,55 @@ def _checksum(secret: bytes) -> bytes:
     return hashlib.sha256(KEY_FILE.encode() + secret).digest()[:4]
 
 
-VARIABLE = "MONAI_UNLEARNABLE_PASSPHRASE"
+Key = OwnerKey | KeyRing
 
+
+def load_key(source: Key | str | Path | None) -> Key | None:
+    """The key in a file of any kind: an owner's key, a key ring, or how a passphrase, which is asked for, becomes one.
+
+    Args:
+        source: path of the file; None for no key; a key, which is taken as it is.
+
+    Raises:
+        KeyFileError: naming the file, when it is none of these, or the passphrase is another.
+    """
+    if source is None or isinstance(source, (OwnerKey, KeyRing)):
+        return source
+    with naming(source, "key"):
+        content = read_file(source)
+    if b'"monai_unlearnable key derivation ' in content:
+        derivation = KeyDerivation.load(source)
+        with naming(source, "key"):
+            try:
+                return OwnerKey.from_passphrase(ask_passphrase(), derivation)
+            except KeyFileError:
+                forget_passphrase()
+                raise
+    return KeyRing.load(source) if b'"monai_unlearnable key ring ' in content else OwnerKey.load(source)
+
+
+def owner(key: Key | None) -> OwnerKey:
+    """The owner's key, where nothing else will do.
+
+    Raises:
+        KeyFileError: when it is a key ring.
+    """
+    if not isinstance(key, OwnerKey):
+        raise KeyFileError("a key ring opens files alone; this takes the owner's key")
+    return key
+
+
+def secret_seed(seed: int, key: Key | None) -> int:
+    """The seed that noise is made from: with a key one that only its owner knows, and another one for each key.
+
+    Args:
+        seed: the one in the settings.
+        key: the owner's, or None to take the seed as it is.
+    """
+    return seed if key is None else int.from_bytes(owner(key).derive(b"seed 1 %d" % seed), "big")
+
+
+VARIABLE = "MONAI_UNLEARNABLE_PASSPHRASE"
 
 _typed = functools.cache(getpass.getpass)  # asked for once by a command that needs the key in several places
 
@@ -255,18 +306,18 @@ def ask_passphrase(twice: bool = False) -> str:
         twice: whether to have it typed twice, where it is new.
 
     Raises:
-        NoiseError: when there is neither, or the two differ.
+        KeyFileError: when there is neither, or the two differ.
     """
     known = os.environ.get(VARIABLE)
     if known is not None:
         return known
     if not sys.stdin.isatty():
-        raise NoiseError(f"a passphrase is needed, and there is no terminal: set {VARIABLE}")
+        raise KeyFileError(f"a passphrase is needed, and there is no terminal: set {VARIABLE}")
     if not twice:
         return _typed("passphrase: ")
     typed = getpass.getpass("passphrase: ")
     if getpass.getpass("once more: ") != typed:
-        raise NoiseError("the two passphrases differ")
+        raise KeyFileError("the two passphrases differ")
     return typed
 
 

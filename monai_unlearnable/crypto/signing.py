@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from monai_unlearnable.crypto.keyfiles import from_base64, naming, read_record, to_base64, write_record
 from monai_unlearnable.crypto.keys import OwnerKey
-from monai_unlearnable.errors import NoiseError
+from monai_unlearnable.errors import KeyFileError
 
 __all__ = ["is_signed", "load_public_key", "public_key", "save_public_key", "sign"]
 
@@ -53,10 +53,10 @@ def load_public_key(path: str | Path) -> bytes:
     """Read what :func:`save_public_key` wrote.
 
     Raises:
-        NoiseError: naming the file, when it is missing or broken.
+        KeyFileError: naming the file, when it is missing or broken.
     """
     with naming(path, KIND):
         public = from_base64(read_record(path, KIND, {"ed25519"})["ed25519"])
         if len(public) != 32:
-            raise NoiseError("a public key has 32 bytes")
+            raise KeyFileError("a public key has 32 bytes")
         return public

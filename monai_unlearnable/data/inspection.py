@@ -70,7 +70,7 @@ class DatasetSummary:
         return int(gib * 2**30 / size)
 
     def patch_size(self, divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
-        """A patch to train on: the median shape, rounded up to ``divisor``, its longest axes halved to ``limit`` voxels."""
+        """A patch to train on: the median shape, rounded up to ``divisor``, long axes halved to ``limit`` voxels."""
         size = [-(-extent // divisor) * divisor for extent in self.median_shape]
         while np.prod(size) > limit and max(size) > divisor:
             axis = int(np.argmax(size))

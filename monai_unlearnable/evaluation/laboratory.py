@@ -84,7 +84,7 @@ class Laboratory:
             model = next((source for source in found if source.epsilon is not None), None)
             if model is not None:
                 output = Path(protected[model.name])
-                key = key if Layout(output).is_sealed else None
+                key = key if Layout(output).is_encrypted else None
                 folder = random_control(self.originals.cases, output, self.folder / "control", key=key)
                 found.append(published_source(RANDOM, folder, self.originals, key))
         return {source.name: source for source in found}

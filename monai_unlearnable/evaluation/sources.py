@@ -134,7 +134,7 @@ def published_source(name: str, folder: str | Path, originals: Source, key: Key 
     method = EPSILON.sub("", name)
     if not layout.records:
         return Source(name, PROTECTED, cases, method)
-    manifest = Manifest.load(layout.manifest, key if layout.is_sealed else None)
+    manifest = Manifest.load(layout.manifest, key if layout.is_encrypted else None)
     role = RANDOM if manifest.run["method"] == RANDOM_METHOD else PROTECTED
     return Source(name, role, cases, method, manifest.scans[0].budget.epsilon, build(manifest.run["window"]))
 

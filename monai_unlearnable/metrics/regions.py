@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.metrics.scores import without_channel
+from monai_unlearnable.utils.arrays import without_channel
 
 __all__ = ["region_changes", "region_statistics"]
 

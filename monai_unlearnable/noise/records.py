@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
+from monai_unlearnable.crypto import Key
+from monai_unlearnable.crypto.encrypted import read_owned, write_owned
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
 from monai_unlearnable.utils.files import leads_outside
@@ -137,7 +138,7 @@ def write_budget(budget: Budget, schema_version: int) -> dict[str, float]:
 
 
 def _in_current_words(content: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
-    return {words.get(name, name): value for name, value in content.items()}
+    return {words.get(name, name): value for name, value in dict(content).items()}
 
 
 def refuse_outside(name: str | None) -> None:
@@ -203,7 +204,7 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     def save(self, path: Path, key: Key | None = None) -> None:
-        """Write as JSON; atomic, and sealed with a key."""
+        """Write as JSON; atomic, and encrypted with a key."""
         content = {
             "schema_version": SCHEMA_VERSION,
             "run": self.run,
@@ -226,6 +227,8 @@ class Manifest:
             version = content["schema_version"]
             if version not in READABLE_VERSIONS:
                 raise NoiseError(f"schema version {version} is none of {', '.join(map(str, READABLE_VERSIONS))}")
+            if not isinstance(content["run"], dict):
+                raise NoiseError("the record of the run is broken")
             if unknown := sorted(set(content) - FIELDS):
                 raise NoiseError(f"unknown fields {unknown}")
             entries: Sequence[dict[str, Any]] = content["scans"]

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_unlearnable.budget import VoxelChange
-from monai_unlearnable.crypto.encrypted import Key, open_owned, place, write_owned
-from monai_unlearnable.crypto.keys import KeyRing, OwnerKey
-from monai_unlearnable.crypto.sealing import file_key
+from monai_unlearnable.crypto.encrypted import file_key, open_owned, place, write_owned
+from monai_unlearnable.crypto.keys import Key, KeyRing, OwnerKey
 from monai_unlearnable.errors import KeyMismatchError, NoiseError, NoiseMismatchError
 from monai_unlearnable.noise.records import NoiseEntry
 

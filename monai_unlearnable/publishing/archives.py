@@ -8,10 +8,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from monai_unlearnable.crypto.encrypted import Key
+from monai_unlearnable.crypto import Key
 from monai_unlearnable.data.medmnist import archive_images, pack_archive, unpack_archive
 from monai_unlearnable.data.scan import voxel_digest
-from monai_unlearnable.errors import NoiseError, VerificationError
+from monai_unlearnable.errors import NoiseError, SkippedCasesError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import encode_statement, is_packed, write_statement
@@ -45,7 +45,7 @@ def protected_archive(
     Raises:
         DatalistError: naming the archive, when it cannot be used.
         OutputError: naming the file, when another archive was unpacked there, or a file cannot be written.
-        VerificationError: naming the cases, when some were left out: packed, their originals would be published.
+        SkippedCasesError: naming the cases that were skipped: packed, their originals would be published.
     """
     source, layout = Path(archive), Layout(Path(output_dir))
     target = layout.protected / source.name
@@ -55,10 +55,10 @@ def protected_archive(
         with _opened_again(layout) if goes_on else nullcontext():
             try:
                 yield folder
-            except VerificationError as error:
+            except SkippedCasesError as error:
                 reason = f"{error.reason}; {source.name} was not packed: it would publish the originals of these. "
                 reason += f"Mend them and run again, or publish them: pack {source} {layout.protected} {target}"
-                raise VerificationError(reason, case=error.case, file=error.file) from error
+                raise SkippedCasesError(reason, case=error.case, file=error.file) from error
     with locked(layout.root):
         pack_archive(source, layout.protected, target, overwrite=True)
         write_statement(Manifest.load(layout.manifest, key), layout, key)

@@ -16,8 +16,8 @@ from monai_unlearnable.data.formats import renamed_by
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import NoiseError, VerificationError
 from monai_unlearnable.noise import NoiseEntry, NoiseStore
-from monai_unlearnable.publishing.layout import copy_file, file_digest, refuse_original
-from monai_unlearnable.utils.files import write_atomic
+from monai_unlearnable.publishing.layout import copy_file, refuse_original
+from monai_unlearnable.utils.files import file_digest, write_atomic
 
 __all__ = [
     "PublishedLabel",

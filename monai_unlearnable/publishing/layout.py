@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -13,13 +12,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from monai_unlearnable.crypto.encrypted import SEALED, Key, misplaced, owner
+from monai_unlearnable.crypto.encrypted import SUFFIX, misplaced
+from monai_unlearnable.crypto.keys import Key, owner
 from monai_unlearnable.data.formats import read_scan, write_scan
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.noise import NoiseEntry, NoiseStore
 from monai_unlearnable.utils.enums import CaseKeys
-from monai_unlearnable.utils.files import below, read_content, remove_unfinished, unreadable, write_atomic
+from monai_unlearnable.utils.files import (
+    below,
+    file_digest,
+    read_content,
+    remove_unfinished,
+    unreadable,
+    write_atomic,
+)
 from monai_unlearnable.utils.locks import lock
 
 __all__ = [
@@ -35,8 +42,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-BLOCK = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,16 @@ class Layout:
 
     @property
     def manifest(self) -> Path:
-        """The record of the run, if it is not sealed."""
+        """The record of the run, if it is not encrypted."""
         return self.noise / "manifest.json"
 
     @property
     def records(self) -> list[Path]:
-        """The record of the run as it lies there, plain or sealed; there is one once the run is complete."""
-        return [path for path in (self.manifest, self.manifest.with_name(self.manifest.name + SEALED)) if path.exists()]
+        """The record of the run as it lies there, plain or encrypted; there is one once the run is complete."""
+        return [path for path in (self.manifest, self.manifest.with_name(self.manifest.name + SUFFIX)) if path.exists()]
 
     @property
-    def is_sealed(self) -> bool:
+    def is_encrypted(self) -> bool:
         """Whether it is complete, and only the owner's key opens it."""
         return bool(self.records) and self.manifest not in self.records
 
@@ -87,7 +92,7 @@ class Layout:
 
     @property
     def checkpoint(self) -> Path:
-        """The perturber that the noise comes from, if it is not sealed."""
+        """The perturber that the noise comes from, if it is not encrypted."""
         return self.models / "perturber.safetensors"
 
     @property
@@ -101,7 +106,7 @@ class Layout:
         return self.root / "report"
 
     def misplaced(self, key: Key | None) -> list[Path]:
-        """The owner's files that are plain where there is a key, or sealed where there is none.
+        """The owner's files that are plain where there is a key, or encrypted where there is none.
 
         Those of the control are among them, which has the same originals, and with a key unpacked originals.
         """
@@ -118,7 +123,7 @@ class Layout:
 
         Args:
             overwrite: whether to replace what is there.
-            key: of the run; plain files of the owner's do not stay beside sealed ones, nor the other way round.
+            key: of the run; plain files of the owner's do not stay beside encrypted ones, nor the other way round.
 
         Raises:
             OutputError: naming the file, when ``overwrite`` is false and the output is complete, or of a run with a key
@@ -134,33 +139,13 @@ class Layout:
             reason = "originals lie there as an earlier run without a key unpacked them; move or delete them yourself"
             raise OutputError(reason, file=unpacked)
         if misplaced and not overwrite:
-            kind = "is not sealed, and there is a key" if key else "is sealed, and there is no key"
+            kind = "is not encrypted, and there is a key" if key else "is encrypted, and there is no key"
             raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
         lock(self.root)
         for path in (*misplaced, *self.records, self.statement):
             path.unlink(missing_ok=True)
         for folder in (self.protected, self.noise, self.models):
             remove_unfinished(folder)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, read a block at a time; of the names and digests of the files right in a folder.
-
-    Raises:
-        ScanError: naming the file, when it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        if path.is_dir():
-            for file in sorted(file for file in path.iterdir() if file.is_file()):
-                digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
-            return digest.hexdigest()
-        with path.open("rb") as stream:
-            while block := stream.read(BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return digest.hexdigest()
 
 
 def refuse_original(source: Path, target: Path) -> None:

@@ -15,8 +15,8 @@ from monai.data import CacheDataset, Dataset
 from torch import nn
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.crypto import load_key, secret_seed
-from monai_unlearnable.crypto.encrypted import Key, place, places, write_owned
+from monai_unlearnable.crypto import Key, load_key, secret_seed
+from monai_unlearnable.crypto.encrypted import place, places, write_owned
 from monai_unlearnable.data import Case, DatasetSummary, choose_window, inspect_cases, load_cases
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError
 from monai_unlearnable.intensity import WindowRule
@@ -85,7 +85,7 @@ class Protection:
     ) -> None:
         self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(Path(output_dir))
         self.budget, self.label_values, self.seed = Budget(epsilon, fraction=fraction), label_values, seed
-        self.key = load_key(key) if isinstance(key, (str, Path)) else key
+        self.key = load_key(key)
         self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid
         self.curves = self.key is None if curves is None else curves
         self.cache_gib, self._window = cache_gib, window
@@ -268,7 +268,7 @@ class Application(Protection):
         key: Key | str | Path | None = None,
         **arguments: Any,
     ) -> None:
-        key = load_key(key) if isinstance(key, (str, Path)) else key
+        key = load_key(key)
         if window is None or label_values is None:
             reading = load_input_settings(checkpoint, key)
             window = reading.window if window is None else window

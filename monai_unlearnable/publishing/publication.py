@@ -183,7 +183,7 @@ def label_digest(case: Case) -> str | None:
 
 
 class Publication:
-    """Protects cases with a perturber that needs no more training: writes ``protected/``, ``noise/`` and ``models/`` of an output folder.
+    """Publishes cases with a perturber that needs no more training: ``protected/``, ``noise/`` and ``models/``.
 
     Under ``torchrun`` each process writes its own share of the cases and the first one writes the manifest. A run that
     was stopped goes on where it stopped: scans whose noise is stored are not made again, unless they changed since.

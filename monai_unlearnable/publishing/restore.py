@@ -12,8 +12,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from monai_unlearnable.budget import VoxelChange, apply_change, undo_change
-from monai_unlearnable.crypto import KeyRing
-from monai_unlearnable.crypto.encrypted import Key
+from monai_unlearnable.crypto import Key, KeyRing, load_key
 from monai_unlearnable.data import read_label
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.formats import original_headers, read_scan, with_headers
@@ -142,7 +141,7 @@ def _apply_label(
 
 
 def restore(
-    output_dir: str | Path, destination: str | Path, overwrite: bool = False, key: Key | None = None
+    output_dir: str | Path, destination: str | Path, overwrite: bool = False, key: Key | str | Path | None = None
 ) -> tuple[NoiseEntry, ...]:
     """Write the original voxels of a protected dataset, bit for bit, with labels, under their relative names.
 
@@ -152,7 +151,7 @@ def restore(
         output_dir: an output with ``protected/`` and ``noise/``.
         destination: folder for the restored dataset.
         overwrite: whether files there may be replaced.
-        key: that the noise is sealed with; a key ring restores the cases that it has keys for.
+        key: the key that the noise is encrypted with, or its file; a key ring restores the cases that it has keys for.
 
     Returns:
         The records of the restored scans.
@@ -163,7 +162,7 @@ def restore(
         VerificationError: naming the case, when a label was changed since.
         OutputError: when a file exists already.
     """
-    layout = Layout(Path(output_dir))
+    layout, key = Layout(Path(output_dir)), load_key(key)
     store = NoiseStore(layout.noise, key)
     scans = _shared(store) if isinstance(key, KeyRing) else Manifest.load(layout.manifest, key).scans
     datalist = Path(destination) / layout.datalist.name

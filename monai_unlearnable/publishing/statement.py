@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.crypto import OwnerKey
-from monai_unlearnable.crypto.encrypted import Key
+from monai_unlearnable.crypto import Key, OwnerKey
 from monai_unlearnable.crypto.keyfiles import to_base64
 from monai_unlearnable.crypto.signing import public_key, sign
 from monai_unlearnable.data.medmnist import archive_images
@@ -16,8 +15,8 @@ from monai_unlearnable.data.scan import voxel_digest
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest, NoiseEntry
 from monai_unlearnable.noise.records import write_budget
-from monai_unlearnable.publishing.layout import Layout, file_digest
-from monai_unlearnable.utils.files import write_atomic
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.utils.files import file_digest, write_atomic
 
 __all__ = ["DECIMALS", "FORMATS", "canonical", "encode_statement", "is_packed", "write_statement"]
 

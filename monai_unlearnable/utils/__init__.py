@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Helpers without knowledge of scans: files, locks, configuration, seeds, processes, progress."""
+"""Helpers without knowledge of scans: files, locks, configuration, seeds, processes, progress, arrays."""

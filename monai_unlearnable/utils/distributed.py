@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
-__all__ = ["PATIENCE", "count", "device", "gather", "gather_shares", "joined", "rank", "share", "wait"]
+__all__ = ["PATIENCE", "count", "gather", "gather_shares", "joined", "rank", "share", "wait"]
 
 PATIENCE = timedelta(days=7)  # shares take unequally long: the first to be done waits for the others
 
@@ -68,25 +68,18 @@ def gather_shares(own: Sequence[T]) -> list[T]:
 
 
 @contextmanager
-def joined() -> Iterator[int | None]:
-    """A group of the processes that ``torchrun`` started, if it did; yields the number on this machine, else None."""
+def joined() -> Iterator[None]:
+    """A group of the processes that ``torchrun`` started, if it did; each has a GPU of its own where there are any."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _group():
-        yield None
+        yield
         return
     import torch
 
-    local, cuda = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.is_available()
+    cuda = torch.cuda.is_available()
     if cuda:
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
-        yield local
+        yield
     finally:
         torch.distributed.destroy_process_group()
-
-
-def device(local: int) -> str:
-    """The device of the process that has this number on its machine."""
-    import torch
-
-    return f"cuda:{local}" if torch.cuda.is_available() else "cpu"

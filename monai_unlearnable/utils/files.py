@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files read and written so that nothing is half-written: atomic writes, JSON, clear errors."""
+"""Files read and written so that nothing is half-written: atomic writes, digests, JSON, clear errors."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from monai_unlearnable.errors import InputError, OutputError, ScanError, Unlearn
 __all__ = [
     "Content",
     "encode_json",
+    "file_digest",
     "read_content",
     "remove_unfinished",
     "temporary_file",
@@ -35,6 +37,7 @@ __all__ = [
 
 Content = bytes | Mapping[str, bytes]  # of a file, or of the files of a folder by name
 
+BLOCK = 2**20  # bytes
 UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
 
@@ -188,6 +191,26 @@ def below(folder: Path) -> list[Path]:
         return []
     found = os.walk(folder, onerror=fail)
     return sorted(Path(top, name) for top, folders, files in found for name in (*folders, *files))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, read a block at a time; of the names and digests of the files right in a folder.
+
+    Raises:
+        ScanError: naming the file, when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        if path.is_dir():
+            for file in sorted(file for file in path.iterdir() if file.is_file()):
+                digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
+            return digest.hexdigest()
+        with path.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return digest.hexdigest()
 
 
 def leads_outside(name: str) -> bool:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run at a time in an output."""
+"""One run at a time in an output.
+
+What is locked is the folder itself: ``filelock`` would leave a lock file in it, or beside it where nobody may be
+allowed to write, and would go on holding the lock of a folder that was deleted and made anew."""
 
 from __future__ import annotations
 

@@ -46,6 +46,10 @@ def track(items: Sequence[T], description: str) -> Iterator[T]:
 
 
 def hush_monai() -> None:
-    """Leave MONAI's remarks out of our programs' output; its loggers' levels are set when its modules are imported."""
+    """Omit MONAI's remarks from the output of our programs; its modules may be imported before or later."""
     for name in HUSHED:
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).addFilter(_is_error)  # levels are set when the modules are imported
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR

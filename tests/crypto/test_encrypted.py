@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's files, plain or sealed: each opens with its key alone, and never in the place of the other."""
+"""The owner's files, plain or encrypted: each opens with its key alone, and never in the place of the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from monai_unlearnable.crypto import KeyDerivation, KeyRing, OwnerKey, load_key,
 from monai_unlearnable.crypto.encrypted import misplaced, place, read_owned, write_owned
 from monai_unlearnable.crypto.keys import VARIABLE, ask_passphrase
 from monai_unlearnable.crypto.signing import is_signed, load_public_key, public_key, save_public_key, sign
-from monai_unlearnable.errors import KeyMismatchError, NoiseError
+from monai_unlearnable.errors import KeyFileError, KeyMismatchError, NoiseError
 from monai_unlearnable.noise import Manifest, NoiseStore
 from tests.helpers import tree
 from tests.noise.test_store import ENTRY, change_of
@@ -24,12 +24,12 @@ KEY, OTHER = OwnerKey(bytes(range(32))), OwnerKey(bytes(range(1, 33)))
 CHEAP = KeyDerivation(b"salt" * 4, n=2**14)
 
 
-def test_a_sealed_file_lies_beside_where_the_plain_one_would(tmp_path: Path) -> None:
+def test_an_encrypted_file_lies_beside_where_the_plain_one_would(tmp_path: Path) -> None:
     path = tmp_path / "noise.npz"
     write_owned(path, b"content", KEY)
     assert os.listdir(tmp_path) == ["noise.npz.sealed"] and b"content" not in place(path, KEY).read_bytes()
     assert read_owned(path, KEY) == read_owned(place(path, KEY), KEY) == b"content"
-    with pytest.raises(KeyMismatchError, match=r"noise\.npz\.sealed: is sealed: give its key"):
+    with pytest.raises(KeyMismatchError, match=r"noise\.npz\.sealed: is encrypted: give its key"):
         read_owned(path, None)
     with pytest.raises(KeyMismatchError, match=r"noise\.npz\.sealed: cannot be opened: wrong key"):
         read_owned(path, OTHER)
@@ -37,28 +37,28 @@ def test_a_sealed_file_lies_beside_where_the_plain_one_would(tmp_path: Path) -> 
         read_owned(path, KeyRing({}))
 
 
-def test_a_plain_file_is_not_read_in_place_of_a_sealed_one(tmp_path: Path) -> None:
+def test_a_plain_file_is_not_read_in_place_of_an_encrypted_one(tmp_path: Path) -> None:
     path = tmp_path / "noise.npz"
     write_owned(path, b"plain", None)
     assert read_owned(path, None) == b"plain" and list(misplaced(tmp_path, KEY)) == [path]
-    with pytest.raises(KeyMismatchError, match=r"noise\.npz: is not sealed: give no key"):
+    with pytest.raises(KeyMismatchError, match=r"noise\.npz: is not encrypted: give no key"):
         read_owned(path, KEY)
-    write_owned(path, b"sealed", KEY)
-    assert read_owned(path, KEY) == b"sealed" and read_owned(path, None) == b"plain"
+    write_owned(path, b"encrypted", KEY)
+    assert read_owned(path, KEY) == b"encrypted" and read_owned(path, None) == b"plain"
     assert list(misplaced(tmp_path, None)) == [place(path, KEY)]
     with pytest.raises(FileNotFoundError):
         read_owned(tmp_path / "gone", KEY)
 
 
-def test_a_ring_seals_nothing(tmp_path: Path) -> None:
-    with pytest.raises(NoiseError, match="a key ring opens files alone"):
+def test_a_ring_encrypts_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="a key ring opens files alone"):
         write_owned(tmp_path / "x.npz", b"", KeyRing({}))
-    with pytest.raises(NoiseError, match="a key ring opens files alone"):
+    with pytest.raises(KeyFileError, match="a key ring opens files alone"):
         secret_seed(0, KeyRing({}))
     assert os.listdir(tmp_path) == []
 
 
-def test_sealed_noise_comes_back_and_says_nothing(tmp_path: Path) -> None:
+def test_encrypted_noise_comes_back_and_says_nothing(tmp_path: Path) -> None:
     store = NoiseStore(tmp_path / "x", KEY)
     store.save(ENTRY, change_of())
     (name,) = tree(tmp_path / "x")
@@ -67,7 +67,7 @@ def test_sealed_noise_comes_back_and_says_nothing(tmp_path: Path) -> None:
     assert "images/a" not in NoiseStore(tmp_path / "x") and NoiseStore(tmp_path / "x").ids() == []
     NoiseStore(tmp_path / "again", KEY).save(ENTRY, change_of())
     assert tree(tmp_path / "again") == tree(tmp_path / "x"), "the same noise and key, the same bytes"
-    for key, reason in ((OTHER, "cannot be opened"), (None, "is sealed"), (KeyRing({}), "has no key for it")):
+    for key, reason in ((OTHER, "cannot be opened"), (None, "is encrypted"), (KeyRing({}), "has no key for it")):
         with pytest.raises(KeyMismatchError, match=rf"images/a, .*a\.npz(\.sealed)?: .*{reason}"):
             NoiseStore(tmp_path / "x", key).load("images/a")
 
@@ -81,7 +81,7 @@ def test_noise_is_bound_to_its_place(tmp_path: Path) -> None:
 
 
 @given(position=st.integers(0, 10**6), bit=st.integers(0, 7))
-def test_a_flipped_bit_of_sealed_noise_is_found(tmp_path: Path, position: int, bit: int) -> None:
+def test_a_flipped_bit_of_encrypted_noise_is_found(tmp_path: Path, position: int, bit: int) -> None:
     store = NoiseStore(tmp_path, KEY)
     store.save(ENTRY, change_of())
     content = bytearray(store.path("images/a").read_bytes())
@@ -116,7 +116,7 @@ def test_a_shared_ring_opens_the_chosen_case_alone(tmp_path: Path) -> None:
         shared.load("z")
 
 
-def test_a_manifest_is_sealed(tmp_path: Path) -> None:
+def test_a_manifest_is_encrypted(tmp_path: Path) -> None:
     manifest = Manifest({"method": "UMed", "config": {"seed": 7}}, (ENTRY,), "0" * 64)
     manifest.save(tmp_path / "manifest.json", KEY)
     assert os.listdir(tmp_path) == ["manifest.json.sealed"]
@@ -134,11 +134,11 @@ def test_any_kind_of_key_file_is_known(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv(VARIABLE, "pass phrase")
     assert load_key(tmp_path / "derivation") == OwnerKey.from_passphrase("pass phrase", CHEAP)
     monkeypatch.setenv(VARIABLE, "pass phrases")
-    with pytest.raises(NoiseError, match="derivation: the key cannot be read: the passphrase is wrong"):
+    with pytest.raises(KeyFileError, match="derivation: the key cannot be read: the passphrase is wrong"):
         load_key(tmp_path / "derivation")
     (tmp_path / "scan").write_bytes(b"\x1f\x8b")
     for name in ("scan", "gone"):
-        with pytest.raises(NoiseError, match=rf"{name}: the .*key cannot be read: "):
+        with pytest.raises(KeyFileError, match=rf"{name}: the .*key cannot be read: "):
             load_key(tmp_path / name)
 
 
@@ -146,7 +146,7 @@ def test_where_passphrases_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     from monai_unlearnable.crypto import keys as passphrases
 
     monkeypatch.delenv(VARIABLE, raising=False)
-    with pytest.raises(NoiseError, match=f"there is no terminal: set {VARIABLE}"):
+    with pytest.raises(KeyFileError, match=f"there is no terminal: set {VARIABLE}"):
         ask_passphrase()
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     answers = ["a", "b", "c"]
@@ -156,7 +156,7 @@ def test_where_passphrases_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     passphrases.forget_passphrase()
     assert ask_passphrase() == "b", "and again where it was wrong"
     monkeypatch.setattr(passphrases.getpass, "getpass", {"passphrase: ": "a", "once more: ": "b"}.get)
-    with pytest.raises(NoiseError, match="the two passphrases differ"):
+    with pytest.raises(KeyFileError, match="the two passphrases differ"):
         ask_passphrase(twice=True)
 
 
@@ -175,5 +175,5 @@ def test_signatures(tmp_path: Path) -> None:
     save_public_key(KEY, tmp_path / "owner.pub")
     assert load_public_key(tmp_path / "owner.pub") == public
     KEY.save(tmp_path / "key")
-    with pytest.raises(NoiseError, match="key: the public key cannot be read: it is not JSON"):
+    with pytest.raises(KeyFileError, match="key: the public key cannot be read: it is not JSON"):
         load_public_key(tmp_path / "key")

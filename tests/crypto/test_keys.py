@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monai_unlearnable.crypto import FileKey, KeyDerivation, KeyRing, OwnerKey, keyfiles
-from monai_unlearnable.errors import KeyMismatchError, NoiseError, OutputError
+from monai_unlearnable.errors import KeyFileError, KeyMismatchError, OutputError
 from monai_unlearnable.utils.files import UNFINISHED, remove_unfinished
 
 SECRET = bytes(range(100, 132))
@@ -124,7 +124,7 @@ def test_a_mistyped_key_is_refused(tmp_path_factory: pytest.TempPathFactory, dat
     typos = {text[:at] + other + text[at + 1 :], text[:at] + text[at + 1 :], text[:at] + other + text[at:], text[:at]}
     for typo in typos:
         if typo.strip() != text:
-            with pytest.raises(NoiseError, match=r"typed: the owner's key cannot be read: (it|a value)") as caught:
+            with pytest.raises(KeyFileError, match=r"typed: the owner's key cannot be read: (it|a value)") as caught:
                 OwnerKey.load(write(folder / "typed", typo))
             assert text[31:51] not in str(caught.value)
 
@@ -132,7 +132,7 @@ def test_a_mistyped_key_is_refused(tmp_path_factory: pytest.TempPathFactory, dat
 def test_every_other_last_character_is_refused(tmp_path: Path) -> None:
     text = checked(SECRET)
     for other in set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_ \n") - {text[-1]}:
-        with pytest.raises(NoiseError, match=r"cannot be read"):
+        with pytest.raises(KeyFileError, match=r"cannot be read"):
             OwnerKey.load(write(tmp_path / "typed", text[:-1] + other))
 
 
@@ -151,26 +151,26 @@ def test_every_other_last_character_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_is_no_key_is_refused(content: str | bytes, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(NoiseError, match=rf"owner\.key: the owner's key cannot be read: .*{reason}"):
+    with pytest.raises(KeyFileError, match=rf"owner\.key: the owner's key cannot be read: .*{reason}"):
         OwnerKey.load(write(tmp_path / "owner.key", content))
 
 
 @pytest.mark.parametrize("load", [OwnerKey.load, KeyRing.load, KeyDerivation.load])
 def test_missing_and_far_too_large_files(load: Callable[[Path], Any], tmp_path: Path) -> None:
-    with pytest.raises(NoiseError, match=r"gone: the .* cannot be read: No such file or directory"):
+    with pytest.raises(KeyFileError, match=r"gone: the .* cannot be read: No such file or directory"):
         load(tmp_path / "gone")
-    with pytest.raises(NoiseError, match=r"cannot be read: Is a directory"):
+    with pytest.raises(KeyFileError, match=r"cannot be read: Is a directory"):
         load(tmp_path)
     with (tmp_path / "scan").open("wb") as stream:
         stream.truncate(2**40)  # sparse
-    with pytest.raises(NoiseError, match=r"scan: the .* cannot be read: the file is too large to be one"):
+    with pytest.raises(KeyFileError, match=r"scan: the .* cannot be read: the file is too large to be one"):
         load(tmp_path / "scan")
 
 
 def test_nothing_shows_a_secret(tmp_path: Path) -> None:
     assert repr(KEY) == str(KEY) == f"{KEY}" == "OwnerKey(...)" and repr(FileKey(SECRET)) == "FileKey(...)"
     assert repr(KeyRing({"a": FileKey(SECRET)})) == "KeyRing(keys={'a': FileKey(...)})"
-    with pytest.raises(NoiseError) as caught:
+    with pytest.raises(KeyFileError) as caught:
         OwnerKey(SECRET[:-1])
     assert str(caught.value) == "a key has 32 bytes"
 
@@ -186,7 +186,7 @@ def test_keys_are_compared_by_value_and_kind() -> None:
 @pytest.mark.parametrize("secret", [b"", SECRET[:31], SECRET + b"x", bytearray(SECRET), SECRET.hex(), None])
 @pytest.mark.parametrize("kind", [OwnerKey, FileKey])
 def test_keys_have_32_bytes(kind: type, secret: Any) -> None:
-    with pytest.raises(NoiseError, match="a key has 32 bytes"):
+    with pytest.raises(KeyFileError, match="a key has 32 bytes"):
         kind(secret)
 
 
@@ -202,7 +202,7 @@ def test_a_passphrase_gives_its_key_again(tmp_path: Path) -> None:
         (composed, KeyDerivation(b"salt" * 4, 2**14, 9)),
     ]
     assert all(OwnerKey.from_passphrase(*other) != key for other in others)
-    with pytest.raises(NoiseError, match="the passphrase is empty"):
+    with pytest.raises(KeyFileError, match="the passphrase is empty"):
         OwnerKey.from_passphrase("", CHEAP)
 
 
@@ -210,7 +210,7 @@ def test_a_mistyped_passphrase_is_found(tmp_path: Path) -> None:
     checking = KeyDerivation.load(save(CHEAP.checking("schöne Grüße"), tmp_path / "derivation.json"))
     assert checking != CHEAP
     assert OwnerKey.from_passphrase("schöne Grüße", checking) == OwnerKey.from_passphrase("schöne Grüße", CHEAP)
-    with pytest.raises(NoiseError, match="the passphrase is wrong"):
+    with pytest.raises(KeyFileError, match="the passphrase is wrong"):
         OwnerKey.from_passphrase("schöne Grüsse", checking)
 
 
@@ -255,7 +255,7 @@ def test_hostile_derivations_are_refused_at_once(changes: dict[str, Any], tmp_pa
     tracemalloc.start()
     began = time.perf_counter()
     try:
-        with pytest.raises(NoiseError, match=r"derivation\.json: the key derivation cannot be read: "):
+        with pytest.raises(KeyFileError, match=r"derivation\.json: the key derivation cannot be read: "):
             KeyDerivation.load(path)
         assert tracemalloc.get_traced_memory()[1] < 2**22 and time.perf_counter() - began < 1
     finally:
@@ -264,7 +264,7 @@ def test_hostile_derivations_are_refused_at_once(changes: dict[str, Any], tmp_pa
 
 def test_the_largest_cost_allowed_is_a_gibibyte() -> None:
     assert KeyDerivation(b"salt" * 4, n=2**20, r=8, p=1)
-    with pytest.raises(NoiseError, match=r"n \* r \* p at most 2\*\*23"):
+    with pytest.raises(KeyFileError, match=r"n \* r \* p at most 2\*\*23"):
         KeyDerivation(b"salt" * 4, n=2**20, r=9, p=1)
 
 
@@ -277,7 +277,7 @@ def test_the_file_of_a_ring(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../a.npz", "/etc/a.npz", "images/../../a.npz"])
 def test_a_ring_cannot_point_outside(tmp_path: Path, name: str) -> None:
     path = save(KeyRing({name: FileKey(SECRET)}), tmp_path / "ring.json")
-    with pytest.raises(NoiseError, match=r"ring\.json: .*lies outside the folder"):
+    with pytest.raises(KeyFileError, match=r"ring\.json: .*lies outside the folder"):
         KeyRing.load(path)
 
 
@@ -311,7 +311,7 @@ HEAD = '{"format": "monai_unlearnable key ring 1", "keys": '
     ids=lambda content: repr(content[:90]),
 )
 def test_a_broken_ring_is_refused(content: str | bytes, tmp_path: Path) -> None:
-    with pytest.raises(NoiseError, match=r"ring\.json: the key ring cannot be read: ") as caught:
+    with pytest.raises(KeyFileError, match=r"ring\.json: the key ring cannot be read: ") as caught:
         KeyRing.load(write(tmp_path / "ring.json", content))
     assert TEXT[:20] not in str(caught.value)
 
@@ -330,5 +330,5 @@ def test_any_ring_comes_back(tmp_path_factory: pytest.TempPathFactory, secrets: 
 def test_base64_has_one_text_for_each_value(content: bytes) -> None:
     if content:
         assert keyfiles.from_base64(keyfiles.to_base64(content)) == content
-    with pytest.raises(NoiseError, match="a value is not base64"):
+    with pytest.raises(KeyFileError, match="a value is not base64"):
         keyfiles.from_base64(keyfiles.to_base64(content) + "\n")

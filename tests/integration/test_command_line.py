@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
+from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main, program
 from monai_unlearnable.demo.phantoms import write_phantom_dataset
 from monai_unlearnable.report import Results
 from tests import dicom
@@ -27,7 +30,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_dataset(tmp_path / "data")
     out = str(tmp_path / "out")
     assert main(["protect", "umed", str(data), out, *QUICK]) == 0
@@ -44,7 +47,7 @@ def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert len({(folder / f"{name}.nii.gz").read_bytes() for folder in folders}) == 1, "three ways to the same file"
 
 
-def test_the_words_take_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_take_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, others = dicom.write_dataset(tmp_path / "data"), dicom.write_dataset(tmp_path / "others", 2)
     out = str(tmp_path / "out")
     assert main(["protect", "umed", str(data), out, *QUICK]) == 0
@@ -61,7 +64,7 @@ def test_the_words_take_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert not (tmp_path / "again" / "protected").exists()
 
 
-def test_every_word_that_writes_can_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_that_writes_can_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = str(write_dataset(tmp_path / "data")), str(tmp_path / "out")
     checkpoint = f"{out}/models/perturber.safetensors"
     for words in (
@@ -75,8 +78,8 @@ def test_every_word_that_writes_can_overwrite(tmp_path: Path, capsys: pytest.Cap
             assert main(refused) == WRONG_INPUT
             assert "exists already" in capsys.readouterr().err
         assert main([*words, "--overwrite"]) == main([*words, "--overwrite", "True"]) == 0
-    with pytest.raises(SystemExit, match="2"):
-        main(["restore", out, str(tmp_path / "restored"), "--overwrite", "maybe"])
+    assert main(["restore", out, str(tmp_path / "restored"), "--overwrite", "maybe"]) == WRONG_INPUT
+    assert "'maybe' is neither True nor False" in capsys.readouterr().err
 
 
 def test_exit_codes_and_messages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,8 +95,8 @@ def test_exit_codes_and_messages(tmp_path: Path, capsys: pytest.CaptureFixture[s
     flip_byte(tmp_path / "good" / "protected" / "images" / "b.nii.gz", 800)
     assert main(["verify", str(tmp_path / "good")]) == CHECK_FAILED
     assert "images/b" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):
-        main(["verify", out, "--unknown", "word"])
+    assert main(["verify", out, "--unknown", "word"]) == WRONG_INPUT
+    assert "No such option '--unknown'" in capsys.readouterr().err
 
 
 def test_evaluate_trains_victims_and_writes_a_report(
@@ -163,3 +166,51 @@ def test_frontier_finds_what_is_missing_before_it_protects(
     data, out = phantoms / "data", tmp_path / "out"
     assert main(["frontier", str(data), str(out), "--epsilons", "8", *settings]) == WRONG_INPUT
     assert message in capsys.readouterr().err and not (out / "data").exists()
+
+
+def test_every_finding_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
+    assert main(["protect", "lattice", str(data), str(out)]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["holds"] is True
+    for name in ("a", "b"):
+        (out / f"protected/images/{name}.nii.gz").unlink()
+    assert main(["verify", str(out)]) == CHECK_FAILED
+    printed = capsys.readouterr()
+    assert all(f"{name}.nii.gz: the file does not exist" in printed.out for name in ("a", "b"))
+    assert "images/a, " in printed.err and "more findings)" in printed.err
+    assert main(["verify", str(out), "--json"]) == CHECK_FAILED
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert {finding["case"] for finding in findings} == {"images/a", "images/b"}
+
+
+def test_names_with_brackets_come_out_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_dataset(tmp_path / "data", names=("scan[left]", "[bold]b[/]"))
+    words = ["protect", "lattice", str(data), str(tmp_path / "out[1]")]
+    assert main(words) == 0
+    assert capsys.readouterr().out.endswith("out[1]/protected\n")
+    (data / "images/scan[left].nii.gz").write_bytes(b"")
+    words[-1] = str(tmp_path / "other")
+    assert main(words) == WRONG_INPUT
+    assert "images/scan[left].nii.gz" in capsys.readouterr().err
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], *([command, "--help"] for command in sorted(program.commands))):
+        assert main(words) == 0
+        assert "Usage: monai-unlearnable" in capsys.readouterr().out
+    assert main(["protekt"]) == main(["verify"]) == main(["key", "share", "owner.key"]) == WRONG_INPUT
+    assert main(["verify", "out", "--clea", "data"]) == WRONG_INPUT, "nothing is abbreviated"
+    capsys.readouterr()
+    assert main(["protect", "umed", "data", "out", "--dataset_dir", "other"]) == WRONG_INPUT
+    assert "dataset_dir is given by its place" in capsys.readouterr().err
+
+
+def test_help_is_quick() -> None:
+    words = [sys.executable, "-X", "importtime", "-m", "monai_unlearnable", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "Commands:" in done.stdout
+    assert not re.search(r"\| +(torch|monai|numpy|matplotlib)\n", done.stderr), (
+        "what takes long is loaded when it is used"
+    )

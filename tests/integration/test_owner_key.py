@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
+from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.crypto import OwnerKey, load_key
 from monai_unlearnable.crypto.encrypted import read_owned
 from monai_unlearnable.crypto.keys import VARIABLE
@@ -64,7 +64,11 @@ def test_the_words_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert sorted(tree(tmp_path / "shared")) == ["datalist.json", "images/b.nii.gz", "labels/b.nii.gz"]
     assert read_scan(tmp_path / "shared/images/b.nii.gz").digest() == read_scan(data / "images/b.nii.gz").digest()
     assert main(["audit", f"{out}/protected", statement, "--public-key", public]) == 0
-    for wrong, message in (([], "is sealed: give its key"), (["--key", other], "wrong key"), (["--key", ring], "ring")):
+    for wrong, message in (
+        ([], "is encrypted: give its key"),
+        (["--key", other], "wrong key"),
+        (["--key", ring], "ring"),
+    ):
         assert main(["verify", out, *wrong]) == WRONG_INPUT and message in capsys.readouterr().err
     assert main(["restore", out, str(tmp_path / "none"), "--key", other]) == WRONG_INPUT
     assert main(["key", "share", ring, out, "images/a", str(tmp_path / "x")]) == WRONG_INPUT
@@ -76,8 +80,8 @@ def test_the_exit_codes_of_audit(tmp_path: Path, keys: list[str], capsys: pytest
     data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
     run_bundle("umed", dataset_dir=str(data), output_dir=str(out), key=keys[0], **QUICK)
     words = ["audit", str(out / "protected"), str(out / "statement.json")]
-    assert main(words) == 0 and "every file is as stated" in capsys.readouterr().out
-    assert main([*words, "--json"]) == 0 and json.loads(capsys.readouterr().out)["problems"] == []
+    assert main(words) == 0 and "every file is as recorded" in capsys.readouterr().out
+    assert main([*words, "--json"]) == 0 and json.loads(capsys.readouterr().out)["findings"] == []
     assert main(["key", "public", keys[1], str(tmp_path / "second.pub")]) == 0
     assert main([*words, "--public-key", str(tmp_path / "second.pub")]) == CHECK_FAILED
     before = (out / "statement.json").read_bytes()
@@ -88,7 +92,7 @@ def test_the_exit_codes_of_audit(tmp_path: Path, keys: list[str], capsys: pytest
     flip_byte(out / "protected/images/a.nii.gz", 800)
     assert main(words) == CHECK_FAILED
     printed = capsys.readouterr()
-    assert "changed: images/a.nii.gz" in printed.out and "1 claims of the statement do not hold" in printed.err
+    assert "images/a.nii.gz: changed: found" in printed.out and "1 claims of the statement do not hold" in printed.err
     assert main(["audit", str(out / "protected"), str(tmp_path / "gone.json")]) == WRONG_INPUT
     assert main([*words, "--public-key", keys[0]]) == WRONG_INPUT
 
@@ -148,7 +152,7 @@ def test_every_bundle_takes_a_key(name: str) -> None:
     assert text.count("'@seed'") == 1, "all randomness follows from the secret seed"
 
 
-def test_a_configuration_that_would_not_seal_is_refused(tmp_path: Path, keys: list[str]) -> None:
+def test_a_configuration_that_would_not_encrypt_is_refused(tmp_path: Path, keys: list[str]) -> None:
     root = shutil.copytree(bundle_root("umed"), tmp_path / "mine")
     config = root / "configs/protect.yaml"
     config.write_text(config.read_text().replace("\nkey: null", "\nother: null"))
@@ -184,14 +188,14 @@ def test_as_a_bundle_and_after_a_stop(tmp_path: Path, keys: list[str], monkeypat
         assert tree(tmp_path / "out" / folder) == tree(tmp_path / "whole" / folder)
 
 
-def test_evaluate_opens_what_is_sealed_and_seals_its_control(
+def test_evaluate_opens_what_is_encrypted_and_encrypts_its_control(
     tmp_path: Path, keys: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out = tmp_path / "data", tmp_path / "out"
     write_phantom_dataset(data, count=4, test_count=2, size=(24, 24, 16))
     assert main(["protect", "umed", str(data), str(out), "--key", keys[0], *as_words(QUICK)]) == 0
     words = ["evaluate", str(out), str(data), "--iterations", "2", "--num_validations", "1", "--width", "4"]
-    assert main(words) == WRONG_INPUT and "is sealed: give its key" in capsys.readouterr().err
+    assert main(words) == WRONG_INPUT and "is encrypted: give its key" in capsys.readouterr().err
     assert main([*words, "--key", keys[0]]) == 0
     control = out / "laboratory/control"
     assert readable(control) == ["statement.json"]
@@ -203,7 +207,7 @@ def test_evaluate_opens_what_is_sealed_and_seals_its_control(
     assert readable(control) == ["statement.json"]
 
 
-def test_what_a_key_leaves_out_or_seals_besides(tmp_path: Path, keys: list[str]) -> None:
+def test_what_a_key_leaves_out_or_encrypts_besides(tmp_path: Path, keys: list[str]) -> None:
     data, out = write_dataset(tmp_path / "data", names=("a", "b", "secret_name")), tmp_path / "out"
     (data / "images/secret_name.nii.gz").write_bytes(b"")
     words = ["protect", "umed", str(data), str(out), "--key", keys[0], "--skip_invalid", "True", *as_words(QUICK)]

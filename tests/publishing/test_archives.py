@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from monai_unlearnable.__main__ import CHECK_FAILED, WRONG_INPUT, main
+from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import VerificationError

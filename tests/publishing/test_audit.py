@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +18,12 @@ import pytest
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.crypto.keyfiles import to_base64
 from monai_unlearnable.crypto.signing import public_key, sign
-from monai_unlearnable.errors import InputError, VerificationError
+from monai_unlearnable.errors import Finding, InputError, VerificationError
+from monai_unlearnable.publishing import verify as verification
 from monai_unlearnable.publishing.audit import audit
 from monai_unlearnable.publishing.statement import canonical
 from monai_unlearnable.publishing.verify import verify
+from monai_unlearnable.utils.files import file_digest
 from tests.helpers import flip_byte, protect, write_dataset
 
 KEY, OTHER = OwnerKey(bytes(range(32))), OwnerKey(bytes(range(1, 33)))
@@ -40,8 +43,14 @@ def out(signed: SimpleNamespace, tmp_path: Path) -> Path:
     return shutil.copytree(signed.out, tmp_path / "published")
 
 
-def check(out: Path, key: OwnerKey | None = KEY) -> tuple[str, ...]:
-    return audit(out / "protected", out / "statement.json", None if key is None else public_key(key)).problems
+def check(out: Path, key: OwnerKey | None = KEY) -> tuple[tuple[Any, str], ...]:
+    """File and kind of each finding."""
+    report = audit(out / "protected", out / "statement.json", None if key is None else public_key(key))
+    return tuple((finding.file, finding.what) for finding in report.findings)
+
+
+def unsigned(kind: str) -> tuple[tuple[Any, str], ...]:
+    return (("statement.json", f"{kind} signature of the statement"),)
 
 
 def edit(out: Path, change: Callable[[dict[str, Any]], Any], key: OwnerKey | None = KEY) -> Path:
@@ -58,10 +67,10 @@ def edit(out: Path, change: Callable[[dict[str, Any]], Any], key: OwnerKey | Non
 
 def test_everything_holds(signed: SimpleNamespace) -> None:
     found = audit(signed.out / "protected", signed.out / "statement.json", public_key(KEY))
-    assert (found.problems, found.signature, found.method, found.files) == ((), "valid", "UMed", 5)
+    assert (found.findings, found.signature, found.method, found.files) == ((), "valid", "UMed", 5)
     low, high = found.figures["psnr"]
     assert low <= min(scan.measured["psnr"] for scan in signed.manifest.scans) + 0.01 <= high + 0.02
-    assert "every file is as stated" in found.page() and json.loads(found.to_json())["holds"] is True
+    assert "every file is as recorded" in found.page() and json.loads(found.to_json())["holds"] is True
 
 
 def test_nothing_in_it_helps_to_undo(signed: SimpleNamespace) -> None:
@@ -74,21 +83,21 @@ def test_nothing_in_it_helps_to_undo(signed: SimpleNamespace) -> None:
 
 def test_a_plain_run_states_without_a_signature(published: SimpleNamespace) -> None:
     assert check(published.out, None) == ()
-    assert check(published.out) == ("missing signature of the statement",)
+    assert check(published.out) == unsigned("missing")
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda folder: flip_byte(folder / "images/a.nii.gz", 900), "changed: images/a.nii.gz"),
-        (lambda folder: flip_byte(folder / "labels/b.nii.gz", 900), "changed: labels/b.nii.gz"),
-        (lambda folder: (folder / "datalist.json").write_text("{}"), "changed: datalist.json"),
-        (lambda folder: (folder / "images/b.nii.gz").unlink(), "missing: images/b.nii.gz"),
-        (lambda folder: (folder / "images/c.nii.gz").write_bytes(b""), "extra: images/c.nii.gz"),
-        (lambda folder: (folder / "images/a.nii.gz").rename(folder / "x"), "missing: images/a.nii.gz"),
+        (lambda folder: flip_byte(folder / "images/a.nii.gz", 900), ("images/a.nii.gz", "changed")),
+        (lambda folder: flip_byte(folder / "labels/b.nii.gz", 900), ("labels/b.nii.gz", "changed")),
+        (lambda folder: (folder / "datalist.json").write_text("{}"), ("datalist.json", "changed")),
+        (lambda folder: (folder / "images/b.nii.gz").unlink(), ("images/b.nii.gz", "missing")),
+        (lambda folder: (folder / "images/c.nii.gz").write_bytes(b""), ("images/c.nii.gz", "extra")),
+        (lambda folder: (folder / "images/a.nii.gz").rename(folder / "x"), ("images/a.nii.gz", "missing")),
     ],
 )
-def test_tampering_with_files(out: Path, change: Callable[[Path], Any], problem: str) -> None:
+def test_tampering_with_files(out: Path, change: Callable[[Path], Any], problem: tuple[str, str]) -> None:
     change(out / "protected")
     assert problem in check(out)
 
@@ -96,31 +105,50 @@ def test_tampering_with_files(out: Path, change: Callable[[Path], Any], problem:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda s: s["scans"][0]["measured"].update(linf=0.2), "over budget: images/a.nii.gz: "),
-        (lambda s: s["scans"][0]["budget"].update(fraction=0.01), "over budget: images/a.nii.gz: "),
-        (lambda s: s["scans"][1]["measured"].update(psnr=12.0), "figures that cannot be true: images/b.nii.gz"),
-        (lambda s: s["scans"][1]["measured"].update(ssim=1.2), "figures that cannot be true: images/b.nii.gz"),
-        (lambda s: s["scans"][1].update(sha256="0" * 64), "changed: images/b.nii.gz"),
-        (lambda s: s["scans"].pop(0), "extra: images/a.nii.gz"),
+        (lambda s: s["scans"][0]["measured"].update(linf=0.2), ("images/a.nii.gz", "over budget: ")),
+        (lambda s: s["scans"][0]["budget"].update(fraction=0.01), ("images/a.nii.gz", "over budget: ")),
+        (lambda s: s["scans"][1]["measured"].update(psnr=12.0), ("images/b.nii.gz", "figures that cannot be true")),
+        (lambda s: s["scans"][1]["measured"].update(ssim=1.2), ("images/b.nii.gz", "figures that cannot be true")),
+        (lambda s: s["scans"][1].update(sha256="0" * 64), ("images/b.nii.gz", "changed")),
+        (lambda s: s["scans"].pop(0), ("images/a.nii.gz", "extra")),
     ],
 )
-def test_claims_that_do_not_hold(out: Path, change: Callable[[dict[str, Any]], Any], problem: str) -> None:
+def test_claims_that_do_not_hold(out: Path, change: Callable[[dict[str, Any]], Any], problem: tuple[str, str]) -> None:
     edit(out, change)
-    assert any(found.startswith(problem) for found in check(out))
+    assert any(file == problem[0] and what.startswith(problem[1]) for file, what in check(out))
     with pytest.raises(VerificationError, match=r"statement\.json: is not what follows from the manifest"):
         verify(out, key=KEY)
+
+
+def test_the_same_form_for_verify(out: Path, signed: SimpleNamespace) -> None:
+    """Both checks list every finding with file, what was found and what was claimed, as a page and as JSON."""
+    (out / "protected/images/a.nii.gz").unlink()
+    flip_byte(out / "protected/labels/b.nii.gz", 900)
+    stated, recorded = audit(out / "protected", out / "statement.json"), verification.check(out, key=KEY)[1]
+    label = {entry.label: entry.label_sha256 for entry in signed.manifest.scans}["labels/b.nii.gz"]
+    for report, name in ((stated, "labels/b.nii.gz"), (recorded, out / "protected/labels/b.nii.gz")):
+        (finding,) = (finding for finding in report.findings if str(finding.file).endswith("labels/b.nii.gz"))
+        digest = file_digest(out / "protected/labels/b.nii.gz")
+        assert (finding.file, finding.found, finding.claimed) == (name, digest, label)
+        assert {"images/a.nii.gz"} < {str(f.file).partition("protected/")[2] or f.file for f in report.findings}
+        content = json.loads(report.to_json())
+        assert content["holds"] is False and content.keys() == json.loads(stated.to_json()).keys()
+        assert [Finding(**entry) for entry in content["findings"]] == [
+            Finding(**{**asdict(finding), "file": str(finding.file)}) for finding in report.findings
+        ]
+        assert all(f"  {finding}" in report.page().splitlines() for finding in report.findings)
 
 
 def test_signatures(out: Path) -> None:
     edit(out, lambda s: s.update(method="Other"), key=None)
     for key in (KEY, None):
-        assert check(out, key) == ("invalid signature of the statement",)
+        assert check(out, key) == unsigned("invalid")
     edit(out, lambda s: None, key=OTHER)
-    assert check(out) == ("invalid signature of the statement",)
+    assert check(out) == unsigned("invalid")
     found = audit(out / "protected", out / "statement.json")
-    assert (found.problems, found.signature) == ((), "valid for the key in the statement")
+    assert (found.findings, found.signature) == ((), "valid for the key in the statement")
     edit(out, lambda s: s.pop("signature"), key=None)
-    assert check(out) == ("missing signature of the statement",)
+    assert check(out) == unsigned("missing")
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_published_segmentations_fit_the_published_series(published: tuple[Path,
 def test_verify_audit_and_restore(published: tuple[Path, Path], tmp_path: Path) -> None:
     clean, out = published
     verify(out, clean)
-    assert not audit(out / "protected", out / "statement.json").problems
+    assert not audit(out / "protected", out / "statement.json").findings
     restore(out, tmp_path / "back")
     assert {k: v for k, v in tree(tmp_path / "back").items() if k != "datalist.json"} == tree(clean)
 
@@ -157,8 +157,11 @@ def test_verify_finds_labels_that_do_not_follow(published: tuple[Path, Path], tm
         verify(tmp_path / "recorded")
     shutil.copytree(out, tmp_path / "kept")
     put_label(tmp_path / "kept", (out / "protected/labels/a.dcm").read_bytes(), clean_label_sha256="0" * 64)
-    for check in (lambda: verify(tmp_path / "kept"), lambda: restore(tmp_path / "kept", tmp_path / "back")):
-        with pytest.raises(NoiseError, match="images/a, .*the label that is kept is not the original one"):
+    for refused, check in (
+        (VerificationError, lambda: verify(tmp_path / "kept")),
+        (NoiseError, lambda: restore(tmp_path / "kept", tmp_path / "back")),
+    ):
+        with pytest.raises(refused, match="images/a, .*the label that is kept is not the original one"):
             check()
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monai_unlearnable.crypto import KeyRing, OwnerKey, is_sealed, secret_seed
+from monai_unlearnable.crypto import KeyRing, OwnerKey, is_encrypted, secret_seed
 from monai_unlearnable.data import load_cases, read_scan
-from monai_unlearnable.errors import KeyMismatchError, NoiseError, OutputError, UnlearnableError, VerificationError
+from monai_unlearnable.errors import KeyFileError, KeyMismatchError, OutputError, UnlearnableError, VerificationError
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import RandomNoise, load_perturber
@@ -48,16 +48,16 @@ def out(sealed: SimpleNamespace, tmp_path: Path) -> Path:
 
 
 def readable(folder: Path) -> list[str]:
-    """The files of an output, but for the published ones, that are not sealed or whose content shows."""
+    """The files of an output, but for the published ones, that are not encrypted or whose content shows."""
     private = {name: content for name, content in tree(folder).items() if not name.startswith("protected/")}
-    plain = {name for name, content in private.items() if not is_sealed(content)}
+    plain = {name for name, content in private.items() if not is_encrypted(content)}
     return sorted(plain | {name for name, content in private.items() if any(part in content for part in READABLE)})
 
 
 def test_nothing_but_the_statement_can_be_read(sealed: SimpleNamespace, published: SimpleNamespace) -> None:
     assert readable(sealed.out) == ["statement.json"]
     plain = {name + ".sealed" if name.startswith(("noise/", "models/")) else name for name in tree(published.out)}
-    assert plain == set(tree(sealed.out)), "sealed, the same files"
+    assert plain == set(tree(sealed.out)), "encrypted, the same files"
     assert tree(sealed.out / "protected") == tree(published.out / "protected")
 
 
@@ -83,7 +83,7 @@ def test_opens_with_its_key_alone(sealed: SimpleNamespace, tmp_path: Path) -> No
     ids=["verify", "restore", "apply", "checkpoint"],
 )
 def test_stays_closed_otherwise(sealed: SimpleNamespace, tmp_path: Path, use, key) -> None:
-    with pytest.raises(KeyMismatchError, match=r"is sealed: give its key|cannot be opened|key ring has no key"):
+    with pytest.raises(KeyMismatchError, match=r"is encrypted: give its key|cannot be opened|key ring has no key"):
         use(sealed, tmp_path / "out", key)
     assert not tree(tmp_path), "nothing is written"
 
@@ -120,15 +120,15 @@ def test_stopped_runs_continue_to_the_same_bytes(
     assert tree(tmp_path) == tree(sealed.out)
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, KEY), (KEY, None)], ids=["plain first", "sealed first"])
-def test_plain_and_sealed_files_do_not_mix(
+@pytest.mark.parametrize(("before", "after"), [(None, KEY), (KEY, None)], ids=["plain first", "encrypted first"])
+def test_plain_and_encrypted_files_do_not_mix(
     sealed: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before, after
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, "publish_scan", 1)
         protect(sealed.clean, tmp_path / "out", key=before)
     files = tree(tmp_path / "out")
-    with pytest.raises(OutputError, match=r"a\.npz.*: is (not )?sealed, and there is (a|no) key; choose"):
+    with pytest.raises(OutputError, match=r"a\.npz.*: is (not )?encrypted, and there is (a|no) key; choose"):
         protect(sealed.clean, tmp_path / "out", key=after)
     assert tree(tmp_path / "out") == files
     protect(sealed.clean, tmp_path / "out", key=after, overwrite=True)
@@ -156,16 +156,16 @@ def test_another_key_replaces_only_with_overwrite(out: Path, sealed: SimpleNames
 
 def test_a_ring_protects_nothing(out: Path, sealed: SimpleNamespace) -> None:
     before = tree(out)
-    with pytest.raises(NoiseError, match="a key ring opens files alone"):
+    with pytest.raises(KeyFileError, match="a key ring opens files alone"):
         protect(sealed.clean, out, key=KeyRing({}), overwrite=True)
     assert tree(out) == before
 
 
 @pytest.mark.parametrize("name", ["noise/images/a.npz", "models/training.pt", "laboratory/control/noise/manifest.json"])
-def test_a_plain_file_beside_sealed_ones_is_found(out: Path, name: str) -> None:
+def test_a_plain_file_beside_encrypted_ones_is_found(out: Path, name: str) -> None:
     (out / name).parent.mkdir(parents=True, exist_ok=True)
     (out / name).write_bytes(b"put there")
-    with pytest.raises(VerificationError, match="is not sealed, and files beside it are"):
+    with pytest.raises(VerificationError, match="is not encrypted, and files beside it are"):
         verify(out, key=KEY)
 
 
@@ -200,7 +200,7 @@ def test_a_recipient_restores_the_chosen_case_alone(sealed: SimpleNamespace, tmp
     assert not (tmp_path / "other").exists()
 
 
-def test_transforms_open_sealed_noise(sealed: SimpleNamespace) -> None:
+def test_transforms_open_encrypted_noise(sealed: SimpleNamespace) -> None:
     image, clean = (LoadScan()(folder / "images/a.nii.gz") for folder in (sealed.out / "protected", sealed.clean))
     undone = RemoveNoise(NoiseStore(sealed.out / "noise", KEY))(image, "images/a")
     assert np.array_equal(undone.numpy(), clean.numpy())
@@ -215,7 +215,7 @@ def test_each_key_publishes_other_noise(sealed: SimpleNamespace, tmp_path: Path)
     assert first["protected/images/a.nii.gz"] != second["protected/images/a.nii.gz"]
 
 
-def test_the_control_is_sealed_and_of_a_secret_seed(out: Path, sealed: SimpleNamespace) -> None:
+def test_the_control_is_encrypted_and_of_a_secret_seed(out: Path, sealed: SimpleNamespace) -> None:
     cases, control = load_cases(sealed.clean), out / "laboratory/control"
     random_control(cases, out, control, key=KEY)
     assert readable(control) == ["statement.json"]
@@ -231,5 +231,5 @@ def test_an_archive_leaves_no_originals(tmp_path: Path) -> None:
         protect(folder, tmp_path / "out", RandomNoise(0.1, Everywhere()), key=KEY)
     assert not folder.exists() and readable(tmp_path / "out") == ["statement.json"]
     assert len(verify(tmp_path / "out", key=KEY).scans) == 3
-    assert not audit(tmp_path / "out/protected", tmp_path / "out/statement.json").problems
+    assert not audit(tmp_path / "out/protected", tmp_path / "out/statement.json").findings
     assert "small.npz" in (tmp_path / "out/statement.json").read_text()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monai_unlearnable.errors import BudgetError, NoiseError, UnlearnableError, VerificationError
+from monai_unlearnable.errors import InputError, NoiseError, UnlearnableError, VerificationError
 from monai_unlearnable.noise.records import encode_manifest
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.verify import verify
@@ -120,6 +121,8 @@ def test_other_clean_files(published: SimpleNamespace, tmp_path: Path) -> None:
     flip_byte(clean / "images/b.nii.gz", 500)
     with pytest.raises(VerificationError, match="images/b, .*SHA-256 of the clean voxels"):
         verify(published.out, clean)
+    with pytest.raises(InputError, match="nowhere: the folder of the clean dataset does not exist"):
+        verify(published.out, tmp_path / "nowhere")
     (clean / "images/b.nii.gz").unlink()
     with pytest.raises(UnlearnableError, match=r"clean.images.b\.nii\.gz: the file does not exist"):
         verify(published.out, clean)
@@ -139,6 +142,45 @@ def test_missing_and_truncated_scans(out: Path, change: Callable[[Path], Any]) -
     change(out / IMAGE)
     with pytest.raises(UnlearnableError, match=r"b\.nii\.gz"):
         verify(out)
+
+
+def test_all_findings_of_all_scans(published: SimpleNamespace, out: Path) -> None:
+    flip_byte(out / "protected/images/a.nii.gz", 148)
+    flip_byte(out / IMAGE, 900)
+    (out / LABEL).unlink()
+    (out / "noise/images/a.npz").write_bytes(b"")
+    (out / "protected/notes.txt").write_text("")
+    with pytest.raises(VerificationError, match=r"images/a, .*a\.npz: .* \(and 7 more findings\)") as caught:
+        verify(out, published.clean)
+    findings = caught.value.findings
+    found = [(finding.case, Path(str(finding.file)).relative_to(out), finding.what) for finding in findings]
+    image, label, noise = Path("protected/images/a.nii.gz"), Path(LABEL), Path("noise/images/a.npz")
+    assert found == [
+        ("images/a", noise, found[0][2]),
+        ("images/a", image, "bytes outside the voxels differ from those of the clean file"),
+        ("images/a", image, "SHA-256 of the protected file"),
+        ("images/b", Path(IMAGE), "SHA-256 of the protected voxels"),
+        ("images/b", label, "SHA-256 of the label"),
+        ("images/b", Path(IMAGE), "bytes outside the voxels differ from those of the clean file"),
+        ("images/b", Path(IMAGE), "SHA-256 of the protected file"),
+        (None, Path("protected/notes.txt"), "is not in the manifest; it must not be published"),
+    ]
+    assert (caught.value.case, caught.value.file) == (findings[0].case, findings[0].file)
+
+
+@pytest.mark.parametrize("value", [None, [], "x", {"b": 1}, 1e400])
+@pytest.mark.parametrize("field", ["measured", "label_values"])
+def test_records_of_another_kind_are_findings(out: Path, field: str, value: Any) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        if field == "measured":
+            content["scans"][1]["measured"]["psnr"] = value
+        else:
+            content["run"] = {**content["run"], "label_values": value}
+
+    if (field, value) != ("label_values", None):  # which is what it is
+        edit(out, spoil, noise=True)
+        with pytest.raises(VerificationError, match="images/"):
+            verify(out)
 
 
 def edit(out: Path, change: Callable[[dict[str, Any]], Any], noise: bool = False) -> None:
@@ -197,6 +239,7 @@ def test_files_that_nobody_knows_are_found(published: SimpleNamespace, out: Path
 
 FIELDS = ("file", "output", "label")
 OUTSIDE = ("/tmp/x", "images/../../../x")
+REFUSED = {"verify": VerificationError}  # as a finding; the others stop at it
 READERS: dict[str, Callable[[Path, SimpleNamespace, Path], Any]] = {
     "verify": lambda out, published, target: verify(out),
     "restore": lambda out, published, target: restore(out, target),
@@ -233,8 +276,10 @@ def test_noise_files_whose_names_lead_out_of_the_folder_are_refused(
     manifest = (out / "noise/manifest.json").read_bytes()
     edit(out, lambda content: content["scans"][1].update(output="../x"), noise=True)
     (out / "noise/manifest.json").write_bytes(manifest)
-    with pytest.raises(NoiseError, match="images/b, .*lies outside the folder"):
+    with pytest.raises(REFUSED.get(use, NoiseError)) as caught:
         READERS[use](out, published, tmp_path / "deep/target")
+    told = caught.value.findings if isinstance(caught.value, VerificationError) else [caught.value]
+    assert any(re.search("images/b, .*lies outside the folder", str(what)) for what in told)
     assert not (tmp_path / "deep/x").exists() and not (out / "x").exists()
 
 
@@ -247,7 +292,8 @@ def test_a_noise_file_that_holds_the_same_in_other_bytes(out: Path, digest: str 
 
 def test_a_share_lower_than_that_of_the_files(published: SimpleNamespace, out: Path) -> None:
     edit(out, lambda m: m["scans"][1]["budget"].update(fraction=0.01), noise=True)
-    with pytest.raises(BudgetError, match="images/b: the noise changes .* of the voxels, the budget is 0.01") as caught:
+    reason = r"images/b, .*b\.nii\.gz: the noise changes .* of the voxels, the budget is 0.01"
+    with pytest.raises(VerificationError, match=reason) as caught:
         verify(out)
     assert caught.value.value == published.manifest.scans[1].measured["l0"] and caught.value.limit == 0.01
 

@@ -110,9 +110,10 @@ class _Child:
     def _exchange(self, content: bytes) -> tuple[bytes | None, bool]:
         """The answer, None where the process ended, and whether it was ended for being late."""
         if self.process is None:
+            # Our own interpreter and code, and no shell.
             words = [sys.executable, "-c", f"import sys; sys.path[:] = filter(None, sys.path); {SERVE}"]
             pipe = subprocess.PIPE
-            self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+            self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)  # noqa: S603
         assert self.process.stdin is not None and self.process.stdout is not None
         late = threading.Event()
         timer = threading.Timer(LIMIT, _end, (self.process, late))

@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: a thin face over the functions of the package.
+
+Exit codes: 0 done, 1 a check failed or cases were skipped, 2 wrong usage or input.
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+from rich.console import Console
+from rich.text import Text
+
+from monai_unlearnable import __version__
+from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError, VerificationError
+from monai_unlearnable.utils.progress import hush_monai
+
+if TYPE_CHECKING:
+    from monai_unlearnable.report import Results
+
+__all__ = ["CHECK_FAILED", "PROGRAM", "WRONG_INPUT", "main", "parse_overrides", "parse_value", "program"]
+
+PROGRAM = "monai-unlearnable"
+CHECK_FAILED, WRONG_INPUT = 1, 2
+PAGE_WIDTH = 120  # of output that is not a terminal, for tables to fit
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        argv: words after the name of the program; by default those that it was started with.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    hush_monai()
+    try:
+        return int(program.main(argv, PROGRAM, standalone_mode=False) or 0)
+    except click.Abort as error:  # click's word for what stopped it
+        raise (error.__cause__ or error) from None
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except UnlearnableError as error:
+        text = Text.assemble(("error", "bold red"), f": {error}")  # as it is: names of files hold brackets
+        Console(stderr=True).print(text, soft_wrap=True)
+        return CHECK_FAILED if isinstance(error, (VerificationError, SkippedCasesError)) else WRONG_INPUT
+
+
+def parse_value(text: str) -> Any:
+    """A Python literal as ``monai.bundle run`` takes it, else YAML (``true``, ``null``, plain words)."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return yaml.safe_load(text)
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """``--epsilon 0.02 --network_def#channels "[8,16]"`` as a dictionary.
+
+    Raises:
+        InputError: when words do not come as ``--name value``.
+    """
+    if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
+        raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
+    return {name[2:]: parse_value(text) for name, text in zip(words[::2], words[1::2], strict=True)}
+
+
+def _say(text: str) -> None:
+    """Print a line as it is."""
+    _console().print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
+
+
+# Options, each used by several commands.
+
+
+def _switch(context: click.Context, parameter: click.Parameter, text: str | None) -> bool | None:
+    value = None if text is None else parse_value(text)
+    if value is not None and not isinstance(value, bool):
+        raise click.BadParameter(f"{text!r} is neither True nor False", context, parameter)
+    return value
+
+
+KEY = click.option("--key", metavar="FILE", help="The owner's key, or how it follows from a passphrase.")
+OVERWRITE = click.option(
+    "--overwrite", is_flag=False, flag_value="True", callback=_switch, metavar="[True|False]", help="Replace files."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+SETTINGS = click.argument("settings", nargs=-1, type=click.UNPROCESSED, metavar="[--SETTING VALUE]...")
+WITH_SETTINGS = {"ignore_unknown_options": True}  # of a command with ``SETTINGS``
+
+POSITIONAL = {"method", "source", "dataset_dir", "output_dir"}
+
+
+def _settings(words: Sequence[str], **known: Any) -> dict[str, Any]:
+    """The settings that were given; others are left to the configuration."""
+    settings = parse_overrides(words)
+    if taken := sorted(POSITIONAL & settings.keys()):
+        raise InputError(f"{', '.join(taken)} is given by its place, not as --{taken[0]}")
+    return {**settings, **{name: value for name, value in known.items() if value is not None}}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": PAGE_WIDTH})
+@click.version_option(__version__)
+def program() -> None:
+    """Publish medical scans that people can read and that models cannot be trained on."""
+
+
+# The owner's commands, and those of third parties.
+
+
+@program.command(context_settings=WITH_SETTINGS)
+@click.argument("method")
+@click.argument("dataset_dir")
+@click.argument("out")
+@SETTINGS
+@KEY
+@OVERWRITE
+def protect(method: str, dataset_dir: str, out: str, settings: Sequence[str], **known: Any) -> None:
+    """Protect a dataset, or a MedMNIST archive, with a method.
+
+    METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
+    --epochs 20 --masks#support#margin 1.
+    """
+    from monai_unlearnable.publishing.run import protect
+
+    protect(method, dataset_dir, out, **_settings(settings, **known))
+    _say_protected(out)
+
+
+@program.command(context_settings=WITH_SETTINGS)
+@click.argument("source")
+@click.argument("dataset_dir")
+@click.argument("out")
+@SETTINGS
+@KEY
+@OVERWRITE
+def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **known: Any) -> None:
+    """Put stored noise, or that of a trained checkpoint, on clean scans.
+
+    SOURCE is a folder noise/, or a checkpoint of models/.
+    """
+    from monai_unlearnable.publishing.run import apply
+
+    apply(source, dataset_dir, out, **_settings(settings, **known))
+    _say_protected(out)
+
+
+def _say_protected(out: str) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts
+        _say(f"protected: {Path(out) / 'protected'}")
+
+
+@program.command()
+@click.argument("out")
+@click.option("--clean", metavar="DIR", help="The clean dataset, to compare the files with.")
+@KEY
+@JSON
+def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
+    """Check every claim of a manifest from disk."""
+    from monai_unlearnable.publishing.verify import check
+
+    manifest, report = check(out, clean, key)
+    if report.findings or as_json:
+        _say(report.to_json() if as_json else report.page())
+    else:
+        _say(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds")
+    if report.findings:
+        raise report.error()
+
+
+@program.command()
+@click.argument("out")
+@click.argument("destination")
+@KEY
+@OVERWRITE
+def restore(out: str, destination: str, key: str | None, overwrite: bool | None) -> None:
+    """Write the original voxels, bit for bit."""
+    from monai_unlearnable.publishing.restore import restore
+
+    _say(f"restored: {len(restore(out, destination, bool(overwrite), key))} scans, bit for bit")
+
+
+@program.command()
+@click.argument("out")
+@KEY
+def statement(out: str, key: str | None) -> None:
+    """Write the public statement of an output anew."""
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.noise import Manifest
+    from monai_unlearnable.publishing.layout import Layout
+    from monai_unlearnable.publishing.statement import write_statement
+
+    layout, owner = Layout(Path(out)), load_key(key)
+    write_statement(Manifest.load(layout.manifest, owner), layout, owner)
+    _say(f"written: {layout.statement}")
+
+
+@program.command()
+@click.argument("protected")
+@click.argument("statement")
+@click.option("--public-key", metavar="FILE", help="The owner's public key, from another source than the statement.")
+@JSON
+def audit(protected: str, statement: str, public_key: str | None, as_json: bool) -> None:
+    """Check published files against a statement."""
+    from monai_unlearnable.publishing.audit import audit
+
+    report = audit(protected, statement, public_key)
+    _say(report.to_json() if as_json else report.page())
+    if count := len(report.findings):
+        reason = f"{count} claims of the statement do not hold"
+        raise VerificationError(reason, file=statement, findings=report.findings)
+
+
+@program.command()
+@click.argument("archive")
+@click.argument("folder")
+@OVERWRITE
+def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
+    """Write the images of a MedMNIST archive as files, with a datalist."""
+    from monai_unlearnable.data import unpack_archive
+
+    _say(f"unpacked: {unpack_archive(Path(archive), Path(folder), bool(overwrite))}")
+
+
+@program.command()
+@click.argument("archive")
+@click.argument("folder")
+@click.argument("target")
+@OVERWRITE
+def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None:
+    """Write a MedMNIST archive once more, with the images of a folder."""
+    from monai_unlearnable.data import pack_archive
+
+    _say(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
+
+
+# Keys.
+
+
+@program.group()
+def key() -> None:
+    """Make the owner's key, and what others get of it."""
+
+
+@key.command()
+@click.argument("file")
+def new(file: str) -> None:
+    """Write a new random key to a file, which only you can read."""
+    from monai_unlearnable.crypto import OwnerKey
+
+    OwnerKey.generate().save(file)
+    _say(f"written: {file}; keep a copy in a safe place: nothing opens without it")
+
+
+@key.command()
+@click.argument("file")
+def derive(file: str) -> None:
+    """Write what makes a key of a passphrase, which is asked for, to a file."""
+    from monai_unlearnable.crypto import KeyDerivation
+    from monai_unlearnable.crypto.keys import ask_passphrase
+
+    KeyDerivation.generate().checking(ask_passphrase(twice=True)).save(file)
+    _say(f"written: {file}; keep a copy in a safe place: the passphrase alone opens nothing")
+
+
+@key.command()
+@click.argument("owner_key", metavar="KEY")
+@click.argument("file")
+def public(owner_key: str, file: str) -> None:
+    """Write the public key, which others check your statements with, to a file."""
+    from monai_unlearnable.crypto.keys import load_key, owner
+    from monai_unlearnable.crypto.signing import save_public_key
+
+    save_public_key(owner(load_key(owner_key)), file)
+    _say(f"written: {file}; give it to whoever checks your statements")
+
+
+@key.command()
+@click.argument("owner_key", metavar="KEY")
+@click.argument("out")
+@click.argument("cases", metavar="CASE...", nargs=-1, required=True)
+@click.argument("file")
+def share(owner_key: str, out: str, cases: Sequence[str], file: str) -> None:
+    """Write the keys of chosen cases for a recipient, who can restore these alone."""
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.crypto.encrypted import SUFFIX
+    from monai_unlearnable.noise import NoiseStore
+    from monai_unlearnable.publishing.layout import Layout
+
+    noise = Layout(Path(out)).noise
+    ring = NoiseStore(noise, load_key(owner_key)).share(cases)
+    ring.save(file)
+    _say(f"written: {file}; it opens {', '.join(f'{name}{SUFFIX}' for name in ring.keys)} of {noise}")
+
+
+# The examiner's commands.
+
+
+def _show(results: Results, page: Path) -> None:
+    from monai_unlearnable.report import frontier_table, victim_table
+
+    console = _console()
+    console.print(victim_table(results))
+    if any(len(line.points) > 1 for line in results.frontier()):
+        console.print(frontier_table(results))
+    console.print(results.verdict(), markup=False)
+    _say(f"report: {page}")
+
+
+@program.command(context_settings=WITH_SETTINGS)
+@click.argument("out")
+@click.argument("dataset_dir")
+@SETTINGS
+def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
+    """Train victims on clean, protected and random-noise data; settings are those of the laboratory."""
+    from monai_unlearnable.evaluation.evaluate import evaluate_folders
+
+    _show(*evaluate_folders(out, dataset_dir, **_settings(settings)))
+
+
+@program.command(context_settings=WITH_SETTINGS)
+@click.argument("dataset_dir")
+@click.argument("out")
+@SETTINGS
+def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
+    """Methods x victims x recipes x countermeasures; for example --protected "{'umed': 'OUT'}"."""
+    from monai_unlearnable.evaluation.laboratory import Laboratory
+    from monai_unlearnable.evaluation.matrix import Matrix
+    from monai_unlearnable.evaluation.reporting import write_laboratory_report
+
+    given = _settings(settings)
+    part, workers = tuple(given.pop("part", (0, 1))), int(given.pop("workers", 1))
+    laboratory = Laboratory(Matrix.of(dataset_dir=dataset_dir, **given), out)
+    results = laboratory.run(part, workers)
+    _show(results, write_laboratory_report(laboratory, results, Path(out) / "report"))
+
+
+@program.command()
+@click.argument("laboratory")
+@click.option("--data", required=True, help="What to train on: clean, or a name among the protected data.")
+@click.option("--victim", required=True)
+@click.option("--recipe", required=True)
+@click.option("--countermeasure", required=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def cell(laboratory: str, **names: Any) -> None:
+    """Train one run of a laboratory's matrix alone."""
+    from monai_unlearnable.evaluation.laboratory import Laboratory
+    from monai_unlearnable.evaluation.matrix import Cell
+
+    row = Laboratory.open(laboratory).run_cell(Cell(**names))
+    low, high = row.interval
+    score = f"{row.metric} {row.score:.1f} ({low:.1f} to {high:.1f})" if row.done else row.status
+    _say(f"{row.victim} on {row.data}: {score}")
+
+
+@program.command(context_settings=WITH_SETTINGS)
+@click.argument("dataset_dir")
+@click.argument("out")
+@SETTINGS
+@click.option("--methods", default="umed", show_default=True, help="Names or configuration files, comma-separated.")
+@click.option("--epsilons", default="6,8,10,12,14", show_default=True, help="Budgets in 1/255, comma-separated.")
+@click.option("--bundle", default="{}", help="Settings of the bundles, as a dictionary.")
+def frontier(dataset_dir: str, out: str, settings: Sequence[str], methods: str, epsilons: str, bundle: str) -> None:
+    """Protect at several budgets, examine, and draw score against fidelity."""
+    from monai_unlearnable.evaluation.frontier import check_sweep, draw_frontier, sweep
+
+    given, of_bundles = _settings(settings), parse_value(bundle)
+    if not isinstance(of_bundles, dict):
+        raise InputError(f"--bundle is {of_bundles!r}, not a dictionary")
+    files = {Path(method).stem: method for method in methods.split(",")}
+    budgets = [float(epsilon) for epsilon in epsilons.split(",")]
+    check_sweep(out, dataset_dir=dataset_dir, **given)
+    shared = {**of_bundles, **{name: given.get(name) for name in ("datalist", "key")}}
+    outputs = sweep(dataset_dir, out, files, budgets, **shared)
+    _show(*draw_frontier(outputs, out, dataset_dir=dataset_dir, **given))
+
+
+@program.command()
+@click.argument("laboratory")
+def report(laboratory: str) -> None:
+    """Write the report of a laboratory anew from what it has found."""
+    from monai_unlearnable.evaluation.laboratory import Laboratory
+    from monai_unlearnable.evaluation.reporting import write_laboratory_report
+
+    opened = Laboratory.open(laboratory)
+    results = opened.results()
+    _show(results, write_laboratory_report(opened, results, Path(laboratory) / "report"))
+
+
+@program.command()
+@click.argument("first")
+@click.argument("second")
+@click.option("--page", metavar="FILE", help="HTML file to write.")
+def compare(first: str, second: str, page: str | None) -> None:
+    """Put two results.json side by side."""
+    from monai_unlearnable.report import Results, comparison_table, write_comparison
+
+    results = Results.load(first), Results.load(second)
+    _console().print(comparison_table(*results))
+    if page is not None:
+        write_comparison(*results, page)
+        _say(f"page: {page}")
+
+
+@program.command()
+@click.argument("out")
+def demo(out: str) -> None:
+    """The whole story on a phantom dataset."""
+    from monai_unlearnable.demo.run import run_demo
+
+    _show(*run_demo(out))
