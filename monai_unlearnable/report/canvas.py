@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
-from monai_unlearnable.report.summaries import Matrix, Summary, distinct
+from monai_unlearnable.report.summaries import Matrix, Summary, distinct, grouped
 
 __all__ = [
     "DARK",
@@ -159,10 +159,7 @@ def telling_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:
 
 def _groups(summaries: Sequence[Summary]) -> dict[tuple[str, str, str], Panel]:
     """What is shown of one victim, recipe and countermeasure: clean, a few protected ones, one with random noise."""
-    groups: dict[tuple[str, str, str], list[Summary]] = {}
-    for s in summaries:
-        if s.done:
-            groups.setdefault((s.victim, s.recipe, s.countermeasure), []).append(s)
+    groups = grouped((s for s in summaries if s.done), lambda s: (s.victim, s.recipe, s.countermeasure))
     recipes = len({s.recipe for s in summaries}) > 1
     panels = {}
     for (victim, recipe, countermeasure), group in groups.items():

@@ -32,7 +32,7 @@ from monai_unlearnable.report.canvas import (
 from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
-from monai_unlearnable.report.summaries import Matrix, Summary, distinct, victim_name
+from monai_unlearnable.report.summaries import Matrix, Summary, distinct, grouped, victim_name
 from monai_unlearnable.report.tables import NONE
 from monai_unlearnable.utils.progress import track
 
@@ -79,9 +79,7 @@ def result_pictures(results: Results) -> dict[str, bytes]:
 
 def _frontiers(results: Results) -> list[list[FrontierLine]]:
     """Lines of one victim and recipe together, where a method was tried at several strengths."""
-    groups: dict[tuple[str, str], list[FrontierLine]] = {}
-    for line in results.frontier():
-        groups.setdefault((line.victim, line.recipe), []).append(line)
+    groups = grouped(results.frontier(), lambda line: (line.victim, line.recipe))
     return [lines for lines in groups.values() if max(len(line.points) for line in lines) > 1]
 
 
@@ -90,7 +88,7 @@ def bars(results: Results, dark: bool = False) -> bytes:
 
     Args:
         results: intervals span the seeds, or are those over test cases where there is one seed; countermeasures are
-            left out, and so are victims and data that find no room.
+            omitted, and so are victims and data that find no room.
         dark: whether for a dark page.
 
     Returns:
@@ -275,19 +273,9 @@ def _draw_line(axes: Axes, line: FrontierLine, figure: str, look: tuple[str, str
     x, y = (np.array(values, float) for values in zip(*((place, point.score) for place, point in known), strict=True))
     ends = np.array([point.interval for _, point in known], float)
     axes.errorbar(
-        x,
-        y,
-        np.nan_to_num(np.abs(ends - y[:, None]).T),
-        color=color,
-        marker=marker,
-        markersize=6,
-        linewidth=1.8,
-        elinewidth=1.1,
-        capsize=2.5,
-        zorder=3,
-        markeredgecolor=theme.background,
-        markeredgewidth=0.8,
-    )
+        x, y, np.nan_to_num(np.abs(ends - y[:, None]).T), color=color, linewidth=1.8, elinewidth=1.1, capsize=2.5,
+        marker=marker, markersize=6, markeredgecolor=theme.background, markeredgewidth=0.8, zorder=3,
+    )  # fmt: skip
     crossing, bound = (line.p50, line.bound) if figure == "psnr" else (line.ssim50, line.ssim_bound)
     if crossing is None or crossing >= LOSSLESS_PSNR:
         return
@@ -331,7 +319,7 @@ def heat_maps(results: Results) -> list[HeatMap]:
     """Victims and recipes against countermeasures, a panel for each data; against data where there is none of these.
 
     Args:
-        results: whose protected data come first, the originals last. Wide panels are cut, and the last ones left out.
+        results: whose protected data come first, the originals last. Wide panels are cut, and the last ones omitted.
     """
     summaries = results.summaries()
     treated = any(s.countermeasure != NO_COUNTERMEASURE for s in summaries)

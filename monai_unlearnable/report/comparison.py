@@ -14,7 +14,7 @@ from monai_unlearnable.metrics.statistics import PairedTest
 from monai_unlearnable.report.fidelity import figure_name, format_figure
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE
-from monai_unlearnable.report.summaries import UNTESTED, Setting, Summary, difference_test, distinct
+from monai_unlearnable.report.summaries import UNTESTED, Setting, Summary, difference_test, distinct, grouped
 from monai_unlearnable.report.tables import (
     NONE,
     Table,
@@ -80,8 +80,7 @@ class Comparison:
 
     def groups(self) -> dict[str, list[Pair]]:
         """Pairs by their countermeasure."""
-        names = distinct(pair.first.countermeasure for pair in self.pairs)
-        return {name: [pair for pair in self.pairs if pair.first.countermeasure == name] for name in names}
+        return grouped(self.pairs, lambda pair: pair.first.countermeasure)
 
     def remarks(self) -> list[str]:
         """What makes the reports hard to compare, and how far they differ, a sentence each."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from monai_unlearnable.metrics.frontier import Point, half_way, p50
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE
-from monai_unlearnable.report.summaries import Matrix, Summary
+from monai_unlearnable.report.summaries import Matrix, Summary, grouped
 
 __all__ = ["FrontierLine", "frontier_lines"]
 
@@ -84,10 +84,12 @@ def frontier_lines(matrix: Matrix) -> list[FrontierLine]:
     Args:
         matrix: summaries without score or without PSNR give no point.
     """
-    groups: dict[tuple[str, str, str], list[Summary]] = {}
-    for s in matrix.summaries:
-        if s.training != CLEAN and s.countermeasure == NO_COUNTERMEASURE and s.done and math.isfinite(s.psnr):
-            groups.setdefault((s.method, s.victim, s.recipe), []).append(s)
+    points = [
+        s
+        for s in matrix.summaries
+        if s.training != CLEAN and s.countermeasure == NO_COUNTERMEASURE and s.done and math.isfinite(s.psnr)
+    ]
+    groups = grouped(points, lambda s: (s.method, s.victim, s.recipe))
     return [_line(matrix, members) for members in groups.values()]
 
 

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.report import comparison, fidelity, tables
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, TRAININGS
-from monai_unlearnable.report.summaries import Matrix, Summary, attempt, distinct, victim_name
+from monai_unlearnable.report.summaries import Matrix, Summary, attempt, distinct, grouped, victim_name
 from monai_unlearnable.report.tables import LONG, Table, format_digits, heading
 from monai_unlearnable.utils.files import write_atomic
 
@@ -36,7 +35,7 @@ DESCRIBED = 12  # settings that the alternative text of a chart names
 TILE_METHODS = 3  # methods that get a tile each
 TILE_WORDS = dict(zip(TRAININGS, ("originals", "protected scans", "scans with random noise"), strict=True))
 
-Tile = tuple[str, str, str]  # value, class of its color, words
+Tile = tuple[str, str, str]  # value, role of the training data that gives its color, words
 
 
 def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
@@ -57,9 +56,9 @@ def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
         tiles=_tiles(results),
         pictures=_pictures(pictures),
         scores=_scores(results, summaries),
-        frontier=tables.frontier_sums(results),
+        frontier=tables.p50_table(results),
         strengths=max(len(line.points) for line in lines) if known else 0,
-        points=tables.frontier_points(results),
+        points=tables.points_table(results),
         matrix=_matrix(results, summaries),
         chances=sorted({row.chance for row in results.rows}),
         has={
@@ -218,10 +217,10 @@ def _tiles(results: Results) -> list[Tile]:
                 continue  # of several strengths the mean says nothing
             words = f"{method} scans" if method else TILE_WORDS[training]
             score = f"{np.mean([s.score for s in shown]):.1f}"
-            tiles.append((score, _look(training), f"{results.metric} (%) when trained on {words}"))
+            tiles.append((score, training, f"{results.metric} (%) when trained on {words}"))
     if best := matrix.strongest():
         words = f"{results.metric} (%) after the strongest attempt: {attempt(best)} ({best.victim})"
-        tiles.append((f"{best.score:.1f}", _look(PROTECTED), words))
+        tiles.append((f"{best.score:.1f}", PROTECTED, words))
     return tiles + _p50_tiles(results, matrix)
 
 
@@ -233,20 +232,15 @@ def _p50_tiles(results: Results, matrix: Matrix) -> list[Tile]:
         if any(len(line.points) > 1 for line in lines):
             worst = min(lines, key=lambda line: -1.0 if line.p50 is None else line.p50)
             words = f"P50 of {method} ({worst.victim}): highest PSNR at which half of the score is lost"
-            tiles.append((worst.words.replace("at least", "≥"), _look(CLEAN), words))
+            tiles.append((worst.words.replace("at least", "≥"), CLEAN, words))
     return tiles
-
-
-def _look(training: str) -> str:
-    """Class of what belongs to a role of training data."""
-    return training.split()[0]
 
 
 def _matrix(results: Results, summaries: Sequence[Summary]) -> list[tuple[str, Table, list[str], bool]]:
     """Of each countermeasure: title, table, reasons of failures, whether it is unfolded; a short one has no title."""
-    found, blocks = tables.victim_tables(results), []
-    for place, (name, table) in enumerate(found.items()):
-        group = [s for s in summaries if s.countermeasure == name]
+    found, blocks = tables.matrix_tables(results), []
+    groups = grouped(summaries, lambda s: s.countermeasure)
+    for place, (table, group) in enumerate(zip(found.values(), groups.values(), strict=True)):
         failures = [
             f"{victim_name(s, summaries)}, {s.words}: {status}" for s in group for status in distinct(s.statuses)
         ]
@@ -273,12 +267,11 @@ def _pairs(found: comparison.Comparison) -> list[tuple[str, Table, bool]]:
 
 def _commands(summaries: Sequence[Summary]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
     """The commands of all runs: by countermeasure, and there by victim and training data."""
-    entries = [
-        (s.countermeasure, f"{victim_name(s, summaries)}, {s.words}", [run.command for run in s.runs if run.command])
-        for s in summaries
+    known = [(s, commands) for s in summaries if (commands := [run.command for run in s.runs if run.command])]
+    return [
+        (heading(name), [(f"{victim_name(s, summaries)}, {s.words}", commands) for s, commands in members])
+        for name, members in grouped(known, lambda pair: pair[0].countermeasure).items()
     ]
-    grouped = groupby((entry for entry in entries if entry[2]), key=lambda entry: entry[0])
-    return [(heading(name), [entry[1:] for entry in members]) for name, members in grouped]
 
 
 def _flat(content: Mapping[Any, Any], prefix: str = "") -> dict[str, str]:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slices of scans as pictures: before and after protection, and what models see. The body is upright, voxels are in
-proportion, and sides are those of the radiological convention: the patient's right is at the left edge."""
+"""Slices of scans as pictures: before and after protection, and what models see.
+
+The body is upright, and voxels are in proportion. Sides are those of the radiological convention: the patient's right
+is at the left edge.
+"""
 
 from __future__ import annotations
 
@@ -209,10 +212,10 @@ class _Sheet:
     def titles(self, titles: Sequence[str], size: float) -> None:
         """A title above each column."""
         for column, title in enumerate(titles):
-            self.write(middle(column), self.height - self.top / 2, title, color=INK, fontsize=size)
+            self.write(_middle(column), self.height - self.top / 2, title, color=INK, fontsize=size)
 
 
-def middle(column: int) -> float:
+def _middle(column: int) -> float:
     """Middle of a column, in inches."""
     return LEFT + column * (COLUMN + GAP) + COLUMN / 2
 
@@ -266,7 +269,7 @@ def montage(clean: Scan, protected: Scan, label: NDArray | None, window: Intensi
     shown = f"shown from {format_digits(window.low[0], 4)} to {format_digits(window.high[0], 4)}"
     change = f"largest change {format_percent(largest)} of the window" if largest else "unchanged here"
     for column, text in enumerate((shown, change)):
-        sheet.write(middle(column), 0.42, text, color=MUTED, fontsize=8.5)
+        sheet.write(_middle(column), 0.42, text, color=MUTED, fontsize=8.5)
     _color_bar(sheet.add_axes(2, 0.4, 0.75 * COLUMN, 0.07), factor)
     _legend(sheet, [int(index) for index in np.unique(label) if index > 0] if label is not None else [])
     return to_png(sheet.figure)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 
@@ -32,6 +33,7 @@ __all__ = [
     "attempt",
     "difference_test",
     "distinct",
+    "grouped",
     "summarize",
     "victim_name",
 ]
@@ -40,6 +42,8 @@ BASELINE_RECIPE = "plain"
 HALF = 0.5  # fraction of the clean control's score above which a protection no longer prevents training
 UNTESTED = PairedTest(math.nan, (math.nan, math.nan), math.nan, "none", 0)
 
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 Setting = tuple[str, str, str, str]  # data, victim, recipe, countermeasure
 
 
@@ -189,9 +193,7 @@ def summarize(rows: Iterable[VictimRow]) -> list[Summary]:
         Ordered by countermeasure (none first), victim and recipe as they come; within these clean, protected, random
         noise.
     """
-    groups: dict[Setting, list[VictimRow]] = {}
-    for row in rows:
-        groups.setdefault((row.data, row.victim, row.recipe, row.countermeasure), []).append(row)
+    groups = grouped(rows, lambda row: (row.data, row.victim, row.recipe, row.countermeasure))
     shared = [field.name for field in dataclasses.fields(Summary) if field.name != "runs"]
     found = [Summary(**{name: getattr(runs[0], name) for name in shared}, runs=tuple(runs)) for runs in groups.values()]
     orders = {name: distinct(getattr(s, name) for s in found) for name in ("countermeasure", "victim", "recipe")}
@@ -321,10 +323,7 @@ class Matrix:
 
     @cached_property
     def _groups(self) -> dict[tuple[str, str, str], list[Summary]]:
-        groups: dict[tuple[str, str, str], list[Summary]] = {}
-        for s in self.summaries:
-            groups.setdefault((s.training, s.victim, s.recipe), []).append(s)
-        return groups
+        return grouped(self.summaries, lambda s: (s.training, s.victim, s.recipe))
 
 
 def difference_test(first: Summary, second: Summary) -> PairedTest:
@@ -351,6 +350,14 @@ def victim_name(summary: Summary, summaries: Sequence[Summary]) -> str:
     """The network, with its recipe where the report has several."""
     several = len({other.recipe for other in summaries}) > 1
     return f"{summary.victim}, {summary.recipe}" if several else summary.victim
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items of each key, keys in the order in which they come first."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def distinct(values: Iterable[str]) -> list[str]:

@@ -15,7 +15,7 @@ from rich.text import Text
 from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
-from monai_unlearnable.report.summaries import Matrix, Summary, difference_test, distinct, victim_name
+from monai_unlearnable.report.summaries import Matrix, Summary, difference_test, distinct, grouped, victim_name
 
 __all__ = [
     "LONG",
@@ -26,15 +26,15 @@ __all__ = [
     "format_number",
     "format_p",
     "format_score",
-    "frontier_points",
-    "frontier_sums",
+    "points_table",
+    "p50_table",
     "frontier_table",
     "heading",
     "markdown_frontier",
     "markdown_table",
     "rivals_table",
     "victim_table",
-    "victim_tables",
+    "matrix_tables",
 ]
 
 NONE = "–"
@@ -136,7 +136,7 @@ def heading(countermeasure: str) -> str:
     return "Without countermeasure" if countermeasure == NO_COUNTERMEASURE else f"Countermeasure: {countermeasure}"
 
 
-def victim_tables(results: Results, brief: bool = False) -> dict[str, Table]:
+def matrix_tables(results: Results, brief: bool = False) -> dict[str, Table]:
     """The matrix: a row for each setting, by countermeasure; all tables have the same columns, those that are filled.
 
     Args:
@@ -150,8 +150,7 @@ def victim_tables(results: Results, brief: bool = False) -> dict[str, Table]:
         if place < NAMES or any(write(s) != NONE for s in summaries)
     ]
     about = f"{results.metric} on clean held-out scans, in percent"
-    for countermeasure, members in groupby(summaries, key=lambda s: s.countermeasure):
-        group = list(members)
+    for countermeasure, group in grouped(summaries, lambda s: s.countermeasure).items():
         rows, roles = [[write(s) for _, write in columns] for s in group], [s.training for s in group]
         names = [name for name, _ in columns]
         tables[countermeasure] = Table(heading(countermeasure), names, rows, NAMES, roles, about)
@@ -217,7 +216,7 @@ def rivals_table(results: Results) -> Table:
     return Table("Method against method", columns, rows, 4, caption=about)
 
 
-def frontier_sums(results: Results, brief: bool = False) -> Table:
+def p50_table(results: Results, brief: bool = False) -> Table:
     """P50 of each method, victim and recipe, beside chance and the clean control.
 
     Args:
@@ -239,7 +238,7 @@ def _points(line: FrontierLine) -> str:
     return ", ".join(f"{point.score:.1f} at {point.psnr:.1f}" for point in line.points)
 
 
-def frontier_points(results: Results) -> Table:
+def points_table(results: Results) -> Table:
     """Every point of the frontier."""
     figures = ("ε (of 255)", "PSNR (dB)", "SSIM in label", results.metric, "Interval", "Seeds")
     rows = [
@@ -268,7 +267,7 @@ def victim_table(results: Results) -> Group:
     Args:
         results: scores are in percent on clean held-out scans; p is that of the paired test against the clean control.
     """
-    tables, rivals = [*victim_tables(results, brief=True).values()], rivals_table(results)
+    tables, rivals = [*matrix_tables(results, brief=True).values()], rivals_table(results)
     tables += [rivals] if 0 < len(rivals.rows) <= LONG else []
     return Group(Text(results.title, style="italic"), *(table.to_rich() for table in tables))
 
@@ -279,7 +278,7 @@ def frontier_table(results: Results) -> rich.table.Table:
     Args:
         results: as many points as training data with noise; scores are in percent.
     """
-    return frontier_sums(results, brief=True).to_rich()
+    return p50_table(results, brief=True).to_rich()
 
 
 def markdown_frontier(results: Results) -> str:
@@ -288,7 +287,7 @@ def markdown_frontier(results: Results) -> str:
     Args:
         results: scores are in percent.
     """
-    return frontier_sums(results, brief=True).to_markdown()
+    return p50_table(results, brief=True).to_markdown()
 
 
 def markdown_table(results: Results) -> str:

@@ -22,7 +22,7 @@ from monai_unlearnable.report import (
 from monai_unlearnable.report.comparison import pair_table
 from monai_unlearnable.report.html import render_page
 from monai_unlearnable.report.summaries import Matrix
-from monai_unlearnable.report.tables import Table, format_digits, format_p, rivals_table, victim_tables
+from monai_unlearnable.report.tables import Table, format_digits, format_p, matrix_tables, rivals_table
 
 from .samples import matrix, results, row, sweep
 
@@ -89,14 +89,14 @@ class TestMatrixTable:
 
     def test_metric_names_the_column(self):
         rows = [row("clean", 70.0, metric="balanced accuracy", chance=50.0)]
-        assert "Final balanced accuracy" in victim_tables(results(rows=rows))["none"].columns
+        assert "Final balanced accuracy" in matrix_tables(results(rows=rows))["none"].columns
 
     def test_empty_columns_are_left_out(self):
-        (table,) = victim_tables(results(rows=[row("clean", 80.0, by_case=(), extras={})])).values()
+        (table,) = matrix_tables(results(rows=[row("clean", 80.0, by_case=(), extras={})])).values()
         assert tuple(table.columns) == ("Victim", "Trained on", "Final Dice", "Interval", "Peak", "Per class", "Seeds")
 
     def test_many_classes_are_summed_up(self):
-        (table,) = victim_tables(
+        (table,) = matrix_tables(
             results(rows=[row("clean", 80.0, per_class=[70.0, 80.0, math.nan, 90.0, 60.0])])
         ).values()
         assert "5 classes, 60.0 to 90.0" in table.rows[0]
