@@ -84,15 +84,12 @@ def _frontiers(results: Results) -> list[list[FrontierLine]]:
 
 
 def bars(results: Results, dark: bool = False) -> bytes:
-    """Final score of each victim and training data as bars, with intervals and a dot for each seed.
+    """PNG with the final score of each victim and training data as bars, with intervals and a dot for each seed.
 
     Args:
         results: intervals span the seeds, or are those over test cases where there is one seed; countermeasures are
             omitted, and so are victims and data that find no room.
         dark: whether for a dark page.
-
-    Returns:
-        PNG bytes.
     """
     theme, summaries = DARK if dark else LIGHT, results.summaries()
     panels, colors = baseline_panels(summaries, BARS_PANELS), data_colors(summaries, theme)
@@ -129,15 +126,12 @@ def _draw_bar(axes: Axes, place: int, summary: Summary, color: str, theme: Theme
 
 
 def curves(results: Results, dark: bool = False) -> bytes:
-    """Learning curves: score against progress, a line for each kind of training data.
+    """PNG with learning curves: score against progress, a line for each kind of training data.
 
     Args:
         results: curves of several seeds are averaged, the band spans them; a panel for victims that were trained
             plainly, and for those attempts that brought most of the score back.
         dark: whether for a dark page.
-
-    Returns:
-        PNG bytes.
     """
     theme, summaries = DARK if dark else LIGHT, results.summaries()
     panels, colors = telling_panels(summaries, CURVES_PANELS), data_colors(summaries, theme)
@@ -206,15 +200,12 @@ def _spread(heights: Sequence[float]) -> list[float]:
 
 
 def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bool = False) -> bytes:
-    """Score against fidelity: one line a method, one marker a strength, with P50 where it lies.
+    """PNG with score against fidelity: one line a method, one marker a strength, with P50 where it lies.
 
     Args:
         lines: of one victim and recipe.
         figure: ``"psnr"`` or ``"ssim_roi"``: what is to the right; higher is closer to the originals.
         dark: whether for a dark page.
-
-    Returns:
-        PNG bytes.
     """
     theme, first = DARK if dark else LIGHT, lines[0]
     looks = method_looks(lines, theme)
@@ -339,15 +330,12 @@ def heat_maps(results: Results) -> list[HeatMap]:
 
 
 def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
-    """One heat map: blue where models learn as from the originals, orange where they learn nothing.
+    """PNG with one heat map: blue where models learn as from the originals, orange where they learn nothing.
 
     Args:
         results: where controls are looked up.
         panel: one of :func:`heat_maps`.
         dark: whether for a dark page.
-
-    Returns:
-        PNG bytes.
     """
     theme, matrix = DARK if dark else LIGHT, Matrix(results.summaries())
     colors = LinearSegmentedColormap.from_list("learned", [theme.cold, theme.middle, theme.warm])

@@ -239,16 +239,13 @@ def _mark(axes: Axes, marks: Sequence[str]) -> None:
 
 
 def montage(clean: Scan, protected: Scan, label: NDArray | None, window: IntensityWindow) -> bytes:
-    """One scan before and after protection: a row for 2D, axial, coronal and sagittal rows for 3D.
+    """PNG with one scan before and after protection: a row for 2D, axial, coronal and sagittal rows for 3D.
 
     Args:
         clean: original scan.
         protected: the same scan with noise.
         label: class indices (spatial...) or (1, spatial...), whose outlines are drawn; None where there is none.
         window: shown from black to white; the difference is in percent of its width.
-
-    Returns:
-        PNG bytes.
     """
     planes = cut_planes(clean, protected, label, window)
     sheet = _Sheet(planes, columns=4, top=0.42, bottom=0.62)
@@ -305,7 +302,7 @@ def _legend(sheet: _Sheet, classes: Sequence[int]) -> None:
 def prediction_montage(
     image: NDArray, truth: NDArray, predictions: Mapping[str, NDArray], affine: NDArray | None = None
 ) -> bytes:
-    """A test scan with the true outline and that of each model: a row for 2D, axial, coronal and sagittal rows for 3D.
+    """PNG with a test scan, its true outline and each model's: a row for 2D, axial, coronal and sagittal rows for 3D.
 
     Args:
         image: (spatial...) or (1, spatial...), in [0, 1].
@@ -313,9 +310,6 @@ def prediction_montage(
         predictions: class indices of each model by its name, a column each; the first five are shown.
         affine: 4x4 matrix from voxel indices to millimeters; without it voxels are cubes, and axes point to the right,
             the front and the head.
-
-    Returns:
-        PNG bytes.
 
     Raises:
         InputError: when shapes differ, are not 2D or 3D, or there is no prediction.

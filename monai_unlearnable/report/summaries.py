@@ -247,12 +247,8 @@ class Matrix:
 
     def control(self, summary: Summary) -> Summary | None:
         """The same network and recipe trained on originals, best without countermeasure; None where it has no score."""
-        clean = [s for s in self._others(summary, CLEAN) if s.done]
-        for countermeasure in (NO_COUNTERMEASURE, summary.countermeasure):
-            for candidate in clean:
-                if candidate.countermeasure == countermeasure:
-                    return candidate
-        return None
+        clean = {s.countermeasure: s for s in reversed(self._others(summary, CLEAN)) if s.done}
+        return clean.get(NO_COUNTERMEASURE) or clean.get(summary.countermeasure)
 
     def random(self, summary: Summary) -> Summary | None:
         """The control with random noise in the same setting, of the nearest size where there are several."""

@@ -26,15 +26,15 @@ __all__ = [
     "format_number",
     "format_p",
     "format_score",
-    "points_table",
-    "p50_table",
     "frontier_table",
     "heading",
     "markdown_frontier",
     "markdown_table",
+    "matrix_tables",
+    "p50_table",
+    "points_table",
     "rivals_table",
     "victim_table",
-    "matrix_tables",
 ]
 
 NONE = "–"
@@ -72,8 +72,8 @@ class Table:
     def groups(self) -> list[tuple[str, list[tuple[str, Sequence[str]]]]]:
         """Neighbors of equal first text: that text, and role and further texts of each row."""
         pairs = zip(self.roles or [""] * len(self.rows), self.rows, strict=True)
-        grouped = groupby(pairs, key=lambda pair: pair[1][0])
-        return [(name, [(role, row[1:]) for role, row in members]) for name, members in grouped]
+        neighbors = groupby(pairs, key=lambda pair: pair[1][0])
+        return [(name, [(role, row[1:]) for role, row in members]) for name, members in neighbors]
 
     def to_rich(self) -> rich.table.Table:
         """The table for the terminal; no text is taken for markup."""
