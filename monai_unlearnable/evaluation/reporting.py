@@ -10,10 +10,9 @@ import numpy as np
 from monai_unlearnable.data import read_case
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.report import Results, write_report
-from monai_unlearnable.report.montage import montage
-from monai_unlearnable.report.pictures import result_pictures
-from monai_unlearnable.report.predictions import prediction_montage
+from monai_unlearnable.report.charts import result_pictures
 from monai_unlearnable.report.rows import CLEAN, PROTECTED
+from monai_unlearnable.report.slices import montage, prediction_montage
 
 __all__ = ["write_laboratory_report"]
 

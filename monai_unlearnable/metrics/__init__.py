@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level
 from .frontier import Crossing, Point, Scores, half_way, p50
-from .regions import region_changes, region_statistics
 
 if TYPE_CHECKING:
+    from .regions import region_changes, region_statistics
     from .scores import chance_level, classification_scores, segmentation_scores
     from .statistics import PairedTest, bootstrap_interval, paired_test
 
@@ -19,6 +19,8 @@ _WHERE = {
     "chance_level": "scores",
     "classification_scores": "scores",
     "paired_test": "statistics",
+    "region_changes": "regions",
+    "region_statistics": "regions",
     "segmentation_scores": "scores",
 }
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all pictures of a report share: colors for light and dark pages, names in plain words, figures to PNG."""
+"""What all charts share: colors for light and dark pages, figures to PNG, and which summaries there is room for."""
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from monai_unlearnable.report.frontier import FrontierLine
-from monai_unlearnable.report.matrix import distinct
-from monai_unlearnable.report.page import RESOLUTION
-from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
-from monai_unlearnable.report.summaries import Summary
+from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
+from monai_unlearnable.report.summaries import Matrix, Summary, distinct, grouped
 
-__all__ = ["Theme", "LIGHT", "DARK", "data_colors", "method_looks", "new_figure", "to_png", "tidy"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Panel",
+    "Theme",
+    "baseline_panels",
+    "data_colors",
+    "method_looks",
+    "new_figure",
+    "telling_panels",
+    "tidy",
+    "to_png",
+]
 
+RESOLUTION = 200  # of pictures, in dots per inch
 MARKERS = "os^Dv"
+LINES = 3  # protected data in a panel
+
+Panel = tuple[str, list[Summary]]  # name, what it shows
 
 
 @dataclass(frozen=True)
@@ -27,15 +42,15 @@ class Theme:
     """Colors of a page; those of the training data keep apart for color-blind readers (after Okabe and Ito).
 
     Args:
-        background: of pictures.
-        ink: of text.
-        muted: of labels of axes.
-        grid: of grid lines.
-        training: by role of the training data.
-        methods: of protected data, in their order.
-        cold: of cells where models learn nothing; dark letters can be read on it, as on ``warm``.
-        middle: of cells where a score is half-way.
-        warm: of cells where models learn as from the originals.
+        background: color of the background.
+        ink: color of text.
+        muted: color of labels of axes.
+        grid: color of grid lines.
+        training: colors by role of the training data.
+        methods: colors of protected data, in their order.
+        cold: color where models learn nothing; dark letters can be read on it, as on ``warm``.
+        middle: color where a score is half-way.
+        warm: color where models learn as from the originals.
     """
 
     background: str
@@ -87,8 +102,8 @@ def data_colors(summaries: Sequence[Summary], theme: Theme) -> dict[str, str]:
 def method_looks(lines: Sequence[FrontierLine], theme: Theme) -> dict[str, tuple[str, str]]:
     """Color and marker of each method; random noise is gray everywhere."""
     real = distinct(line.method for line in lines if line.training == PROTECTED)
-    num_validations = {line.method: (theme.training[line.training], "X") for line in lines}
-    return num_validations | {
+    looks = {line.method: (theme.training[line.training], "X") for line in lines}
+    return looks | {
         name: (theme.methods[place % len(theme.methods)], MARKERS[place % len(MARKERS)])
         for place, name in enumerate(real)
     }
@@ -115,3 +130,56 @@ def tidy(axes: Axes, theme: Theme, grid: Any = "y") -> None:
     axes.grid(axis=grid, color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, colors=theme.muted, labelsize=9.5)
+
+
+def baseline_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:
+    """A panel for each victim and recipe without countermeasure; the first ones.
+
+    Args:
+        summaries: those of all settings.
+        limit: number of panels.
+    """
+    return [panel for key, panel in _groups(summaries).items() if key[2] == NO_COUNTERMEASURE][:limit]
+
+
+def telling_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:
+    """Half of the panels for victims whose trainer did nothing special, the others where most of the score came back.
+
+    Args:
+        summaries: those of all settings.
+        limit: number of panels.
+    """
+    matrix = Matrix(summaries)
+    groups = {key: panel for key, panel in _groups(summaries).items() if any(any(s.curves) for s in panel[1])}
+    basic = [key for key in groups if key[1:] == (matrix.recipe, NO_COUNTERMEASURE)]
+    others = sorted((key for key in groups if key not in basic), key=lambda key: -_returned(matrix, groups[key][1]))
+    kept = basic[: max(limit - len(others), limit // 2)]
+    return [groups[key] for key in [*kept, *others[: limit - len(kept)]]]
+
+
+def _groups(summaries: Sequence[Summary]) -> dict[tuple[str, str, str], Panel]:
+    """What is shown of one victim, recipe and countermeasure: clean, a few protected ones, one with random noise."""
+    groups = grouped((s for s in summaries if s.done), lambda s: (s.victim, s.recipe, s.countermeasure))
+    recipes = len({s.recipe for s in summaries}) > 1
+    panels = {}
+    for (victim, recipe, countermeasure), group in groups.items():
+        parts = [victim, *[recipe] * recipes, *[countermeasure] * (countermeasure != NO_COUNTERMEASURE)]
+        protected = _telling([s for s in group if s.training == PROTECTED])
+        strength = max((s.epsilon or 0.0 for s in protected), default=0.0)
+        random = sorted((s for s in group if s.training == RANDOM), key=lambda s: abs((s.epsilon or 0.0) - strength))
+        shown = [*[s for s in group if s.training == CLEAN][:1], *protected, *random[:1]]
+        panels[victim, recipe, countermeasure] = (", ".join(parts), shown)
+    return panels
+
+
+def _telling(summaries: Sequence[Summary]) -> list[Summary]:
+    """A few of the protected data: of each method that with the strongest noise, then others."""
+    strongest = {s.method: s for s in sorted(summaries, key=lambda s: s.epsilon or 0.0)}
+    kept = list(strongest.values())[:LINES]
+    kept += [s for s in summaries if s not in kept][: LINES - len(kept)]
+    return [s for s in summaries if s in kept]
+
+
+def _returned(matrix: Matrix, summaries: Sequence[Summary]) -> float:
+    fractions = [matrix.fraction(s) for s in summaries if s.training == PROTECTED]
+    return max((fraction for fraction in fractions if math.isfinite(fraction)), default=-1.0)

@@ -1,25 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How close the protected scans are to the originals, as tables of the page."""
+"""How close the protected scans are to the originals: what each figure is called and means, and tables of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from html import escape
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from monai_unlearnable.metrics.fidelity import LOSSLESS_PSNR
-from monai_unlearnable.report.columns import NONE, capital, format_number
-from monai_unlearnable.report.matrix import distinct
 from monai_unlearnable.report.results import Results
-from monai_unlearnable.report.tags import details, note, table, text_table
+from monai_unlearnable.report.summaries import distinct
+from monai_unlearnable.report.tables import NONE, Table, format_digits, format_number
 
-__all__ = ["authorized", "detectors", "figure_name", "figures", "regions", "write_figure"]
+__all__ = [
+    "authorized_table",
+    "detector_table",
+    "figure_name",
+    "figure_table",
+    "format_figure",
+    "format_percent",
+    "meanings",
+    "region_tables",
+]
 
-Writer = Callable[[float], str]
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of fidelity.
+
+    Args:
+        name: in words.
+        write: its value as text, with the unit.
+        meaning: one or two sentences.
+    """
+
+    name: str
+    write: Callable[[float], str]
+    meaning: str
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2g}%"
+def format_percent(fraction: float) -> str:
+    """A fraction in percent; a dash where there is none."""
+    return f"{format_digits(100 * fraction)}%" if math.isfinite(fraction) else NONE
 
 
 def _decibels(value: float) -> str:
@@ -30,146 +52,124 @@ def _four(value: float) -> str:
     return f"{value:.4f}"
 
 
-def _typical(value: float) -> str:
-    if value >= LOSSLESS_PSNR:
-        return "no change"
-    return f"a typical change is {100 * 10 ** (-value / 20):.2g}% of the window"
-
-
-# Key of the figure: its name, how it is written, and what it means.
-FIGURES: dict[str, tuple[str, Writer, str]] = {
-    "psnr": (
+FIGURES = {
+    "psnr": Figure(
         "PSNR",
         _decibels,
         "Peak signal-to-noise ratio over all voxels, with the width of the intensity window (what a viewer shows from "
         "black to white) as the peak. Higher is closer.",
     ),
-    "psnr_roi": ("PSNR in the label", _decibels, "Inside the labeled region."),
-    "psnr_range": ("PSNR of the range", _decibels, "With the scan's own range, maximum minus minimum, as the peak."),
-    "psnr_5sigma": ("PSNR of ±5σ", _decibels, "With ten standard deviations of the scan's intensities as the peak."),
-    "ssim": ("SSIM", _four, "Structural similarity as seen through the window; 1 is identical."),
-    "ssim_roi": ("SSIM in the label", _four, "The same inside the labeled region."),
-    "linf": ("Largest change", _percent, "Of any voxel, as a fraction of the intensity window."),
-    "linf_sigma": (
+    "psnr_roi": Figure("PSNR in the label", _decibels, "Inside the labeled region."),
+    "psnr_range": Figure(
+        "PSNR of the range", _decibels, "With the scan's own range, maximum minus minimum, as the peak."
+    ),
+    "psnr_5sigma": Figure(
+        "PSNR of ±5σ", _decibels, "With ten standard deviations of the scan's intensities as the peak."
+    ),
+    "ssim": Figure("SSIM", _four, "Structural similarity as seen through the window; 1 is identical."),
+    "ssim_roi": Figure("SSIM in the label", _four, "The same inside the labeled region."),
+    "linf": Figure("Largest change", format_percent, "Of any voxel, as a fraction of the intensity window."),
+    "linf_sigma": Figure(
         "Largest change in σ",
-        lambda value: f"{value:.2g} σ",
+        lambda value: f"{format_digits(value)} σ",
         "The same in standard deviations of the scan's intensities.",
     ),
-    "l0": ("Voxels changed", _percent, "Share of all voxels; the others are those of the original."),
-    "changed": ("Scans changed", _percent, "Share of all scans; figures are means over these."),
-    "noise_ratio": (
+    "l0": Figure("Voxels changed", format_percent, "Fraction of all voxels; the others are those of the original."),
+    "changed": Figure("Scans changed", format_percent, "Fraction of all scans; figures are means over these."),
+    "noise_ratio": Figure(
         "Noise ratio",
-        lambda value: f"{value:.2g}",
+        format_digits,
         "Standard deviation of the change over that of the scan's own noise, estimated robustly; below 1 the change is "
         "weaker than the noise.",
     ),
 }
-TYPICAL = ("psnr", "psnr_roi")
-
-
-def figures(results: Results) -> str:
-    """Means over the scans, with what each figure means."""
-    known = {data: values for data, values in results.figures.items() if values}
-    found = {name for values in known.values() for name in values}
-    names = [name for name in FIGURES if name in found] + sorted(found - FIGURES.keys())
-    if not known:
-        return ""
-    if len(known) == 1:
-        (data, values), *_ = known.items()
-        return _one(data, {name: values[name] for name in names})
-    rows = [
-        (data, *(write_figure(name, values.get(name, math.nan)) for name in names)) for data, values in known.items()
-    ]
-    meanings = "".join(
-        f"<dt>{escape(FIGURES[name][0])}</dt><dd>{escape(FIGURES[name][2])}</dd>" for name in names if name in FIGURES
-    )
-    shown = text_table("Fidelity", ("Data", *(figure_name(name) for name in names)), rows)
-    return shown + note("Means over the scans.") + details("What the figures mean", f"<dl>{meanings}</dl>")
-
-
-def _one(data: str, values: Mapping[str, float]) -> str:
-    """Figures of the only data below each other, each with its meaning."""
-    body = []
-    for name, value in values.items():
-        meaning = FIGURES[name][2] if name in FIGURES and math.isfinite(value) else ""
-        typical = f" Here {_typical(value)} (root mean square)." if name in TYPICAL and meaning else ""
-        cells = f"<td>{escape(write_figure(name, value))}</td><td>{escape(meaning + typical)}</td>"
-        body.append(f'<tr><th scope="row">{escape(figure_name(name))}</th>{cells}</tr>')
-    head = '<th scope="col">Figure</th><th scope="col">Mean over scans</th><th scope="col" class="words">Meaning</th>'
-    return table(f"Fidelity of {data}", head, body, "figures")
+TYPICAL = ("psnr", "psnr_roi")  # figures that tell the size of a typical change
 
 
 def figure_name(name: str) -> str:
     """Name of a figure in words."""
-    return FIGURES[name][0] if name in FIGURES else name
+    return FIGURES[name].name if name in FIGURES else name
 
 
-def write_figure(name: str, value: float) -> str:
+def format_figure(name: str, value: float) -> str:
     """Value of a figure with its unit, or a dash."""
     if not math.isfinite(value):
         return NONE
-    return FIGURES[name][1](value) if name in FIGURES else f"{value:.4g}"
+    return FIGURES[name].write(value) if name in FIGURES else format_digits(value, 4)
 
 
-def regions(results: Results) -> str:
+def figure_table(results: Results) -> Table:
+    """Means over the scans: below each other, each with its meaning, where there is one data; else a row for each."""
+    known = {data: values for data, values in results.figures.items() if values}
+    names = _figure_names(results)
+    if len(known) == 1:
+        ((data, values),) = known.items()
+        rows = [(figure_name(name), format_figure(name, values[name]), _meaning(name, values[name])) for name in names]
+        return Table(f"Fidelity of {data}", ("Figure", "Mean over scans", "Meaning"), rows)
+    by_data = [
+        (data, *(format_figure(name, values.get(name, math.nan)) for name in names)) for data, values in known.items()
+    ]
+    return Table("Fidelity", ("Data", *map(figure_name, names)), by_data)
+
+
+def _figure_names(results: Results) -> list[str]:
+    found = {name for values in results.figures.values() for name in values}
+    return [name for name in FIGURES if name in found] + sorted(found - FIGURES.keys())
+
+
+def meanings(results: Results) -> list[tuple[str, str]]:
+    """Name and meaning of each figure."""
+    return [(FIGURES[name].name, FIGURES[name].meaning) for name in _figure_names(results) if name in FIGURES]
+
+
+def _meaning(name: str, value: float) -> str:
+    """What a value means, in the end what it says about a typical change."""
+    if name not in FIGURES or not math.isfinite(value):
+        return ""
+    if name not in TYPICAL:
+        return FIGURES[name].meaning
+    size = format_percent(10 ** (-value / 20))
+    typical = "no change" if value >= LOSSLESS_PSNR else f"a typical change is {size} of the window"
+    return f"{FIGURES[name].meaning} Here {typical} (root mean square)."
+
+
+def region_tables(results: Results) -> dict[str, Table]:
     """Relative change of what is measured in each region, a table for each data."""
-    tables = []
+    tables = {}
     for data, classes in results.regions.items():
         names = distinct(name for values in classes.values() for name in values)
         rows = [
-            (str(index), *(_change(values.get(name, math.nan)) for name in names)) for index, values in classes.items()
+            (index, *(format_percent(values.get(name, math.nan)) for name in names))
+            for index, values in classes.items()
         ]
-        heads = ("Class", *(name.replace("_", " ") for name in names))
-        tables.append((data, text_table(f"Regions of {data}", heads, rows)))
-    if not tables:
-        return ""
-    text = (
-        "Does the scan still measure the same? Mean relative change of first-order statistics inside each class. "
-        "Figures that are near 0 by nature, such as skewness, change much in these terms."
-    )
-    blocks = [details(data, shown, unfolded=not place) for place, (data, shown) in enumerate(tables)]
-    return f"<h3>What regions measure</h3>{''.join(blocks)}{note(text)}"
+        tables[data] = Table(f"Regions of {data}", ("Class", *(name.replace("_", " ") for name in names)), rows)
+    return tables
 
 
-def _change(value: float) -> str:
-    return NONE if not math.isfinite(value) else "0%" if value == 0 else f"{100 * value:.2g}%"
-
-
-def authorized(results: Results) -> str:
+def authorized_table(results: Results) -> Table:
     """Whether models that were trained on clean scans still work on protected ones."""
     rows = [
         (
             entry["data"],
             entry["victim"],
-            *(format_number(entry[name], ".1f") for name in ("clean", "protected")),
+            format_number(entry["clean"]),
+            format_number(entry["protected"]),
             format_number(entry["protected"] - entry["clean"], "+.1f"),
         )
         for entry in results.authorized
     ]
-    if not rows:
-        return ""
-    names = ("Data", "Model", "On clean scans", "On protected scans", "Difference")
-    text = (
-        f"{capital(results.metric)} in percent of models trained on clean scans: do protected scans still serve those "
-        "who may use models?"
-    )
-    return f"<h3>Authorized models</h3>{text_table('Authorized models', names, rows, 2)}{note(text)}"
+    columns = ("Data", "Model", "On clean scans", "On protected scans", "Difference")
+    return Table("Authorized models", columns, rows, 2)
 
 
-def detectors(results: Results) -> str:
-    """How well protected scans can be told from clean ones."""
+def detector_table(results: Results) -> Table:
+    """How well protected scans can be told from clean ones, a column for each detector."""
     names = distinct(name for found in results.detectors.values() for name in found)
-    rows = [(data, *(_area(found.get(name)) for name in names)) for data, found in results.detectors.items()]
-    if not names:
-        return ""
-    text = (
-        "Area under the curve with its 95% interval of detectors that tell protected scans from clean ones: 0.5 is a "
-        "guess, 1 is certain."
-    )
-    return f"<h3>Detectors</h3>{text_table('Detectors', ('Data', *names), rows)}{note(text)}"
+    rows = [(data, *(_area(found.get(name)) for name in names)) for data, found in results.detectors.items() if names]
+    return Table("Detectors", ("Data", *names), rows)
 
 
-def _area(values: list[float] | None) -> str:
+def _area(values: Sequence[float] | None) -> str:
     if values is None or not math.isfinite(values[0]):
         return NONE
     area, low, high = values

@@ -10,36 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from monai_unlearnable.metrics.frontier import Point, half_way, p50
-from monai_unlearnable.report.matrix import Matrix
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE
-from monai_unlearnable.report.summaries import Summary
+from monai_unlearnable.report.summaries import Matrix, Summary, grouped
 
-__all__ = ["FrontierPoint", "FrontierLine", "frontier_lines"]
+__all__ = ["FrontierLine", "frontier_lines"]
 
-AT_LEAST, NOT_REACHED = "at least", "none"  # bounds of a crossing
-
-
-@dataclass(frozen=True)
-class FrontierPoint:
-    """A method at one strength.
-
-    Args:
-        data: name of the training data.
-        epsilon: largest change allowed, in normalized intensity.
-        psnr: of the training scans in dB.
-        ssim_roi: of the training scans inside the label.
-        score: mean over seeds, in percent.
-        interval: span over seeds, or 95% interval over test cases, in percent.
-        finals: score of each seed, in percent.
-    """
-
-    data: str
-    epsilon: float | None
-    psnr: float | None
-    ssim_roi: float | None
-    score: float
-    interval: tuple[float, float]
-    finals: tuple[float, ...]
+AT_LEAST = "at least"  # bound of a crossing at the weakest noise that was tried
 
 
 @dataclass(frozen=True)
@@ -54,12 +30,12 @@ class FrontierLine:
         metric: what the scores are.
         chance: score of a model that learned nothing, in percent.
         clean: score of the clean control, in percent; NaN without one.
-        points: by rising PSNR.
+        points: one a strength, by rising PSNR.
         p50: highest PSNR in dB at which the score is at most half-way between chance and the clean control; None where
             no point is.
         bound: ``"exact"``; ``"at least"`` where the point of highest PSNR is below half-way; ``"none"``.
         ssim50: the same in SSIM inside the label.
-        ssim_bound: of ``ssim50``.
+        ssim_bound: bound of ``ssim50``.
     """
 
     method: str
@@ -69,7 +45,7 @@ class FrontierLine:
     metric: str
     chance: float
     clean: float
-    points: tuple[FrontierPoint, ...]
+    points: tuple[Summary, ...]
     p50: float | None
     bound: str
     ssim50: float | None
@@ -87,30 +63,41 @@ class FrontierLine:
             return "–" if math.isnan(self.clean) else "not reached"
         return f"{'at least ' if self.bound == AT_LEAST else ''}{self.p50:.1f} dB"
 
+    @property
+    def ssim_words(self) -> str:
+        """Half-way SSIM inside the label in words."""
+        if self.ssim50 is None:
+            return "–"
+        return f"{'at least ' if self.ssim_bound == AT_LEAST else ''}{self.ssim50:.4f}"
+
     def to_dict(self) -> dict[str, Any]:
         """All fields and the half-way score, ready for JSON but for NaN."""
-        return {**dataclasses.asdict(self), "halfway": self.halfway}
+        names = ("data", "epsilon", "psnr", "ssim_roi", "score", "interval", "finals")
+        points = [{name: getattr(point, name) for name in names} for point in self.points]
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "points": points, "halfway": self.halfway}
 
 
-def frontier_lines(summaries: Sequence[Summary]) -> list[FrontierLine]:
-    """One line for each method, victim and recipe, random noise included; countermeasures are left out.
+def frontier_lines(matrix: Matrix) -> list[FrontierLine]:
+    """One line for each method, victim and recipe without countermeasure, random noise included.
 
     Args:
-        summaries: of all cells; those without score or without PSNR give no point.
+        matrix: summaries without score or without PSNR give no point.
     """
-    matrix, groups = Matrix(summaries), {}  # type: ignore[var-annotated]
-    for s in summaries:
-        if s.training != CLEAN and s.countermeasure == NO_COUNTERMEASURE and s.done and s.psnr is not None:
-            groups.setdefault((s.method, s.victim, s.recipe), []).append(s)
+    points = [
+        s
+        for s in matrix.summaries
+        if s.training != CLEAN and s.countermeasure == NO_COUNTERMEASURE and s.done and math.isfinite(s.psnr)
+    ]
+    groups = grouped(points, lambda s: (s.method, s.victim, s.recipe))
     return [_line(matrix, members) for members in groups.values()]
 
 
 def _line(matrix: Matrix, members: Sequence[Summary]) -> FrontierLine:
     first, control = members[0], matrix.control(members[0])
     clean = control.score if control else math.nan
-    ordered = sorted(members, key=lambda s: s.psnr or 0.0)
-    points = tuple(FrontierPoint(s.data, s.epsilon, s.psnr, s.ssim_roi, s.score, s.interval, s.finals) for s in ordered)
-    sweep = [Point(s.psnr or 0.0, s.score, s.ssim_roi, s.epsilon) for s in ordered]
+    points = tuple(sorted(members, key=lambda s: s.psnr))
+    sweep = [Point(s.psnr, s.score, s.ssim_roi) for s in points]
     psnr, ssim = (p50(sweep, clean, first.chance, figure) for figure in ("psnr", "ssim_roi"))
     return FrontierLine(
         method=first.method,

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.report import reading
 from monai_unlearnable.report.frontier import FrontierLine, frontier_lines
-from monai_unlearnable.report.rows import VictimRow
-from monai_unlearnable.report.summaries import Summary, summarize
+from monai_unlearnable.report.rows import VictimRow, read_as, read_object
+from monai_unlearnable.report.summaries import Matrix, Summary, summarize
 from monai_unlearnable.report.verdict import state_verdict
 from monai_unlearnable.utils.files import without_nan
 
 __all__ = ["Results", "SCHEMA_VERSION"]
 
 SCHEMA_VERSION = 2
+LATER = ("regions", "detectors", "authorized")  # fields that the first files of this version lack
+AUTHORIZED = {"data": str, "victim": str, "clean": float, "protected": float}  # fields of an authorized model
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Results:
 
     def frontier(self) -> list[FrontierLine]:
         """Score against fidelity of each method, victim and recipe without countermeasure, with its P50."""
-        return frontier_lines(self.summaries())
+        return frontier_lines(Matrix(self.summaries()))
 
     def verdict(self) -> str:
         """One paragraph in plain language; it says so where the protection failed or the control drops too."""
@@ -94,7 +95,12 @@ class Results:
             if version != SCHEMA_VERSION:
                 raise ValueError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
             content.pop("frontier", None)
-            return cls(**reading.read_results(content))
+            found = read_object(cls, content, "the file", optional=LATER)
+            for entry in found.authorized:
+                entry.update({name: read_as(kind, entry[name], name) for name, kind in AUTHORIZED.items()})
+            if any(len(area) != 3 for areas in found.detectors.values() for area in areas.values()):
+                raise ValueError("detectors need three numbers each")
+            return found
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else getattr(error, "reason", error)
             raise InputError(f"the results cannot be read: {reason}", file=file) from error

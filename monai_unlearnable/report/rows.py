@@ -1,30 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one victim reached: one cell of the matrix with one seed. Scores are in percent throughout."""
+"""What one run reached: one victim, trained once on one kind of data. Scores are in percent throughout."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.report.values import read_number, read_numbers, read_tree, require
 
 if TYPE_CHECKING:
     from monai_unlearnable.metrics.frontier import Scores
 
-__all__ = ["CLEAN", "PROTECTED", "RANDOM", "TRAININGS", "WORDS", "NO_COUNTERMEASURE", "DONE", "DIVERGED", "VictimRow"]
+__all__ = [
+    "CLEAN",
+    "DIVERGED",
+    "DONE",
+    "NO_COUNTERMEASURE",
+    "PROTECTED",
+    "RANDOM",
+    "TRAININGS",
+    "VictimRow",
+    "read_as",
+    "read_object",
+]
 
 CLEAN, PROTECTED, RANDOM = TRAININGS = ("clean", "protected", "random noise")
-WORDS = {CLEAN: "originals", PROTECTED: "protected", RANDOM: "random noise"}
 NO_COUNTERMEASURE = "none"
 DONE, DIVERGED, FAILED = "done", "diverged", "failed: "
 NAN = math.nan
+JSON: dict[type, tuple[Any, str]] = {
+    str: (str, "text"),
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    dict: (dict, "an object"),
+}  # what the parser gives for a type, and its name in errors
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VictimRow:
-    """One victim: what it was trained on, and how well it does on clean held-out scans.
+    """One run: what the victim was trained on, and how well it does on clean held-out scans.
 
     Args:
         training: ``"clean"``, ``"protected"`` or ``"random noise"``, the control with noise of equal size.
@@ -32,10 +52,10 @@ class VictimRow:
         victim: name of the network.
         recipe: name of the training recipe.
         countermeasure: what was done to the training scans first; ``"none"`` for nothing.
-        seed: of the training.
+        seed: random seed of the training.
         metric: what the score is, such as ``"Dice"`` or ``"balanced accuracy"``.
         chance: score of a model that learned nothing, in percent.
-        score: at the end of training, in percent; NaN unless the row is done.
+        score: at the end of training, in percent; NaN unless the run is done.
         interval: 95% interval of the score over test cases, in percent.
         per_class: score of each class, in percent, NaN where a class is absent from the test cases.
         by_case: score of each test case, in percent, in the order of the test cases; what paired tests need.
@@ -44,13 +64,13 @@ class VictimRow:
         curve: score at evenly spaced moments of training, the last at its end, in percent.
         extras: other scores by name: ``hd95`` in millimeters, ``accuracy`` and ``auc`` in percent.
         final_loss: training loss of the last step.
-        psnr: of the training scans in dB, None for clean ones.
-        ssim: of the training scans, None for clean ones.
-        ssim_roi: the same inside the label.
+        psnr: PSNR of the training scans in dB, None for clean ones.
+        ssim: SSIM of the training scans, None for clean ones.
+        ssim_roi: SSIM inside the label, None for clean scans.
         method: what made the noise; the points of one frontier share it. The same as ``training`` by default.
         epsilon: largest change that was allowed, in normalized intensity; None for clean scans.
         status: ``"done"``, ``"diverged"`` or ``"failed: reason"``.
-        command: shell command that runs this cell alone.
+        command: shell command that repeats this run alone.
         seconds: wall time of training and scoring.
 
     Raises:
@@ -112,50 +132,75 @@ class VictimRow:
             **fields: the arguments of the class that scores do not hold: ``training``, ``victim``, ``recipe``,
                 ``seed``, ``chance``, ``data``, ``countermeasure``, ``psnr``, ``command``, ...
         """
-        selected = float(scores.selected)
-        measured = {
-            "metric": scores.metric,
-            "score": float(scores.value),
-            "interval": scores.interval,
-            "per_class": scores.per_class,
-            "by_case": scores.by_case,
-            "peak": float(scores.peak),
-            "selected": selected if math.isfinite(selected) else None,
-            "curve": scores.curve,
-            "extras": dict(scores.extras),
-            "final_loss": float(scores.final_loss),
-            "seconds": scores.seconds,
-            "status": DONE if math.isfinite(scores.value) else DIVERGED,
-        }
+        same = ("metric", "interval", "per_class", "by_case", "peak", "curve", "extras", "final_loss", "seconds")
+        measured: dict[str, Any] = {name: getattr(scores, name) for name in same}
+        measured["score"] = float(scores.value)
+        measured["selected"] = scores.selected if math.isfinite(scores.selected) else None
+        measured["status"] = DONE if math.isfinite(scores.value) else DIVERGED
         return cls(**{**measured, **fields})
-
-    @classmethod
-    def failed(cls, reason: str, **fields: Any) -> VictimRow:
-        """The row of a training that ended without a score.
-
-        Args:
-            reason: one sentence, or ``"diverged"``.
-            **fields: the other arguments of the class.
-        """
-        status = DIVERGED if reason == DIVERGED else FAILED + " ".join(reason.split())
-        return cls(**{**fields, "status": status})
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> VictimRow:
         """The row of ``dataclasses.asdict``, as JSON gives it back: lists for tuples, null for NaN.
 
         Raises:
-            ValueError, KeyError, TypeError: saying what is missing or of the wrong type.
+            ValueError: saying what is missing or of the wrong type.
         """
-        row = {**content}
-        for name in ("training", "data", "victim", "recipe", "countermeasure", "metric", "method", "status", "command"):
-            require(isinstance(row[name], str), f"values of {name!r}")
-        for name in ("chance", "score", "peak", "final_loss", "seconds"):
-            row[name] = read_number(row[name], name)
-        for name in ("selected", "psnr", "ssim", "ssim_roi", "epsilon"):
-            row[name] = None if row[name] is None else read_number(row[name], name)
-        for name in ("interval", "per_class", "by_case", "curve"):
-            row[name] = read_numbers(row[name], name)
-        require(len(row["interval"]) == 2, "values of 'interval'")
-        row["extras"] = read_tree(row["extras"], "extras", 1)
-        return cls(**row)
+        return read_object(cls, content, "a row")
+
+
+def read_object(kind: type[T], content: Any, name: str, optional: Collection[str] = ()) -> T:
+    """A dataclass from an object of parsed JSON, every value checked against the type of its field.
+
+    Args:
+        kind: the dataclass.
+        content: what the JSON holds.
+        name: name of the object, for the error.
+        optional: names of fields that may be missing.
+
+    Raises:
+        ValueError: saying what is missing, unknown or of the wrong type.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} is not an object")
+    kinds = get_type_hints(kind)
+    missing, unknown = (
+        [n for n in kinds if n not in content and n not in optional],
+        [n for n in content if n not in kinds],
+    )
+    if missing or unknown:
+        raise ValueError(f"{name} {'lacks' if missing else 'has unknown'} {', '.join(map(repr, missing or unknown))}")
+    return kind(**{key: read_as(kinds[key], value, key) for key, value in content.items()})
+
+
+def read_as(kind: Any, value: Any, name: str) -> Any:
+    """A value of parsed JSON as a type: null is NaN where a number is expected, lists become tuples.
+
+    Args:
+        kind: ``str``, ``int``, ``float``, ``Any``, a dataclass, or ``X | None``, a tuple, a list or a dictionary of
+            these.
+        value: what the JSON holds.
+        name: name of the field, for the error.
+
+    Raises:
+        ValueError: naming the field, when the value is not of the type.
+    """
+    if kind is Any:
+        return value
+    if dataclasses.is_dataclass(kind):
+        return read_object(kind, value, f"an entry of {name}")  # type: ignore[arg-type]
+    if kind is float and value is None:
+        return NAN
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else read_as(parts[0], value, name)
+    expected, words = JSON.get(origin or kind, (list, "a list"))
+    if isinstance(value, bool) or not isinstance(value, expected):
+        raise ValueError(f"{name} is not {words}")
+    if origin is dict:
+        return {key: read_as(parts[1], item, f"{name} of {key!r}") for key, item in value.items()}
+    if origin in (list, tuple):
+        if origin is tuple and parts[-1] is not Ellipsis and len(value) != len(parts):
+            raise ValueError(f"{name} has {len(value)} values, not {len(parts)}")
+        return origin(read_as(parts[0], item, name) for item in value)
+    return kind(value)

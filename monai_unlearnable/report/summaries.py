@@ -1,24 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the victims of one cell reached together: means over seeds, without the trainings that have no score."""
+"""Runs over seeds, and how they relate: the control that belongs to each, how much of its score came back."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 
-from monai_unlearnable.report.rows import CLEAN, DIVERGED, NO_COUNTERMEASURE, TRAININGS, WORDS, VictimRow
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.metrics.statistics import PairedTest, paired_test
+from monai_unlearnable.report.rows import (
+    CLEAN,
+    DIVERGED,
+    NO_COUNTERMEASURE,
+    PROTECTED,
+    RANDOM,
+    TRAININGS,
+    VictimRow,
+)
 
-__all__ = ["Cell", "Summary", "summarize"]
+__all__ = [
+    "HALF",
+    "Matrix",
+    "Setting",
+    "Summary",
+    "attempt",
+    "difference_test",
+    "distinct",
+    "grouped",
+    "summarize",
+    "victim_name",
+]
 
-Cell = tuple[str, str, str, str]  # data, victim, recipe, countermeasure
+BASELINE_RECIPE = "plain"
+HALF = 0.5  # fraction of the clean control's score above which a protection no longer prevents training
+UNTESTED = PairedTest(math.nan, (math.nan, math.nan), math.nan, "none", 0)
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+Setting = tuple[str, str, str, str]  # data, victim, recipe, countermeasure
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Victims that differ by their seed only, as means; all scores in percent.
+    """Runs that differ by their seed only. Scores are means in percent over the runs that have one.
 
     Args:
         training: role of what they were trained on.
@@ -29,18 +60,8 @@ class Summary:
         method: what made the noise.
         epsilon: largest change allowed, in normalized intensity.
         metric: what the score is.
-        chance: score of a model that learned nothing.
-        finals: final score of each seed that has one.
-        statuses: of the seeds that have none: ``"diverged"`` or ``"failed: reason"``.
-        interval: lowest and highest final score over seeds; of a single seed, its interval over test cases.
-        per_class: mean final score of each class, NaN where a class is absent.
-        by_case: mean over seeds of the score of each test case; empty where it is not known.
-        peak: mean over seeds of the best score on the way, NaN where there is none.
-        selected: mean over seeds of the score that early stopping reaches, None where no seed has one.
-        curves: score on the way, one curve a seed.
-        extras: means of the other scores.
-        psnr: mean over seeds, None where no seed has one; so are ``ssim`` and ``ssim_roi``.
-        commands: that run the cell, one a seed.
+        chance: score of a model that learned nothing, in percent.
+        runs: one a seed.
     """
 
     training: str
@@ -52,116 +73,144 @@ class Summary:
     epsilon: float | None
     metric: str
     chance: float
-    finals: tuple[float, ...]
-    statuses: tuple[str, ...]
-    interval: tuple[float, float]
-    per_class: tuple[float, ...]
-    by_case: tuple[float, ...]
-    peak: float
-    selected: float | None
-    curves: tuple[tuple[float, ...], ...]
-    extras: dict[str, float] = field(default_factory=dict)
-    psnr: float | None = None
-    ssim: float | None = None
-    ssim_roi: float | None = None
-    commands: tuple[str, ...] = ()
+    runs: tuple[VictimRow, ...]
+
+    @cached_property
+    def scored(self) -> tuple[VictimRow, ...]:
+        """Runs that have a score."""
+        return tuple(run for run in self.runs if run.done)
+
+    @property
+    def finals(self) -> tuple[float, ...]:
+        """Final score of each run that has one."""
+        return tuple(run.score for run in self.scored)
 
     @property
     def score(self) -> float:
-        """Mean final score over the seeds that have one, in percent; NaN where none has."""
-        return float(np.mean(self.finals)) if self.finals else math.nan
+        """Mean final score; NaN where no run has one."""
+        return _mean(self.finals)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lowest and highest final score over seeds; of a single seed, its interval over test cases."""
+        if len(self.scored) > 1:
+            return min(self.finals), max(self.finals)
+        return self.scored[0].interval if self.scored else (math.nan, math.nan)
+
+    @property
+    def per_class(self) -> tuple[float, ...]:
+        """Mean final score of each class, NaN where a class is absent."""
+        return _mean_of_lists([run.per_class for run in self.scored])
+
+    @property
+    def by_case(self) -> tuple[float, ...]:
+        """Mean over seeds of the score of each test case; empty where it is not known."""
+        return _mean_of_lists([run.by_case for run in self.scored])
+
+    @property
+    def curves(self) -> tuple[tuple[float, ...], ...]:
+        """Score on the way, one curve a seed."""
+        return tuple(run.curve for run in self.scored)
+
+    @property
+    def extras(self) -> dict[str, float]:
+        """Means of the other scores."""
+        names = distinct(name for run in self.scored for name in run.extras)
+        return {name: _mean(run.extras.get(name) for run in self.scored) for name in names}
+
+    @property
+    def peak(self) -> float:
+        """Best score on the way; NaN where there is none."""
+        return _mean(run.peak for run in self.runs)
+
+    @property
+    def selected(self) -> float:
+        """Score that early stopping reaches; NaN where no run has one."""
+        return _mean(run.selected for run in self.runs)
+
+    @property
+    def psnr(self) -> float:
+        """PSNR of the training scans in dB; NaN where it is not known."""
+        return _mean(run.psnr for run in self.runs)
+
+    @property
+    def ssim(self) -> float:
+        """SSIM of the training scans; NaN where it is not known."""
+        return _mean(run.ssim for run in self.runs)
+
+    @property
+    def ssim_roi(self) -> float:
+        """SSIM of the training scans inside the label; NaN where it is not known."""
+        return _mean(run.ssim_roi for run in self.runs)
 
     @property
     def seeds(self) -> int:
-        """How many victims the means are over."""
-        return len(self.finals)
+        """Number of runs that the means are over."""
+        return len(self.scored)
 
     @property
     def done(self) -> bool:
-        """Whether any seed has a score."""
-        return bool(self.finals)
+        """Whether any run has a score."""
+        return bool(self.scored)
+
+    @property
+    def statuses(self) -> tuple[str, ...]:
+        """Of the runs that have no score: ``"diverged"`` or ``"failed: reason"``."""
+        return tuple(run.status for run in self.runs if not run.done)
 
     @property
     def failure(self) -> str:
-        """``"diverged"`` or ``"failed"`` where no seed has a score, otherwise empty."""
-        return "" if self.done else _word(self.statuses)
+        """``"diverged"`` or ``"failed"`` where no run has a score, otherwise empty."""
+        return "" if self.done else self._failure_word
 
     @property
     def note(self) -> str:
-        """How many seeds are left out of the means, in words; empty where none is."""
-        return f"{len(self.statuses)} of {self.seeds + len(self.statuses)} {_word(self.statuses)}" * bool(self.statuses)
+        """How many runs have no score and enter no mean, in words; empty where all have one."""
+        return f"{len(self.statuses)} of {len(self.runs)} {self._failure_word}" if self.statuses else ""
 
     @property
-    def cell(self) -> Cell:
-        """Data, victim, recipe and countermeasure: what identifies the cell."""
+    def _failure_word(self) -> str:
+        return "diverged" if all(status == DIVERGED for status in self.statuses) else "failed"
+
+    @property
+    def setting(self) -> Setting:
+        """Data, victim, recipe and countermeasure: what identifies the summary."""
         return self.data, self.victim, self.recipe, self.countermeasure
 
     @property
     def words(self) -> str:
         """The training data in words."""
-        return WORDS[CLEAN] if self.training == CLEAN and self.data == CLEAN else self.data
-
-
-def _word(statuses: Sequence[str]) -> str:
-    return "diverged" if all(status == DIVERGED for status in statuses) else "failed"
+        return "originals" if self.training == CLEAN and self.data == CLEAN else self.data
 
 
 def summarize(rows: Iterable[VictimRow]) -> list[Summary]:
-    """One :class:`Summary` for each cell.
+    """One :class:`Summary` for each setting.
 
     Args:
-        rows: of any number of cells and seeds.
+        rows: runs of any number of settings and seeds.
 
     Returns:
         Ordered by countermeasure (none first), victim and recipe as they come; within these clean, protected, random
         noise.
     """
-    cells: dict[Cell, list[VictimRow]] = {}
-    for row in rows:
-        cells.setdefault((row.data, row.victim, row.recipe, row.countermeasure), []).append(row)
-    summaries = [_summary(members) for members in cells.values()]
-    orders = [
-        list(dict.fromkeys(getattr(s, name) for s in summaries)) for name in ("countermeasure", "victim", "recipe")
-    ]
+    groups = grouped(rows, lambda row: (row.data, row.victim, row.recipe, row.countermeasure))
+    shared = [field.name for field in dataclasses.fields(Summary) if field.name != "runs"]
+    found = [Summary(**{name: getattr(runs[0], name) for name in shared}, runs=tuple(runs)) for runs in groups.values()]
+    orders = {name: distinct(getattr(s, name) for s in found) for name in ("countermeasure", "victim", "recipe")}
     return sorted(
-        summaries,
+        found,
         key=lambda s: (
             s.countermeasure != NO_COUNTERMEASURE,
-            *(order.index(name) for order, name in zip(orders, (s.countermeasure, s.victim, s.recipe), strict=True)),
+            *(order.index(getattr(s, name)) for name, order in orders.items()),
             TRAININGS.index(s.training),
         ),
     )
 
 
-def _summary(rows: Sequence[VictimRow]) -> Summary:
-    first, done = rows[0], [row for row in rows if row.done]
-    finals = tuple(row.score for row in done)
-    single = done[0].interval if done else (math.nan, math.nan)
-    names = list(dict.fromkeys(name for row in done for name in row.extras))
-    return Summary(
-        training=first.training,
-        data=first.data,
-        victim=first.victim,
-        recipe=first.recipe,
-        countermeasure=first.countermeasure,
-        method=first.method,
-        epsilon=first.epsilon,
-        metric=first.metric,
-        chance=first.chance,
-        finals=finals,
-        statuses=tuple(row.status for row in rows if not row.done),
-        interval=(min(finals), max(finals)) if len(done) > 1 else single,
-        per_class=_mean_of_lists([row.per_class for row in done]),
-        by_case=_mean_of_lists([row.by_case for row in done]),
-        peak=_known_mean(row.peak for row in done),
-        selected=_mean_or_none(row.selected for row in done),
-        curves=tuple(row.curve for row in done),
-        extras={name: _known_mean(row.extras.get(name) for row in done) for name in names},
-        psnr=_mean_or_none(row.psnr for row in rows),
-        ssim=_mean_or_none(row.ssim for row in rows),
-        ssim_roi=_mean_or_none(row.ssim_roi for row in rows),
-        commands=tuple(row.command for row in rows if row.command),
-    )
+def _mean(values: Iterable[float | None]) -> float:
+    """Mean of the values that are known; NaN where none is."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _mean_of_lists(lists: Sequence[Sequence[float]]) -> tuple[float, ...]:
@@ -171,11 +220,142 @@ def _mean_of_lists(lists: Sequence[Sequence[float]]) -> tuple[float, ...]:
     return tuple(np.mean(np.array(lists, float), axis=0).tolist())
 
 
-def _known_mean(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return float(np.mean(known)) if known else math.nan
+@dataclass(frozen=True)
+class Matrix:
+    """Summaries with the questions that verdict, tables and pictures ask of them.
+
+    Args:
+        summaries: those of all settings.
+    """
+
+    summaries: Sequence[Summary]
+
+    @property
+    def recipe(self) -> str:
+        """The recipe that others are compared with: ``plain`` where it was tried, otherwise the first."""
+        recipes = distinct(s.recipe for s in self.summaries)
+        return BASELINE_RECIPE if BASELINE_RECIPE in recipes or not recipes else recipes[0]
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods whose noise protects, in the order of the rows."""
+        return distinct(s.method for s in self.summaries if s.training == PROTECTED)
+
+    def is_baseline(self, summary: Summary) -> bool:
+        """Whether the exploiter did nothing special: the basic recipe, no countermeasure."""
+        return summary.recipe == self.recipe and summary.countermeasure == NO_COUNTERMEASURE
+
+    def control(self, summary: Summary) -> Summary | None:
+        """The same network and recipe trained on originals, best without countermeasure; None where it has no score."""
+        clean = {s.countermeasure: s for s in reversed(self._others(summary, CLEAN)) if s.done}
+        return clean.get(NO_COUNTERMEASURE) or clean.get(summary.countermeasure)
+
+    def random(self, summary: Summary) -> Summary | None:
+        """The control with random noise in the same setting, of the nearest size where there are several."""
+        found = [s for s in self._others(summary, RANDOM) if s.done and s.countermeasure == summary.countermeasure]
+        return min(found, key=lambda s: abs((s.epsilon or 0) - (summary.epsilon or 0)), default=None)
+
+    def fraction(self, summary: Summary, score: float | None = None) -> float:
+        """How far a score lies between chance, 0, and the clean control, 1; NaN where either is unknown.
+
+        Args:
+            summary: whose score and control are meant.
+            score: in place of the summary's own, in percent.
+        """
+        control = self.control(summary)
+        if control is None or not summary.done or control.score <= summary.chance:
+            return math.nan
+        return ((summary.score if score is None else score) - summary.chance) / (control.score - summary.chance)
+
+    def baselines(self, method: str | None = None) -> list[Summary]:
+        """Protected data with a score and a control where the exploiter did nothing special."""
+        return [s for s in self.protected(method) if self.is_baseline(s)]
+
+    def protected(self, method: str | None = None) -> list[Summary]:
+        """Protected data with a score and a control, of one method or of all."""
+        return [
+            s
+            for s in self.summaries
+            if s.training == PROTECTED and s.method == (method or s.method) and math.isfinite(self.fraction(s))
+        ]
+
+    def strongest(self, method: str | None = None) -> Summary | None:
+        """Protected data from which most of the clean control's score came back, other than the baselines.
+
+        Data that do not even hold against the baseline are passed over, unless there are no others.
+        """
+        found = self.protected(method)
+        weak = {(s.data, s.victim) for s in found if self.is_baseline(s) and self.fraction(s) > HALF}
+        others = [s for s in found if not self.is_baseline(s)]
+        held = [s for s in others if (s.data, s.victim) not in weak]
+        return max(held or others, key=self.fraction, default=None)
+
+    def p_value(self, summary: Summary) -> float:
+        """Of the paired test against the clean control over test cases; NaN where the cases are not known."""
+        control = self.control(summary)
+        if control is None or control is summary:
+            return math.nan
+        return difference_test(control, summary).p_value
+
+    def rivals(self) -> list[tuple[Summary, Summary]]:
+        """Every two protected summaries with a score that differ in their data alone.
+
+        Where a method comes in several strengths, only data of equal strength are paired: for strengths of one method
+        there is the frontier.
+        """
+        strengths = {(s.method, s.epsilon) for s in self.summaries if s.training == PROTECTED}
+        sweep = len(strengths) > len(self.methods)
+        return [
+            (first, second)
+            for (training, *_), group in self._groups.items()
+            for first, second in combinations([s for s in group if s.done], 2)
+            if training == PROTECTED
+            and first.countermeasure == second.countermeasure
+            and (first.epsilon == second.epsilon or not sweep)
+        ]
+
+    def _others(self, summary: Summary, training: str) -> list[Summary]:
+        return self._groups.get((training, summary.victim, summary.recipe), [])
+
+    @cached_property
+    def _groups(self) -> dict[tuple[str, str, str], list[Summary]]:
+        return grouped(self.summaries, lambda s: (s.training, s.victim, s.recipe))
 
 
-def _mean_or_none(values: Iterable[float | None]) -> float | None:
-    mean = _known_mean(values)
-    return mean if math.isfinite(mean) else None
+def difference_test(first: Summary, second: Summary) -> PairedTest:
+    """Paired test over test cases, second minus first in points; all NaN, of 0 cases, where the cases are not known.
+
+    Args:
+        first: one summary.
+        second: another, scored on the same test cases in the same order.
+    """
+    try:
+        return paired_test(second.by_case, first.by_case)
+    except InputError:  # other test cases, or none that both have a score of
+        return UNTESTED
+
+
+def attempt(summary: Summary) -> str:
+    """What the exploiter did, in words: ``"nnunet training after median"``."""
+    if summary.countermeasure == NO_COUNTERMEASURE:
+        return f"{summary.recipe} training"
+    return f"{summary.recipe} training after {summary.countermeasure}"
+
+
+def victim_name(summary: Summary, summaries: Sequence[Summary]) -> str:
+    """The network, with its recipe where the report has several."""
+    several = len({other.recipe for other in summaries}) > 1
+    return f"{summary.victim}, {summary.recipe}" if several else summary.victim
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """The items of each key, keys in the order in which they come first."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def distinct(values: Iterable[str]) -> list[str]:
+    """The values without repetition, in their order."""
+    return list(dict.fromkeys(values))

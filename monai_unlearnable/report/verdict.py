@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from monai_unlearnable.report.frontier import frontier_lines
-from monai_unlearnable.report.matrix import HALF, Matrix, attempt, distinct
-from monai_unlearnable.report.rows import CLEAN
-from monai_unlearnable.report.summaries import Summary
+from monai_unlearnable.report.rows import CLEAN, DIVERGED
+from monai_unlearnable.report.summaries import HALF, Matrix, Summary, attempt, distinct
 
 __all__ = ["SMALL_DROP", "state_verdict"]
 
@@ -23,7 +21,7 @@ def state_verdict(summaries: Sequence[Summary]) -> str:
     """One paragraph on whether the protection works, cautious where it does not or where the control says otherwise.
 
     Args:
-        summaries: of all cells; protected ones are compared with the clean and random ones of the same victim.
+        summaries: those of all settings; protected ones are compared with the clean and random ones of the same victim.
     """
     matrix = Matrix(summaries)
     protected = [s for method in matrix.methods for s in matrix.baselines(method)]
@@ -49,35 +47,33 @@ def _span(values: Sequence[float]) -> str:
     return " to ".join(ends)
 
 
-def _clean(matrix: Matrix, cells: Sequence[Summary]) -> list[float]:
+def _clean(matrix: Matrix, group: Sequence[Summary]) -> list[float]:
     """Scores of the clean controls, each once."""
-    controls = {id(control): control.score for cell in cells if (control := matrix.control(cell))}
+    controls = {id(control): control.score for one in group if (control := matrix.control(one))}
     return list(controls.values())
 
 
-def _strengths(cells: Sequence[Summary]) -> int:
-    return len(distinct(s.data for s in cells))
+def _strengths(group: Sequence[Summary]) -> int:
+    return len(distinct(s.data for s in group))
 
 
-def _comparison(matrix: Matrix, cells: Sequence[Summary]) -> str:
-    found = {id(random): random.score for cell in cells if (random := matrix.random(cell))}
+def _comparison(matrix: Matrix, group: Sequence[Summary]) -> str:
+    found = {id(random): random.score for one in group if (random := matrix.random(one))}
     control = f"; equal-size random noise leaves {_figure(list(found.values()))}" if found else ""
-    victims, scores = len(distinct(s.victim for s in cells)), [s.score for s in cells]
+    victims, scores = len(distinct(s.victim for s in group)), [s.score for s in group]
     over = f" on average over {victims} kinds of model" if victims > 1 else ""
     reached = _figure(scores)
-    if _strengths(cells) > 1:
-        reached, over = _span(scores), f", depending on which of {_strengths(cells)} strengths"
+    if _strengths(group) > 1:
+        reached, over = _span(scores), f", depending on which of {_strengths(group)} strengths"
     return (
-        f"Models trained on the protected scans reach {cells[0].metric} {reached} on clean scans{over}, "
-        f"against {_figure(_clean(matrix, cells))} for models trained on the originals{control}."
+        f"Models trained on the protected scans reach {group[0].metric} {reached} on clean scans{over}, "
+        f"against {_figure(_clean(matrix, group))} for models trained on the originals{control}."
     )
 
 
 def _p50(matrix: Matrix, method: str) -> str:
     """Up to which PSNR the protection holds, in words; empty where that is not known."""
-    lines = [
-        line for line in frontier_lines(matrix.summaries) if line.method == method and line.recipe == matrix.recipe
-    ]
+    lines = [line for line in frontier_lines(matrix) if line.method == method and line.recipe == matrix.recipe]
     reached = [line for line in lines if line.p50 is not None]
     if not lines or not np.isfinite(lines[0].clean):
         return ""
@@ -89,42 +85,42 @@ def _p50(matrix: Matrix, method: str) -> str:
     return held + (unless if len(reached) < len(lines) else "")
 
 
-def _drops(matrix: Matrix, cells: Sequence[Summary]) -> list[float]:
-    return [control.score - cell.score for cell in cells if (control := matrix.control(cell))]
+def _drops(matrix: Matrix, group: Sequence[Summary]) -> list[float]:
+    return [control.score - one.score for one in group if (control := matrix.control(one))]
 
 
-def _poor(matrix: Matrix, cells: Sequence[Summary]) -> bool:
+def _poor(matrix: Matrix, group: Sequence[Summary]) -> bool:
     """Whether the clean controls learned too little to compare with."""
-    chance = cells[0].chance
-    return bool(np.mean(_clean(matrix, cells)) - chance < POOR_MODEL * (100 - chance))
+    chance = group[0].chance
+    return bool(np.mean(_clean(matrix, group)) - chance < POOR_MODEL * (100 - chance))
 
 
-def _strength(matrix: Matrix, cells: Sequence[Summary]) -> str:
-    if _poor(matrix, cells):
+def _strength(matrix: Matrix, group: Sequence[Summary]) -> str:
+    if _poor(matrix, group):
         return "Even the models trained on the originals learned little, so this comparison proves nothing."
-    small = [drop < SMALL_DROP for drop in _drops(matrix, cells)]
+    small = [drop < SMALL_DROP for drop in _drops(matrix, group)]
     if all(small):
         return f"The protection failed: it costs models less than {SMALL_DROP:.0f} points, so the scans remain usable."
-    if _strengths(cells) > 1:
-        held = _p50(matrix, cells[0].method)
+    if _strengths(group) > 1:
+        held = _p50(matrix, group[0].method)
         return f"{held[:1].upper()}{held[1:]}." if held else ""
-    names = [s.victim for s, failed in zip(cells, small, strict=True) if failed]
+    names = [s.victim for s, failed in zip(group, small, strict=True) if failed]
     if names:
         return f"The protection failed against {', '.join(names)}: less than {SMALL_DROP:.0f} points are lost there."
-    if any(matrix.fraction(s) > HALF for s in cells):
+    if any(matrix.fraction(s) > HALF for s in group):
         return "The protection weakens training but does not prevent it: more than half of the usual score is left."
     return ""
 
 
-def _strongest(matrix: Matrix, cells: Sequence[Summary]) -> str:
+def _strongest(matrix: Matrix, group: Sequence[Summary]) -> str:
     """What brings most of the score back, unless the sentence on strength has said the worst already."""
-    method, known = cells[0].method, max(matrix.fraction(s) for s in cells)
+    method, known = group[0].method, max(matrix.fraction(s) for s in group)
     best = matrix.strongest(method)
     control = matrix.control(best) if best else None
-    if best is None or control is None or all(drop < SMALL_DROP for drop in _drops(matrix, cells)):
+    if best is None or control is None or all(drop < SMALL_DROP for drop in _drops(matrix, group)):
         return ""
     tried = len(distinct(attempt(s) for s in matrix.protected(method) if not matrix.is_baseline(s)))
-    where = best.victim if len(distinct(s.data for s in cells)) == 1 else f"{best.victim}, {best.data}"
+    where = best.victim if len(distinct(s.data for s in group)) == 1 else f"{best.victim}, {best.data}"
     reached = f"{best.score:.1f} of {control.score:.1f} ({where})"
     if matrix.fraction(best) <= HALF:
         if tried == 1:
@@ -143,9 +139,9 @@ def _strongest(matrix: Matrix, cells: Sequence[Summary]) -> str:
     return f"With {attempt(best)} the score comes back to {reached}, more than half, so the protection is weak there."
 
 
-def _peak(matrix: Matrix, cells: Sequence[Summary]) -> str:
+def _peak(matrix: Matrix, group: Sequence[Summary]) -> str:
     """Models that were good on the way and then forgot."""
-    high = [s for s in cells if matrix.fraction(s) <= HALF and matrix.fraction(replace(s, finals=(s.peak,))) > HALF]
+    high = [s for s in group if matrix.fraction(s) <= HALF and matrix.fraction(s, s.peak) > HALF]
     if not high:
         return ""
     best = max(high, key=lambda s: s.peak)
@@ -155,15 +151,15 @@ def _peak(matrix: Matrix, cells: Sequence[Summary]) -> str:
 
 def _in_short(matrix: Matrix, method: str) -> str:
     """One method among several: what it leaves, and what brings the score back."""
-    cells = matrix.baselines(method)
-    if not cells:
+    group = matrix.baselines(method)
+    if not group:
         return f"{method}: no verdict is possible."
-    scores, clean = [s.score for s in cells], _figure(_clean(matrix, cells))
-    several = _strengths(cells) > 1
-    text = f"{method} leaves {cells[0].metric} {_span(scores) if several else _figure(scores)} of {clean}"
-    if _poor(matrix, cells):
+    scores, clean = [s.score for s in group], _figure(_clean(matrix, group))
+    several = _strengths(group) > 1
+    text = f"{method} leaves {group[0].metric} {_span(scores) if several else _figure(scores)} of {clean}"
+    if _poor(matrix, group):
         return f"{text}, where even the originals teach little, so this proves nothing."
-    if all(drop < SMALL_DROP for drop in _drops(matrix, cells)):
+    if all(drop < SMALL_DROP for drop in _drops(matrix, group)):
         return f"{text}: it does not protect."
     parts = [text, _p50(matrix, method) if several else ""]
     best = matrix.strongest(method)
@@ -174,23 +170,23 @@ def _in_short(matrix: Matrix, method: str) -> str:
     return f"{'; '.join(part for part in parts if part)}."
 
 
-def _control(matrix: Matrix, cells: Sequence[Summary]) -> str:
+def _control(matrix: Matrix, group: Sequence[Summary]) -> str:
     """Whether random noise of the same size does the same, told by the strongest noise of each method."""
-    if _poor(matrix, cells):
+    if _poor(matrix, group):
         return ""
-    harmed = [cell for cell, lost in _largest_drops(matrix, cells) if lost >= SMALL_DROP]
+    harmed = [one for one, lost in _largest_drops(matrix, group) if lost >= SMALL_DROP]
     if not harmed:
         return ""
-    known = [cell for cell in harmed if matrix.random(cell)]
+    known = [one for one in harmed if matrix.random(one)]
     if not known:
         return "There is no control with random noise, so the drop cannot be credited to the method."
     as_much, partly = [], []
-    for cell in known:
-        control, random = matrix.control(cell), matrix.random(cell)
-        assert control is not None and random is not None  # known cells have both
+    for one in known:
+        control, random = matrix.control(one), matrix.random(one)
+        assert control is not None and random is not None  # those known have both
         lost = control.score - random.score
-        as_much += [cell.method] if lost >= control.score - cell.score - SMALL_DROP else []
-        partly += [cell.method] if lost >= SMALL_DROP else []
+        as_much += [one.method] if lost >= control.score - one.score - SMALL_DROP else []
+        partly += [one.method] if lost >= SMALL_DROP else []
     several = len(matrix.methods) > 1
     if as_much:
         whom = ", ".join(distinct(as_much)) if several else "the method"
@@ -201,13 +197,13 @@ def _control(matrix: Matrix, cells: Sequence[Summary]) -> str:
     return ""
 
 
-def _largest_drops(matrix: Matrix, cells: Sequence[Summary]) -> list[tuple[Summary, float]]:
-    """Of each method and victim the cell that costs most, with the points."""
+def _largest_drops(matrix: Matrix, group: Sequence[Summary]) -> list[tuple[Summary, float]]:
+    """Of each method and victim the summary that costs most, with the points."""
     largest: dict[tuple[str, str], tuple[Summary, float]] = {}
-    for cell, lost in zip(cells, _drops(matrix, cells), strict=True):
-        key = (cell.method, cell.victim)
+    for one, lost in zip(group, _drops(matrix, group), strict=True):
+        key = (one.method, one.victim)
         if key not in largest or lost > largest[key][1]:
-            largest[key] = (cell, lost)
+            largest[key] = (one, lost)
     return list(largest.values())
 
 
@@ -218,7 +214,7 @@ def _failures(summaries: Sequence[Summary]) -> str:
         return ""
     total = len(statuses) + sum(s.seeds for s in summaries)
     first = next(s for s in summaries if s.statuses)
-    diverged = sum(status == "diverged" for status in statuses)
+    diverged = sum(status == DIVERGED for status in statuses)
     kinds = [f"{diverged} diverged"] * bool(diverged) + [f"{len(statuses) - diverged} failed"] * (
         diverged < len(statuses)
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results, scans and readers of pages that the tests of the report fraction."""
+"""Results, scans and readers of pages that the tests of the report share."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def results(clean: float = 84.0, protected: float = 8.1, random: float | None = 
 
 
 def matrix(**fields) -> Results:
-    """Two victims, two recipes, two countermeasures, with a cell that diverged, one that failed and a failed seed."""
+    """Two victims, two recipes, two countermeasures; one setting diverged, one failed, and one lacks a seed."""
     rows = []
     for countermeasure, gain in (("none", 0), ("median", 20)):
         for victim in ("UNet", "SegResNet"):
@@ -77,12 +77,12 @@ def matrix(**fields) -> Results:
 
 def spoil(good: VictimRow) -> VictimRow:
     """Some rows of :func:`matrix` without a score."""
-    cell = (good.data, good.victim, good.recipe, good.countermeasure)
-    if cell == ("umed", "SegResNet", "nnunet", "median"):
+    setting = (good.data, good.victim, good.recipe, good.countermeasure)
+    if setting == ("umed", "SegResNet", "nnunet", "median"):
         return dataclasses.replace(good, status="diverged")
-    if cell == ("umed", "SegResNet", "plain", "median"):
+    if setting == ("umed", "SegResNet", "plain", "median"):
         return dataclasses.replace(good, status="failed: no memory <left>")
-    if cell == ("umed", "UNet", "plain", "median") and good.seed:
+    if setting == ("umed", "UNet", "plain", "median") and good.seed:
         return dataclasses.replace(good, status="diverged")
     return good
 

@@ -14,7 +14,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.report import Results, compare_page, write_comparison, write_report
 from monai_unlearnable.report.charts import bars
 from monai_unlearnable.report.html import render_page
-from monai_unlearnable.report.predictions import prediction_montage
+from monai_unlearnable.report.slices import prediction_montage
 
 from .samples import FIGURES, Page, matrix, results, row, sweep
 
@@ -25,7 +25,7 @@ MORE = {
     "detectors": {"umed": {"linear": [0.91, 0.85, 0.97]}, "random noise": {"bent": [0.5, float("nan"), float("nan")]}},
 }
 EXTERNAL = re.compile(r"(?:src|href|srcset|action)\s*=\s*[\"']?(?:https?:|//|file:)|url\(|@import|<script")
-EVIL = "<script>alert('x & \"y\"')</script> $title ${title}"
+EVIL = """<script>alert('x & "y"')</script>' onload=' " onload=" {{ results.title }} {% for x in x %}"""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ class TestReport:
         assert '<td class="failed">diverged</td>' in text
         assert "SegResNet, plain, umed: failed: no memory &lt;left&gt;" in text
         assert "1 (1 of 2 diverged)" in text
-        assert text.count("<code>python -m monai_unlearnable cell UNet &#x27;protected&#x27;</code>") == 8
+        assert text.count("<code>python -m monai_unlearnable cell UNet &#39;protected&#39;</code>") == 8
         assert "<td>0.0</td>" not in text.replace("<td>0.0</td><td>78.5</td>", "")  # chance beside the clean control
 
     def test_only_data_have_their_meanings_beside_them(self):
@@ -152,7 +152,49 @@ class TestReport:
             text = (tmp_path / name).read_text(encoding="utf-8")
             assert "<script" not in text
             assert "&lt;script&gt;" in text
-            assert "script" not in [tag for tag, _ in Page(text).tags]
+            assert "{{ results.title }} {% for" in text, "texts are no templates"
+            tags = Page(text).tags
+            assert "script" not in [tag for tag, _ in tags]
+            assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
+
+    def test_what_is_inside_every_tag_is_what_was_said(self):
+        texts = ("<b>", "</style>", "&lt;", "\"'", "<!--")
+        rows = [dataclasses.replace(r, victim=text, command=text) for text in texts for r in results().rows]
+        text = render_page(results(title="</title>", rows=rows, settings={"<i>": "<u>"}), {})
+        tags = Page(text).tags
+        assert not {"b", "i", "u"} & {tag for tag, _ in tags}
+        assert "<code>&amp;lt;</code>" in text
+        assert "<h1>&lt;/title&gt;</h1>" in text
+
+    def test_no_number_is_in_powers_of_ten(self):
+        found = {
+            "l0": 1.0,
+            "changed": 1.0,
+            "linf": 1.5,
+            "linf_sigma": 123.0,
+            "noise_ratio": 150.0,
+            "invented": 123456.0,
+        }
+        text = render_page(
+            results(
+                figures={"umed": found},
+                regions={"umed": {"1": {"mean": 1.0, "entropy": 12.3}}},
+                settings={"iterations": 1234567.0, "weight_decay": 1e-05},
+            ),
+            {},
+        )
+        for part in (
+            "<td>100%</td>",
+            "<td>150%</td>",
+            "<td>123 σ</td>",
+            "<td>150</td>",
+            "<td>123456</td>",
+            "<td>1230%</td>",
+        ):
+            assert part in text
+        assert "<dd>1234567</dd>" in text
+        assert "<dd>0.00001</dd>" in text
+        assert not re.search(r"\de[+-]\d", text)
 
     def test_empty_results(self, tmp_path):
         write_report(Results("Empty", "none", "none"), {}, tmp_path)
@@ -192,7 +234,7 @@ class TestComparison:
 def test_no_training_stack_is_imported():
     code = (
         "import sys, monai_unlearnable.report as r; assert 'matplotlib' not in sys.modules; "
-        "r.write_report; import monai_unlearnable.report.html, monai_unlearnable.report.pictures; "
+        "r.write_report; import monai_unlearnable.report.charts, monai_unlearnable.report.slices; "
         "sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'ignite', 'matplotlib.pyplot')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,15 +11,9 @@ import pytest
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
-from monai_unlearnable.report.charts import bars
-from monai_unlearnable.report.curves import curves
-from monai_unlearnable.report.frontiers import frontier_chart
-from monai_unlearnable.report.heat import heat, heat_maps
-from monai_unlearnable.report.montage import montage
-from monai_unlearnable.report.panels import baseline_panels, telling_panels
-from monai_unlearnable.report.pictures import result_pictures
-from monai_unlearnable.report.planes import cut_planes
-from monai_unlearnable.report.predictions import prediction_montage
+from monai_unlearnable.report.canvas import baseline_panels, telling_panels
+from monai_unlearnable.report.charts import bars, curves, frontier_chart, heat, heat_maps, result_pictures
+from monai_unlearnable.report.slices import cut_planes, montage, prediction_montage
 
 from .samples import matrix, picture, results, row, scan, sweep
 
@@ -161,7 +155,7 @@ class TestHeat:
         ]
         assert panels[0].columns == ("none", "median")
         assert panels[0].rows == ("UNet, plain", "UNet, nnunet", "SegResNet, plain", "SegResNet, nnunet")
-        assert panels[0].cells["SegResNet, nnunet", "median"].failure == "diverged"
+        assert panels[0].squares["SegResNet, nnunet", "median"].failure == "diverged"
 
     def test_data_are_columns_without_countermeasures(self):
         (panel,) = heat_maps(sweep({"umed": 37.0}))
@@ -225,7 +219,7 @@ class TestChoice:
         ]
 
     def test_what_is_drawn(self, monkeypatch):
-        module = "monai_unlearnable.report.pictures"
+        module = "monai_unlearnable.report.charts"
         for name in ("bars", "curves", "heat", "frontier_chart"):
             monkeypatch.setattr(f"{module}.{name}", lambda *_, **__: b"")
         assert set(result_pictures(results())) == {"bars", "bars_dark", "curves", "curves_dark"}

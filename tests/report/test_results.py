@@ -46,10 +46,6 @@ class TestRow:
         assert math.isnan(made.score)
         assert math.isnan(made.interval[0])
 
-    def test_failure_names_its_reason_in_one_line(self):
-        made = VictimRow.failed("no\n memory", training="clean", victim="UNet", recipe="plain", seed=0)
-        assert made.status == "failed: no memory"
-
     @pytest.mark.parametrize(("field", "value"), [("training", "dirty"), ("status", "fine")])
     def test_unknown_words(self, field, value):
         with pytest.raises(InputError, match=value):
@@ -73,6 +69,27 @@ class TestResults:
         first, second = Results.from_json(text).rows[0].per_class
         assert first == 80.0
         assert math.isnan(second)
+
+    def test_first_files_of_this_version_lack_some_fields(self):
+        content = json.loads(results().to_json())
+        for name in ("regions", "authorized", "detectors", "frontier"):
+            del content[name]
+        assert Results.from_json(json.dumps(content)) == results()
+
+    def test_names_on_disk(self):
+        content = json.loads(results(**MORE).to_json())
+        assert list(content) == [
+            *("authorized", "dataset", "detectors", "figures", "frontier", "method", "regions", "rows"),
+            *("schema_version", "settings", "title"),
+        ]
+        assert list(content["rows"][0]) == [
+            *("by_case", "chance", "command", "countermeasure", "curve", "data", "epsilon", "extras", "final_loss"),
+            *("interval", "method", "metric", "peak", "per_class", "psnr", "recipe", "score", "seconds", "seed"),
+            *("selected", "ssim", "ssim_roi", "status", "training", "victim"),
+        ]
+        assert list(content["frontier"][0]["points"][0]) == [
+            *("data", "epsilon", "finals", "interval", "psnr", "score", "ssim_roi"),
+        ]
 
     def test_frontier_is_in_the_file(self):
         (line,) = json.loads(sweep({"umed": 37.0}).to_json())["frontier"]
@@ -110,6 +127,10 @@ class TestResults:
             ('"linear": [', '"linear": [1.0, '),
             ('"mean": 0.001', '"mean": {}'),
             ('"victim": "UNet"', '"victim": 3'),
+            ('"seed": 0', '"seed": "first"'),
+            ('"peak": ', '"summit": '),
+            ('"interval": [', '"interval": [1.0, '),
+            ('"protected": 79.0', '"protected": "high"'),
         ],
     )
     def test_wrong_content(self, old, new):

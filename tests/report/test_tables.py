@@ -17,11 +17,12 @@ from monai_unlearnable.report import (
     frontier_table,
     markdown_frontier,
     markdown_table,
-    versus,
     victim_table,
 )
-from monai_unlearnable.report.columns import format_p, sections
-from monai_unlearnable.report.matrix import Matrix
+from monai_unlearnable.report.comparison import pair_table
+from monai_unlearnable.report.html import render_page
+from monai_unlearnable.report.summaries import Matrix
+from monai_unlearnable.report.tables import Table, format_digits, format_p, matrix_tables, rivals_table
 
 from .samples import matrix, results, row, sweep
 
@@ -30,6 +31,47 @@ def printed(thing) -> str:
     console = Console(width=180, file=io.StringIO())
     console.print(thing)
     return console.file.getvalue()
+
+
+class TestTable:
+    TABLE = Table("[b]Title[/b]", ("Name", "[i]Figure[/i]"), (("a|b", "1"), ("a|b", "2\n3")), caption="[u]About[/u]")
+
+    def test_terminal(self):
+        text = printed(self.TABLE.to_rich())
+        for part in ("[b]Title[/b]", "[i]Figure[/i]", "a|b", "[u]About[/u]"):
+            assert part in text
+
+    def test_markdown(self):
+        assert self.TABLE.to_markdown() == "| Name | [i]Figure[/i] |\n| --- | ---: |\n| a\\|b | 1 |\n| a\\|b | 2 3 |\n"
+
+    def test_rows_with_roles_are_grouped(self):
+        rows = (("UNet", "originals", "80.0"), ("UNet", "umed", "8.0"), ("ResNet", "umed", "9.0"))
+        table = Table("", ("Victim", "Trained on", "Dice"), rows, 2, ("clean", "protected", "protected"))
+        assert table.groups() == [
+            ("UNet", [("clean", ("originals", "80.0")), ("protected", ("umed", "8.0"))]),
+            ("ResNet", [("protected", ("umed", "9.0"))]),
+        ]
+        assert printed(table.to_rich()).count("UNet") == 1
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (100.0, "100"),
+            (99.96, "100"),
+            (9.96, "10"),
+            (1234.5, "1234"),
+            (40.0, "40"),
+            (0.12, "0.12"),
+            (0.0999, "0.1"),
+            (-0.00123, "-0.0012"),
+            (1e-9, "0.000000001"),
+            (0.0, "0"),
+            (math.nan, "–"),
+            (math.inf, "–"),
+        ],
+    )
+    def test_two_digits(self, value, text):
+        assert format_digits(value) == text
 
 
 class TestMatrixTable:
@@ -47,15 +89,17 @@ class TestMatrixTable:
 
     def test_metric_names_the_column(self):
         rows = [row("clean", 70.0, metric="balanced accuracy", chance=50.0)]
-        assert "Final balanced accuracy" in sections(results(rows=rows))[0].columns
+        assert "Final balanced accuracy" in matrix_tables(results(rows=rows))["none"].columns
 
     def test_empty_columns_are_left_out(self):
-        (section,) = sections(results(rows=[row("clean", 80.0, by_case=(), extras={})]))
-        assert section.columns == ("Victim", "Trained on", "Final Dice", "Interval", "Peak", "Per class", "Seeds")
+        (table,) = matrix_tables(results(rows=[row("clean", 80.0, by_case=(), extras={})])).values()
+        assert tuple(table.columns) == ("Victim", "Trained on", "Final Dice", "Interval", "Peak", "Per class", "Seeds")
 
     def test_many_classes_are_summed_up(self):
-        (section,) = sections(results(rows=[row("clean", 80.0, per_class=[70.0, 80.0, math.nan, 90.0, 60.0])]))
-        assert "5 classes, 60.0 to 90.0" in section.rows[0][1]
+        (table,) = matrix_tables(
+            results(rows=[row("clean", 80.0, per_class=[70.0, 80.0, math.nan, 90.0, 60.0])])
+        ).values()
+        assert "5 classes, 60.0 to 90.0" in table.rows[0]
 
     def test_p_value_is_that_of_the_paired_test(self):
         rng = np.random.default_rng(0)
@@ -134,28 +178,28 @@ class TestMethods:
         test = paired_test(one.mean(0), two.mean(0))
         difference, low, high = (f"{value:+.1f}" for value in (test.difference, *test.interval))
         figures = ("none", "umed", "tap", difference, f"{low} to {high}", format_p(test.p_value))
-        assert versus.rows(results(rows=rows)) == [("UNet, plain", *figures), ("UNet, nnunet", *figures)]
+        assert rivals_table(results(rows=rows)).rows == [("UNet, plain", *figures), ("UNet, nnunet", *figures)]
 
     def test_in_a_sweep_equal_strengths_alone(self):
-        found = [cells[2:4] for cells in versus.rows(sweep({"umed": 37.0, "tap": 30.0, "random noise": 0.0}))]
+        found = [cells[2:4] for cells in rivals_table(sweep({"umed": 37.0, "tap": 30.0, "random noise": 0.0})).rows]
         assert found == [(f"umed {epsilon}/255", f"tap {epsilon}/255") for epsilon in (2, 4, 8, 16)]
 
     def test_strengths_of_single_data_do_not_matter(self):
         rows = [row("protected", score, data=str(score), method=str(score), epsilon=score) for score in (8.0, 9.0)]
-        assert [cells[4] for cells in versus.rows(results(rows=rows))] == ["-1.0"]
+        assert [cells[4] for cells in rivals_table(results(rows=rows)).rows] == ["-1.0"]
 
     def test_nothing_to_compare(self):
         other_cases = self.scored("tap", np.ones(3))
         diverged = self.scored("ntga", np.ones(8), status="diverged")
         for rows in ([], [other_cases], [diverged]):
             made = results(rows=[row("clean", 80.0), self.scored("umed", np.arange(8.0)), *rows])
-            assert versus.rows(made) == []
-            assert versus.section(made) == ""
+            assert rivals_table(made).rows == []
+            assert "Method against method" not in render_page(made, {})
             assert "Against" not in printed(victim_table(made))
 
     def test_terminal(self):
         made = results(rows=[self.scored(name, np.arange(8.0) + place) for place, name in enumerate("abcdefgh")])
-        assert len(versus.rows(made)) == 28
+        assert len(rivals_table(made).rows) == 28
         assert "Against" not in printed(victim_table(made))  # too long
         assert "-1.0 to -1.0" in printed(victim_table(results(rows=made.rows[:3])))
 
@@ -196,25 +240,25 @@ class TestCompare:
         found = compare(first, second)
         clean, protected = found.pairs
         assert clean.difference == 0
-        assert clean.p_value == 1
+        assert clean.test.p_value == 1
         assert protected.difference == pytest.approx(2)
-        assert protected.interval == pytest.approx((2, 2))
-        assert protected.p_value < 0.01
+        assert protected.test.interval == pytest.approx((2, 2))
+        assert protected.test.p_value < 0.01
         assert found.only_first == (("random noise", "UNet", "plain", "none"),)
         assert found.only_second == ()
 
     def test_no_tests_across_datasets(self):
         found = compare(results(), results(dataset="Other"))
-        assert math.isnan(found.pairs[0].p_value)
+        assert math.isnan(found.pairs[0].test.p_value)
         assert "The datasets differ (Phantom, Other)" in found.remarks()[0]
 
     def test_nothing_in_common(self):
-        assert compare(results(), results(rows=[])).remarks() == ["No cell has a score in both."]
+        assert compare(results(), results(rows=[])).remarks() == ["No setting has a score in both."]
 
     def test_failures(self):
-        pairs = {pair.first.cell: pair for pair in compare(matrix(), matrix()).pairs}
-        cells = pairs["umed", "SegResNet", "nnunet", "median"].cells()
-        assert cells[3:8] == ("diverged", "diverged", "–", "–", "–")
+        pairs = {pair.first.setting: pair for pair in compare(matrix(), matrix()).pairs}
+        (texts,) = pair_table("median", [pairs["umed", "SegResNet", "nnunet", "median"]]).rows
+        assert texts[3:8] == ("diverged", "diverged", "–", "–", "–")
 
     def test_terminal(self):
         text = printed(comparison_table(matrix(), results()))

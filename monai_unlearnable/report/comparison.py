@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two reports side by side: what differs in the settings that both have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.text import Text
+
+from monai_unlearnable.metrics.statistics import PairedTest
+from monai_unlearnable.report.fidelity import figure_name, format_figure
+from monai_unlearnable.report.results import Results
+from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE
+from monai_unlearnable.report.summaries import UNTESTED, Setting, Summary, difference_test, distinct, grouped
+from monai_unlearnable.report.tables import (
+    NONE,
+    Table,
+    format_interval,
+    format_number,
+    format_p,
+    format_score,
+    heading,
+)
+
+__all__ = [
+    "Comparison",
+    "Pair",
+    "compare",
+    "comparison_table",
+    "figures_table",
+    "frontiers_table",
+    "pair_table",
+    "setting_name",
+]
+
+LISTED = 8  # settings of one report that the terminal names
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One setting in two reports.
+
+    Args:
+        first: what the first report says.
+        second: what the second says.
+        test: paired test over test cases, second minus first in points; NaN where they do not name the same number of
+            test cases.
+    """
+
+    first: Summary
+    second: Summary
+    test: PairedTest
+
+    @property
+    def difference(self) -> float:
+        """Second minus first in points; NaN where either has no score."""
+        return self.second.score - self.first.score
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two reports.
+
+    Args:
+        first: one.
+        second: the other.
+        pairs: settings that both have.
+        only_first: settings that only the first has.
+        only_second: settings that only the second has.
+    """
+
+    first: Results
+    second: Results
+    pairs: tuple[Pair, ...]
+    only_first: tuple[Setting, ...]
+    only_second: tuple[Setting, ...]
+
+    def groups(self) -> dict[str, list[Pair]]:
+        """Pairs by their countermeasure."""
+        return grouped(self.pairs, lambda pair: pair.first.countermeasure)
+
+    def remarks(self) -> list[str]:
+        """What makes the reports hard to compare, and how far they differ, a sentence each."""
+        known = [pair for pair in self.pairs if math.isfinite(pair.difference)]
+        notes = []
+        if self.first.dataset != self.second.dataset:
+            notes.append(
+                f"The datasets differ ({self.first.dataset}, {self.second.dataset}): differences are not those of the "
+                "methods alone, and there are no paired tests."
+            )
+        if self.pairs and self.first.metric != self.second.metric:
+            notes.append(f"The scores differ in kind: {self.first.metric} and {self.second.metric}.")
+        if known:
+            largest = max(known, key=lambda pair: abs(pair.difference))
+            notes.append(
+                f"{len(known)} settings have a score in both; the largest difference is {largest.difference:+.1f} "
+                f"points ({setting_name(largest.first.setting)}: {largest.first.score:.1f} and "
+                f"{largest.second.score:.1f})."
+            )
+        else:
+            notes.append("No setting has a score in both.")
+        return notes
+
+
+def compare(first: Results, second: Results) -> Comparison:
+    """Match the settings of two reports: data, victim, recipe and countermeasure.
+
+    Args:
+        first: one report.
+        second: another; paired tests take its test cases for those of the first where dataset and number are the same.
+    """
+    one, other = ({s.setting: s for s in results.summaries()} for results in (first, second))
+    paired = first.dataset == second.dataset and first.metric == second.metric
+    pairs = [
+        Pair(one[setting], other[setting], difference_test(one[setting], other[setting]) if paired else UNTESTED)
+        for setting in one
+        if setting in other
+    ]
+    only_first, only_second = tuple(s for s in one if s not in other), tuple(s for s in other if s not in one)
+    return Comparison(first, second, tuple(pairs), only_first, only_second)
+
+
+def setting_name(setting: Setting) -> str:
+    """A setting in words."""
+    data, victim, recipe, countermeasure = setting
+    names = [victim, recipe, "originals" if data == CLEAN else data]
+    return ", ".join(names if countermeasure == NO_COUNTERMEASURE else [*names, countermeasure])
+
+
+def pair_table(countermeasure: str, pairs: Sequence[Pair]) -> Table:
+    """Both scores of each pair, and their difference."""
+    columns = ("Victim", "Recipe", "Trained on", "First", "Second", "Difference", "95% interval", "p", "Seeds")
+    rows = [
+        (
+            pair.first.victim,
+            pair.first.recipe,
+            pair.first.words,
+            format_score(pair.first),
+            format_score(pair.second),
+            format_number(pair.difference, "+.1f"),
+            format_interval(pair.test.interval, "+.1f"),
+            format_p(pair.test.p_value),
+            f"{pair.first.seeds} / {pair.second.seeds}",
+        )
+        for pair in pairs
+    ]
+    return Table(heading(countermeasure), columns, rows, 3)
+
+
+def frontiers_table(first: Results, second: Results) -> Table:
+    """P50 of each method, victim and recipe in both reports."""
+    one, other = (
+        {(line.method, line.victim, line.recipe): line.words for line in results.frontier()}
+        for results in (first, second)
+    )
+    rows = [(*key, one.get(key, NONE), other.get(key, NONE)) for key in dict.fromkeys((*one, *other))]
+    return Table("Frontiers", ("Method", "Victim", "Recipe", "P50, first", "P50, second"), rows, 3)
+
+
+def figures_table(first: Results, second: Results) -> Table:
+    """Fidelity in both reports."""
+    rows = []
+    for data in distinct((*first.figures, *second.figures)):
+        one, other = first.figures.get(data, {}), second.figures.get(data, {})
+        for name in distinct((*one, *other)):
+            values = (format_figure(name, figures.get(name, math.nan)) for figures in (one, other))
+            rows.append((data, figure_name(name), *values))
+    return Table("Fidelity", ("Data", "Figure", "First", "Second"), rows, 2)
+
+
+def comparison_table(first: Results, second: Results) -> Group:
+    """Two reports for the terminal: a table for each countermeasure, then the settings that only one has.
+
+    Args:
+        first: one report.
+        second: another.
+    """
+    found = compare(first, second)
+    tables = [pair_table(name, pairs).to_rich() for name, pairs in found.groups().items()]
+    lines = []
+    for which, settings in (("first", found.only_first), ("second", found.only_second)):
+        if settings:
+            more = f"; and {len(settings) - LISTED} more" if len(settings) > LISTED else ""
+            lines.append(f"only in the {which}: {'; '.join(map(setting_name, settings[:LISTED]))}{more}")
+    title = Text(f"first: {first.title}; second: {second.title}", style="italic")
+    return Group(title, *tables, *map(Text, [*lines, *found.remarks()]))

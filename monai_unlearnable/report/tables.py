@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of a report: one type for the terminal, for Markdown and for the page, and numbers as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import rich.table
+from rich.console import Group
+from rich.text import Text
+
+from monai_unlearnable.report.frontier import FrontierLine
+from monai_unlearnable.report.results import Results
+from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
+from monai_unlearnable.report.summaries import Matrix, Summary, difference_test, distinct, grouped, victim_name
+
+__all__ = [
+    "LONG",
+    "NONE",
+    "Table",
+    "format_digits",
+    "format_interval",
+    "format_number",
+    "format_p",
+    "format_score",
+    "frontier_table",
+    "heading",
+    "markdown_frontier",
+    "markdown_table",
+    "matrix_tables",
+    "p50_table",
+    "points_table",
+    "rivals_table",
+    "victim_table",
+]
+
+NONE = "–"
+LONG = 24  # rows of all tables of a kind together that are shown unfolded
+NAMES = 2  # leading columns of the matrix that hold words
+LISTED_CLASSES = 4
+LEAST_P = 0.001
+EXTRAS = {"hd95": "HD95 (mm)", "hd95_missing": "Missed (%)", "auc": "AUC (%)", "accuracy": "Accuracy (%)"}
+STYLES = {CLEAN: "green", PROTECTED: "bold yellow", RANDOM: "cyan"}
+
+Column = tuple[str, Callable[[Summary], str]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns.
+
+    Args:
+        title: what is in it.
+        columns: names.
+        rows: as many texts as columns.
+        words: number of leading columns that hold words, not figures.
+        roles: role of the training data of each row, which colors it; such rows are grouped by their first text. Empty
+            where rows have none.
+        caption: remark below it on the terminal.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+    roles: Sequence[str] = ()
+    caption: str = ""
+
+    def groups(self) -> list[tuple[str, list[tuple[str, Sequence[str]]]]]:
+        """Neighbors of equal first text: that text, and role and further texts of each row."""
+        pairs = zip(self.roles or [""] * len(self.rows), self.rows, strict=True)
+        neighbors = groupby(pairs, key=lambda pair: pair[1][0])
+        return [(name, [(role, row[1:]) for role, row in members]) for name, members in neighbors]
+
+    def to_rich(self) -> rich.table.Table:
+        """The table for the terminal; no text is taken for markup."""
+        caption = Text(self.caption, style="table.caption") if self.caption else None
+        table = rich.table.Table(title=Text(self.title, style="table.title"), caption=caption)
+        for column, name in enumerate(self.columns):
+            left = column < self.words
+            table.add_column(Text(name), justify="left" if left else "right", no_wrap=left and bool(self.roles))
+        for name, members in self.groups():
+            for place, (role, texts) in enumerate(members):
+                first = "" if place and self.roles else name
+                table.add_row(*map(Text, (first, *texts)), style=STYLES.get(role))
+            if self.roles:
+                table.add_section()
+        return table
+
+    def to_markdown(self) -> str:
+        """The table for documents that quote measured figures; lines that end with a newline."""
+        rule = ["---" if column < self.words else "---:" for column in range(len(self.columns))]
+        rows = [
+            [text.replace("|", "\\|").replace("\n", " ") for text in row] for row in (self.columns, rule, *self.rows)
+        ]
+        return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def format_number(value: float | None, spec: str = ".1f") -> str:
+    """A number, or a dash where there is none."""
+    return NONE if value is None or math.isnan(value) else format(value, spec)
+
+
+def format_digits(value: float, digits: int = 2) -> str:
+    """A number with so many significant digits, never in powers of ten: 100, not 1e+02; a dash where there is none."""
+    if not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
+
+
+def format_interval(interval: tuple[float, float], spec: str = ".1f") -> str:
+    """Both ends of an interval, or a dash where one is unknown."""
+    low, high = (format_number(value, spec) for value in interval)
+    return NONE if NONE in (low, high) else f"{low} to {high}"
+
+
+def format_score(summary: Summary) -> str:
+    """The mean score, or ``diverged`` or ``failed``."""
+    return summary.failure or format_number(summary.score)
+
+
+def format_p(value: float) -> str:
+    """A p-value to three places."""
+    return f"< {LEAST_P:g}" if value < LEAST_P else format_number(value, ".3f")
+
+
+def heading(countermeasure: str) -> str:
+    """A countermeasure as a heading."""
+    return "Without countermeasure" if countermeasure == NO_COUNTERMEASURE else f"Countermeasure: {countermeasure}"
+
+
+def matrix_tables(results: Results, brief: bool = False) -> dict[str, Table]:
+    """The matrix: a row for each setting, by countermeasure; all tables have the same columns, those that are filled.
+
+    Args:
+        results: scores are in percent on clean held-out scans; p is that of the paired test against the clean control.
+        brief: whether to omit what a terminal has no room for.
+    """
+    summaries, tables = results.summaries(), {}
+    columns = [
+        (name, write)
+        for place, (name, write) in enumerate(_columns(results, summaries, brief))
+        if place < NAMES or any(write(s) != NONE for s in summaries)
+    ]
+    about = f"{results.metric} on clean held-out scans, in percent"
+    for countermeasure, group in grouped(summaries, lambda s: s.countermeasure).items():
+        rows, roles = [[write(s) for _, write in columns] for s in group], [s.training for s in group]
+        names = [name for name, _ in columns]
+        tables[countermeasure] = Table(heading(countermeasure), names, rows, NAMES, roles, about)
+    return tables
+
+
+def _columns(results: Results, summaries: Sequence[Summary], brief: bool) -> list[Column]:
+    matrix = Matrix(summaries)
+    extras = distinct(name for s in summaries for name in s.extras)
+    selected: Column = ("Selected", lambda s: format_number(s.selected))
+    in_label: Column = ("SSIM in label", lambda s: format_number(s.ssim_roi, ".4f"))
+    return [
+        ("Victim", lambda s: victim_name(s, summaries)),
+        ("Trained on", lambda s: s.words),
+        (f"Final {results.metric}", format_score),
+        ("Interval", lambda s: format_interval(s.interval)),
+        ("Peak", lambda s: format_number(s.peak)),
+        *([] if brief else [selected]),
+        ("Per class", lambda s: _classes(s.per_class)),
+        *((EXTRAS.get(name, name), _extra(name)) for name in extras),
+        ("p", lambda s: format_p(matrix.p_value(s))),
+        ("PSNR (dB)", lambda s: format_number(s.psnr)),
+        ("SSIM", lambda s: format_number(s.ssim, ".4f")),
+        *([] if brief else [in_label]),
+        ("Seeds", lambda s: f"{s.seeds} ({s.note})" if s.note else str(s.seeds)),
+    ]
+
+
+def _extra(name: str) -> Callable[[Summary], str]:
+    return lambda s: format_number(s.extras.get(name))
+
+
+def _classes(values: Sequence[float]) -> str:
+    if len(values) <= LISTED_CLASSES:
+        return " / ".join(map(format_number, values)) or NONE
+    known = [value for value in values if not math.isnan(value)]
+    return f"{len(values)} classes, {min(known):.1f} to {max(known):.1f}" if known else NONE
+
+
+def rivals_table(results: Results) -> Table:
+    """Method against method: paired tests between every two protected data that the same victim was trained on alike.
+
+    Args:
+        results: pairs whose test cases are not known are omitted.
+    """
+    summaries = results.summaries()
+    tested = [(first, second, difference_test(second, first)) for first, second in Matrix(summaries).rivals()]
+    rows = [
+        (
+            victim_name(first, summaries),
+            first.countermeasure,
+            first.words,
+            second.words,
+            format_number(test.difference, "+.1f"),
+            format_interval(test.interval, "+.1f"),
+            format_p(test.p_value),
+        )
+        for first, second, test in tested
+        if test.cases
+    ]
+    columns = ("Victim", "Countermeasure", "Method", "Against", "Difference", "95% interval", "p")
+    about = "first method less the other, in points; paired tests over test cases"
+    return Table("Method against method", columns, rows, 4, caption=about)
+
+
+def p50_table(results: Results, brief: bool = False) -> Table:
+    """P50 of each method, victim and recipe, beside chance and the clean control.
+
+    Args:
+        results: scores are in percent.
+        brief: whether the points that P50 comes from are in the last column, for want of a table of their own.
+    """
+    more = (f"{results.metric} at PSNR (dB)",) if brief else ("Half-way SSIM in label", "Strengths")
+    rows = []
+    for line in results.frontier():
+        last = (_points(line),) if brief else (line.ssim_words, str(len(line.points)))
+        figures = (line.words, format_number(line.chance), format_number(line.clean), *last)
+        rows.append((line.method, line.victim, line.recipe, *figures))
+    columns = ("Method", "Victim", "Recipe", "P50", "Chance", "Clean control", *more)
+    about = "P50: highest PSNR at which half of the usual score is lost"
+    return Table("Frontier", columns, rows, 3, caption=about)
+
+
+def _points(line: FrontierLine) -> str:
+    return ", ".join(f"{point.score:.1f} at {point.psnr:.1f}" for point in line.points)
+
+
+def points_table(results: Results) -> Table:
+    """Every point of the frontier."""
+    figures = ("ε (of 255)", "PSNR (dB)", "SSIM in label", results.metric, "Interval", "Seeds")
+    rows = [
+        (
+            line.method,
+            line.victim,
+            line.recipe,
+            NONE if point.epsilon is None else format_digits(255 * point.epsilon, 3),
+            format_number(point.psnr),
+            format_number(point.ssim_roi, ".4f"),
+            format_number(point.score),
+            format_interval(point.interval),
+            str(point.seeds),
+        )
+        for line in results.frontier()
+        for point in line.points
+    ]
+    return Table("Points of the frontier", ("Method", "Victim", "Recipe", *figures), rows, 3)
+
+
+def victim_table(results: Results) -> Group:
+    """The matrix for the terminal: training data by victim, means over seeds, a table for each countermeasure.
+
+    Where there are several protected data, a table of the paired tests between them follows, unless it is long.
+
+    Args:
+        results: scores are in percent on clean held-out scans; p is that of the paired test against the clean control.
+    """
+    tables, rivals = [*matrix_tables(results, brief=True).values()], rivals_table(results)
+    tables += [rivals] if 0 < len(rivals.rows) <= LONG else []
+    return Group(Text(results.title, style="italic"), *(table.to_rich() for table in tables))
+
+
+def frontier_table(results: Results) -> rich.table.Table:
+    """P50 of each method, victim and recipe for the terminal.
+
+    Args:
+        results: as many points as training data with noise; scores are in percent.
+    """
+    return p50_table(results, brief=True).to_rich()
+
+
+def markdown_frontier(results: Results) -> str:
+    """P50 of each method, victim and recipe as Markdown, beside chance, clean control and the points it comes from.
+
+    Args:
+        results: scores are in percent.
+    """
+    return p50_table(results, brief=True).to_markdown()
+
+
+def markdown_table(results: Results) -> str:
+    """The matrix as Markdown: a row for each victim, recipe and training data, a column for each countermeasure.
+
+    Args:
+        results: shown are the mean score in percent with its interval; seeds without a score are named.
+    """
+    summaries = results.summaries()
+    countermeasures, victims = (distinct(getattr(s, name) for s in summaries) for name in ("countermeasure", "victim"))
+    found: dict[tuple[str, str, str], dict[str, Summary]] = {}
+    for s in sorted(summaries, key=lambda s: victims.index(s.victim)):
+        found.setdefault((s.victim, s.recipe, s.words), {})[s.countermeasure] = s
+    rows = []
+    for names, tried in found.items():
+        psnr = format_number(next(iter(tried.values())).psnr)
+        scores = [_score(tried[name]) if name in tried else NONE for name in countermeasures]
+        rows.append((*names, psnr, *scores, " / ".join(distinct(str(s.seeds) for s in tried.values()))))
+    heads = [results.metric if name == NO_COUNTERMEASURE else name for name in countermeasures]
+    return Table("", ("Victim", "Recipe", "Trained on", "PSNR (dB)", *heads, "Seeds"), rows, 3).to_markdown()
+
+
+def _score(summary: Summary) -> str:
+    """The mean score with its interval and note."""
+    if not summary.done:
+        return summary.failure
+    low, high = map(format_number, summary.interval)
+    return f"{summary.score:.1f} ({low} to {high}{summary.note and f', {summary.note}'})"
