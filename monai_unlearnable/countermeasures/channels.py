@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from monai.utils import convert_to_dst_type, convert_to_numpy
 from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from monai_unlearnable.errors import InputError
 
@@ -31,8 +29,6 @@ __all__ = [
     "one_thread",
     "require_simple_itk",
     "spatial_axes",
-    "fit_extent",
-    "pad_to_multiple",
 ]
 
 
@@ -166,24 +162,3 @@ def one_thread() -> Iterator[ModuleType]:
         yield sitk
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
-
-
-def fit_extent(image: Tensor, extent: Sequence[int]) -> Tensor:
-    """Crop an image (C, spatial...) at its far ends, or pad it there with zeros."""
-    change = [wanted - voxels for wanted, voxels in zip(extent, image.shape[1:], strict=True)]
-    return pad(image, _far(change)) if any(change) else image
-
-
-def pad_to_multiple(image: Tensor, multiple: int, least: Sequence[int] | None = None) -> Tensor:
-    """Repeat the border of an image (C, spatial...) at the far ends until its size is a multiple, and large enough."""
-    least = least or [1] * (image.ndim - 1)
-    wanted = [
-        -(-max(voxels, lower) // multiple) * multiple for voxels, lower in zip(image.shape[1:], least, strict=True)
-    ]
-    change = [larger - voxels for larger, voxels in zip(wanted, image.shape[1:], strict=True)]
-    return pad(image[None], _far(change), mode="replicate")[0] if any(change) else image
-
-
-def _far(change: Sequence[int]) -> list[int]:
-    """Padding of the far ends, last axis first, as torch wants it."""
-    return list(itertools.chain.from_iterable((0, voxels) for voxels in reversed(change)))

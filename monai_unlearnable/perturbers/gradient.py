@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +18,9 @@ from monai_unlearnable.perturbers.base import Perturber, check_classes, load_per
 from monai_unlearnable.perturbers.inference import pad_to
 from monai_unlearnable.perturbers.surrogate import Objective, Surrogate
 from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.tensors import evaluating
 
-__all__ = ["SalientVoxels", "evaluating", "loss_gradient", "GradientNoise", "load_surrogate"]
+__all__ = ["SalientVoxels", "loss_gradient", "GradientNoise", "load_surrogate"]
 
 
 def loss_gradient(
@@ -59,18 +59,6 @@ def loss_gradient(
                 losses = losses + objective.of_cases(network(seen).float(), truth)
         gradient = torch.autograd.grad(losses.sum(), image)[0]
     return gradient, losses.detach() / (draws * len(networks))
-
-
-@contextmanager
-def evaluating(networks: nn.Module) -> Iterator[None]:
-    """Networks in evaluation mode, so that the noise of a case does not depend on those beside it."""
-    modes = [(module, module.training) for module in networks.modules()]
-    networks.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @dataclass(frozen=True)
@@ -223,7 +211,7 @@ class GradientNoise(Perturber):
         own = support.flatten(1).any(dim=1)  # cases that are spared cost nothing
         if bool(own.any()):
             ids = [case_id for case_id, chosen in zip(case_ids, own.tolist(), strict=True) if chosen]
-            with evaluating(self.networks):
+            with evaluating(self.networks):  # so that the noise of a case does not depend on those beside it
                 noise[own] = self._descend(image[own], label[own], support[own], ids)
         return noise
 
