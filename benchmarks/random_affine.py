@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Is our random affine patch worth its lines? Against MONAI's ``RandAffined`` after a random crop, plain and lazy.
 
-Times a call on an image of two channels and its label map, in seconds of one thread, and compares what MONAI's ``Affine`` makes of the very same
-rotation, scale and center.
+Times a call on an image of two channels and its label map, on one thread, and compares what MONAI's ``Affine`` makes of
+the very same rotation, scale and center.
 
     python benchmarks/random_affine.py [--shape 48,64,48] [--size 40,56,40] [--calls 100]
 """

@@ -39,8 +39,8 @@ class RandAffinePatchd(Randomizable, MapTransform):
         keys: images and label maps (C, spatial...) of one shape.
         size: of the patch.
         label_key: entry with class indices, interpolated as such.
-        foreground: probability that the patch is centered, as far as the image reaches, on a voxel of a class that is drawn
-            among those present, background excluded.
+        foreground: probability that the patch is centered, as far as the image reaches, on a voxel of a class that is
+            drawn among those present, background excluded.
         prob_rotation: probability of a rotation.
         degrees: largest angle about each axis; by default what nnU-Net takes for this size.
         prob_scaling: probability of a zoom, the same along all axes.
