@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider
 from monai_unlearnable.perturbers.base import Perturber, check_classes
-from monai_unlearnable.perturbers.patterns.base import centered
+from monai_unlearnable.perturbers.patterns import centered
 
 __all__ = ["ClasswiseNoise"]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider, Roi
 from monai_unlearnable.perturbers.base import Perturber
-from monai_unlearnable.perturbers.patterns.base import random_signs
+from monai_unlearnable.perturbers.patterns import random_signs
 from monai_unlearnable.utils.seeding import seeded
 
 __all__ = ["RandomNoise"]
