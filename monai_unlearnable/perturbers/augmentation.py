@@ -15,12 +15,13 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.options import look_up
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.tensors import affine_matrix, plane_rotation
 
 __all__ = ["Augmentation", "standardize"]
 
-# What the recipes of victims that go by these names do to images, as far as a augmentation can.
+# What the recipes of victims that go by these names do to images, as far as an augmentation can.
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "mirror": {"flip": True},
@@ -79,9 +80,7 @@ class Augmentation(Configurable):
         Raises:
             InputError: when the recipe is unknown.
         """
-        if recipe not in RECIPES:
-            raise InputError(f"unknown recipe {recipe!r}; known are {', '.join(RECIPES)}")
-        return cls(**{**RECIPES[recipe], **changes})
+        return cls(**{**look_up("recipe", recipe, RECIPES), **changes})
 
     @property
     def is_random(self) -> bool:

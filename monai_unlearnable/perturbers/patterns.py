@@ -9,25 +9,35 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
+from monai.utils.enums import StrEnum
 from torch import Tensor
 
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, MaskProvider, Roi
 from monai_unlearnable.perturbers.base import Perturber
 from monai_unlearnable.utils.arrays import bounding_box
+from monai_unlearnable.utils.options import look_up
 from monai_unlearnable.utils.seeding import derive_seed, seeded
 
 __all__ = [
     "AutoregressiveNoise",
     "ClassPatterns",
     "FixedVoxels",
+    "Granularity",
+    "LatticeCode",
     "LinearPatterns",
     "SymmetricLattice",
     "centered",
     "random_signs",
 ]
 
-GRANULARITIES = ("class", "case", "universal")
+
+class Granularity(StrEnum):
+    """Whose pattern a voxel carries: that of its class, of its case, or the one of all."""
+
+    CLASS = "class"
+    CASE = "case"
+    UNIVERSAL = "universal"
 
 
 def random_signs(shape: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -74,14 +84,13 @@ class ClassPatterns(Perturber):
         self, epsilon: float = 8 / 255, support: MaskProvider | None = None, granularity: str = "class"
     ) -> None:
         super().__init__()
-        if granularity not in GRANULARITIES:
-            raise InputError(f"granularity {granularity!r} is unknown; known are {', '.join(GRANULARITIES)}")
-        self.epsilon, self.allowed, self.granularity = epsilon, support, granularity
+        self.epsilon, self.allowed = epsilon, support
+        self.granularity = look_up("granularity", granularity, Granularity)
         self._depend_on(support)
 
     @property
     def needs_label(self) -> bool:  # type: ignore[override]
-        return self.granularity == "class" or self.allowed is None or self.allowed.needs_label
+        return self.granularity == Granularity.CLASS or self.allowed is None or self.allowed.needs_label
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if self.allowed is not None:
@@ -104,8 +113,8 @@ class ClassPatterns(Perturber):
         self, image: Tensor, case_id: str, support: Tensor, label: Tensor | None, box: tuple[slice, ...]
     ) -> Tensor:
         """Patterns in the box of the support."""
-        if self.granularity != "class":
-            kind = 0 if self.granularity == "universal" else derive_seed("case", case_id)
+        if self.granularity != Granularity.CLASS:
+            kind = 0 if self.granularity == Granularity.UNIVERSAL else derive_seed("case", case_id)
             return self.pattern(kind, case_id, image).to(image)[box]
         if label is None:
             raise LabelError("the method needs a label, and the case has none", case=case_id)
@@ -318,7 +327,12 @@ class FixedVoxels(ClassPatterns):
         return torch.from_numpy(noise).movedim(-1, 0)
 
 
-CODES = ("none", "axes", "sign")
+class LatticeCode(StrEnum):
+    """How the classes of a :class:`SymmetricLattice` differ."""
+
+    NONE = "none"
+    AXES = "axes"
+    SIGN = "sign"
 
 
 class SymmetricLattice(ClassPatterns):
@@ -361,23 +375,22 @@ class SymmetricLattice(ClassPatterns):
         super().__init__(epsilon, support, granularity)
         if period < 3:
             raise InputError("no symmetric sequence has a period of less than 3 voxels", value=period, limit=3)
-        if code not in CODES:
-            raise InputError(f"code {code!r} is unknown; known are {', '.join(CODES)}")
         if axes is not None and len(axes) == 0:
             raise InputError("a lattice needs at least one axis")
-        self.axes, self.period, self.code = None if axes is None else tuple(axes), period, code
+        self.axes, self.period = None if axes is None else tuple(axes), period
+        self.code = look_up("code", code, LatticeCode)
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         dims = image.ndim - 1
         lattice = torch.ones([1] * dims)
         for axis in self._axes(kind, dims):
             lattice = lattice * self._signs(image.shape[1 + axis]).reshape([-1, *[1] * (dims - 1 - axis)])
-        flip = self.code == "sign" and kind % 2 == 0
+        flip = self.code == LatticeCode.SIGN and kind % 2 == 0
         return (-lattice if flip else lattice).expand(image.shape)
 
     def _axes(self, kind: int, spatial_dims: int) -> Sequence[int]:
         axes = tuple(range(spatial_dims)) if self.axes is None else self.axes
-        if self.code != "axes":
+        if self.code != LatticeCode.AXES:
             return axes
         subsets = [subset for size in range(len(axes), 0, -1) for subset in itertools.combinations(axes, size)]
         return subsets[(kind - 1) % len(subsets)]
