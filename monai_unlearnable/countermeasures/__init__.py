@@ -1,8 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an exploiter does to the images first; it knows nothing of how noise was made."""
 
-from .base import Countermeasure, Material, Prepared, prepare
-from .channels import NormalizedTransform, NormalizedTransformD, NormalizedTransformd, NormalizedTransformDict
+from .base import (
+    Countermeasure,
+    Material,
+    NormalizedTransform,
+    NormalizedTransformD,
+    NormalizedTransformd,
+    NormalizedTransformDict,
+    Prepared,
+    prepare,
+)
 from .codecs import Jpeg, Jpeg2000, Jpeg2000D, Jpeg2000d, Jpeg2000Dict, JpegD, Jpegd, JpegDict
 from .detectors import AreaUnderCurve, Separability, area_under_curve, label_separability, scan_statistics, separability
 from .filters import (

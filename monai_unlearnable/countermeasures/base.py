@@ -1,16 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exploiter does to the data before training: choose cases, learn from them, change images."""
+"""What an exploiter does to the data before training: choose cases, learn from them, change images.
+
+Two kinds: those that look at the data first (:class:`Countermeasure`), and changes of each image by itself, which are
+plain MONAI transforms of images in normalized intensity (:class:`NormalizedTransform`)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
+from monai.transforms import Transform
+from monai.utils import convert_to_dst_type, convert_to_numpy
+from monai.utils.enums import TransformBackends
+from numpy.typing import NDArray
+from torch import Tensor
 
-__all__ = ["Sample", "Material", "Prepared", "Countermeasure", "prepare"]
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.dictionaries import DictionaryTransform
+
+__all__ = [
+    "Countermeasure",
+    "Material",
+    "NormalizedTransform",
+    "NormalizedTransformD",
+    "NormalizedTransformDict",
+    "NormalizedTransformd",
+    "Prepared",
+    "Sample",
+    "at_least",
+    "by_plane",
+    "one_thread",
+    "prepare",
+    "require_simple_itk",
+    "spatial_axes",
+]
 
 Sample = Mapping[str, Any]
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -91,3 +120,112 @@ def _chain(load: Callable[[Sample], dict[str, Any]], steps: Sequence[Step]) -> C
         return sample
 
     return chained
+
+
+class NormalizedTransform(Transform):
+    """A deterministic change of unit images; subclasses define :meth:`change` of one channel."""
+
+    backend = [TransformBackends.NUMPY]
+
+    @abstractmethod
+    def change(self, channel: NDArray) -> NDArray:
+        """The changed channel, of the same shape; what leaves [0, 1] is clipped afterwards.
+
+        Args:
+            channel: float32 (spatial...), 2D or 3D, in [0, 1].
+        """
+
+    def __call__(self, img: NDArray | Tensor) -> Any:  # type: ignore[override]
+        """Change an image, each channel alone.
+
+        Args:
+            img: (C, spatial...) in [0, 1], two or three spatial axes: array or tensor.
+
+        Returns:
+            float32 in [0, 1], of the shape, type, device and meta data of ``img``.
+
+        Raises:
+            InputError: when the number of axes is another.
+        """
+        values = np.asarray(convert_to_numpy(img), np.float32)
+        if values.ndim not in (3, 4):
+            raise InputError(f"expected an image (channel, 2 or 3 spatial axes), not one of shape {values.shape}")
+        changed = np.stack([self.change(channel) for channel in values]).clip(0, 1)
+        return convert_to_dst_type(changed, img, dtype=np.float32)[0]
+
+
+NormalizedTransformd = NormalizedTransformD = NormalizedTransformDict = DictionaryTransform
+
+
+def at_least(name: str, value: Any, limit: float) -> None:
+    """Check a strength, or several.
+
+    Raises:
+        InputError: naming the argument, when a number is below ``limit`` or not finite.
+    """
+    numbers = np.asarray(value, np.float64)
+    if not (np.isfinite(numbers).all() and (numbers >= limit).all()):
+        raise InputError(f"{name} must be at least {limit:g}, not {value}", value=value, limit=limit)
+
+
+def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]:
+    """Numbers of spatial axes, counted from 0.
+
+    Args:
+        axes: one or several, negative ones counted from the end; None for all.
+        dims: how many spatial axes the image has.
+
+    Raises:
+        InputError: when the image has no such axis, or one is named twice.
+    """
+    if axes is None:
+        return tuple(range(dims))
+    wanted = (axes,) if isinstance(axes, int) else tuple(axes)
+    numbers = tuple(axis + dims if axis < 0 else axis for axis in wanted)
+    if any(not 0 <= axis < dims for axis in numbers) or len(set(numbers)) < len(numbers):
+        raise InputError(f"axes {list(wanted)} are not distinct axes of an image with {dims} spatial axes")
+    return numbers
+
+
+def by_plane(channel: NDArray, axis: int, change: Callable[[NDArray], NDArray]) -> NDArray:
+    """Change a volume slice by slice, or a plane as it is.
+
+    Args:
+        channel: (spatial...), 2D or 3D.
+        axis: of a volume, the one that slices are stacked along.
+        change: of a slice, keeps its shape.
+    """
+    if channel.ndim == 2:
+        return change(channel)
+    (axis,) = spatial_axes(axis, channel.ndim)
+    return np.stack([change(plane) for plane in np.moveaxis(channel, axis, 0)], axis)
+
+
+def require_simple_itk() -> ModuleType:
+    """SimpleITK, where it is installed.
+
+    Raises:
+        InputError: naming the extra that installs it.
+    """
+    try:
+        import SimpleITK
+    except ImportError:
+        # Without a cause, so that whoever reports the root of a chain of errors reports this one.
+        raise InputError("SimpleITK is not installed: pip install 'monai_unlearnable[lab]'") from None
+    return SimpleITK
+
+
+@contextmanager
+def one_thread() -> Iterator[ModuleType]:
+    """SimpleITK, with filters made in the block confined to one thread.
+
+    Partial sums of several threads make results depend on the machine, and a pool of threads does not survive the fork
+    of a data loader's worker. Filters inside filters obey the global number only.
+    """
+    sitk = require_simple_itk()
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield sitk
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)

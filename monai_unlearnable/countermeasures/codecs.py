@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from monai_unlearnable.countermeasures.channels import NormalizedTransform, NormalizedTransformd, at_least, by_plane
+from monai_unlearnable.countermeasures.base import NormalizedTransform, at_least, by_plane
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.dictionaries import dictionary_transform
 
 __all__ = ["Jpeg", "Jpeg2000", "Jpeg2000D", "Jpeg2000Dict", "Jpeg2000d", "JpegD", "JpegDict", "Jpegd"]
 
@@ -73,29 +74,5 @@ def _through(plane: NDArray, **options: Any) -> NDArray:
         return np.asarray(image, np.float32) / 255
 
 
-class Jpegd(NormalizedTransformd):
-    """Dictionary version of :class:`Jpeg`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`Jpeg`, by name.
-    """
-
-    array_transform = Jpeg
-
-
-class Jpeg2000d(NormalizedTransformd):
-    """Dictionary version of :class:`Jpeg2000`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`Jpeg2000`, by name.
-    """
-
-    array_transform = Jpeg2000
-
-
-JpegD = JpegDict = Jpegd
-Jpeg2000D = Jpeg2000Dict = Jpeg2000d
+Jpegd = JpegD = JpegDict = dictionary_transform(Jpeg)
+Jpeg2000d = Jpeg2000D = Jpeg2000Dict = dictionary_transform(Jpeg2000)

@@ -14,11 +14,11 @@ from monai.networks.utils import pixelshuffle, pixelunshuffle
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from monai_unlearnable.countermeasures.channels import fit_extent, pad_to_multiple
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
+from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = [
     "BLOCK",

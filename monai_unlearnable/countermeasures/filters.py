@@ -11,15 +11,15 @@ from scipy import ndimage
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from skimage.transform import resize
 
-from monai_unlearnable.countermeasures.channels import (
+from monai_unlearnable.countermeasures.base import (
     NormalizedTransform,
-    NormalizedTransformd,
     at_least,
     one_thread,
     require_simple_itk,
     spatial_axes,
 )
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.dictionaries import dictionary_transform
 
 __all__ = [
     "BilateralFilter",
@@ -133,45 +133,9 @@ class BilateralFilter(NormalizedTransform):
             return np.asarray(sitk.GetArrayFromImage(bilateral.Execute(image)))
 
 
-class GaussianFilterd(NormalizedTransformd):
-    """Dictionary version of :class:`GaussianFilter`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`GaussianFilter`, by name.
-    """
-
-    array_transform = GaussianFilter
-
-
-class BinomialSmoothd(NormalizedTransformd):
-    """Dictionary version of :class:`BinomialSmooth`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`BinomialSmooth`, by name.
-    """
-
-    array_transform = BinomialSmooth
-
-
-class BilateralFilterd(NormalizedTransformd):
-    """Dictionary version of :class:`BilateralFilter`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`BilateralFilter`, by name.
-    """
-
-    array_transform = BilateralFilter
-
-
-GaussianFilterD = GaussianFilterDict = GaussianFilterd
-BinomialSmoothD = BinomialSmoothDict = BinomialSmoothd
-BilateralFilterD = BilateralFilterDict = BilateralFilterd
+GaussianFilterd = GaussianFilterD = GaussianFilterDict = dictionary_transform(GaussianFilter)
+BinomialSmoothd = BinomialSmoothD = BinomialSmoothDict = dictionary_transform(BinomialSmooth)
+BilateralFilterd = BilateralFilterD = BilateralFilterDict = dictionary_transform(BilateralFilter)
 
 
 class TotalVariation(NormalizedTransform):
@@ -224,32 +188,8 @@ class NonLocalMeans(NormalizedTransform):
         return np.asarray(denoised).reshape(channel.shape)  # axes of a single voxel are dropped
 
 
-class TotalVariationd(NormalizedTransformd):
-    """Dictionary version of :class:`TotalVariation`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`TotalVariation`, by name.
-    """
-
-    array_transform = TotalVariation
-
-
-class NonLocalMeansd(NormalizedTransformd):
-    """Dictionary version of :class:`NonLocalMeans`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`NonLocalMeans`, by name.
-    """
-
-    array_transform = NonLocalMeans
-
-
-TotalVariationD = TotalVariationDict = TotalVariationd
-NonLocalMeansD = NonLocalMeansDict = NonLocalMeansd
+TotalVariationd = TotalVariationD = TotalVariationDict = dictionary_transform(TotalVariation)
+NonLocalMeansd = NonLocalMeansD = NonLocalMeansDict = dictionary_transform(NonLocalMeans)
 
 
 class ResampleBack(NormalizedTransform):
@@ -287,16 +227,4 @@ class ResampleBack(NormalizedTransform):
         return np.asarray(resize(small, channel.shape, anti_aliasing=False, **options))
 
 
-class ResampleBackd(NormalizedTransformd):
-    """Dictionary version of :class:`ResampleBack`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`ResampleBack`, by name.
-    """
-
-    array_transform = ResampleBack
-
-
-ResampleBackD = ResampleBackDict = ResampleBackd
+ResampleBackd = ResampleBackD = ResampleBackDict = dictionary_transform(ResampleBack)

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.countermeasures.channels import (
+from monai_unlearnable.countermeasures.base import (
     NormalizedTransform,
-    NormalizedTransformd,
     at_least,
     one_thread,
     require_simple_itk,
 )
+from monai_unlearnable.utils.dictionaries import dictionary_transform
 
 __all__ = [
     "Quantize",
@@ -93,29 +93,5 @@ class RemoveBiasField(NormalizedTransform):
             return np.asarray(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)))
 
 
-class Quantized(NormalizedTransformd):
-    """Dictionary version of :class:`Quantize`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`Quantize`, by name.
-    """
-
-    array_transform = Quantize
-
-
-class RemoveBiasFieldd(NormalizedTransformd):
-    """Dictionary version of :class:`RemoveBiasField`.
-
-    Args:
-        keys: images in [0, 1].
-        allow_missing_keys: do not raise where a key is absent.
-        options: arguments of :class:`RemoveBiasField`, by name.
-    """
-
-    array_transform = RemoveBiasField
-
-
-QuantizeD = QuantizeDict = Quantized
-RemoveBiasFieldD = RemoveBiasFieldDict = RemoveBiasFieldd
+Quantized = QuantizeD = QuantizeDict = dictionary_transform(Quantize)
+RemoveBiasFieldd = RemoveBiasFieldD = RemoveBiasFieldDict = dictionary_transform(RemoveBiasField)

@@ -16,11 +16,11 @@ from monai.utils.enums import TransformBackends
 from torch import Tensor, nn
 
 from monai_unlearnable.countermeasures.base import Material, Sample
-from monai_unlearnable.countermeasures.channels import fit_extent, pad_to_multiple
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.optimization import minimize
 from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = [
     "LearnedChanged",

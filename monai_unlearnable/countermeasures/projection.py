@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared
-from monai_unlearnable.countermeasures.channels import fit_extent
 from monai_unlearnable.countermeasures.detectors import blocks, fit_classifier, labeled_vectors, unblocks
 from monai_unlearnable.countermeasures.learning import LearnedChanged, choose_cases, require_positive
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.tensors import fit_extent
 
 __all__ = ["BlockProjection", "OrthogonalProjection", "WholeProjection"]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from monai.utils.enums import StrEnum
 from skimage.filters import threshold_otsu
 from torch import Tensor, nn
 
@@ -17,22 +18,36 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks.base import MaskProvider
 from monai_unlearnable.masks.regions import local_deviation
 from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.options import look_up
 from monai_unlearnable.utils.seeding import seeded
 
 __all__ = [
+    "Base",
     "ForegroundScore",
     "GradientScore",
     "RandomScore",
     "Score",
     "Sparsity",
     "TopK",
+    "Unit",
     "VarianceScore",
     "foreground",
     "top_k",
 ]
 
-BASES = ("all", "foreground")
-UNITS = ("voxel", "element")
+
+class Base(StrEnum):
+    """What a fraction of voxels is of."""
+
+    ALL = "all"
+    FOREGROUND = "foreground"
+
+
+class Unit(StrEnum):
+    """What is selected: all channels of a voxel together, or one by one."""
+
+    VOXEL = "voxel"
+    ELEMENT = "element"
 
 
 def top_k(score: Tensor, counts: Tensor) -> Tensor:
@@ -186,9 +201,8 @@ class Sparsity(Configurable):
             raise InputError("the fraction of voxels must lie in (0, 1]", value=self.fraction, limit=1.0)
         if self.patch < 1:
             raise InputError("a patch has at least one voxel along each axis", value=self.patch, limit=1)
-        for kind, name, known in (("base", self.of, BASES), ("unit", self.per, UNITS)):
-            if name not in known:
-                raise InputError(f"unknown {kind} of a fraction {name!r}; known are {', '.join(known)}")
+        look_up("base of a fraction", self.of, Base)
+        look_up("unit of a fraction", self.per, Unit)
 
     def select(
         self, image: Tensor, label: Tensor | None = None, support: Tensor | None = None, gradient: Tensor | None = None
@@ -210,14 +224,14 @@ class Sparsity(Configurable):
         if self.score.needs_gradient and gradient is None:
             raise InputError(f"{type(self.score).__name__} needs a gradient")
         score = self.score(image, label, gradient)
-        of_voxels = self.per == "voxel"
+        of_voxels = self.per == Unit.VOXEL
         score = torch.linalg.vector_norm(score, dim=1, keepdim=True) if of_voxels else score.expand_as(image)
         if self.patch > 1:
             score = _of_blocks(score, self.patch)
         if support is not None:
             score = score.masked_fill(support <= 0, -torch.inf)
         whole = torch.ones_like(image[:, :1], dtype=torch.bool)
-        base = foreground(image, label) if self.of == "foreground" else whole
+        base = foreground(image, label) if self.of == Base.FOREGROUND else whole
         budget = Budget(0, fraction=self.fraction)
         counts = torch.tensor([budget.limit(voxels) for voxels in base.flatten(1).sum(1).tolist()])
         return top_k(score, counts).to(image.dtype)
@@ -254,7 +268,7 @@ class TopK(MaskProvider):
     def __post_init__(self) -> None:
         if self.sparsity.score.needs_gradient:
             raise InputError(f"{type(self.sparsity.score).__name__} needs a network; use SalientVoxels")
-        if self.sparsity.per != "voxel":
+        if self.sparsity.per != Unit.VOXEL:
             raise InputError("a mask selects voxels, not elements", value=self.sparsity.per)
 
     @property

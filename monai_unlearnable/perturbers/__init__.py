@@ -6,15 +6,8 @@ from .base import InputSettings, Perturber, load_input_settings, load_perturber,
 from .classwise import ClasswiseNoise
 from .generators import UMed, VoxShield
 from .gradient import GradientNoise, SalientVoxels, load_surrogate
-from .patterns import (
-    AutoregressiveNoise,
-    ClassConvolution,
-    ClassPatterns,
-    FixedVoxels,
-    LinearPatterns,
-    LinearSurrogate,
-    SymmetricLattice,
-)
+from .image_patterns import ClassConvolution, LinearSurrogate
+from .patterns import AutoregressiveNoise, ClassPatterns, FixedVoxels, LinearPatterns, SymmetricLattice
 from .random_noise import RandomNoise
 from .surrogate import Objective, Surrogate
 

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.options import look_up
 from monai_unlearnable.utils.seeding import seeded
+from monai_unlearnable.utils.tensors import affine_matrix, plane_rotation
 
 __all__ = ["Augmentation", "standardize"]
 
-# What the recipes of victims that go by these names do to images, as far as a augmentation can.
+# What the recipes of victims that go by these names do to images, as far as an augmentation can.
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "mirror": {"flip": True},
@@ -78,9 +80,7 @@ class Augmentation(Configurable):
         Raises:
             InputError: when the recipe is unknown.
         """
-        if recipe not in RECIPES:
-            raise InputError(f"unknown recipe {recipe!r}; known are {', '.join(RECIPES)}")
-        return cls(**{**RECIPES[recipe], **changes})
+        return cls(**{**look_up("recipe", recipe, RECIPES), **changes})
 
     @property
     def is_random(self) -> bool:
@@ -129,12 +129,9 @@ class Augmentation(Configurable):
         amount = 2 * torch.rand(count, 2, generator=generator) - 1
         angle = math.radians(self.rotation) * amount[:, 0] * self._drawn(image, generator)
         scale = 1 + self.scaling * amount[:, 1] * self._drawn(image, generator)
-        matrix = torch.eye(dims, dims + 1).repeat(count, 1, 1)
-        first, second = torch.randperm(dims, generator=generator)[:2].sort().values.tolist()
-        matrix[:, first, first] = matrix[:, second, second] = torch.cos(angle)
-        matrix[:, first, second], matrix[:, second, first] = -torch.sin(angle), torch.sin(angle)
-        extents = torch.tensor(image.shape[:1:-1])  # of the axes of the matrix, the last one first
-        matrix[:, :, :dims] *= scale.reshape(-1, 1, 1) * extents / extents[:, None]
+        last, first = torch.randperm(dims, generator=generator)[:2].sort().values.tolist()
+        matrix = plane_rotation(angle, dims - 1 - last, dims - 1 - first, dims)
+        matrix = affine_matrix(matrix, scale[:, None], image.shape[2:], image.shape[2:])
         grid = F.affine_grid(matrix.to(image), list(image.shape), align_corners=False)
         moved = F.grid_sample(image, grid, align_corners=False, padding_mode="border")
         if label.ndim > 1:

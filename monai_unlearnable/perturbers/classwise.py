@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider
 from monai_unlearnable.perturbers.base import Perturber, check_classes
-from monai_unlearnable.perturbers.patterns.base import centered
+from monai_unlearnable.perturbers.patterns import Granularity, centered
+from monai_unlearnable.utils.options import look_up
 
 __all__ = ["ClasswiseNoise"]
 
-GRANULARITIES = ("class", "universal")
+GRANULARITIES = (Granularity.CLASS, Granularity.UNIVERSAL)
 
 
 class ClasswiseNoise(Perturber):
@@ -51,15 +52,15 @@ class ClasswiseNoise(Perturber):
         support: MaskProvider | None = None,
     ) -> None:
         super().__init__()
-        if granularity not in GRANULARITIES:
-            raise InputError(f"unknown granularity {granularity!r}; known are {', '.join(GRANULARITIES)}")
         if min(size, default=0) < 1:
             raise InputError(f"a pattern of {list(size)} voxels has none", limit=1)
         self.in_channels, self.num_classes, self.size = in_channels, num_classes, tuple(size)
-        self.epsilon, self.granularity = epsilon, granularity
+        self.epsilon, self.granularity = epsilon, look_up("granularity", granularity, GRANULARITIES)
         self.allowed = Everywhere() if support is None else support
         self._depend_on(self.allowed)
-        self.tile = nn.Parameter(torch.zeros(num_classes if granularity == "class" else 1, in_channels, *self.size))
+        self.tile = nn.Parameter(
+            torch.zeros(num_classes if granularity == Granularity.CLASS else 1, in_channels, *self.size)
+        )
 
     needs_label = True
 
@@ -89,7 +90,7 @@ class ClasswiseNoise(Perturber):
         support = self.support(image, label) if support is None else support
         shape, is_map = image.shape[2:], label.ndim > 1
         patterns = self._repeated(shape) if is_map else F.interpolate(self.tile, shape)
-        if self.granularity == "universal":
+        if self.granularity == Granularity.UNIVERSAL:
             return patterns * support
         if not is_map:
             return patterns[label] * support

@@ -3,24 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from monai.utils.enums import StrEnum
 from torch import Tensor, nn
 
 from monai_unlearnable.crypto.encrypted import Key
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider, Sparsity
+from monai_unlearnable.masks.sparsity import Unit
 from monai_unlearnable.perturbers.augmentation import Augmentation
 from monai_unlearnable.perturbers.base import Perturber, check_classes, load_perturber
 from monai_unlearnable.perturbers.inference import pad_to
 from monai_unlearnable.perturbers.surrogate import Objective, Surrogate
+from monai_unlearnable.utils.options import look_up
 from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.tensors import evaluating
 
-__all__ = ["SalientVoxels", "evaluating", "loss_gradient", "GradientNoise", "load_surrogate"]
+__all__ = ["GradientNoise", "MaskRefresh", "SalientVoxels", "load_surrogate", "loss_gradient"]
 
 
 def loss_gradient(
@@ -61,18 +64,6 @@ def loss_gradient(
     return gradient, losses.detach() / (draws * len(networks))
 
 
-@contextmanager
-def evaluating(networks: nn.Module) -> Iterator[None]:
-    """Networks in evaluation mode, so that the noise of a case does not depend on those beside it."""
-    modes = [(module, module.training) for module in networks.modules()]
-    networks.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 @dataclass(frozen=True)
 class SalientVoxels(MaskProvider):
     """The voxels where the loss of a network depends most on the intensity, as a mask for any method.
@@ -101,7 +92,7 @@ class SalientVoxels(MaskProvider):
     of_images = True
 
     def __post_init__(self) -> None:
-        if self.sparsity.per != "voxel":
+        if self.sparsity.per != Unit.VOXEL:
             raise InputError("a mask selects voxels, not elements", value=self.sparsity.per)
 
     def networks(self) -> list[nn.Module]:
@@ -119,7 +110,12 @@ class SalientVoxels(MaskProvider):
         return chosen if support is None else chosen * support
 
 
-REFRESHES = ("once", "round", "step")
+class MaskRefresh(StrEnum):
+    """When the voxels that carry noise are selected anew."""
+
+    ONCE = "once"
+    ROUND = "round"
+    STEP = "step"
 
 
 class GradientNoise(Perturber):
@@ -184,14 +180,13 @@ class GradientNoise(Perturber):
         batch_size: int = 32,
     ) -> None:
         super().__init__()
-        if mask_refresh not in REFRESHES:
-            raise InputError(f"unknown mask_refresh {mask_refresh!r}; known are {', '.join(REFRESHES)}")
         self.networks = nn.ModuleList(networks)
         self.epsilon, self.steps, self.average = epsilon, steps, average
         self.step_size = epsilon / 8 if step_size is None else step_size
         self.objective = Objective() if objective is None else objective
         self.allowed = Everywhere() if support is None else support
-        self.sparsity, self.mask_refresh, self.fitted = sparsity, mask_refresh, fitted
+        self.sparsity, self.fitted = sparsity, fitted
+        self.mask_refresh = look_up("mask_refresh", mask_refresh, MaskRefresh)
         self.augmentation = Augmentation() if augmentation is None else augmentation
         self.samples, self.seed = samples, seed
         self.network_divisor, self.batch_size = divisor, batch_size
@@ -223,7 +218,7 @@ class GradientNoise(Perturber):
         own = support.flatten(1).any(dim=1)  # cases that are spared cost nothing
         if bool(own.any()):
             ids = [case_id for case_id, chosen in zip(case_ids, own.tolist(), strict=True) if chosen]
-            with evaluating(self.networks):
+            with evaluating(self.networks):  # so that the noise of a case does not depend on those beside it
                 noise[own] = self._descend(image[own], label[own], support[own], ids)
         return noise
 
@@ -254,7 +249,8 @@ class GradientNoise(Perturber):
         return noise
 
     def _refreshes(self, turn: int, step: int) -> bool:
-        return self.mask_refresh == "step" or (step == 0 and (turn == 0 or self.mask_refresh == "round"))
+        in_round = turn == 0 or self.mask_refresh == MaskRefresh.ROUND
+        return self.mask_refresh == MaskRefresh.STEP or (step == 0 and in_round)
 
 
 def load_surrogate(path: str | Path, index: int = -1, key: Key | None = None) -> Surrogate:

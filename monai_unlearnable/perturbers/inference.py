@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,9 +19,9 @@ from torch import Tensor
 from monai_unlearnable.errors import LabelError, OutOfMemoryError
 from monai_unlearnable.perturbers.base import Perturber
 from monai_unlearnable.utils.arrays import bounding_box
+from monai_unlearnable.utils.tensors import even_sides, pad_sides
 
 __all__ = [
-    "even_sides",
     "pad_to",
     "is_out_of_memory",
     "release_memory",
@@ -33,11 +32,6 @@ __all__ = [
 ]
 
 
-def even_sides(total: int) -> tuple[int, int]:
-    """So many voxels split over both sides, as MONAI's ``SpatialPad`` does it."""
-    return total // 2, total - total // 2
-
-
 def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, Any]:
     """Images and label maps with zeros on both sides, evenly, up to multiples; classes of whole images stay.
 
@@ -46,8 +40,8 @@ def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, A
         label: (B, 1, spatial...), (B,) or None.
         divisor: of the spatial sizes.
     """
-    sides = [side for extent in reversed(image.shape[2:]) for side in even_sides(-extent % divisor)]
-    return F.pad(image, sides), label if label is None or label.ndim == 1 else F.pad(label, sides)
+    sides = even_sides(image.shape[2:], divisor)
+    return pad_sides(image, sides), label if label is None or label.ndim == 1 else pad_sides(label, sides)
 
 
 # Of errors that torch and what it calls (C++, cuDNN, cuBLAS) raise as plain runtime errors, in lower case.
@@ -82,15 +76,15 @@ class Part:
     @classmethod
     def whole(cls, shape: Sequence[int], divisor: int) -> Part:
         """All of an image of that spatial shape."""
-        sides = tuple(even_sides(-extent % divisor) for extent in shape)
-        return cls(tuple(slice(0, extent) for extent in shape), sides)
+        return cls(tuple(slice(0, extent) for extent in shape), tuple(even_sides(shape, divisor)))
 
     @classmethod
     def around(cls, support: NDArray, divisor: int) -> Part:
         """The box of a support (spatial...) with a margin of one ``divisor``, snapped to it in the padded image."""
         box, sides = [], []
-        for side, extent in zip(bounding_box(support), support.shape, strict=True):
-            start, stop = even_sides(-extent % divisor)[0], extent + -extent % divisor
+        padding = even_sides(support.shape, divisor)
+        for side, extent, (start, end) in zip(bounding_box(support), support.shape, padding, strict=True):
+            stop = start + extent + end
             low = max((side.start + start) // divisor - 1, 0) * divisor - start
             high = min(((side.stop - 1 + start) // divisor + 2) * divisor, stop) - start
             box.append(slice(max(low, 0), min(high, extent)))
@@ -104,9 +98,7 @@ class Part:
 
     def take(self, volume: Tensor) -> Tensor:
         """This part of (B, C, spatial...), zeros where it reaches beyond."""
-        sides = [side for sides in reversed(self.sides) for side in sides]
-        own = volume[_index(self.box)]
-        return F.pad(own, sides) if any(sides) else own
+        return pad_sides(volume[_index(self.box)], self.sides)
 
     def put(self, part: Tensor, volume: Tensor) -> None:
         """Write what was made for this part where it belongs."""

@@ -6,19 +6,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from monai.utils.enums import StrEnum
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider, Roi
 from monai_unlearnable.perturbers.base import Perturber
-from monai_unlearnable.perturbers.patterns.base import random_signs
+from monai_unlearnable.perturbers.patterns import random_signs
+from monai_unlearnable.utils.options import look_up
 from monai_unlearnable.utils.seeding import seeded
 
-__all__ = ["RandomNoise"]
+__all__ = ["Distribution", "RandomNoise"]
 
-DISTRIBUTIONS = ("sign", "uniform", "gaussian", "low_pass")
 GAUSSIAN_SCALE = 0.5  # standard deviation in units of epsilon; 5% of the voxels are clipped
+
+
+class Distribution(StrEnum):
+    """What random noise is drawn from."""
+
+    SIGN = "sign"
+    UNIFORM = "uniform"
+    GAUSSIAN = "gaussian"
+    LOW_PASS = "low_pass"  # noqa: S105
 
 
 class RandomNoise(Perturber):
@@ -55,12 +65,10 @@ class RandomNoise(Perturber):
         rms: float | None = None,
     ) -> None:
         super().__init__()
-        if distribution not in DISTRIBUTIONS:
-            raise InputError(f"distribution {distribution!r} is unknown; known are {', '.join(DISTRIBUTIONS)}")
         if rms is not None and not 0 < rms <= epsilon:
             raise InputError("the root mean square must be above 0 and at most epsilon", value=rms, limit=epsilon)
         self.epsilon, self.allowed, self.seed = epsilon, Roi() if support is None else support, seed
-        self.distribution, self.sigma, self.rms = distribution, sigma, rms
+        self.distribution, self.sigma, self.rms = look_up("distribution", distribution, Distribution), sigma, rms
         self._depend_on(self.allowed)
 
     @property
@@ -82,12 +90,12 @@ class RandomNoise(Perturber):
         return field.clamp(-1, 1)
 
     def _field(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        if self.distribution == "sign":
+        if self.distribution == Distribution.SIGN:
             return random_signs(shape, generator)
-        if self.distribution == "uniform":
+        if self.distribution == Distribution.UNIFORM:
             return torch.rand(shape, generator=generator) * 2 - 1
         field = torch.randn(shape, generator=generator)
-        if self.distribution == "low_pass":
+        if self.distribution == Distribution.LOW_PASS:
             smooth = gaussian_filter(field.numpy(), [0, *[self.sigma] * (len(shape) - 1)], mode="wrap")
             field = torch.from_numpy(smooth / max(float(smooth.std()), 1e-12))
         return GAUSSIAN_SCALE * field

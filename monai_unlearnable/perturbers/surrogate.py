@@ -10,14 +10,16 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceCELoss
+from monai.utils.enums import StrEnum
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.options import look_up
 from monai_unlearnable.utils.seeding import isolated_seed
 
-__all__ = ["Surrogate", "Objective", "task_loss", "error_rate"]
+__all__ = ["Goal", "Objective", "Surrogate", "task_loss", "error_rate"]
 
 
 class Surrogate(nn.Module, Configurable):
@@ -52,7 +54,12 @@ class Surrogate(nn.Module, Configurable):
         return logits[:, 0] if logits.ndim > image.ndim else logits
 
 
-GOALS = ("minimize", "maximize", "target")
+class Goal(StrEnum):
+    """What noise does to the loss; see :class:`Objective`."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+    TARGET = "target"
 
 
 @cache
@@ -102,8 +109,7 @@ class Objective(Configurable):
     targets: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        if self.goal not in GOALS:
-            raise InputError(f"unknown goal {self.goal!r}; known are {', '.join(GOALS)}")
+        look_up("goal", self.goal, Goal)
         if self.targets is not None:
             if sorted(self.targets) != list(range(len(self.targets))):
                 raise InputError(f"the targets {list(self.targets)} do not hold each class once")
@@ -129,8 +135,8 @@ class Objective(Configurable):
 
     def _aim(self, logits: Tensor, label: Tensor) -> tuple[int, Tensor]:
         """The sign of the loss, and the classes it is taken at."""
-        if self.goal != "target":
-            return (1 if self.goal == "minimize" else -1), label
+        if self.goal != Goal.TARGET:
+            return (1 if self.goal == Goal.MINIMIZE else -1), label
         classes = logits.shape[1]
         targets = [(own + 1) % classes for own in range(classes)] if self.targets is None else list(self.targets)
         if len(targets) != classes:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """MONAI transforms: lossless loading, masks, stored noise, generated noise."""
 
-from .generate import GenerateNoise, GenerateNoiseD, GenerateNoised, GenerateNoiseDict
 from .io import (
     EncodeLabel,
     EncodeLabelD,
@@ -31,6 +30,10 @@ from .noise import (
     ApplyNoiseD,
     ApplyNoised,
     ApplyNoiseDict,
+    GenerateNoise,
+    GenerateNoiseD,
+    GenerateNoised,
+    GenerateNoiseDict,
     RemoveNoise,
     RemoveNoiseD,
     RemoveNoised,

@@ -21,6 +21,7 @@ from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.transforms.utils import like, quantization_of, to_numpy
+from monai_unlearnable.utils.dictionaries import dictionary_transform
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = [
@@ -192,28 +193,6 @@ class EncodeLabel(Transform):
         return like(encode_label(to_numpy(label), self.values), label)
 
 
-class EncodeLabeld(MapTransform):
-    """Dictionary version of :class:`EncodeLabel`.
-
-    Args:
-        keys: labels.
-        values: see :class:`EncodeLabel`.
-        allow_missing_keys: do not raise where a key is absent.
-    """
-
-    backend = EncodeLabel.backend
-
-    def __init__(self, keys: KeysCollection, values: Sequence[int], allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.encode = EncodeLabel(values)
-
-    def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self.encode(d[key])  # type: ignore[arg-type]
-        return d
-
-
 LoadScanD = LoadScanDict = LoadScand
 ScaleToWindowD = ScaleToWindowDict = ScaleToWindowd
-EncodeLabelD = EncodeLabelDict = EncodeLabeld
+EncodeLabeld = EncodeLabelD = EncodeLabelDict = dictionary_transform(EncodeLabel)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stored noise put on, and taken off, inside a pipeline."""
+"""Noise inside a pipeline: stored noise put on and taken off, and noise made by a trained perturber."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_unlearnable.budget import apply_change, undo_change
+from monai_unlearnable.budget import Budget, apply_change, apply_noise, undo_change
+from monai_unlearnable.crypto.encrypted import Key
 from monai_unlearnable.data.scan import voxel_digest
 from monai_unlearnable.errors import NoiseMismatchError
+from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.noise import NoiseStore
-from monai_unlearnable.transforms.utils import like, refuse_after_spatial, to_numpy
+from monai_unlearnable.perturbers import Perturber, load_perturber
+from monai_unlearnable.perturbers.inference import WINDOW_VOXELS, generate_noise
+from monai_unlearnable.transforms.utils import like, quantization_of, refuse_after_spatial, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = [
@@ -27,6 +31,10 @@ __all__ = [
     "ApplyNoiseD",
     "ApplyNoiseDict",
     "ApplyNoised",
+    "GenerateNoise",
+    "GenerateNoiseD",
+    "GenerateNoiseDict",
+    "GenerateNoised",
     "RemoveNoise",
     "RemoveNoiseD",
     "RemoveNoiseDict",
@@ -148,5 +156,120 @@ class RemoveNoised(_StoredNoised):
     array_transform = RemoveNoise
 
 
+class GenerateNoise(Transform):
+    """Protect an image with a perturber: one pass, in sliding windows where the image is large.
+
+    Args:
+        perturber: the object, or the file of its checkpoint.
+        window: rule for the intensity window of each channel.
+        budget: epsilon in normalized intensity that the noise is held to.
+        device: where a loaded checkpoint runs.
+        window_voxels: voxels that go through the perturber at once.
+        key: the owner's, where the checkpoint is sealed.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        perturber: Perturber | str | Path,
+        window: WindowRule,
+        budget: Budget,
+        device: str = "cpu",
+        window_voxels: int = WINDOW_VOXELS,
+        key: Key | None = None,
+    ) -> None:
+        self.perturber = (
+            perturber.eval() if isinstance(perturber, Perturber) else load_perturber(perturber, device, key)
+        )
+        self.window, self.budget, self.window_voxels = window, budget, window_voxels
+
+    def __call__(self, img: NDArray | Tensor, label: NDArray | Tensor | int | None = None, case_id: str = "") -> Any:
+        """Protect an image.
+
+        Args:
+            img: physical values as loaded, (C, spatial...). Where its ``meta`` tells how the file stores voxels
+                (:class:`~monai_unlearnable.transforms.LoadScan`), the noise is what that file can hold.
+            label: class indices of voxels, (1, spatial...), or the class of the whole image.
+            case_id: named in errors.
+
+        Returns:
+            Physical values of the protected image, of the type, dtype and device of ``img``.
+
+        Raises:
+            LabelError: when the method needs a label.
+            BudgetError: when the budget is less than a storage step. A budget's fraction of voxels counts for each
+                channel by itself; methods that select voxels select them for all channels.
+        """
+        refuse_after_spatial(img)
+        values, quantizations, channels = to_numpy(img), quantization_of(img), []
+        # From stored numbers, as the file is protected: the precision of the image must not move the window.
+        stored = [
+            quantization.to_stored(channel[None]) for channel, quantization in zip(values, quantizations, strict=True)
+        ]
+        pairs = list(zip(stored, quantizations, strict=True))
+        windows = [
+            self.window(quantization.to_physical(part, np.float64), quantization) for part, quantization in pairs
+        ]
+        units = [
+            w.to_unit(quantization.to_physical(part)) for w, (part, quantization) in zip(windows, pairs, strict=True)
+        ]
+        classes = None if label is None else to_numpy(label) if np.ndim(label) else int(label)
+        noise = generate_noise(self.perturber, np.concatenate(units), case_id, classes, self.window_voxels)
+        for window, (part, quantization), own in zip(windows, pairs, noise, strict=True):
+            protected, _ = apply_noise(
+                part, own[None], budget=self.budget, window=window, quantization=quantization, case=case_id or None
+            )
+            channels.append(quantization.to_physical(protected, values.dtype.type))
+        result = like(np.concatenate(channels), img)
+        if isinstance(result, MetaTensor):
+            result.meta[MetaKeys.PROTECTION] = {"state": "protected", "case_id": case_id}
+        return result
+
+
+class GenerateNoised(MapTransform):
+    """Dictionary version of :class:`GenerateNoise`.
+
+    Args:
+        keys: images, right after loading.
+        perturber: see :class:`GenerateNoise`.
+        window: see :class:`GenerateNoise`.
+        budget: see :class:`GenerateNoise`.
+        label_key: class indices; None where the method needs none.
+        case_key: entry with the case id, if there is one.
+        device: see :class:`GenerateNoise`.
+        window_voxels: see :class:`GenerateNoise`.
+        allow_missing_keys: do not raise where a key is absent.
+        key: see :class:`GenerateNoise`.
+    """
+
+    backend = GenerateNoise.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        perturber: Perturber | str | Path,
+        window: WindowRule,
+        budget: Budget,
+        label_key: str | None = CaseKeys.LABEL,
+        case_key: str = CaseKeys.CASE_ID,
+        device: str = "cpu",
+        window_voxels: int = WINDOW_VOXELS,
+        allow_missing_keys: bool = False,
+        key: Key | None = None,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.generate = GenerateNoise(perturber, window, budget, device, window_voxels, key)
+        self.label_key, self.case_key = label_key, case_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            label = None if self.label_key is None else d[self.label_key]
+            d[key] = self.generate(d[key], label, str(d.get(self.case_key, "")))
+        return d
+
+
 ApplyNoiseD = ApplyNoiseDict = ApplyNoised
 RemoveNoiseD = RemoveNoiseDict = RemoveNoised
+GenerateNoiseD = GenerateNoiseDict = GenerateNoised

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from monai.engines.utils import default_prepare_batch
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.tensors import evaluating
 
 __all__ = ["AdversarialBatch"]
 
@@ -88,21 +88,9 @@ class AdversarialBatch:
         if generator is not None:
             start = torch.rand(image.shape, generator=generator).to(image)
             result = (image + (2 * start - 1) * epsilon).clamp(low, high)
-        with _evaluating(network), torch.enable_grad():
+        with evaluating(network), torch.enable_grad():
             for _ in range(self.steps):
                 result = result.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(loss(network(result), label), result)
                 result = (result + step * gradient.sign()).clamp(low, high)
         return result.detach()
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; each layer gets its own mode back."""
-    training = [layer for layer in network.modules() if layer.training]
-    network.eval()
-    try:
-        yield
-    finally:
-        for layer in training:
-            layer.training = True

@@ -11,11 +11,11 @@ import torch
 from monai.networks.nets import DynUNet
 from monai.utils import OptionalImportError
 from torch import Tensor, nn
-from torch.nn import functional
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.seeding import isolated_seed, reset_parameters
+from monai_unlearnable.utils.tensors import even_sides, pad_sides
 
 __all__ = [
     "DeepSupervision",
@@ -81,15 +81,9 @@ class Padded(nn.Module):
         self.network, self.multiple, self.minimum = network, multiple, minimum
 
     def forward(self, x: Tensor) -> Tensor:
-        size = x.shape[2:]
-        missing = [_round_up(max(voxels, self.minimum), self.multiple) - voxels for voxels in size]
-        # torch's pad wants the last axis first
-        result = self.network(functional.pad(x, [part for m in reversed(missing) for part in (m // 2, m - m // 2)]))
-        if result.ndim < x.ndim:
-            return result
-        inside = [slice(m // 2, m // 2 + voxels) for m, voxels in zip(missing, size, strict=True)]
-        where = (..., *inside)
-        return result[where]
+        sides = even_sides(x.shape[2:], self.multiple, self.minimum)
+        result = self.network(pad_sides(x, sides))
+        return result if result.ndim < x.ndim else pad_sides(result, [(-low, -high) for low, high in sides])
 
 
 class DeepSupervision(nn.Module):
@@ -153,10 +147,6 @@ def planned_dynunet(
         deep_supr_num=outputs,
     )
     return Padded(network, multiple=2 ** sum(2 in stride for stride in strides))
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
 
 
 MULTIPLES = (8, 16, 32, 64)

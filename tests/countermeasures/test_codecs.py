@@ -10,8 +10,7 @@ import pytest
 from PIL import Image, features
 from skimage.metrics import peak_signal_noise_ratio
 
-from monai_unlearnable.countermeasures import Jpeg, Jpeg2000
-from monai_unlearnable.countermeasures.channels import NormalizedTransform
+from monai_unlearnable.countermeasures import Jpeg, Jpeg2000, NormalizedTransform
 from monai_unlearnable.errors import InputError
 from tests.countermeasures.images import unit_image
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from monai_unlearnable.countermeasures import NonLocalMeans, TotalVariation
-from monai_unlearnable.countermeasures.channels import NormalizedTransform
+from monai_unlearnable.countermeasures import NonLocalMeans, NormalizedTransform, TotalVariation
 from monai_unlearnable.errors import InputError
 
 

@@ -15,9 +15,9 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from monai_unlearnable.countermeasures import LearnedChanged, NetworkChange, Patches
-from monai_unlearnable.countermeasures.channels import fit_extent, pad_to_multiple
 from monai_unlearnable.countermeasures.learning import choose_cases, fit, require_positive
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 
 class AddPhase(nn.Module):

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import builtins
+import inspect
 import itertools
+import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -177,3 +180,18 @@ def test_catalog(name: str, dims: int) -> None:
         assert torch.isfinite(done).all() and done.min() >= 0 and done.max() <= 1 + 1e-6
         assert torch.equal(image, before) and torch.equal(done, pipeline({"image": image})["image"])
     assert torch.isfinite(pipeline({"image": torch.full((1, *[6] * dims), 0.3)})["image"]).all()
+
+
+@pytest.mark.parametrize("name", sorted({name.split()[0] for name in ARRAY}))
+def test_dictionary_versions_say_what_they_take_and_are_picklable(name: str) -> None:
+    array, dictionary = getattr(countermeasures, name), getattr(countermeasures, f"{name}d")
+    own, taken = inspect.signature(array).parameters, inspect.signature(dictionary).parameters
+    assert list(taken) == ["keys", *own, "allow_missing_keys"]
+    assert all(taken[argument].default == own[argument].default for argument in own)
+    for argument in taken:
+        assert re.search(rf"^ +{argument}: ", dictionary.__doc__, re.MULTILINE)
+    assert dictionary.__name__ == f"{name}d" and dictionary.__module__ == array.__module__
+    assert dictionary.backend == array.backend
+    options = {"Jpeg2000": {"psnr": 25}}.get(name, {})
+    copied = pickle.loads(pickle.dumps(dictionary("image", **options)))
+    assert type(copied) is dictionary and vars(copied.transform) == vars(array(**options))

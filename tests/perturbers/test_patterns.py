@@ -160,13 +160,13 @@ def test_sizes_agree_around_the_center(name: str, small: tuple[int, ...], large:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda: LinearPatterns(granularity="all"), "granularity 'all' is unknown; known are class, case, universal"),
+        (lambda: LinearPatterns(granularity="all"), "unknown granularity 'all'; known are class, case, universal"),
         (lambda: LinearPatterns(patch=0), "at least one voxel"),
         (lambda: LinearPatterns(cells=0), "at least one cell"),
         (lambda: ClassConvolution(size=4), "must be odd"),
         (lambda: FixedVoxels(fraction=2), r"must lie in \[0, 1\]"),
         (lambda: SymmetricLattice(period=2), "less than 3 voxels"),
-        (lambda: SymmetricLattice(code="x"), "code 'x' is unknown; known are none, axes, sign"),
+        (lambda: SymmetricLattice(code="x"), "unknown code 'x'; known are none, axes, sign"),
         (lambda: SymmetricLattice(axes=[]), "at least one axis"),
     ],
 )

@@ -12,8 +12,9 @@ import torch
 
 from monai_unlearnable.masks import Everywhere, Roi
 from monai_unlearnable.perturbers import Perturber, UMed
-from monai_unlearnable.perturbers.inference import Part, even_sides, generate_noise, pad_to
+from monai_unlearnable.perturbers.inference import Part, generate_noise, pad_to
 from monai_unlearnable.utils.seeding import reset_parameters
+from monai_unlearnable.utils.tensors import even_sides
 
 
 @pytest.mark.parametrize("divisor", [1, 4, 8])
@@ -25,7 +26,7 @@ def test_part_around_a_support(voxels: list[tuple[int, ...]], divisor: int) -> N
     support[tuple(np.transpose(voxels))] = True
     part = Part.around(support, divisor)
     taken, padded = part.take(image), pad_to(image, None, divisor)[0]
-    starts = [even_sides(-extent % divisor)[0] for extent in shape]
+    starts = [start for start, _ in even_sides(shape, divisor)]
     first = [own.start - low + start for own, (low, _), start in zip(part.box, part.sides, starts, strict=True)]
     box = tuple(slice(low, low + extent) for low, extent in zip(first, taken.shape[2:], strict=True))
     assert torch.equal(taken, padded[(slice(None), slice(None), *box)])

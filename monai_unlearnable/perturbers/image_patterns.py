@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linearly separable patterns, and patterns of a linear surrogate."""
+"""Noise without a surrogate network: patterns made of what the image shows, by a filter or a linear model."""
 
 from __future__ import annotations
 
@@ -12,40 +12,37 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.perturbers.base import check_classes
-from monai_unlearnable.perturbers.patterns.base import ClassPatterns, centered, random_signs
+from monai_unlearnable.perturbers.patterns import ClassPatterns
 from monai_unlearnable.utils.seeding import seeded
 
-__all__ = ["LinearPatterns", "LinearSurrogate"]
-
-GRID = 32  # cells along an axis after which a grid of patches repeats
+__all__ = ["ClassConvolution", "LinearSurrogate"]
 
 
-class LinearPatterns(ClassPatterns):
-    r"""A vertex of a hypercube for each class, drawn on a coarse grid of cells.
+class ClassConvolution(ClassPatterns):
+    r"""A slight blur by a kernel that is drawn for each class.
 
     .. math::
-        P_k(s) = \mathrm{clip}_{[-1, 1]}(v_k + \sigma\, g)_{\mathrm{cell}(s)}, \qquad
-        v_k \in \{-1, 1\}^{\mathrm{channels} \times \mathrm{cells}}, \quad g \sim \mathcal{N}(0, 1)
+        \epsilon P_k = \mathrm{clip}_{[-\epsilon, \epsilon]}(x * w_k - x), \qquad
+        w_k = \tilde w_k / \textstyle\sum \tilde w_k
 
-    After LSP (Yu et al., Availability Attacks Create Shortcuts, KDD 2022): normal clusters around vertices of a
-    hypercube, one a class, each value repeated over a patch. Public code scales the noise of an image to a length; here
-    it is clipped (our choice), so that it uses a bound on each voxel in full. The deviations in a cluster are about 0.4
-    of the vertex there, and correlated.
+    with :math:`\tilde w_k` 1 in the center and :math:`\mathcal{U}(0, b)` elsewhere. After CUDA (Sadasivan et al.,
+    Convolution-based Unlearnable Datasets, CVPR 2023), which has no bound; the clipping is ours, and it hides part of
+    the kernel at sharp edges. Public code puts the 1 anywhere in the kernel and divides the filtered image by its
+    largest value; here the image stays in place, and intensities are kept by the sum of 1. All channels are filtered by
+    the same kernel.
+
+    Flat parts of an image carry no noise.
 
     Args:
         epsilon: largest change of a voxel, in normalized intensity.
         support: where noise is allowed, see :class:`ClassPatterns`.
         granularity: see :class:`ClassPatterns`.
-        patch: voxels along the side of a cell. Cells are counted from the center of the image: images of different
-            sizes that are padded or cropped around it show the same pattern. It repeats after 32 cells.
-        cells: number of cells along each axis of an image of any size, in place of ``patch``: images of different sizes
-            that are resized to one show the same pattern.
-        spread: deviation of the cells of a case from those of its class, as a fraction of ``epsilon``; 0 for the same
-            pattern in all cases.
-        seed: decides on the patterns.
+        blur: upper bound of the entries around the center.
+        size: of the kernel along each axis, odd.
+        seed: decides on the kernels.
 
     Raises:
-        InputError: when ``patch`` or ``cells`` is less than 1.
+        InputError: when the size is not odd.
     """
 
     def __init__(
@@ -53,30 +50,29 @@ class LinearPatterns(ClassPatterns):
         epsilon: float = 8 / 255,
         support: MaskProvider | None = None,
         granularity: str = "class",
-        patch: int = 8,
-        cells: int | None = None,
-        spread: float = 0.0,
+        blur: float = 0.3,
+        size: int = 3,
         seed: int = 0,
     ) -> None:
         super().__init__(epsilon, support, granularity)
-        if patch < 1 or (cells is not None and cells < 1):
-            raise InputError("cells have at least one voxel, and axes at least one cell", value=(patch, cells), limit=1)
-        self.patch, self.cells, self.spread, self.seed = patch, cells, spread, seed
+        if size < 1 or size % 2 == 0:
+            raise InputError("the size of a kernel must be odd", value=size)
+        self.blur, self.size, self.seed = blur, size, seed
+
+    def kernel(self, kind: int, spatial_dims: int) -> Tensor:
+        """The kernel of a class, applied as a correlation; (size, size) or (size, size, size), its sum is 1."""
+        shape = [self.size] * spatial_dims
+        weights = self.blur * torch.rand(shape, generator=seeded(self.seed, "class", kind))
+        weights[tuple(extent // 2 for extent in shape)] = 1
+        return weights / weights.sum()
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
-        shape = (image.shape[0], *[self.cells or GRID] * (image.ndim - 1))
-        grid = random_signs(shape, seeded(self.seed, "class", kind))
-        if self.spread:
-            grid = grid + self.spread * torch.randn(shape, generator=seeded(self.seed, "case", case_id))
-        grid = grid.clamp(-1, 1)
-        for axis, extent in enumerate(image.shape[1:], 1):
-            grid = grid.index_select(axis, self._cell_of_voxel(extent))
-        return grid
-
-    def _cell_of_voxel(self, extent: int) -> Tensor:
-        if self.cells is None:
-            return centered(extent) // self.patch % GRID
-        return torch.arange(extent) * self.cells // extent
+        spatial_dims = image.ndim - 1
+        convolve = F.conv2d if spatial_dims == 2 else F.conv3d
+        # Channels are the batch. The border repeats its last voxel: zeros would darken it.
+        padded = F.pad(image[:, None], [self.size // 2] * (2 * spatial_dims), mode="replicate")
+        filtered = convolve(padded, self.kernel(kind, spatial_dims)[None, None].to(image))[:, 0]
+        return ((filtered - image) / max(self.epsilon, 1e-12)).clamp(-1, 1)
 
 
 class LinearSurrogate(ClassPatterns):
