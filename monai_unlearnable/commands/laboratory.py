@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -50,57 +50,43 @@ def _show(results: Results, page: Path, console: Console) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.evaluation.evaluate import evaluate_folders
+    from monai_unlearnable.proof import evaluate
 
-    settings = parse_overrides(arguments.settings)
-    _show(*evaluate_folders(arguments.out, arguments.dataset_dir, **settings), console)
+    _show(*evaluate(arguments.out, arguments.dataset_dir, **parse_overrides(arguments.settings)), console)
 
 
 def _laboratory(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.evaluation.laboratory import Laboratory
-    from monai_unlearnable.evaluation.matrix import Matrix
-    from monai_unlearnable.evaluation.reporting import write_laboratory_report
+    from monai_unlearnable.proof import laboratory
 
-    settings = parse_overrides(arguments.settings)
-    part, workers = tuple(settings.pop("part", (0, 1))), int(settings.pop("workers", 1))
-    laboratory = Laboratory(Matrix.of(dataset_dir=arguments.dataset_dir, **settings), arguments.out)
-    results = laboratory.run(part, workers)
-    _show(results, write_laboratory_report(laboratory, results, Path(arguments.out) / "report"), console)
+    _show(*laboratory(arguments.dataset_dir, arguments.out, **parse_overrides(arguments.settings)), console)
 
 
 def _cell(arguments: argparse.Namespace, console: Console) -> None:
     from monai_unlearnable.evaluation.laboratory import Laboratory
-    from monai_unlearnable.evaluation.matrix import Cell
+    from monai_unlearnable.evaluation.matrix import Run
 
     names = ("data", "victim", "recipe", "countermeasure", "seed")
-    row = Laboratory.open(arguments.laboratory).run_cell(Cell(*(getattr(arguments, name) for name in names)))
+    row = Laboratory.open(arguments.laboratory).train(Run(*(getattr(arguments, name) for name in names)))
     low, high = row.interval
     score = f"{row.metric} {row.score:.1f} ({low:.1f} to {high:.1f})" if row.done else row.status
     console.print(f"{row.victim} on {row.data}: {score}", highlight=False)
 
 
 def _frontier(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.evaluation.frontier import check_sweep, draw_frontier, sweep
+    from monai_unlearnable.proof import frontier
 
     hush_monai()
     if not isinstance(arguments.bundle, dict):
         raise InputError(f"--bundle is {arguments.bundle!r}, not a dictionary")
-    settings: dict[str, Any] = parse_overrides(arguments.settings)
-    methods = {Path(method).stem: method for method in arguments.methods.split(",")}
-    epsilons = [float(epsilon) for epsilon in arguments.epsilons.split(",")]
-    check_sweep(arguments.out, dataset_dir=arguments.dataset_dir, **settings)
-    shared = {**arguments.bundle, **{name: settings.get(name) for name in ("datalist", "key")}}
-    outputs = sweep(arguments.dataset_dir, arguments.out, methods, epsilons, **shared)
-    _show(*draw_frontier(outputs, arguments.out, dataset_dir=arguments.dataset_dir, **settings), console)
+    methods, epsilons = arguments.methods.split(","), [float(epsilon) for epsilon in arguments.epsilons.split(",")]
+    settings = parse_overrides(arguments.settings)
+    _show(*frontier(arguments.dataset_dir, arguments.out, methods, epsilons, arguments.bundle, **settings), console)
 
 
 def _report(arguments: argparse.Namespace, console: Console) -> None:
-    from monai_unlearnable.evaluation.laboratory import Laboratory
-    from monai_unlearnable.evaluation.reporting import write_laboratory_report
+    from monai_unlearnable.evaluation.reporting import rewrite_report
 
-    laboratory = Laboratory.open(arguments.laboratory)
-    results = laboratory.results()
-    _show(results, write_laboratory_report(laboratory, results, Path(arguments.laboratory) / "report"), console)
+    _show(*rewrite_report(arguments.laboratory), console)
 
 
 def _compare(arguments: argparse.Namespace, console: Console) -> None:

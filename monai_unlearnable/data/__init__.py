@@ -4,7 +4,7 @@
 from .cases import LoadedCase, read_case
 from .datalist import Case, load_cases
 from .formats import find_format, output_name, read_scan, stem, write_scan
-from .inspection import DatasetSummary, inspect_cases
+from .inspection import DatasetSummary, choose_window, inspect_cases
 from .labels import encode_label, read_label
 from .medmnist import pack_archive, unpack_archive
 from .scan import Scan, voxel_digest
@@ -14,6 +14,7 @@ __all__ = [
     "DatasetSummary",
     "LoadedCase",
     "Scan",
+    "choose_window",
     "encode_label",
     "find_format",
     "inspect_cases",

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data.cases import read_case
 from monai_unlearnable.data.datalist import Case
+from monai_unlearnable.data.formats import read_scan
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
-from monai_unlearnable.intensity import WindowRule
+from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import pieces
 
-__all__ = ["DatasetSummary", "inspect_cases"]
+__all__ = ["DatasetSummary", "choose_window", "inspect_cases"]
 
 MAX_CLASSES = 64  # more distinct values than this is an image given as a label, or a label saved as JPEG
 
@@ -69,12 +70,31 @@ class DatasetSummary:
         return int(gib * 2**30 / size)
 
     def patch_size(self, divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
-        """A patch to train on: the median shape, rounded up to ``divisor``, its longest axes halved to ``limit`` voxels."""
+        """A patch to train on: the median shape, rounded up to ``divisor``, longest axes halved to ``limit`` voxels."""
         size = [-(-extent // divisor) * divisor for extent in self.median_shape]
         while np.prod(size) > limit and max(size) > divisor:
             axis = int(np.argmax(size))
             size[axis] = max(divisor, size[axis] // 2 // divisor * divisor)
         return tuple(size)
+
+
+def choose_window(cases: Sequence[Case]) -> WindowRule:
+    """The rule for intensity windows that fits the files: the dtype's range for 8-bit images, else percentiles.
+
+    Args:
+        cases: the first one that can be read tells.
+
+    Raises:
+        ScanError: of the first one, when none can be read.
+    """
+    errors: list[ScanError] = []
+    for case in cases:
+        try:
+            scan = read_scan(case.root / case.images[0])
+            return DtypeWindow() if scan.voxels.dtype == np.uint8 else PercentileWindow()
+        except ScanError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from monai.data import DataLoader, Dataset
 
-from monai_unlearnable.data import Case, DatasetSummary, read_scan
-from monai_unlearnable.errors import InputError, ScanError
-from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
+from monai_unlearnable.data import Case, DatasetSummary, choose_window
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
 from monai_unlearnable.perturbers import LinearSurrogate, Objective, Perturber
 from monai_unlearnable.utils.enums import CaseKeys
@@ -34,25 +32,6 @@ APPROACHES = ("error_minimizing", "error_maximizing", "synthetic")
 GRANULARITIES = ("case", "class", "universal")
 MAXIMIZING = ("target", "maximize")
 LARGEST, NOBODY = "largest", "none"
-
-
-def choose_window(cases: Sequence[Case]) -> WindowRule:
-    """The rule for intensity windows that fits the files: the dtype's range for 8-bit images, else percentiles.
-
-    Args:
-        cases: the first one that can be read tells.
-
-    Raises:
-        ScanError: of the first one, when none can be read.
-    """
-    errors: list[ScanError] = []
-    for case in cases:
-        try:
-            scan = read_scan(case.root / case.images[0])
-            return DtypeWindow() if scan.voxels.dtype == np.uint8 else PercentileWindow()
-        except ScanError as error:
-            errors.append(error)
-    raise errors[0]
 
 
 def choose_support(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) -> MaskProvider:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -19,7 +18,14 @@ from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.noise import NoiseEntry, NoiseStore
 from monai_unlearnable.utils.enums import CaseKeys
-from monai_unlearnable.utils.files import below, read_content, remove_unfinished, unreadable, write_atomic
+from monai_unlearnable.utils.files import (
+    below,
+    file_digest,
+    read_content,
+    remove_unfinished,
+    unreadable,
+    write_atomic,
+)
 from monai_unlearnable.utils.locks import lock
 
 __all__ = [
@@ -35,8 +41,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-BLOCK = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -141,26 +145,6 @@ class Layout:
             path.unlink(missing_ok=True)
         for folder in (self.protected, self.noise, self.models):
             remove_unfinished(folder)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, read a block at a time; of the names and digests of the files right in a folder.
-
-    Raises:
-        ScanError: naming the file, when it cannot be read.
-    """
-    digest = hashlib.sha256()
-    try:
-        if path.is_dir():
-            for file in sorted(file for file in path.iterdir() if file.is_file()):
-                digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
-            return digest.hexdigest()
-        with path.open("rb") as stream:
-            while block := stream.read(BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    return digest.hexdigest()
 
 
 def refuse_original(source: Path, target: Path) -> None:

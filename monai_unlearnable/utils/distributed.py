@@ -12,7 +12,18 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
-__all__ = ["PATIENCE", "count", "device", "gather", "gather_shares", "joined", "rank", "share", "wait"]
+__all__ = [
+    "PATIENCE",
+    "count",
+    "default_device",
+    "device",
+    "gather",
+    "gather_shares",
+    "joined",
+    "rank",
+    "share",
+    "wait",
+]
 
 PATIENCE = timedelta(days=7)  # shares take unequally long: the first to be done waits for the others
 
@@ -90,3 +101,10 @@ def device(local: int) -> str:
     import torch
 
     return f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+
+
+def default_device() -> str:
+    """``"cuda"`` where there is a GPU, else ``"cpu"``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

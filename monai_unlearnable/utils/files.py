@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files read and written so that nothing is half-written: atomic writes, JSON, clear errors."""
+"""Files read and written so that nothing is half-written: atomic writes, JSON, digests, clear errors."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -27,6 +28,8 @@ __all__ = [
     "write_atomic",
     "write_json",
     "below",
+    "file_digest",
+    "fingerprint",
     "leads_outside",
     "named_by",
     "reading",
@@ -35,6 +38,7 @@ __all__ = [
 
 Content = bytes | Mapping[str, bytes]  # of a file, or of the files of a folder by name
 
+BLOCK = 2**20  # bytes that are read at a time for a digest
 UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
 
@@ -194,3 +198,28 @@ def leads_outside(name: str) -> bool:
     """Whether a relative name, that others may have written, is none or leads out of its folder."""
     path = PurePath(name)
     return bool(path.anchor) or ".." in path.parts
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, read a block at a time; of the names and digests of the files right in a folder.
+
+    Raises:
+        ScanError: naming the file, when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        if path.is_dir():
+            for file in sorted(file for file in path.iterdir() if file.is_file()):
+                digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
+            return digest.hexdigest()
+        with path.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return digest.hexdigest()
+
+
+def fingerprint(content: Any) -> str:
+    """SHA-256 of JSON-ready content: equal content, equal fingerprint."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
