@@ -4,9 +4,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level
+from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level, region_changes, region_statistics
 from .frontier import Crossing, Point, Scores, half_way, p50
-from .regions import region_changes, region_statistics
 
 if TYPE_CHECKING:
     from .scores import chance_level, classification_scores, segmentation_scores

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,23 +20,9 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.metrics.statistics import bootstrap_interval
+from monai_unlearnable.utils.arrays import without_channel
 
-__all__ = ["without_channel", "segmentation_scores", "chance_level", "classification_scores"]
-
-Array = TypeVar("Array", bound=Any)
-
-
-def without_channel(array: Array, dims: int | None = None) -> Array:
-    """The array (spatial...) of one given as (spatial...) or (1, spatial...).
-
-    Args:
-        array: numpy array or tensor.
-        dims: number of spatial dimensions; where it is not known, a first axis of length 1 before two or more others is
-            taken for the channel.
-    """
-    if array.ndim < 3 or array.shape[0] != 1 or array.ndim == dims:
-        return array
-    return array[0]  # type: ignore[no-any-return]
+__all__ = ["chance_level", "classification_scores", "segmentation_scores"]
 
 
 _MISSING = object()

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["bounding_box", "file_order", "pieces", "piecewise"]
+__all__ = ["bounding_box", "file_order", "pieces", "piecewise", "without_channel"]
+
+Array = TypeVar("Array", bound=Any)
 
 PIECE = 2**18  # voxels; a volume of no more is one piece
 
@@ -50,3 +53,16 @@ def bounding_box(support: NDArray) -> tuple[slice, ...]:
         voxels = np.flatnonzero(support.any(axis=tuple(other for other in range(support.ndim) if other != axis)))
         box.append(slice(int(voxels[0]), int(voxels[-1]) + 1) if len(voxels) else slice(0, 0))
     return tuple(box)
+
+
+def without_channel(array: Array, dims: int | None = None) -> Array:
+    """The array (spatial...) of one given as (spatial...) or (1, spatial...).
+
+    Args:
+        array: numpy array or tensor.
+        dims: number of spatial dimensions; where it is not known, a first axis of length 1 before two or more others is
+            taken for the channel.
+    """
+    if array.ndim < 3 or array.shape[0] != 1 or array.ndim == dims:
+        return array
+    return array[0]  # type: ignore[no-any-return]
