@@ -30,12 +30,10 @@ from rich.console import Console
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.cli import parse_overrides, parse_value
 from monai_unlearnable.data import load_cases, unpack_archive
-from monai_unlearnable.evaluation.laboratory import Laboratory
-from monai_unlearnable.evaluation.matrix import Matrix
-from monai_unlearnable.evaluation.reporting import write_laboratory_report
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.proof import laboratory
 from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.publication import Publication
@@ -59,6 +57,8 @@ MATRIX = {
     "seeds": 2,
     "num_validations": 5,
     "control": False,
+    "authorized": False,
+    "detectors": False,
 }
 
 
@@ -114,10 +114,8 @@ def examine(
     data: Path, protected: Mapping[str, str], out: Path, settings: list[str], workers: int
 ) -> tuple[Results, Path]:
     """Train classifiers on everything, as :data:`MATRIX` says unless ``settings`` do; returns results and report."""
-    matrix = Matrix.of(dataset_dir=str(data), protected=dict(protected), **{**MATRIX, **parse_overrides(settings)})
-    laboratory = Laboratory(matrix, out / "laboratory")
-    results = laboratory.run(workers=workers)
-    return results, write_laboratory_report(laboratory, results, out / "report")
+    chosen = {"workers": workers, "report_dir": out / "report", **MATRIX, **parse_overrides(settings)}
+    return laboratory(data, out / "laboratory", protected, **chosen)
 
 
 def main() -> None:

@@ -28,10 +28,9 @@ from scipy import ndimage
 from monai_unlearnable.budget import Budget, apply_noise
 from monai_unlearnable.cli import parse_overrides
 from monai_unlearnable.data import LoadedCase, load_cases, read_case, read_scan, write_scan
-from monai_unlearnable.evaluation.laboratory import Laboratory
-from monai_unlearnable.evaluation.matrix import Matrix
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.metrics import measure_fidelity
+from monai_unlearnable.proof import laboratory
 
 EPSILON = 96 / 255
 SETTINGS = {"recipes": ["plain", "nnunet"], "iterations": 500, "batch_size": 2, "num_validations": 5, "control": False}
@@ -99,7 +98,7 @@ def change(loaded: LoadedCase, pattern: Pattern, number: int, root: Path) -> flo
     assert label is not None and case.label is not None
     noise = pattern(loaded.image[0].astype(float), label[0], np.random.default_rng(number))
     unit = np.clip(noise, -EPSILON, EPSILON)[None].astype(np.float32)
-    voxels, _ = apply_noise(scan.voxels, unit, budget=Budget(EPSILON), window=window, lattice=scan.lattice)
+    voxels, _ = apply_noise(scan.voxels, unit, budget=Budget(EPSILON), window=window, quantization=scan.quantization)
     for name in (case.images[0], case.label):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
     write_scan(scan, voxels, root / case.images[0])
@@ -123,8 +122,7 @@ def main() -> None:
         figures = [change(one, PATTERNS[name], number, arguments.out / name) for number, one in enumerate(loaded)]
         psnr[name] = float(np.mean(figures))
     settings: dict[str, Any] = {**SETTINGS, "datalist": arguments.datalist, **parse_overrides(further)}
-    matrix = Matrix.of(dataset_dir=str(arguments.data), protected=folders, **settings)
-    results = Laboratory(matrix, arguments.out / "laboratory").run(workers=1)
+    results, _ = laboratory(arguments.data, arguments.out / "laboratory", folders, **settings)
     table = Table("Pattern", "PSNR", "Victim", "Recipe", "Dice on clean scans", "Seeds")
     for row in results.summaries():
         size = f"{psnr[row.data]:.1f} dB" if row.data in psnr else ""

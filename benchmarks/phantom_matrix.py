@@ -16,9 +16,7 @@ from rich.console import Console
 
 from monai_unlearnable.cli import parse_overrides
 from monai_unlearnable.demo.phantoms import write_phantom_dataset
-from monai_unlearnable.evaluation.laboratory import Laboratory
-from monai_unlearnable.evaluation.matrix import Matrix
-from monai_unlearnable.evaluation.reporting import write_laboratory_report
+from monai_unlearnable.proof import laboratory
 from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.verify import verify
@@ -31,8 +29,6 @@ SETTINGS = {
     "iterations": 100,
     "batch_size": 2,
     "num_validations": 4,
-    "authorized": True,
-    "detectors": True,
 }
 
 
@@ -51,14 +47,11 @@ def main() -> None:
     verify(output, data)
     console.print(f"phantoms protected: {time.monotonic() - begin:.0f} s")
     begin = time.monotonic()
-    matrix = Matrix.of(
-        dataset_dir=str(data), protected={"umed": str(output)}, **{**SETTINGS, **parse_overrides(settings)}
-    )
-    laboratory = Laboratory(matrix, arguments.out / "laboratory")
-    results = laboratory.run(workers=arguments.workers)
-    page = write_laboratory_report(laboratory, results, arguments.out / "report")
+    known = {"workers": arguments.workers, "report_dir": arguments.out / "report"}
+    chosen = {**known, **SETTINGS, **parse_overrides(settings)}
+    results, page = laboratory(data, arguments.out / "laboratory", {"umed": output}, **chosen)
     console.print(victim_table(results), results.verdict(), sep="\n")
-    console.print(f"{len(results.rows)} cells and their report: {time.monotonic() - begin:.0f} s, {page}")
+    console.print(f"{len(results.rows)} runs and their report: {time.monotonic() - begin:.0f} s, {page}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from monai_unlearnable.cli import parse_overrides, parse_value
 from monai_unlearnable.data import load_cases
-from monai_unlearnable.evaluation.evaluate import evaluate_folders
+from monai_unlearnable.proof import evaluate
 from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import victim_table
@@ -53,7 +53,7 @@ def main() -> None:
     manifest = verify(output, arguments.data)
     console.print(f"protecting {len(manifest.scans)} scans: {protecting:.0f} s")
     begin = time.monotonic()
-    results, page = evaluate_folders(output, arguments.data, datalist=str(datalist), **arguments.matrix)
+    results, page = evaluate(output, arguments.data, datalist=str(datalist), **arguments.matrix)
     console.print(victim_table(results), results.verdict(), results.figures, f"report: {page}", sep="\n")
     console.print(f"{time.monotonic() - begin:.0f} s")
 

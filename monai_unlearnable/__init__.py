@@ -36,9 +36,9 @@ if TYPE_CHECKING:
         VerificationError,
         WindowError,
     )
-    from .evaluation.evaluate import evaluate_folders as evaluate
     from .evaluation.laboratory import Laboratory
     from .intensity import DtypeWindow, FixedWindow, PercentileWindow
+    from .proof import evaluate
     from .publishing.audit import audit
     from .publishing.restore import restore
     from .publishing.run import apply, protect
@@ -88,7 +88,7 @@ _HOMES = {
     "PercentileWindow": "intensity:PercentileWindow",
     "apply": "publishing.run:apply",
     "audit": "publishing.audit:audit",
-    "evaluate": "evaluation.evaluate:evaluate_folders",
+    "evaluate": "proof:evaluate",
     "protect": "publishing.run:protect",
     "restore": "publishing.restore:restore",
     "verify": "publishing.verify:verify",

@@ -325,9 +325,9 @@ def _show(results: Results, page: Path) -> None:
 @SETTINGS
 def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
     """Train victims on clean, protected and random-noise data; settings are those of the laboratory."""
-    from monai_unlearnable.evaluation.evaluate import evaluate_folders
+    from monai_unlearnable.proof import evaluate
 
-    _show(*evaluate_folders(out, dataset_dir, **_settings(settings)))
+    _show(*evaluate(out, dataset_dir, **_settings(settings)))
 
 
 @program.command(context_settings=WITH_SETTINGS)
@@ -336,15 +336,9 @@ def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
 @SETTINGS
 def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
     """Methods x victims x recipes x countermeasures; for example --protected "{'umed': 'OUT'}"."""
-    from monai_unlearnable.evaluation.laboratory import Laboratory
-    from monai_unlearnable.evaluation.matrix import Matrix
-    from monai_unlearnable.evaluation.reporting import write_laboratory_report
+    from monai_unlearnable.proof import laboratory
 
-    given = _settings(settings)
-    part, workers = tuple(given.pop("part", (0, 1))), int(given.pop("workers", 1))
-    laboratory = Laboratory(Matrix.of(dataset_dir=dataset_dir, **given), out)
-    results = laboratory.run(part, workers)
-    _show(results, write_laboratory_report(laboratory, results, Path(out) / "report"))
+    _show(*laboratory(dataset_dir, out, **_settings(settings)))
 
 
 @program.command()
@@ -354,12 +348,12 @@ def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
 @click.option("--recipe", required=True)
 @click.option("--countermeasure", required=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def cell(laboratory: str, **names: Any) -> None:
+def run(laboratory: str, **names: Any) -> None:
     """Train one run of a laboratory's matrix alone."""
     from monai_unlearnable.evaluation.laboratory import Laboratory
-    from monai_unlearnable.evaluation.matrix import Cell
+    from monai_unlearnable.evaluation.matrix import Run
 
-    row = Laboratory.open(laboratory).run_cell(Cell(**names))
+    row = Laboratory.open(laboratory).train(Run(**names))
     low, high = row.interval
     score = f"{row.metric} {row.score:.1f} ({low:.1f} to {high:.1f})" if row.done else row.status
     _say(f"{row.victim} on {row.data}: {score}")
@@ -374,29 +368,22 @@ def cell(laboratory: str, **names: Any) -> None:
 @click.option("--bundle", default="{}", help="Settings of the bundles, as a dictionary.")
 def frontier(dataset_dir: str, out: str, settings: Sequence[str], methods: str, epsilons: str, bundle: str) -> None:
     """Protect at several budgets, examine, and draw score against fidelity."""
-    from monai_unlearnable.evaluation.frontier import check_sweep, draw_frontier, sweep
+    from monai_unlearnable.proof import frontier
 
-    given, of_bundles = _settings(settings), parse_value(bundle)
+    of_bundles = parse_value(bundle)
     if not isinstance(of_bundles, dict):
         raise InputError(f"--bundle is {of_bundles!r}, not a dictionary")
-    files = {Path(method).stem: method for method in methods.split(",")}
     budgets = [float(epsilon) for epsilon in epsilons.split(",")]
-    check_sweep(out, dataset_dir=dataset_dir, **given)
-    shared = {**of_bundles, **{name: given.get(name) for name in ("datalist", "key")}}
-    outputs = sweep(dataset_dir, out, files, budgets, **shared)
-    _show(*draw_frontier(outputs, out, dataset_dir=dataset_dir, **given))
+    _show(*frontier(dataset_dir, out, methods.split(","), budgets, of_bundles, **_settings(settings)))
 
 
 @program.command()
 @click.argument("laboratory")
 def report(laboratory: str) -> None:
     """Write the report of a laboratory anew from what it has found."""
-    from monai_unlearnable.evaluation.laboratory import Laboratory
-    from monai_unlearnable.evaluation.reporting import write_laboratory_report
+    from monai_unlearnable.evaluation.reporting import rewrite_report
 
-    opened = Laboratory.open(laboratory)
-    results = opened.results()
-    _show(results, write_laboratory_report(opened, results, Path(laboratory) / "report"))
+    _show(*rewrite_report(laboratory))
 
 
 @program.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.demo.phantoms import write_phantom_dataset
-from monai_unlearnable.evaluation.evaluate import evaluate_folders
+from monai_unlearnable.proof import evaluate
 from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import Results
@@ -20,9 +20,9 @@ def run_demo(output_dir: str | Path, seed: int = 0, iterations: int = 200, **ove
 
     Args:
         output_dir: gets ``phantoms/`` and ``umed/`` (the protected dataset, its control and its report).
-        seed: of phantoms, noise and victims.
+        seed: random seed of phantoms, noise and victims.
         iterations: training steps of each victim.
-        overrides: settings of the umed bundle.
+        **overrides: settings of the umed bundle.
 
     Returns:
         The results and the report's page.
@@ -31,4 +31,4 @@ def run_demo(output_dir: str | Path, seed: int = 0, iterations: int = 200, **ove
     write_phantom_dataset(data, seed=seed)
     run_bundle("umed", dataset_dir=str(data), output_dir=str(protected), seed=seed, overwrite=True, **overrides)
     verify(protected, data)
-    return evaluate_folders(protected, data, iterations=iterations, seeds=(seed,), validation_fraction=0)
+    return evaluate(protected, data, iterations=iterations, seeds=(seed,), validation_fraction=0)

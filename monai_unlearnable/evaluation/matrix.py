@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The matrix of the laboratory: data × victims × recipes × countermeasures × seeds, as names."""
+"""The matrix of the laboratory: data × victims × recipes × countermeasures × seeds, in plain values."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import dataclasses
 import itertools
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
+from monai_unlearnable.utils.distributed import default_device
 from monai_unlearnable.utils.files import write_json
 
-__all__ = ["Cell", "Matrix"]
+__all__ = ["Matrix", "Published", "Run"]
 
-NAME = "laboratory.json"
+FILE = "laboratory.json"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Run:
     """One training of one victim."""
 
     data: str
@@ -31,48 +33,79 @@ class Cell:
     seed: int
 
     def command(self, folder: str | Path) -> str:
-        """The shell command that runs this cell alone."""
-        words = ["python", "-m", "monai_unlearnable", "cell", str(folder)]
+        """The shell command that runs this training alone."""
+        words = ["python", "-m", "monai_unlearnable", "run", str(folder)]
         for name, value in dataclasses.asdict(self).items():
             words += [f"--{name}", str(value)]
         return shlex.join(words)
 
 
 @dataclass(frozen=True)
+class Published:
+    """A folder of published data that stand for the originals, and what is known of it.
+
+    Args:
+        folder: folder with the same cases as the originals.
+        role: ``"protected"``, or ``"random noise"`` for a control.
+        method: name of what made the data; the points of one frontier share it. By default the name of the data,
+            without a budget such as ``8/255`` at its end.
+        epsilon: largest change that was allowed, in normalized intensity; None where it is unknown.
+        window: description of the rule for the intensity window in which fidelity is measured, as
+            :func:`~monai_unlearnable.utils.config.describe` gives it; percentiles by default.
+
+    Raises:
+        InputError: when the role is unknown.
+    """
+
+    folder: str
+    role: str = PROTECTED
+    method: str = ""
+    epsilon: float | None = None
+    window: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in (PROTECTED, RANDOM):
+            raise InputError(f"unknown role {self.role!r} of published data; known are {PROTECTED}, {RANDOM}")
+
+
+@dataclass(frozen=True)
 class Matrix:
     """What the laboratory is to find out; all of it plain values, so that it can be kept beside the results.
 
+    These are the defaults of every evaluation.
+
     Args:
-        dataset_dir: the originals.
-        protected: folders with data that stand for the originals, by the name they get in tables.
-        datalist: of the originals, see :func:`~monai_unlearnable.data.load_cases`.
-        test_dir: clean held-out cases; by default section ``test`` of the datalist.
-        control: whether to add random noise with the epsilon of the first of ``protected`` that records one.
+        dataset_dir: folder of the originals.
+        protected: data that stand for the originals, by the name they get in tables: a folder, or a :class:`Published`.
+        datalist: list of the originals, see :func:`~monai_unlearnable.data.load_cases`.
+        test_dir: folder of clean held-out cases; by default section ``test`` of the datalist.
         originals: whether to train on the originals too.
         victims: names of networks.
         recipes: names of recipes.
         countermeasures: names of countermeasures; ``"all"`` for all of the catalog.
-        seeds: of the trainings; a number stands for so many.
-        size: network input; by default the median size of the training scans, rounded up to a multiple of 8.
+        seeds: random seeds of the trainings; a number stands for so many.
+        size: spatial size of the network input; by default the median size of the training scans, rounded up to a
+            multiple of 8.
         width: channels of the first layer of the networks: 8 for two cores, 32 for full size.
         iterations: training steps.
         batch_size: cases a step.
         learning_rate: peak of the schedule.
         num_validations: how often held-out cases are scored during training.
-        validation_fraction: fraction of the training cases that is held out to pick a model by.
+        validation_fraction: fraction of the training cases that is held out to pick a model by, in [0, 1).
         weights: file that recipes which fine-tune start from.
         catalog: YAML file with more networks, recipes and countermeasures.
         authorized: whether to ask how a model trained on originals does on protected scans.
         detectors: whether to ask how well protected scans can be told from clean ones.
-        device: where to train.
-        key: file of the owner's key, where outputs among ``protected`` are sealed.
+        device: where to train; a GPU where there is one.
+
+    Raises:
+        InputError: when a setting is out of its range, or data have a name that is taken.
     """
 
     dataset_dir: str
-    protected: dict[str, str] = field(default_factory=dict)
+    protected: dict[str, Published] = field(default_factory=dict)
     datalist: str | None = None
     test_dir: str | None = None
-    control: bool = True
     originals: bool = True
     victims: tuple[str, ...] = ("UNet",)
     recipes: tuple[str, ...] = ("plain",)
@@ -87,18 +120,21 @@ class Matrix:
     validation_fraction: float = 0.1
     weights: str | None = None
     catalog: str | None = None
-    authorized: bool = False
-    detectors: bool = False
-    device: str = "cpu"
-    key: str | None = None
+    authorized: bool = True
+    detectors: bool = True
+    device: str = field(default_factory=default_device)
 
     def __post_init__(self) -> None:
         for name in ("victims", "recipes", "countermeasures", "seeds", "size"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
+        protected = {name: _published(data) for name, data in self.protected.items()}
+        object.__setattr__(self, "protected", protected)
+        if CLEAN in protected or (RANDOM in protected and protected[RANDOM].role != RANDOM):
+            raise InputError(f"protected data cannot be called {CLEAN!r} or {RANDOM!r}")
         if not 0 <= self.validation_fraction < 1:
             raise InputError("validation_fraction is not in [0, 1)", value=self.validation_fraction, limit=1)
         if min(self.iterations, self.batch_size, self.width, self.num_validations) < 1:
-            raise InputError("iterations, batch_size, width and looks are at least 1")
+            raise InputError("iterations, batch_size, width and num_validations are at least 1")
 
     @classmethod
     def of(cls, **settings: Any) -> Matrix:
@@ -113,32 +149,43 @@ class Matrix:
                 raise InputError(f"unknown setting {name!r} of the laboratory; known are {', '.join(known)}")
         return cls(**settings)
 
-    def cells(self, data: list[str]) -> Iterator[Cell]:
-        """All cells; those of one victim and recipe stand together.
+    def runs(self, data: Iterable[str]) -> Iterator[Run]:
+        """All runs; those of one victim and recipe stand together.
 
         Args:
             data: names of the training data.
         """
         kinds = itertools.product(self.victims, self.recipes, self.countermeasures, data, self.seeds)
         for victim, recipe, countermeasure, name, seed in kinds:
-            yield Cell(name, victim, recipe, countermeasure, seed)
+            yield Run(name, victim, recipe, countermeasure, seed)
+
+    @property
+    def first_kind(self) -> tuple[str, str, str, int]:
+        """Victim, recipe, countermeasure and seed of the first run, which pictures and checks are made with."""
+        return self.victims[0], self.recipes[0], self.countermeasures[0], self.seeds[0]
 
     def save(self, folder: Path) -> None:
         """Write ``laboratory.json``; atomic."""
-        write_json(folder / NAME, dataclasses.asdict(self))
+        write_json(folder / FILE, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Matrix:
         """Read ``laboratory.json``.
 
         Raises:
-            InputError: naming the file, when it is missing or broken.
+            InputError: naming the file, when it is missing, broken or of an earlier release.
         """
+        file = folder / FILE
         try:
-            content: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            if "control" in content:
+                reason = "the laboratory is of an earlier release; run it again, which keeps what it has trained"
+                raise InputError(reason, file=file)
             return cls.of(**content)
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(f"the settings of the laboratory cannot be read: {error}", file=folder / NAME) from error
+            if isinstance(error, InputError) and error.file is not None:
+                raise
+            raise InputError(f"the settings of the laboratory cannot be read: {error}", file=file) from error
 
 
 def _listed(name: str, value: Any) -> tuple[Any, ...] | None:
@@ -150,3 +197,10 @@ def _listed(name: str, value: Any) -> tuple[Any, ...] | None:
             raise InputError(f"{name} is {value!r}; give a list")
         return tuple(range(value))
     return None if value is None else tuple(value)
+
+
+def _published(data: Any) -> Published:
+    """Published data given as such, as a folder, or as ``laboratory.json`` holds them."""
+    if isinstance(data, Published):
+        return data
+    return Published(**data) if isinstance(data, dict) else Published(str(data))

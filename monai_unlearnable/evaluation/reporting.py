@@ -14,16 +14,16 @@ from monai_unlearnable.report.charts import result_pictures
 from monai_unlearnable.report.rows import CLEAN, PROTECTED
 from monai_unlearnable.report.slices import montage, prediction_montage
 
-__all__ = ["write_laboratory_report"]
+__all__ = ["rewrite_report", "write_laboratory_report"]
 
 
 def write_laboratory_report(laboratory: Laboratory, results: Results, folder: Path, pictured: int = 2) -> Path:
     """Write ``results.json``, the pictures and ``index.html``.
 
     Args:
-        laboratory: whose files are pictured.
+        laboratory: the laboratory whose files are pictured.
         results: what it found.
-        folder: where to.
+        folder: where the report is written.
         pictured: number of scans of each protected dataset, and of test scans with predictions.
 
     Returns:
@@ -34,12 +34,29 @@ def write_laboratory_report(laboratory: Laboratory, results: Results, folder: Pa
     return folder / "index.html"
 
 
+def rewrite_report(folder: str | Path) -> tuple[Results, Path]:
+    """Write the report of a laboratory anew from what it has found.
+
+    Args:
+        folder: folder of the laboratory; its ``report/`` is written.
+
+    Returns:
+        The results and the report's page.
+
+    Raises:
+        InputError: naming the file, when the folder holds no laboratory.
+    """
+    laboratory = Laboratory.open(folder)
+    results = laboratory.results()
+    return results, write_laboratory_report(laboratory, results, laboratory.folder / "report")
+
+
 def _montages(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:
     pictures = {}
     sources = [source for source in laboratory.sources.values() if source.role == PROTECTED]
     for place, source in enumerate(sources, 1):
-        values = laboratory.summary.label_values or None
-        pairs = zip(laboratory.originals.cases[:pictured], source.cases, strict=False)
+        values = laboratory.bench.summary.label_values or None
+        pairs = zip(laboratory.bench.originals.cases[:pictured], source.cases, strict=False)
         for number, (original, case) in enumerate(pairs, 1):
             clean, changed = read_case(original, source.window, values), read_case(case, source.window, values)
             name = f"montage-{number}" if len(sources) == 1 else f"montage-{place}-{number}"
@@ -49,13 +66,12 @@ def _montages(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:
 
 def _predictions(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:
     """What victims of the first kind say about test scans, by what they were trained on."""
-    matrix, stored = laboratory.matrix, {}
-    kind = (matrix.victims[0], matrix.recipes[0], matrix.countermeasures[0], matrix.seeds[0])
-    for cell in laboratory.cells():
-        if (cell.victim, cell.recipe, cell.countermeasure, cell.seed) == kind:
-            path = laboratory.pictures_of(cell)
-            if path is not None and laboratory.sources[cell.data].role in (CLEAN, PROTECTED):
-                stored[cell.data] = dict(np.load(path))
+    stored = {}
+    for run in laboratory.runs():
+        if (run.victim, run.recipe, run.countermeasure, run.seed) == laboratory.matrix.first_kind:
+            path = laboratory.pictures_of(run)
+            if path is not None and laboratory.sources[run.data].role in (CLEAN, PROTECTED):
+                stored[run.data] = dict(np.load(path))
     if not stored:
         return {}
     first = next(iter(stored.values()))

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cell of the laboratory's matrix: one victim, trained and scored."""
+"""One run of the laboratory: one victim, trained and scored, and what all runs share."""
 
 from __future__ import annotations
 
 import io
 import logging
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,52 +15,77 @@ from torch import nn
 
 from monai_unlearnable import __version__
 from monai_unlearnable.countermeasures import Material, Prepared, prepare
-from monai_unlearnable.data import Case, DatasetSummary
+from monai_unlearnable.data import Case, DatasetSummary, choose_window, inspect_cases, load_cases
 from monai_unlearnable.errors import DivergedError, UnlearnableError, root_cause
-from monai_unlearnable.evaluation.matrix import Cell, Matrix
-from monai_unlearnable.evaluation.sources import Source, digest_cases
-from monai_unlearnable.metrics.frontier import Scores
-from monai_unlearnable.noise.records import fingerprint
-from monai_unlearnable.publishing.layout import file_digest
+from monai_unlearnable.evaluation.matrix import Matrix, Run
+from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
 from monai_unlearnable.report import VictimRow
-from monai_unlearnable.utils.catalog import KINDS, Catalog
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.files import file_digest, fingerprint
 from monai_unlearnable.utils.seeding import derive_seed
-from monai_unlearnable.victims import Recipe, Task, Trained, Victim, fresh_network
+from monai_unlearnable.victims import Classification, Recipe, Segmentation, Task, Trained, Victim, fresh_network
 
-__all__ = ["Bench", "train_cell"]
+__all__ = ["Bench", "train_run"]
 
 logger = logging.getLogger(__name__)
 
 PICTURED = 2  # test cases of which predictions are kept
+KINDS = ("networks", "recipes", "countermeasures")
 
 
-@dataclass(frozen=True)
 class Bench:
-    """What all cells share.
+    """What all runs share: the originals, the test cases, the task, and networks and recipes by name.
+
+    Everything is read when it is first needed, and once.
 
     Args:
-        matrix: settings.
-        originals: the clean training data.
-        load_test: lists the clean held-out cases.
-        summary: dimensions, channels and typical size.
-        task: what victims are trained for.
+        matrix: settings; which data are protected does not matter here.
     """
 
-    matrix: Matrix
-    originals: Source
-    load_test: Callable[[], Sequence[Case]]
-    summary: DatasetSummary
-    task: Task
+    def __init__(self, matrix: Matrix) -> None:
+        self.matrix = matrix
 
     @cached_property
-    def test(self) -> Sequence[Case]:
-        """Clean held-out cases."""
-        return self.load_test()
+    def originals(self) -> Source:
+        """The clean training data."""
+        return clean_source(self.matrix.dataset_dir, self.matrix.datalist)
+
+    @cached_property
+    def test(self) -> tuple[Case, ...]:
+        """Clean held-out cases.
+
+        Raises:
+            DatalistError: when there are none, or an image of one is also trained on, under whatever name.
+        """
+        matrix = self.matrix
+        if matrix.test_dir is not None:
+            cases = load_cases(matrix.test_dir)
+        else:
+            cases = load_cases(matrix.dataset_dir, matrix.datalist, section="test")
+        refuse_overlap(self.originals.cases, cases)
+        return tuple(cases)
+
+    @cached_property
+    def summary(self) -> DatasetSummary:
+        """Dimensions, channels, classes and size of the training data."""
+        return inspect_cases(self.originals.cases, choose_window(self.originals.cases), roughness=False)
+
+    @cached_property
+    def task(self) -> Task:
+        """What victims are trained for: class maps where labels are files, else classes."""
+        if any(case.label for case in self.originals.cases):
+            return Segmentation(self.summary.label_values)
+        return Classification(1 + max(case.target for case in self.originals.cases if case.target is not None))
 
     @property
     def size(self) -> tuple[int, ...]:
         """Spatial size of the network input."""
         return tuple(self.matrix.size or self.summary.patch_size())
+
+    @cached_property
+    def catalogs(self) -> dict[str, Catalog]:
+        """Networks, recipes and countermeasures, with the user's entries."""
+        return {kind: Catalog.load(kind, self.matrix.catalog) for kind in KINDS}
 
     @property
     def values(self) -> dict[str, Any]:
@@ -81,10 +104,18 @@ class Bench:
             "weights": matrix.weights,
         }
 
-    @cached_property
-    def catalogs(self) -> dict[str, Catalog]:
-        """Networks, recipes and countermeasures, with the user's entries."""
-        return {kind: Catalog.load(kind, self.matrix.catalog) for kind in KINDS}
+    def check(self) -> None:
+        """Look for everything that runs need: victims, recipes, countermeasures, data and test cases.
+
+        Raises:
+            UnlearnableError: naming the first that is missing or unknown.
+        """
+        names = (self.matrix.victims, self.matrix.recipes, self.matrix.countermeasures)
+        for kind, wanted in zip(KINDS, names, strict=True):
+            for name in wanted:
+                self.catalogs[kind].description(name)
+        for needed in ("values", "test"):
+            getattr(self, needed)
 
     @cached_property
     def _weights_digest(self) -> str | None:
@@ -94,8 +125,8 @@ class Bench:
     def _test_digest(self) -> str:
         return digest_cases(self.test)
 
-    def key(self, cell: Cell, source: Source) -> str:
-        """SHA-256 of everything that decides on what a cell finds.
+    def key(self, run: Run, source: Source) -> str:
+        """SHA-256 of everything that decides on what a run finds.
 
         Raises:
             InputError: when there is no such victim, recipe or countermeasure.
@@ -104,14 +135,15 @@ class Bench:
         return fingerprint(
             {
                 "version": __version__,
-                "victim": self.catalogs["networks"].description(cell.victim),
-                "recipe": self.catalogs["recipes"].description(cell.recipe),
-                "countermeasure": self.catalogs["countermeasures"].description(cell.countermeasure),
-                "names": [cell.victim, cell.recipe, cell.countermeasure],
-                "seed": cell.seed,
+                "victim": self.catalogs["networks"].description(run.victim),
+                "recipe": self.catalogs["recipes"].description(run.recipe),
+                "countermeasure": self.catalogs["countermeasures"].description(run.countermeasure),
+                "names": [run.victim, run.recipe, run.countermeasure],
+                "seed": run.seed,
                 "values": {**self.values, "weights": self._weights_digest},
-                "num_validations": matrix.num_validations,
-                "validation_fraction": matrix.validation_fraction,
+                # The words of earlier laboratories, so that what they trained is found.
+                "looks": matrix.num_validations,
+                "validation_share": matrix.validation_fraction,
                 "task": repr(self.task),
                 "training": source.digest,
                 "originals": self.originals.digest,
@@ -155,34 +187,45 @@ class Bench:
         return parts
 
 
-def train_cell(bench: Bench, cell: Cell, source: Source) -> tuple[VictimRow, bytes | None]:
+def train_run(bench: Bench, run: Run, source: Source) -> tuple[VictimRow, bytes | None]:
     """Train and score one victim.
 
     Returns:
         What it reached, and a test image with its label and the prediction as .npz bytes. A victim that diverges or
         cannot be trained gives a row that says so.
     """
+    fields = {
+        "training": source.role,
+        "data": run.data,
+        "victim": run.victim,
+        "recipe": run.recipe,
+        "countermeasure": run.countermeasure,
+        "seed": run.seed,
+        "chance": bench.task.chance,
+        "method": source.method,
+        "epsilon": source.epsilon,
+    }
     try:
-        trained = _train(bench, cell, source)
+        trained = _train(bench, run, source)
     except DivergedError:
-        return _row(bench, cell, source, None, "diverged"), None
+        return VictimRow.failed("diverged", metric=bench.task.metric, **fields), None
     except (UnlearnableError, RuntimeError, ValueError) as error:
-        logger.debug("%s failed", cell, exc_info=True)
-        return _row(bench, cell, source, None, f"failed: {' '.join(str(root_cause(error)).split())}"), None
+        logger.debug("%s failed", run, exc_info=True)
+        return VictimRow.failed(str(root_cause(error)), metric=bench.task.metric, **fields), None
     pictures = _pictures(trained) if trained.outputs[0].ndim > 1 else None
-    return _row(bench, cell, source, trained.scores, "done"), pictures
+    return VictimRow.from_scores(trained.scores, status="done", **fields), pictures
 
 
-def _train(bench: Bench, cell: Cell, source: Source) -> Trained:
-    recipe = bench.recipe(cell.recipe)
+def _train(bench: Bench, run: Run, source: Source) -> Trained:
+    recipe = bench.recipe(run.recipe)
     training, validation = bench.split(source.cases)
-    prepared = bench.prepare(cell.countermeasure, recipe, training, cell.seed)
+    prepared = bench.prepare(run.countermeasure, recipe, training, run.seed)
     victim = Victim(
-        bench.network(cell.victim, cell.seed),
+        bench.network(run.victim, run.seed),
         bench.task,
         recipe,
         prepared.steps,
-        cell.seed,
+        run.seed,
         bench.matrix.device,
         bench.matrix.num_validations,
     )
@@ -190,7 +233,7 @@ def _train(bench: Bench, cell: Cell, source: Source) -> Trained:
         prepared.cases,
         [case.to_dict() for case in bench.test],
         [case.to_dict() for case in validation],
-        description=f"{cell.victim} on {cell.data}",
+        description=f"{run.victim} on {run.data}",
     )
 
 
@@ -207,21 +250,3 @@ def _pictures(trained: Trained) -> bytes:
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()
-
-
-def _row(bench: Bench, cell: Cell, source: Source, scores: Scores | None, status: str) -> VictimRow:
-    if scores is None:
-        scores = Scores(bench.task.metric, math.nan, (math.nan, math.nan), (), ())
-    return VictimRow.from_scores(
-        scores,
-        training=source.role,
-        data=cell.data,
-        victim=cell.victim,
-        recipe=cell.recipe,
-        countermeasure=cell.countermeasure,
-        seed=cell.seed,
-        chance=bench.task.chance,
-        method=source.method,
-        epsilon=source.epsilon,
-        status=status,
-    )

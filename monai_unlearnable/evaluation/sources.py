@@ -12,21 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_unlearnable.crypto.encrypted import Key
 from monai_unlearnable.data import Case, load_cases, read_case
 from monai_unlearnable.data.dicom import list_files
 from monai_unlearnable.errors import DatalistError, ScanError
+from monai_unlearnable.evaluation.matrix import Published
 from monai_unlearnable.intensity import PercentileWindow, WindowRule
 from monai_unlearnable.metrics import measure_fidelity, region_changes
-from monai_unlearnable.noise import Manifest
-from monai_unlearnable.publishing.layout import Layout, file_digest
-from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
+from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.files import file_digest
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["Source", "clean_source", "published_source", "digest_cases", "refuse_overlap"]
 
-RANDOM_METHOD = "RandomNoise"
 EPSILON = re.compile(r" [\d.]+/255$")  # ends the names of one method's data in a sweep over budgets
 
 
@@ -45,12 +43,12 @@ class Source:
     """Cases that victims are trained on.
 
     Args:
-        name: in the matrix.
+        name: name in the matrix.
         role: ``"clean"``, ``"protected"`` or ``"random noise"``.
-        cases: in the order of the originals.
-        method: what made them; the points of one frontier share it.
-        epsilon: epsilon of the noise in normalized intensity, where known.
-        window: rule for the intensity window in which figures are taken.
+        cases: the cases in the order of the originals.
+        method: name of what made them; the points of one frontier share it.
+        epsilon: largest change that was allowed, in normalized intensity; None where it is unknown.
+        window: rule for the intensity window in which fidelity is measured.
     """
 
     name: str
@@ -88,7 +86,7 @@ class Source:
                 first, second = (scan.physical(np.float64)[0] for scan in (before, after))
                 for index, change in region_changes(first, second, clean.label[0], spacing).items():
                     regions.setdefault(str(index), []).append({name: abs(value) for name, value in change.items()})
-        # Methods may spare scans, whose PSNR has no limit: a mean over all would flatter what the others show.
+        # Scans may stay unchanged, and their PSNR has no limit: a mean over all would flatter the others.
         differing = [entry for entry in figures if entry["l0"]]
         fraction = {"changed": len(differing) / len(figures)}
         return _means(differing or figures) | fraction, {index: _means(changes) for index, changes in regions.items()}
@@ -112,31 +110,24 @@ def clean_source(dataset_dir: str | Path, datalist: str | Path | None = None) ->
     return Source(CLEAN, CLEAN, tuple(load_cases(dataset_dir, datalist)), CLEAN)
 
 
-def published_source(name: str, folder: str | Path, originals: Source, key: Key | None = None) -> Source:
-    """Data that stand for the originals: an output of this program, or any folder with the same relative file names.
+def published_source(name: str, data: Published, originals: Source) -> Source:
+    """The cases of published data, in the order of the originals.
 
     Args:
-        name: in the matrix.
-        folder: of the data.
+        name: name in the matrix.
+        data: folder with the same relative file names as the originals, and what is known of it.
         originals: the clean cases.
-        key: that outputs are sealed with, those that are.
 
     Raises:
         DatalistError: when a case of the originals is not there.
-        KeyMismatchError: naming the manifest, when it takes another key.
     """
-    root, layout = Path(folder), Layout(Path(folder))
-    found = {case.case_id: case for case in load_cases(layout.protected if layout.protected.is_dir() else root)}
+    found = {case.case_id: case for case in load_cases(data.folder)}
     missing = [case.case_id for case in originals.cases if case.case_id not in found]
     if missing:
-        raise DatalistError(f"the case is not in the {name} data", case=missing[0], file=root)
+        raise DatalistError(f"the case is not in the {name} data", case=missing[0], file=data.folder)
     cases = tuple(found[case.case_id] for case in originals.cases)
-    method = EPSILON.sub("", name)
-    if not layout.records:
-        return Source(name, PROTECTED, cases, method)
-    manifest = Manifest.load(layout.manifest, key if layout.is_encrypted else None)
-    role = RANDOM if manifest.run["method"] == RANDOM_METHOD else PROTECTED
-    return Source(name, role, cases, method, manifest.scans[0].budget.epsilon, build(manifest.run["window"]))
+    window = PercentileWindow() if data.window is None else build(data.window)
+    return Source(name, data.role, cases, data.method or EPSILON.sub("", name), data.epsilon, window)
 
 
 def refuse_overlap(training: Iterable[Case], test: Iterable[Case]) -> None:

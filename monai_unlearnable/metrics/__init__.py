@@ -4,11 +4,10 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level
+from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level, region_changes, region_statistics
 from .frontier import Crossing, Point, Scores, half_way, p50
 
 if TYPE_CHECKING:
-    from .regions import region_changes, region_statistics
     from .scores import chance_level, classification_scores, segmentation_scores
     from .statistics import PairedTest, bootstrap_interval, paired_test
 
@@ -19,8 +18,6 @@ _WHERE = {
     "chance_level": "scores",
     "classification_scores": "scores",
     "paired_test": "statistics",
-    "region_changes": "regions",
-    "region_statistics": "regions",
     "segmentation_scores": "scores",
 }
 

@@ -22,7 +22,8 @@ from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.metrics.statistics import bootstrap_interval
 from monai_unlearnable.utils.arrays import without_channel
 
-__all__ = ["segmentation_scores", "chance_level", "classification_scores"]
+__all__ = ["chance_level", "classification_scores", "segmentation_scores"]
+
 
 _MISSING = object()
 

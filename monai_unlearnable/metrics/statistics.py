@@ -30,14 +30,14 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval over cases (Efron and Tibshirani 1993, ch. 13).
+    """Percentile bootstrap interval over cases (Efron and Tibshirani 1993, ch. 13), by ``scipy.stats.bootstrap``.
 
     Args:
-        values: (cases, ...), one row a case. Rows with NaN are left out.
+        values: (cases, ...), one row a case. Rows with NaN are omitted.
         paired: further arrays over the same cases, resampled together with ``values``.
         statistic: takes the resampled arrays, (resamples, cases, ...), and returns (resamples,). The mean by default.
         level: confidence level, within (0, 1).
-        seed: of the resampling.
+        seed: random seed of the resampling.
 
     Returns:
         Lower and upper bound; both are the statistic itself where there is one case only.
@@ -52,13 +52,24 @@ def bootstrap_interval(
     arrays, cases = [array[known] for array in arrays], int(known.sum())
     if not cases:
         raise InputError("there is no case to take an interval over")
-    rng, batch = np.random.default_rng(seed), max(1, BATCH // cases)
-    found = []
-    for start in range(0, RESAMPLES if cases > 1 else 1, batch):
-        draws = rng.integers(0, cases, (min(batch, RESAMPLES - start), cases))
-        found.append(statistic(*(array[draws] for array in arrays)))
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+
+    def resampled(drawn: NDArray, axis: int) -> NDArray:
+        return statistic(*(array[drawn] for array in arrays))
+
+    if cases == 1:
+        (value,) = resampled(np.zeros((1, 1), int), axis=-1)
+        return float(value), float(value)
+    found = stats.bootstrap(
+        (np.arange(cases),),
+        resampled,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, BATCH // cases),
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def _has_nan(array: NDArray) -> NDArray:
@@ -93,7 +104,7 @@ def paired_test(first: ArrayLike, second: ArrayLike, seed: int = 0) -> PairedTes
 
     Args:
         first: ``by_case`` of one method's scores, (cases,), in percent.
-        second: that of the other, in the same order. Cases where either is NaN are left out.
+        second: that of the other, in the same order. Cases where either is NaN are omitted.
         seed: of the interval's resampling.
 
     Raises:

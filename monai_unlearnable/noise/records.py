@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from monai_unlearnable.crypto import Key
 from monai_unlearnable.crypto.encrypted import read_owned, write_owned
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
-from monai_unlearnable.utils.files import leads_outside
+from monai_unlearnable.utils.files import fingerprint, leads_outside
 
 __all__ = [
     "NoiseEntry",
@@ -167,11 +166,6 @@ def encode_manifest(content: dict[str, Any]) -> bytes:
     stream = io.StringIO()  # json.dumps would hold a string for each number of each scan
     json.dump(content, stream, indent=1, sort_keys=True)
     return (stream.getvalue() + "\n").encode()
-
-
-def fingerprint(content: Any) -> str:
-    """SHA-256 of JSON-ready content: equal content, equal fingerprint."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def package_versions() -> dict[str, str]:

@@ -124,6 +124,16 @@ class VictimRow:
         return self.status == DONE
 
     @classmethod
+    def failed(cls, reason: str, **fields: Any) -> VictimRow:
+        """The row of a training that ended without a score.
+
+        Args:
+            reason: one sentence, or ``"diverged"``.
+            **fields: other arguments of the class.
+        """
+        return cls(**{**fields, "status": DIVERGED if reason == DIVERGED else FAILED + " ".join(reason.split())})
+
+    @classmethod
     def from_scores(cls, scores: Scores, **fields: Any) -> VictimRow:
         """The row of measured scores.
 

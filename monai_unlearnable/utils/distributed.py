@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
-__all__ = ["PATIENCE", "count", "gather", "gather_shares", "joined", "rank", "share", "wait"]
+__all__ = ["PATIENCE", "count", "default_device", "gather", "gather_shares", "joined", "rank", "share", "wait"]
 
 PATIENCE = timedelta(days=7)  # shares take unequally long: the first to be done waits for the others
 
@@ -83,3 +83,10 @@ def joined() -> Iterator[None]:
         yield
     finally:
         torch.distributed.destroy_process_group()
+
+
+def default_device() -> str:
+    """``"cuda"`` where there is a GPU, else ``"cpu"``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

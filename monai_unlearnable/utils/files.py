@@ -29,6 +29,7 @@ __all__ = [
     "write_atomic",
     "write_json",
     "below",
+    "fingerprint",
     "leads_outside",
     "named_by",
     "reading",
@@ -193,6 +194,12 @@ def below(folder: Path) -> list[Path]:
     return sorted(Path(top, name) for top, folders, files in found for name in (*folders, *files))
 
 
+def leads_outside(name: str) -> bool:
+    """Whether a relative name, that others may have written, is none or leads out of its folder."""
+    path = PurePath(name)
+    return bool(path.anchor) or ".." in path.parts
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, read a block at a time; of the names and digests of the files right in a folder.
 
@@ -213,7 +220,6 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def leads_outside(name: str) -> bool:
-    """Whether a relative name, that others may have written, is none or leads out of its folder."""
-    path = PurePath(name)
-    return bool(path.anchor) or ".." in path.parts
+def fingerprint(content: Any) -> str:
+    """SHA-256 of JSON-ready content: equal content, equal fingerprint."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exploiter: recipes and training; it reads folders and knows nothing of how noise was made."""
 
-from .adversarial import AdversarialBatch
 from .finetune import ENCODER, Loaded, freeze, load_pretrained, save_weights
 from .networks import DeepSupervision, FirstOutput, Padded, SliceWise, checked_network, fresh_network, planned_dynunet
 from .patches import RandAffinePatchD, RandAffinePatchd, RandAffinePatchDict
 from .pretraining import pretrain_encoder
-from .recipes import RandChannelWiseD, RandChannelWised, RandChannelWiseDict, Recipe, mirroring, nnunet_augmentation
+from .recipes import (
+    AdversarialBatch,
+    RandChannelWiseD,
+    RandChannelWised,
+    RandChannelWiseDict,
+    Recipe,
+    mirroring,
+    nnunet_augmentation,
+)
 from .tasks import Classification, Segmentation, Task
-from .training import Trained, Victim
+from .training import Trained, Victim, score_victim, train_victim
 
 __all__ = [
     "AdversarialBatch",
@@ -39,4 +46,6 @@ __all__ = [
     "planned_dynunet",
     "pretrain_encoder",
     "save_weights",
+    "score_victim",
+    "train_victim",
 ]

@@ -32,7 +32,7 @@ from monai_unlearnable.utils.optimization import minimize
 from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.victims.finetune import save_weights
 from monai_unlearnable.victims.networks import DeepSupervision, fresh_network
-from monai_unlearnable.victims.tasks import load_images
+from monai_unlearnable.victims.tasks import LoadImages
 
 __all__ = ["pretrain_encoder"]
 
@@ -104,7 +104,7 @@ def _read(cases: Sequence[Mapping[str, Any]], size: Sequence[int]) -> list[Tenso
         raise InputError("there are no scans to pretrain on")
     read = Compose(
         [
-            load_images("image"),
+            LoadImages("image"),
             ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
             NormalizeIntensityd("image", channel_wise=True),
             SpatialPadd("image", size),

@@ -1,37 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A victim trained and scored on its way."""
+"""Victims: models trained as an exploiter would train them, and scored on their way."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.data import CacheDataset, DataLoader
-from monai.engines import SupervisedTrainer
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.utils.data import Dataset, RandomSampler
 
-from monai_unlearnable.errors import DivergedError, InputError
+from monai_unlearnable.errors import DatalistError, DivergedError, InputError
 from monai_unlearnable.metrics.frontier import Scores
+from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.progress import progress_bar
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
-from monai_unlearnable.victims.finetune import freeze, load_pretrained
-from monai_unlearnable.victims.prediction import Examiner
+from monai_unlearnable.victims.finetune import freeze, load_pretrained, save_weights
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
 
-__all__ = ["History", "Victim", "Trained"]
+__all__ = ["Examiner", "History", "Trained", "Victim", "score_victim", "train_victim"]
+
+logger = logging.getLogger(__name__)
+
+Cases = Sequence[Mapping[str, Any]]
 
 
 @dataclass
@@ -39,8 +45,8 @@ class History:
     """Loss and scores on the way.
 
     Args:
-        patience: looks without a better score on held-out training data after which to stop; None for never.
-        loss: of the last step.
+        patience: validations without a better score on held-out training data after which to stop; None for never.
+        loss: loss of the last step.
         test: scores on the test cases.
         validation: scores on held-out training data.
         best: weights at the best of these; None where they are not needed.
@@ -57,7 +63,7 @@ class History:
         """Whether the loss is no number any more."""
         return not math.isfinite(self.loss)
 
-    def look(self, network: nn.Module, test: float, validation: float | None = None) -> bool:
+    def note(self, network: nn.Module, test: float, validation: float | None = None) -> bool:
         """Note the scores of a moment.
 
         Args:
@@ -80,7 +86,70 @@ class History:
         return len(self.validation) - 1 - best >= self.patience
 
 
-Cases = Sequence[Mapping[str, Any]]
+class Examiner:
+    """Scores a network on cases that stay in memory.
+
+    Args:
+        network: what is examined.
+        task: how outputs are read and scored.
+        cases: dictionaries of file names.
+        preprocessing: from file names to network input.
+        size: of the network input; see :meth:`~monai_unlearnable.victims.tasks.Task.inferer`.
+        device: of the network.
+
+    Attributes:
+        inputs: the cases as the network gets them.
+        outputs: what the network said at the last examination, one a case.
+
+    Raises:
+        DatalistError: when there are no cases.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        cases: Cases,
+        preprocessing: Compose,
+        size: Sequence[int],
+        device: torch.device,
+    ) -> None:
+        if not cases:
+            raise DatalistError("there are no cases to score a model on")
+        self.task, self.outputs = task, list[Tensor]()
+        self.labels, self.spacings = list[Tensor](), list[Any]()
+        self.inputs = CacheDataset(list(cases), preprocessing, progress=False)
+        self.evaluator = SupervisedEvaluator(
+            device=device,
+            val_data_loader=DataLoader(self.inputs, batch_size=1, num_workers=0),
+            network=network,
+            inferer=task.inferer(size),
+            decollate=False,
+            amp=device.type == "cuda",
+        )
+        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
+
+    def predict(self) -> Examiner:
+        """Predict all cases with the network as it is now."""
+        for kept in (self.outputs, self.labels, self.spacings):
+            kept.clear()
+        self.evaluator.run()
+        return self
+
+    def score(self, full: bool = False) -> Scores:
+        """Score what was predicted.
+
+        Args:
+            full: with the figures that take long, such as surface distances.
+        """
+        return self.task.score(self.outputs, self.labels, self.spacings if full else None)
+
+    def _keep(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        for logits, label in zip(output["pred"], output["label"], strict=True):
+            self.outputs.append(self.task.decode(logits).cpu())
+            self.labels.append(torch.as_tensor(label).cpu())
+        self.spacings += list(engine.state.batch["spacing"].cpu().numpy())  # type: ignore[call-overload, index]
 
 
 @dataclass(frozen=True)
@@ -194,15 +263,15 @@ class Victim:
                     trainer.terminate()
                 progress.update(task, advance=1, note=f"loss {history.loss:.3f}")
 
-            def look() -> None:
+            def validate_now() -> None:
                 if history.diverged:
                     return
                 scores = [part.predict().score().value for part in (examine, validate) if part is not None]
-                if history.look(self.network, *scores):
+                if history.note(self.network, *scores):
                     trainer.terminate()
 
             trainer.add_event_handler(Events.ITERATION_COMPLETED, advance)
-            trainer.add_event_handler(Events.EPOCH_COMPLETED, look)
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, validate_now)
             trainer.run()
         if history.diverged:
             raise DivergedError(f"the loss became {history.loss}", value=history.loss)
@@ -237,9 +306,53 @@ class Victim:
 
     def _loader(self, cases: Cases) -> DataLoader:
         transform: Compose = self.recipe.augmented(self.task, self.steps)
-        transform.set_random_state(derive_seed(self.seed, "augmentation"))
         data = CacheDataset(list(cases), transform, progress=False)
         order = torch.Generator().manual_seed(derive_seed(self.seed, "order"))
         count = (self.recipe.iterations + 1) * self.recipe.batch_size
         sampler = RandomSampler(data, num_samples=count, generator=order)
-        return DataLoader(data, batch_size=self.recipe.batch_size, sampler=sampler, num_workers=0)
+        loader = DataLoader(data, batch_size=self.recipe.batch_size, sampler=sampler, num_workers=0)
+        # Last of all: loaders draw a seed of their own for the transforms when they are made.
+        transform.set_random_state(derive_seed(self.seed, "augmentation"))
+        return loader
+
+
+def train_victim(victim: Victim, cases: Cases, test: Cases, output_dir: str | Path) -> Scores:
+    """Train a victim and write ``model.safetensors`` and ``scores.json``.
+
+    Args:
+        victim: network with its task and recipe.
+        cases: cases to train on.
+        test: clean held-out cases.
+        output_dir: folder to write to.
+
+    Raises:
+        DivergedError: when the loss is no longer finite.
+    """
+    scores = victim.train_and_score(cases, test).scores
+    save_weights(victim.network, Path(output_dir) / "model.safetensors")
+    return _write(scores, Path(output_dir))
+
+
+def score_victim(victim: Victim, checkpoint: str | Path, cases: Cases, output_dir: str | Path) -> Scores:
+    """Score a trained victim and write ``scores.json``.
+
+    Args:
+        victim: network like the trained one, with its task and recipe.
+        checkpoint: weights that :func:`train_victim` wrote.
+        cases: cases to score on.
+        output_dir: folder to write to.
+
+    Raises:
+        InputError: when the weights are not those of such a network.
+    """
+    loaded = load_pretrained(victim.network, checkpoint)
+    if loaded.fraction < 1:
+        raise InputError(f"only {loaded.fraction:.0%} of the network's weights are in the file", file=checkpoint)
+    return _write(victim.score(cases), Path(output_dir))
+
+
+def _write(scores: Scores, folder: Path) -> Scores:
+    write_json(folder / "scores.json", dataclasses.asdict(scores))
+    interval = "" if math.isnan(scores.interval[0]) else f" ({scores.interval[0]:.1f} to {scores.interval[1]:.1f})"
+    logger.warning("%s %.1f%s", scores.metric, scores.value, interval)
+    return scores

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The laboratory reads folders, trains each cell once, and says what could not be trained."""
+"""The laboratory reads folders, trains each run once, and says what could not be trained."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from PIL import Image
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import read_scan
 from monai_unlearnable.errors import DatalistError, InputError
-from monai_unlearnable.evaluation import runs as cells
+from monai_unlearnable.evaluation import runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
-from monai_unlearnable.evaluation.matrix import Cell, Matrix
+from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.metrics import measure_fidelity
-from monai_unlearnable.report import Results
+from monai_unlearnable.proof import prepare_laboratory
 from tests.helpers import protect, tree, write_datalist, write_dataset
 
 QUICK: dict[str, Any] = {
@@ -30,6 +30,8 @@ QUICK: dict[str, Any] = {
     "num_validations": 2,
     "size": [16, 16, 16],
     "validation_fraction": 0.25,
+    "authorized": False,
+    "detectors": False,
 }
 CATALOG = """
 countermeasures:
@@ -62,33 +64,26 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"data": data, "test": test, "out": root / "out", "catalog": root / "catalog.yaml"}
 
 
-def matrix(folders: dict[str, Path], **settings: Any) -> Matrix:
-    known = {"dataset_dir": str(folders["data"]), "test_dir": str(folders["test"])}
-    known |= {"protected": {"umed": str(folders["out"])}, "catalog": str(folders["catalog"])}
-    return Matrix(**{**known, **QUICK, **settings})
+def prepared(folders: dict[str, Path], lab: Path, **settings: Any) -> Laboratory:
+    known = {"dataset_dir": folders["data"], "test_dir": str(folders["test"])}
+    known |= {"protected": {"umed": folders["out"]}, "catalog": str(folders["catalog"])}
+    return prepare_laboratory(output_dir=lab, **{**known, **QUICK, **settings})
 
 
-@pytest.fixture(scope="module")
-def examined(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Laboratory, Results]:
-    """A laboratory that has run, and what it found. Shared: read only."""
-    laboratory = Laboratory(matrix(folders), tmp_path_factory.mktemp("examined"))
-    return laboratory, laboratory.run()
+def count_trainings(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    trained: list[Run] = []
+    original = runs._train
 
+    def counted(bench: Any, run: Run, source: Any) -> Any:
+        trained.append(run)
+        return original(bench, run, source)
 
-def count_trainings(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
-    trained: list[Cell] = []
-    original = cells._train
-
-    def counted(bench: Any, cell: Cell, source: Any) -> Any:
-        trained.append(cell)
-        return original(bench, cell, source)
-
-    monkeypatch.setattr(cells, "_train", counted)
+    monkeypatch.setattr(runs, "_train", counted)
     return trained
 
 
 def test_matrix_with_control_and_countermeasures(folders: dict[str, Path], tmp_path: Path) -> None:
-    laboratory = Laboratory(matrix(folders, countermeasures=["none", "blur"], seeds=[0, 1]), tmp_path)
+    laboratory = prepared(folders, tmp_path, countermeasures=["none", "blur"], seeds=[0, 1])
     results = laboratory.run()
     assert len(results.rows) == 3 * 2 * 2
     assert {(row.data, row.training) for row in results.rows} == {
@@ -104,21 +99,20 @@ def test_matrix_with_control_and_countermeasures(folders: dict[str, Path], tmp_p
     assert {len(cases) for cases in paired} == {2}
 
 
-def test_figures_are_those_of_the_files(examined: tuple[Laboratory, Results]) -> None:
-    laboratory, found = examined
+def test_figures_are_those_of_the_files(folders: dict[str, Path], tmp_path: Path) -> None:
+    laboratory = prepared(folders, tmp_path, control=False)
     source = laboratory.sources["umed"]
     measured = []
-    for original, case in zip(laboratory.originals.cases, source.cases, strict=True):
+    for original, case in zip(laboratory.bench.originals.cases, source.cases, strict=True):
         first, second = read_scan(original.root / original.images[0]), read_scan(case.root / case.images[0])
         measured.append(measure_fidelity(first, second, first.window(source.window))["psnr"])
-    assert laboratory.figures(source)[0]["psnr"] == found.figures["umed"]["psnr"] == pytest.approx(np.mean(measured))
+    assert laboratory.figures(source)[0]["psnr"] == pytest.approx(np.mean(measured))
 
 
 def test_scans_that_were_spared_do_not_flatter_the_figures(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", names=("a", "b", "unperturbed"), empty=("unperturbed",))
     protect(data, tmp_path / "out", label_values=(0, 1, 2))
-    made = Matrix(str(data), {"umed": str(tmp_path / "out")}, control=False, **QUICK)
-    laboratory = Laboratory(made, tmp_path / "lab")
+    laboratory = prepare_laboratory(data, tmp_path / "lab", {"umed": tmp_path / "out"}, control=False, **QUICK)
     figures, _ = laboratory.figures(laboratory.sources["umed"])
     psnr = []
     for name in ("a", "b"):
@@ -132,33 +126,33 @@ def test_scans_that_were_spared_do_not_flatter_the_figures(tmp_path: Path) -> No
     assert figures["changed"] == pytest.approx(2 / 3)
 
 
-def test_a_cell_is_trained_once_and_again_when_its_inputs_change(
+def test_a_run_is_trained_once_and_again_when_its_inputs_change(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = count_trainings(monkeypatch)
-    first = Laboratory(matrix(folders), tmp_path).run()
+    first = prepared(folders, tmp_path).run()
     assert len(trained) == 3
     assert Laboratory.open(tmp_path).run() == first
     assert len(trained) == 3
-    next(iter((tmp_path / "cells").glob("*.json"))).unlink()
+    next(iter((tmp_path / "runs").glob("*.json"))).unlink()
     assert Laboratory.open(tmp_path).run().to_json() != ""
     assert len(trained) == 4
-    Laboratory(matrix(folders, iterations=6), tmp_path).run()
+    prepared(folders, tmp_path, iterations=6).run()
     assert len(trained) == 7
 
 
 def test_more_validations_are_another_training(folders: dict[str, Path], tmp_path: Path) -> None:
     """A model picked among four looks is not the one picked among two."""
-    made = [matrix(folders, num_validations=looks, protected={}) for looks in (2, 4)]
-    rows = [Laboratory(each, tmp_path).run().rows[0] for each in made]
+    made = [prepared(folders, tmp_path, num_validations=looks, protected={}) for looks in (2, 4)]
+    rows = [laboratory.run().rows[0] for laboratory in made]
     assert [len(row.curve) for row in rows] == [2, 4]
 
 
-def test_whatever_decides_on_a_score_makes_another_cell(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_whatever_decides_on_a_score_makes_another_run(folders: dict[str, Path], tmp_path: Path) -> None:
     def key(**settings: Any) -> str:
-        laboratory = Laboratory(matrix(folders, control=False, **settings), tmp_path)
-        cell = laboratory.cells()[-1]
-        return laboratory.bench.key(cell, laboratory.sources[cell.data])
+        laboratory = prepared(folders, tmp_path, control=False, **settings)
+        run = laboratory.runs()[-1]
+        return laboratory.bench.key(run, laboratory.sources[run.data])
 
     other = write_dataset(tmp_path / "other", names=("x", "y"), first_seed=20)
     changes: list[dict[str, Any]] = [
@@ -181,26 +175,25 @@ def test_whatever_decides_on_a_score_makes_another_cell(folders: dict[str, Path]
 def test_parts_fraction_the_work(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = count_trainings(monkeypatch)
     for part in ((0, 2), (1, 2)):
-        results = Laboratory(matrix(folders), tmp_path).run(part)
-    assert sorted(cell.data for cell in trained) == ["clean", "random noise", "umed"]
+        results = prepared(folders, tmp_path).run(part)
+    assert sorted(run.data for run in trained) == ["clean", "random noise", "umed"]
     assert len(results.rows) == 3
 
 
-def test_workers_find_the_same(examined: tuple[Laboratory, Results], folders: dict[str, Path], tmp_path: Path) -> None:
-    together = Laboratory(matrix(folders), tmp_path).run(workers=2)
-    assert [row.by_case for row in together.rows] == [row.by_case for row in examined[1].rows]
+def test_workers_find_the_same(folders: dict[str, Path], tmp_path: Path) -> None:
+    alone = prepared(folders, tmp_path / "alone").run()
+    together = prepared(folders, tmp_path / "together").run(workers=2)
+    assert [row.by_case for row in together.rows] == [row.by_case for row in alone.rows]
 
 
-def test_repeats_to_the_same_scores(
-    examined: tuple[Laboratory, Results], folders: dict[str, Path], tmp_path: Path
-) -> None:
-    again = Laboratory(matrix(folders, control=False), tmp_path).run().rows
-    assert [row.by_case for row in again] == [row.by_case for row in examined[1].rows[:2]]
+def test_repeats_to_the_same_scores(folders: dict[str, Path], tmp_path: Path) -> None:
+    first, second = (prepared(folders, tmp_path / name, control=False).run().rows for name in ("first", "second"))
+    assert [row.by_case for row in first] == [row.by_case for row in second]
 
 
 def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path], tmp_path: Path) -> None:
     settings = {"recipes": ["wild", "plain"], "countermeasures": ["broken", "none"], "control": False}
-    results = Laboratory(matrix(folders, **settings), tmp_path).run()
+    results = prepared(folders, tmp_path, **settings).run()
     status = {(row.recipe, row.countermeasure): row.status for row in results.rows if row.data == "umed"}
     assert status["plain", "none"] == "done"
     assert status["wild", "none"] == "diverged"
@@ -222,61 +215,61 @@ def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path],
 )
 def test_wrong_settings(folders: dict[str, Path], tmp_path: Path, settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
-        Laboratory(matrix(folders, **settings), tmp_path).run()
+        prepared(folders, tmp_path, **settings).run()
 
 
 def test_bad_data(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(DatalistError, match="in the training data and in the test data"):
-        Laboratory(matrix(folders, test_dir=str(folders["data"])), tmp_path).run()
+        prepared(folders, tmp_path, test_dir=str(folders["data"])).run()
     copied = write_dataset(tmp_path / "copied", names=("x", "y"), first_seed=10)
     shutil.copy(folders["data"] / "images" / "b.nii.gz", copied / "images" / "y.nii.gz")
     with pytest.raises(DatalistError, match=r"images/y, .*in the training data and in the test data.* images/b,"):
-        Laboratory(matrix(folders, test_dir=str(copied)), tmp_path / "lab").run()
+        prepared(folders, tmp_path / "lab", test_dir=str(copied)).run()
     with pytest.raises(DatalistError, match="no cases found"):
-        Laboratory(matrix(folders, test_dir=str(tmp_path)), tmp_path / "lab").run()
+        prepared(folders, tmp_path / "lab", test_dir=str(tmp_path)).run()
     other = shutil.copytree(folders["out"] / "protected", tmp_path / "other")
     (other / "datalist.json").unlink()
     (other / "images" / "c.nii.gz").unlink()
     with pytest.raises(DatalistError, match="not in the other data"):
-        Laboratory(matrix(folders, protected={"other": str(other)}), tmp_path / "lab").run()
+        prepared(folders, tmp_path / "lab", protected={"other": str(other)}).run()
 
 
 def test_a_class_that_is_never_there_is_left_out(folders: dict[str, Path], tmp_path: Path) -> None:
     empty = write_dataset(tmp_path / "empty", names=("x", "y"), empty=("x", "y"), first_seed=10)
-    results = Laboratory(matrix(folders, test_dir=str(empty), control=False), tmp_path / "lab").run()
+    results = prepared(folders, tmp_path / "lab", test_dir=str(empty), control=False).run()
     assert all(row.status.startswith("failed: ") for row in results.rows)
 
 
-def test_data_protected_by_other_code(
-    examined: tuple[Laboratory, Results], folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_data_protected_by_other_code(folders: dict[str, Path], tmp_path: Path) -> None:
     other = shutil.copytree(folders["out"] / "protected", tmp_path / "other")
-    laboratory = Laboratory(matrix(folders, protected={"other": str(other)}), tmp_path / "lab")
+    laboratory = prepared(folders, tmp_path / "lab", protected={"other": str(other)})
     assert list(laboratory.sources) == ["clean", "other"]  # the epsilon is not known: there is no control
-    ours, found = examined
+    ours = prepared(folders, tmp_path / "lab2", control=False)
     assert laboratory.sources["other"].digest == ours.sources["umed"].digest
-    assert laboratory.run().figures["other"]["psnr"] == pytest.approx(found.figures["umed"]["psnr"])
+    assert laboratory.run().figures["other"]["psnr"] == pytest.approx(ours.figures(ours.sources["umed"])[0]["psnr"])
 
 
-def test_one_cell_alone(examined: tuple[Laboratory, Results]) -> None:
-    laboratory, rows = examined[0], examined[1].rows
+def test_one_run_alone(folders: dict[str, Path], tmp_path: Path) -> None:
+    laboratory = prepared(folders, tmp_path)
+    rows = laboratory.run().rows
     words = rows[-1].command.split()
-    assert words[:4] == ["python", "-m", "monai_unlearnable", "cell"]
-    before = tree(laboratory.folder)
-    cell = Cell(rows[-1].data, "UNet", "plain", "none", 0)
-    assert laboratory.run_cell(cell).score == rows[-1].score
-    assert tree(laboratory.folder) == before
+    assert words[:4] == ["python", "-m", "monai_unlearnable", "run"]
+    before = tree(tmp_path)
+    run = Run(rows[-1].data, "UNet", "plain", "none", 0)
+    assert laboratory.train(run).score == rows[-1].score
+    assert tree(tmp_path) == before
 
 
-def test_predictions_are_kept_for_pictures(examined: tuple[Laboratory, Results]) -> None:
-    laboratory, _ = examined
-    stored = np.load(laboratory.pictures_of(laboratory.cells()[0]))  # type: ignore[arg-type]
+def test_predictions_are_kept_for_pictures(folders: dict[str, Path], tmp_path: Path) -> None:
+    laboratory = prepared(folders, tmp_path, control=False)
+    laboratory.run()
+    stored = np.load(laboratory.pictures_of(laboratory.runs()[0]))  # type: ignore[arg-type]
     assert stored["image0"].shape == stored["truth0"].shape == stored["prediction0"].shape == (16, 16, 16)
     assert 0 <= stored["image0"].min() < stored["image0"].max() <= 1
 
 
 def test_an_authorized_model_sees_clean_and_protected_scans(folders: dict[str, Path], tmp_path: Path) -> None:
-    laboratory = Laboratory(matrix(folders, authorized=True, iterations=20), tmp_path)
+    laboratory = prepared(folders, tmp_path, authorized=True, iterations=20)
     found = laboratory.run().authorized
     assert [(entry["data"], entry["victim"]) for entry in found] == [("umed", "UNet")]
     assert found[0]["clean"] != found[0]["protected"]
@@ -298,20 +291,14 @@ def test_an_authorized_model_is_scored_on_other_scans_than_it_learned(tmp_path: 
         write_datalist(tmp_path / name, entries)
     shutil.copytree(tmp_path / "data", tmp_path / "other")
     settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"], "iterations": 40, "batch_size": 8}
-    made = Matrix(
-        dataset_dir=str(tmp_path / "data"),
-        test_dir=str(tmp_path / "test"),
-        protected={"other": str(tmp_path / "other")},
-        originals=False,
-        authorized=True,
-        **settings,
-    )
-    (found,) = Laboratory(made, tmp_path / "lab").run().authorized
+    settings |= {"test_dir": str(tmp_path / "test"), "originals": False, "authorized": True}
+    protected = {"other": tmp_path / "other"}
+    (found,) = prepare_laboratory(tmp_path / "data", tmp_path / "lab", protected, **settings).run().authorized
     assert found["clean"] < 10 and found["protected"] < 10
 
 
 def test_detectors_tell_strong_noise_from_none(folders: dict[str, Path], tmp_path: Path) -> None:
-    found = Laboratory(matrix(folders, detectors=True, control=False), tmp_path).run().detectors
+    found = prepared(folders, tmp_path, detectors=True, control=False).run().detectors
     assert set(found) == {"umed"}
     assert all(len(numbers) == 3 for numbers in found["umed"].values())
     assert "protected from clean scans (linear)" in found["umed"]
@@ -319,27 +306,25 @@ def test_detectors_tell_strong_noise_from_none(folders: dict[str, Path], tmp_pat
 
 def test_the_control_is_kept_while_it_fits(folders: dict[str, Path], tmp_path: Path) -> None:
     manifest = tmp_path / "control" / "noise" / "manifest.json"
-    assert Laboratory(matrix(folders), tmp_path).sources
+    assert prepared(folders, tmp_path).sources
     written = manifest.stat().st_mtime_ns
-    assert Laboratory(matrix(folders), tmp_path).sources["random noise"].epsilon == pytest.approx(0.1)
+    assert prepared(folders, tmp_path).sources["random noise"].epsilon == pytest.approx(0.1)
     assert manifest.stat().st_mtime_ns == written
     protect(folders["data"], tmp_path / "weak", budget=Budget(0.05), label_values=(0, 1, 2))
     weak = {"weak": str(tmp_path / "weak")}
-    assert Laboratory(matrix(folders, protected=weak), tmp_path).sources["random noise"].epsilon == pytest.approx(0.05)
+    assert prepared(folders, tmp_path, protected=weak).sources["random noise"].epsilon == pytest.approx(0.05)
 
 
 def test_all_countermeasures_are_those_of_the_catalog(folders: dict[str, Path], tmp_path: Path) -> None:
-    names = Laboratory(matrix(folders, countermeasures="all"), tmp_path).matrix.countermeasures
+    names = prepared(folders, tmp_path, countermeasures="all").matrix.countermeasures
     assert {"none", "jpeg", "blur", "broken"} < set(names)
 
 
-def test_settings_are_kept_without_paths(
-    examined: tuple[Laboratory, Results], folders: dict[str, Path], tmp_path: Path
-) -> None:
-    laboratory, found = examined
-    laboratory.matrix.save(tmp_path)
-    assert Matrix.load(tmp_path) == laboratory.matrix == Matrix.load(laboratory.folder)
-    settings = json.dumps(found.settings)
+def test_settings_are_kept_without_paths(folders: dict[str, Path], tmp_path: Path) -> None:
+    made = prepared(folders, tmp_path)
+    made.matrix.save(tmp_path)
+    assert Matrix.load(tmp_path) == made.matrix
+    settings = json.dumps(made.run().settings)
     assert str(folders["data"].parent) not in settings
 
 
@@ -352,13 +337,8 @@ def test_folders_of_classes(tmp_path: Path) -> None:
             Image.fromarray(rng.integers(0, 90, (20, 20), "uint8") + np.uint8(120 * (index % 2))).save(path)
     other = shutil.copytree(tmp_path / "train", tmp_path / "other")
     settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"], "recipes": ["plain", "nnunet"]}
-    made = Matrix(
-        dataset_dir=str(tmp_path / "train"),
-        test_dir=str(tmp_path / "test"),
-        protected={"other": str(other)},
-        **settings,
-    )
-    results = Laboratory(made, tmp_path / "lab").run()
+    settings["test_dir"] = str(tmp_path / "test")
+    results = prepare_laboratory(tmp_path / "train", tmp_path / "lab", {"other": other}, **settings).run()
     assert [row.status for row in results.rows] == ["done"] * 4
     assert {(row.metric, row.chance) for row in results.rows} == {("balanced accuracy", 50.0)}
     assert all(0 <= row.extras["auc"] <= 100 for row in results.rows)
@@ -373,6 +353,6 @@ def test_images_that_are_black_but_for_a_spot(tmp_path: Path) -> None:
         image = np.zeros((30, 30), np.uint8)
         image[index, index] = 255
         Image.fromarray(image).save(path)
-    settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"], "control": False}
+    settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"]}
     made = Matrix(dataset_dir=str(tmp_path / "data"), test_dir=str(tmp_path / "data"), **settings)
-    assert Laboratory(made, tmp_path / "lab").summary.num_classes == 2
+    assert Laboratory(made, tmp_path / "lab").bench.summary.num_classes == 2

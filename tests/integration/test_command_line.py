@@ -129,7 +129,7 @@ def test_laboratory_cell_report_compare(phantoms: Path, tmp_path: Path, capsys: 
     capsys.readouterr()
     assert main(["laboratory", str(data), str(lab), "--colour", "red"]) == WRONG_INPUT
     assert "unknown setting 'colour'" in capsys.readouterr().err
-    assert main(["cell", str(tmp_path), *shlex.split(rows[0].command)[5:]]) == WRONG_INPUT
+    assert main(["run", str(tmp_path), *shlex.split(rows[0].command)[5:]]) == WRONG_INPUT
     assert "laboratory.json" in capsys.readouterr().err
 
 

@@ -15,8 +15,7 @@ from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import VerificationError
-from monai_unlearnable.evaluation.laboratory import Laboratory
-from monai_unlearnable.evaluation.matrix import Matrix
+from monai_unlearnable.proof import prepare_laboratory
 from monai_unlearnable.publishing import archives
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import random_image, stored_voxels, tree
@@ -121,11 +120,10 @@ def test_verify_looks_into_the_archive(out: Path, capsys: pytest.CaptureFixture[
 
 
 def test_the_laboratory_reads_what_was_unpacked_and_published(out: Path, tmp_path: Path) -> None:
-    matrix = Matrix(dataset_dir=str(out / "unpacked"), protected={"random": str(out)}, control=False)
-    laboratory = Laboratory(matrix, tmp_path / "lab")
+    laboratory = prepare_laboratory(out / "unpacked", tmp_path / "lab", {"random": out}, control=False)
     assert [source.name for source in laboratory.sources.values()] == ["clean", "random"]
     assert [case.target for case in laboratory.sources["random"].cases] == [1, 0, 2]
-    assert [case.case_id for case in laboratory.test] == ["test/00000", "test/00001", "test/00002"]
+    assert [case.case_id for case in laboratory.bench.test] == ["test/00000", "test/00001", "test/00002"]
 
 
 def test_another_archive_is_refused_unless_asked(

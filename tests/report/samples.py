@@ -43,7 +43,7 @@ def row(training: str, score: float, victim: str = "UNet", seed: int = 0, recipe
         "final_loss": 0.1,
         "psnr": None if clean else 38.2,
         "ssim": None if clean else 0.97,
-        "command": f"python -m monai_unlearnable cell {victim} {training!r}",
+        "command": f"python -m monai_unlearnable run {victim} {training!r}",
     }
     return VictimRow(training=training, score=score, victim=victim, seed=seed, recipe=recipe, **{**values, **fields})
 

@@ -87,7 +87,7 @@ class TestReport:
         assert '<td class="failed">diverged</td>' in text
         assert "SegResNet, plain, umed: failed: no memory &lt;left&gt;" in text
         assert "1 (1 of 2 diverged)" in text
-        assert text.count("<code>python -m monai_unlearnable cell UNet &#39;protected&#39;</code>") == 8
+        assert text.count("<code>python -m monai_unlearnable run UNet &#39;protected&#39;</code>") == 8
         assert "<td>0.0</td>" not in text.replace("<td>0.0</td><td>78.5</td>", "")  # chance beside the clean control
 
     def test_only_data_have_their_meanings_beside_them(self):

@@ -13,7 +13,7 @@ from torch import nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.seeding import reset_parameters
-from monai_unlearnable.victims.adversarial import AdversarialBatch
+from monai_unlearnable.victims import AdversarialBatch
 from monai_unlearnable.victims.networks import DeepSupervision
 
 SIZES = {2: (16, 24), 3: (16, 16, 8)}

@@ -13,12 +13,12 @@ from monai_unlearnable.victims.training import History
 
 
 def stops(history: History, validation: list[float]) -> list[bool]:
-    """Whether to stop at each look, with a weight that counts the looks."""
+    """Whether to stop at each validation, with a weight that counts them."""
     network = nn.Linear(1, 1, bias=False)
     found = []
     for moment, score in enumerate(validation):
         nn.init.constant_(network.weight, moment)
-        found.append(history.look(network, 10.0 * moment, score))
+        found.append(history.note(network, 10.0 * moment, score))
     return found
 
 
@@ -26,7 +26,7 @@ def stops(history: History, validation: list[float]) -> list[bool]:
     ("patience", "stopped"),
     [(1, [False, False, True, False, True]), (2, [False, False, False, False, False]), (None, [False] * 5)],
 )
-def test_patience_counts_looks_since_the_best(patience: int | None, stopped: list[bool]) -> None:
+def test_patience_counts_validations_since_the_best(patience: int | None, stopped: list[bool]) -> None:
     assert stops(History(patience), [1.0, 3.0, 2.0, 4.0, 4.0]) == stopped
 
 
@@ -39,7 +39,7 @@ def test_the_best_weights_are_kept_as_they_were() -> None:
 
 def test_without_held_out_cases_it_goes_on_and_keeps_nothing() -> None:
     history = History(patience=1)
-    assert not any(history.look(nn.Linear(1, 1), 5.0) for _ in range(4))
+    assert not any(history.note(nn.Linear(1, 1), 5.0) for _ in range(4))
     assert history.best is None and history.validation == []
 
 

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from monai_unlearnable.data import read_scan
 from monai_unlearnable.victims import Segmentation
-from monai_unlearnable.victims.tasks import load_images
+from monai_unlearnable.victims.tasks import LoadImages
 from tests import dicom
 from tests.helpers import random_image, two_classes, write_nifti
 
@@ -26,7 +26,7 @@ def test_series_and_nifti_are_read_alike(tmp_path: Path, channels: int) -> None:
         affine = read_scan(folders[-1]).affine
         files.append(str(tmp_path / f"{index}.nii.gz"))
         nib.Nifti1Image((2 * voxels - 9).astype(np.int16), affine).to_filename(files[-1])
-    load = load_images("image")
+    load = LoadImages("image")
     first, second = (load({"image": names[0] if channels == 1 else names})["image"] for names in (folders, files))
     assert isinstance(first, MetaTensor) and first.shape == second.shape == (channels, 9, 8, 7)
     assert np.array_equal(first, second) and np.allclose(first.affine, second.affine, atol=1e-4)
@@ -35,7 +35,7 @@ def test_series_and_nifti_are_read_alike(tmp_path: Path, channels: int) -> None:
 def test_single_files_and_labels(tmp_path: Path) -> None:
     image = random_image((9, 8), "uint16")
     path = dicom.save(dicom.make_slice(image.T), tmp_path / "a.dcm")
-    assert np.array_equal(load_images("image")({"image": path})["image"][0], image)
+    assert np.array_equal(LoadImages("image")({"image": path})["image"][0], image)
     dicom.write_series(tmp_path / "s", random_image((9, 8, 7)))
     label = write_nifti(tmp_path / "s.nii.gz", two_classes((9, 8, 7)))
     item = {"image": str(tmp_path / "s"), "label": str(label)}

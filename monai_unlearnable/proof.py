@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The proof that protection holds: outputs of the owner handed to the exploiter's side as plain folders.
+
+The laboratory (:mod:`monai_unlearnable.evaluation`) reads folders, as an exploiter would. What only the owner knows is
+read here: manifests, sealed or not, and the control, the originals with random noise of equal epsilon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.crypto import load_key
+from monai_unlearnable.crypto.encrypted import Key
+from monai_unlearnable.data import load_cases
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.matrix import Matrix, Published
+from monai_unlearnable.evaluation.reporting import write_laboratory_report
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.control import random_control
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.report import Results
+from monai_unlearnable.report.rows import PROTECTED, RANDOM
+
+__all__ = ["describe_output", "evaluate", "frontier", "laboratory", "prepare_laboratory"]
+
+RANDOM_METHOD = "RandomNoise"
+METHODS, EPSILONS = ("umed",), (6, 8, 10, 12, 14)
+
+
+def evaluate(
+    output_dir: str | Path, dataset_dir: str | Path, *, key: str | Path | Key | None = None, **settings: Any
+) -> tuple[Results, Path]:
+    """Train victims on the clean, the protected and a control dataset, and write ``report/`` of the output.
+
+    It is a laboratory with one entry, kept in ``laboratory/`` of the output.
+
+    Args:
+        output_dir: an output with ``protected/`` and ``noise/``.
+        dataset_dir: folder of the originals.
+        key: the owner's key or its file, where the output is sealed.
+        **settings: settings of :func:`laboratory`.
+
+    Returns:
+        The results and the report's page.
+
+    Raises:
+        UnlearnableError: when a setting is unknown, test cases are missing, or the output cannot be read.
+    """
+    layout, opened = Layout(Path(output_dir)), _open(key)
+    protected = {str(Manifest.load(layout.manifest, opened).run["method"]): output_dir}
+    folder, report = layout.root / "laboratory", layout.report
+    return laboratory(dataset_dir, folder, protected, report_dir=report, key=opened, **settings)
+
+
+def laboratory(
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    protected: Mapping[str, str | Path] | None = None,
+    *,
+    part: tuple[int, int] = (0, 1),
+    workers: int = 1,
+    report_dir: str | Path | None = None,
+    pictured: int = 2,
+    **settings: Any,
+) -> tuple[Results, Path]:
+    """Train victims on the originals, on protected data and on a control, and write a report.
+
+    Args:
+        dataset_dir: folder of the originals.
+        output_dir: folder of the laboratory; a killed one goes on where it stopped.
+        protected: folders that stand for the originals, by the name they get in tables: outputs of this program, or
+            data protected by any other.
+        part: ``(i, n)`` takes every n-th training from the i-th on, for n machines side by side.
+        workers: number of processes on this machine, which share its cores.
+        report_dir: folder of the report; by default ``report/`` of the laboratory.
+        pictured: number of scans of each protected dataset that the report shows.
+        **settings: ``control`` and ``key`` of :func:`prepare_laboratory`, and the settings of the
+            :class:`~monai_unlearnable.evaluation.matrix.Matrix`.
+
+    Returns:
+        The results and the report's page.
+
+    Raises:
+        UnlearnableError: when a setting or name is unknown, or data cannot be read.
+    """
+    prepared = prepare_laboratory(dataset_dir, output_dir, protected, **settings)
+    results = prepared.run((part[0], part[1]), workers)
+    folder = Path(report_dir) if report_dir is not None else Path(output_dir) / "report"
+    return results, write_laboratory_report(prepared, results, folder, pictured)
+
+
+def prepare_laboratory(
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    protected: Mapping[str, str | Path] | None = None,
+    *,
+    control: bool = True,
+    key: str | Path | Key | None = None,
+    **settings: Any,
+) -> Laboratory:
+    """A laboratory over outputs of this program, which from then on needs neither their manifests nor their key.
+
+    Args:
+        dataset_dir: folder of the originals.
+        output_dir: folder of the laboratory; the control goes to its ``control/``.
+        protected: folders that stand for the originals, by the name they get in tables.
+        control: whether to add random noise with the epsilon of the first of ``protected`` that records one.
+        key: the owner's key or its file, where outputs are sealed.
+        **settings: settings of the :class:`~monai_unlearnable.evaluation.matrix.Matrix`.
+
+    Raises:
+        UnlearnableError: when a setting or name is unknown, or data or test cases cannot be read.
+    """
+    folders, opened = dict(protected or {}), _open(key)
+    data = {name: describe_output(folder, opened) for name, folder in folders.items()}
+    prepared = Laboratory(Matrix.of(dataset_dir=str(dataset_dir), protected=data, **settings), output_dir)
+    prepared.check()
+    model = next((folders[name] for name, known in data.items() if known.epsilon is not None), None)
+    if not control or model is None:
+        return prepared
+    if RANDOM in data:
+        raise InputError(f"protected data cannot be called {RANDOM!r}, which the control is called")
+    sealing = opened if Layout(Path(model)).is_encrypted else None
+    folder = random_control(prepared.bench.originals.cases, Path(model), Path(output_dir) / "control", key=sealing)
+    return prepared.extended(RANDOM, describe_output(folder, sealing))
+
+
+def _open(key: str | Path | Key | None) -> Key | None:
+    """The key of a file; keys are opened once, since a passphrase may be asked for."""
+    return load_key(key) if key is None or isinstance(key, (str, Path)) else key
+
+
+def describe_output(folder: str | Path, key: Key | None = None) -> Published:
+    """What the exploiter's side is told of an output: its published folder, and what tables say of its noise.
+
+    Args:
+        folder: an output of this program, or any folder of data.
+        key: the owner's key, for outputs that are sealed.
+
+    Raises:
+        KeyMismatchError: naming the manifest, when it takes another key.
+        NoiseError: naming the manifest, when it cannot be read.
+    """
+    layout = Layout(Path(folder))
+    published = str(layout.protected if layout.protected.is_dir() else folder)
+    if not layout.records:
+        return Published(published)
+    manifest = Manifest.load(layout.manifest, key if layout.is_encrypted else None)
+    role = RANDOM if manifest.run["method"] == RANDOM_METHOD else PROTECTED
+    epsilon = manifest.scans[0].budget.epsilon
+    return Published(published, role, epsilon=epsilon, window=manifest.run["window"])
+
+
+def frontier(
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    methods: Sequence[str] = METHODS,
+    epsilons: Sequence[float] = EPSILONS,
+    bundle: Mapping[str, Any] | None = None,
+    *,
+    control: bool = True,
+    key: str | Path | None = None,
+    **settings: Any,
+) -> tuple[Results, Path]:
+    """Protect a dataset with every method at every budget, examine all, and draw score against fidelity.
+
+    Args:
+        dataset_dir: folder of the originals.
+        output_dir: gets ``data/<name>/``, one output each, ``laboratory/`` and ``report/``.
+        methods: names of methods, or configuration files.
+        epsilons: largest changes, in 1/255 of the intensity window.
+        bundle: settings of the methods' bundles.
+        control: whether random noise is swept too.
+        key: file of the owner's key, to seal all outputs.
+        **settings: settings of :func:`laboratory`.
+
+    Returns:
+        The results and the report's page.
+
+    Raises:
+        UnlearnableError: when a setting or name is unknown or test cases are missing, before anything is protected;
+            when a method cannot protect the dataset.
+    """
+    if not methods or not epsilons:
+        raise InputError("a sweep needs at least one method and one epsilon")
+    examined, root = Path(output_dir) / "laboratory", Path(output_dir)
+    choices = {name: value for name, value in settings.items() if name not in ("part", "workers")}
+    prepare_laboratory(dataset_dir, examined, control=False, **choices)
+    paths = {"dataset_dir": dataset_dir, "datalist": settings.get("datalist"), **({"key": key} if key else {})}
+    shared = {**(bundle or {}), **{name: None if path is None else str(path) for name, path in paths.items()}}
+    opened = _open(key)
+    outputs = _sweep(root / "data", methods, epsilons, shared, control, opened)
+    report: dict[str, Any] = {"report_dir": root / "report", "pictured": 1}
+    return laboratory(dataset_dir, examined, outputs, control=False, key=opened, **report, **settings)
+
+
+def _sweep(
+    folder: Path,
+    methods: Sequence[str],
+    epsilons: Sequence[float],
+    settings: Mapping[str, Any],
+    control: bool,
+    key: Key | None,
+) -> dict[str, Path]:
+    """Outputs by names such as ``"umed 8/255"``; those that are complete already are left as they are."""
+    outputs: dict[str, Path] = {}
+    for epsilon in sorted(epsilons):
+        for method in methods:
+            output = folder / f"{Path(method).stem.replace(' ', '_')}_{epsilon:g}"
+            if not Layout(output).records:
+                run_bundle(method, epsilon=epsilon / 255, output_dir=str(output), **settings)
+            outputs[f"{Path(method).stem} {epsilon:g}/255"] = output
+        if control:
+            model, output = next(reversed(outputs.values())), folder / f"{RANDOM.replace(' ', '_')}_{epsilon:g}"
+            if not Layout(output).records:
+                cases = load_cases(settings["dataset_dir"], settings["datalist"])
+                random_control(cases, model, output, key=key)
+            outputs[f"{RANDOM} {epsilon:g}/255"] = output
+    return outputs
