@@ -112,7 +112,12 @@ def test_figures_are_those_of_the_files(folders: dict[str, Path], tmp_path: Path
 def test_scans_that_were_spared_do_not_flatter_the_figures(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", names=("a", "b", "unperturbed"), empty=("unperturbed",))
     protect(data, tmp_path / "out", label_values=(0, 1, 2))
-    laboratory = prepare_laboratory(data, tmp_path / "lab", {"umed": tmp_path / "out"}, control=False, **QUICK)
+    settings = {
+        **QUICK,
+        "control": False,
+        "test_dir": str(write_dataset(tmp_path / "test", names=("t",), first_seed=30)),
+    }
+    laboratory = prepare_laboratory(data, tmp_path / "lab", {"umed": tmp_path / "out"}, **settings)
     figures, _ = laboratory.figures(laboratory.sources["umed"])
     psnr = []
     for name in ("a", "b"):

@@ -48,7 +48,7 @@ def test_the_largest_class_is_spared_by_default() -> None:
 @pytest.mark.parametrize("unperturbed", [3, -1, True, 1.0, "1", "smallest", "null"])
 def test_classes_that_cannot_be_spared(unperturbed: Any) -> None:
     with pytest.raises(
-        InputError, match=rf"class {unperturbed!r} cannot be unperturbed; give 'largest', 'none' or 0 to 2"
+        InputError, match=rf"class {unperturbed!r} cannot be left unperturbed; give 'largest', 'none' or 0 to 2"
     ):
         choices.support(CLASSES, unperturbed)
 
