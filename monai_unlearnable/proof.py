@@ -2,7 +2,7 @@
 """The proof that protection holds: outputs of the owner handed to the exploiter's side as plain folders.
 
 The laboratory (:mod:`monai_unlearnable.evaluation`) reads folders, as an exploiter would. What only the owner knows is
-read here: manifests, sealed or not, and the control, the originals with random noise of equal epsilon.
+read here: manifests, encrypted or not, and the control, the originals with random noise of equal epsilon.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def evaluate(
     Args:
         output_dir: an output with ``protected/`` and ``noise/``.
         dataset_dir: folder of the originals.
-        key: the owner's key or its file, where the output is sealed.
+        key: the owner's key or its file, where the output is encrypted.
         **settings: settings of :func:`laboratory`.
 
     Returns:
@@ -109,7 +109,7 @@ def prepare_laboratory(
         output_dir: folder of the laboratory; the control goes to its ``control/``.
         protected: folders that stand for the originals, by the name they get in tables.
         control: whether to add random noise with the epsilon of the first of ``protected`` that records one.
-        key: the owner's key or its file, where outputs are sealed.
+        key: the owner's key or its file, where outputs are encrypted.
         **settings: settings of the :class:`~monai_unlearnable.evaluation.matrix.Matrix`.
 
     Raises:
@@ -139,7 +139,7 @@ def describe_output(folder: str | Path, key: Key | None = None) -> Published:
 
     Args:
         folder: an output of this program, or any folder of data.
-        key: the owner's key, for outputs that are sealed.
+        key: the owner's key, for outputs that are encrypted.
 
     Raises:
         KeyMismatchError: naming the manifest, when it takes another key.
@@ -175,7 +175,7 @@ def frontier(
         epsilons: largest changes, in 1/255 of the intensity window.
         bundle: settings of the methods' bundles.
         control: whether random noise is swept too.
-        key: file of the owner's key, to seal all outputs.
+        key: file of the owner's key, to encrypt all outputs.
         **settings: settings of :func:`laboratory`.
 
     Returns:

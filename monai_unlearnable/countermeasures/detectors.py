@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,12 @@ import numpy as np
 import torch
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
-from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
+from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = [
@@ -41,6 +42,11 @@ __all__ = [
 
 BLOCK = {2: 8, 3: 4}  # voxels an axis: periods of noise up to this are seen, thin organs still hold whole blocks
 FEATURES = 2**14  # values of a whole image that are enough to judge it by
+BANDS = 8
+PERIODS = (2, 3, 4, 8)
+FLOOR = 1e-10  # energy of nothing and probability of what was never seen, so that they have a logarithm
+RESAMPLES = 1000
+HIDDEN = 16
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ def labeled_vectors(
             targets.append(counts)
     if whole is None:
         raise InputError("there is no case to learn from")
-    fractions = _shares(targets)
+    fractions = _fractions(targets)
     if int((fractions.sum(0) > 0).sum()) < 2:
         raise InputError("the labels of all cases are the same; there is nothing to tell apart")
     cases = torch.arange(len(values)).repeat_interleave(torch.tensor([len(part) for part in values]))
@@ -169,7 +175,7 @@ def _drawn(image: Tensor, label: Tensor, side: int, rows: int, draw: torch.Gener
     return chosen, counts[chosen]
 
 
-def _shares(targets: Sequence[Tensor]) -> Tensor:
+def _fractions(targets: Sequence[Tensor]) -> Tensor:
     if targets[0].dtype == torch.long:
         return torch.nn.functional.one_hot(torch.cat(list(targets)).flatten()).float()
     classes = max(target.shape[1] for target in targets)
@@ -177,36 +183,30 @@ def _shares(targets: Sequence[Tensor]) -> Tensor:
     return counts / counts.sum(1, keepdim=True)
 
 
-class Classifier(nn.Module):
-    """One or two linear layers on centered and scaled features.
+@dataclass(frozen=True)
+class Classifier:
+    """A fitted classifier of vectors.
 
     Args:
-        values: (rows, features) that mean and scale are taken from.
-        classes: number of outputs.
-        hidden: units of the hidden layer; 0 for a linear classifier.
-        by_feature: whether each feature has its own scale; else one scale for all, which keeps directions.
+        scaler: scikit-learn's scaler of the features.
+        model: scikit-learn's classifier of scaled features.
+        classes: number of classes, those that it never saw included.
     """
 
-    mean: Tensor
-    scale: Tensor
+    scaler: Any
+    model: Any
+    classes: int
 
-    def __init__(self, values: Tensor, classes: int, hidden: int = 0, by_feature: bool = False) -> None:
-        super().__init__()
-        spread = values.std(0, correction=0)
-        self.register_buffer("mean", values.mean(0))
-        self.register_buffer("scale", (spread if by_feature else (spread**2).mean().sqrt()).clamp(min=1e-6))
-        features = values.shape[1]
-        self.first = nn.Sequential(nn.Linear(features, hidden), nn.ReLU()) if hidden else nn.Identity()
-        self.last = nn.Linear(hidden or features, classes)
-        if not hidden:
-            nn.init.zeros_(self.last.weight)
+    @property
+    def weights(self) -> Tensor:
+        """Directions (directions, features) that a linear classifier looks along."""
+        return torch.as_tensor(self.model.coef_, dtype=torch.float32)
 
-    def forward(self, values: Tensor) -> Tensor:
-        return self.last(self.first(self.normalize(values)))
-
-    def normalize(self, values: Tensor) -> Tensor:
-        """Centered and scaled features."""
-        return (values - self.mean) / self.scale
+    def log_probabilities(self, values: Tensor) -> Tensor:
+        """Logarithms of the probability of each class, (rows, classes); very low for those that it never saw."""
+        found = np.zeros((len(values), self.classes))
+        found[:, self.model.classes_] = self.model.predict_proba(self.scaler.transform(values.numpy()))
+        return torch.from_numpy(np.log(found.clip(min=FLOOR)))
 
 
 def fit_classifier(
@@ -217,43 +217,51 @@ def fit_classifier(
     penalty: float = 1.0,
     iterations: int = 50,
     seed: int = 0,
-    device: str | torch.device = "cpu",
 ) -> Classifier:
-    """Fit a classifier to all rows by L-BFGS; classes count alike, however many rows they have.
+    """Fit scikit-learn's logistic regression, or its network with one hidden layer, to all rows by L-BFGS.
+
+    Classes count alike, however many rows they have. A row that is of several classes is given once for each.
 
     Args:
         values: (rows, features).
         targets: (rows, classes), fraction of each class.
         hidden: units of the hidden layer; 0 for logistic regression.
-        by_feature: whether each feature has its own scale.
-        penalty: of half the squared weights, divided by the number of rows, as in scikit-learn with ``C=1/penalty``.
-        iterations: at most so many steps.
-        seed: of the first weights, where there is a hidden layer.
-        device: where to compute.
+        by_feature: whether each feature has its own scale; else all have one, which keeps directions.
+        penalty: factor of half the squared weights of all classes.
+        iterations: largest number of steps.
+        seed: random seed of the first weights, where there is a hidden layer.
     """
-    values, targets = values.to(device), targets.to(device)
-    with isolated_seed(seed):
-        model = Classifier(values.cpu(), targets.shape[1], hidden, by_feature).to(device)
-    fraction = targets.mean(0)
-    weight = torch.where(fraction > 0, 1 / (fraction.clamp(min=1e-9) * int((fraction > 0).sum())), 0.0)
-    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=iterations, line_search_fn="strong_wolfe")
+    from sklearn.dummy import DummyClassifier
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.preprocessing import StandardScaler
 
-    normal = model.normalize(values)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        loss = nn.functional.cross_entropy(model.last(model.first(normal)), targets, weight)
-        loss = loss + penalty / 2 / len(values) * torch.stack([(w**2).sum() for w in weights]).sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)  # type: ignore[arg-type]
-    return model.eval().requires_grad_(False)
+    fractions = targets.numpy().astype(np.float64)
+    present = fractions.sum(0) > 0
+    scaler = StandardScaler().fit(values.numpy())
+    if not by_feature:
+        scaler.scale_ = np.full_like(scaler.scale_, max(math.sqrt(scaler.var_.mean()), 1e-6))
+    rows, classes = np.nonzero(fractions)
+    balance = len(values) / (present.sum() * fractions.sum(0).clip(min=1e-9))
+    model: Any
+    if present.sum() < 2:
+        model = DummyClassifier(strategy="prior")
+    elif hidden:
+        model = MLPClassifier((hidden,), solver="lbfgs", alpha=penalty, max_iter=iterations, random_state=seed % 2**32)
+    else:  # of two classes scikit-learn keeps the difference of their weights, whose square counts half
+        model = LogisticRegression(C=(2 if present.sum() == 2 else 1) / penalty, tol=1e-6, max_iter=iterations)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a few steps are wanted
+        scaled, weights = scaler.transform(values.numpy())[rows], (fractions * balance)[rows, classes]
+        model.fit(scaled, classes, sample_weight=weights)
+    return Classifier(scaler, model, fractions.shape[1])
 
 
 def area_under_curve(scores: NDArray, positive: NDArray, weights: NDArray | None = None) -> float:
     """Probability that a positive scores higher than a negative, ties counting half (Mann and Whitney).
+
+    It equals scikit-learn's ``roc_auc_score``, in a tenth of its time, of which a bootstrap takes a thousand.
 
     Args:
         scores: (n,).
@@ -268,14 +276,7 @@ def area_under_curve(scores: NDArray, positive: NDArray, weights: NDArray | None
     above = np.bincount(ranks, np.where(positive, weights, 0))
     below = np.bincount(ranks, np.where(positive, 0, weights))
     pairs = above.sum() * below.sum()
-    return float((above * (np.cumsum(below) - below / 2)).sum() / pairs) if pairs else float("nan")
-
-
-BANDS = 8
-PERIODS = (2, 3, 4, 8)
-FLOOR = 1e-10  # energy of nothing, so that flat images have a logarithm
-RESAMPLES = 1000
-HIDDEN = 16
+    return float((above * (np.cumsum(below) - below / 2)).sum() / pairs) if pairs else math.nan
 
 
 @dataclass(frozen=True)
@@ -443,17 +444,17 @@ def _judge(
     seed: int,
     by_feature: bool,
 ) -> Separability:
-    """Areas of both classifiers by cross-validation over cases.
+    """Areas of both classifiers by cross-validation; all rows of a case are in one fold.
 
     Args:
         values: (rows, features).
         targets: (rows, classes), what is learned.
-        judged: the classes whose areas are averaged.
+        judged: classes whose areas are averaged.
         truth: (rows, judged), whether a row is of the class.
         cases: (rows,), index of the case that a row is from.
-        strata: (cases,), groups that each fold holds evenly.
-        folds: of the cross-validation.
-        seed: of folds, weights and bootstrap.
+        strata: (cases,), groups that each fold holds evenly; scikit-learn refuses those with fewer cases than folds.
+        folds: number of folds of the cross-validation.
+        seed: random seed of folds, weights and bootstrap.
         by_feature: whether each feature has its own scale.
     """
     fold = _folds(strata, folds, derive_seed(seed, "folds"))[cases]
@@ -461,10 +462,10 @@ def _judge(
     for hidden in (0, HIDDEN):
         scores = np.zeros(targets.shape)
         for part in np.unique(fold):
-            learn, judge = torch.from_numpy(fold != part), torch.from_numpy(fold == part)
-            model_seed = derive_seed(seed, "model", hidden, part)
-            model = fit_classifier(values[learn], targets[learn], hidden, by_feature, seed=model_seed)
-            scores[fold == part] = model(values[judge]).log_softmax(1).numpy()
+            learn, judge = torch.from_numpy(fold != part), fold == part
+            drawn = derive_seed(seed, "model", hidden, part)
+            model = fit_classifier(values[learn], targets[learn], hidden, by_feature, seed=drawn)
+            scores[judge] = model.log_probabilities(values[~learn])
         areas.append(_area(scores[:, judged], truth, cases, derive_seed(seed, "bootstrap")))
     return Separability(areas[0], areas[1], len(strata))
 

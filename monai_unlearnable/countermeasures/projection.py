@@ -34,7 +34,7 @@ class OrthogonalProjection(Countermeasure):
     Args:
         block: voxels an axis of a block; by default 8 in 2D and 4 in 3D. Of no use where the label is a class number.
         rows: blocks a case that the classifier learns from, drawn by the seed.
-        penalty: of the squared weights, as in scikit-learn with ``C=1/penalty``.
+        penalty: factor of half the squared weights of all classes.
         iterations: of L-BFGS, at most.
         max_cases: how many cases to learn from, chosen by the seed; None for all.
 
@@ -68,10 +68,7 @@ class OrthogonalProjection(Countermeasure):
         if not vectors.whole:
             values = values.unflatten(1, (vectors.channels, -1))
             values = (values - values.mean(-1, keepdim=True)).flatten(1)
-        model = fit_classifier(
-            values, vectors.targets, penalty=self.penalty, iterations=self.iterations, device=material.device
-        )
-        weights = model.last.weight.detach().cpu()
+        weights = fit_classifier(values, vectors.targets, penalty=self.penalty, iterations=self.iterations).weights
         if vectors.whole:
             return Prepared(material.cases, (LearnedChanged(WholeProjection(weights, vectors.extent)),))
         return Prepared(material.cases, (LearnedChanged(BlockProjection(weights, vectors.extent[0])),))

@@ -122,13 +122,11 @@ class IterativeFilter(Countermeasure):
         half = _halves(groups, derive_seed(seed, "halves"))
         suspects = torch.ones(len(groups), dtype=torch.bool)
         for turn in track(range(self.rounds), "filter of cases"):
-            losses = self._losses(vectors, half, suspects, derive_seed(seed, "model", turn), material.device)
+            losses = self._losses(vectors, half, suspects, derive_seed(seed, "model", turn))
             suspects = _lowest(losses, groups, self.fraction)
         return Prepared([case for case, suspect in zip(material.cases, suspects, strict=True) if not suspect])
 
-    def _losses(
-        self, vectors: LabeledVectors, half: Tensor, suspects: Tensor, seed: int, device: str | torch.device
-    ) -> Tensor:
+    def _losses(self, vectors: LabeledVectors, half: Tensor, suspects: Tensor, seed: int) -> Tensor:
         """Loss of each case under a model that learned from suspects of the other half."""
         losses = torch.zeros(len(half))
         for side in (0, 1):
@@ -140,10 +138,9 @@ class IterativeFilter(Countermeasure):
                 penalty=self.penalty,
                 iterations=self.iterations,
                 seed=seed,
-                device=device,
             )
             targets = vectors.targets[judge]
-            surprise = -model(vectors.values[judge].to(device)).log_softmax(1).cpu() * targets
+            surprise = -model.log_probabilities(vectors.values[judge]).float() * targets
             # Each class of a case counts alike, as in the fit: else large backgrounds decide.
             cases = vectors.cases[judge]
             by_class = torch.zeros(len(half), targets.shape[1]).index_add(0, cases, surprise)

@@ -20,6 +20,7 @@ from monai_unlearnable.errors import DivergedError, UnlearnableError, root_cause
 from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
 from monai_unlearnable.report import VictimRow
+from monai_unlearnable.report.rows import DIVERGED, DONE, FAILED
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import file_digest, fingerprint
 from monai_unlearnable.utils.seeding import derive_seed
@@ -194,7 +195,7 @@ def train_run(bench: Bench, run: Run, source: Source) -> tuple[VictimRow, bytes 
         What it reached, and a test image with its label and the prediction as .npz bytes. A victim that diverges or
         cannot be trained gives a row that says so.
     """
-    fields = {
+    fields: dict[str, Any] = {
         "training": source.role,
         "data": run.data,
         "victim": run.victim,
@@ -208,12 +209,13 @@ def train_run(bench: Bench, run: Run, source: Source) -> tuple[VictimRow, bytes 
     try:
         trained = _train(bench, run, source)
     except DivergedError:
-        return VictimRow.failed("diverged", metric=bench.task.metric, **fields), None
+        return VictimRow(status=DIVERGED, metric=bench.task.metric, **fields), None
     except (UnlearnableError, RuntimeError, ValueError) as error:
         logger.debug("%s failed", run, exc_info=True)
-        return VictimRow.failed(str(root_cause(error)), metric=bench.task.metric, **fields), None
+        status = FAILED + " ".join(str(root_cause(error)).split())
+        return VictimRow(status=status, metric=bench.task.metric, **fields), None
     pictures = _pictures(trained) if trained.outputs[0].ndim > 1 else None
-    return VictimRow.from_scores(trained.scores, status="done", **fields), pictures
+    return VictimRow.from_scores(trained.scores, status=DONE, **fields), pictures
 
 
 def _train(bench: Bench, run: Run, source: Source) -> Trained:

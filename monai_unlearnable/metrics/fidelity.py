@@ -47,7 +47,7 @@ def measure_fidelity(
         - ``ssim``: its data range the window;
         - ``ssim_roi`` and ``psnr_roi``: inside the region, with a label that has one.
 
-        Ranges and deviations are those of each channel; constant channels are left out.
+        Ranges and deviations are those of each channel; constant channels are omitted.
 
     Raises:
         ScanError: when shape or dtype differ.
@@ -163,7 +163,7 @@ def noise_level(image: NDArray) -> float:
     magnitude (Donoho and Johnstone 1994, "Ideal spatial adaptation by wavelet shrinkage"), which the few voxels at
     corners and curved edges do not move.
 
-    Voxels with a residual of exactly 0 lie in padding, in masked air or in saturated areas and are left out. Noise that
+    Voxels with a residual of exactly 0 lie in padding, in masked air or in saturated areas and are omitted. Noise that
     neighbors share, as reconstruction and interpolation leave it, is underestimated, often by half on CT and MR: what
     is measured against it then looks larger, not smaller. In an image drawn without noise its edges are taken for it.
     Large images are looked at on a regular grid of at most ``2 ** 18`` voxels.

@@ -31,9 +31,12 @@ def random_control(
     Args:
         cases: the clean cases.
         output_dir: output whose budget, window and label values are taken.
-        control_dir: where to; an earlier control there is kept if it fits, else replaced.
-        seed: of the noise.
-        key: that the output is sealed with, and the control will be: either gives the originals away.
+        control_dir: folder of the control; an earlier control there is kept if it fits, else replaced.
+        seed: random seed of the noise.
+        key: key that the output is encrypted with, and the control will be: either gives the originals away.
+
+    Returns:
+        The folder of the control.
     """
     manifest, known = Manifest.load(Layout(output_dir).manifest, key), Layout(control_dir)
     found = place(known.manifest, key)

@@ -111,9 +111,16 @@ def test_logistic_regression_reaches_its_optimum() -> None:
     rng = torch.Generator().manual_seed(0)
     values = torch.randn(80, 3, generator=rng)
     targets = torch.nn.functional.one_hot((values[:, 0] + torch.randn(80, generator=rng) > 0).long(), 2).float()
-    model = fit_classifier(values, targets, penalty=2.0, iterations=200).requires_grad_(True)
+    model = fit_classifier(values, targets, penalty=2.0, iterations=200)
+    scaled = torch.from_numpy(model.scaler.transform(values.numpy()))
+    difference = model.weights[0] / 2  # of the two classes' weights, which are each other's opposites
+    weights = torch.stack([-difference, difference]).requires_grad_(True)
+    offset = torch.tensor([-1, 1]) * float(model.model.intercept_[0]) / 2
+    assert torch.allclose(
+        (scaled @ weights.T + offset).log_softmax(1), model.log_probabilities(values).float(), atol=1e-5
+    )
     weight = 1 / (2 * targets.mean(0))
-    loss = torch.nn.functional.cross_entropy(model(values), targets, weight)
-    loss = loss + 2.0 / 2 / 80 * (model.last.weight**2).sum()
+    loss = torch.nn.functional.cross_entropy(scaled @ weights.T + offset, targets, weight)
+    loss = loss + 2.0 / 2 / 80 * (weights**2).sum()
     loss.backward()
-    assert model.last.weight.grad.abs().max() < 1e-3
+    assert weights.grad.abs().max() < 1e-3

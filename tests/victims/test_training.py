@@ -173,3 +173,13 @@ def test_fine_tuning_needs_weights(easy: list[dict[str, Any]], tmp_path: Path) -
     changed = {name for name, value in victim.network.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert not any(name.startswith("model.0") for name in changed)
+
+
+def test_the_seed_decides_on_augmentation_whatever_the_global_generators_say(easy: list[dict[str, Any]]) -> None:
+    values = {"dims": 3, "size": [16, 16, 8], "keys": ["image", "label"]}
+    values |= {"iterations": 6, "batch_size": 2, "learning_rate": 0.01, "weights": None}
+    recipe, losses = Catalog.load("recipes").build("nnunet", **values), []
+    for seed in (0, 1):
+        with isolated_seed(seed):
+            losses.append(run(easy, recipe).scores.final_loss)
+    assert losses[0] == losses[1]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the owner hands to the exploiter's side: plain folders, a control, and nothing that takes a key."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monai.bundle import ConfigParser
+
+from monai_unlearnable import proof
+from monai_unlearnable.crypto import OwnerKey
+from monai_unlearnable.errors import InputError, KeyMismatchError
+from monai_unlearnable.evaluation import runs
+from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.matrix import Matrix, Published
+from tests.helpers import protect, write_dataset
+
+BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
+QUICK: dict[str, Any] = {"width": 2, "iterations": 2, "batch_size": 2, "num_validations": 1, "size": [16, 16, 16]}
+SMALL: dict[str, Any] = {**QUICK, "authorized": False, "detectors": False}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("proof")
+    write_dataset(root / "data", names=("a", "b", "c"))
+    write_dataset(root / "test", names=("x", "y"), first_seed=10)
+    key = OwnerKey(bytes(32))
+    key.save(root / "owner.key")
+    protect(root / "data", root / "plain", label_values=(0, 1, 2))
+    protect(root / "data", root / "encrypted", label_values=(0, 1, 2), key=key)
+    return root
+
+
+def test_encrypted_outputs_are_examined_and_afterwards_no_key_is_needed(data: Path, tmp_path: Path) -> None:
+    settings = {"test_dir": str(data / "test"), "key": str(data / "owner.key"), **SMALL}
+    results, page = proof.evaluate(data / "encrypted", data / "data", **settings)
+    assert [row.training for row in results.rows] == ["clean", "protected", "random noise"]
+    assert all(row.done for row in results.rows) and page.is_file()
+    folder = data / "encrypted" / "laboratory"
+    assert "owner.key" not in (folder / "laboratory.json").read_text()
+    assert not list((folder / "control").rglob("manifest.json"))
+    opened = Laboratory.open(folder)
+    assert opened.results() == results
+    shutil.rmtree(folder / "runs")
+    again = opened.run(workers=2)  # processes that open the laboratory for themselves
+    assert [row.by_case for row in again.rows] == [row.by_case for row in results.rows]
+    with pytest.raises(KeyMismatchError, match="manifest"):
+        proof.evaluate(data / "encrypted", data / "data", **{**settings, "key": None})
+
+
+def test_what_the_laboratory_is_told_of_an_output(data: Path) -> None:
+    told = proof.describe_output(data / "plain")
+    assert told.folder == str(data / "plain" / "protected")
+    assert (told.role, told.epsilon) == ("protected", pytest.approx(0.1)) and told.window is not None
+    assert proof.describe_output(data / "data") == Published(str(data / "data"))
+    with pytest.raises(InputError, match="unknown role 'clean'"):
+        Published("x", "clean")
+
+
+def test_trainings_of_earlier_laboratories_are_found(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def laboratory() -> Any:
+        settings = {"test_dir": str(data / "test"), "control": False, **SMALL}
+        return proof.laboratory(data / "data", tmp_path, {"umed": data / "plain"}, **settings)[0]
+
+    results = laboratory()
+    (tmp_path / "runs").rename(tmp_path / "cells")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_train", lambda *_: pytest.fail("trained again"))
+        assert laboratory() == results
+    content = json.loads((tmp_path / "laboratory.json").read_text())
+    (tmp_path / "laboratory.json").write_text(json.dumps({**content, "control": True}))
+    with pytest.raises(InputError, match="of an earlier release; run it again"):
+        Laboratory.open(tmp_path)
+
+
+def test_checks_that_cannot_be_made_do_not_stop_the_rest(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    single = write_dataset(tmp_path / "single", names=("a",))
+    settings = {"test_dir": str(data / "test"), "validation_fraction": 0, **QUICK}
+    with caplog.at_level(logging.WARNING):
+        results, _ = proof.laboratory(
+            single, tmp_path / "lab", {"other": shutil.copytree(single, tmp_path / "other")}, **settings
+        )
+    assert [row.done for row in results.rows] == [True, True]
+    assert (results.authorized, results.detectors) == ([], {})
+    assert "an authorized UNet: not examined" in caplog.text and "at least 2 are needed" in caplog.text
+
+
+def test_settings_are_looked_at_before_a_control_is_made(data: Path, tmp_path: Path) -> None:
+    for wrong in ({"victims": ["UNetty"]}, {"colour": "red"}, {"test_dir": "nowhere"}):
+        with pytest.raises(InputError, match="UNetty|colour|nowhere"):
+            settings = {"test_dir": str(data / "test"), **SMALL, **wrong}
+            proof.prepare_laboratory(data / "data", tmp_path, {"umed": data / "plain"}, **settings)
+    assert not (tmp_path / "control").exists()
+    with pytest.raises(InputError, match="cannot be called"):
+        proof.prepare_laboratory(
+            data / "data", tmp_path, {"random noise": data / "plain"}, test_dir=str(data / "test"), **SMALL
+        )
+
+
+@pytest.mark.parametrize("name", ["laboratory/configs/laboratory.yaml", "victim/configs/train.yaml"])
+def test_bundles_have_the_defaults_of_python(name: str) -> None:
+    parser = ConfigParser()
+    parser.read_config(BUNDLES / name)
+    known: dict[str, Any] = dataclasses.asdict(Matrix("./data"))
+    for function in (proof.laboratory, proof.prepare_laboratory):
+        parameters = inspect.signature(function).parameters.values()
+        known |= {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "protected"}
+    bundle = {key: parser.get_parsed_content(key) for key in known if key in parser.get()}
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in bundle.items()}
+    assert values == {key: known[key] for key in bundle}
+    if name.startswith("laboratory"):
+        assert set(known) - set(bundle) == {"report_dir", "pictured"}
