@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bundles as MONAI's model zoo checks them, and as they travel with the package."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+
+from monai_unlearnable.publishing.bundles import bundle_names, bundle_root
+from tests.helpers import stored_voxels, tree, write_dataset, write_nifti
+from tests.integration.commands import ROOT
+
+MOST_LINES, MOST_SHARED = 110, 45  # of the configuration that protects
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Volumes with one labeled region."""
+    root = write_dataset(tmp_path_factory.mktemp("zoo") / "data")
+    for path in (root / "labels").iterdir():
+        write_nifti(path, (stored_voxels(path) > 0).astype("uint8"))
+    return root
+
+
+def lines(name: str) -> list[str]:
+    text = (bundle_root(name) / "configs" / "protect.yaml").read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def is_trained(name: str) -> bool:
+    return "train" in ConfigParser.load_config_file(str(bundle_root(name) / "configs" / "protect.yaml"))
+
+
+@pytest.mark.parametrize("name", bundle_names())
+def test_properties_are_found(name: str, dataset: Path, tmp_path: Path) -> None:
+    root = bundle_root(name)
+    workflow = ConfigWorkflow(
+        str(root / "configs" / "protect.yaml"),
+        str(root / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train" if is_trained(name) else None,
+        bundle_root=str(root),
+        dataset_dir=str(dataset),
+        output_dir=str(tmp_path / "out"),
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert not tree(tmp_path), "looking writes nothing"
+
+
+@pytest.mark.parametrize("name", [name for name in bundle_names() if is_trained(name)])
+def test_the_network_takes_and_gives_what_the_metadata_say(name: str, dataset: Path, tmp_path: Path) -> None:
+    configs = bundle_root(name) / "configs"
+    more = {"dataset_dir": str(dataset), "output_dir": str(tmp_path), "bundle_root": str(configs.parent)}
+    meta, config = str(configs / "metadata.json"), str(configs / "protect.yaml")
+    verify_net_in_out("network_def", meta, config, device="cpu", n=4, **more)
+
+
+def test_bundles_hold_no_python_and_a_license() -> None:
+    for name in bundle_names("metadata.json"):
+        root = bundle_root(name)
+        assert "Apache License" in (root / "LICENSE").read_text(encoding="utf-8")
+        assert not list(root.rglob("*.py")), name
+
+
+def test_bundles_are_short_and_share_little() -> None:
+    """What they would repeat belongs into the package, where it is checked."""
+    for name in bundle_names():
+        assert len((bundle_root(name) / "configs" / "protect.yaml").read_text().splitlines()) <= MOST_LINES, name
+    for first, second in combinations(bundle_names(), 2):
+        shared = sum((Counter(lines(first)) & Counter(lines(second))).values())
+        assert shared <= MOST_SHARED, f"{first} and {second} share {shared} lines"
+
+
+def test_the_package_works_outside_a_checkout(tmp_path: Path) -> None:
+    target, data, source = tmp_path / "site", write_dataset(tmp_path / "data"), tmp_path / "source"
+    for name in ("monai_unlearnable", "bundles"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*install, "--target", str(target), str(source)], check=True, capture_output=True)
+    code = (
+        "import monai_unlearnable as mu; assert mu.__file__.startswith('site') or '/site/' in mu.__file__\n"
+        "mu.protect('lattice', 'data', 'out'); mu.verify('out'); mu.restore('out', 'back')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(target)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for path in sorted((data / "images").iterdir()):
+        assert (stored_voxels(tmp_path / "back/images" / path.name) == stored_voxels(path)).all()
