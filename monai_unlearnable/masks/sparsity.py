@@ -18,7 +18,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks.base import MaskProvider
 from monai_unlearnable.masks.regions import local_deviation
 from monai_unlearnable.utils.config import Configurable
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 
 __all__ = [

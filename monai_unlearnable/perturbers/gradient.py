@@ -19,7 +19,7 @@ from monai_unlearnable.perturbers.augmentation import Augmentation
 from monai_unlearnable.perturbers.base import Perturber, check_classes, load_perturber
 from monai_unlearnable.perturbers.inference import pad_to
 from monai_unlearnable.perturbers.surrogate import Objective, Surrogate
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.utils.tensors import evaluating
 

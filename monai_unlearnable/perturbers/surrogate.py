@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.config import Configurable
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import isolated_seed
 
 __all__ = ["Goal", "Objective", "Surrogate", "task_loss", "error_rate"]

@@ -2,13 +2,12 @@
 """The exploiter: recipes and training; it reads folders and knows nothing of how noise was made."""
 
 from .adversarial import AdversarialBatch
-from .finetune import ENCODER, Loaded, freeze, load_pretrained, save_weights
 from .networks import DeepSupervision, FirstOutput, Padded, SliceWise, checked_network, fresh_network, planned_dynunet
 from .patches import RandAffinePatchD, RandAffinePatchd, RandAffinePatchDict
-from .pretraining import pretrain_encoder
 from .recipes import RandChannelWiseD, RandChannelWised, RandChannelWiseDict, Recipe, mirroring, nnunet_augmentation
 from .tasks import Classification, Segmentation, Task
 from .training import Trained, Victim
+from .weights import ENCODER, Loaded, freeze, load_pretrained, pretrain_encoder, save_weights
 
 __all__ = [
     "AdversarialBatch",

@@ -26,10 +26,10 @@ from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.progress import progress_bar
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
-from monai_unlearnable.victims.finetune import freeze, load_pretrained
 from monai_unlearnable.victims.prediction import Examiner
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
+from monai_unlearnable.victims.weights import freeze, load_pretrained
 
 __all__ = ["History", "Victim", "Trained"]
 
