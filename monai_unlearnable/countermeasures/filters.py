@@ -177,8 +177,8 @@ class NonLocalMeans(NormalizedTransform):
     Args:
         h: how different patches may be, root mean square in normalized intensity; 0 changes nothing. scikit-image
             advises about 0.8 times the standard deviation of the noise.
-        patch_size: voxels along the side of a patch; an odd number. scikit-image's fast variant leaves out the first of
-            them.
+        patch_size: voxels along the side of a patch; an odd number. scikit-image's fast variant omits the
+            first of them.
         patch_distance: how far to look for similar patches, in voxels. Coupé et al. (IEEE TMI 2008) use patches of 3
             and a distance of 5 for MR volumes.
 

@@ -128,7 +128,7 @@ class GradientScore(Score):
 
 @dataclass(frozen=True)
 class RandomScore(Score):
-    """Chance: a control. Each image has voxels of its own, which follow from its voxels and the seed.
+    """Random ranks: a control. Each image has voxels of its own, which follow from its voxels and the seed.
 
     Args:
         seed: another seed, other voxels.
@@ -146,7 +146,7 @@ class RandomScore(Score):
 
 @dataclass(frozen=True)
 class ForegroundScore(Score):
-    """Chance within the :func:`foreground`, then outside of it: a control.
+    """Random ranks within the :func:`foreground`, then outside of it: a control.
 
     Args:
         seed: another seed, other voxels.

@@ -215,7 +215,7 @@ class GradientNoise(Perturber):
             raise InputError("there are no surrogates yet: the noise needs training")
         support = self.support(image, label) if support is None else support
         noise = torch.zeros_like(image)
-        own = support.flatten(1).any(dim=1)  # cases that are spared cost nothing
+        own = support.flatten(1).any(dim=1)  # unperturbed cases cost nothing
         if bool(own.any()):
             ids = [case_id for case_id, chosen in zip(case_ids, own.tolist(), strict=True) if chosen]
             with evaluating(self.networks):  # so that the noise of a case does not depend on those beside it
@@ -260,7 +260,7 @@ def load_surrogate(path: str | Path, index: int = -1, key: Key | None = None) ->
     Args:
         path: file of :func:`~monai_unlearnable.perturbers.save_perturber`.
         index: which one, young to old.
-        key: the owner's, where the file is sealed.
+        key: the owner's, where the file is encrypted.
 
     Raises:
         InputError: naming the file, when it holds no such surrogate.

@@ -79,7 +79,7 @@ def task_loss(logits: Tensor, label: Tensor) -> Tensor:
 
 @torch.no_grad()
 def error_rate(logits: Tensor, label: Tensor) -> float:
-    """Share of images, or of the voxels that are foreground by label or prediction, whose class is wrong."""
+    """Fraction of images, or of the voxels that are foreground by label or prediction, whose class is wrong."""
     found = logits.argmax(1)
     if label.ndim == 1:
         return float((found != label).float().mean())

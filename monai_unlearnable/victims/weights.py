@@ -78,7 +78,7 @@ class Loaded:
 def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loaded:
     """Take the weights that fit, by name and shape, from a file; the others stay as they are.
 
-    A last layer for other classes or a first one for other channels does not fit and is left out. How much was
+    A last layer for other classes or a first one for other channels does not fit and is omitted. How much was
     taken is logged.
 
     Args:
@@ -134,7 +134,7 @@ def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:
 
     Args:
         network: changed in place.
-        pattern: regular expression that the name of a parameter begins with, wrappers left out; ``"encoder"`` means
+        pattern: regular expression that the name of a parameter begins with, without that of wrappers; ``"encoder"`` means
             :data:`ENCODER`, which knows the networks of the catalog.
 
     Returns:
@@ -208,7 +208,7 @@ def pretrain_encoder(
     small blocks shuffled, and blocks or all but some blocks painted over; the mean squared error to the original is
     minimized. A segmentation network gives as many outputs as the image has channels. A classification network gives
     the original averaged over a grid of 4 voxels a side, which is our choice. Either way the last layer has another
-    shape than in use, and :func:`~monai_unlearnable.victims.load_pretrained` leaves it out, unless the counts agree.
+    shape than in use, and :func:`~monai_unlearnable.victims.load_pretrained` omits it, unless the counts agree.
 
     Args:
         name: of a network in the catalog.
