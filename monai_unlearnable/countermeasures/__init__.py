@@ -11,7 +11,20 @@ from .base import (
     Prepared,
     prepare,
 )
-from .codecs import Jpeg, Jpeg2000, Jpeg2000D, Jpeg2000d, Jpeg2000Dict, JpegD, Jpegd, JpegDict
+from .codecs import (
+    Jpeg,
+    Jpeg2000,
+    Jpeg2000D,
+    Jpeg2000d,
+    Jpeg2000Dict,
+    JpegD,
+    Jpegd,
+    JpegDict,
+    Quantize,
+    QuantizeD,
+    Quantized,
+    QuantizeDict,
+)
 from .detectors import AreaUnderCurve, Separability, area_under_curve, label_separability, scan_statistics, separability
 from .filters import (
     BilateralFilter,
@@ -30,6 +43,10 @@ from .filters import (
     NonLocalMeansD,
     NonLocalMeansd,
     NonLocalMeansDict,
+    RemoveBiasField,
+    RemoveBiasFieldD,
+    RemoveBiasFieldd,
+    RemoveBiasFieldDict,
     ResampleBack,
     ResampleBackD,
     ResampleBackd,
@@ -38,16 +55,6 @@ from .filters import (
     TotalVariationD,
     TotalVariationd,
     TotalVariationDict,
-)
-from .intensity import (
-    Quantize,
-    QuantizeD,
-    Quantized,
-    QuantizeDict,
-    RemoveBiasField,
-    RemoveBiasFieldD,
-    RemoveBiasFieldd,
-    RemoveBiasFieldDict,
 )
 from .learning import LearnedChangeD, LearnedChanged, LearnedChangeDict, NetworkChange, Patches
 from .projection import BlockProjection, OrthogonalProjection, WholeProjection

@@ -123,7 +123,7 @@ def _chain(load: Callable[[Sample], dict[str, Any]], steps: Sequence[Step]) -> C
 
 
 class NormalizedTransform(Transform):
-    """A deterministic change of unit images; subclasses define :meth:`change` of one channel."""
+    """A deterministic change of images in normalized intensity; subclasses define :meth:`change` of one channel."""
 
     backend = [TransformBackends.NUMPY]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lossy compression of 8-bit slices, by Pillow."""
+"""What an export does: few levels, and lossy compression of 8-bit slices, by Pillow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,38 @@ from monai_unlearnable.countermeasures.base import NormalizedTransform, at_least
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.dictionaries import dictionary_transform
 
-__all__ = ["Jpeg", "Jpeg2000", "Jpeg2000D", "Jpeg2000Dict", "Jpeg2000d", "JpegD", "JpegDict", "Jpegd"]
+__all__ = [
+    "Jpeg",
+    "Jpeg2000",
+    "Jpeg2000D",
+    "Jpeg2000Dict",
+    "Jpeg2000d",
+    "JpegD",
+    "JpegDict",
+    "Jpegd",
+    "Quantize",
+    "QuantizeD",
+    "QuantizeDict",
+    "Quantized",
+]
+
+
+class Quantize(NormalizedTransform):
+    """Round to equally spaced levels: 256 of them are an 8-bit export.
+
+    Args:
+        levels: how many, the first at 0 and the last at 1.
+
+    Raises:
+        InputError: when there are fewer than two.
+    """
+
+    def __init__(self, levels: int = 256) -> None:
+        at_least("levels", levels, 2)
+        self.levels = levels
+
+    def change(self, channel: NDArray) -> NDArray:
+        return np.rint(channel * (self.levels - 1)) / (self.levels - 1)
 
 
 class Jpeg(NormalizedTransform):
@@ -76,3 +107,4 @@ def _through(plane: NDArray, **options: Any) -> NDArray:
 
 Jpegd = JpegD = JpegDict = dictionary_transform(Jpeg)
 Jpeg2000d = Jpeg2000D = Jpeg2000Dict = dictionary_transform(Jpeg2000)
+Quantized = QuantizeD = QuantizeDict = dictionary_transform(Quantize)

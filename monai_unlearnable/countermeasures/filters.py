@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Countermeasures that filter: smoothing, denoising, resampling."""
+"""Countermeasures that filter: smoothing, denoising, resampling, removal of a bias field.
+
+Percentile clips and gamma are MONAI's ``ScaleIntensityRangePercentilesd`` and ``AdjustContrastd``."""
 
 from __future__ import annotations
 
@@ -38,6 +40,10 @@ __all__ = [
     "NonLocalMeansD",
     "NonLocalMeansDict",
     "NonLocalMeansd",
+    "RemoveBiasField",
+    "RemoveBiasFieldD",
+    "RemoveBiasFieldDict",
+    "RemoveBiasFieldd",
     "TotalVariation",
     "TotalVariationD",
     "TotalVariationDict",
@@ -54,6 +60,11 @@ BORDER = "mirror"
 
 # ITK tabulates the Gaussian of intensities; its own 100 samples are off by a few thousandths.
 BILATERAL_SAMPLES = 1000
+
+# Cubic B-splines are fitted to at least so many voxels an axis; thinner images are continued by their border.
+LEAST_VOXELS = 4
+
+TOP_PERCENTILE = 99.5
 
 
 class GaussianFilter(NormalizedTransform):
@@ -166,8 +177,8 @@ class NonLocalMeans(NormalizedTransform):
     Args:
         h: how different patches may be, root mean square in normalized intensity; 0 changes nothing. scikit-image
             advises about 0.8 times the standard deviation of the noise.
-        patch_size: voxels along the side of a patch; an odd number. scikit-image's fast variant leaves out the first of
-            them.
+        patch_size: voxels along the side of a patch; an odd number. scikit-image's fast variant omits the
+            first of them.
         patch_distance: how far to look for similar patches, in voxels. Coupé et al. (IEEE TMI 2008) use patches of 3
             and a distance of 5 for MR volumes.
 
@@ -228,3 +239,46 @@ class ResampleBack(NormalizedTransform):
 
 
 ResampleBackd = ResampleBackD = ResampleBackDict = dictionary_transform(ResampleBack)
+
+
+class RemoveBiasField(NormalizedTransform):
+    """N4 bias field correction (Tustison et al., IEEE TMI 2010) by SimpleITK, an ordinary first step for MR.
+
+    The field is estimated on every ``shrink``-th voxel inside Otsu's foreground and divided out at full resolution. The
+    99.5 percentile then becomes 1, as when images are loaded: a field is known up to a factor only.
+
+    Args:
+        shrink: subsampling of each axis for the estimate, less where an axis is short; 1 uses all voxels. ANTs, the
+            reference implementation, takes 4.
+        iterations: at most so many in each resolution level, from coarse to fine; an empty list changes nothing.
+
+    Raises:
+        InputError: when ``shrink`` is below 1, or SimpleITK is missing.
+    """
+
+    def __init__(self, shrink: int = 4, iterations: Sequence[int] = (50, 50, 50, 50)) -> None:
+        at_least("shrink", shrink, 1)
+        at_least("iterations", iterations, 1)
+        require_simple_itk()
+        self.shrink, self.iterations = int(shrink), [int(number) for number in iterations]
+
+    def change(self, channel: NDArray) -> NDArray:
+        if not self.iterations or np.ptp(channel) == 0:
+            return channel
+        padding = [(0, max(0, LEAST_VOXELS - extent)) for extent in channel.shape]
+        field = self._log_field(np.pad(channel, padding, mode="edge"))
+        corrected = channel / np.exp(field[tuple(map(slice, channel.shape))])
+        return corrected / (np.percentile(corrected, TOP_PERCENTILE) or corrected.max())
+
+    def _log_field(self, values: NDArray) -> NDArray:
+        with one_thread() as sitk:
+            image = sitk.GetImageFromArray(values)
+            foreground = sitk.OtsuThreshold(image, 0, 1)
+            shrink = [max(1, min(self.shrink, extent // LEAST_VOXELS)) for extent in image.GetSize()]
+            corrector = sitk.N4BiasFieldCorrectionImageFilter()
+            corrector.SetMaximumNumberOfIterations(self.iterations)
+            corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(foreground, shrink))
+            return np.asarray(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)))
+
+
+RemoveBiasFieldd = RemoveBiasFieldD = RemoveBiasFieldDict = dictionary_transform(RemoveBiasField)

@@ -128,7 +128,7 @@ class AutoencoderPurifier(Countermeasure):
 
     .. math:: \min \frac{\lVert \hat x - x \rVert^2}{N \operatorname{var} x} + \max(0, \mathrm{KL} / N - r)
 
-    over patches of :math:`N` values, with the rate :math:`r` in nats a value. Left out of the published method (D-VAE)
+    over patches of :math:`N` values, with the rate :math:`r` in nats a value. Omitted from the published method (D-VAE)
     are the class-wise embeddings that also recover the noise, and the second stage, which trains once more on the
     images less the noise found. The network, its sizes and the weight of the bound are ours.
 

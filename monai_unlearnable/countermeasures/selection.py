@@ -26,7 +26,7 @@ __all__ = ["MixClean", "IterativeFilter"]
 class MixClean(Countermeasure):
     """Puts the clean originals of some cases in their place; the number of cases stays the same.
 
-    An exploiter who has that share of clean scans, or a publisher who protects only the rest. The cases of a
+    An exploiter who has that fraction of clean scans, or a publisher who protects only the rest. The cases of a
     small fraction are among those of a larger one, so that fractions compare.
 
     Args:
@@ -74,7 +74,7 @@ class IterativeFilter(Countermeasure):
     4. The suspects of the last round are dropped.
 
     Where cases have classes, each class loses the same fraction. Where no case is protected, or every one, the filter
-    drops that share all the same: what it costs then is part of its price.
+    drops that fraction all the same: what it costs then is part of its price.
 
     Args:
         fraction: of the cases to drop, between 0 and 1.

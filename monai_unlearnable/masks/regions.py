@@ -26,7 +26,7 @@ def _erode(mask: Tensor, radius: int) -> Tensor:
 
 
 def _classes(label: Tensor) -> Tensor:
-    """One channel a class present, background left out: (B, 1, spatial...) -> (B, K, spatial...), float."""
+    """One channel a class present, without the background: (B, 1, spatial...) -> (B, K, spatial...), float."""
     present = torch.unique(label)
     present = present[present > 0]
     shape = (1, -1, *[1] * (label.ndim - 2))
@@ -76,8 +76,8 @@ class ContourBand(MaskProvider):
 class OfClasses(MaskProvider):
     """The voxels of some classes, or the whole of the images of some classes.
 
-    ``Everywhere() & ~OfClasses([1])`` spares class 1. Models then learn the absence of noise as evidence for it, and
-    take all clean images for that class.
+    ``Everywhere() & ~OfClasses([1])`` leaves class 1 unperturbed. Models then learn the absence of noise as evidence
+    for it, and take all clean images for that class.
 
     Args:
         kinds: the classes.

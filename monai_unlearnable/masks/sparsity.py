@@ -18,7 +18,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks.base import MaskProvider
 from monai_unlearnable.masks.regions import local_deviation
 from monai_unlearnable.utils.config import Configurable
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 
 __all__ = [
@@ -128,7 +128,7 @@ class GradientScore(Score):
 
 @dataclass(frozen=True)
 class RandomScore(Score):
-    """Chance: a control. Each image has voxels of its own, which follow from its voxels and the seed.
+    """Random ranks: a control. Each image has voxels of its own, which follow from its voxels and the seed.
 
     Args:
         seed: another seed, other voxels.
@@ -146,7 +146,7 @@ class RandomScore(Score):
 
 @dataclass(frozen=True)
 class ForegroundScore(Score):
-    """Chance within the :func:`foreground`, then outside of it: a control.
+    """Random ranks within the :func:`foreground`, then outside of it: a control.
 
     Args:
         seed: another seed, other voxels.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.config import Configurable
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.tensors import affine_matrix, plane_rotation
 
@@ -46,7 +46,7 @@ class Augmentation(Configurable):
     Args:
         size: images with one class for the whole are resized to it by area averages; None leaves them as they are.
         noise: standard deviation of Gaussian noise, in standard deviations of the image.
-        flip: whether each spatial axis is mirrored in half of the cases.
+        flip: whether each spatial axis is flipped in half of the cases.
         rotation: largest angle in degrees, in a random plane of axes.
         scaling: largest change of scale, as a fraction.
         blur: largest standard deviation of a Gaussian filter, in voxels.
@@ -107,7 +107,7 @@ class Augmentation(Configurable):
         if self.shift:
             image, label = _shifted(image, label, self.shift, generator)
         if self.flip:
-            image, label = _mirrored(image, label, generator)
+            image, label = _flipped(image, label, generator)
         if self.rotation or self.scaling:
             image, label = self._moved(image, label, generator)
         if self.blur:
@@ -157,8 +157,8 @@ def _shifted(image: Tensor, label: Tensor, most: int, generator: torch.Generator
     return roll(image), roll(label) if label.ndim > 1 else label
 
 
-def _mirrored(image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each image mirrored along axes of its own, and a label map with it."""
+def _flipped(image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each image flipped along axes of its own, and a label map with it."""
     chosen = torch.rand(len(image), image.ndim - 2, generator=generator) < 0.5
 
     def flip(batch: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ def save_perturber(
         perturber: what to save.
         path: where to.
         settings: how cases are read for it, for :func:`load_input_settings`.
-        key: the owner's, to seal the file.
+        key: the owner's, to encrypt the file.
     """
     write_owned(path, encode_perturber(perturber, settings), key)
 
@@ -154,7 +154,7 @@ def load_perturber(
     Args:
         path: of the file.
         device: where to.
-        key: the owner's, where the file is sealed.
+        key: the owner's, where the file is encrypted.
         epsilon: largest change of a voxel, in place of the one it was trained with (epsilon generalization, after
             UnSeg). Generators and patterns scale their noise; gradient noise gets the larger ball to descend in.
 

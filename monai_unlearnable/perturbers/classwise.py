@@ -13,7 +13,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider
 from monai_unlearnable.perturbers.base import Perturber, check_classes
 from monai_unlearnable.perturbers.patterns import Granularity, centered
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 
 __all__ = ["ClasswiseNoise"]
 

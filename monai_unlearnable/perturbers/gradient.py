@@ -19,7 +19,7 @@ from monai_unlearnable.perturbers.augmentation import Augmentation
 from monai_unlearnable.perturbers.base import Perturber, check_classes, load_perturber
 from monai_unlearnable.perturbers.inference import pad_to
 from monai_unlearnable.perturbers.surrogate import Objective, Surrogate
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.utils.tensors import evaluating
 
@@ -215,7 +215,7 @@ class GradientNoise(Perturber):
             raise InputError("there are no surrogates yet: the noise needs training")
         support = self.support(image, label) if support is None else support
         noise = torch.zeros_like(image)
-        own = support.flatten(1).any(dim=1)  # cases that are spared cost nothing
+        own = support.flatten(1).any(dim=1)  # unperturbed cases cost nothing
         if bool(own.any()):
             ids = [case_id for case_id, chosen in zip(case_ids, own.tolist(), strict=True) if chosen]
             with evaluating(self.networks):  # so that the noise of a case does not depend on those beside it
@@ -260,7 +260,7 @@ def load_surrogate(path: str | Path, index: int = -1, key: Key | None = None) ->
     Args:
         path: file of :func:`~monai_unlearnable.perturbers.save_perturber`.
         index: which one, young to old.
-        key: the owner's, where the file is sealed.
+        key: the owner's, where the file is encrypted.
 
     Raises:
         InputError: naming the file, when it holds no such surrogate.

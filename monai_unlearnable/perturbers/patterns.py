@@ -16,7 +16,7 @@ from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, MaskProvider, Roi
 from monai_unlearnable.perturbers.base import Perturber
 from monai_unlearnable.utils.arrays import bounding_box
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import derive_seed, seeded
 
 __all__ = [

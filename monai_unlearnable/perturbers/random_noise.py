@@ -14,7 +14,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider, Roi
 from monai_unlearnable.perturbers.base import Perturber
 from monai_unlearnable.perturbers.patterns import random_signs
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 
 __all__ = ["Distribution", "RandomNoise"]

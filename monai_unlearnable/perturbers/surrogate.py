@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.config import Configurable
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import isolated_seed
 
 __all__ = ["Goal", "Objective", "Surrogate", "task_loss", "error_rate"]
@@ -79,7 +79,7 @@ def task_loss(logits: Tensor, label: Tensor) -> Tensor:
 
 @torch.no_grad()
 def error_rate(logits: Tensor, label: Tensor) -> float:
-    """Share of images, or of the voxels that are foreground by label or prediction, whose class is wrong."""
+    """Fraction of images, or of the voxels that are foreground by label or prediction, whose class is wrong."""
     found = logits.argmax(1)
     if label.ndim == 1:
         return float((found != label).float().mean())

@@ -194,7 +194,7 @@ class ResumableCheckpoint:
         settings: JSON-ready; a checkpoint of a run with other settings is refused.
         interval: epochs between two saves.
         overwrite: start anew instead of going on.
-        key: the owner's, to seal the checkpoint.
+        key: the owner's, to encrypt the checkpoint.
 
     Raises:
         OutputError: naming the file, when the settings differ or it cannot be read or written.

@@ -93,7 +93,7 @@ class ApplyNoise(_StoredNoise):
     """Protect an image with its stored noise, as the published file has it.
 
     Args:
-        noise: the store, or its folder where the noise is not sealed.
+        noise: the store, or its folder where the noise is not encrypted.
     """
 
     removes = False
@@ -103,7 +103,7 @@ class RemoveNoise(_StoredNoise):
     """Give back the clean image of a protected one.
 
     Args:
-        noise: the store, or its folder where the noise is not sealed.
+        noise: the store, or its folder where the noise is not encrypted.
     """
 
     removes = True
@@ -165,7 +165,7 @@ class GenerateNoise(Transform):
         budget: epsilon in normalized intensity that the noise is held to.
         device: where a loaded checkpoint runs.
         window_voxels: voxels that go through the perturber at once.
-        key: the owner's, where the checkpoint is sealed.
+        key: the owner's, where the checkpoint is encrypted.
     """
 
     backend = [TransformBackends.TORCH]

@@ -1,9 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names used as dictionary keys in data passed between transforms, engines and workflows."""
+"""Names: keys of the dictionaries that pass between transforms and engines, and options of closed vocabularies."""
 
 from __future__ import annotations
 
-__all__ = ["CaseKeys", "MetaKeys"]
+import re
+from collections.abc import Collection
+from enum import EnumMeta
+from typing import Any
+
+from monai_unlearnable.errors import InputError
+
+__all__ = ["CaseKeys", "MetaKeys", "look_up"]
 
 
 class CaseKeys:
@@ -20,3 +27,27 @@ class MetaKeys:
 
     PROTECTION = "protection"
     QUANTIZATION = "quantization"
+
+
+def look_up(kind: str, name: Any, options: Collection[str] | EnumMeta) -> Any:
+    """The option of a name, as MONAI's ``look_up_option`` finds it.
+
+    Args:
+        kind: what the options are of, for the error.
+        name: an option, or its text.
+        options: an enumeration of strings, a table, or names.
+
+    Returns:
+        The member of an enumeration, the value in a table, or the name.
+
+    Raises:
+        InputError: listing the options, when there is none of that name, with the one that was likely meant.
+    """
+    from monai.utils import look_up_option  # takes seconds to import, and keys are needed where MONAI is not
+
+    try:
+        return look_up_option(name, options)
+    except ValueError as error:
+        meant = re.search(r"did you mean '(.*?)'\?", str(error))
+        hint = f"; did you mean {meant.group(1)!r}?" if meant else ""
+        raise InputError(f"unknown {kind} {name!r}; known are {', '.join(map(str, options))}{hint}") from None

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exploiter: recipes and training; it reads folders and knows nothing of how noise was made."""
 
-from .finetune import ENCODER, Loaded, freeze, load_pretrained, save_weights
 from .networks import DeepSupervision, FirstOutput, Padded, SliceWise, checked_network, fresh_network, planned_dynunet
 from .patches import RandAffinePatchD, RandAffinePatchd, RandAffinePatchDict
-from .pretraining import pretrain_encoder
 from .recipes import (
     AdversarialBatch,
     RandChannelWiseD,
@@ -16,6 +14,7 @@ from .recipes import (
 )
 from .tasks import Classification, Segmentation, Task
 from .training import Trained, Victim, score_victim, train_victim
+from .weights import ENCODER, Loaded, freeze, load_pretrained, pretrain_encoder, save_weights
 
 __all__ = [
     "AdversarialBatch",

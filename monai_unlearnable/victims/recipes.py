@@ -248,7 +248,7 @@ class Recipe:
         augmentation: MONAI dictionary transforms on z-scored images (and labels), applied anew at each step.
         patches: whether images may stay larger than ``size``: the augmentation cuts patches out of them, and they are
             predicted by a sliding window. Else they are cropped around their center.
-        weights: file to start from, see :func:`~monai_unlearnable.victims.finetune.load_pretrained`.
+        weights: file to start from, see :func:`~monai_unlearnable.victims.weights.load_pretrained`.
         frozen: regular expression of parameter names that are not trained.
         adversary: changes batches to the worst of their neighborhood.
         patience: stop when the score on held-out training data has not risen for so many validations, and keep the

@@ -29,9 +29,9 @@ from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.progress import progress_bar
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
-from monai_unlearnable.victims.finetune import freeze, load_pretrained, save_weights
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
+from monai_unlearnable.victims.weights import freeze, load_pretrained, save_weights
 
 __all__ = ["Examiner", "History", "Trained", "Victim", "score_victim", "train_victim"]
 

@@ -109,7 +109,7 @@ def test_what_decides_on_the_noise_changes_the_description() -> None:
         {"loss_function": inspect.signature(ProtectionTrainer).parameters["loss_function"].default},
         {"strategy": Alternating(), "augmentation": Augmentation()},
     ],
-    ids=str,
+    ids=lambda changes: "-".join(changes),
 )
 def test_what_does_not_decide_leaves_it_as_it_is(changes: Any) -> None:
     assert description(**changes) == description()

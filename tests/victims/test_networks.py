@@ -14,7 +14,6 @@ from torch import nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.seeding import reset_parameters
-from monai_unlearnable.victims.finetune import freeze
 from monai_unlearnable.victims.networks import (
     DeepSupervision,
     FirstOutput,
@@ -23,6 +22,7 @@ from monai_unlearnable.victims.networks import (
     checked_network,
     planned_dynunet,
 )
+from monai_unlearnable.victims.weights import freeze
 
 SEGMENTATION = ("UNet", "BasicUNet", "DynUNet", "SegResNet", "UNETR", "UNet2D")
 CLASSIFICATION = ("ResNet18", "DenseNet121", "EfficientNetB0", "ViT")

@@ -18,7 +18,7 @@ from monai_unlearnable.perturbers import (
     RandomNoise,
     SymmetricLattice,
 )
-from monai_unlearnable.utils.options import look_up
+from monai_unlearnable.utils.enums import look_up
 
 
 class Color(StrEnum):
