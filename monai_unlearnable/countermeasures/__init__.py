@@ -1,133 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an exploiter does to the images first; it knows nothing of how noise was made."""
 
-from .base import (
-    Countermeasure,
-    Material,
-    NormalizedTransform,
-    NormalizedTransformD,
-    NormalizedTransformd,
-    NormalizedTransformDict,
-    Prepared,
-    prepare,
-)
-from .codecs import (
-    Jpeg,
-    Jpeg2000,
-    Jpeg2000D,
-    Jpeg2000d,
-    Jpeg2000Dict,
-    JpegD,
-    Jpegd,
-    JpegDict,
-    Quantize,
-    QuantizeD,
-    Quantized,
-    QuantizeDict,
-)
+from .base import *  # noqa: F403
+from .codecs import *  # noqa: F403
+from .codecs import __all__ as _codecs
 from .detectors import AreaUnderCurve, Separability, area_under_curve, label_separability, scan_statistics, separability
-from .filters import (
-    BilateralFilter,
-    BilateralFilterD,
-    BilateralFilterd,
-    BilateralFilterDict,
-    BinomialSmooth,
-    BinomialSmoothD,
-    BinomialSmoothd,
-    BinomialSmoothDict,
-    GaussianFilter,
-    GaussianFilterD,
-    GaussianFilterd,
-    GaussianFilterDict,
-    NonLocalMeans,
-    NonLocalMeansD,
-    NonLocalMeansd,
-    NonLocalMeansDict,
-    RemoveBiasField,
-    RemoveBiasFieldD,
-    RemoveBiasFieldd,
-    RemoveBiasFieldDict,
-    ResampleBack,
-    ResampleBackD,
-    ResampleBackd,
-    ResampleBackDict,
-    TotalVariation,
-    TotalVariationD,
-    TotalVariationd,
-    TotalVariationDict,
-)
+from .filters import *  # noqa: F403
+from .filters import __all__ as _filters
 from .learning import LearnedChangeD, LearnedChanged, LearnedChangeDict, NetworkChange, Patches
-from .projection import BlockProjection, OrthogonalProjection, WholeProjection
-from .purifiers import AutoencoderPurifier, PairPurifier, RateConstrainedVAE, ResidualUNet
-from .selection import IterativeFilter, MixClean
+from .projection import *  # noqa: F403
+from .projection import __all__ as _projection
+from .purifiers import *  # noqa: F403
+from .purifiers import __all__ as _purifiers
+from .selection import *  # noqa: F403
+from .selection import __all__ as _selection
 
-__all__ = [
-    "AreaUnderCurve",
-    "AutoencoderPurifier",
-    "BilateralFilter",
-    "BilateralFilterD",
-    "BilateralFilterDict",
-    "BilateralFilterd",
-    "BinomialSmooth",
-    "BinomialSmoothD",
-    "BinomialSmoothDict",
-    "BinomialSmoothd",
-    "BlockProjection",
-    "Countermeasure",
-    "GaussianFilter",
-    "GaussianFilterD",
-    "GaussianFilterDict",
-    "GaussianFilterd",
-    "IterativeFilter",
-    "Jpeg",
-    "Jpeg2000",
-    "Jpeg2000D",
-    "Jpeg2000Dict",
-    "Jpeg2000d",
-    "JpegD",
-    "JpegDict",
-    "Jpegd",
-    "LearnedChangeD",
-    "LearnedChangeDict",
-    "LearnedChanged",
-    "Material",
-    "MixClean",
-    "NetworkChange",
-    "NonLocalMeans",
-    "NonLocalMeansD",
-    "NonLocalMeansDict",
-    "NonLocalMeansd",
-    "OrthogonalProjection",
-    "PairPurifier",
-    "Patches",
-    "Prepared",
-    "Quantize",
-    "QuantizeD",
-    "QuantizeDict",
-    "Quantized",
-    "RateConstrainedVAE",
-    "RemoveBiasField",
-    "RemoveBiasFieldD",
-    "RemoveBiasFieldDict",
-    "RemoveBiasFieldd",
-    "ResampleBack",
-    "ResampleBackD",
-    "ResampleBackDict",
-    "ResampleBackd",
-    "ResidualUNet",
-    "Separability",
-    "TotalVariation",
-    "TotalVariationD",
-    "TotalVariationDict",
-    "TotalVariationd",
-    "NormalizedTransform",
-    "NormalizedTransformD",
-    "NormalizedTransformDict",
-    "NormalizedTransformd",
-    "WholeProjection",
-    "area_under_curve",
-    "label_separability",
-    "prepare",
-    "scan_statistics",
-    "separability",
-]
+__all__ = ["Countermeasure", "Material", "Prepared", "prepare"]  # noqa: F405
+__all__ += ["NormalizedTransform", "NormalizedTransformD", "NormalizedTransformDict", "NormalizedTransformd"]  # noqa: F405
+__all__ += [*_codecs, *_filters]
+__all__ += ["LearnedChangeD", "LearnedChangeDict", "LearnedChanged", "NetworkChange", "Patches"]
+__all__ += [*_projection, *_purifiers, *_selection]
+__all__ += ["AreaUnderCurve", "Separability", "area_under_curve"]
+__all__ += ["label_separability", "scan_statistics", "separability"]

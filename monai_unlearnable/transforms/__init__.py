@@ -1,76 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """MONAI transforms: lossless loading, masks, stored noise, generated noise."""
 
-from .io import (
-    EncodeLabel,
-    EncodeLabelD,
-    EncodeLabeld,
-    EncodeLabelDict,
-    LoadScan,
-    LoadScanD,
-    LoadScand,
-    LoadScanDict,
-    ScaleToWindow,
-    ScaleToWindowD,
-    ScaleToWindowd,
-    ScaleToWindowDict,
-)
-from .masks import (
-    ComputeMask,
-    ComputeMaskD,
-    ComputeMaskd,
-    ComputeMaskDict,
-    SparsityMask,
-    SparsityMaskD,
-    SparsityMaskd,
-    SparsityMaskDict,
-)
-from .noise import (
-    ApplyNoise,
-    ApplyNoiseD,
-    ApplyNoised,
-    ApplyNoiseDict,
-    GenerateNoise,
-    GenerateNoiseD,
-    GenerateNoised,
-    GenerateNoiseDict,
-    RemoveNoise,
-    RemoveNoiseD,
-    RemoveNoised,
-    RemoveNoiseDict,
-)
+from .io import *  # noqa: F403
+from .io import __all__ as _io
+from .masks import *  # noqa: F403
+from .masks import __all__ as _masks
+from .noise import *  # noqa: F403
+from .noise import __all__ as _noise
 
-__all__ = [
-    "ApplyNoise",
-    "ApplyNoiseD",
-    "ApplyNoiseDict",
-    "ApplyNoised",
-    "ComputeMask",
-    "ComputeMaskD",
-    "ComputeMaskDict",
-    "ComputeMaskd",
-    "EncodeLabel",
-    "EncodeLabelD",
-    "EncodeLabelDict",
-    "EncodeLabeld",
-    "GenerateNoise",
-    "GenerateNoiseD",
-    "GenerateNoiseDict",
-    "GenerateNoised",
-    "LoadScan",
-    "LoadScanD",
-    "LoadScanDict",
-    "LoadScand",
-    "RemoveNoise",
-    "RemoveNoiseD",
-    "RemoveNoiseDict",
-    "RemoveNoised",
-    "ScaleToWindow",
-    "ScaleToWindowD",
-    "ScaleToWindowDict",
-    "ScaleToWindowd",
-    "SparsityMask",
-    "SparsityMaskD",
-    "SparsityMaskDict",
-    "SparsityMaskd",
-]
+__all__ = [*_io, *_masks, *_noise]
