@@ -322,8 +322,8 @@ def separability(
     Args:
         protected: images (C, spatial...) in [0, 1]; read once.
         clean: other images, or the originals of the protected ones.
-        case_ids: ids of the cases of both; by default the i-th of both is the same case where there are as many, and else
-            all differ.
+        case_ids: ids of the cases of both; by default the i-th of both is the same case where there are as many,
+            and else all differ.
         folds: number of folds of the cross-validation.
         seed: random seed of folds, weights and bootstrap.
 
