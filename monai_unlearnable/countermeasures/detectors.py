@@ -90,11 +90,11 @@ def labeled_vectors(
     Args:
         samples: ``image`` (C, spatial...) in [0, 1] and ``label``: a class number, or class indices (1, spatial...);
             read once, one after the other.
-        view: applied to each image first, such as :func:`residual`.
+        view: function that is applied to each image first, such as :func:`residual`.
         block: voxels an axis of a block; by default 8 in 2D and 4 in 3D.
-        rows: at most so many blocks a case, drawn by the seed, half of them with foreground where there is enough.
-        features: of whole images at most so many values, the same of each, drawn by the seed; None for all.
-        seed: of these draws.
+        rows: largest number of blocks a case, drawn by the seed, half of them with foreground where there is enough.
+        features: largest number of values of a whole image, the same of each, drawn by the seed; None for all.
+        seed: random seed of these draws.
 
     Raises:
         InputError: when there is no sample, a label is missing, or all labels say the same.
@@ -322,9 +322,10 @@ def separability(
     Args:
         protected: images (C, spatial...) in [0, 1]; read once.
         clean: other images, or the originals of the protected ones.
-        case_ids: of both; by default the i-th of both is the same case where there are as many, and else all differ.
-        folds: of the cross-validation.
-        seed: of folds, weights and bootstrap.
+        case_ids: ids of the cases of both; by default the i-th of both is the same case where there are as many,
+            and else all differ.
+        folds: number of folds of the cross-validation.
+        seed: random seed of folds, weights and bootstrap.
 
     Raises:
         InputError: when there are fewer than two cases of either.
@@ -363,8 +364,8 @@ def label_separability(
         samples: loaded cases with ``image`` (C, spatial...) in [0, 1] and ``label``; read once.
         block: voxels an axis of a block; by default 8 in 2D and 4 in 3D.
         rows: blocks a case, drawn by the seed, half of them with foreground where there is enough.
-        folds: of the cross-validation.
-        seed: of draw, folds, weights and bootstrap.
+        folds: number of folds of the cross-validation.
+        seed: random seed of draw, folds, weights and bootstrap.
 
     Returns:
         Areas of one class against the rest, averaged over the classes; of label maps without background. A block is of

@@ -19,9 +19,8 @@ import torch
 
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError, UnlearnableError
-from monai_unlearnable.evaluation.checks import authorized_scores, detect
 from monai_unlearnable.evaluation.matrix import Matrix, Published, Run
-from monai_unlearnable.evaluation.runs import Bench, train_run
+from monai_unlearnable.evaluation.runs import Bench, authorized_scores, detect, train_run
 from monai_unlearnable.evaluation.sources import Source, published_source
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM

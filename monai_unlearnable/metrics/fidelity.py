@@ -29,8 +29,8 @@ def measure_fidelity(
     PSNR is told with three peaks, as the literature does: each is only comparable with its own kind.
 
     Args:
-        clean: as read from the original file.
-        protected: as read from the protected file.
+        clean: scan as read from the original file.
+        protected: scan as read from the protected file.
         window: intensity window; PSNR and SSIM take its width as the peak.
         label: class indices (1, spatial...), for the figures inside the region.
 
@@ -89,8 +89,8 @@ def _own_scale(
     Args:
         clean: original scan.
         change: (changed voxels,) in normalized intensity, channels one after the other.
-        support: where they are.
-        widths: of the window in each channel, physical.
+        support: (C, spatial...), where they are.
+        widths: width of the window in each channel, physical.
         sigma: standard deviation of each channel, physical.
     """
     slope, size = abs(clean.quantization.slope), support[0].size

@@ -52,7 +52,7 @@ def segmentation_scores(
         num_classes: classes, background (index 0) included.
         spacings: voxel size of each case in mm, one number a spatial axis; without it, distances are in voxels.
         distances: whether to compute distances, which take most of the time.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
         InputError: when there is no case, no reference holds any class, counts or shapes differ, or an index is out of
@@ -143,7 +143,7 @@ def classification_scores(probabilities: NdarrayOrTensor, targets: NdarrayOrTens
     Args:
         probabilities: (cases, classes); any scores that rank cases will do.
         targets: (cases,), class indices.
-        seed: of the bootstrap.
+        seed: random seed of the bootstrap.
 
     Raises:
         InputError: when there is no case, shapes do not fit, a score is not finite or a target out of range.
@@ -169,7 +169,7 @@ def chance_level(classes: int) -> float:
     """Balanced accuracy, in percent, of guessing without looking, at random or always the same.
 
     Args:
-        classes: how many classes the test set holds.
+        classes: number of classes that the test set holds.
 
     Raises:
         InputError: when there is none.

@@ -105,7 +105,7 @@ def paired_test(first: ArrayLike, second: ArrayLike, seed: int = 0) -> PairedTes
     Args:
         first: ``by_case`` of one method's scores, (cases,), in percent.
         second: that of the other, in the same order. Cases where either is NaN are omitted.
-        seed: of the interval's resampling.
+        seed: random seed of the interval's resampling.
 
     Raises:
         InputError: when lengths differ, or no case has both scores.

@@ -62,7 +62,7 @@ class Task(ABC):
     Attributes:
         metric: name of the score, for tables.
         classes: outputs of the network.
-        keys: what spatial transforms act on.
+        keys: entries that spatial transforms act on.
     """
 
     metric: str
@@ -92,7 +92,7 @@ class Task(ABC):
         """Transforms that bring images to a network's input.
 
         Args:
-            size: of the input.
+            size: spatial size of the input.
             whole: whether all of the image has to be in it; else it may stay larger.
         """
 
@@ -109,8 +109,8 @@ class Task(ABC):
         """Score decoded outputs.
 
         Args:
-            outputs: one of :meth:`decode` a case.
-            labels: what is true, one a case.
+            outputs: results of :meth:`decode`, one a case.
+            labels: true labels, one a case.
             spacings: voxel sizes in mm, one a case; None where distances do not matter now.
 
         Raises:
@@ -163,7 +163,7 @@ class Classification(Task):
     """A class for every image.
 
     Args:
-        count: number of classes.
+        count: number of classes, at least 2.
     """
 
     count: int

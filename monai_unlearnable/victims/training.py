@@ -67,7 +67,7 @@ class History:
         """Note the scores of a moment.
 
         Args:
-            network: as it is now.
+            network: network as it is now.
             test: its score on the test cases.
             validation: its score on held-out training data, where there are any.
 
@@ -90,12 +90,12 @@ class Examiner:
     """Scores a network on cases that stay in memory.
 
     Args:
-        network: what is examined.
-        task: how outputs are read and scored.
+        network: network that is examined.
+        task: task that says how outputs are read and scored.
         cases: dictionaries of file names.
-        preprocessing: from file names to network input.
-        size: of the network input; see :meth:`~monai_unlearnable.victims.tasks.Task.inferer`.
-        device: of the network.
+        preprocessing: transforms from file names to network input.
+        size: spatial size of the network input; see :meth:`~monai_unlearnable.victims.tasks.Task.inferer`.
+        device: device of the network.
 
     Attributes:
         inputs: the cases as the network gets them.
@@ -157,7 +157,7 @@ class Trained:
     """A victim after training.
 
     Args:
-        scores: on the test cases, with the curve of training.
+        scores: scores on the test cases, with the curve of training.
         outputs: what it predicts for each test case, as the task decodes it.
         inputs: the test cases as it gets them: ``image``, and ``label`` where it is a map.
         others: final scores on further sets of cases, by name.
@@ -174,12 +174,12 @@ class Victim:
     """A model in training.
 
     Args:
-        network: trained in place; its weights are those it comes with.
-        task: what for.
-        recipe: how.
+        network: network that is trained in place, from the weights it comes with.
+        task: what it is trained for.
+        recipe: how it is trained.
         steps: countermeasures on images in [0, 1], for training and for test images.
-        seed: of order, augmentation and dropout.
-        device: where to train.
+        seed: random seed of order, augmentation and dropout.
+        device: device to train on.
         num_validations: how often the held-out cases are scored on the way, evenly spaced; the last is the final score.
     """
 
@@ -205,8 +205,8 @@ class Victim:
             train: dictionaries with file names under ``image`` and file name or class under ``label``.
             test: clean held-out cases of the same form.
             validation: held-out cases of the same kind as the training cases.
-            others: further sets that are scored at the end.
-            description: shown beside the progress bar.
+            others: further sets that are scored at the end, by name.
+            description: text shown beside the progress bar.
 
         Raises:
             DivergedError: when the loss is no longer finite.
