@@ -207,7 +207,7 @@ def test_the_mask_works_with_umed(datasets: dict[str, Path], tmp_path: Path, kin
             "sparsity": SPARSE,
         },
     }
-    umed = {"masks#support": support, "budget#share": 0.05, "network_def#channels": [4, 8]}
+    umed = {"masks#support": support, "budget#fraction": 0.05, "network_def#channels": [4, 8]}
     settings = {name: value for name, value in QUICK.items() if name not in ("steps", "network_def#width")}
     run_bundle("umed", dataset_dir=str(datasets[kind]), output_dir=str(tmp_path / "umed"), **settings, **umed)
     manifest = verify(tmp_path / "umed", datasets[kind])
