@@ -115,6 +115,8 @@ def prepare_laboratory(
     Raises:
         UnlearnableError: when a setting or name is unknown, or data or test cases cannot be read.
     """
+    if not isinstance(protected or {}, Mapping):
+        raise InputError(f"protected is {protected!r}; give folders by name, such as {{'umed': 'OUT'}}")
     folders, opened = dict(protected or {}), _open(key)
     data = {name: describe_output(folder, opened) for name, folder in folders.items()}
     prepared = Laboratory(Matrix.of(dataset_dir=str(dataset_dir), protected=data, **settings), output_dir)

@@ -103,6 +103,8 @@ def test_settings_are_looked_at_before_a_control_is_made(data: Path, tmp_path: P
             settings = {"test_dir": str(data / "test"), **SMALL, **wrong}
             proof.prepare_laboratory(data / "data", tmp_path, {"umed": data / "plain"}, **settings)
     assert not (tmp_path / "control").exists()
+    with pytest.raises(InputError, match="give folders by name"):
+        proof.prepare_laboratory(data / "data", tmp_path, "umed")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="cannot be called"):
         proof.prepare_laboratory(
             data / "data", tmp_path, {"random noise": data / "plain"}, test_dir=str(data / "test"), **SMALL
