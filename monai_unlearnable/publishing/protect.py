@@ -89,6 +89,7 @@ class Protection:
         self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid
         self.curves = self.key is None if curves is None else curves
         self.cache_gib, self._window = cache_gib, window
+        self.patch_size: Sequence[int] | None = None  # of the training
         self._processes = ExitStack()
         self._processes.enter_context(distributed.joined())
 
@@ -137,6 +138,7 @@ class Protection:
         Args:
             patch_size: spatial.
         """
+        self.patch_size = [int(extent) for extent in patch_size]
         return CacheDataset(
             [case.to_dict() for case in self.cases],
             training_transforms(self.summary, self.window, patch_size),
@@ -208,6 +210,7 @@ class Protection:
         return {
             "seed": self.seed,
             "cases": [case.case_id for case in self.cases],
+            "patch_size": self.patch_size,
             "trainers": [describe(trainer) for trainer in trainers],
         }
 
