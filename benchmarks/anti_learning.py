@@ -34,9 +34,9 @@ from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.proof import laboratory
-from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.publication import Publication
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import Results, victim_table
 
 WHOLE: dict[str, Any] = {"unperturbed": None}  # noise in the images of all classes

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from monai_unlearnable.demo.phantoms import write_phantom_dataset
+from monai_unlearnable.demo import write_phantom_dataset
 from monai_unlearnable.errors import UnlearnableError
-from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 
 QUICK: dict[str, Any] = {"epochs": 3, "epoch_length": 2, "batch_size": 2, "network_def#channels": [4, 8, 8, 8]}

@@ -15,10 +15,10 @@ from pathlib import Path
 from rich.console import Console
 
 from monai_unlearnable.cli import parse_overrides
-from monai_unlearnable.demo.phantoms import write_phantom_dataset
+from monai_unlearnable.demo import write_phantom_dataset
 from monai_unlearnable.proof import laboratory
-from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import victim_table
 

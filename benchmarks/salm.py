@@ -39,8 +39,8 @@ from monai_unlearnable.data import load_cases, read_case
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.perturbers import GradientNoise, load_input_settings, load_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
-from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import Results
 
 PERCENTS = "1,2,5,10,20,50,100"

@@ -21,7 +21,7 @@ from rich.console import Console
 from monai_unlearnable.cli import parse_overrides, parse_value
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.proof import evaluate
-from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import victim_table
 

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from .evaluation.laboratory import Laboratory
     from .intensity import DtypeWindow, FixedWindow, PercentileWindow
     from .proof import evaluate
-    from .publishing.audit import audit
     from .publishing.restore import restore
     from .publishing.run import apply, protect
+    from .publishing.statement import audit
     from .publishing.verify import verify
 
 __version__ = "0.1.0"
@@ -87,7 +87,7 @@ _HOMES = {
     "OwnerKey": "crypto.keys:OwnerKey",
     "PercentileWindow": "intensity:PercentileWindow",
     "apply": "publishing.run:apply",
-    "audit": "publishing.audit:audit",
+    "audit": "publishing.statement:audit",
     "evaluate": "proof:evaluate",
     "protect": "publishing.run:protect",
     "restore": "publishing.restore:restore",

@@ -214,7 +214,7 @@ def statement(out: str, key: str | None) -> None:
 @JSON
 def audit(protected: str, statement: str, public_key: str | None, as_json: bool) -> None:
     """Check published files against a statement."""
-    from monai_unlearnable.publishing.audit import audit
+    from monai_unlearnable.publishing.statement import audit
 
     report = audit(protected, statement, public_key)
     _say(report.to_json() if as_json else report.page())
@@ -405,6 +405,6 @@ def compare(first: str, second: str, page: str | None) -> None:
 @click.argument("out")
 def demo(out: str) -> None:
     """The whole story on a phantom dataset."""
-    from monai_unlearnable.demo.run import run_demo
+    from monai_unlearnable.demo import run_demo
 
     _show(*run_demo(out))

@@ -11,21 +11,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.crypto import load_key
-from monai_unlearnable.crypto.encrypted import Key
-from monai_unlearnable.data import load_cases
+from monai_unlearnable.crypto import Key, load_key, secret_seed
+from monai_unlearnable.crypto.encrypted import place
+from monai_unlearnable.data import Case, load_cases
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Published
 from monai_unlearnable.evaluation.reporting import write_laboratory_report
+from monai_unlearnable.masks import Everywhere, MaskProvider, RandomScore, Roi, Sparsity, TopK
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.publishing.bundles import run_bundle
-from monai_unlearnable.publishing.control import random_control
+from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.publication import Publication
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import Results
 from monai_unlearnable.report.rows import PROTECTED, RANDOM
+from monai_unlearnable.utils.config import build
 
-__all__ = ["describe_output", "evaluate", "frontier", "laboratory", "prepare_laboratory"]
+__all__ = ["describe_output", "evaluate", "frontier", "laboratory", "prepare_laboratory", "random_control"]
 
 RANDOM_METHOD = "RandomNoise"
 METHODS, EPSILONS = ("umed",), (6, 8, 10, 12, 14)
@@ -50,7 +53,7 @@ def evaluate(
     Raises:
         UnlearnableError: when a setting is unknown, test cases are missing, or the output cannot be read.
     """
-    layout, opened = Layout(Path(output_dir)), _open(key)
+    layout, opened = Layout(Path(output_dir)), load_key(key)
     protected = {str(Manifest.load(layout.manifest, opened).run["method"]): output_dir}
     folder, report = layout.root / "laboratory", layout.report
     return laboratory(dataset_dir, folder, protected, report_dir=report, key=opened, **settings)
@@ -117,7 +120,7 @@ def prepare_laboratory(
     """
     if not isinstance(protected or {}, Mapping):
         raise InputError(f"protected is {protected!r}; give folders by name, such as {{'umed': 'OUT'}}")
-    folders, opened = dict(protected or {}), _open(key)
+    folders, opened = dict(protected or {}), load_key(key)
     data = {name: describe_output(folder, opened) for name, folder in folders.items()}
     prepared = Laboratory(Matrix.of(dataset_dir=str(dataset_dir), protected=data, **settings), output_dir)
     prepared.check()
@@ -131,9 +134,43 @@ def prepare_laboratory(
     return prepared.extended(RANDOM, describe_output(folder, sealing))
 
 
-def _open(key: str | Path | Key | None) -> Key | None:
-    """The key of a file; keys are opened once, since a passphrase may be asked for."""
-    return load_key(key) if key is None or isinstance(key, (str, Path)) else key
+def random_control(
+    cases: Sequence[Case], output_dir: Path, control_dir: Path, seed: int = 0, key: Key | None = None
+) -> Path:
+    """Write the control of a protected dataset: the same cases with random noise of equal epsilon in the region.
+
+    Where the budget grants a fraction of the voxels only, as many are drawn by chance in each case.
+    Where cases have no label files, as in datasets of classes of whole images, the noise is everywhere.
+
+    Args:
+        cases: the clean cases.
+        output_dir: output whose budget, window and label values are taken.
+        control_dir: folder of the control; an earlier control there is kept if it fits, else replaced.
+        seed: random seed of the noise.
+        key: key that the output is encrypted with, and the control will be: either gives the originals away.
+
+    Returns:
+        The folder of the control.
+    """
+    manifest, known = Manifest.load(Layout(output_dir).manifest, key), Layout(control_dir)
+    found = place(known.manifest, key)
+    if found.is_file() and _likeness(Manifest.load(found, key)) == _likeness(manifest):
+        return control_dir
+    seed = secret_seed(seed, key)
+    budget, window = manifest.scans[0].budget, build(manifest.run["window"])
+    support: MaskProvider = Roi() if all(case.label for case in cases) else Everywhere()
+    if budget.fraction < 1:
+        support = TopK(Sparsity(budget.fraction, RandomScore(seed)), within=support)
+    noise, again = RandomNoise(budget.epsilon, support, seed), bool(known.records)
+    Publication(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=again, key=key).run()
+    return control_dir
+
+
+def _likeness(manifest: Manifest) -> list[tuple[Any, ...]]:
+    return [
+        (scan.scan_id, scan.clean_sha256, scan.original_label_sha256, scan.budget, scan.window)
+        for scan in manifest.scans
+    ]
 
 
 def describe_output(folder: str | Path, key: Key | None = None) -> Published:
@@ -194,7 +231,7 @@ def frontier(
     prepare_laboratory(dataset_dir, examined, control=False, **choices)
     paths = {"dataset_dir": dataset_dir, "datalist": settings.get("datalist"), **({"key": key} if key else {})}
     shared = {**(bundle or {}), **{name: None if path is None else str(path) for name, path in paths.items()}}
-    opened = _open(key)
+    opened = load_key(key)
     outputs = _sweep(root / "data", methods, epsilons, shared, control, opened)
     report: dict[str, Any] = {"report_dir": root / "report", "pictured": 1}
     return laboratory(dataset_dir, examined, outputs, control=False, key=opened, **report, **settings)

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Datasets of scans: found, read and written without loss."""
 
-from .cases import LoadedCase, read_case
+from .cases import LoadedCase, encode_label, read_case, read_label
 from .datalist import Case, load_cases
 from .formats import find_format, output_name, read_scan, stem, write_scan
 from .inspection import DatasetSummary, choose_window, inspect_cases
-from .labels import encode_label, read_label
 from .medmnist import pack_archive, unpack_archive
 from .scan import Scan, voxel_digest
 
 __all__ = [
     "Case",
     "DatasetSummary",
-    "choose_window",
     "LoadedCase",
     "Scan",
+    "choose_window",
     "encode_label",
     "find_format",
     "inspect_cases",

@@ -15,8 +15,7 @@ from monai_unlearnable.errors import NoiseError, SkippedCasesError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import encode_statement, is_packed, write_statement
-from monai_unlearnable.utils.files import write_atomic
-from monai_unlearnable.utils.locks import locked
+from monai_unlearnable.utils.files import locked, write_atomic
 
 __all__ = ["is_archive", "protected_archive"]
 

@@ -22,12 +22,12 @@ from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import (
     below,
     file_digest,
+    lock,
     read_content,
     remove_unfinished,
     unreadable,
     write_atomic,
 )
-from monai_unlearnable.utils.locks import lock
 
 __all__ = [
     "Layout",
@@ -119,7 +119,7 @@ class Layout:
     def begin(self, overwrite: bool, key: Key | None = None) -> None:
         """Prepare for a run: refuse a finished output, or open it again, without what a killed run left half-written.
 
-        From here on no other process writes to it, until :func:`~monai_unlearnable.utils.locks.unlock`.
+        From here on no other process writes to it, until :func:`~monai_unlearnable.utils.files.unlock`.
 
         Args:
             overwrite: whether to replace what is there.

@@ -29,8 +29,7 @@ from monai_unlearnable.training.data import class_weights
 from monai_unlearnable.training.handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, TensorBoardCurves
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.config import describe
-from monai_unlearnable.utils.files import encode_json
-from monai_unlearnable.utils.locks import unlock
+from monai_unlearnable.utils.files import encode_json, unlock
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import reset_parameters
 

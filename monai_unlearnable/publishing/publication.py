@@ -38,7 +38,7 @@ from monai_unlearnable.publishing.layout import (
 )
 from monai_unlearnable.publishing.statement import write_statement
 from monai_unlearnable.utils.config import describe
-from monai_unlearnable.utils.locks import unlock
+from monai_unlearnable.utils.files import unlock
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["OTHER_RUN", "CaseWriter", "Publication", "label_digest"]

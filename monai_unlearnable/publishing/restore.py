@@ -31,7 +31,7 @@ from monai_unlearnable.publishing.layout import (
 )
 from monai_unlearnable.publishing.statement import write_statement
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.locks import locked
+from monai_unlearnable.utils.files import locked
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["apply_stored", "restore"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider, Sparsity, TopK
 from monai_unlearnable.perturbers import Augmentation, SalientVoxels
-from monai_unlearnable.transforms.utils import like, to_numpy
+from monai_unlearnable.transforms.io import like, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys
 
 __all__ = [

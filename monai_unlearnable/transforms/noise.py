@@ -23,7 +23,7 @@ from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.perturbers import Perturber, load_perturber
 from monai_unlearnable.perturbers.inference import WINDOW_VOXELS, generate_noise
-from monai_unlearnable.transforms.utils import like, quantization_of, refuse_after_spatial, to_numpy
+from monai_unlearnable.transforms.io import like, quantization_of, refuse_after_spatial, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.data import load_cases, read_label, read_scan
-from monai_unlearnable.demo.phantoms import write_phantom_dataset
+from monai_unlearnable.demo import write_phantom_dataset
 from monai_unlearnable.errors import InputError, OutputError
 
 SIZE = (40, 48, 32)

@@ -12,7 +12,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.perturbers import LinearPatterns
-from monai_unlearnable.publishing.control import random_control
+from monai_unlearnable.proof import random_control
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import BUDGET, protect, stored_voxels, tree, write_dataset

@@ -10,8 +10,8 @@ from typing import Any
 
 from monai_unlearnable.data import read_scan
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.publishing.bundles import run_bundle
 from monai_unlearnable.publishing.restore import restore
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import write_dataset
 

@@ -15,9 +15,9 @@ from monai_unlearnable.data import load_cases, read_scan
 from monai_unlearnable.errors import InputError, LabelError, OutputError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing import publication
-from monai_unlearnable.publishing.bundles import bundle_names, bundle_root, method_names, run_bundle
 from monai_unlearnable.publishing.choices import APPROACHES, GRANULARITIES
 from monai_unlearnable.publishing.restore import restore
+from monai_unlearnable.publishing.run import bundle_names, bundle_root, method_names, run_bundle
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.training import ProtectionTrainer
 from monai_unlearnable.utils.catalog import Catalog

@@ -9,7 +9,7 @@ import pytest
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import ClasswiseNoise, load_perturber
-from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 from tests.integration.commands import on_two_processes, round_trip

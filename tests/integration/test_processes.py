@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from monai_unlearnable.__main__ import main
-from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 from tests.integration.commands import ROOT, as_words, command, on_two_processes

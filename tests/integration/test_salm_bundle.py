@@ -16,8 +16,8 @@ from monai_unlearnable.data import read_scan
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import load_perturber, load_surrogate
-from monai_unlearnable.publishing.bundles import bundle_names, run_bundle
 from monai_unlearnable.publishing.restore import restore
+from monai_unlearnable.publishing.run import bundle_names, run_bundle
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.training import ProtectionTrainer
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset

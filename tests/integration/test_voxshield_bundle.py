@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_unlearnable.publishing.bundles import run_bundle
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 from tests.integration.commands import on_two_processes, round_trip

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 
-from monai_unlearnable.publishing.bundles import bundle_names, bundle_root
+from monai_unlearnable.publishing.run import bundle_names, bundle_root
 from tests.helpers import stored_voxels, tree, write_dataset, write_nifti
 from tests.integration.commands import ROOT
 

@@ -20,8 +20,7 @@ from monai_unlearnable.crypto.keyfiles import to_base64
 from monai_unlearnable.crypto.signing import public_key, sign
 from monai_unlearnable.errors import Finding, InputError, VerificationError
 from monai_unlearnable.publishing import verify as verification
-from monai_unlearnable.publishing.audit import audit
-from monai_unlearnable.publishing.statement import canonical
+from monai_unlearnable.publishing.statement import audit, canonical
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.utils.files import file_digest
 from tests.helpers import flip_byte, protect, write_dataset
@@ -187,5 +186,5 @@ def test_what_cannot_be_read(out: Path) -> None:
 
 
 def test_needs_no_torch() -> None:
-    code = "import sys, monai_unlearnable.publishing.audit; sys.exit(bool({'torch', 'monai'} & set(sys.modules)))"
+    code = "import sys, monai_unlearnable.publishing.statement; sys.exit(bool({'torch', 'monai'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)

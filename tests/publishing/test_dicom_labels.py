@@ -21,12 +21,11 @@ from monai_unlearnable.errors import LabelError, NoiseError, VerificationError
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.proof import random_control
 from monai_unlearnable.publishing import publication
-from monai_unlearnable.publishing.audit import audit
-from monai_unlearnable.publishing.control import random_control
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.restore import apply_stored, restore
-from monai_unlearnable.publishing.statement import write_statement
+from monai_unlearnable.publishing.statement import audit, write_statement
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.victims import Segmentation
 from tests import dicom

@@ -18,10 +18,10 @@ from monai_unlearnable.errors import KeyFileError, KeyMismatchError, OutputError
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import RandomNoise, load_perturber
+from monai_unlearnable.proof import random_control
 from monai_unlearnable.publishing.archives import protected_archive
-from monai_unlearnable.publishing.audit import audit
-from monai_unlearnable.publishing.control import random_control
 from monai_unlearnable.publishing.restore import apply_stored, restore
+from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.transforms import LoadScan, RemoveNoise
 from tests.helpers import protect, tree, write_dataset

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""data.dicom"""
+"""DICOM: folders that hold one series each, and single files; segmentations of them."""
 
-from .files import is_series, list_files
+from .files import annotation_remarks, is_annotation, is_series, list_files, rename
 from .format import DicomFormat
-from .header import annotation_remarks, is_annotation, rename
 from .segmentation import read_segmentation
 
 __all__ = [

@@ -1,23 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a DICOM series: found and read."""
+"""DICOM files: series in folders, and what stands outside the pixels."""
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import compress
 from operator import not_
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import DataElement, Dataset, dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from monai_unlearnable.data.dicom.geometry import Slice
-from monai_unlearnable.data.dicom.pixels import parse, quantization_of, read_pixels
+from monai_unlearnable.data.dicom.pixels import encode, parse, quantization_of, read_pixels
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.utils.files import named_by, unreadable
+from monai_unlearnable.utils.files import named_by, reading, unreadable
 
-__all__ = ["BROKEN", "SUFFIXES", "is_dicom", "is_series", "list_files", "naming", "read_slice"]
+__all__ = [
+    "BROKEN",
+    "SUFFIXES",
+    "is_dicom",
+    "is_series",
+    "list_files",
+    "naming",
+    "read_slice",
+    "VOID",
+    "derive",
+    "derived_uid",
+    "identity_remarks",
+    "instance_uid",
+    "series_uid",
+    "annotation_remarks",
+    "is_annotation",
+    "rename",
+]
 
 SUFFIXES = (".dcm",)
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
@@ -99,3 +124,142 @@ def read_slice(path: Path) -> Slice:
         pixels = read_pixels(header, content)
         del header.PixelData
         return Slice(path, content, header, pixels)
+
+
+DERIVATION = "Pixel values changed within a bound (monai_unlearnable)"
+MAX_TEXT = 1024  # characters of the value representation ST
+# What would be wrong of the new pixels: signatures, and a small copy of the old ones.
+VOID = ("DigitalSignaturesSequence", "MACParametersSequence", "IconImageSequence")
+IDENTITY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientAddress", "PatientTelephoneNumbers", "OtherPatientIDs"),
+    *("OtherPatientNames", "AccessionNumber", "ReferringPhysicianName", "InstitutionName"),
+)
+
+
+def derived_uid(source: str, content: bytes) -> UID:
+    """A UID that follows from that of the source and what was made of it: the same in every run."""
+    digest = hashlib.sha256(source.encode() + b"\0" + content).digest()
+    return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
+
+
+def instance_uid(source: str, pixels: NDArray) -> UID:
+    """Of the image that has these pixels in place of those of the source."""
+    return derived_uid(source, pixels.tobytes())
+
+
+def series_uid(source: str, digest: str) -> UID:
+    """Of the series that has voxels of this SHA-256 in place of those of the source."""
+    return derived_uid(source, digest.encode())
+
+
+def derive(dataset: Dataset, pixels: NDArray, voxels: NDArray, series: str) -> None:
+    """Turn the header of an image into that of one derived from it.
+
+    Args:
+        dataset: the header, changed in place.
+        pixels: of the new image.
+        voxels: of the new series.
+        series: SHA-256 of these voxels, which decides on the UID of the series.
+    """
+    source = Dataset()
+    source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
+    dataset.SourceImageSequence = [*dataset.get("SourceImageSequence", ()), source]
+    dataset.SOPInstanceUID = instance_uid(dataset.SOPInstanceUID, pixels)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.SeriesInstanceUID = series_uid(dataset.SeriesInstanceUID, series)
+    dataset.ImageType = ["DERIVED", *(_values(dataset.get("ImageType")) or ["", "PRIMARY"])[1:]]
+    known = dataset.get("DerivationDescription")
+    dataset.DerivationDescription = f"{known}; {DERIVATION}"[-MAX_TEXT:] if known else DERIVATION
+    for kind, values in (("ImagePixelValue", pixels), ("PixelValueInSeries", voxels)):
+        _set_extreme(dataset, f"Smallest{kind}", int(values.min()))
+        _set_extreme(dataset, f"Largest{kind}", int(values.max()))
+    for name in VOID:
+        dataset.pop(name, None)
+
+
+def _set_extreme(dataset: Dataset, name: str, value: int) -> None:
+    """Replace an element where it is; one whose 16 bits cannot hold the value is left out rather than wrong."""
+    if name in dataset:
+        vr, dtype = ("SS", np.int16) if dataset.PixelRepresentation else ("US", np.uint16)
+        if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+            dataset.add_new(name, vr, value)
+        else:
+            del dataset[name]
+
+
+def _values(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def identity_remarks(headers: Iterable[Dataset]) -> list[str]:
+    """What the owner should know of headers before they are published: which elements tell who the patient is."""
+    names = {name for header in headers for name in _identity(header)}
+    return [f"headers are published as they are, with {', '.join(sorted(names))}; de-identify first"] if names else []
+
+
+def _identity(dataset: Dataset) -> list[str]:
+    found = [name for name in IDENTITY if dataset.get(name)]
+    return found + ["BurnedInAnnotation"] * (dataset.get("BurnedInAnnotation") == "YES")
+
+
+LabelMapSegmentationStorage = UID("1.2.840.10008.5.1.4.1.1.66.7")  # younger than some releases of pydicom
+ANNOTATIONS = (SegmentationStorage, LabelMapSegmentationStorage, RTStructureSetStorage)
+
+
+def is_annotation(path: Path) -> bool:
+    """Whether a file is a DICOM segmentation or structure set, which has no meaning without the images it refers to.
+
+    Raises:
+        ScanError: naming the file, when the system does not let it be read.
+    """
+    with reading(path):
+        if not (path.is_file() and is_dicom(path)):
+            return False
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        return header.get("SOPClassUID") in ANNOTATIONS
+    except BROKEN:
+        return False
+
+
+def annotation_remarks(path: Path) -> list[str]:
+    """What the owner should know of an annotation before it is published."""
+    return identity_remarks([dcmread(path, stop_before_pixels=True)])
+
+
+def rename(content: bytes, renamed: Mapping[str, str]) -> bytes:
+    """A file that refers to images by their new UIDs; the same bytes where it refers to none of them.
+
+    The new file has an instance UID of its own, which follows from the old one and the references. What was signed no
+    longer holds, and signatures are removed. All else is kept.
+
+    Args:
+        content: of the file.
+        renamed: new UIDs of instances and series by the old ones.
+    """
+    dataset, found = parse(content), dict[str, str]()
+    for element in _uids(dataset):
+        values = [element.value] if element.VM == 1 else list(element.value or ())
+        if hits := {str(value): renamed[value] for value in values if value in renamed}:
+            found |= hits
+            new = [hits.get(value, value) for value in values]
+            element.value = new[0] if len(new) == 1 else new
+    if not found:
+        return content
+    references = "\0".join(f"{old}={new}" for old, new in sorted(found.items()))
+    dataset.SOPInstanceUID = derived_uid(dataset.SOPInstanceUID, references.encode())
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    for name in VOID:
+        dataset.pop(name, None)
+    return encode(dataset)
+
+
+def _uids(dataset: Dataset) -> Iterator[DataElement]:
+    """The elements that hold UIDs, in sequences too; others are not looked at, and stay as they were read."""
+    for tag in list(dataset.keys()):
+        vr = dataset.get_item(tag).VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else "UN")
+        if vr == "SQ":
+            for item in dataset[tag].value:
+                yield from _uids(item)
+        elif vr == "UI":
+            yield dataset[tag]

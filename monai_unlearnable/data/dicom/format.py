@@ -16,9 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from monai_unlearnable.data.dicom.files import BROKEN, SUFFIXES, list_files, naming, read_slice
+from monai_unlearnable.data.dicom.files import (
+    BROKEN,
+    SUFFIXES,
+    derive,
+    identity_remarks,
+    instance_uid,
+    list_files,
+    naming,
+    read_slice,
+    series_uid,
+)
 from monai_unlearnable.data.dicom.geometry import Grid, affine_of, check_alike, in_order
-from monai_unlearnable.data.dicom.header import derive, identity_remarks, instance_uid, series_uid
 from monai_unlearnable.data.dicom.pixels import encode, is_native, parse, pixel_range, quantization_of, replace_pixels
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import NoiseError
