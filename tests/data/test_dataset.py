@@ -141,8 +141,8 @@ def test_budgets_that_no_voxel_fits_into_name_the_case(dataset: Path) -> None:
     write_nifti(dataset / "images/b.nii.gz", random_image((4, 5, 6)))
     write_nifti(dataset / "labels/b.nii.gz", two_classes((4, 5, 6)))
     inspect_cases(load_cases(dataset), PercentileWindow(), budget=Budget(0.1, fraction=1 / 120))
-    with pytest.raises(BudgetError, match="images/b: a share of 0.008 is less than one of 120 voxels"):
-        inspect_cases(load_cases(dataset), PercentileWindow(), budget=Budget(0.1, share=0.008))
+    with pytest.raises(BudgetError, match="images/b: a fraction of 0.008 is less than one of 120 voxels"):
+        inspect_cases(load_cases(dataset), PercentileWindow(), budget=Budget(0.1, fraction=0.008))
 
 
 def test_images_with_many_values_are_no_labels(dataset: Path) -> None:
