@@ -161,13 +161,15 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
 def test_a_checkpoint_protects_further_cases(datasets: dict[str, Path], tmp_path: Path, kind: str) -> None:
     protect(datasets[kind], tmp_path / "out", fraction=0.05)
     more = WRITE[kind](tmp_path / "more", first_seed=50)
-    settings = {"checkpoint": str(tmp_path / "out/models/perturber.safetensors"), "output_dir": str(tmp_path / "out2")}
-    run_bundle("salm", "apply", dataset_dir=str(more), **settings)
-    manifest = verify(tmp_path / "out2", more)
-    voxels = np.prod(manifest.scans[0].shape)
-    counts = changes(manifest, more, tmp_path / "out2")
-    assert max(counts) > 0 and all(count <= int(0.05 * voxels) for count in counts)
-    assert manifest.run["budget"]["fraction"] == 0.05
+    checkpoint = str(tmp_path / "out/models/perturber.safetensors")
+    run_bundle("salm", "apply", dataset_dir=str(more), checkpoint=checkpoint, output_dir=str(tmp_path / "bundle"))
+    assert main(["apply", checkpoint, str(more), str(tmp_path / "command")]) == 0
+    for name in ("bundle", "command"):
+        manifest = verify(tmp_path / name, more)
+        voxels = np.prod(manifest.scans[0].shape)
+        counts = changes(manifest, more, tmp_path / name)
+        assert max(counts) > 0 and all(count <= int(0.05 * voxels) for count in counts)
+        assert manifest.run["budget"]["fraction"] == 0.05, "the bound of the checkpoint is kept"
 
 
 def test_a_command_with_overrides_on_two_processes_gives_one_complete_result(
