@@ -9,5 +9,5 @@ export OMP_NUM_THREADS=1 # one process a core, below
 .venv/bin/ruff format --check --quiet .
 .venv/bin/mypy
 .venv/bin/lint-imports --no-cache
-.venv/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+.venv/bin/python -m sphinx -j auto -W --keep-going -q -b html docs docs/_build/html
 .venv/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal "$@"

@@ -45,15 +45,6 @@ def test_apply_gives_the_bytes_of_one_process(one: Path, tmp_path: Path, source:
     verify(out, one / "data")
 
 
-def test_apply_as_a_bundle_gives_the_bytes_of_one_process(one: Path, tmp_path: Path) -> None:
-    root = ROOT / "bundles" / "umed"
-    file = str(root / "configs" / "apply.yaml")
-    settings = {"dataset_dir": one / "data", "output_dir": tmp_path, "bundle_root": root}
-    words = as_words({**settings, "checkpoint": one / "out/models/perturber.safetensors"})
-    command(*TWO, "-m", "monai.bundle", "run", "--config_file", file, *words)
-    assert tree(tmp_path / "noise") == tree(one / "applied" / "noise")
-
-
 def test_a_method_without_training_gives_the_bytes_of_one_process(one: Path, tmp_path: Path) -> None:
     words = ["protect", "lattice", str(one / "data")]
     assert main([*words, str(tmp_path / "one")]) == 0

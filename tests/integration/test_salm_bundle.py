@@ -17,11 +17,10 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest, NoiseStore
 from monai_unlearnable.perturbers import load_perturber, load_surrogate
 from monai_unlearnable.publishing.restore import restore
-from monai_unlearnable.publishing.run import bundle_names, run_bundle
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.training import ProtectionTrainer
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
-from tests.integration.commands import on_two_processes
 
 QUICK: dict[str, Any] = {
     "epochs": 2,
@@ -170,16 +169,6 @@ def test_a_checkpoint_protects_further_cases(datasets: dict[str, Path], tmp_path
         counts = changes(manifest, more, tmp_path / name)
         assert max(counts) > 0 and all(count <= int(0.05 * voxels) for count in counts)
         assert manifest.run["budget"]["fraction"] == 0.05, "the bound of the checkpoint is kept"
-
-
-def test_a_command_with_overrides_on_two_processes_gives_one_complete_result(
-    datasets: dict[str, Path], tmp_path: Path
-) -> None:
-    where = {"dataset_dir": datasets["classes"], "output_dir": tmp_path}
-    on_two_processes("salm", {**QUICK, **where, "fraction": 0.03})
-    manifest = verify(tmp_path, datasets["classes"])
-    assert len(manifest.scans) == 7 and all(entry.budget.fraction == 0.03 for entry in manifest.scans)
-    assert "salm" in bundle_names() and main(["verify", str(tmp_path)]) == 0
 
 
 def test_only_noise_of_cases_is_selected(datasets: dict[str, Path], tmp_path: Path) -> None:

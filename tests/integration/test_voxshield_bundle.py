@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from monai_unlearnable.publishing.run import run_bundle
-from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
-from tests.integration.commands import on_two_processes, round_trip
+from tests.integration.commands import round_trip
 
 QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "epsilon": 0.05, "network_def#channels": [4, 8, 8, 8]}
 
@@ -40,9 +39,3 @@ def test_a_stopped_run_goes_on_to_the_same_bytes_and_the_slice_term_counts(tmp_p
     assert run("other seed", seed=1) != whole
     assert run("flat", slice_weight=0) != whole
     assert run("other axis", slice_axis=0) != whole
-
-
-def test_two_processes_run_as_a_command(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
-    on_two_processes("voxshield", {"dataset_dir": data, "output_dir": tmp_path / "out", **QUICK})
-    assert [entry.scan_id for entry in verify(tmp_path / "out", data).scans] == ["images/a", "images/b", "images/c"]
