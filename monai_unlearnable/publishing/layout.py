@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ from monai_unlearnable.crypto.keys import Key, owner
 from monai_unlearnable.data.formats import read_scan, write_scan
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import OutputError, ScanError
-from monai_unlearnable.noise import NoiseEntry, NoiseStore
+from monai_unlearnable.noise import NoiseEntry
+from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import (
     below,
     file_digest,
     lock,
+    locked,
     read_content,
     remove_unfinished,
     unreadable,
@@ -33,9 +36,7 @@ __all__ = [
     "Layout",
     "publish_scan",
     "copy_file",
-    "file_digest",
     "log_remarks",
-    "noise_digests",
     "refuse_original",
     "unknown_files",
     "write_datalist",
@@ -105,6 +106,10 @@ class Layout:
         """Figures and pictures."""
         return self.root / "report"
 
+    def locked(self) -> AbstractContextManager[None]:
+        """The output locked for a while; of several processes that work together the first one holds the lock."""
+        return locked(self.root) if distributed.rank() == 0 else nullcontext()
+
     def misplaced(self, key: Key | None) -> list[Path]:
         """The owner's files that are plain where there is a key, or encrypted where there is none.
 
@@ -119,7 +124,8 @@ class Layout:
     def begin(self, overwrite: bool, key: Key | None = None) -> None:
         """Prepare for a run: refuse a finished output, or open it again, without what a killed run left half-written.
 
-        From here on no other process writes to it, until :func:`~monai_unlearnable.utils.files.unlock`.
+        From here on no other run writes to it, until :func:`~monai_unlearnable.utils.files.unlock`. Of several
+        processes that work together the first one does this, while the others wait.
 
         Args:
             overwrite: whether to replace what is there.
@@ -129,6 +135,11 @@ class Layout:
             OutputError: naming the file, when ``overwrite`` is false and the output is complete, or of a run with a key
                 where this one has none, or without where it has one; when another run is writing to it.
         """
+        if distributed.rank() == 0:
+            self._begin(overwrite, key)
+        distributed.wait()
+
+    def _begin(self, overwrite: bool, key: Key | None) -> None:
         if key is not None:
             owner(key)
         if self.records and not overwrite:
@@ -174,8 +185,9 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
 
 
 def log_remarks(remarks: Iterable[str]) -> None:
-    """Warn of what the owner should know of published files, each thing once."""
-    for remark in sorted(set(remarks)):
+    """Warn of what the owner should know of published files: each thing once, however many processes found it."""
+    found = set().union(*distributed.gather(set(remarks)))
+    for remark in sorted(found) if distributed.rank() == 0 else ():
         logger.warning(remark)
 
 
@@ -186,11 +198,6 @@ def unknown_files(folder: Path, known: Container[str]) -> Iterator[Path]:
         is_known = name.as_posix() in known or name.parent.as_posix() in known
         if (path.is_symlink() or not path.is_dir()) and not is_known:
             yield path
-
-
-def noise_digests(store: NoiseStore, scans: Iterable[NoiseEntry]) -> dict[str, str]:
-    """SHA-256 of the noise file of each scan."""
-    return {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -20,18 +19,10 @@ from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.publishing.labels import PublishedLabel, check_label, label_remarks, publish_label, restore_label
-from monai_unlearnable.publishing.layout import (
-    Layout,
-    copy_file,
-    file_digest,
-    log_remarks,
-    noise_digests,
-    publish_scan,
-    write_datalist,
-)
-from monai_unlearnable.publishing.statement import write_statement
+from monai_unlearnable.publishing.layout import Layout, copy_file, log_remarks, publish_scan, write_datalist
+from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.files import locked
+from monai_unlearnable.utils.files import file_digest
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["apply_stored", "restore"]
@@ -67,30 +58,19 @@ def apply_stored(
     """
     store, layout = NoiseStore(noise_dir, key), Layout(Path(output_dir))
     manifest = Manifest.load(store.folder / layout.manifest.name, key)
-    first = distributed.rank() == 0
-    with locked(layout.root) if first else nullcontext():
-        if first and layout.noise.resolve() != store.folder.resolve():
-            layout.begin(overwrite, key)
-        distributed.wait()
-        return _apply_all(store, manifest, Path(dataset_dir), layout)
-
-
-def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Layout) -> Manifest:
-    remarks: set[str] = set()
     cases = [list(case) for _, case in groupby(manifest.scans, lambda entry: entry.case_id)]
-    own = distributed.share(cases)
-    shown = track(own, "apply") if distributed.rank() == 0 else own
-    applied = distributed.gather_shares([_apply_case(store, case, dataset, layout, remarks) for case in shown])
-    scans = tuple(entry for case in applied for entry in case)
-    remarks = set().union(*distributed.gather(remarks))
-    if distributed.rank() == 0:
+    with layout.locked():
+        if layout.noise.resolve() != store.folder.resolve():
+            layout.begin(overwrite, key)
+        remarks: set[str] = set()
+        shown = track(distributed.share(cases), "apply")
+        own = [_apply_case(store, case, Path(dataset_dir), layout, remarks) for case in shown]
+        scans = [entry for case in distributed.gather_shares(own) for entry in case]
         log_remarks(remarks)
-        digests = noise_digests(NoiseStore(layout.noise, store.key), scans)
-        manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist), digests)
-        write_statement(manifest, layout, store.key)
-        manifest.save(layout.manifest, store.key)
-    distributed.wait()
-    return manifest if distributed.rank() == 0 else Manifest.load(layout.manifest, store.key)
+        if distributed.rank() == 0:
+            write_records(manifest.run, scans, NoiseStore(layout.noise, key), layout)
+        distributed.wait()
+    return Manifest.load(layout.manifest, key)
 
 
 def _apply_case(

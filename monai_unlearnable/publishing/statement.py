@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from monai_unlearnable.crypto.signing import is_signed, load_public_key, public_
 from monai_unlearnable.data.medmnist import archive_images
 from monai_unlearnable.data.scan import voxel_digest
 from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError
-from monai_unlearnable.noise import Manifest, NoiseEntry
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.records import read_budget, refuse_outside, write_budget
 from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
-from monai_unlearnable.publishing.layout import Layout, unknown_files
+from monai_unlearnable.publishing.layout import Layout, unknown_files, write_datalist
 from monai_unlearnable.utils.files import file_digest, reading, write_atomic
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "canonical",
     "encode_statement",
     "is_packed",
+    "write_records",
     "write_statement",
     "Signature",
     "audit",
@@ -64,6 +65,22 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
 def write_statement(manifest: Manifest, layout: Layout, key: Key | None = None) -> None:
     """Write ``statement.json`` of an output; atomic. See :func:`encode_statement`."""
     write_atomic(layout.statement, encode_statement(manifest, layout, key))
+
+
+def write_records(run: dict[str, Any], scans: Sequence[NoiseEntry], store: NoiseStore, layout: Layout) -> Manifest:
+    """Write what is known of a whole run: datalist, statement, and last the manifest, which makes it complete.
+
+    Args:
+        run: see :class:`~monai_unlearnable.noise.Manifest`.
+        scans: see there.
+        store: of the output.
+        layout: of the output.
+    """
+    digests = {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
+    manifest = Manifest(run, tuple(scans), write_datalist(scans, layout.datalist), digests)
+    write_statement(manifest, layout, store.key)
+    manifest.save(layout.manifest, store.key)
+    return manifest
 
 
 def canonical(content: dict[str, Any]) -> bytes:

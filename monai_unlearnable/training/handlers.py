@@ -71,7 +71,7 @@ class ProgressBar:
         engine.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, engine: Engine) -> None:
-        context = progress_bar(disable=idist.get_rank() != 0)
+        context = progress_bar()
         progress = context.__enter__()
         total = engine.state.max_epochs * engine.state.epoch_length  # type: ignore[operator]
         task = progress.add_task(self.description, total=total, completed=engine.state.iteration, note="")

@@ -42,7 +42,7 @@ from tests.helpers import (
 )
 
 KEY = OwnerKey(bytes(range(32)))
-CHECK = "import sys, pathlib; from monai_unlearnable.utils import locks; locks.lock(pathlib.Path(sys.argv[1]))"
+CHECK = "import sys, pathlib; from monai_unlearnable.utils.files import lock; lock(pathlib.Path(sys.argv[1]))"
 FAULTS = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
