@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from monai_unlearnable import __version__
+import monai_unlearnable as mu
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError, VerificationError
 from monai_unlearnable.utils.progress import hush_monai
 
@@ -112,7 +112,7 @@ def _settings(words: Sequence[str], **known: Any) -> dict[str, Any]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": PAGE_WIDTH})
-@click.version_option(__version__)
+@click.version_option(mu.__version__)
 def program() -> None:
     """Publish medical scans that people can read and that models cannot be trained on."""
 
@@ -133,9 +133,7 @@ def protect(method: str, dataset_dir: str, out: str, settings: Sequence[str], **
     METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
     --epochs 20 --masks#support#margin 1.
     """
-    from monai_unlearnable.publishing.run import protect
-
-    protect(method, dataset_dir, out, **_settings(settings, **known))
+    mu.protect(method, dataset_dir, out, **_settings(settings, **known))
     _say_protected(out)
 
 
@@ -151,9 +149,7 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
 
     SOURCE is a folder noise/, or a checkpoint of models/.
     """
-    from monai_unlearnable.publishing.run import apply
-
-    apply(source, dataset_dir, out, **_settings(settings, **known))
+    mu.apply(source, dataset_dir, out, **_settings(settings, **known))
     _say_protected(out)
 
 
@@ -172,8 +168,10 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
     from monai_unlearnable.publishing.verify import check
 
     manifest, report = check(out, clean, key)
-    if report.findings or as_json:
-        _say(report.to_json() if as_json else report.page())
+    if as_json:
+        _say(report.to_json())
+    elif report.findings:
+        _say(report.page())
     else:
         _say(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds")
     if report.findings:
@@ -187,9 +185,7 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
 @OVERWRITE
 def restore(out: str, destination: str, key: str | None, overwrite: bool | None) -> None:
     """Write the original voxels, bit for bit."""
-    from monai_unlearnable.publishing.restore import restore
-
-    _say(f"restored: {len(restore(out, destination, bool(overwrite), key))} scans, bit for bit")
+    _say(f"restored: {len(mu.restore(out, destination, bool(overwrite), key))} scans, bit for bit")
 
 
 @program.command()
@@ -214,9 +210,7 @@ def statement(out: str, key: str | None) -> None:
 @JSON
 def audit(protected: str, statement: str, public_key: str | None, as_json: bool) -> None:
     """Check published files against a statement."""
-    from monai_unlearnable.publishing.statement import audit
-
-    report = audit(protected, statement, public_key)
+    report = mu.audit(protected, statement, public_key)
     _say(report.to_json() if as_json else report.page())
     if count := len(report.findings):
         reason = f"{count} claims of the statement do not hold"
@@ -258,9 +252,7 @@ def key() -> None:
 @click.argument("file")
 def new(file: str) -> None:
     """Write a new random key to a file, which only you can read."""
-    from monai_unlearnable.crypto import OwnerKey
-
-    OwnerKey.generate().save(file)
+    mu.OwnerKey.generate().save(file)
     _say(f"written: {file}; keep a copy in a safe place: nothing opens without it")
 
 
@@ -325,9 +317,7 @@ def _show(results: Results, page: Path) -> None:
 @SETTINGS
 def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
     """Train victims on clean, protected and random-noise data; settings are those of the laboratory."""
-    from monai_unlearnable.proof import evaluate
-
-    _show(*evaluate(out, dataset_dir, **_settings(settings)))
+    _show(*mu.evaluate(out, dataset_dir, **_settings(settings)))
 
 
 @program.command(context_settings=WITH_SETTINGS)
@@ -350,10 +340,9 @@ def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 def run(laboratory: str, **names: Any) -> None:
     """Train one run of a laboratory's matrix alone."""
-    from monai_unlearnable.evaluation.laboratory import Laboratory
     from monai_unlearnable.evaluation.matrix import Run
 
-    row = Laboratory.open(laboratory).train(Run(**names))
+    row = mu.Laboratory.open(laboratory).train(Run(**names))
     low, high = row.interval
     score = f"{row.metric} {row.score:.1f} ({low:.1f} to {high:.1f})" if row.done else row.status
     _say(f"{row.victim} on {row.data}: {score}")

@@ -50,7 +50,6 @@ __all__ = [
     "DivergedError",
     "OutOfMemoryError",
     "Finding",
-    "root_cause",
 ]
 
 
