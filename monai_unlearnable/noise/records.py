@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,20 +15,9 @@ from monai_unlearnable.crypto import Key
 from monai_unlearnable.crypto.encrypted import read_owned, write_owned
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
-from monai_unlearnable.utils.files import fingerprint, leads_outside
+from monai_unlearnable.utils.files import leads_outside
 
-__all__ = [
-    "NoiseEntry",
-    "refuse_outside",
-    "Manifest",
-    "SCHEMA_VERSION",
-    "encode_manifest",
-    "fingerprint",
-    "package_versions",
-    "read_budget",
-    "write_budget",
-]
-
+__all__ = ["Manifest", "NoiseEntry", "encode_manifest", "package_versions", "read_budget", "write_budget"]
 
 # What records of schema version 2 and statements of format 1 call things by.
 EARLIER_WORDS = {"lattice": "quantization", "radius": "epsilon", "share": "fraction"}
@@ -100,7 +88,7 @@ class NoiseEntry:
             NoiseError: when fields are missing or unknown.
         """
         try:
-            values = _in_current_words(content, EARLIER_WORDS)
+            values = _in_current_words(content)
             values["shape"] = tuple(int(extent) for extent in values["shape"])
             values["case_scans"] = tuple(values["case_scans"])
             values["affine"] = tuple(tuple(row) for row in values["affine"])
@@ -110,12 +98,11 @@ class NoiseEntry:
             values["budget"] = read_budget(values["budget"])
             for name in (*values["case_scans"], *(values[field] for field in ("scan_id", "file", "output", "label"))):
                 refuse_outside(name)
-            _refuse_no_class(values.get("target"))
+            target = values.get("target")
+            if target is not None and (not isinstance(target, int) or isinstance(target, bool) or target < 0):
+                raise ValueError(f"{target!r} is no class")
             if values["scan_id"] not in values["case_scans"]:
                 raise ValueError("the scan is not among those of its case")
-            unknown = set(values) - {f.name for f in fields(cls)}
-            if unknown:
-                raise KeyError(f"unknown fields {sorted(unknown)}")
             return cls(**values)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise NoiseError(f"broken noise record: {error}") from error
@@ -127,7 +114,7 @@ def read_budget(content: dict[str, Any]) -> Budget:
     Raises:
         TypeError, BudgetError: when it is none.
     """
-    return Budget(**_in_current_words(content, EARLIER_WORDS))
+    return Budget(**_in_current_words(content))
 
 
 def write_budget(budget: Budget, schema_version: int) -> dict[str, float]:
@@ -136,8 +123,8 @@ def write_budget(budget: Budget, schema_version: int) -> dict[str, float]:
     return {earlier.get(name, name): value for name, value in asdict(budget).items()}
 
 
-def _in_current_words(content: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
-    return {words.get(name, name): value for name, value in dict(content).items()}
+def _in_current_words(content: dict[str, Any]) -> dict[str, Any]:
+    return {EARLIER_WORDS.get(name, name): value for name, value in dict(content).items()}
 
 
 def refuse_outside(name: str | None) -> None:
@@ -148,11 +135,6 @@ def refuse_outside(name: str | None) -> None:
     """
     if name is not None and leads_outside(name):
         raise ValueError(f"{name!r} lies outside the folder")
-
-
-def _refuse_no_class(target: Any) -> None:
-    if target is not None and (not isinstance(target, int) or isinstance(target, bool) or target < 0):
-        raise ValueError(f"{target!r} is no class")
 
 
 SCHEMA_VERSION = 3
@@ -225,8 +207,7 @@ class Manifest:
                 raise NoiseError("the record of the run is broken")
             if unknown := sorted(set(content) - FIELDS):
                 raise NoiseError(f"unknown fields {unknown}")
-            entries: Sequence[dict[str, Any]] = content["scans"]
-            scans = tuple(NoiseEntry.from_dict(entry) for entry in entries)
+            scans = tuple(map(NoiseEntry.from_dict, content["scans"]))
             return cls(content["run"], scans, content["datalist_sha256"], content.get("noise_sha256"), version)
         except KeyMismatchError:
             raise

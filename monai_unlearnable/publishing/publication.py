@@ -22,7 +22,7 @@ from monai_unlearnable.data.formats import original_headers
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
-from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, package_versions
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
@@ -31,7 +31,7 @@ from monai_unlearnable.publishing.layout import Layout, log_remarks, publish_sca
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.config import describe
-from monai_unlearnable.utils.files import file_digest, unlock
+from monai_unlearnable.utils.files import file_digest, fingerprint, unlock
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["Publication"]

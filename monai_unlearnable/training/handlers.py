@@ -21,8 +21,8 @@ from torch import nn
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto.encrypted import Key, open_owned, place, write_owned
 from monai_unlearnable.errors import OutputError
-from monai_unlearnable.noise import fingerprint
 from monai_unlearnable.utils.config import Described
+from monai_unlearnable.utils.files import fingerprint
 from monai_unlearnable.utils.progress import progress_bar
 
 __all__ = [
