@@ -73,11 +73,6 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     return {name[2:]: parse_value(text) for name, text in zip(words[::2], words[1::2], strict=True)}
 
 
-def _say(text: str) -> None:
-    """Print a line as it is."""
-    _console().print(text, highlight=False, soft_wrap=True, markup=False)
-
-
 def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
 
@@ -155,7 +150,7 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
 
 def _say_protected(out: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts
-        _say(f"protected: {Path(out) / 'protected'}")
+        click.echo(f"protected: {Path(out) / 'protected'}")
 
 
 @program.command()
@@ -169,11 +164,11 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
 
     manifest, report = check(out, clean, key)
     if as_json:
-        _say(report.to_json())
+        click.echo(report.to_json())
     elif report.findings:
-        _say(report.page())
+        click.echo(report.page())
     else:
-        _say(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds")
+        click.echo(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds")
     if report.findings:
         raise report.error()
 
@@ -185,7 +180,7 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
 @OVERWRITE
 def restore(out: str, destination: str, key: str | None, overwrite: bool | None) -> None:
     """Write the original voxels, bit for bit."""
-    _say(f"restored: {len(mu.restore(out, destination, bool(overwrite), key))} scans, bit for bit")
+    click.echo(f"restored: {len(mu.restore(out, destination, bool(overwrite), key))} scans, bit for bit")
 
 
 @program.command()
@@ -198,9 +193,9 @@ def statement(out: str, key: str | None) -> None:
     from monai_unlearnable.publishing.layout import Layout
     from monai_unlearnable.publishing.statement import write_statement
 
-    layout, owner = Layout(Path(out)), load_key(key)
+    layout, owner = Layout(out), load_key(key)
     write_statement(Manifest.load(layout.manifest, owner), layout, owner)
-    _say(f"written: {layout.statement}")
+    click.echo(f"written: {layout.statement}")
 
 
 @program.command()
@@ -211,7 +206,7 @@ def statement(out: str, key: str | None) -> None:
 def audit(protected: str, statement: str, public_key: str | None, as_json: bool) -> None:
     """Check published files against a statement."""
     report = mu.audit(protected, statement, public_key)
-    _say(report.to_json() if as_json else report.page())
+    click.echo(report.to_json() if as_json else report.page())
     if count := len(report.findings):
         reason = f"{count} claims of the statement do not hold"
         raise VerificationError(reason, file=statement, findings=report.findings)
@@ -225,7 +220,7 @@ def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
     """Write the images of a MedMNIST archive as files, with a datalist."""
     from monai_unlearnable.data import unpack_archive
 
-    _say(f"unpacked: {unpack_archive(Path(archive), Path(folder), bool(overwrite))}")
+    click.echo(f"unpacked: {unpack_archive(Path(archive), Path(folder), bool(overwrite))}")
 
 
 @program.command()
@@ -237,7 +232,7 @@ def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None
     """Write a MedMNIST archive once more, with the images of a folder."""
     from monai_unlearnable.data import pack_archive
 
-    _say(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
+    click.echo(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
 
 
 # Keys.
@@ -253,7 +248,7 @@ def key() -> None:
 def new(file: str) -> None:
     """Write a new random key to a file, which only you can read."""
     mu.OwnerKey.generate().save(file)
-    _say(f"written: {file}; keep a copy in a safe place: nothing opens without it")
+    click.echo(f"written: {file}; keep a copy in a safe place: nothing opens without it")
 
 
 @key.command()
@@ -264,7 +259,7 @@ def derive(file: str) -> None:
     from monai_unlearnable.crypto.keys import ask_passphrase
 
     KeyDerivation.generate().checking(ask_passphrase(twice=True)).save(file)
-    _say(f"written: {file}; keep a copy in a safe place: the passphrase alone opens nothing")
+    click.echo(f"written: {file}; keep a copy in a safe place: the passphrase alone opens nothing")
 
 
 @key.command()
@@ -276,7 +271,7 @@ def public(owner_key: str, file: str) -> None:
     from monai_unlearnable.crypto.signing import save_public_key
 
     save_public_key(owner(load_key(owner_key)), file)
-    _say(f"written: {file}; give it to whoever checks your statements")
+    click.echo(f"written: {file}; give it to whoever checks your statements")
 
 
 @key.command()
@@ -291,10 +286,10 @@ def share(owner_key: str, out: str, cases: Sequence[str], file: str) -> None:
     from monai_unlearnable.noise import NoiseStore
     from monai_unlearnable.publishing.layout import Layout
 
-    noise = Layout(Path(out)).noise
+    noise = Layout(out).noise
     ring = NoiseStore(noise, load_key(owner_key)).share(cases)
     ring.save(file)
-    _say(f"written: {file}; it opens {', '.join(f'{name}{SUFFIX}' for name in ring.keys)} of {noise}")
+    click.echo(f"written: {file}; it opens {', '.join(f'{name}{SUFFIX}' for name in ring.keys)} of {noise}")
 
 
 # The examiner's commands.
@@ -308,7 +303,7 @@ def _show(results: Results, page: Path) -> None:
     if any(len(line.points) > 1 for line in results.frontier()):
         console.print(frontier_table(results))
     console.print(results.verdict(), markup=False)
-    _say(f"report: {page}")
+    click.echo(f"report: {page}")
 
 
 @program.command(context_settings=WITH_SETTINGS)
@@ -345,7 +340,7 @@ def run(laboratory: str, **names: Any) -> None:
     row = mu.Laboratory.open(laboratory).train(Run(**names))
     low, high = row.interval
     score = f"{row.metric} {row.score:.1f} ({low:.1f} to {high:.1f})" if row.done else row.status
-    _say(f"{row.victim} on {row.data}: {score}")
+    click.echo(f"{row.victim} on {row.data}: {score}")
 
 
 @program.command(context_settings=WITH_SETTINGS)
@@ -387,7 +382,7 @@ def compare(first: str, second: str, page: str | None) -> None:
     _console().print(comparison_table(*results))
     if page is not None:
         write_comparison(*results, page)
-        _say(f"page: {page}")
+        click.echo(f"page: {page}")
 
 
 @program.command()

@@ -47,7 +47,7 @@ def protected_archive(
         OutputError: naming the file, when another archive was unpacked there, or a file cannot be written.
         SkippedCasesError: naming the cases that were skipped: packed, their originals would be published.
     """
-    source, layout = Path(archive), Layout(Path(output_dir))
+    source, layout = Path(archive), Layout(output_dir)
     target = layout.protected / source.name
     with nullcontext(layout.unpacked) if key is None else TemporaryDirectory() as temporary:
         folder = unpack_archive(source, Path(temporary), overwrite)

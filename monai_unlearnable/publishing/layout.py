@@ -7,13 +7,12 @@ import json
 import logging
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from monai_unlearnable.crypto.encrypted import SUFFIX, misplaced
+from monai_unlearnable.crypto.encrypted import misplaced, places
 from monai_unlearnable.crypto.keys import Key, owner
 from monai_unlearnable.data.formats import read_scan, write_scan
 from monai_unlearnable.data.scan import Scan, voxel_digest
@@ -27,84 +26,55 @@ from monai_unlearnable.utils.files import (
     lock,
     locked,
     read_content,
+    reading,
     remove_unfinished,
-    unreadable,
     write_atomic,
 )
 
-__all__ = [
-    "Layout",
-    "publish_scan",
-    "copy_file",
-    "log_remarks",
-    "refuse_original",
-    "unknown_files",
-    "write_datalist",
-]
+__all__ = ["Layout", "copy_file", "log_remarks", "publish_scan", "refuse_original", "unknown_files", "write_datalist"]
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class Layout:
-    """The folders of one output: ``protected/``, ``noise/``, ``models/``, ``report/``, and ``unpacked/`` if need be."""
+    """Where the files of one output lie.
 
-    root: Path
+    Args:
+        root: folder of the output.
 
-    @property
-    def protected(self) -> Path:
-        """What is published."""
-        return self.root / "protected"
+    Attributes:
+        protected: folder of what is published.
+        datalist: list of the protected cases, published with them.
+        noise: folder of what the owner keeps.
+        manifest: record of the run, if it is not encrypted.
+        models: folder of trained perturbers.
+        checkpoint: perturber that the noise comes from, if it is not encrypted.
+        statement: what third parties check the published files against.
+        unpacked: folder of the originals of a dataset that came as an archive.
+        report: folder of figures and pictures.
+    """
 
-    @property
-    def datalist(self) -> Path:
-        """The list of the protected cases, published with them."""
-        return self.protected / "datalist.json"
-
-    @property
-    def noise(self) -> Path:
-        """What the owner keeps."""
-        return self.root / "noise"
-
-    @property
-    def manifest(self) -> Path:
-        """The record of the run, if it is not encrypted."""
-        return self.noise / "manifest.json"
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.protected = self.root / "protected"
+        self.datalist = self.protected / "datalist.json"
+        self.noise = self.root / "noise"
+        self.manifest = self.noise / "manifest.json"
+        self.models = self.root / "models"
+        self.checkpoint = self.models / "perturber.safetensors"
+        self.statement = self.root / "statement.json"
+        self.unpacked = self.root / "unpacked"
+        self.report = self.root / "report"
 
     @property
     def records(self) -> list[Path]:
         """The record of the run as it lies there, plain or encrypted; there is one once the run is complete."""
-        return [path for path in (self.manifest, self.manifest.with_name(self.manifest.name + SUFFIX)) if path.exists()]
+        return [path for path in places(self.manifest) if path.exists()]
 
     @property
     def is_encrypted(self) -> bool:
         """Whether it is complete, and only the owner's key opens it."""
         return bool(self.records) and self.manifest not in self.records
-
-    @property
-    def statement(self) -> Path:
-        """What third parties check the published files against."""
-        return self.root / "statement.json"
-
-    @property
-    def models(self) -> Path:
-        """Trained perturbers."""
-        return self.root / "models"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The perturber that the noise comes from, if it is not encrypted."""
-        return self.models / "perturber.safetensors"
-
-    @property
-    def unpacked(self) -> Path:
-        """The originals of a dataset that came as an archive."""
-        return self.root / "unpacked"
-
-    @property
-    def report(self) -> Path:
-        """Figures and pictures."""
-        return self.root / "report"
 
     def locked(self) -> AbstractContextManager[None]:
         """The output locked for a while; of several processes that work together the first one holds the lock."""
@@ -208,10 +178,8 @@ def copy_file(source: Path, target: Path) -> None:
         ScanError: naming the file, when it cannot be read.
     """
     refuse_original(source, target)
-    try:
+    with reading(source):
         content = read_content(source)
-    except OSError as error:
-        raise unreadable(source, error) from error
     if not (target.exists() and read_content(target) == content):
         write_atomic(target, content)
 

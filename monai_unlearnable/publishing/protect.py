@@ -83,7 +83,7 @@ class Protection:
         curves: bool | None = None,
         cache_gib: float = 2.0,
     ) -> None:
-        self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(Path(output_dir))
+        self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(output_dir)
         self.budget, self.label_values, self.seed = Budget(epsilon, fraction=fraction), label_values, seed
         self.key = load_key(key)
         self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid

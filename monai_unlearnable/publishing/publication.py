@@ -73,7 +73,7 @@ class Publication:
         key: Key | None = None,
     ) -> None:
         self.cases, self.perturber, self.window, self.budget = list(cases), perturber, window, budget
-        self.layout, self.label_values, self.overwrite = Layout(Path(output_dir)), label_values, overwrite
+        self.layout, self.label_values, self.overwrite = Layout(output_dir), label_values, overwrite
         self.config, self.key, self.store = config or {}, key, NoiseStore(self.layout.noise, key)
         self.remarks: set[str] = set()
 

@@ -56,7 +56,7 @@ def apply_stored(
         LabelError: naming the case, when a DICOM segmentation is not of its images as they are now.
         OutputError: when the output exists.
     """
-    store, layout = NoiseStore(noise_dir, key), Layout(Path(output_dir))
+    store, layout = NoiseStore(noise_dir, key), Layout(output_dir)
     manifest = Manifest.load(store.folder / layout.manifest.name, key)
     cases = [list(case) for _, case in groupby(manifest.scans, lambda entry: entry.case_id)]
     with layout.locked():
@@ -142,7 +142,7 @@ def restore(
         VerificationError: naming the case, when a label was changed since.
         OutputError: when a file exists already.
     """
-    layout, key = Layout(Path(output_dir)), load_key(key)
+    layout, key = Layout(output_dir), load_key(key)
     store = NoiseStore(layout.noise, key)
     scans = _shared(store) if isinstance(key, KeyRing) else Manifest.load(layout.manifest, key).scans
     datalist = Path(destination) / layout.datalist.name

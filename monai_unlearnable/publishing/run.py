@@ -143,7 +143,7 @@ def protect(method: str | Path, dataset_dir: str | Path, output_dir: str | Path,
     key = load_key(settings.pop("key", None))
     with _prepared(dataset_dir, output_dir, settings, key) as run:
         run_bundle(str(method), **run)
-        return Manifest.load(Layout(Path(output_dir)).manifest, key)
+        return Manifest.load(Layout(output_dir).manifest, key)
 
 
 def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> Manifest:
@@ -171,7 +171,7 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
     if others and source.is_dir():
         words = " ".join(f"--{name} {value}" for name, value in others.items())
         raise InputError(f"stored noise has no settings to change: {words}", file=source)
-    key, layout = load_key(settings.pop("key", None)), Layout(Path(output_dir))
+    key, layout = load_key(settings.pop("key", None)), Layout(output_dir)
     resume = source.resolve() != layout.noise.resolve()
     with _prepared(dataset_dir, output_dir, settings, key, resume) as run:
         if not is_owned(source):

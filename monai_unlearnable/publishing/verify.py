@@ -76,7 +76,7 @@ def check(
     output_dir: str | Path, clean: str | Path | None = None, key: Key | str | Path | None = None
 ) -> tuple[Manifest, CheckReport]:
     """The manifest of an output, and the report on its claims; see :func:`verify`."""
-    layout, key = Layout(Path(output_dir)), load_key(key)
+    layout, key = Layout(output_dir), load_key(key)
     with reading(layout.root), _folder(clean) as clean_dir:
         manifest = Manifest.load(layout.manifest, key)
         findings = _Check(layout, manifest, key).run(clean_dir)
