@@ -21,6 +21,7 @@ from monai_unlearnable.noise import NoiseEntry
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import (
+    Content,
     below,
     file_digest,
     lock,
@@ -31,7 +32,7 @@ from monai_unlearnable.utils.files import (
     write_atomic,
 )
 
-__all__ = ["Layout", "copy_file", "log_remarks", "publish_scan", "refuse_original", "unknown_files", "write_datalist"]
+__all__ = ["Layout", "copy_file", "log_remarks", "publish_scan", "unknown_files", "write_datalist"]
 
 logger = logging.getLogger(__name__)
 
@@ -129,12 +130,7 @@ class Layout:
             remove_unfinished(folder)
 
 
-def refuse_original(source: Path, target: Path) -> None:
-    """Refuse to write where the original lies.
-
-    Raises:
-        OutputError: naming the file.
-    """
+def _refuse_original(source: Path, target: Path) -> None:
     if target.exists() and target.resolve() == source.resolve():
         raise OutputError("the output would replace the original; choose another folder", file=target)
 
@@ -146,7 +142,7 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
         OutputError: naming the file, when it cannot be written or is the original.
         ScanError: when the file read back holds other voxels than were written.
     """
-    refuse_original(scan.path, target)
+    _refuse_original(scan.path, target)
     write_scan(scan, voxels, target)
     written = read_scan(target)
     if written.digest() != voxel_digest(voxels):
@@ -170,16 +166,22 @@ def unknown_files(folder: Path, known: Container[str]) -> Iterator[Path]:
             yield path
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, or a folder of files, as it is; atomic, and skipped where the target has the same content.
+def copy_file(source: Path, target: Path, content: Content | None = None) -> None:
+    """Copy a file, or a folder of files; atomic, and skipped where the target has the same content.
+
+    Args:
+        source: only read.
+        target: where to.
+        content: what is written in place of the content of ``source``, if not that.
 
     Raises:
         OutputError: naming the file, when it cannot be written or is the original.
         ScanError: naming the file, when it cannot be read.
     """
-    refuse_original(source, target)
-    with reading(source):
-        content = read_content(source)
+    _refuse_original(source, target)
+    if content is None:
+        with reading(source):
+            content = read_content(source)
     if not (target.exists() and read_content(target) == content):
         write_atomic(target, content)
 
