@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,6 @@ def refuse_outside(name: str | None) -> None:
 
 SCHEMA_VERSION = 3
 READABLE_VERSIONS = (2, SCHEMA_VERSION)
-FIELDS = {"schema_version", "run", "scans", "datalist_sha256", "noise_sha256"}
 PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
 
 
@@ -181,14 +180,7 @@ class Manifest:
 
     def save(self, path: Path, key: Key | None = None) -> None:
         """Write as JSON; atomic, and encrypted with a key."""
-        content = {
-            "schema_version": SCHEMA_VERSION,
-            "run": self.run,
-            "scans": [entry.to_dict() for entry in self.scans],
-            "datalist_sha256": self.datalist_sha256,
-            "noise_sha256": self.noise_sha256,
-        }
-        write_owned(path, encode_manifest(content), key)
+        write_owned(path, encode_manifest({**asdict(self), "schema_version": SCHEMA_VERSION}), key)
 
     @classmethod
     def load(cls, path: Path, key: Key | None = None) -> Manifest:
@@ -205,7 +197,7 @@ class Manifest:
                 raise NoiseError(f"schema version {version} is none of {', '.join(map(str, READABLE_VERSIONS))}")
             if not isinstance(content["run"], dict):
                 raise NoiseError("the record of the run is broken")
-            if unknown := sorted(set(content) - FIELDS):
+            if unknown := sorted(set(content) - {known.name for known in fields(cls)}):
                 raise NoiseError(f"unknown fields {unknown}")
             scans = tuple(map(NoiseEntry.from_dict, content["scans"]))
             return cls(content["run"], scans, content["datalist_sha256"], content.get("noise_sha256"), version)
