@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 from rich.console import Console
-from rich.text import Text
 
 import monai_unlearnable as mu
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError, VerificationError
@@ -49,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except UnlearnableError as error:
-        text = Text.assemble(("error", "bold red"), f": {error}")  # as it is: names of files hold brackets
-        Console(stderr=True).print(text, soft_wrap=True)
+        click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
         return CHECK_FAILED if isinstance(error, (VerificationError, SkippedCasesError)) else WRONG_INPUT
 
 

@@ -140,11 +140,6 @@ class Finding:
     claimed: Any = None
     case: str | None = None
 
-    @classmethod
-    def of(cls, error: UnlearnableError) -> Finding:
-        """The finding that an error tells of."""
-        return cls(error.file, error.reason, error.value, error.limit, error.case)
-
     @property
     def reason(self) -> str:
         """What does not hold, without the file."""

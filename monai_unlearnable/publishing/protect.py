@@ -306,10 +306,7 @@ class Admitted:
 
 
 def admit(
-    cases: Sequence[Case],
-    window: WindowRule,
-    label_values: Sequence[int] | None = None,
-    budget: Budget | None = None,
+    cases: Sequence[Case], window: WindowRule, label_values: Sequence[int] | None = None, budget: Budget | None = None
 ) -> Admitted:
     """Choose the cases that can be protected together: each can be read, and they are of the kind that most are of.
 

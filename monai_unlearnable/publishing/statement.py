@@ -22,17 +22,7 @@ from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
 from monai_unlearnable.publishing.layout import Layout, unknown_files, write_datalist
 from monai_unlearnable.utils.files import file_digest, reading, write_atomic
 
-__all__ = [
-    "DECIMALS",
-    "FORMATS",
-    "canonical",
-    "encode_statement",
-    "is_packed",
-    "write_records",
-    "write_statement",
-    "Signature",
-    "audit",
-]
+__all__ = ["DECIMALS", "audit", "canonical", "encode_statement", "is_packed", "write_records", "write_statement"]
 
 FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
 # Rounded: all digits would tell a thief when a guess at the original is right.
@@ -151,13 +141,13 @@ def _audit(folder: Path, path: Path, public_key: bytes | None) -> CheckReport:
     try:
         stated = dict(_stated(content))
         signature = _signature(content, public_key)
-        findings = [*_signature_findings(signature, path), *_file_findings(stated, folder)]
+        forged = signature in (Signature.MISSING, Signature.INVALID)
+        findings = [Finding(path.name, f"{signature.value} signature of the statement")] if forged else []
+        findings += _file_findings(stated, folder)
         findings += [finding for scan in content["scans"] for finding in _figure_findings(scan)]
         figures = figure_ranges((scan["measured"] for scan in content["scans"]), DECIMALS)
-        versions = dict(content["versions"])
-        return CheckReport(
-            str(content["method"]), versions, len(stated), figures, tuple(findings), str(signature.value)
-        )
+        method, versions = str(content["method"]), dict(content["versions"])
+        return CheckReport(method, versions, len(stated), figures, tuple(findings), str(signature.value))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError) and not isinstance(error, (BudgetError, KeyFileError, NoiseError)):
             raise
@@ -190,11 +180,6 @@ def _signature(content: dict[str, Any], public_key: bytes | None) -> Signature:
     if not is_signed(canonical(content), from_base64(content["signature"]), own if public_key is None else public_key):
         return Signature.INVALID
     return Signature.SELF_SIGNED if public_key is None else Signature.VALID
-
-
-def _signature_findings(signature: Signature, statement: Path) -> Iterator[Finding]:
-    if signature in (Signature.MISSING, Signature.INVALID):
-        yield Finding(statement.name, f"{signature.value} signature of the statement")
 
 
 def _file_findings(stated: dict[str, str], folder: Path) -> Iterator[Finding]:

@@ -82,9 +82,8 @@ def check(
         findings = _Check(layout, manifest, key).run(clean_dir)
     files = {name for entry in manifest.scans for name in (entry.output, entry.label) if name is not None}
     figures = {} if findings else figure_ranges((entry.measured for entry in manifest.scans), DECIMALS)
-    return manifest, CheckReport(
-        str(manifest.run.get("method")), manifest.run.get("versions", {}), len(files), figures, tuple(findings)
-    )
+    method, versions = str(manifest.run.get("method")), manifest.run.get("versions", {})
+    return manifest, CheckReport(method, versions, len(files), figures, tuple(findings))
 
 
 @contextmanager
