@@ -319,31 +319,21 @@ def admit(
     Raises:
         InputError: when there is none.
     """
-    kinds: dict[str, tuple[Any, ...]] = {}
+    kinds: dict[str, str] = {}
     reasons: dict[str, str] = {}
     for case in track(cases, "inspect"):
         try:
-            summary = inspect_cases([case], window, label_values, budget=budget, roughness=False)
-            kinds[case.case_id] = _kind(case, summary)
+            found = inspect_cases([case], window, label_values, budget=budget, roughness=False)
+            label = "a label map" if case.label is not None else "a class" if case.target is not None else "no label"
+            kinds[case.case_id] = f"{found.spatial_dims}D with {found.channels} channels and {label}"
         except UnlearnableError as error:
             reasons[case.case_id] = str(error)
     if not kinds:
         raise InputError(f"no case can be protected; the first: {next(iter(reasons.values()), 'none given')}")
     usual = Counter(kinds.values()).most_common(1)[0][0]
     for case in cases:
-        if kinds.get(case.case_id, usual) != usual:
-            found, most = map(_in_words, (kinds[case.case_id], usual))
-            reasons[case.case_id] = f"{case.case_id}: {found}, where most cases are {most}"
+        if (kind := kinds.get(case.case_id, usual)) != usual:
+            reasons[case.case_id] = f"{case.case_id}: {kind}, where most cases are {usual}"
     for reason in reasons.values():
         logger.warning("skipped: %s", reason)
     return Admitted([case for case in cases if kinds.get(case.case_id) == usual], reasons)
-
-
-def _kind(case: Case, summary: DatasetSummary) -> tuple[Any, ...]:
-    return summary.spatial_dims, summary.channels, case.label is not None, case.target is not None
-
-
-def _in_words(kind: tuple[Any, ...]) -> str:
-    dims, channels, has_map, has_class = kind
-    label = "a label map" if has_map else "a class" if has_class else "no label"
-    return f"{dims}D with {channels} channels and {label}"

@@ -47,7 +47,7 @@ def apply_stored(
         dataset_dir: the clean dataset.
         output_dir: gets ``protected/``, the noise and the manifest.
         overwrite: whether a finished output may be replaced.
-        key: that the noise is sealed with, and the output will be.
+        key: key that the noise is encrypted with, and the output will be.
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.

@@ -65,7 +65,7 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         overrides: settings by id, as on the command line of ``monai.bundle run``.
 
     Raises:
-        InputError: when a setting has no place in the configuration, as a key in one that would seal nothing with it.
+        InputError: when the configuration has no place for a setting, such as a key that would encrypt nothing.
         UnlearnableError: the one that stopped the run, freed of the configuration parser's wrapping.
     """
     presets = Catalog.load("methods")
