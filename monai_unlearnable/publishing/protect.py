@@ -191,18 +191,21 @@ class Protection:
             SkippedCasesError: naming the list, when cases were skipped and all others protected.
             UnlearnableError: naming case and file, when one cannot be protected; what was written stays and is reused.
         """
-        settings, values = self._settings(trainers), self.summary.label_values or None
-        rules = (self.window, self.budget, values, settings, self.overwrite, self.key)
+        settings, root = self._settings(trainers), self.layout.root
         try:
             self.begin(perturber)
             for index, trainer in enumerate(trainers, 1):
                 self._attach(trainer, index, settings)
                 trainer.run()
-            manifest = Publication(self.cases, perturber, self.layout.root, *rules).run()
-            self.admitted.report(self.layout.root / "skipped.json", self.key)
+            values = self.summary.label_values or None
+            publication = Publication(
+                self.cases, perturber, root, self.window, self.budget, values, settings, self.overwrite, self.key
+            )
+            manifest = publication.run()
+            self.admitted.report(root / "skipped.json", self.key)
             return manifest
         finally:
-            unlock(self.layout.root)
+            unlock(root)
             self._processes.close()
 
     def _settings(self, trainers: Sequence[ProtectionTrainer]) -> dict[str, Any]:

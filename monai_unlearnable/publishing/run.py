@@ -142,7 +142,7 @@ def protect(method: str | Path, dataset_dir: str | Path, output_dir: str | Path,
     """
     key = load_key(settings.pop("key", None))
     with _prepared(dataset_dir, output_dir, settings, key) as run:
-        run_bundle(str(method), **run)
+        run_bundle(str(method), "protect", **run)
         return Manifest.load(Layout(output_dir).manifest, key)
 
 
