@@ -103,6 +103,8 @@ class NoiseEntry:
                 raise ValueError(f"{target!r} is no class")
             if values["scan_id"] not in values["case_scans"]:
                 raise ValueError("the scan is not among those of its case")
+            if unknown := sorted(set(values) - {known.name for known in fields(cls)}):
+                raise KeyError(f"unknown fields {unknown}")
             return cls(**values)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise NoiseError(f"broken noise record: {error}") from error
