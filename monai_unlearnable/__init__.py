@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish medical scans that people can read and that models cannot be trained on.
 
-The functions have the words of the command line. All names are loaded when they are first used.
+The functions have the words of the command line. They are loaded when they are first used.
 
 Example:
     >>> import monai_unlearnable as mu
@@ -14,28 +14,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import errors
+from .errors import *  # noqa: F403
+
 if TYPE_CHECKING:
     from .budget import Budget
     from .crypto.keys import OwnerKey
-    from .errors import (
-        BudgetError,
-        DatalistError,
-        DivergedError,
-        Finding,
-        InputError,
-        KeyFileError,
-        KeyMismatchError,
-        LabelError,
-        NoiseError,
-        NoiseMismatchError,
-        OutOfMemoryError,
-        OutputError,
-        ScanError,
-        SkippedCasesError,
-        UnlearnableError,
-        VerificationError,
-        WindowError,
-    )
     from .evaluation.laboratory import Laboratory
     from .intensity import DtypeWindow, FixedWindow, PercentileWindow
     from .proof import evaluate
@@ -48,28 +32,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Budget",
-    "BudgetError",
-    "DatalistError",
-    "DivergedError",
     "DtypeWindow",
-    "Finding",
     "FixedWindow",
-    "InputError",
-    "KeyFileError",
-    "KeyMismatchError",
-    "LabelError",
     "Laboratory",
-    "NoiseError",
-    "NoiseMismatchError",
-    "OutOfMemoryError",
-    "OutputError",
     "OwnerKey",
     "PercentileWindow",
-    "ScanError",
-    "SkippedCasesError",
-    "UnlearnableError",
-    "VerificationError",
-    "WindowError",
     "__version__",
     "apply",
     "audit",
@@ -78,6 +45,7 @@ __all__ = [
     "restore",
     "verify",
 ]
+__all__ += errors.__all__
 
 _HOMES = {
     "Budget": "budget:Budget",
@@ -96,11 +64,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pkgutil import resolve_name
 
-    globals()[name] = found = resolve_name(f"{__name__}.{_HOMES.get(name, f'errors:{name}')}")
+    globals()[name] = found = resolve_name(f"{__name__}.{_HOMES[name]}")
     return found
 
 

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import yaml
 from rich.console import Console
-from rich.text import Text
 
-from monai_unlearnable import __version__
+import monai_unlearnable as mu
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError, VerificationError
 from monai_unlearnable.utils.progress import hush_monai
 
@@ -49,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except UnlearnableError as error:
-        text = Text.assemble(("error", "bold red"), f": {error}")  # as it is: names of files hold brackets
-        Console(stderr=True).print(text, soft_wrap=True)
+        click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
         return CHECK_FAILED if isinstance(error, (VerificationError, SkippedCasesError)) else WRONG_INPUT
 
 
@@ -71,11 +69,6 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
     return {name[2:]: parse_value(text) for name, text in zip(words[::2], words[1::2], strict=True)}
-
-
-def _say(text: str) -> None:
-    """Print a line as it is."""
-    _console().print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _console() -> Console:
@@ -112,7 +105,7 @@ def _settings(words: Sequence[str], **known: Any) -> dict[str, Any]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": PAGE_WIDTH})
-@click.version_option(__version__)
+@click.version_option(mu.__version__)
 def program() -> None:
     """Publish medical scans that people can read and that models cannot be trained on."""
 
@@ -133,9 +126,7 @@ def protect(method: str, dataset_dir: str, out: str, settings: Sequence[str], **
     METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
     --epochs 20 --masks#support#margin 1.
     """
-    from monai_unlearnable.publishing.run import protect
-
-    protect(method, dataset_dir, out, **_settings(settings, **known))
+    mu.protect(method, dataset_dir, out, **_settings(settings, **known))
     _say_protected(out)
 
 
@@ -151,15 +142,13 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
 
     SOURCE is a folder noise/, or a checkpoint of models/.
     """
-    from monai_unlearnable.publishing.run import apply
-
-    apply(source, dataset_dir, out, **_settings(settings, **known))
+    mu.apply(source, dataset_dir, out, **_settings(settings, **known))
     _say_protected(out)
 
 
 def _say_protected(out: str) -> None:
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts
-        _say(f"protected: {Path(out) / 'protected'}")
+        click.echo(f"protected: {Path(out) / 'protected'}")
 
 
 @program.command()
@@ -172,10 +161,12 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
     from monai_unlearnable.publishing.verify import check
 
     manifest, report = check(out, clean, key)
-    if report.findings or as_json:
-        _say(report.to_json() if as_json else report.page())
+    if as_json:
+        click.echo(report.to_json())
+    elif report.findings:
+        click.echo(report.page())
     else:
-        _say(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds")
+        click.echo(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds")
     if report.findings:
         raise report.error()
 
@@ -187,9 +178,7 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
 @OVERWRITE
 def restore(out: str, destination: str, key: str | None, overwrite: bool | None) -> None:
     """Write the original voxels, bit for bit."""
-    from monai_unlearnable.publishing.restore import restore
-
-    _say(f"restored: {len(restore(out, destination, bool(overwrite), key))} scans, bit for bit")
+    click.echo(f"restored: {len(mu.restore(out, destination, bool(overwrite), key))} scans, bit for bit")
 
 
 @program.command()
@@ -202,9 +191,9 @@ def statement(out: str, key: str | None) -> None:
     from monai_unlearnable.publishing.layout import Layout
     from monai_unlearnable.publishing.statement import write_statement
 
-    layout, owner = Layout(Path(out)), load_key(key)
+    layout, owner = Layout(out), load_key(key)
     write_statement(Manifest.load(layout.manifest, owner), layout, owner)
-    _say(f"written: {layout.statement}")
+    click.echo(f"written: {layout.statement}")
 
 
 @program.command()
@@ -214,10 +203,8 @@ def statement(out: str, key: str | None) -> None:
 @JSON
 def audit(protected: str, statement: str, public_key: str | None, as_json: bool) -> None:
     """Check published files against a statement."""
-    from monai_unlearnable.publishing.statement import audit
-
-    report = audit(protected, statement, public_key)
-    _say(report.to_json() if as_json else report.page())
+    report = mu.audit(protected, statement, public_key)
+    click.echo(report.to_json() if as_json else report.page())
     if count := len(report.findings):
         reason = f"{count} claims of the statement do not hold"
         raise VerificationError(reason, file=statement, findings=report.findings)
@@ -231,7 +218,7 @@ def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
     """Write the images of a MedMNIST archive as files, with a datalist."""
     from monai_unlearnable.data import unpack_archive
 
-    _say(f"unpacked: {unpack_archive(Path(archive), Path(folder), bool(overwrite))}")
+    click.echo(f"unpacked: {unpack_archive(Path(archive), Path(folder), bool(overwrite))}")
 
 
 @program.command()
@@ -243,7 +230,7 @@ def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None
     """Write a MedMNIST archive once more, with the images of a folder."""
     from monai_unlearnable.data import pack_archive
 
-    _say(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
+    click.echo(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
 
 
 # Keys.
@@ -258,10 +245,8 @@ def key() -> None:
 @click.argument("file")
 def new(file: str) -> None:
     """Write a new random key to a file, which only you can read."""
-    from monai_unlearnable.crypto import OwnerKey
-
-    OwnerKey.generate().save(file)
-    _say(f"written: {file}; keep a copy in a safe place: nothing opens without it")
+    mu.OwnerKey.generate().save(file)
+    click.echo(f"written: {file}; keep a copy in a safe place: nothing opens without it")
 
 
 @key.command()
@@ -272,7 +257,7 @@ def derive(file: str) -> None:
     from monai_unlearnable.crypto.keys import ask_passphrase
 
     KeyDerivation.generate().checking(ask_passphrase(twice=True)).save(file)
-    _say(f"written: {file}; keep a copy in a safe place: the passphrase alone opens nothing")
+    click.echo(f"written: {file}; keep a copy in a safe place: the passphrase alone opens nothing")
 
 
 @key.command()
@@ -284,7 +269,7 @@ def public(owner_key: str, file: str) -> None:
     from monai_unlearnable.crypto.signing import save_public_key
 
     save_public_key(owner(load_key(owner_key)), file)
-    _say(f"written: {file}; give it to whoever checks your statements")
+    click.echo(f"written: {file}; give it to whoever checks your statements")
 
 
 @key.command()
@@ -299,10 +284,10 @@ def share(owner_key: str, out: str, cases: Sequence[str], file: str) -> None:
     from monai_unlearnable.noise import NoiseStore
     from monai_unlearnable.publishing.layout import Layout
 
-    noise = Layout(Path(out)).noise
+    noise = Layout(out).noise
     ring = NoiseStore(noise, load_key(owner_key)).share(cases)
     ring.save(file)
-    _say(f"written: {file}; it opens {', '.join(f'{name}{SUFFIX}' for name in ring.keys)} of {noise}")
+    click.echo(f"written: {file}; it opens {', '.join(f'{name}{SUFFIX}' for name in ring.keys)} of {noise}")
 
 
 # The examiner's commands.
@@ -316,7 +301,7 @@ def _show(results: Results, page: Path) -> None:
     if any(len(line.points) > 1 for line in results.frontier()):
         console.print(frontier_table(results))
     console.print(results.verdict(), markup=False)
-    _say(f"report: {page}")
+    click.echo(f"report: {page}")
 
 
 @program.command(context_settings=WITH_SETTINGS)
@@ -325,9 +310,7 @@ def _show(results: Results, page: Path) -> None:
 @SETTINGS
 def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
     """Train victims on clean, protected and random-noise data; settings are those of the laboratory."""
-    from monai_unlearnable.proof import evaluate
-
-    _show(*evaluate(out, dataset_dir, **_settings(settings)))
+    _show(*mu.evaluate(out, dataset_dir, **_settings(settings)))
 
 
 @program.command(context_settings=WITH_SETTINGS)
@@ -350,13 +333,12 @@ def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 def run(laboratory: str, **names: Any) -> None:
     """Train one run of a laboratory's matrix alone."""
-    from monai_unlearnable.evaluation.laboratory import Laboratory
     from monai_unlearnable.evaluation.matrix import Run
 
-    row = Laboratory.open(laboratory).train(Run(**names))
+    row = mu.Laboratory.open(laboratory).train(Run(**names))
     low, high = row.interval
     score = f"{row.metric} {row.score:.1f} ({low:.1f} to {high:.1f})" if row.done else row.status
-    _say(f"{row.victim} on {row.data}: {score}")
+    click.echo(f"{row.victim} on {row.data}: {score}")
 
 
 @program.command(context_settings=WITH_SETTINGS)
@@ -398,7 +380,7 @@ def compare(first: str, second: str, page: str | None) -> None:
     _console().print(comparison_table(*results))
     if page is not None:
         write_comparison(*results, page)
-        _say(f"page: {page}")
+        click.echo(f"page: {page}")
 
 
 @program.command()

@@ -50,7 +50,6 @@ __all__ = [
     "DivergedError",
     "OutOfMemoryError",
     "Finding",
-    "root_cause",
 ]
 
 
@@ -140,11 +139,6 @@ class Finding:
     found: Any = None
     claimed: Any = None
     case: str | None = None
-
-    @classmethod
-    def of(cls, error: UnlearnableError) -> Finding:
-        """The finding that an error tells of."""
-        return cls(error.file, error.reason, error.value, error.limit, error.case)
 
     @property
     def reason(self) -> str:

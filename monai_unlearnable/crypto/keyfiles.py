@@ -73,17 +73,13 @@ def read_record(path: str | Path, kind: str, names: set[str]) -> dict[str, Any]:
 
 
 def write_record(path: str | Path, kind: str, content: dict[str, Any]) -> None:
-    """Write JSON of a kind and its version, as :func:`write_new` does.
-
-    Raises:
-        OutputError: naming the file, when it exists already or cannot be written.
-    """
+    """Write JSON of a kind and its version, as :func:`write_new` does."""
     text = json.dumps({"format": _format(kind), **content}, indent=1, sort_keys=True, allow_nan=False)
     write_new(path, (text + "\n").encode())
 
 
 def write_new(path: str | Path, content: bytes) -> None:
-    """Like ``write_atomic``, with two differences: only the user can read the file, and none is replaced.
+    """Write a file that only the user can read, atomic, and never over another one.
 
     Raises:
         OutputError: naming the file, when it exists already or cannot be written; nothing is left behind.

@@ -37,9 +37,7 @@ __all__ = [
     "KeyDerivation",
     "KeyRing",
     "OwnerKey",
-    "VARIABLE",
     "ask_passphrase",
-    "forget_passphrase",
     "load_key",
     "owner",
     "secret_seed",
@@ -109,11 +107,7 @@ class KeyDerivation:
         return replace(self, check=_checksum(OwnerKey.from_passphrase(passphrase, self).secret))
 
     def save(self, path: str | Path) -> None:
-        """Write JSON, atomic, and never over a file.
-
-        Raises:
-            OutputError: naming the file, when it exists already or cannot be written.
-        """
+        """Write JSON, see :func:`~monai_unlearnable.crypto.keyfiles.write_new`."""
         check = None if self.check is None else to_base64(self.check)
         write_record(path, "key derivation", {**asdict(self), "salt": to_base64(self.salt), "check": check})
 
@@ -166,11 +160,7 @@ class OwnerKey(_Secret):
         return HKDFExpand(SHA256(), SIZE, b"monai_unlearnable " + purpose).derive(self.secret)
 
     def save(self, path: str | Path) -> None:
-        """Write a line of text that only the user can read, atomic, and never over a file.
-
-        Raises:
-            OutputError: naming the file, when it exists already or cannot be written.
-        """
+        """Write a line of text, see :func:`~monai_unlearnable.crypto.keyfiles.write_new`."""
         write_new(path, f"{KEY_FILE}{to_base64(self.secret + _checksum(self.secret))}\n".encode())
 
     @classmethod
@@ -194,7 +184,7 @@ class FileKey(_Secret):
     """What opens one encrypted file and no other; the owner may give it to a recipient.
 
     Args:
-        secret: 32 bytes, from :func:`~monai_unlearnable.crypto.file_key`.
+        secret: 32 bytes, from :func:`~monai_unlearnable.crypto.encrypted.file_key`.
     """
 
 
@@ -219,11 +209,7 @@ class KeyRing:
         return self.keys[name]
 
     def save(self, path: str | Path) -> None:
-        """Write JSON that only the user can read, atomic, and never over a file.
-
-        Raises:
-            OutputError: naming the file, when it exists already or cannot be written.
-        """
+        """Write JSON, see :func:`~monai_unlearnable.crypto.keyfiles.write_new`."""
         write_record(path, "key ring", {"keys": {name: to_base64(key.secret) for name, key in self.keys.items()}})
 
     @classmethod
@@ -268,7 +254,7 @@ def load_key(source: Key | str | Path | None) -> Key | None:
             try:
                 return OwnerKey.from_passphrase(ask_passphrase(), derivation)
             except KeyFileError:
-                forget_passphrase()
+                _typed.cache_clear()  # it is asked for again next time
                 raise
     return KeyRing.load(source) if b'"monai_unlearnable key ring ' in content else OwnerKey.load(source)
 
@@ -319,8 +305,3 @@ def ask_passphrase(twice: bool = False) -> str:
     if getpass.getpass("once more: ") != typed:
         raise KeyFileError("the two passphrases differ")
     return typed
-
-
-def forget_passphrase() -> None:
-    """Ask again next time, since what was typed is wrong."""
-    _typed.cache_clear()

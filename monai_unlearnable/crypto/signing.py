@@ -41,11 +41,7 @@ def is_signed(content: bytes, signature: bytes, public: bytes) -> bool:
 
 
 def save_public_key(key: OwnerKey, path: str | Path) -> None:
-    """Write the public key as JSON, for others.
-
-    Raises:
-        OutputError: naming the file, when it exists already or cannot be written.
-    """
+    """Write the public key as JSON, for others; see :func:`~monai_unlearnable.crypto.keyfiles.write_new`."""
     write_record(path, KIND, {"ed25519": to_base64(public_key(key))})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -16,20 +15,9 @@ from monai_unlearnable.crypto import Key
 from monai_unlearnable.crypto.encrypted import read_owned, write_owned
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
-from monai_unlearnable.utils.files import fingerprint, leads_outside
+from monai_unlearnable.utils.files import leads_outside
 
-__all__ = [
-    "NoiseEntry",
-    "refuse_outside",
-    "Manifest",
-    "SCHEMA_VERSION",
-    "encode_manifest",
-    "fingerprint",
-    "package_versions",
-    "read_budget",
-    "write_budget",
-]
-
+__all__ = ["Manifest", "NoiseEntry", "encode_manifest", "package_versions", "read_budget", "write_budget"]
 
 # What records of schema version 2 and statements of format 1 call things by.
 EARLIER_WORDS = {"lattice": "quantization", "radius": "epsilon", "share": "fraction"}
@@ -100,7 +88,7 @@ class NoiseEntry:
             NoiseError: when fields are missing or unknown.
         """
         try:
-            values = _in_current_words(content, EARLIER_WORDS)
+            values = _in_current_words(content)
             values["shape"] = tuple(int(extent) for extent in values["shape"])
             values["case_scans"] = tuple(values["case_scans"])
             values["affine"] = tuple(tuple(row) for row in values["affine"])
@@ -110,12 +98,13 @@ class NoiseEntry:
             values["budget"] = read_budget(values["budget"])
             for name in (*values["case_scans"], *(values[field] for field in ("scan_id", "file", "output", "label"))):
                 refuse_outside(name)
-            _refuse_no_class(values.get("target"))
+            target = values.get("target")
+            if target is not None and (not isinstance(target, int) or isinstance(target, bool) or target < 0):
+                raise ValueError(f"{target!r} is no class")
             if values["scan_id"] not in values["case_scans"]:
                 raise ValueError("the scan is not among those of its case")
-            unknown = set(values) - {f.name for f in fields(cls)}
-            if unknown:
-                raise KeyError(f"unknown fields {sorted(unknown)}")
+            if unknown := sorted(set(values) - {known.name for known in fields(cls)}):
+                raise KeyError(f"unknown fields {unknown}")
             return cls(**values)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise NoiseError(f"broken noise record: {error}") from error
@@ -127,7 +116,7 @@ def read_budget(content: dict[str, Any]) -> Budget:
     Raises:
         TypeError, BudgetError: when it is none.
     """
-    return Budget(**_in_current_words(content, EARLIER_WORDS))
+    return Budget(**_in_current_words(content))
 
 
 def write_budget(budget: Budget, schema_version: int) -> dict[str, float]:
@@ -136,8 +125,8 @@ def write_budget(budget: Budget, schema_version: int) -> dict[str, float]:
     return {earlier.get(name, name): value for name, value in asdict(budget).items()}
 
 
-def _in_current_words(content: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
-    return {words.get(name, name): value for name, value in dict(content).items()}
+def _in_current_words(content: dict[str, Any]) -> dict[str, Any]:
+    return {EARLIER_WORDS.get(name, name): value for name, value in dict(content).items()}
 
 
 def refuse_outside(name: str | None) -> None:
@@ -150,14 +139,8 @@ def refuse_outside(name: str | None) -> None:
         raise ValueError(f"{name!r} lies outside the folder")
 
 
-def _refuse_no_class(target: Any) -> None:
-    if target is not None and (not isinstance(target, int) or isinstance(target, bool) or target < 0):
-        raise ValueError(f"{target!r} is no class")
-
-
 SCHEMA_VERSION = 3
 READABLE_VERSIONS = (2, SCHEMA_VERSION)
-FIELDS = {"schema_version", "run", "scans", "datalist_sha256", "noise_sha256"}
 PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "nibabel")
 
 
@@ -199,14 +182,7 @@ class Manifest:
 
     def save(self, path: Path, key: Key | None = None) -> None:
         """Write as JSON; atomic, and encrypted with a key."""
-        content = {
-            "schema_version": SCHEMA_VERSION,
-            "run": self.run,
-            "scans": [entry.to_dict() for entry in self.scans],
-            "datalist_sha256": self.datalist_sha256,
-            "noise_sha256": self.noise_sha256,
-        }
-        write_owned(path, encode_manifest(content), key)
+        write_owned(path, encode_manifest({**asdict(self), "schema_version": SCHEMA_VERSION}), key)
 
     @classmethod
     def load(cls, path: Path, key: Key | None = None) -> Manifest:
@@ -223,10 +199,9 @@ class Manifest:
                 raise NoiseError(f"schema version {version} is none of {', '.join(map(str, READABLE_VERSIONS))}")
             if not isinstance(content["run"], dict):
                 raise NoiseError("the record of the run is broken")
-            if unknown := sorted(set(content) - FIELDS):
+            if unknown := sorted(set(content) - {known.name for known in fields(cls)}):
                 raise NoiseError(f"unknown fields {unknown}")
-            entries: Sequence[dict[str, Any]] = content["scans"]
-            scans = tuple(NoiseEntry.from_dict(entry) for entry in entries)
+            scans = tuple(map(NoiseEntry.from_dict, content["scans"]))
             return cls(content["run"], scans, content["datalist_sha256"], content.get("noise_sha256"), version)
         except KeyMismatchError:
             raise

@@ -100,7 +100,7 @@ def _inside(corner: Sequence[int], extents: Sequence[int], whole: Sequence[int])
     )
 
 
-HEADERS, LABEL = "headers", "label"
+ENTRY, HEADERS, LABEL = "entry", "headers", "label"
 # What numpy, zipfile and json raise for files that were cut, damaged or made up, or are no archives.
 BROKEN = (
     *(OSError, EOFError, LookupError, ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, SyntaxError),
@@ -163,12 +163,11 @@ class NoiseStore:
             headers: of the original, where those of the protected file differ.
             label: the original label file, where another one is published.
         """
+        record = json.dumps(entry.to_dict(), sort_keys=True).encode()
+        arrays: dict[str, Any] = {ENTRY: np.frombuffer(record, np.uint8), **encode(change)}
+        others = {HEADERS: headers, LABEL: label}
+        arrays |= {name: np.frombuffer(content, np.uint8) for name, content in others.items() if content}
         stream = io.BytesIO()
-        record = np.frombuffer(json.dumps(entry.to_dict(), sort_keys=True).encode(), np.uint8)
-        arrays: dict[str, Any] = {"entry": record, **encode(change)}
-        for name, content in ((HEADERS, headers), (LABEL, label)):
-            if content:
-                arrays[name] = np.frombuffer(content, np.uint8)
         np.savez_compressed(stream, **arrays)
         write_owned(self.path(entry.scan_id), stream.getvalue(), self.key, _name(entry.scan_id))
 
@@ -192,29 +191,8 @@ class NoiseStore:
         Raises:
             NoiseError: naming the file, when it is missing or broken.
         """
-        return self._read(scan_id, with_change=False)[0]
-
-    def headers(self, scan_id: str) -> bytes:
-        """The headers of the original that were saved; empty where there were none.
-
-        Raises:
-            NoiseError: naming the file, when it is missing or broken.
-        """
-        return self._bytes(scan_id, HEADERS)
-
-    def label(self, scan_id: str) -> bytes:
-        """The original label file that was saved; empty where there was none.
-
-        Raises:
-            NoiseError: naming the file, when it is missing or broken.
-        """
-        return self._bytes(scan_id, LABEL)
-
-    def _bytes(self, scan_id: str, name: str) -> bytes:
         with self._open(scan_id) as content:
-            if f"{name}.npy" not in content.namelist():
-                return b""
-            return read_array(content, name, "u", lambda shape: len(shape) == 1).tobytes()
+            return _entry(content)
 
     def load(self, scan_id: str) -> tuple[NoiseEntry, VoxelChange]:
         """The record and the change of a scan.
@@ -222,15 +200,19 @@ class NoiseStore:
         Raises:
             NoiseError: naming the file, when it is missing or broken.
         """
-        entry, change = self._read(scan_id, with_change=True)
-        assert change is not None
-        return entry, change
-
-    def _read(self, scan_id: str, with_change: bool) -> tuple[NoiseEntry, VoxelChange | None]:
         with self._open(scan_id) as content:
-            record = read_array(content, "entry", "u", lambda shape: len(shape) == 1)
-            entry = NoiseEntry.from_dict(json.loads(record.tobytes()))
-            return entry, decode(content, entry.shape) if with_change else None
+            entry = _entry(content)
+            return entry, decode(content, entry.shape)
+
+    def headers(self, scan_id: str) -> bytes:
+        """The headers of the original that were saved, see :meth:`load`; empty where there were none."""
+        with self._open(scan_id) as content:
+            return _bytes(content, HEADERS)
+
+    def label(self, scan_id: str) -> bytes:
+        """The original label file that was saved, see :meth:`load`; empty where there was none."""
+        with self._open(scan_id) as content:
+            return _bytes(content, LABEL)
 
     @contextmanager
     def _open(self, scan_id: str) -> Iterator[zipfile.ZipFile]:
@@ -260,13 +242,18 @@ class NoiseStore:
         """
         expected = entry.protected_sha256 if protected else entry.clean_sha256
         if digest != expected:
-            which = "protected" if protected else "clean"
-            raise NoiseMismatchError(
-                f"the voxels are not the {which} voxels that the noise belongs to",
-                case=entry.scan_id,
-                value=digest,
-                limit=expected,
-            )
+            reason = f"the voxels are not the {'protected' if protected else 'clean'} voxels that the noise belongs to"
+            raise NoiseMismatchError(reason, case=entry.scan_id, value=digest, limit=expected)
+
+
+def _bytes(content: zipfile.ZipFile, name: str) -> bytes:
+    if f"{name}.npy" not in content.namelist():
+        return b""
+    return read_array(content, name, "u", lambda shape: len(shape) == 1).tobytes()
+
+
+def _entry(content: zipfile.ZipFile) -> NoiseEntry:
+    return NoiseEntry.from_dict(json.loads(_bytes(content, ENTRY)))
 
 
 def _name(scan_id: str) -> str:

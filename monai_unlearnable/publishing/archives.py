@@ -15,7 +15,8 @@ from monai_unlearnable.errors import NoiseError, SkippedCasesError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import encode_statement, is_packed, write_statement
-from monai_unlearnable.utils.files import locked, write_atomic
+from monai_unlearnable.utils import distributed
+from monai_unlearnable.utils.files import write_atomic
 
 __all__ = ["is_archive", "protected_archive"]
 
@@ -46,11 +47,12 @@ def protected_archive(
         OutputError: naming the file, when another archive was unpacked there, or a file cannot be written.
         SkippedCasesError: naming the cases that were skipped: packed, their originals would be published.
     """
-    source, layout = Path(archive), Layout(Path(output_dir))
+    source, layout = Path(archive), Layout(output_dir)
     target = layout.protected / source.name
     with nullcontext(layout.unpacked) if key is None else TemporaryDirectory() as temporary:
         folder = unpack_archive(source, Path(temporary), overwrite)
-        goes_on = resume and not overwrite and _lacks_archive(layout, source, key)
+        is_first = distributed.rank() == 0  # of processes that work together: it packs for all
+        goes_on = is_first and resume and not overwrite and _lacks_archive(layout, source, key)
         with _opened_again(layout) if goes_on else nullcontext():
             try:
                 yield folder
@@ -58,9 +60,10 @@ def protected_archive(
                 reason = f"{error.reason}; {source.name} was not packed: it would publish the originals of these. "
                 reason += f"Mend them and run again, or publish them: pack {source} {layout.protected} {target}"
                 raise SkippedCasesError(reason, case=error.case, file=error.file) from error
-    with locked(layout.root):
-        pack_archive(source, layout.protected, target, overwrite=True)
-        write_statement(Manifest.load(layout.manifest, key), layout, key)
+    if is_first:
+        with layout.locked():
+            pack_archive(source, layout.protected, target, overwrite=True)
+            write_statement(Manifest.load(layout.manifest, key), layout, key)
 
 
 def _lacks_archive(layout: Layout, source: Path, key: Key | None) -> bool:
@@ -81,7 +84,7 @@ def _lacks_archive(layout: Layout, source: Path, key: Key | None) -> bool:
 @contextmanager
 def _opened_again(layout: Layout) -> Iterator[None]:
     """Take the record of a run away, so that the run goes on; where it comes to no end, the record is put back."""
-    with locked(layout.root):
+    with layout.locked():
         records = {path: path.read_bytes() for path in (*layout.records, layout.statement) if path.is_file()}
         try:
             for path in records:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from monai.data import DataLoader, Dataset
@@ -12,9 +12,9 @@ from monai_unlearnable.data import DatasetSummary
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
 from monai_unlearnable.perturbers import LinearSurrogate, Objective
-from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.enums import CaseKeys, look_up
 
-__all__ = ["approach", "fit_linear", "granularity", "objective", "pick", "support"]
+__all__ = ["approach", "fit_linear", "granularity", "look_up", "objective", "support"]
 
 APPROACHES = ("error_minimizing", "error_maximizing")
 GRANULARITIES = ("case", "class", "universal")
@@ -56,7 +56,7 @@ def approach(name: str) -> str:
     """
     if name == "synthetic":
         raise InputError("synthetic patterns are a bundle of their own: protect synthetic --pattern NAME")
-    return _known("approach", name, APPROACHES)
+    return str(look_up("approach", name, APPROACHES))
 
 
 def granularity(name: str, sparsity: Sparsity | None = None) -> str:
@@ -65,7 +65,7 @@ def granularity(name: str, sparsity: Sparsity | None = None) -> str:
     Raises:
         InputError: when it is none of them, or voxels are to be selected for noise that cases share.
     """
-    _known("granularity", name, GRANULARITIES)
+    look_up("granularity", name, GRANULARITIES)
     if sparsity is not None and name != "case":
         raise InputError("sparsity selects voxels for noise of granularity 'case', not for patterns that cases share")
     return name
@@ -85,28 +85,13 @@ def objective(is_minimizing: bool, goal: str, targets: Sequence[int] | None, num
     """
     if is_minimizing:
         return Objective()
-    _known("goal of error-maximizing noise", goal, GOALS)
+    kind = look_up("goal of error-maximizing noise", goal, GOALS)
     if targets is not None and len(targets) != num_classes:
         raise InputError("the number of targets is not that of the classes", value=len(targets), limit=num_classes)
-    return Objective(GOALS[goal], targets)
-
-
-def pick(kind: str, name: str, options: Mapping[str, Any]) -> Any:
-    """An entry of a table by its name.
-
-    Raises:
-        InputError: listing the names, when there is none of that name.
-    """
-    return options[_known(kind, name, options)]
+    return Objective(kind, targets)
 
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:
     """Fit a linear surrogate to a dataset of normalized intensity, in one pass."""
     loader: Any = DataLoader(dataset, batch_size=batch_size)
     perturber.fit((batch[CaseKeys.IMAGE], batch[CaseKeys.LABEL]) for batch in loader)
-
-
-def _known(kind: str, name: str, options: Sequence[str] | Mapping[str, Any]) -> str:
-    if name not in options:
-        raise InputError(f"unknown {kind} {name!r}; known are {', '.join(options)}")
-    return name

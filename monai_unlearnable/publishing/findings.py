@@ -44,7 +44,8 @@ class Findings(list[Finding]):
             with reading(file):
                 yield
         except UnlearnableError as error:
-            self.append(dataclasses.replace(Finding.of(error), case=error.case or case, file=error.file or file))
+            concerned = error.file or file
+            self.append(Finding(concerned, error.reason, error.value, error.limit, error.case or case))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             self.append(Finding(file, f"cannot be checked: {type(error).__name__}: {error}", case=case))
 

@@ -16,8 +16,8 @@ from monai_unlearnable.data.formats import renamed_by
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import NoiseError, VerificationError
 from monai_unlearnable.noise import NoiseEntry, NoiseStore
-from monai_unlearnable.publishing.layout import copy_file, refuse_original
-from monai_unlearnable.utils.files import file_digest, write_atomic
+from monai_unlearnable.publishing.layout import copy_file
+from monai_unlearnable.utils.files import file_digest
 
 __all__ = [
     "PublishedLabel",
@@ -62,8 +62,7 @@ def publish_label(source: Path, target: Path, written: Iterable[tuple[Scan, NDAr
             original = source.read_bytes()
             content = renamed_label(original, written)
         if content != original:
-            refuse_original(source, target)
-            write_atomic(target, content)
+            copy_file(source, target, content)
             return PublishedLabel(_digest(content), _digest(original), original)
     copy_file(source, target)
     return PublishedLabel(file_digest(target))
@@ -104,13 +103,10 @@ def restore_label(entry: NoiseEntry, store: NoiseStore, protected: Path, destina
     """
     if entry.label is None:
         return
-    source, target = protected / entry.label, destination / entry.label
+    source = protected / entry.label
     check_label(entry, source, entry.label_sha256)
-    if entry.clean_label_sha256 is None:
-        copy_file(source, target)
-    else:
-        refuse_original(source, target)
-        write_atomic(target, original_label(store, entry))
+    content = None if entry.clean_label_sha256 is None else original_label(store, entry)
+    copy_file(source, destination / entry.label, content)
 
 
 def check_label(entry: NoiseEntry, path: Path, digest: str | None) -> None:

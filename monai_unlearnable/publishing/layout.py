@@ -6,104 +6,80 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from monai_unlearnable.crypto.encrypted import SUFFIX, misplaced
+from monai_unlearnable.crypto.encrypted import misplaced, places
 from monai_unlearnable.crypto.keys import Key, owner
 from monai_unlearnable.data.formats import read_scan, write_scan
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import OutputError, ScanError
-from monai_unlearnable.noise import NoiseEntry, NoiseStore
+from monai_unlearnable.noise import NoiseEntry
+from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import (
+    Content,
     below,
     file_digest,
     lock,
+    locked,
     read_content,
+    reading,
     remove_unfinished,
-    unreadable,
     write_atomic,
 )
 
-__all__ = [
-    "Layout",
-    "publish_scan",
-    "copy_file",
-    "file_digest",
-    "log_remarks",
-    "noise_digests",
-    "refuse_original",
-    "unknown_files",
-    "write_datalist",
-]
+__all__ = ["Layout", "copy_file", "log_remarks", "publish_scan", "unknown_files", "write_datalist"]
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class Layout:
-    """The folders of one output: ``protected/``, ``noise/``, ``models/``, ``report/``, and ``unpacked/`` if need be."""
+    """Where the files of one output lie.
 
-    root: Path
+    Args:
+        root: folder of the output.
 
-    @property
-    def protected(self) -> Path:
-        """What is published."""
-        return self.root / "protected"
+    Attributes:
+        protected: folder of what is published.
+        datalist: list of the protected cases, published with them.
+        noise: folder of what the owner keeps.
+        manifest: record of the run, if it is not encrypted.
+        models: folder of trained perturbers.
+        checkpoint: perturber that the noise comes from, if it is not encrypted.
+        statement: what third parties check the published files against.
+        unpacked: folder of the originals of a dataset that came as an archive.
+        report: folder of figures and pictures.
+    """
 
-    @property
-    def datalist(self) -> Path:
-        """The list of the protected cases, published with them."""
-        return self.protected / "datalist.json"
-
-    @property
-    def noise(self) -> Path:
-        """What the owner keeps."""
-        return self.root / "noise"
-
-    @property
-    def manifest(self) -> Path:
-        """The record of the run, if it is not encrypted."""
-        return self.noise / "manifest.json"
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.protected = self.root / "protected"
+        self.datalist = self.protected / "datalist.json"
+        self.noise = self.root / "noise"
+        self.manifest = self.noise / "manifest.json"
+        self.models = self.root / "models"
+        self.checkpoint = self.models / "perturber.safetensors"
+        self.statement = self.root / "statement.json"
+        self.unpacked = self.root / "unpacked"
+        self.report = self.root / "report"
 
     @property
     def records(self) -> list[Path]:
         """The record of the run as it lies there, plain or encrypted; there is one once the run is complete."""
-        return [path for path in (self.manifest, self.manifest.with_name(self.manifest.name + SUFFIX)) if path.exists()]
+        return [path for path in places(self.manifest) if path.exists()]
 
     @property
     def is_encrypted(self) -> bool:
         """Whether it is complete, and only the owner's key opens it."""
         return bool(self.records) and self.manifest not in self.records
 
-    @property
-    def statement(self) -> Path:
-        """What third parties check the published files against."""
-        return self.root / "statement.json"
-
-    @property
-    def models(self) -> Path:
-        """Trained perturbers."""
-        return self.root / "models"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The perturber that the noise comes from, if it is not encrypted."""
-        return self.models / "perturber.safetensors"
-
-    @property
-    def unpacked(self) -> Path:
-        """The originals of a dataset that came as an archive."""
-        return self.root / "unpacked"
-
-    @property
-    def report(self) -> Path:
-        """Figures and pictures."""
-        return self.root / "report"
+    def locked(self) -> AbstractContextManager[None]:
+        """The output locked for a while; of several processes that work together the first one holds the lock."""
+        return locked(self.root) if distributed.rank() == 0 else nullcontext()
 
     def misplaced(self, key: Key | None) -> list[Path]:
         """The owner's files that are plain where there is a key, or encrypted where there is none.
@@ -119,7 +95,8 @@ class Layout:
     def begin(self, overwrite: bool, key: Key | None = None) -> None:
         """Prepare for a run: refuse a finished output, or open it again, without what a killed run left half-written.
 
-        From here on no other process writes to it, until :func:`~monai_unlearnable.utils.files.unlock`.
+        From here on no other run writes to it, until :func:`~monai_unlearnable.utils.files.unlock`. Of several
+        processes that work together the first one does this, while the others wait.
 
         Args:
             overwrite: whether to replace what is there.
@@ -129,6 +106,11 @@ class Layout:
             OutputError: naming the file, when ``overwrite`` is false and the output is complete, or of a run with a key
                 where this one has none, or without where it has one; when another run is writing to it.
         """
+        if distributed.rank() == 0:
+            self._begin(overwrite, key)
+        distributed.wait()
+
+    def _begin(self, overwrite: bool, key: Key | None) -> None:
         if key is not None:
             owner(key)
         if self.records and not overwrite:
@@ -148,12 +130,7 @@ class Layout:
             remove_unfinished(folder)
 
 
-def refuse_original(source: Path, target: Path) -> None:
-    """Refuse to write where the original lies.
-
-    Raises:
-        OutputError: naming the file.
-    """
+def _refuse_original(source: Path, target: Path) -> None:
     if target.exists() and target.resolve() == source.resolve():
         raise OutputError("the output would replace the original; choose another folder", file=target)
 
@@ -165,7 +142,7 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
         OutputError: naming the file, when it cannot be written or is the original.
         ScanError: when the file read back holds other voxels than were written.
     """
-    refuse_original(scan.path, target)
+    _refuse_original(scan.path, target)
     write_scan(scan, voxels, target)
     written = read_scan(target)
     if written.digest() != voxel_digest(voxels):
@@ -174,8 +151,9 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
 
 
 def log_remarks(remarks: Iterable[str]) -> None:
-    """Warn of what the owner should know of published files, each thing once."""
-    for remark in sorted(set(remarks)):
+    """Warn of what the owner should know of published files: each thing once, however many processes found it."""
+    found = set().union(*distributed.gather(set(remarks)))
+    for remark in sorted(found) if distributed.rank() == 0 else ():
         logger.warning(remark)
 
 
@@ -188,23 +166,22 @@ def unknown_files(folder: Path, known: Container[str]) -> Iterator[Path]:
             yield path
 
 
-def noise_digests(store: NoiseStore, scans: Iterable[NoiseEntry]) -> dict[str, str]:
-    """SHA-256 of the noise file of each scan."""
-    return {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
+def copy_file(source: Path, target: Path, content: Content | None = None) -> None:
+    """Copy a file, or a folder of files; atomic, and skipped where the target has the same content.
 
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, or a folder of files, as it is; atomic, and skipped where the target has the same content.
+    Args:
+        source: only read.
+        target: where to.
+        content: what is written in place of the content of ``source``, if not that.
 
     Raises:
         OutputError: naming the file, when it cannot be written or is the original.
         ScanError: naming the file, when it cannot be read.
     """
-    refuse_original(source, target)
-    try:
-        content = read_content(source)
-    except OSError as error:
-        raise unreadable(source, error) from error
+    _refuse_original(source, target)
+    if content is None:
+        with reading(source):
+            content = read_content(source)
     if not (target.exists() and read_content(target) == content):
         write_atomic(target, content)
 

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class Protection:
         curves: bool | None = None,
         cache_gib: float = 2.0,
     ) -> None:
-        self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(Path(output_dir))
+        self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(output_dir)
         self.budget, self.label_values, self.seed = Budget(epsilon, fraction=fraction), label_values, seed
         self.key = load_key(key)
         self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid
@@ -172,8 +173,7 @@ class Protection:
         """
         self.summary  # noqa: B018 - bad input is found first
         self.budget.check(perturber.epsilon)
-        if distributed.rank() == 0:
-            self.layout.begin(self.overwrite, self.key)
+        self.layout.begin(self.overwrite, self.key)
 
     def run(self, perturber: Perturber, trainers: Sequence[ProtectionTrainer] = ()) -> Manifest:
         """Fit a perturber to the cases and publish them with its noise.
@@ -191,17 +191,21 @@ class Protection:
             SkippedCasesError: naming the list, when cases were skipped and all others protected.
             UnlearnableError: naming case and file, when one cannot be protected; what was written stays and is reused.
         """
-        settings = self._settings(trainers)
+        settings, root = self._settings(trainers), self.layout.root
         try:
             self.begin(perturber)
             for index, trainer in enumerate(trainers, 1):
                 self._attach(trainer, index, settings)
                 trainer.run()
-            manifest = self._publication(perturber, settings).run()
-            self.admitted.report(self.layout.root / "skipped.json", self.key)
+            values = self.summary.label_values or None
+            publication = Publication(
+                self.cases, perturber, root, self.window, self.budget, values, settings, self.overwrite, self.key
+            )
+            manifest = publication.run()
+            self.admitted.report(root / "skipped.json", self.key)
             return manifest
         finally:
-            unlock(self.layout.root)
+            unlock(root)
             self._processes.close()
 
     def _settings(self, trainers: Sequence[ProtectionTrainer]) -> dict[str, Any]:
@@ -215,30 +219,15 @@ class Protection:
 
     def _attach(self, trainer: ProtectionTrainer, index: int, settings: dict[str, Any]) -> None:
         """Attach what every training needs; the checkpoint last, so that it saves what the others did."""
-        suffix = "" if index == 1 else f"-{index}"
         BudgetAudit(self.budget).attach(trainer)
         ProgressBar("train").attach(trainer)
         if self.curves:
             TensorBoardCurves(self.layout.models / "tensorboard").attach(trainer)
         if self.resume:
-            path = self.layout.models / f"training{suffix}.pt"
+            path = self.layout.models / ("training.pt" if index == 1 else f"training-{index}.pt")
             settings = {**settings, "window": describe(self.window), "label_values": list(self.summary.label_values)}
             checkpoint = ResumableCheckpoint(path, trainer.stateful(), settings, overwrite=self.overwrite, key=self.key)
             checkpoint.attach(trainer)
-
-    def _publication(self, perturber: Perturber, settings: dict[str, Any]) -> Publication:
-        values = self.summary.label_values if self.summary.is_segmentation else None
-        return Publication(
-            self.cases,
-            perturber,
-            self.layout.root,
-            self.window,
-            self.budget,
-            values,
-            settings,
-            overwrite=self.overwrite,
-            key=self.key,
-        )
 
 
 class Application(Protection):
@@ -275,11 +264,12 @@ class Application(Protection):
             reading = load_input_settings(checkpoint, key)
             window = reading.window if window is None else window
             label_values = reading.label_values if label_values is None else label_values
-        self.perturber = load_perturber(checkpoint, device, key, epsilon)
-        budget = self.perturber.budget
+        perturber = load_perturber(checkpoint, key=key, epsilon=epsilon)
+        budget = perturber.budget
         super().__init__(
             dataset_dir, output_dir, budget.epsilon, budget.fraction, window, label_values, key=key, **arguments
         )
+        self.perturber = perturber.to(device)  # a process has a GPU of its own once it has joined the others
 
     def apply(self) -> Manifest:
         """Publish the cases with the noise of the checkpoint; see :meth:`Protection.run`."""
@@ -289,6 +279,7 @@ class Application(Protection):
         return {}
 
 
+@dataclass(frozen=True)
 class Admitted:
     """The cases that are protected together, and the reasons why others are skipped.
 
@@ -297,8 +288,8 @@ class Admitted:
         reasons: by id of each case that is skipped.
     """
 
-    def __init__(self, cases: Sequence[Case], reasons: dict[str, str] | None = None) -> None:
-        self.cases, self.reasons = list(cases), reasons or {}
+    cases: list[Case]
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def report(self, path: Path, key: Key | None) -> None:
         """List the skipped cases in a file, encrypted with a key: their names are not published.
@@ -306,20 +297,19 @@ class Admitted:
         Raises:
             SkippedCasesError: naming the list, when there are any: the dataset is not what it was to be.
         """
-        for earlier in places(path):
-            earlier.unlink(missing_ok=True)
+        if distributed.rank() == 0:
+            for earlier in places(path):
+                earlier.unlink(missing_ok=True)
+            if self.reasons:
+                write_owned(path, encode_json(self.reasons), key)
         if self.reasons:
-            write_owned(path, encode_json(self.reasons), key)
             names = ", ".join(list(self.reasons)[:5]) + (", ..." if len(self.reasons) > 5 else "")
             reason = f"{len(self.reasons)} cases were skipped and the others protected: {names}"
             raise SkippedCasesError(reason, file=place(path, key))
 
 
 def admit(
-    cases: Sequence[Case],
-    window: WindowRule,
-    label_values: Sequence[int] | None = None,
-    budget: Budget | None = None,
+    cases: Sequence[Case], window: WindowRule, label_values: Sequence[int] | None = None, budget: Budget | None = None
 ) -> Admitted:
     """Choose the cases that can be protected together: each can be read, and they are of the kind that most are of.
 
@@ -332,31 +322,21 @@ def admit(
     Raises:
         InputError: when there is none.
     """
-    kinds: dict[str, tuple[Any, ...]] = {}
+    kinds: dict[str, str] = {}
     reasons: dict[str, str] = {}
     for case in track(cases, "inspect"):
         try:
-            summary = inspect_cases([case], window, label_values, budget=budget, roughness=False)
-            kinds[case.case_id] = _kind(case, summary)
+            found = inspect_cases([case], window, label_values, budget=budget, roughness=False)
+            label = "a label map" if case.label is not None else "a class" if case.target is not None else "no label"
+            kinds[case.case_id] = f"{found.spatial_dims}D with {found.channels} channels and {label}"
         except UnlearnableError as error:
             reasons[case.case_id] = str(error)
     if not kinds:
         raise InputError(f"no case can be protected; the first: {next(iter(reasons.values()), 'none given')}")
     usual = Counter(kinds.values()).most_common(1)[0][0]
     for case in cases:
-        if kinds.get(case.case_id, usual) != usual:
-            found, most = map(_in_words, (kinds[case.case_id], usual))
-            reasons[case.case_id] = f"{case.case_id}: {found}, where most cases are {most}"
+        if (kind := kinds.get(case.case_id, usual)) != usual:
+            reasons[case.case_id] = f"{case.case_id}: {kind}, where most cases are {usual}"
     for reason in reasons.values():
         logger.warning("skipped: %s", reason)
     return Admitted([case for case in cases if kinds.get(case.case_id) == usual], reasons)
-
-
-def _kind(case: Case, summary: DatasetSummary) -> tuple[Any, ...]:
-    return summary.spatial_dims, summary.channels, case.label is not None, case.target is not None
-
-
-def _in_words(kind: tuple[Any, ...]) -> str:
-    dims, channels, has_map, has_class = kind
-    label = "a label map" if has_map else "a class" if has_class else "no label"
-    return f"{dims}D with {channels} channels and {label}"

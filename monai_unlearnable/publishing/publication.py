@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,64 +22,148 @@ from monai_unlearnable.data.formats import original_headers
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
-from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, package_versions
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
 from monai_unlearnable.publishing.labels import PublishedLabel, label_remarks, publish_label
-from monai_unlearnable.publishing.layout import (
-    Layout,
-    file_digest,
-    log_remarks,
-    noise_digests,
-    publish_scan,
-    write_datalist,
-)
-from monai_unlearnable.publishing.statement import write_statement
+from monai_unlearnable.publishing.layout import Layout, log_remarks, publish_scan
+from monai_unlearnable.publishing.statement import write_records
+from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.config import describe
-from monai_unlearnable.utils.files import unlock
+from monai_unlearnable.utils.files import file_digest, fingerprint, unlock
 from monai_unlearnable.utils.progress import track
 
-__all__ = ["OTHER_RUN", "CaseWriter", "Publication", "label_digest"]
+__all__ = ["Publication"]
 
 logger = logging.getLogger(__name__)
 
 OTHER_RUN = "what is there belongs to a run with other settings; choose another folder or set overwrite"
 
 
-@dataclass(frozen=True)
-class CaseWriter:
-    """Writes cases to an output folder, each scan as reloaded from disk held to the budget and recorded.
+class Publication:
+    """Publishes cases with a perturber that needs no more training: ``protected/``, ``noise/`` and ``models/``.
+
+    Each scan, as reloaded from disk, is held to the budget and recorded. Under ``torchrun`` each process writes its
+    share of the cases and the first one writes the manifest. A run that was stopped goes on where it stopped: scans
+    whose noise is stored are not made again, unless they changed since.
 
     Args:
-        layout: of the output.
-        store: for the records.
+        cases: what to protect.
+        perturber: source of the noise; trained already where it needs training.
+        output_dir: folder of the output.
+        window: rule for the intensity windows.
         budget: what every scan is held to.
-        run: fingerprint of what decides on the noise; cases of another run are refused.
-        overwrite: whether they are replaced instead.
+        label_values: stored label value of each class, background first.
+        config: JSON-ready settings to record in the manifest.
+        overwrite: whether a finished output, or cases of another run, may be replaced.
+        key: the owner's, to encrypt noise, manifest and checkpoint with and to sign the statement.
     """
 
-    layout: Layout
-    store: NoiseStore
-    budget: Budget
-    run: str
-    overwrite: bool = False
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        perturber: Perturber,
+        output_dir: str | Path,
+        window: WindowRule,
+        budget: Budget,
+        label_values: Sequence[int] | None = None,
+        config: dict[str, Any] | None = None,
+        overwrite: bool = False,
+        key: Key | None = None,
+    ) -> None:
+        self.cases, self.perturber, self.window, self.budget = list(cases), perturber, window, budget
+        self.layout, self.label_values, self.overwrite = Layout(output_dir), label_values, overwrite
+        self.config, self.key, self.store = config or {}, key, NoiseStore(self.layout.noise, key)
+        self.remarks: set[str] = set()
 
-    def is_done(self, loaded: LoadedCase, original_label: str | None) -> bool:
-        """Whether the case is published as this run would publish it.
+    def run(self) -> Manifest:
+        """Protect all cases.
 
-        Args:
-            loaded: the case.
-            original_label: digest of its label.
+        Returns:
+            The manifest, also written to ``noise/``.
 
         Raises:
-            OutputError: naming case and file, when another run published it.
-            KeyMismatchError: naming the file, when the record takes another key.
+            OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`.
+            UnlearnableError: naming case and file; what was written for other cases stays and is reused.
         """
+        self.layout.begin(self.overwrite, self.key)
+        try:
+            return self._run()
+        finally:
+            unlock(self.layout.root)
+
+    def _run(self) -> Manifest:
+        if distributed.rank() == 0:
+            self._save_checkpoint()
+        distributed.wait()
+        # Always from the file: what is published comes from the checkpoint that is recorded.
+        device = next((p.device for p in self.perturber.parameters()), "cpu")
+        perturber = load_perturber(self.layout.checkpoint, device, self.key)
+        # Batches are the same on any number of processes and after any interruption, and so is what they round to.
+        starts = range(0, len(self.cases), perturber.batch_size)
+        batches = [self.cases[start : start + perturber.batch_size] for start in starts]
+        for cases in track(distributed.share(batches), "protect"):
+            self._protect(cases, perturber)
+        log_remarks(self.remarks)  # of all processes: they are done
+        if distributed.rank() == 0:
+            scans = [self.store.entry(stem(name)) for case in self.cases for name in case.images]
+            write_records(self.provenance, scans, self.store, self.layout)
+            logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
+        distributed.wait()
+        return Manifest.load(self.layout.manifest, self.key)
+
+    def _save_checkpoint(self) -> None:
+        settings, path = InputSettings(self.window, self.label_values), place(self.layout.checkpoint, self.key)
+        matters = path.is_file() and self.store.ids() and not self.overwrite
+        if matters and read_owned(path, self.key) != encode_perturber(self.perturber, settings):
+            raise OutputError(OTHER_RUN, file=path)
+        save_perturber(self.perturber, path, settings, self.key)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What decides on the noise, for the manifest; the checkpoint has to be written before."""
+        return {
+            "method": type(self.perturber).__name__,
+            "perturber": describe(self.perturber),
+            "checkpoint_sha256": hashlib.sha256(read_owned(self.layout.checkpoint, self.key)).hexdigest(),
+            "window": describe(self.window),
+            "budget": asdict(self.budget),
+            "label_values": None if self.label_values is None else list(self.label_values),
+            "config": self.config,
+            "versions": package_versions(),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells the run from others with other settings."""
+        return fingerprint(self.provenance)
+
+    def _protect(self, cases: Sequence[Case], perturber: Perturber) -> None:
+        labels = {case.case_id: _label_digest(case) for case in cases}
+        loaded = [read_case(case, self.window, self.label_values) for case in cases]
+        for case in loaded:
+            _refuse_other_kind(case, perturber)
+            self.remarks.update(remark for scan in case.scans for remark in scan.remarks)
+            if case.case.label is not None:
+                self.remarks.update(label_remarks(case.case.root / case.case.label))
+        done = {case.case.case_id for case in loaded if self._is_done(case, labels[case.case.case_id])}
+        if len(done) == len(loaded):
+            return
+        for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
+            batch = list(alike)
+            ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
+            noises = generate_noises(perturber, images, ids, [case.target for case in batch])
+            for case, noise in zip(batch, noises, strict=True):
+                if case.case.case_id not in done:
+                    self._write(case, noise, labels[case.case.case_id])
+
+    def _is_done(self, loaded: LoadedCase, original_label: str | None) -> bool:
+        """Whether a case is published as this run would publish it; refuses what another run published."""
         return all(self._is_stored(loaded, index, original_label) for index in range(len(loaded.scans)))
 
     def _is_stored(self, loaded: LoadedCase, index: int, original_label: str | None) -> bool:
-        scan_id = stem(loaded.case.images[index])
+        case, scan_id = loaded.case, stem(loaded.case.images[index])
         if scan_id not in self.store:
             return False
         try:
@@ -89,11 +172,10 @@ class CaseWriter:
             if not self.overwrite:
                 raise
             return False
-        if entry.run != self.run and not self.overwrite:
+        if entry.run != self.fingerprint and not self.overwrite:
             raise OutputError(OTHER_RUN, case=scan_id, file=self.store.path(scan_id))
         made_of = (entry.run, entry.clean_sha256, entry.original_label_sha256, entry.target)
-        case = loaded.case
-        if made_of != (self.run, loaded.scans[index].digest(), original_label, case.target):
+        if made_of != (self.fingerprint, loaded.scans[index].digest(), original_label, case.target):
             return False
         # Voxels are not all that is published: somebody may have taken a name out of the header since.
         same_file = entry.file_sha256 in (None, file_digest(case.root / case.images[index]))
@@ -102,37 +184,30 @@ class CaseWriter:
         same_label = label is None or (label.exists() and file_digest(label) == entry.label_sha256)
         return same_file and same_label and (self.layout.protected / entry.output).exists()
 
-    def write(self, loaded: LoadedCase, noise: NDArray, original_label: str | None) -> None:
+    def _write(self, loaded: LoadedCase, noise: NDArray, original_label: str | None) -> None:
         """Write the protected files of a case, its label and the records of its scans.
 
         Args:
             loaded: the case.
             noise: normalized intensity, (C, spatial...), the channels of all scans one after the other.
             original_label: digest of the label as it was when the case was read.
-
-        Raises:
-            LabelError: naming the case, when its label was replaced since.
-            UnlearnableError: naming case and file, when noise does not fit the file, or a file cannot be written.
         """
-        case, label = loaded.case, PublishedLabel()
+        case, name, label = loaded.case, loaded.case.case_id, PublishedLabel()
         parts = np.split(noise, np.cumsum([len(scan.voxels) for scan in loaded.scans])[:-1])
-        changed = [self._change(loaded, index, part) for index, part in enumerate(parts)]
+        changed = [
+            apply_noise(scan.voxels, part, budget=self.budget, window=window, quantization=scan.quantization, case=name)
+            for scan, window, part in zip(loaded.scans, loaded.windows, parts, strict=True)
+        ]
         if case.label is not None:
             written = ((scan, voxels) for scan, (voxels, _) in zip(loaded.scans, changed, strict=True))
             label = publish_label(case.root / case.label, self.layout.protected / case.label, written)
             if (label.clean_sha256 or label.sha256) != original_label:
                 reason = "the label was replaced while its case was being protected; run again"
-                raise LabelError(reason, case=case.case_id, file=case.root / case.label)
+                raise LabelError(reason, case=name, file=case.root / case.label)
         for index, (voxels, change) in enumerate(changed):
-            self._publish_scan(loaded, index, voxels, change, label)
+            self._write_scan(loaded, index, voxels, change, label)
 
-    def _change(self, loaded: LoadedCase, index: int, noise: NDArray) -> tuple[NDArray, VoxelChange]:
-        scan, window, case = loaded.scans[index], loaded.windows[index], loaded.case.case_id
-        return apply_noise(
-            scan.voxels, noise, budget=self.budget, window=window, quantization=scan.quantization, case=case
-        )
-
-    def _publish_scan(
+    def _write_scan(
         self, loaded: LoadedCase, index: int, voxels: NDArray, change: VoxelChange, label: PublishedLabel
     ) -> None:
         case, scan, window = loaded.case, loaded.scans[index], loaded.windows[index]
@@ -161,162 +236,21 @@ class CaseWriter:
             budget=self.budget,
             clean_sha256=scan.digest(),
             protected_sha256=written.digest(),
-            run=self.run,
+            run=self.fingerprint,
             measured=measured,
         )
         headers = original_headers(scan) if change.steps.size else b""
         self.store.save(entry, change, headers, b"" if index else label.original)
 
 
-def label_digest(case: Case) -> str | None:
-    """SHA-256 of the label file of a case; None where it has none.
-
-    Raises:
-        LabelError: naming case and file, when it cannot be read.
-    """
+def _label_digest(case: Case) -> str | None:
+    """SHA-256 of the label file of a case; None where it has none."""
     if case.label is None:
         return None
     try:
         return file_digest(case.root / case.label)
     except ScanError as error:
         raise LabelError(error.reason, case=case.case_id, file=error.file) from error
-
-
-class Publication:
-    """Publishes cases with a perturber that needs no more training: ``protected/``, ``noise/`` and ``models/``.
-
-    Under ``torchrun`` each process writes its own share of the cases and the first one writes the manifest. A run that
-    was stopped goes on where it stopped: scans whose noise is stored are not made again, unless they changed since.
-
-    Args:
-        cases: what to protect.
-        perturber: makes the noise; trained already where it needs training.
-        output_dir: where to.
-        window: rule for the intensity windows.
-        budget: what every scan is held to.
-        label_values: stored label value of each class, background first.
-        config: settings to record in the manifest.
-        overwrite: whether a finished output may be replaced.
-        key: the owner's, to seal noise, manifest and checkpoint and to sign the statement.
-    """
-
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        perturber: Perturber,
-        output_dir: str | Path,
-        window: WindowRule,
-        budget: Budget,
-        label_values: Sequence[int] | None = None,
-        config: dict[str, Any] | None = None,
-        overwrite: bool = False,
-        key: Key | None = None,
-    ) -> None:
-        self.cases, self.perturber, self.window, self.budget = list(cases), perturber, window, budget
-        self.layout, self.label_values, self.overwrite = Layout(Path(output_dir)), label_values, overwrite
-        self.config = json.loads(json.dumps(config or {}))
-        self.key, self.store = key, NoiseStore(self.layout.noise, key)
-        self.remarks: set[str] = set()
-
-    def begin(self) -> None:
-        """Refuse an output that is complete; call it before training, which would be in vain.
-
-        Raises:
-            OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`.
-        """
-        if idist.get_rank() == 0:
-            self.layout.begin(self.overwrite, self.key)
-
-    def run(self) -> Manifest:
-        """Protect all cases.
-
-        Returns:
-            The manifest, also written to ``noise/``.
-
-        Raises:
-            UnlearnableError: naming case and file; what was written for other cases stays and is reused.
-        """
-        self.begin()
-        try:
-            return self._run()
-        finally:
-            unlock(self.layout.root)
-
-    def _run(self) -> Manifest:
-        if idist.get_rank() == 0:
-            self._save_checkpoint()
-        idist.barrier()
-        # Always from the file: what is published comes from the checkpoint that is recorded.
-        device = next((p.device for p in self.perturber.parameters()), "cpu")
-        perturber = load_perturber(self.checkpoint, device, self.key)
-        run = self._provenance()
-        # Batches are the same on any number of processes and after any interruption, and so is what they round to.
-        own = _batches(self.cases, perturber.batch_size)[idist.get_rank() :: idist.get_world_size()]
-        writer = CaseWriter(self.layout, self.store, self.budget, fingerprint(run), self.overwrite)
-        for cases in track(own, "protect") if idist.get_rank() == 0 else own:
-            self._protect(cases, perturber, writer)
-        log_remarks(self.remarks)
-        idist.barrier()
-        if idist.get_rank() == 0:
-            self._finish(run)
-        idist.barrier()
-        return Manifest.load(self.layout.manifest, self.key)
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file of the perturber that the noise comes from, if it is not sealed."""
-        return self.layout.checkpoint
-
-    def _provenance(self) -> dict[str, Any]:
-        return {
-            "method": type(self.perturber).__name__,
-            "perturber": describe(self.perturber),
-            "checkpoint_sha256": hashlib.sha256(read_owned(self.checkpoint, self.key)).hexdigest(),
-            "window": describe(self.window),
-            "budget": asdict(self.budget),
-            "label_values": None if self.label_values is None else list(self.label_values),
-            "config": self.config,
-            "versions": package_versions(),
-        }
-
-    def _protect(self, cases: Sequence[Case], perturber: Perturber, writer: CaseWriter) -> None:
-        labels = {case.case_id: label_digest(case) for case in cases}
-        loaded = [read_case(case, self.window, self.label_values) for case in cases]
-        for case in loaded:
-            _refuse_other_kind(case, perturber)
-        self.remarks.update(remark for case in loaded for scan in case.scans for remark in scan.remarks)
-        paths = (case.root / case.label for case in cases if case.label is not None)
-        self.remarks.update(remark for path in paths for remark in label_remarks(path))
-        done = {case.case.case_id for case in loaded if writer.is_done(case, labels[case.case.case_id])}
-        if len(done) == len(loaded):
-            return
-        for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
-            batch = list(alike)
-            ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
-            noises = generate_noises(perturber, images, ids, [case.target for case in batch])
-            for case, noise in zip(batch, noises, strict=True):
-                if case.case.case_id not in done:
-                    writer.write(case, noise, labels[case.case.case_id])
-
-    def _save_checkpoint(self) -> None:
-        settings, path = InputSettings(self.window, self.label_values), place(self.checkpoint, self.key)
-        matters = path.is_file() and self.store.ids() and not self.overwrite
-        if matters and read_owned(path, self.key) != encode_perturber(self.perturber, settings):
-            raise OutputError(OTHER_RUN, file=path)
-        save_perturber(self.perturber, path, settings, self.key)
-
-    def _finish(self, run: dict[str, Any]) -> None:
-        scans = tuple(self.store.entry(stem(name)) for case in self.cases for name in case.images)
-        digests = noise_digests(self.store, scans)
-        manifest = Manifest(run, scans, write_datalist(scans, self.layout.datalist), digests)
-        write_statement(manifest, self.layout, self.key)
-        manifest.save(self.layout.manifest, self.key)
-        logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
-
-
-def _batches(cases: Sequence[Case], size: int) -> list[Sequence[Case]]:
-    """Cases in their order, ``size`` at a time."""
-    return [cases[start : start + size] for start in range(0, len(cases), size)]
 
 
 def _refuse_other_kind(loaded: LoadedCase, perturber: Perturber) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -20,18 +19,10 @@ from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.publishing.labels import PublishedLabel, check_label, label_remarks, publish_label, restore_label
-from monai_unlearnable.publishing.layout import (
-    Layout,
-    copy_file,
-    file_digest,
-    log_remarks,
-    noise_digests,
-    publish_scan,
-    write_datalist,
-)
-from monai_unlearnable.publishing.statement import write_statement
+from monai_unlearnable.publishing.layout import Layout, copy_file, log_remarks, publish_scan, write_datalist
+from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.files import locked
+from monai_unlearnable.utils.files import file_digest
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["apply_stored", "restore"]
@@ -56,7 +47,7 @@ def apply_stored(
         dataset_dir: the clean dataset.
         output_dir: gets ``protected/``, the noise and the manifest.
         overwrite: whether a finished output may be replaced.
-        key: that the noise is sealed with, and the output will be.
+        key: key that the noise is encrypted with, and the output will be.
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
@@ -65,32 +56,21 @@ def apply_stored(
         LabelError: naming the case, when a DICOM segmentation is not of its images as they are now.
         OutputError: when the output exists.
     """
-    store, layout = NoiseStore(noise_dir, key), Layout(Path(output_dir))
+    store, layout = NoiseStore(noise_dir, key), Layout(output_dir)
     manifest = Manifest.load(store.folder / layout.manifest.name, key)
-    first = distributed.rank() == 0
-    with locked(layout.root) if first else nullcontext():
-        if first and layout.noise.resolve() != store.folder.resolve():
-            layout.begin(overwrite, key)
-        distributed.wait()
-        return _apply_all(store, manifest, Path(dataset_dir), layout)
-
-
-def _apply_all(store: NoiseStore, manifest: Manifest, dataset: Path, layout: Layout) -> Manifest:
-    remarks: set[str] = set()
     cases = [list(case) for _, case in groupby(manifest.scans, lambda entry: entry.case_id)]
-    own = distributed.share(cases)
-    shown = track(own, "apply") if distributed.rank() == 0 else own
-    applied = distributed.gather_shares([_apply_case(store, case, dataset, layout, remarks) for case in shown])
-    scans = tuple(entry for case in applied for entry in case)
-    remarks = set().union(*distributed.gather(remarks))
-    if distributed.rank() == 0:
+    with layout.locked():
+        if layout.noise.resolve() != store.folder.resolve():
+            layout.begin(overwrite, key)
+        remarks: set[str] = set()
+        shown = track(distributed.share(cases), "apply")
+        own = [_apply_case(store, case, Path(dataset_dir), layout, remarks) for case in shown]
+        scans = [entry for case in distributed.gather_shares(own) for entry in case]
         log_remarks(remarks)
-        digests = noise_digests(NoiseStore(layout.noise, store.key), scans)
-        manifest = Manifest(manifest.run, scans, write_datalist(scans, layout.datalist), digests)
-        write_statement(manifest, layout, store.key)
-        manifest.save(layout.manifest, store.key)
-    distributed.wait()
-    return manifest if distributed.rank() == 0 else Manifest.load(layout.manifest, store.key)
+        if distributed.rank() == 0:
+            write_records(manifest.run, scans, NoiseStore(layout.noise, key), layout)
+        distributed.wait()
+    return Manifest.load(layout.manifest, key)
 
 
 def _apply_case(
@@ -162,7 +142,7 @@ def restore(
         VerificationError: naming the case, when a label was changed since.
         OutputError: when a file exists already.
     """
-    layout, key = Layout(Path(output_dir)), load_key(key)
+    layout, key = Layout(output_dir), load_key(key)
     store = NoiseStore(layout.noise, key)
     scans = _shared(store) if isinstance(key, KeyRing) else Manifest.load(layout.manifest, key).scans
     datalist = Path(destination) / layout.datalist.name

@@ -65,7 +65,7 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         overrides: settings by id, as on the command line of ``monai.bundle run``.
 
     Raises:
-        InputError: when a setting has no place in the configuration, as a key in one that would seal nothing with it.
+        InputError: when the configuration has no place for a setting, such as a key that would encrypt nothing.
         UnlearnableError: the one that stopped the run, freed of the configuration parser's wrapping.
     """
     presets = Catalog.load("methods")
@@ -79,17 +79,17 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         file = bundle_root(method) / "configs" / f"{config}.yaml"
     if not file.is_file():
         raise InputError("the configuration does not exist", file=file)
-    root = file.parents[1]
-    settings = {"bundle_root": str(root), **overrides}
     try:
-        workflow = _configured(file, settings)
+        workflow = _configured(file, {"bundle_root": str(file.parents[1]), **overrides})
         workflow.initialize()
         workflow.run()
         workflow.finalize()
     except RuntimeError as error:
-        cause = _root_cause(error)
-        if cause is None:
-            raise
+        cause: BaseException | None = error
+        while not isinstance(cause, UnlearnableError):
+            if cause is None:
+                raise
+            cause = cause.__cause__ or cause.__context__
         raise cause from error
     finally:
         if "output_dir" in overrides:
@@ -117,14 +117,6 @@ def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
         raise InputError(reason, file=file) from error
 
 
-def _root_cause(error: BaseException | None) -> UnlearnableError | None:
-    while error is not None:
-        if isinstance(error, UnlearnableError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
 def protect(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> Manifest:
     """Protect a dataset, or a MedMNIST archive, with a method.
 
@@ -150,7 +142,8 @@ def protect(method: str | Path, dataset_dir: str | Path, output_dir: str | Path,
     """
     key = load_key(settings.pop("key", None))
     with _prepared(dataset_dir, output_dir, settings, key) as run:
-        return _run_bundle(str(method), "protect", run, output_dir, key)
+        run_bundle(str(method), "protect", **run)
+        return Manifest.load(Layout(output_dir).manifest, key)
 
 
 def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> Manifest:
@@ -178,29 +171,23 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
     if others and source.is_dir():
         words = " ".join(f"--{name} {value}" for name, value in others.items())
         raise InputError(f"stored noise has no settings to change: {words}", file=source)
-    key, overwrite = load_key(settings.pop("key", None)), bool(settings.get("overwrite"))
-    resume = source.resolve() != Layout(Path(output_dir)).noise.resolve()
+    key, layout = load_key(settings.pop("key", None)), Layout(output_dir)
+    resume = source.resolve() != layout.noise.resolve()
     with _prepared(dataset_dir, output_dir, settings, key, resume) as run:
-        if is_owned(source):
-            return _run_bundle("umed", "apply", {"checkpoint": str(source), **run}, output_dir, key)
-        return apply_stored(source, run["dataset_dir"], output_dir, overwrite, key)
+        if not is_owned(source):
+            return apply_stored(source, run["dataset_dir"], output_dir, bool(run.get("overwrite")), key)
+        run_bundle("umed", "apply", checkpoint=str(source), **run)
+        return Manifest.load(layout.manifest, key)
 
 
 @contextmanager
 def _prepared(
     dataset_dir: str | Path, output_dir: str | Path, settings: dict[str, Any], key: Key | None, resume: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """Join the other processes and unpack an archive; yields the settings with the folder to protect."""
+    """Join the other processes and unpack an archive; yields all settings, with the folder to protect."""
     with distributed.joined(), ExitStack() as stack:
         if is_archive(dataset_dir):
             overwrite = bool(settings.get("overwrite"))
             dataset_dir = stack.enter_context(protected_archive(dataset_dir, output_dir, overwrite, key, resume))
-        yield {"dataset_dir": str(dataset_dir), **settings}
-
-
-def _run_bundle(
-    method: str, config: str, settings: dict[str, Any], output_dir: str | Path, key: Key | None
-) -> Manifest:
-    keyed = {} if key is None else {"key": key}
-    run_bundle(method, config, output_dir=str(output_dir), **settings, **keyed)
-    return Manifest.load(Layout(Path(output_dir)).manifest, key)
+        keyed = {} if key is None else {"key": key}
+        yield {"dataset_dir": str(dataset_dir), "output_dir": str(output_dir), **settings, **keyed}

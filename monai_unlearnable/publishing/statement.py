@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,13 @@ from monai_unlearnable.crypto.signing import is_signed, load_public_key, public_
 from monai_unlearnable.data.medmnist import archive_images
 from monai_unlearnable.data.scan import voxel_digest
 from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError
-from monai_unlearnable.noise import Manifest, NoiseEntry
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.records import read_budget, refuse_outside, write_budget
 from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
-from monai_unlearnable.publishing.layout import Layout, unknown_files
+from monai_unlearnable.publishing.layout import Layout, unknown_files, write_datalist
 from monai_unlearnable.utils.files import file_digest, reading, write_atomic
 
-__all__ = [
-    "DECIMALS",
-    "FORMATS",
-    "canonical",
-    "encode_statement",
-    "is_packed",
-    "write_statement",
-    "Signature",
-    "audit",
-]
+__all__ = ["DECIMALS", "audit", "canonical", "encode_statement", "is_packed", "write_records", "write_statement"]
 
 FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
 # Rounded: all digits would tell a thief when a guess at the original is right.
@@ -64,6 +55,22 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
 def write_statement(manifest: Manifest, layout: Layout, key: Key | None = None) -> None:
     """Write ``statement.json`` of an output; atomic. See :func:`encode_statement`."""
     write_atomic(layout.statement, encode_statement(manifest, layout, key))
+
+
+def write_records(run: dict[str, Any], scans: Sequence[NoiseEntry], store: NoiseStore, layout: Layout) -> Manifest:
+    """Write what is known of a whole run: datalist, statement, and last the manifest, which makes it complete.
+
+    Args:
+        run: see :class:`~monai_unlearnable.noise.Manifest`.
+        scans: see there.
+        store: of the output.
+        layout: of the output.
+    """
+    digests = {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
+    manifest = Manifest(run, tuple(scans), write_datalist(scans, layout.datalist), digests)
+    write_statement(manifest, layout, store.key)
+    manifest.save(layout.manifest, store.key)
+    return manifest
 
 
 def canonical(content: dict[str, Any]) -> bytes:
@@ -134,13 +141,13 @@ def _audit(folder: Path, path: Path, public_key: bytes | None) -> CheckReport:
     try:
         stated = dict(_stated(content))
         signature = _signature(content, public_key)
-        findings = [*_signature_findings(signature, path), *_file_findings(stated, folder)]
+        forged = signature in (Signature.MISSING, Signature.INVALID)
+        findings = [Finding(path.name, f"{signature.value} signature of the statement")] if forged else []
+        findings += _file_findings(stated, folder)
         findings += [finding for scan in content["scans"] for finding in _figure_findings(scan)]
         figures = figure_ranges((scan["measured"] for scan in content["scans"]), DECIMALS)
-        versions = dict(content["versions"])
-        return CheckReport(
-            str(content["method"]), versions, len(stated), figures, tuple(findings), str(signature.value)
-        )
+        method, versions = str(content["method"]), dict(content["versions"])
+        return CheckReport(method, versions, len(stated), figures, tuple(findings), str(signature.value))
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, InputError) and not isinstance(error, (BudgetError, KeyFileError, NoiseError)):
             raise
@@ -173,11 +180,6 @@ def _signature(content: dict[str, Any], public_key: bytes | None) -> Signature:
     if not is_signed(canonical(content), from_base64(content["signature"]), own if public_key is None else public_key):
         return Signature.INVALID
     return Signature.SELF_SIGNED if public_key is None else Signature.VALID
-
-
-def _signature_findings(signature: Signature, statement: Path) -> Iterator[Finding]:
-    if signature in (Signature.MISSING, Signature.INVALID):
-        yield Finding(statement.name, f"{signature.value} signature of the statement")
 
 
 def _file_findings(stated: dict[str, str], folder: Path) -> Iterator[Finding]:

@@ -22,14 +22,14 @@ from monai_unlearnable.data.medmnist import archive_images
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import Finding, InputError
 from monai_unlearnable.metrics import measure_fidelity
-from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.records import encode_manifest
 from monai_unlearnable.publishing.archives import is_archive
 from monai_unlearnable.publishing.findings import CheckReport, Findings, figure_ranges
 from monai_unlearnable.publishing.labels import original_label, renamed_label
 from monai_unlearnable.publishing.layout import Layout, unknown_files
 from monai_unlearnable.publishing.statement import DECIMALS, encode_statement
-from monai_unlearnable.utils.files import file_digest, read_content, reading
+from monai_unlearnable.utils.files import file_digest, fingerprint, read_content, reading
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["check", "verify"]
@@ -76,15 +76,14 @@ def check(
     output_dir: str | Path, clean: str | Path | None = None, key: Key | str | Path | None = None
 ) -> tuple[Manifest, CheckReport]:
     """The manifest of an output, and the report on its claims; see :func:`verify`."""
-    layout, key = Layout(Path(output_dir)), load_key(key)
+    layout, key = Layout(output_dir), load_key(key)
     with reading(layout.root), _folder(clean) as clean_dir:
         manifest = Manifest.load(layout.manifest, key)
         findings = _Check(layout, manifest, key).run(clean_dir)
     files = {name for entry in manifest.scans for name in (entry.output, entry.label) if name is not None}
     figures = {} if findings else figure_ranges((entry.measured for entry in manifest.scans), DECIMALS)
-    return manifest, CheckReport(
-        str(manifest.run.get("method")), manifest.run.get("versions", {}), len(files), figures, tuple(findings)
-    )
+    method, versions = str(manifest.run.get("method")), manifest.run.get("versions", {})
+    return manifest, CheckReport(method, versions, len(files), figures, tuple(findings))
 
 
 @contextmanager

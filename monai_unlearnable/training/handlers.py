@@ -21,8 +21,8 @@ from torch import nn
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto.encrypted import Key, open_owned, place, write_owned
 from monai_unlearnable.errors import OutputError
-from monai_unlearnable.noise import fingerprint
 from monai_unlearnable.utils.config import Described
+from monai_unlearnable.utils.files import fingerprint
 from monai_unlearnable.utils.progress import progress_bar
 
 __all__ = [
@@ -71,7 +71,7 @@ class ProgressBar:
         engine.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, engine: Engine) -> None:
-        context = progress_bar(disable=idist.get_rank() != 0)
+        context = progress_bar()
         progress = context.__enter__()
         total = engine.state.max_epochs * engine.state.epoch_length  # type: ignore[operator]
         task = progress.add_task(self.description, total=total, completed=engine.state.iteration, note="")

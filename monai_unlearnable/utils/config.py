@@ -64,33 +64,19 @@ def describe(value: Any) -> Any:
     """
     if isinstance(value, Described):
         return {"_target_": public_name(type(value)), **describe(value.arguments())}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value.value if isinstance(value, enum.Enum) else value
+    if isinstance(value, (list, tuple)):
+        return [describe(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(name): describe(item) for name, item in value.items()}
     return describe_other(value)
 
 
 @singledispatch
 def describe_other(value: Any) -> Any:
-    """The description of an object that is not :class:`Described`, by its type; libraries' types are registered."""
+    """The description of an object of a library's, by its type, for which one is registered."""
     raise TypeError(f"{type(value).__name__} cannot be described")
-
-
-@describe_other.register(type(None))
-@describe_other.register(bool)
-@describe_other.register(int)
-@describe_other.register(float)
-@describe_other.register(str)
-def _(value: Any) -> Any:
-    return value.value if isinstance(value, enum.Enum) else value
-
-
-@describe_other.register(list)
-@describe_other.register(tuple)
-def _(value: Any) -> Any:
-    return [describe(item) for item in value]
-
-
-@describe_other.register
-def _(value: Mapping) -> Any:
-    return {str(name): describe(item) for name, item in value.items()}
 
 
 def public_name(kind: Any) -> str:

@@ -211,7 +211,7 @@ def file_digest(path: Path) -> str:
         ScanError: naming the file, when it cannot be read.
     """
     digest = hashlib.sha256()
-    try:
+    with reading(path):
         if path.is_dir():
             for file in sorted(file for file in path.iterdir() if file.is_file()):
                 digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
@@ -219,8 +219,6 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
-    except OSError as error:
-        raise unreadable(path, error) from error
     return digest.hexdigest()
 
 

@@ -11,6 +11,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from monai_unlearnable.utils.distributed import rank
+
 __all__ = ["hush_monai", "progress_bar", "track"]
 
 # Loggers with remarks on bundles' properties and logging files, and on a decoder that is not installed.
@@ -20,8 +22,8 @@ T = TypeVar("T")
 
 
 @contextmanager
-def progress_bar(disable: bool = False) -> Iterator[Progress]:
-    """A rich progress bar on the error stream; silent where that is no terminal."""
+def progress_bar() -> Iterator[Progress]:
+    """A rich progress bar on the error stream; silent where that is no terminal, and in all processes but the first."""
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -32,7 +34,7 @@ def progress_bar(disable: bool = False) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=disable or not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=rank() > 0 or not console.is_terminal) as progress:
         yield progress
 
 

@@ -14,15 +14,7 @@ import torch
 from monai.transforms import Compose, Randomizable
 from torch import nn
 
-__all__ = [
-    "Learned",
-    "derive_seed",
-    "is_secret",
-    "isolated_seed",
-    "reset_parameters",
-    "seed_transforms",
-    "seeded",
-]
+__all__ = ["Learned", "derive_seed", "is_secret", "isolated_seed", "reset_parameters", "seed_transforms", "seeded"]
 
 TORCH_BITS = 64  # that torch takes for a seed; a larger one is an owner's secret
 

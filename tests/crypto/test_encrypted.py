@@ -153,7 +153,7 @@ def test_where_passphrases_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     typed = functools.cache(lambda prompt: answers.pop(0))
     monkeypatch.setattr(passphrases, "_typed", typed)
     assert ask_passphrase() == ask_passphrase() == "a", "a command asks once"
-    passphrases.forget_passphrase()
+    passphrases._typed.cache_clear()
     assert ask_passphrase() == "b", "and again where it was wrong"
     monkeypatch.setattr(passphrases.getpass, "getpass", {"passphrase: ": "a", "once more: ": "b"}.get)
     with pytest.raises(KeyFileError, match="the two passphrases differ"):

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monai_unlearnable.crypto import FileKey, OwnerKey, decrypt, encrypt, encrypted, file_key, is_encrypted
+from monai_unlearnable.crypto import FileKey, OwnerKey, encrypted
+from monai_unlearnable.crypto.encrypted import decrypt, encrypt, file_key, is_encrypted
 from monai_unlearnable.errors import KeyMismatchError, NoiseError
 
 KEY, OTHER = OwnerKey(bytes(range(32))), OwnerKey(bytes(range(1, 33)))
@@ -81,7 +82,8 @@ def test_known_answer_of_rfc_5869() -> None:
 @pytest.mark.parametrize("hash_seed", ["0", "1"])
 def test_another_process_gives_the_same_bytes(hash_seed: str) -> None:
     code = f"""if True:
-        from monai_unlearnable.crypto import OwnerKey, encrypt
+        from monai_unlearnable.crypto import OwnerKey
+        from monai_unlearnable.crypto.encrypted import encrypt
         print(encrypt({CONTENT!r}, OwnerKey({KEY.secret!r}), {NAME!r}).hex())"""
     environment = {"PYTHONHASHSEED": hash_seed}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

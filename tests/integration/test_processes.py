@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from monai_unlearnable.__main__ import main
+from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 from tests.integration.commands import ROOT, as_words, command, on_two_processes
+from tests.publishing.test_archives import write_archive
 
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "network_def#channels": [4, 8, 8, 8]}
@@ -50,6 +52,16 @@ def test_a_method_without_training_gives_the_bytes_of_one_process(one: Path, tmp
     assert main([*words, str(tmp_path / "one")]) == 0
     command(*TWO, "-m", "monai_unlearnable", *words, str(tmp_path / "two"))
     assert tree(tmp_path / "one" / "noise") == tree(tmp_path / "two" / "noise")
+
+
+@pytest.mark.parametrize("key", [False, True])
+def test_an_archive_is_packed_once(tmp_path: Path, key: bool) -> None:
+    words = ["-m", "monai_unlearnable", "protect", "lattice", str(write_archive(tmp_path / "scans.npz"))]
+    OwnerKey(bytes(range(32))).save(tmp_path / "owner.key")
+    more = ["--key", str(tmp_path / "owner.key")] if key else []
+    command(*words, str(tmp_path / "one"), *more)
+    command(*TWO, *words, str(tmp_path / "two"), *more)
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
 
 
 def test_bad_input_is_one_error_of_every_process_and_nothing_is_written(one: Path, tmp_path: Path) -> None:

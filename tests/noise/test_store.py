@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from monai_unlearnable.budget import Budget, VoxelChange
 from monai_unlearnable.errors import NoiseError, NoiseMismatchError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
-from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, fingerprint, package_versions
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, package_versions
+from monai_unlearnable.utils.files import fingerprint
 from tests.helpers import tree
 
 ENTRY = NoiseEntry(

@@ -80,7 +80,7 @@ def test_classes_are_drawn_equally_often(tmp_path: Path) -> None:
 def test_names_are_known() -> None:
     assert [choices.approach(name) for name in choices.APPROACHES] == ["error_minimizing", "error_maximizing"]
     assert [choices.granularity(name) for name in choices.GRANULARITIES] == ["case", "class", "universal"]
-    assert choices.pick("pattern", "ar", {"lsp": 1, "ar": 2}) == 2
+    assert choices.look_up("pattern", "ar", {"lsp": 1, "ar": 2}) == 2
 
 
 def test_unknown_names() -> None:
@@ -91,7 +91,7 @@ def test_unknown_names() -> None:
     with pytest.raises(InputError, match="unknown granularity 'cases'; known are case, class, universal"):
         choices.granularity("cases")
     with pytest.raises(InputError, match="unknown pattern 'cuda'; known are lsp, ar"):
-        choices.pick("pattern", "cuda", {"lsp": 1, "ar": 2})
+        choices.look_up("pattern", "cuda", {"lsp": 1, "ar": 2})
 
 
 def test_voxels_are_selected_for_noise_of_cases_alone() -> None:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monai_unlearnable.crypto import KeyRing, OwnerKey, is_encrypted, secret_seed
+from monai_unlearnable.crypto import KeyRing, OwnerKey, secret_seed
+from monai_unlearnable.crypto.encrypted import is_encrypted
 from monai_unlearnable.data import load_cases, read_scan
 from monai_unlearnable.errors import KeyFileError, KeyMismatchError, OutputError, UnlearnableError, VerificationError
 from monai_unlearnable.masks import Everywhere

@@ -29,7 +29,7 @@ from monai_unlearnable.perturbers import (
     RandomNoise,
     load_input_settings,
 )
-from monai_unlearnable.publishing import publication
+from monai_unlearnable.publishing import publication, statement
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import (
@@ -95,7 +95,7 @@ def test_finished_output_is_not_overwritten_unless_asked(dataset: Path, tmp_path
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
     """Make the n-th call of a function that the workflow uses raise as Ctrl-C does."""
-    owner = publication
+    owner = publication if hasattr(publication, function) else statement
     original, calls = getattr(owner, function), iter(range(1000))
 
     def stopping(*args, **kwargs):
