@@ -26,6 +26,22 @@ if TYPE_CHECKING:
 
 __all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle", "apply", "protect"]
 
+# Settings of bundles before they were short, for those who still write them.
+RENAMED = {
+    "amp": "train#trainer#amp",
+    "budget": "protection",
+    "cache_gib": "protection#cache_gib",
+    "curves": "protection#curves",
+    "quarantine": "skip_invalid",
+    "resume": "protection#resume",
+    "spared": "unperturbed",
+    "surrogate_interval": "train#trainer#strategy#surrogate_interval",
+    "surrogate_lifetime": "surrogates#lifetime",
+    "surrogate_warmup": "surrogates#warmup",
+    "tile": "pattern_size",
+    "view": "augmentation",
+}
+
 
 def _folder() -> Path:
     """The folder of all bundles: inside an installed package, beside it in a checkout."""
@@ -102,9 +118,11 @@ def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
     # MONAI would add what the configuration does not know, and nothing would come of it.
     known = ConfigParser.load_config_file(str(file))
     for name, value in settings.items():
-        if re.split("#|::", name)[0] not in known:
+        group = re.split("#|::", name)[0]
+        if group not in known:
             close = get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; {group!r} is called {RENAMED[group]!r} now" if group in RENAMED else hint
             raise InputError(f"the configuration has no setting {name!r}{hint}", file=file)
         if isinstance(known.get(name), bool) and not isinstance(value, bool) and not str(value).startswith(("$", "@")):
             raise InputError(f"{name} is True or False, not {value!r}", file=file)

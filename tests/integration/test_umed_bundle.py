@@ -14,7 +14,7 @@ from monai_unlearnable.errors import InputError, LabelError, OutputError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing import publication
 from monai_unlearnable.publishing.restore import restore
-from monai_unlearnable.publishing.run import bundle_names, bundle_root, run_bundle
+from monai_unlearnable.publishing.run import RENAMED, bundle_names, bundle_root, run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 from tests.integration.commands import ROOT, as_words, command
@@ -110,6 +110,16 @@ def test_settings_below_an_expression_are_refused(tmp_path: Path) -> None:
 def test_mistyped_settings_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=f"no setting '{name}'; did you mean"):
         run_bundle("umed", dataset_dir=str(write_dataset(tmp_path / "data")), output_dir=str(tmp_path), **{name: 1})
+
+
+def test_settings_with_another_name_now_say_it(tmp_path: Path) -> None:
+    settings = {"view#mirror": True, "quarantine": True, "surrogate_lifetime": 100}
+    for name, new in zip(settings, ("augmentation", "skip_invalid", "surrogates#lifetime"), strict=True):
+        with pytest.raises(InputError, match=f"no setting '{name}'; .* is called '{new}' now"):
+            run_bundle("umed", dataset_dir="x", output_dir=str(tmp_path), **{name: settings[name]})
+    files = [str(bundle_root(name) / "configs" / "protect.yaml") for name in bundle_names()]
+    known = {name for file in files for name in ConfigParser.load_config_file(file)}
+    assert {new.partition("#")[0] for new in RENAMED.values()} <= known and not known & set(RENAMED)
 
 
 def test_training_with_other_settings_never_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
