@@ -24,22 +24,8 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.dictionaries import DictionaryTransform
 
-__all__ = [
-    "Countermeasure",
-    "Material",
-    "NormalizedTransform",
-    "NormalizedTransformD",
-    "NormalizedTransformDict",
-    "NormalizedTransformd",
-    "Prepared",
-    "Sample",
-    "at_least",
-    "by_plane",
-    "one_thread",
-    "prepare",
-    "require_simple_itk",
-    "spatial_axes",
-]
+__all__ = ["Countermeasure", "Material", "Prepared", "prepare"]
+__all__ += ["NormalizedTransform", "NormalizedTransformD", "NormalizedTransformDict", "NormalizedTransformd"]
 
 Sample = Mapping[str, Any]
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -102,13 +88,9 @@ def prepare(steps: Sequence[Countermeasure | Step], material: Material) -> Prepa
     """
     transforms: list[Step] = []
     for step in steps:
-        if isinstance(step, Countermeasure):
-            prepared = step.prepare(material)
-            material, new = replace(material, cases=prepared.cases), prepared.steps
-        else:
-            new = (step,)
-        transforms += new
-        material = replace(material, load=_chain(material.load, new))
+        new = step.prepare(material) if isinstance(step, Countermeasure) else Prepared(material.cases, (step,))
+        transforms += new.steps
+        material = replace(material, cases=new.cases, load=_chain(material.load, new.steps))
     return Prepared(material.cases, tuple(transforms))
 
 
@@ -157,15 +139,16 @@ class NormalizedTransform(Transform):
 NormalizedTransformd = NormalizedTransformD = NormalizedTransformDict = DictionaryTransform
 
 
-def at_least(name: str, value: Any, limit: float) -> None:
-    """Check a strength, or several.
+def at_least(limit: float, **values: Any) -> None:
+    """Check strengths by their names, numbers or sequences of numbers.
 
     Raises:
         InputError: naming the argument, when a number is below ``limit`` or not finite.
     """
-    numbers = np.asarray(value, np.float64)
-    if not (np.isfinite(numbers).all() and (numbers >= limit).all()):
-        raise InputError(f"{name} must be at least {limit:g}, not {value}", value=value, limit=limit)
+    for name, value in values.items():
+        numbers = np.asarray(value, np.float64)
+        if not (np.isfinite(numbers).all() and (numbers >= limit).all()):
+            raise InputError(f"{name} must be at least {limit:g}, not {value}", value=value, limit=limit)
 
 
 def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]:
