@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +60,11 @@ def segmentation_scores(
     if num_classes < 2:
         raise InputError(f"{num_classes} class(es), background included, leave nothing to score")
     dice, hd95 = [], []
-    for number, (prediction, label, spacing) in enumerate(_together(predictions, labels, spacings), start=1):
+    columns = (predictions, labels) if spacings is None else (predictions, labels, spacings)
+    for number, case in enumerate(zip_longest(*columns, fillvalue=_MISSING), start=1):
+        if any(part is _MISSING for part in case):
+            raise InputError("predictions, labels and spacings differ in number", case=f"test case {number}")
+        prediction, label, spacing = (*case, None)[:3]
         size = None if spacing is None else [float(extent) for extent in spacing]
         found, truth = (_indices(array, size, num_classes, number) for array in (prediction, label))
         if found.shape != truth.shape:
@@ -72,15 +75,6 @@ def segmentation_scores(
         if distances:
             hd95.append([_distance(found, truth, index, size) for index in range(1, num_classes)])
     return _summary(np.array(dice), np.array(hd95), seed)
-
-
-def _together(*columns: Iterable[Any] | None) -> Iterator[tuple[Any, Any, Any]]:
-    """Prediction, label and spacing of each case, None for a spacing that was not given."""
-    given = [column for column in columns if column is not None]
-    for number, case in enumerate(zip_longest(*given, fillvalue=_MISSING), start=1):
-        if any(part is _MISSING for part in case):
-            raise InputError("predictions, labels and spacings differ in number", case=f"test case {number}")
-        yield (*case, None)[:3]  # type: ignore[misc]
 
 
 def _indices(array: NdarrayOrTensor, spacing: list[float] | None, num_classes: int, number: int) -> torch.Tensor:
