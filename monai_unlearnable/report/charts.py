@@ -17,18 +17,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from monai_unlearnable.metrics.fidelity import LOSSLESS_PSNR
-from monai_unlearnable.report.canvas import (
-    DARK,
-    LIGHT,
-    Theme,
-    baseline_panels,
-    data_colors,
-    method_looks,
-    new_figure,
-    telling_panels,
-    tidy,
-    to_png,
-)
+from monai_unlearnable.report import canvas
+from monai_unlearnable.report.canvas import DARK, LIGHT, Theme, new_figure, tidy, to_png
 from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
@@ -92,7 +82,7 @@ def bars(results: Results, dark: bool = False) -> bytes:
         dark: whether for a dark page.
     """
     theme, summaries = DARK if dark else LIGHT, results.summaries()
-    panels, colors = baseline_panels(summaries, BARS_PANELS), data_colors(summaries, theme)
+    panels, colors = canvas.baseline_panels(summaries, BARS_PANELS), canvas.data_colors(summaries, theme)
     count = sum(len(members) + 1 for _, members in panels)
     figure = new_figure(BARS_WIDTH, 0.9 + 0.34 * max(2, count), theme.background)
     axes, place, ticks = figure.add_subplot(), 0, []
@@ -105,9 +95,7 @@ def bars(results: Results, dark: bool = False) -> bytes:
         place += 1
     tidy(axes, theme, grid="x")
     axes.set_yticks([tick for tick, _ in ticks], [word for _, word in ticks], color=theme.ink, fontsize=10.5)
-    axes.set_xlim(0, 112)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_ylim(place - 0.4, -0.6)
+    axes.set(xlim=(0, 112), xticks=range(0, 101, 20), ylim=(place - 0.4, -0.6))
     axes.set_xlabel(f"final {results.metric} on clean scans (%)", color=theme.muted, fontsize=10)
     figure.suptitle("What models learn from each kind of scan", x=0.02, ha="left", color=theme.ink, fontsize=12)
     figure.tight_layout()
@@ -134,7 +122,7 @@ def curves(results: Results, dark: bool = False) -> bytes:
         dark: whether for a dark page.
     """
     theme, summaries = DARK if dark else LIGHT, results.summaries()
-    panels, colors = telling_panels(summaries, CURVES_PANELS), data_colors(summaries, theme)
+    panels, colors = canvas.telling_panels(summaries, CURVES_PANELS), canvas.data_colors(summaries, theme)
     columns = min(CURVES_COLUMNS, max(1, len(panels)))
     lines = -(-max(1, len(panels)) // columns)
     figure = new_figure(CURVES_WIDTHS[columns - 1], 0.9 + (3.1 if columns == 1 else 2.5) * lines, theme.background)
@@ -170,10 +158,7 @@ def _draw_curves(axes: Axes, name: str, members: Sequence[Summary], colors: dict
         axes.text(103, height, text, color=color, fontsize=10, va="center")
     tidy(axes, theme)
     axes.set_title(name, loc="left", color=theme.ink, fontsize=11, fontweight="bold")
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, 100)
-    axes.set_xticks((0, 50, 100))
-    axes.set_yticks(range(0, 101, 25))
+    axes.set(xlim=(0, 100), ylim=(0, 100), xticks=(0, 50, 100), yticks=range(0, 101, 25))
 
 
 def _on_one_grid(curves: Sequence[Sequence[float]]) -> tuple[NDArray, NDArray]:
@@ -208,14 +193,13 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
         dark: whether for a dark page.
     """
     theme, first = DARK if dark else LIGHT, lines[0]
-    looks = method_looks(lines, theme)
+    looks = canvas.method_looks(lines, theme)
     picture = new_figure(*FRONTIER_SIZE, theme.background)
     axes = picture.add_subplot()
     places = [x for line in lines for point in line.points if (x := _place(point, figure)) is not None]
     low, high = (min(places), max(places)) if places else (0.0, 1.0)
     room = 0.07 * (high - low) or (1.0 if figure == "psnr" else 0.01)
-    axes.set_xlim(low - room, high + room)
-    axes.set_ylim(0, 102)
+    axes.set(xlim=(low - room, high + room), ylim=(0, 102))
     _draw_levels(axes, first, theme)
     for line in lines:
         _draw_line(axes, line, figure, looks[line.method], theme)
@@ -223,16 +207,13 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
     title = f"{first.victim}, {first.recipe}"
     axes.set_xlabel(FIGURES[figure], color=theme.muted, fontsize=10)
     axes.set_ylabel(f"{first.metric} on clean scans (%)", color=theme.muted, fontsize=10)
-    handles = [
-        Line2D([], [], color=color, marker=marker, markersize=6, label=name) for name, (color, marker) in looks.items()
-    ]
+    handles = [Line2D([], [], color=c, marker=mark, markersize=6, label=name) for name, (c, mark) in looks.items()]
     legend = axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.03, 1.0), ncols=3, frameon=False)
     for text in legend.get_texts():
         text.set(color=theme.ink, fontsize=9)
     picture.text(0.03, 1 - 0.2 / FRONTIER_SIZE[1], title, color=theme.ink, fontsize=11, fontweight="bold", va="center")
-    picture.subplots_adjust(
-        left=0.13, right=0.81, bottom=0.14, top=1 - (0.52 + 0.2 * -(-len(handles) // 3)) / FRONTIER_SIZE[1]
-    )
+    top = 1 - (0.52 + 0.2 * -(-len(handles) // 3)) / FRONTIER_SIZE[1]
+    picture.subplots_adjust(left=0.13, right=0.81, bottom=0.14, top=top)
     return to_png(picture)
 
 
@@ -273,20 +254,15 @@ def _draw_line(axes: Axes, line: FrontierLine, figure: str, look: tuple[str, str
     axes.plot((crossing, crossing), (0, line.halfway), color=color, linestyle=":", linewidth=1.4, zorder=2)
     height = line.halfway if bound == "exact" else float(np.interp(crossing, x, y))
     axes.plot(crossing, height, "o", markersize=13, markerfacecolor="none", markeredgecolor=color, zorder=4)
-    name = "P50" if figure == "psnr" else "half"
-    written = f"{crossing:.1f}" if figure == "psnr" else f"{crossing:.3f}"
-    text = f"{name} {'≥ ' if bound != 'exact' else ''}{written}"
+    least = "≥ " if bound != "exact" else ""
+    text = f"P50 {least}{crossing:.1f}" if figure == "psnr" else f"half {least}{crossing:.3f}"
     right = crossing > np.mean(axes.get_xlim())
     box = {"facecolor": theme.background, "edgecolor": "none", "pad": 0.8, "alpha": 0.8}
+    below = sum(other.get_text().startswith(("P50", "half ")) for other in axes.texts)  # each label has its own line
     axes.annotate(
-        text, (crossing, 0), (-4 if right else 4, 5 + 11 * _below(axes)), textcoords="offset points", color=color,
+        text, (crossing, 0), (-4 if right else 4, 5 + 11 * below), textcoords="offset points", color=color,
         fontsize=9, ha="right" if right else "left", bbox=box, zorder=5,
     )  # fmt: skip
-
-
-def _below(axes: Axes) -> int:
-    """How many crossings are labeled already: each label has a line of its own."""
-    return sum(1 for text in axes.texts if text.get_text().startswith(("P50", "half ")))
 
 
 @dataclass(frozen=True)
@@ -345,9 +321,8 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
     names = 0.12 + (longest * math.sin(TILT) if tilted else LETTER) + 0.1
     left = max(left, longest * math.cos(TILT) - SQUARE_WIDTH / 2 if tilted else 0)
     inner, height = SQUARE_WIDTH * len(panel.columns), SQUARE_HEIGHT * len(panel.rows)
-    width = max(NARROWEST, left + inner + MARGIN)
-    figure = new_figure(width, TITLE + height + names + SCALE, theme.background)
-    total = TITLE + height + names + SCALE
+    width, total = max(NARROWEST, left + inner + MARGIN), TITLE + height + names + SCALE
+    figure = new_figure(width, total, theme.background)
     axes = figure.add_axes((left / width, (names + SCALE) / total, inner / width, height / total))
     for y, row in enumerate(panel.rows):
         for x, column in enumerate(panel.columns):
