@@ -39,15 +39,8 @@ from monai_unlearnable.utils.tensors import evaluating
 from monai_unlearnable.victims.patches import RandAffinePatchd
 from monai_unlearnable.victims.tasks import Task
 
-__all__ = [
-    "AdversarialBatch",
-    "RandChannelWiseD",
-    "RandChannelWiseDict",
-    "RandChannelWised",
-    "mirroring",
-    "nnunet_augmentation",
-    "Recipe",
-]
+__all__ = ["AdversarialBatch", "RandChannelWiseD", "RandChannelWiseDict", "RandChannelWised"]
+__all__ += ["Recipe", "mirroring", "nnunet_augmentation"]
 
 MAX_SEED = 2**32 - 1
 
