@@ -18,7 +18,7 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
-from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.seeding import derive_seed, seeded
 from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = ["AreaUnderCurve", "Separability", "area_under_curve"]
@@ -83,7 +83,7 @@ def labeled_vectors(
     Raises:
         InputError: when there is no sample, a label is missing, or all labels say the same.
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw = seeded(seed)
     values, targets, whole = [], [], None
     extent: tuple[int, ...] = ()
     kept: Tensor | slice = slice(None)

@@ -20,7 +20,7 @@ from monai_unlearnable.countermeasures.base import Material, Sample
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.optimization import minimize
-from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = ["LearnedChangeD", "LearnedChangeDict", "LearnedChanged", "NetworkChange", "Patches"]
@@ -148,7 +148,7 @@ def fit(
         InputError: when the loss is no longer finite at the end.
     """
     network.to(device)
-    order = torch.Generator().manual_seed(derive_seed(seed, "batches"))
+    order = seeded(seed, "batches")
 
     def next_loss() -> Tensor:
         return loss(network, *(tensor.to(device) for tensor in batches(order)))
@@ -170,7 +170,7 @@ def choose_cases(cases: Sequence[Sample], count: int | None, seed: int) -> list[
         raise InputError("there is no case to learn from")
     if count is None or count >= len(cases):
         return list(cases)
-    order = torch.randperm(len(cases), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(cases), generator=seeded(seed))
     return [cases[index] for index in sorted(order[:count].tolist())]
 
 

@@ -21,7 +21,7 @@ from monai_unlearnable.countermeasures.learning import choose_leaked, require_po
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
-from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.seeding import derive_seed, seeded
 
 __all__ = ["MixClean", "IterativeFilter"]
 
@@ -145,7 +145,7 @@ class IterativeFilter(Countermeasure):
 
 def _halves(groups: Tensor, seed: int) -> Tensor:
     """0 or 1 for each case, evenly in each group."""
-    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(groups), generator=seeded(seed))
     order = order[groups[order].argsort(stable=True)]
     half = torch.zeros(len(groups), dtype=torch.long)
     half[order] = torch.arange(len(groups)) % 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import zip_longest
 
 import numpy as np
@@ -22,7 +21,6 @@ from monai_unlearnable.metrics.statistics import bootstrap_interval
 from monai_unlearnable.utils.arrays import without_channel
 
 __all__ = ["chance_level", "classification_scores", "segmentation_scores"]
-
 
 _MISSING = object()
 
@@ -147,7 +145,10 @@ def classification_scores(probabilities: NdarrayOrTensor, targets: NdarrayOrTens
     _check(scores, truth)
     classes, right = scores.shape[1], scores.argmax(axis=1) == truth
     recall = _recalls(truth[None], right[None], classes)[0]
-    balanced = partial(_balanced, classes=classes)
+
+    def balanced(truth: NDArray, right: NDArray) -> NDArray:
+        return np.nanmean(_recalls(truth, right, classes), axis=1)  # type: ignore[no-any-return]
+
     low, high = bootstrap_interval(truth, right, statistic=balanced, seed=seed)
     return Scores(
         metric="balanced accuracy",
@@ -177,9 +178,8 @@ def _check(scores: NDArray, truth: NDArray) -> None:
     if not truth.size:
         raise InputError("the test set is empty")
     if scores.ndim != 2 or scores.shape[1] < 2 or truth.shape != scores.shape[:1]:
-        raise InputError(
-            f"expected probabilities (cases, classes) and targets (cases,), not {scores.shape} and {truth.shape}"
-        )
+        reason = f"expected probabilities (cases, classes) and targets (cases,), not {scores.shape} and {truth.shape}"
+        raise InputError(reason)
     if not np.isfinite(scores).all():
         number = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0]) + 1
         raise InputError("the predicted probabilities are not finite", case=f"test case {number}")
@@ -194,10 +194,6 @@ def _recalls(truth: NDArray, right: NDArray, classes: int) -> NDArray:
     counts = np.bincount(codes.ravel(), minlength=rows * classes * 2).reshape(rows, classes, 2)
     with np.errstate(invalid="ignore"):
         return counts[..., 1] / counts.sum(axis=-1)  # type: ignore[no-any-return]
-
-
-def _balanced(truth: NDArray, right: NDArray, classes: int) -> NDArray:
-    return np.nanmean(_recalls(truth, right, classes), axis=1)  # type: ignore[no-any-return]
 
 
 def _area(scores: NDArray, truth: NDArray) -> float:

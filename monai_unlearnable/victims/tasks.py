@@ -61,7 +61,6 @@ class Task(ABC):
 
     Attributes:
         metric: name of the score, for tables.
-        classes: outputs of the network.
         keys: entries that spatial transforms act on.
     """
 

@@ -28,7 +28,7 @@ from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.progress import progress_bar
-from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
+from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
 from monai_unlearnable.victims.weights import freeze, load_pretrained, save_weights
@@ -287,7 +287,7 @@ class Victim:
     def _loader(self, cases: Cases) -> DataLoader:
         transform: Compose = self.recipe.augmented(self.task, self.steps)
         data = CacheDataset(list(cases), transform, progress=False)
-        order = torch.Generator().manual_seed(derive_seed(self.seed, "order"))
+        order = seeded(self.seed, "order")
         count = (self.recipe.iterations + 1) * self.recipe.batch_size
         sampler = RandomSampler(data, num_samples=count, generator=order)
         loader = DataLoader(data, batch_size=self.recipe.batch_size, sampler=sampler, num_workers=0)

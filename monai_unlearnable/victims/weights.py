@@ -13,21 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import monai.transforms as mt
 import torch
-from monai.transforms import (
-    ClipIntensityPercentilesd,
-    Compose,
-    CopyItemsd,
-    EnsureTyped,
-    NormalizeIntensityd,
-    OneOf,
-    RandCoarseDropoutd,
-    RandCoarseShuffled,
-    RandFlipd,
-    RandHistogramShiftd,
-    RandSpatialCropd,
-    SpatialPadd,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -37,7 +24,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import write_atomic
 from monai_unlearnable.utils.optimization import minimize
-from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.seeding import derive_seed, seeded
 from monai_unlearnable.victims.networks import DeepSupervision, fresh_network
 from monai_unlearnable.victims.tasks import LoadImages
 
@@ -230,7 +217,7 @@ def pretrain_encoder(
     network, dense = _network(catalog or Catalog.load("networks"), name, derive_seed(seed, "weights"), values)
     network.to(device)
     distort, loss = _distortion(size, derive_seed(seed, "distortion")), DeepSupervision(nn.MSELoss())
-    order = torch.Generator().manual_seed(derive_seed(seed, "order"))
+    order = seeded(seed, "order")
 
     def next_loss() -> Tensor:
         chosen = torch.randint(len(images), (batch_size,), generator=order).tolist()
@@ -248,13 +235,13 @@ def _read_images(cases: Sequence[Mapping[str, Any]], size: Sequence[int]) -> lis
     """Z-scored images (C, spatial...), at least as large as the network's input."""
     if not cases:
         raise InputError("there are no scans to pretrain on")
-    read = Compose(
+    read = mt.Compose(
         [
             LoadImages("image"),
-            ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
-            NormalizeIntensityd("image", channel_wise=True),
-            SpatialPadd("image", size),
-            EnsureTyped("image", dtype=torch.float32, track_meta=False),
+            mt.ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
+            mt.NormalizeIntensityd("image", channel_wise=True),
+            mt.SpatialPadd("image", size),
+            mt.EnsureTyped("image", dtype=torch.float32, track_meta=False),
         ]
     )
     images = [read({"image": case["image"]})["image"] for case in cases]
@@ -284,18 +271,18 @@ def _distortion(size: Sequence[int], seed: int) -> Callable[[dict[str, Any]], di
     """From images to patches under ``target`` and their distorted copies under ``image``."""
     small, large = [max(1, n // 16) for n in size], [max(1, n // 8) for n in size]
     block, most = [max(1, n // 6) for n in size], [max(1, n // 3) for n in size]
-    paint = partial(RandCoarseDropoutd, "image", max_spatial_size=most, prob=1)
+    paint = partial(mt.RandCoarseDropoutd, "image", max_spatial_size=most, prob=1)
     inside = paint(holes=2, max_holes=6, spatial_size=block)
     outside = paint(holes=4, max_holes=8, spatial_size=most, dropout_holes=False)
-    distort = Compose(
+    distort = mt.Compose(
         [
-            RandSpatialCropd("image", size, random_size=False),
-            *(RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(len(size))),
-            CopyItemsd("image", names="target"),
-            RandHistogramShiftd("image", prob=0.9, num_control_points=(4, 8)),
-            RandCoarseShuffled("image", holes=10, spatial_size=small, max_spatial_size=large, prob=0.5),
-            OneOf([inside, outside]),
-            EnsureTyped(("image", "target"), dtype=torch.float32, track_meta=False),
+            mt.RandSpatialCropd("image", size, random_size=False),
+            *(mt.RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(len(size))),
+            mt.CopyItemsd("image", names="target"),
+            mt.RandHistogramShiftd("image", prob=0.9, num_control_points=(4, 8)),
+            mt.RandCoarseShuffled("image", holes=10, spatial_size=small, max_spatial_size=large, prob=0.5),
+            mt.OneOf([inside, outside]),
+            mt.EnsureTyped(("image", "target"), dtype=torch.float32, track_meta=False),
         ]
     )
     distort.set_random_state(seed)
