@@ -18,6 +18,7 @@ import torch
 from monai.transforms import Transform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 from monai.utils.enums import TransformBackends
+from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -161,23 +162,15 @@ def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]
     Raises:
         InputError: when the image has no such axis, or one is named twice.
     """
-    if axes is None:
-        return tuple(range(dims))
-    wanted = (axes,) if isinstance(axes, int) else tuple(axes)
-    numbers = tuple(axis + dims if axis < 0 else axis for axis in wanted)
-    if any(not 0 <= axis < dims for axis in numbers) or len(set(numbers)) < len(numbers):
-        raise InputError(f"axes {list(wanted)} are not distinct axes of an image with {dims} spatial axes")
-    return numbers
+    try:
+        return normalize_axis_tuple(range(dims) if axes is None else axes, dims)
+    except ValueError:
+        reason = f"axes {np.atleast_1d(axes).tolist()} are not distinct axes of an image with {dims} spatial axes"
+        raise InputError(reason) from None  # the root of a chain of errors is what is reported
 
 
 def by_plane(channel: NDArray, axis: int, change: Callable[[NDArray], NDArray]) -> NDArray:
-    """Change a volume slice by slice, or a plane as it is.
-
-    Args:
-        channel: (spatial...), 2D or 3D.
-        axis: of a volume, the one that slices are stacked along.
-        change: of a slice, keeps its shape.
-    """
+    """Change a volume slice by slice, as they are stacked along an axis, or a plane as it is."""
     if channel.ndim == 2:
         return change(channel)
     (axis,) = spatial_axes(axis, channel.ndim)

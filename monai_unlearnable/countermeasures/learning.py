@@ -175,13 +175,7 @@ def choose_cases(cases: Sequence[Sample], count: int | None, seed: int) -> list[
 
 
 def choose_leaked(material: Material, count: int, what: str, seed: int) -> list[Sample]:
-    """As many cases whose originals are known, as :func:`choose_cases` does.
-
-    Args:
-        material: what the exploiter has.
-        count: how many.
-        what: they are for, in words.
-        seed: of the choice.
+    """As many cases whose originals are known, chosen by :func:`choose_cases`; ``what`` says what they are for.
 
     Raises:
         InputError: when originals of fewer cases are known.
