@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from monai_unlearnable.report.frontier import FrontierLine
@@ -17,7 +19,7 @@ from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, R
 from monai_unlearnable.report.summaries import Matrix, Summary, distinct, grouped
 
 __all__ = ["DARK", "LIGHT", "Panel", "Theme", "baseline_panels", "telling_panels"]
-__all__ += ["data_colors", "method_looks", "new_figure", "tidy", "to_png"]
+__all__ += ["data_colors", "draw_scale", "method_looks", "new_figure", "tidy", "to_png"]
 
 RESOLUTION = 200  # of pictures, in dots per inch
 MARKERS = "os^Dv"
@@ -119,6 +121,15 @@ def tidy(axes: Axes, theme: Theme, grid: Any = "y") -> None:
     axes.grid(axis=grid, color=theme.grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, colors=theme.muted, labelsize=9.5)
+
+
+def draw_scale(axes: Axes, colors: Colormap, names: Sequence[str], ink: str, size: float) -> None:
+    """All colors of a map from left to right, with names below its ends and its middle."""
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=colors, aspect="auto", extent=(0, 1, 0, 1))
+    axes.set_xticks((0, 0.5, 1), names, color=ink, fontsize=size)
+    axes.set_yticks(())
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def baseline_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:

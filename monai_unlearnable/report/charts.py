@@ -46,9 +46,8 @@ STAR = "*"  # of means that seeds without a score are missing from
 def result_pictures(results: Results) -> dict[str, bytes]:
     """The charts for light and dark pages, named ``x`` and ``x_dark``, as the page pairs them.
 
-    Args:
-        results: heat maps ``heat-1``, ... where there are several settings, frontiers ``frontier-1-psnr``, ... where a
-            method was tried at several strengths, ``bars``, and ``curves``, as far as there is something to draw.
+    They are heat maps ``heat-1``, ... where there are several settings, frontiers ``frontier-1-psnr``, ... where a
+    method was tried at several strengths, ``bars``, and ``curves``, as far as there is something to draw.
     """
     summaries = [s for s in results.summaries() if s.done]
     drawings: dict[str, Callable[[bool], bytes]] = {}
@@ -76,10 +75,8 @@ def _frontiers(results: Results) -> list[list[FrontierLine]]:
 def bars(results: Results, dark: bool = False) -> bytes:
     """PNG with the final score of each victim and training data as bars, with intervals and a dot for each seed.
 
-    Args:
-        results: intervals span the seeds, or are those over test cases where there is one seed; countermeasures are
-            omitted, and so are victims and data that find no room.
-        dark: whether for a dark page.
+    Intervals span the seeds, or are those over test cases where there is one seed. Countermeasures are omitted, and so
+    are victims and data that find no room.
     """
     theme, summaries = DARK if dark else LIGHT, results.summaries()
     panels, colors = canvas.baseline_panels(summaries, BARS_PANELS), canvas.data_colors(summaries, theme)
@@ -116,10 +113,8 @@ def _draw_bar(axes: Axes, place: int, summary: Summary, color: str, theme: Theme
 def curves(results: Results, dark: bool = False) -> bytes:
     """PNG with learning curves: score against progress, a line for each kind of training data.
 
-    Args:
-        results: curves of several seeds are averaged, the band spans them; a panel for victims that were trained
-            plainly, and for those attempts that brought most of the score back.
-        dark: whether for a dark page.
+    Curves of several seeds are averaged, the band spans them. There is a panel for victims that were trained plainly,
+    and for those attempts that brought most of the score back.
     """
     theme, summaries = DARK if dark else LIGHT, results.summaries()
     panels, colors = canvas.telling_panels(summaries, CURVES_PANELS), canvas.data_colors(summaries, theme)
@@ -143,18 +138,17 @@ def curves(results: Results, dark: bool = False) -> bytes:
 def _draw_curves(axes: Axes, name: str, members: Sequence[Summary], colors: dict[str, str], theme: Theme) -> None:
     ends = []
     for summary in members:
-        progress, values = _on_one_grid([curve for curve in summary.curves if curve])
-        if not len(values):
+        known = [curve for curve in summary.curves if curve]
+        if not known:
             continue
-        color = colors[summary.data]
+        (progress, values), color = _on_one_grid(known), colors[summary.data]
         mean = values.mean(axis=0)
         axes.plot(progress, mean, color=color, linewidth=2.2, solid_capstyle="round", clip_on=False, zorder=3)
         axes.plot(progress[-1], mean[-1], "o", color=color, markersize=5, clip_on=False, zorder=4)
         if len(values) > 1:
             axes.fill_between(progress, values.min(axis=0), values.max(axis=0), color=color, alpha=0.18, linewidth=0)
         ends.append((float(mean[-1]), f"{summary.words} {mean[-1]:.0f}", color))
-    heights = _spread([height for height, _, _ in ends])
-    for height, (_, text, color) in zip(heights, ends, strict=True):
+    for height, (_, text, color) in zip(_spread([height for height, _, _ in ends]), ends, strict=True):
         axes.text(103, height, text, color=color, fontsize=10, va="center")
     tidy(axes, theme)
     axes.set_title(name, loc="left", color=theme.ink, fontsize=11, fontweight="bold")
@@ -163,8 +157,6 @@ def _draw_curves(axes: Axes, name: str, members: Sequence[Summary], colors: dict
 
 def _on_one_grid(curves: Sequence[Sequence[float]]) -> tuple[NDArray, NDArray]:
     """Progress in percent (moments,) of the longest curve, and all curves there (seeds, moments)."""
-    if not curves:
-        return np.empty(0), np.empty((0, 0))
     progress = [100 * np.arange(1, len(curve) + 1) / len(curve) for curve in curves]
     longest = max(progress, key=len)
     return longest, np.array([np.interp(longest, *pair) for pair in zip(progress, curves, strict=True)])
@@ -179,9 +171,7 @@ def _spread(heights: Sequence[float]) -> list[float]:
             push = max(0.0, LABEL_GAP - (moved[below + 1] - moved[below])) / 2
             moved[below] -= push
             moved[below + 1] += push
-    result = np.empty(len(moved))
-    result[order] = moved
-    return [float(height) for height in result]
+    return moved[np.argsort(order)].tolist()  # type: ignore[no-any-return]
 
 
 def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bool = False) -> bytes:
@@ -238,12 +228,11 @@ def _draw_levels(axes: Axes, line: FrontierLine, theme: Theme) -> None:
 
 def _draw_line(axes: Axes, line: FrontierLine, figure: str, look: tuple[str, str], theme: Theme) -> None:
     color, marker = look
-    known = [(place, point) for point in line.points if (place := _place(point, figure)) is not None]
-    if not known:
+    points = sorted((p for p in line.points if _place(p, figure) is not None), key=lambda p: getattr(p, figure))
+    if not points:
         return
-    known.sort(key=lambda pair: pair[0])
-    x, y = (np.array(values, float) for values in zip(*((place, point.score) for place, point in known), strict=True))
-    ends = np.array([point.interval for _, point in known], float)
+    x, y = (np.array([getattr(point, name) for point in points], float) for name in (figure, "score"))
+    ends = np.array([point.interval for point in points], float)
     axes.errorbar(
         x, y, np.nan_to_num(np.abs(ends - y[:, None]).T), color=color, linewidth=1.8, elinewidth=1.1, capsize=2.5,
         marker=marker, markersize=6, markeredgecolor=theme.background, markeredgewidth=0.8, zorder=3,
@@ -285,8 +274,7 @@ class HeatMap:
 def heat_maps(results: Results) -> list[HeatMap]:
     """Victims and recipes against countermeasures, a panel for each data; against data where there is none of these.
 
-    Args:
-        results: whose protected data come first, the originals last. Wide panels are cut, and the last ones omitted.
+    Protected data come first, the originals last. Wide panels are cut, and the last ones omitted.
     """
     summaries = results.summaries()
     treated = any(s.countermeasure != NO_COUNTERMEASURE for s in summaries)
@@ -372,10 +360,6 @@ def _ink(color: tuple[float, float, float]) -> str:
 def _draw_scale(figure: Figure, colors: Colormap, theme: Theme) -> None:
     width, height = figure.get_size_inches()
     axes = figure.add_axes((0.1 / width, 0.3 / height, min(3.0, width - 0.2) / width, 0.09 / height))
-    axes.imshow(np.linspace(0, 1, 256)[None], cmap=colors, aspect="auto", extent=(0, 1, 0, 1))
-    axes.set_xticks((0, 0.5, 1), ("chance", "half-way", "clean control"), color=theme.muted, fontsize=8.5)
+    canvas.draw_scale(axes, colors, ("chance", "half-way", "clean control"), theme.muted, 8.5)
     for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
         label.set(ha=side)
-    axes.set_yticks(())
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)

@@ -77,8 +77,7 @@ class FrontierLine:
 def frontier_lines(matrix: Matrix) -> list[FrontierLine]:
     """One line for each method, victim and recipe without countermeasure, random noise included.
 
-    Args:
-        matrix: summaries without score or without PSNR give no point.
+    Summaries without score or without PSNR give no point.
     """
     points = [
         s

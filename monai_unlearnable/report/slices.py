@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.intensity import IntensityWindow
-from monai_unlearnable.report.canvas import new_figure, to_png
+from monai_unlearnable.report.canvas import draw_scale, new_figure, to_png
 from monai_unlearnable.report.fidelity import format_percent
 from monai_unlearnable.report.tables import format_digits
 
@@ -120,14 +120,7 @@ def best_cuts(classes: NDArray, affine: NDArray) -> list[Cut]:
 
 
 def cut_planes(clean: Scan, protected: Scan, label: NDArray | None, window: IntensityWindow) -> list[Plane]:
-    """The plane of a 2D image, or three of a volume where the label has its largest cross-sections.
-
-    Args:
-        clean: original scan.
-        protected: the same scan with noise.
-        label: class indices (spatial...) or (1, spatial...); without it volumes are cut in the middle.
-        window: what to show as black and as white.
-    """
+    """The planes of :func:`best_cuts` as pictures; arguments as for :func:`montage`."""
     classes = np.zeros(clean.spatial_shape, np.uint8) if label is None else label.reshape(clean.spatial_shape)
     return [_plane(cut, clean, protected, classes, window) for cut in best_cuts(classes, clean.affine)]
 
@@ -162,14 +155,9 @@ def _plane(cut: Cut, scan: Scan, protected: Scan, classes: NDArray, window: Inte
 
 
 class _Sheet:
-    """A figure with a row for each plane and a column for each picture of it.
+    """A figure with a row for each cut and a column for each picture of it; sizes are in inches.
 
-    Args:
-        cuts: top to bottom.
-        columns: number of pictures of each plane.
-        top: height of the titles, in inches.
-        bottom: height of what is below the pictures, in inches.
-        widest: least number of columns that the figure has room for.
+    ``top`` and ``bottom`` are what is above and below the pictures; there is room for ``widest`` columns at least.
     """
 
     def __init__(self, cuts: Sequence[Cut], columns: int, top: float, bottom: float, widest: int = 1) -> None:
@@ -273,12 +261,8 @@ def _magnification(largest: float) -> float:
 
 
 def _color_bar(axes: Axes, factor: float) -> None:
-    axes.imshow(np.linspace(-1, 1, 256)[None], cmap=DIFFERENCE, aspect="auto", extent=(-1, 1, 0, 1))
     percent = format_percent(1 / factor)
-    axes.set_xticks((-1, 0, 1), (f"−{percent}", "0 of the window", f"+{percent}"), color=MUTED, fontsize=9)
-    axes.set_yticks(())
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    draw_scale(axes, DIFFERENCE, (f"−{percent}", "0 of the window", f"+{percent}"), MUTED, 9)
 
 
 def _legend(sheet: _Sheet, classes: Sequence[int]) -> None:

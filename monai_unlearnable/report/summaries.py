@@ -245,11 +245,8 @@ class Matrix:
 
     def protected(self, method: str | None = None) -> list[Summary]:
         """Protected data with a score and a control, of one method or of all."""
-        return [
-            s
-            for s in self.summaries
-            if s.training == PROTECTED and s.method == (method or s.method) and math.isfinite(self.fraction(s))
-        ]
+        found = [s for s in self.summaries if s.training == PROTECTED and s.method == (method or s.method)]
+        return [s for s in found if math.isfinite(self.fraction(s))]
 
     def strongest(self, method: str | None = None) -> Summary | None:
         """Protected data from which most of the clean control's score came back, other than the baselines.
@@ -295,12 +292,7 @@ class Matrix:
 
 
 def difference_test(first: Summary, second: Summary) -> PairedTest:
-    """Paired test over test cases, second minus first in points; all NaN, of 0 cases, where the cases are not known.
-
-    Args:
-        first: one summary.
-        second: another, scored on the same test cases in the same order.
-    """
+    """Paired test over test cases in one order, second minus first in points; all NaN, of 0 cases, where unknown."""
     try:
         return paired_test(second.by_case, first.by_case)
     except InputError:  # other test cases, or none that both have a score of

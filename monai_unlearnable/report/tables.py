@@ -175,8 +175,7 @@ def _classes(values: Sequence[float]) -> str:
 def rivals_table(results: Results) -> Table:
     """Method against method: paired tests between every two protected data that the same victim was trained on alike.
 
-    Args:
-        results: pairs whose test cases are not known are omitted.
+    Pairs whose test cases are not known are omitted.
     """
     summaries = results.summaries()
     tested = [(first, second, difference_test(second, first)) for first, second in Matrix(summaries).rivals()]
@@ -243,9 +242,6 @@ def victim_table(results: Results) -> Group:
     """The matrix for the terminal: training data by victim, means over seeds, a table for each countermeasure.
 
     Where there are several protected data, a table of the paired tests between them follows, unless it is long.
-
-    Args:
-        results: scores are in percent on clean held-out scans; p is that of the paired test against the clean control.
     """
     tables, rivals = [*matrix_tables(results, brief=True).values()], rivals_table(results)
     tables += [rivals] if 0 < len(rivals.rows) <= LONG else []
@@ -255,8 +251,7 @@ def victim_table(results: Results) -> Group:
 def markdown_table(results: Results) -> str:
     """The matrix as Markdown: a row for each victim, recipe and training data, a column for each countermeasure.
 
-    Args:
-        results: shown are the mean score in percent with its interval; seeds without a score are named.
+    Shown are the mean score in percent with its interval; seeds without a score are named.
     """
     summaries = results.summaries()
     countermeasures, victims = (distinct(getattr(s, name) for s in summaries) for name in ("countermeasure", "victim"))
@@ -274,7 +269,6 @@ def markdown_table(results: Results) -> str:
 
 def _score(summary: Summary) -> str:
     """The mean score with its interval and note."""
-    if not summary.done:
-        return summary.failure
     low, high = map(format_number, summary.interval)
-    return f"{summary.score:.1f} ({low} to {high}{summary.note and f', {summary.note}'})"
+    note = f", {summary.note}" if summary.note else ""
+    return summary.failure or f"{summary.score:.1f} ({low} to {high}{note})"
