@@ -165,7 +165,7 @@ def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]
     try:
         return normalize_axis_tuple(range(dims) if axes is None else axes, dims)
     except ValueError:
-        reason = f"axes {np.atleast_1d(axes).tolist()} are not distinct axes of an image with {dims} spatial axes"
+        reason = f"axes {axes} are not distinct axes of an image with {dims} spatial axes"
         raise InputError(reason) from None  # the root of a chain of errors is what is reported
 
 
