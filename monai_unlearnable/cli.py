@@ -294,12 +294,12 @@ def share(owner_key: str, out: str, cases: Sequence[str], file: str) -> None:
 
 
 def _show(results: Results, page: Path) -> None:
-    from monai_unlearnable.report import frontier_table, victim_table
+    from monai_unlearnable.report import p50_table, victim_table
 
     console = _console()
     console.print(victim_table(results))
     if any(len(line.points) > 1 for line in results.frontier()):
-        console.print(frontier_table(results))
+        console.print(p50_table(results, brief=True).to_rich())
     console.print(results.verdict(), markup=False)
     click.echo(f"report: {page}")
 

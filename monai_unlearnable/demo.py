@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +21,7 @@ from monai_unlearnable.proof import evaluate
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import Results
-from monai_unlearnable.utils.files import write_atomic
+from monai_unlearnable.utils.files import encode_json, write_atomic
 
 __all__ = ["run_demo", "write_phantom_dataset"]
 
@@ -30,14 +29,6 @@ EDGE = 0.025  # half-width of a tissue border: the partial volume effect
 NOISE = 0.04  # standard deviation in each receiver channel, with fat at about 0.9
 NATIVE_SCALE = (350.0, 1400.0)  # stored value of intensity 1, drawn anew for each scan
 COARSE = 4  # control points an axis of deformations and of the receiver's bias field
-
-
-@dataclass(frozen=True)
-class Phantom:
-    """One scan: voxels (x, y, z) as int16 in arbitrary units, label (x, y, z) as uint8 with classes 0, 1 and 2."""
-
-    voxels: NDArray
-    label: NDArray
 
 
 @dataclass(frozen=True)
@@ -68,12 +59,15 @@ def _spline_weights(extent: int, points: int) -> NDArray:
     return np.asarray(weights / np.sqrt(np.square(weights).sum(axis=1).mean()))
 
 
-def draw_phantom(rng: Generator, size: tuple[int, int, int]) -> Phantom:
+def draw_phantom(rng: Generator, size: tuple[int, int, int]) -> tuple[NDArray, NDArray]:
     """Draw a new patient and scan them.
 
     Args:
         rng: all randomness comes from here.
         size: matrix size (x, y, z).
+
+    Returns:
+        Voxels (x, y, z) as int16 in arbitrary units, and the label (x, y, z) as uint8 with classes 0, 1 and 2.
     """
     position = _patient(rng, size)
     head, tail = _bean(rng, position)
@@ -83,7 +77,7 @@ def draw_phantom(rng: Generator, size: tuple[int, int, int]) -> Phantom:
         fraction = 1 / (1 + np.exp(-np.clip(tissue.inside / EDGE, -30, 30)))
         look = tissue.intensity + tissue.texture * smooth_field(rng, size, tissue.grain)
         anatomy += fraction * (look - anatomy)
-    return Phantom(_acquire(rng, anatomy), label.astype(np.uint8))
+    return _acquire(rng, anatomy), label.astype(np.uint8)
 
 
 def _patient(rng: Generator, size: tuple[int, int, int]) -> NDArray:
@@ -192,7 +186,11 @@ def write_phantom_dataset(
         OutputError: when the folder holds another dataset, or cannot be written.
     """
     root = Path(folder)
-    _check(count, test_count, size)
+    if count < 1 or test_count < 0:
+        raise InputError(f"cannot draw {count} training and {test_count} test phantoms", value=min(count, test_count))
+    if len(size) != 3 or min(size) < SMALLEST_SIZE:
+        reason = f"a phantom of size {tuple(size)} cannot be drawn; give three numbers of at least {SMALLEST_SIZE}"
+        raise InputError(reason, value=tuple(size), limit=SMALLEST_SIZE)
     datalist = _datalist(count, test_count, seed, size)
     target = root / "dataset.json"
     if target.exists() and target.read_bytes() != datalist:
@@ -200,19 +198,11 @@ def write_phantom_dataset(
     for section, (_, images, labels) in enumerate(SECTIONS):
         for index in range((count, test_count)[section]):
             rng = np.random.default_rng([seed, section, index])
-            phantom, affine = draw_phantom(rng, size), _oblique_affine(rng, size)
+            (voxels, label), affine = draw_phantom(rng, size), _oblique_affine(rng, size)
             name = _name(section * count + index)
-            write_atomic(root / images / name, _nifti(phantom.voxels, affine, "phantom, T1-weighted"))
-            write_atomic(root / labels / name, _nifti(phantom.label, affine, "phantom, 1 head, 2 tail"))
+            write_atomic(root / images / name, _nifti(voxels, affine, "phantom, T1-weighted"))
+            write_atomic(root / labels / name, _nifti(label, affine, "phantom, 1 head, 2 tail"))
     write_atomic(target, datalist)
-
-
-def _check(count: int, test_count: int, size: tuple[int, int, int]) -> None:
-    if count < 1 or test_count < 0:
-        raise InputError(f"cannot draw {count} training and {test_count} test phantoms", value=min(count, test_count))
-    if len(size) != 3 or min(size) < SMALLEST_SIZE:
-        reason = f"a phantom of size {tuple(size)} cannot be drawn; give three numbers of at least {SMALLEST_SIZE}"
-        raise InputError(reason, value=tuple(size), limit=SMALLEST_SIZE)
 
 
 def _name(number: int) -> str:
@@ -235,7 +225,7 @@ def _datalist(count: int, test_count: int, seed: int, size: tuple[int, int, int]
         section: [{"image": f"{images}/{_name(n)}", "label": f"{labels}/{_name(n)}"} for n in numbers[section]]
         for section, images, labels in SECTIONS
     }
-    return (json.dumps({**content, **sections}, indent=1) + "\n").encode()
+    return encode_json({**content, **sections})
 
 
 def _oblique_affine(rng: Generator, size: tuple[int, int, int]) -> NDArray:

@@ -18,28 +18,15 @@ import torch
 from monai.transforms import Transform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 from monai.utils.enums import TransformBackends
+from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.dictionaries import DictionaryTransform
 
-__all__ = [
-    "Countermeasure",
-    "Material",
-    "NormalizedTransform",
-    "NormalizedTransformD",
-    "NormalizedTransformDict",
-    "NormalizedTransformd",
-    "Prepared",
-    "Sample",
-    "at_least",
-    "by_plane",
-    "one_thread",
-    "prepare",
-    "require_simple_itk",
-    "spatial_axes",
-]
+__all__ = ["Countermeasure", "Material", "Prepared", "prepare"]
+__all__ += ["NormalizedTransform", "NormalizedTransformD", "NormalizedTransformDict", "NormalizedTransformd"]
 
 Sample = Mapping[str, Any]
 Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -102,13 +89,9 @@ def prepare(steps: Sequence[Countermeasure | Step], material: Material) -> Prepa
     """
     transforms: list[Step] = []
     for step in steps:
-        if isinstance(step, Countermeasure):
-            prepared = step.prepare(material)
-            material, new = replace(material, cases=prepared.cases), prepared.steps
-        else:
-            new = (step,)
-        transforms += new
-        material = replace(material, load=_chain(material.load, new))
+        new = step.prepare(material) if isinstance(step, Countermeasure) else Prepared(material.cases, (step,))
+        transforms += new.steps
+        material = replace(material, cases=new.cases, load=_chain(material.load, new.steps))
     return Prepared(material.cases, tuple(transforms))
 
 
@@ -157,15 +140,16 @@ class NormalizedTransform(Transform):
 NormalizedTransformd = NormalizedTransformD = NormalizedTransformDict = DictionaryTransform
 
 
-def at_least(name: str, value: Any, limit: float) -> None:
-    """Check a strength, or several.
+def at_least(limit: float, **values: Any) -> None:
+    """Check strengths by their names, numbers or sequences of numbers.
 
     Raises:
         InputError: naming the argument, when a number is below ``limit`` or not finite.
     """
-    numbers = np.asarray(value, np.float64)
-    if not (np.isfinite(numbers).all() and (numbers >= limit).all()):
-        raise InputError(f"{name} must be at least {limit:g}, not {value}", value=value, limit=limit)
+    for name, value in values.items():
+        numbers = np.asarray(value, np.float64)
+        if not (np.isfinite(numbers).all() and (numbers >= limit).all()):
+            raise InputError(f"{name} must be at least {limit:g}, not {value}", value=value, limit=limit)
 
 
 def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]:
@@ -178,23 +162,15 @@ def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]
     Raises:
         InputError: when the image has no such axis, or one is named twice.
     """
-    if axes is None:
-        return tuple(range(dims))
-    wanted = (axes,) if isinstance(axes, int) else tuple(axes)
-    numbers = tuple(axis + dims if axis < 0 else axis for axis in wanted)
-    if any(not 0 <= axis < dims for axis in numbers) or len(set(numbers)) < len(numbers):
-        raise InputError(f"axes {list(wanted)} are not distinct axes of an image with {dims} spatial axes")
-    return numbers
+    try:
+        return normalize_axis_tuple(range(dims) if axes is None else axes, dims)
+    except ValueError:
+        reason = f"axes {axes} are not distinct axes of an image with {dims} spatial axes"
+        raise InputError(reason) from None  # the root of a chain of errors is what is reported
 
 
 def by_plane(channel: NDArray, axis: int, change: Callable[[NDArray], NDArray]) -> NDArray:
-    """Change a volume slice by slice, or a plane as it is.
-
-    Args:
-        channel: (spatial...), 2D or 3D.
-        axis: of a volume, the one that slices are stacked along.
-        change: of a slice, keeps its shape.
-    """
+    """Change a volume slice by slice, as they are stacked along an axis, or a plane as it is."""
     if channel.ndim == 2:
         return change(channel)
     (axis,) = spatial_axes(axis, channel.ndim)

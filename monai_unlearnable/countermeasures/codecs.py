@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,22 +15,11 @@ from monai_unlearnable.countermeasures.base import NormalizedTransform, at_least
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.dictionaries import dictionary_transform
 
-__all__ = [
-    "Jpeg",
-    "Jpeg2000",
-    "Jpeg2000D",
-    "Jpeg2000Dict",
-    "Jpeg2000d",
-    "JpegD",
-    "JpegDict",
-    "Jpegd",
-    "Quantize",
-    "QuantizeD",
-    "QuantizeDict",
-    "Quantized",
-]
+__all__ = ["Jpeg", "Jpeg2000", "Jpeg2000D", "Jpeg2000Dict", "Jpeg2000d", "JpegD", "JpegDict", "Jpegd"]
+__all__ += ["Quantize", "QuantizeD", "QuantizeDict", "Quantized"]
 
 
+@dataclass(frozen=True)
 class Quantize(NormalizedTransform):
     """Round to equally spaced levels: 256 of them are an 8-bit export.
 
@@ -40,14 +30,16 @@ class Quantize(NormalizedTransform):
         InputError: when there are fewer than two.
     """
 
-    def __init__(self, levels: int = 256) -> None:
-        at_least("levels", levels, 2)
-        self.levels = levels
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        at_least(2, levels=self.levels)
 
     def change(self, channel: NDArray) -> NDArray:
         return np.rint(channel * (self.levels - 1)) / (self.levels - 1)
 
 
+@dataclass(frozen=True)
 class Jpeg(NormalizedTransform):
     """JPEG of each slice, 8-bit grey.
 
@@ -60,15 +52,18 @@ class Jpeg(NormalizedTransform):
         InputError: when the quality is out of range.
     """
 
-    def __init__(self, quality: int = 10, axis: int = -1) -> None:
-        if not 1 <= quality <= 100:
-            raise InputError(f"quality must be from 1 to 100, not {quality}", value=quality)
-        self.quality, self.axis = int(quality), axis
+    quality: int = 10
+    axis: int = -1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"quality must be from 1 to 100, not {self.quality}", value=self.quality)
 
     def change(self, channel: NDArray) -> NDArray:
-        return by_plane(channel, self.axis, lambda plane: _through(plane, format="JPEG", quality=self.quality))
+        return by_plane(channel, self.axis, lambda plane: _through(plane, format="JPEG", quality=int(self.quality)))
 
 
+@dataclass(frozen=True)
 class Jpeg2000(NormalizedTransform):
     """JPEG 2000 of each slice, 8-bit grey, with the lossy wavelet.
 
@@ -84,17 +79,21 @@ class Jpeg2000(NormalizedTransform):
             Pillow was built without the codec.
     """
 
-    def __init__(self, psnr: float | None = None, ratio: float | None = None, axis: int = -1) -> None:
-        if (psnr is None) == (ratio is None):
+    psnr: float | None = None
+    ratio: float | None = None
+    axis: int = -1
+
+    def __post_init__(self) -> None:
+        given = {name: value for name, value in vars(self).items() if name != "axis" and value is not None}
+        if len(given) != 1:
             raise InputError("give either psnr or ratio of JPEG 2000")
-        at_least("psnr" if ratio is None else "ratio", psnr if ratio is None else ratio, 1)
+        at_least(1, **given)
         if not features.check("jpg_2000"):
             raise InputError("this Pillow was built without JPEG 2000 (OpenJPEG): install one of its binary wheels")
-        self.mode, self.layer = ("dB", psnr) if ratio is None else ("rates", ratio)
-        self.axis = axis
 
     def change(self, channel: NDArray) -> NDArray:
-        options = {"quality_mode": self.mode, "quality_layers": [self.layer], "irreversible": True, "no_jp2": True}
+        mode, layer = ("dB", self.psnr) if self.ratio is None else ("rates", self.ratio)
+        options = {"quality_mode": mode, "quality_layers": [layer], "irreversible": True, "no_jp2": True}
         return by_plane(channel, self.axis, lambda plane: _through(plane, format="JPEG2000", **options))
 
 

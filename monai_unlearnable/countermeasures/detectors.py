@@ -18,27 +18,11 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
-from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.seeding import derive_seed, seeded
 from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
-__all__ = [
-    "BLOCK",
-    "FEATURES",
-    "LabeledVectors",
-    "blocks",
-    "image_of",
-    "labeled_vectors",
-    "residual",
-    "unblocks",
-    "Classifier",
-    "area_under_curve",
-    "fit_classifier",
-    "AreaUnderCurve",
-    "Separability",
-    "label_separability",
-    "scan_statistics",
-    "separability",
-]
+__all__ = ["AreaUnderCurve", "Separability", "area_under_curve"]
+__all__ += ["label_separability", "scan_statistics", "separability"]
 
 BLOCK = {2: 8, 3: 4}  # voxels an axis: periods of noise up to this are seen, thin organs still hold whole blocks
 FEATURES = 2**14  # values of a whole image that are enough to judge it by
@@ -99,7 +83,7 @@ def labeled_vectors(
     Raises:
         InputError: when there is no sample, a label is missing, or all labels say the same.
     """
-    draw = torch.Generator().manual_seed(seed)
+    draw = seeded(seed)
     values, targets, whole = [], [], None
     extent: tuple[int, ...] = ()
     kept: Tensor | slice = slice(None)
@@ -341,8 +325,9 @@ def separability(
     if min(len(protected), len(clean), len(known)) < 2:
         raise InputError(f"there are {len(protected)} protected and {len(clean)} clean scans; at least 2 are needed")
     targets = torch.nn.functional.one_hot(torch.from_numpy(truth).long(), 2).float()
-    values, strata = torch.stack(statistics), _strata(cases, truth.astype(int))
-    return _judge(values, targets, [1], truth[:, None], cases, strata, folds, seed, by_feature=True)
+    strata = np.zeros(len(known), int)
+    np.bitwise_or.at(strata, cases, truth + 1)  # what a case has: 1 for clean and 2 for protected versions, 3 for both
+    return _judge(torch.stack(statistics), targets, [1], truth[:, None], cases, strata, folds, seed, by_feature=True)
 
 
 def label_separability(
@@ -427,13 +412,6 @@ def _bands(image: Tensor, axis: int) -> Tensor:
     return torch.zeros(BANDS).index_add(0, band, power) / count
 
 
-def _strata(cases: NDArray, truth: NDArray) -> NDArray:
-    """What a case has: the sum of 1 for clean and 2 for protected versions."""
-    strata = np.zeros(cases.max() + 1, int)
-    np.bitwise_or.at(strata, cases, truth + 1)
-    return strata
-
-
 def _judge(
     values: Tensor,
     targets: Tensor,
@@ -447,16 +425,8 @@ def _judge(
 ) -> Separability:
     """Areas of both classifiers by cross-validation; all rows of a case are in one fold.
 
-    Args:
-        values: (rows, features).
-        targets: (rows, classes), what is learned.
-        judged: classes whose areas are averaged.
-        truth: (rows, judged), whether a row is of the class.
-        cases: (rows,), index of the case that a row is from.
-        strata: (cases,), groups that each fold holds evenly; scikit-learn refuses those with fewer cases than folds.
-        folds: number of folds of the cross-validation.
-        seed: random seed of folds, weights and bootstrap.
-        by_feature: whether each feature has its own scale.
+    ``truth`` (rows, judged) says whether a row is of each of the ``judged`` classes; each fold holds the ``strata``
+    (cases,) evenly, which scikit-learn refuses where they have fewer cases than folds.
     """
     fold = _folds(strata, folds, derive_seed(seed, "folds"))[cases]
     areas = []

@@ -6,6 +6,7 @@ Percentile clips and gamma are MONAI's ``ScaleIntensityRangePercentilesd`` and `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,36 +24,13 @@ from monai_unlearnable.countermeasures.base import (
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.dictionaries import dictionary_transform
 
-__all__ = [
-    "BilateralFilter",
-    "BilateralFilterD",
-    "BilateralFilterDict",
-    "BilateralFilterd",
-    "BinomialSmooth",
-    "BinomialSmoothD",
-    "BinomialSmoothDict",
-    "BinomialSmoothd",
-    "GaussianFilter",
-    "GaussianFilterD",
-    "GaussianFilterDict",
-    "GaussianFilterd",
-    "NonLocalMeans",
-    "NonLocalMeansD",
-    "NonLocalMeansDict",
-    "NonLocalMeansd",
-    "RemoveBiasField",
-    "RemoveBiasFieldD",
-    "RemoveBiasFieldDict",
-    "RemoveBiasFieldd",
-    "TotalVariation",
-    "TotalVariationD",
-    "TotalVariationDict",
-    "TotalVariationd",
-    "ResampleBack",
-    "ResampleBackD",
-    "ResampleBackDict",
-    "ResampleBackd",
-]
+__all__ = ["BilateralFilter", "BilateralFilterD", "BilateralFilterDict", "BilateralFilterd"]
+__all__ += ["BinomialSmooth", "BinomialSmoothD", "BinomialSmoothDict", "BinomialSmoothd"]
+__all__ += ["GaussianFilter", "GaussianFilterD", "GaussianFilterDict", "GaussianFilterd"]
+__all__ += ["NonLocalMeans", "NonLocalMeansD", "NonLocalMeansDict", "NonLocalMeansd"]
+__all__ += ["RemoveBiasField", "RemoveBiasFieldD", "RemoveBiasFieldDict", "RemoveBiasFieldd"]
+__all__ += ["ResampleBack", "ResampleBackD", "ResampleBackDict", "ResampleBackd"]
+__all__ += ["TotalVariation", "TotalVariationD", "TotalVariationDict", "TotalVariationd"]
 
 # The image is mirrored about its first and last voxel (d c b | a b c d | c b a): alternating noise goes on alternating
 # beyond the border, so that filters average it away there too.
@@ -67,6 +45,7 @@ LEAST_VOXELS = 4
 TOP_PERCENTILE = 99.5
 
 
+@dataclass(frozen=True)
 class GaussianFilter(NormalizedTransform):
     """Gaussian smoothing of all axes or some of them, of the slice axis alone for instance.
 
@@ -81,15 +60,18 @@ class GaussianFilter(NormalizedTransform):
         InputError: when ``sigma`` is negative.
     """
 
-    def __init__(self, sigma: float = 1.0, axes: Sequence[int] | int | None = None) -> None:
-        at_least("sigma", sigma, 0)
-        self.sigma, self.axes = sigma, axes
+    sigma: float = 1.0
+    axes: Sequence[int] | int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(0, sigma=self.sigma)
 
     def change(self, channel: NDArray) -> NDArray:
         axes = spatial_axes(self.axes, channel.ndim)
         return ndimage.gaussian_filter(channel, self.sigma, axes=axes, mode=BORDER)
 
 
+@dataclass(frozen=True)
 class BinomialSmooth(NormalizedTransform):
     """The average of neighboring voxels, with weights (1, 2, 1) / 4 along each axis in turn.
 
@@ -104,9 +86,11 @@ class BinomialSmooth(NormalizedTransform):
         InputError: when ``passes`` is negative.
     """
 
-    def __init__(self, axes: Sequence[int] | int | None = None, passes: int = 1) -> None:
-        at_least("passes", passes, 0)
-        self.axes, self.passes = axes, passes
+    axes: Sequence[int] | int | None = None
+    passes: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(0, passes=self.passes)
 
     def change(self, channel: NDArray) -> NDArray:
         for axis in spatial_axes(self.axes, channel.ndim) * self.passes:
@@ -114,6 +98,7 @@ class BinomialSmooth(NormalizedTransform):
         return channel
 
 
+@dataclass(frozen=True)
 class BilateralFilter(NormalizedTransform):
     """Gaussian smoothing among voxels of similar intensity (Tomasi and Manduchi, ICCV 1998), by SimpleITK.
 
@@ -126,11 +111,12 @@ class BilateralFilter(NormalizedTransform):
         InputError: when an argument is negative, or SimpleITK is missing.
     """
 
-    def __init__(self, sigma: float = 1.0, sigma_intensity: float = 0.2) -> None:
-        at_least("sigma", sigma, 0)
-        at_least("sigma_intensity", sigma_intensity, 0)
+    sigma: float = 1.0
+    sigma_intensity: float = 0.2
+
+    def __post_init__(self) -> None:
+        at_least(0, sigma=self.sigma, sigma_intensity=self.sigma_intensity)
         require_simple_itk()
-        self.sigma, self.sigma_intensity = sigma, sigma_intensity
 
     def change(self, channel: NDArray) -> NDArray:
         if self.sigma == 0 or self.sigma_intensity == 0:
@@ -144,11 +130,7 @@ class BilateralFilter(NormalizedTransform):
             return np.asarray(sitk.GetArrayFromImage(bilateral.Execute(image)))
 
 
-GaussianFilterd = GaussianFilterD = GaussianFilterDict = dictionary_transform(GaussianFilter)
-BinomialSmoothd = BinomialSmoothD = BinomialSmoothDict = dictionary_transform(BinomialSmooth)
-BilateralFilterd = BilateralFilterD = BilateralFilterDict = dictionary_transform(BilateralFilter)
-
-
+@dataclass(frozen=True)
 class TotalVariation(NormalizedTransform):
     """Total variation denoising (Chambolle, J. Math. Imaging Vis. 2004): flat regions, sharp edges.
 
@@ -160,10 +142,12 @@ class TotalVariation(NormalizedTransform):
         InputError: when ``weight`` is negative or there is no iteration.
     """
 
-    def __init__(self, weight: float = 0.1, iterations: int = 200) -> None:
-        at_least("weight", weight, 0)
-        at_least("iterations", iterations, 1)
-        self.weight, self.iterations = weight, iterations
+    weight: float = 0.1
+    iterations: int = 200
+
+    def __post_init__(self) -> None:
+        at_least(0, weight=self.weight)
+        at_least(1, iterations=self.iterations)
 
     def change(self, channel: NDArray) -> NDArray:
         if self.weight == 0:
@@ -171,6 +155,7 @@ class TotalVariation(NormalizedTransform):
         return np.asarray(denoise_tv_chambolle(channel, weight=self.weight, max_num_iter=self.iterations))
 
 
+@dataclass(frozen=True)
 class NonLocalMeans(NormalizedTransform):
     """The average of voxels whose surroundings look alike (Buades et al., CVPR 2005; fast as by Darbon et al., 2008).
 
@@ -186,11 +171,13 @@ class NonLocalMeans(NormalizedTransform):
         InputError: when a number is out of range.
     """
 
-    def __init__(self, h: float = 0.08, patch_size: int = 3, patch_distance: int = 3) -> None:
-        at_least("h", h, 0)
-        at_least("patch_size", patch_size, 1)
-        at_least("patch_distance", patch_distance, 1)
-        self.h, self.patch_size, self.patch_distance = h, patch_size, patch_distance
+    h: float = 0.08
+    patch_size: int = 3
+    patch_distance: int = 3
+
+    def __post_init__(self) -> None:
+        at_least(0, h=self.h)
+        at_least(1, patch_size=self.patch_size, patch_distance=self.patch_distance)
 
     def change(self, channel: NDArray) -> NDArray:
         if self.h == 0:
@@ -199,10 +186,7 @@ class NonLocalMeans(NormalizedTransform):
         return np.asarray(denoised).reshape(channel.shape)  # axes of a single voxel are dropped
 
 
-TotalVariationd = TotalVariationD = TotalVariationDict = dictionary_transform(TotalVariation)
-NonLocalMeansd = NonLocalMeansD = NonLocalMeansDict = dictionary_transform(NonLocalMeans)
-
-
+@dataclass(frozen=True)
 class ResampleBack(NormalizedTransform):
     """Resample to a coarser spacing and back to the same grid.
 
@@ -220,11 +204,14 @@ class ResampleBack(NormalizedTransform):
         InputError: when a factor is below 1, or there is no such spline.
     """
 
-    def __init__(self, factor: float | Sequence[float] = 2.0, order: int = 3, anti_aliasing: bool = False) -> None:
-        at_least("factor", factor, 1)
-        if order not in range(6):
-            raise InputError(f"order must be a whole number from 0 to 5, not {order}", value=order)
-        self.factor, self.order, self.anti_aliasing = factor, order, anti_aliasing
+    factor: float | Sequence[float] = 2.0
+    order: int = 3
+    anti_aliasing: bool = False
+
+    def __post_init__(self) -> None:
+        at_least(1, factor=self.factor)
+        if self.order not in range(6):
+            raise InputError(f"order must be a whole number from 0 to 5, not {self.order}", value=self.order)
 
     def change(self, channel: NDArray) -> NDArray:
         factors = np.atleast_1d(np.asarray(self.factor, np.float64))
@@ -238,9 +225,7 @@ class ResampleBack(NormalizedTransform):
         return np.asarray(resize(small, channel.shape, anti_aliasing=False, **options))
 
 
-ResampleBackd = ResampleBackD = ResampleBackDict = dictionary_transform(ResampleBack)
-
-
+@dataclass(frozen=True)
 class RemoveBiasField(NormalizedTransform):
     """N4 bias field correction (Tustison et al., IEEE TMI 2010) by SimpleITK, an ordinary first step for MR.
 
@@ -256,29 +241,33 @@ class RemoveBiasField(NormalizedTransform):
         InputError: when ``shrink`` is below 1, or SimpleITK is missing.
     """
 
-    def __init__(self, shrink: int = 4, iterations: Sequence[int] = (50, 50, 50, 50)) -> None:
-        at_least("shrink", shrink, 1)
-        at_least("iterations", iterations, 1)
+    shrink: int = 4
+    iterations: Sequence[int] = (50, 50, 50, 50)
+
+    def __post_init__(self) -> None:
+        at_least(1, shrink=self.shrink, iterations=self.iterations)
         require_simple_itk()
-        self.shrink, self.iterations = int(shrink), [int(number) for number in iterations]
 
     def change(self, channel: NDArray) -> NDArray:
         if not self.iterations or np.ptp(channel) == 0:
             return channel
         padding = [(0, max(0, LEAST_VOXELS - extent)) for extent in channel.shape]
-        field = self._log_field(np.pad(channel, padding, mode="edge"))
+        with one_thread() as sitk:
+            image = sitk.GetImageFromArray(np.pad(channel, padding, mode="edge"))
+            foreground = sitk.OtsuThreshold(image, 0, 1)
+            shrink = [max(1, min(int(self.shrink), extent // LEAST_VOXELS)) for extent in image.GetSize()]
+            corrector = sitk.N4BiasFieldCorrectionImageFilter()
+            corrector.SetMaximumNumberOfIterations([int(number) for number in self.iterations])
+            corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(foreground, shrink))
+            field = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image))
         corrected = channel / np.exp(field[tuple(map(slice, channel.shape))])
         return corrected / (np.percentile(corrected, TOP_PERCENTILE) or corrected.max())
 
-    def _log_field(self, values: NDArray) -> NDArray:
-        with one_thread() as sitk:
-            image = sitk.GetImageFromArray(values)
-            foreground = sitk.OtsuThreshold(image, 0, 1)
-            shrink = [max(1, min(self.shrink, extent // LEAST_VOXELS)) for extent in image.GetSize()]
-            corrector = sitk.N4BiasFieldCorrectionImageFilter()
-            corrector.SetMaximumNumberOfIterations(self.iterations)
-            corrector.Execute(sitk.Shrink(image, shrink), sitk.Shrink(foreground, shrink))
-            return np.asarray(sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)))
 
-
+GaussianFilterd = GaussianFilterD = GaussianFilterDict = dictionary_transform(GaussianFilter)
+BinomialSmoothd = BinomialSmoothD = BinomialSmoothDict = dictionary_transform(BinomialSmooth)
+BilateralFilterd = BilateralFilterD = BilateralFilterDict = dictionary_transform(BilateralFilter)
+TotalVariationd = TotalVariationD = TotalVariationDict = dictionary_transform(TotalVariation)
+NonLocalMeansd = NonLocalMeansD = NonLocalMeansDict = dictionary_transform(NonLocalMeans)
+ResampleBackd = ResampleBackD = ResampleBackDict = dictionary_transform(ResampleBack)
 RemoveBiasFieldd = RemoveBiasFieldD = RemoveBiasFieldDict = dictionary_transform(RemoveBiasField)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,20 +20,10 @@ from monai_unlearnable.countermeasures.base import Material, Sample
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.optimization import minimize
-from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
-__all__ = [
-    "LearnedChanged",
-    "LearnedChangeD",
-    "LearnedChangeDict",
-    "NetworkChange",
-    "Patches",
-    "choose_cases",
-    "choose_leaked",
-    "fit",
-    "require_positive",
-]
+__all__ = ["LearnedChangeD", "LearnedChangeDict", "LearnedChanged", "NetworkChange", "Patches"]
 
 WINDOW = {2: 512, 3: 96}  # voxels an axis of what a network sees at once; larger images go through it in pieces
 
@@ -67,6 +58,7 @@ class LearnedChanged(MapTransform):
         return d
 
 
+@dataclass(frozen=True)
 class NetworkChange:
     """Runs a fully convolutional network on images of any size.
 
@@ -79,8 +71,9 @@ class NetworkChange:
         window: voxels an axis that it sees at once, rounded up; by default 512 in 2D and 96 in 3D.
     """
 
-    def __init__(self, network: nn.Module, multiple: int, window: int | None = None) -> None:
-        self.network, self.multiple, self.window = network, multiple, window
+    network: nn.Module
+    multiple: int
+    window: int | None = None
 
     def __call__(self, image: Tensor) -> Tensor:
         weights = next(self.network.parameters())
@@ -115,20 +108,15 @@ class Patches:
 
     def __call__(self, generator: torch.Generator) -> tuple[Tensor, ...]:
         """A batch: for each image of a sample a tensor (B, C, patch...)."""
-        chosen = torch.randint(len(self.samples), (self.batch_size,), generator=generator).tolist()
-        cut = [[image[place] for image in self.samples[index]] for index, place in self._places(chosen, generator)]
-        return tuple(torch.stack(images) for images in zip(*cut, strict=True))
-
-    def _places(self, chosen: list[int], generator: torch.Generator) -> list[tuple[int, tuple[slice, ...]]]:
-        places = []
-        for index in chosen:
+        cut = []
+        for index in torch.randint(len(self.samples), (self.batch_size,), generator=generator).tolist():
             place = [slice(None)]
             for extent, voxels in zip(self.extent, self.samples[index][0].shape[1:], strict=True):
                 steps = (voxels - extent) // self.multiple
                 start = int(torch.randint(steps + 1, (), generator=generator)) * self.multiple
                 place.append(slice(start, start + extent))
-            places.append((index, tuple(place)))
-        return places
+            cut.append([image[tuple(place)] for image in self.samples[index]])
+        return tuple(torch.stack(images) for images in zip(*cut, strict=True))
 
 
 def fit(
@@ -160,7 +148,7 @@ def fit(
         InputError: when the loss is no longer finite at the end.
     """
     network.to(device)
-    order = torch.Generator().manual_seed(derive_seed(seed, "batches"))
+    order = seeded(seed, "batches")
 
     def next_loss() -> Tensor:
         return loss(network, *(tensor.to(device) for tensor in batches(order)))
@@ -182,18 +170,12 @@ def choose_cases(cases: Sequence[Sample], count: int | None, seed: int) -> list[
         raise InputError("there is no case to learn from")
     if count is None or count >= len(cases):
         return list(cases)
-    order = torch.randperm(len(cases), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(cases), generator=seeded(seed))
     return [cases[index] for index in sorted(order[:count].tolist())]
 
 
 def choose_leaked(material: Material, count: int, what: str, seed: int) -> list[Sample]:
-    """As many cases whose originals are known, as :func:`choose_cases` does.
-
-    Args:
-        material: what the exploiter has.
-        count: how many.
-        what: they are for, in words.
-        seed: of the choice.
+    """As many cases whose originals are known, chosen by :func:`choose_cases`; ``what`` says what they are for.
 
     Raises:
         InputError: when originals of fewer cases are known.

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ __all__ = ["BlockProjection", "OrthogonalProjection", "WholeProjection"]
 RANK = 1e-3  # directions whose weights are smaller than this fraction of the largest are left alone
 
 
+@dataclass(frozen=True)
 class OrthogonalProjection(Countermeasure):
     """Removes linear shortcuts: images are projected orthogonally to the weights of a linear classifier.
 
@@ -42,17 +45,14 @@ class OrthogonalProjection(Countermeasure):
         InputError: when a number is not positive.
     """
 
-    def __init__(
-        self,
-        block: int | None = None,
-        rows: int = 1024,
-        penalty: float = 1.0,
-        iterations: int = 100,
-        max_cases: int | None = 512,
-    ) -> None:
-        require_positive(block=block, rows=rows, penalty=penalty, iterations=iterations, max_cases=max_cases)
-        self.block, self.rows, self.penalty, self.iterations = block, rows, penalty, iterations
-        self.max_cases = max_cases
+    block: int | None = None
+    rows: int = 1024
+    penalty: float = 1.0
+    iterations: int = 100
+    max_cases: int | None = 512
+
+    def __post_init__(self) -> None:
+        require_positive(**vars(self))
 
     def prepare(self, material: Material) -> Prepared:
         """Fit the classifier; the projection takes the place of every image.
@@ -69,9 +69,9 @@ class OrthogonalProjection(Countermeasure):
             values = values.unflatten(1, (vectors.channels, -1))
             values = (values - values.mean(-1, keepdim=True)).flatten(1)
         weights = fit_classifier(values, vectors.targets, penalty=self.penalty, iterations=self.iterations).weights
-        if vectors.whole:
-            return Prepared(material.cases, (LearnedChanged(WholeProjection(weights, vectors.extent)),))
-        return Prepared(material.cases, (LearnedChanged(BlockProjection(weights, vectors.extent[0])),))
+        whole, extent = vectors.whole, vectors.extent
+        change = WholeProjection(weights, extent) if whole else BlockProjection(weights, extent[0])
+        return Prepared(material.cases, (LearnedChanged(change),))
 
 
 class BlockProjection:

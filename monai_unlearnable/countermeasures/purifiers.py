@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -119,6 +120,7 @@ def _convolution(spatial_dims: int, before: int, after: int, stride: int = 1) ->
     return layer
 
 
+@dataclass(frozen=True)
 class AutoencoderPurifier(Countermeasure):
     r"""Replaces images by the reconstructions of an autoencoder that was trained on the protected images themselves.
 
@@ -150,23 +152,18 @@ class AutoencoderPurifier(Countermeasure):
         InputError: when a number is not positive.
     """
 
-    def __init__(
-        self,
-        rate: float = 0.25,
-        stages: int = 1,
-        width: int = 16,
-        latent_channels: int = 8,
-        iterations: int = 1500,
-        batch_size: int = 4,
-        patch_size: int | None = None,
-        learning_rate: float = 3e-3,
-        max_cases: int | None = 256,
-    ) -> None:
-        require_positive(rate=rate, stages=stages, width=width, latent_channels=latent_channels, iterations=iterations)
-        require_positive(batch_size=batch_size, patch_size=patch_size, learning_rate=learning_rate, max_cases=max_cases)
-        self.rate, self.stages, self.width, self.latent_channels = rate, stages, width, latent_channels
-        self.iterations, self.batch_size, self.patch_size = iterations, batch_size, patch_size
-        self.learning_rate, self.max_cases = learning_rate, max_cases
+    rate: float = 0.25
+    stages: int = 1
+    width: int = 16
+    latent_channels: int = 8
+    iterations: int = 1500
+    batch_size: int = 4
+    patch_size: int | None = None
+    learning_rate: float = 3e-3
+    max_cases: int | None = 256
+
+    def __post_init__(self) -> None:
+        require_positive(**vars(self))
 
     def prepare(self, material: Material) -> Prepared:
         """Train on the images of the cases; the reconstruction takes their place.
@@ -192,6 +189,7 @@ class AutoencoderPurifier(Countermeasure):
         return Prepared(material.cases, (LearnedChanged(NetworkChange(network, 2**self.stages)),))
 
 
+@dataclass(frozen=True)
 class PairPurifier(Countermeasure):
     """Predicts the originals of all cases from a few leaked pairs of protected and original image.
 
@@ -213,19 +211,15 @@ class PairPurifier(Countermeasure):
         InputError: when a number is not positive.
     """
 
-    def __init__(
-        self,
-        pairs: int = 16,
-        width: int = 16,
-        iterations: int = 400,
-        batch_size: int = 4,
-        patch_size: int | None = None,
-        learning_rate: float = 3e-3,
-    ) -> None:
-        require_positive(pairs=pairs, width=width, iterations=iterations, batch_size=batch_size)
-        require_positive(patch_size=patch_size, learning_rate=learning_rate)
-        self.pairs, self.width, self.iterations, self.batch_size = pairs, width, iterations, batch_size
-        self.patch_size, self.learning_rate = patch_size, learning_rate
+    pairs: int = 16
+    width: int = 16
+    iterations: int = 400
+    batch_size: int = 4
+    patch_size: int | None = None
+    learning_rate: float = 3e-3
+
+    def __post_init__(self) -> None:
+        require_positive(**vars(self))
 
     def prepare(self, material: Material) -> Prepared:
         """Train on the leaked pairs; the prediction takes the place of every image.

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -18,11 +21,12 @@ from monai_unlearnable.countermeasures.learning import choose_leaked, require_po
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
-from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.seeding import derive_seed, seeded
 
 __all__ = ["MixClean", "IterativeFilter"]
 
 
+@dataclass(frozen=True)
 class MixClean(Countermeasure):
     """Puts the clean originals of some cases in their place; the number of cases stays the same.
 
@@ -36,12 +40,12 @@ class MixClean(Countermeasure):
         InputError: when the fraction is out of its range.
     """
 
-    def __init__(self, fraction: float) -> None:
-        if not 0 < fraction <= 1:
-            raise InputError(
-                f"the fraction of clean cases is {fraction}; it is above 0 and at most 1", value=fraction, limit=1
-            )
-        self.fraction = fraction
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            reason = f"the fraction of clean cases is {self.fraction}; it is above 0 and at most 1"
+            raise InputError(reason, value=self.fraction, limit=1)
 
     def prepare(self, material: Material) -> Prepared:
         """Choose cases by the seed, and replace them.
@@ -51,13 +55,12 @@ class MixClean(Countermeasure):
         """
         count = max(1, int(self.fraction * len(material.cases) + 0.5))
         chosen = choose_leaked(material, count, "clean cases", derive_seed(material.seed, "mix clean"))
-        clean = {
-            case_id: {**material.originals[case_id], CaseKeys.CASE_ID: case_id}
-            for case_id in (case[CaseKeys.CASE_ID] for case in chosen)
-        }
+        names = {case[CaseKeys.CASE_ID] for case in chosen}
+        clean = {name: {**material.originals[name], CaseKeys.CASE_ID: name} for name in names}
         return Prepared([clean.get(case[CaseKeys.CASE_ID], case) for case in material.cases])
 
 
+@dataclass(frozen=True)
 class IterativeFilter(Countermeasure):
     """Drops the cases that a simple model finds easiest.
 
@@ -89,23 +92,19 @@ class IterativeFilter(Countermeasure):
         InputError: when a number is out of its range.
     """
 
-    def __init__(
-        self,
-        fraction: float = 0.5,
-        rounds: int = 3,
-        hidden: int = 16,
-        block: int | None = None,
-        rows: int = 256,
-        iterations: int = 20,
-        penalty: float = 1.0,
-    ) -> None:
-        if not 0 < fraction < 1:
-            raise InputError(
-                f"the fraction of cases to drop is {fraction}; it is between 0 and 1", value=fraction, limit=1
-            )
-        require_positive(rounds=rounds, block=block, rows=rows, iterations=iterations, penalty=penalty)
-        self.fraction, self.rounds, self.hidden, self.block = fraction, rounds, hidden, block
-        self.rows, self.iterations, self.penalty = rows, iterations, penalty
+    fraction: float = 0.5
+    rounds: int = 3
+    hidden: int = 16
+    block: int | None = None
+    rows: int = 256
+    iterations: int = 20
+    penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction < 1:
+            reason = f"the fraction of cases to drop is {self.fraction}; it is between 0 and 1"
+            raise InputError(reason, value=self.fraction, limit=1)
+        require_positive(**{name: value for name, value in vars(self).items() if name != "hidden"})
 
     def prepare(self, material: Material) -> Prepared:
         """Judge the cases and keep the others, in their order.
@@ -128,17 +127,11 @@ class IterativeFilter(Countermeasure):
 
     def _losses(self, vectors: LabeledVectors, half: Tensor, suspects: Tensor, seed: int) -> Tensor:
         """Loss of each case under a model that learned from suspects of the other half."""
+        fit = partial(fit_classifier, hidden=self.hidden, penalty=self.penalty, iterations=self.iterations, seed=seed)
         losses = torch.zeros(len(half))
         for side in (0, 1):
             learn, judge = ((half == side) & suspects)[vectors.cases], (half != side)[vectors.cases]
-            model = fit_classifier(
-                vectors.values[learn],
-                vectors.targets[learn],
-                self.hidden,
-                penalty=self.penalty,
-                iterations=self.iterations,
-                seed=seed,
-            )
+            model = fit(vectors.values[learn], vectors.targets[learn])
             targets = vectors.targets[judge]
             surprise = -model.log_probabilities(vectors.values[judge]).float() * targets
             # Each class of a case counts alike, as in the fit: else large backgrounds decide.
@@ -152,7 +145,7 @@ class IterativeFilter(Countermeasure):
 
 def _halves(groups: Tensor, seed: int) -> Tensor:
     """0 or 1 for each case, evenly in each group."""
-    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(groups), generator=seeded(seed))
     order = order[groups[order].argsort(stable=True)]
     half = torch.zeros(len(groups), dtype=torch.long)
     half[order] = torch.arange(len(groups)) % 2

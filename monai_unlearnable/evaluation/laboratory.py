@@ -9,7 +9,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -20,10 +20,10 @@ import torch
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError, UnlearnableError
 from monai_unlearnable.evaluation.matrix import Matrix, Published, Run
-from monai_unlearnable.evaluation.runs import Bench, authorized_scores, detect, train_run
+from monai_unlearnable.evaluation.runs import Bench, authorized_scores, detect, kept, train_run
 from monai_unlearnable.evaluation.sources import Source, published_source
 from monai_unlearnable.report import Results, VictimRow
-from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
+from monai_unlearnable.report.rows import CLEAN, PROTECTED
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import fingerprint, write_atomic, write_json
 from monai_unlearnable.utils.progress import hush_monai, progress_bar
@@ -138,27 +138,21 @@ class Laboratory:
         return path if path.is_file() else None
 
     def figures(self, source: Source) -> Figures:
-        """Fidelity of a source, measured once; see :meth:`Source.measure`."""
+        """Fidelity of a source, measured once, see :meth:`Source.measure`; none of the originals."""
         originals = self.bench.originals
+        if source.role == CLEAN:
+            return {}, {}
         key = fingerprint([__version__, source.digest, originals.digest, repr(source.window)])
-        path = self.folder / "figures" / f"{key[:16]}.json"
-        if not path.is_file():
-            write_json(path, source.measure(originals))
-        figures, regions = json.loads(path.read_text(encoding="utf-8"))
+        figures, regions = kept(self.folder / "figures" / f"{key[:16]}.json", lambda: source.measure(originals))
         return figures, regions
-
-    def measure(self, sources: Iterable[Source]) -> dict[str, Figures]:
-        """:meth:`figures` of those that are not the originals, by name."""
-        return {source.name: self.figures(source) for source in sources if source.role != CLEAN}
 
     def results(self) -> Results:
         """Everything that is known now; runs that were not trained yet are omitted."""
         rows = [self._read(path, run) for run in self.runs() if (path := self._path(run)).is_file()]
-        measured = self.measure(self.sources.values())
-        names = [source.method for source in self.sources.values() if source.role not in (CLEAN, RANDOM)]
+        measured = {name: self.figures(source) for name, source in self.sources.items() if source.role != CLEAN}
         rows = [_with_figures(row, measured.get(row.data, ({}, {}))[0]) for row in rows]
         dataset = Path(self.matrix.dataset_dir).name
-        method = ", ".join(dict.fromkeys(names)) or "none"
+        method = ", ".join(dict.fromkeys(source.method for source in self._published())) or "none"
         return Results(
             title=f"{method} on {dataset}",
             method=method,
@@ -172,22 +166,18 @@ class Laboratory:
         )
 
     def _authorized(self) -> list[dict[str, Any]]:
-        published = self._published()
+        published, folder = self._published(), self.folder / "authorized"
         if not (self.matrix.authorized and published):
             return []
-
-        def scores(victim: str) -> list[dict[str, Any]]:
-            return authorized_scores(self.bench, victim, published, self.folder / "authorized")
-
-        found = [_or_none(f"an authorized {victim}", scores, victim) for victim in self.matrix.victims]
+        found = [
+            _or_none(f"an authorized {victim}", authorized_scores, self.bench, victim, published, folder)
+            for victim in self.matrix.victims
+        ]
         return [entry for by_source in zip(*filter(None, found), strict=True) for entry in by_source]
 
     def _detectors(self) -> dict[str, dict[str, list[float]]]:
-        def areas(source: Source) -> dict[str, list[float]]:
-            return detect(self.bench, source, self.folder / "detectors")
-
-        sources = self._published() if self.matrix.detectors else []
-        found = {source.name: _or_none(f"detectors of {source.name}", areas, source) for source in sources}
+        sources, folder = self._published() if self.matrix.detectors else [], self.folder / "detectors"
+        found = {s.name: _or_none(f"detectors of {s.name}", detect, self.bench, s, folder) for s in sources}
         return {name: areas for name, areas in found.items() if areas}
 
     def _published(self) -> list[Source]:
@@ -211,10 +201,8 @@ class Laboratory:
             row = VictimRow.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError, UnlearnableError) as error:
             raise InputError(f"the run cannot be read; delete it to train it again: {error}", file=path) from error
-        source = self.sources[run.data]
-        return dataclasses.replace(
-            row, data=run.data, training=source.role, method=source.method, command=run.command(self.folder)
-        )
+        source, command = self.sources[run.data], run.command(self.folder)
+        return dataclasses.replace(row, data=run.data, training=source.role, method=source.method, command=command)
 
 
 def _with_figures(row: VictimRow, figures: dict[str, float]) -> VictimRow:
@@ -222,29 +210,23 @@ def _with_figures(row: VictimRow, figures: dict[str, float]) -> VictimRow:
     return dataclasses.replace(row, psnr=psnr, ssim=ssim, ssim_roi=ssim_roi)
 
 
-def _or_none(what: str, check: Callable[[Any], Found], subject: Any) -> Found | None:
+def _or_none(what: str, check: Callable[..., Found], *arguments: Any) -> Found | None:
     """What a check finds. One that cannot be made, with too few cases for instance, does not stop the rest."""
     try:
-        return check(subject)
+        return check(*arguments)
     except UnlearnableError as error:
         logger.warning("%s: not examined: %s", what, error)
         return None
 
 
 def _train_side_by_side(folder: Path, runs: Sequence[Run], workers: int) -> None:
-    """Train runs and measure their data in several processes; each keeps what it finds below the folder.
+    """Train runs and measure their data in several processes, which share the cores.
 
-    Args:
-        folder: folder of a laboratory whose settings are saved; processes read nothing else, and need no key.
-        runs: what to train.
-        workers: number of processes; the cores are shared out among them.
+    Each reads the settings that a laboratory saved in the folder, needs no key, and keeps what it finds there.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool,
-        progress_bar() as progress,
-    ):
+    with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool, progress_bar() as progress:
         jobs = [pool.submit(_train, str(folder), run) for run in runs]
         jobs += [pool.submit(_measure, str(folder), name) for name in dict.fromkeys(run.data for run in runs)]
         task = progress.add_task("train runs", total=len(jobs), note="")
@@ -264,7 +246,7 @@ def _train(folder: str, run: Run) -> None:
 
 def _measure(folder: str, name: str) -> None:
     laboratory = _opened(folder)
-    laboratory.measure([laboratory.sources[name]])
+    laboratory.figures(laboratory.sources[name])
 
 
 @lru_cache(maxsize=1)

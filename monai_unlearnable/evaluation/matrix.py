@@ -34,10 +34,8 @@ class Run:
 
     def command(self, folder: str | Path) -> str:
         """The shell command that runs this training alone."""
-        words = ["python", "-m", "monai_unlearnable", "run", str(folder)]
-        for name, value in dataclasses.asdict(self).items():
-            words += [f"--{name}", str(value)]
-        return shlex.join(words)
+        settings = [part for name, value in dataclasses.asdict(self).items() for part in (f"--{name}", str(value))]
+        return shlex.join(["python", "-m", "monai_unlearnable", "run", str(folder), *settings])
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from monai_unlearnable.utils.files import file_digest, fingerprint, write_json
 from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.victims import Classification, Recipe, Segmentation, Task, Trained, Victim, fresh_network
 
-__all__ = ["Bench", "authorized_scores", "detect", "train_run"]
+__all__ = ["Bench", "authorized_scores", "detect", "kept", "train_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,8 @@ class Bench:
         Raises:
             DatalistError: when there are none, or an image of one is also trained on, under whatever name.
         """
-        matrix = self.matrix
-        if matrix.test_dir is not None:
-            cases = load_cases(matrix.test_dir)
-        else:
-            cases = load_cases(matrix.dataset_dir, matrix.datalist, section="test")
+        own, matrix = self.matrix.test_dir, self.matrix
+        cases = load_cases(own) if own is not None else load_cases(matrix.dataset_dir, matrix.datalist, section="test")
         refuse_overlap(self.originals.cases, cases)
         return tuple(cases)
 
@@ -92,18 +90,14 @@ class Bench:
     @property
     def values(self) -> dict[str, Any]:
         """What entries of catalogs may refer to."""
-        matrix = self.matrix
+        settings = ("width", "iterations", "batch_size", "learning_rate", "weights")
         return {
             "dims": self.summary.spatial_dims,
             "channels": self.summary.channels,
             "classes": self.task.classes,
             "size": list(self.size),
             "keys": list(self.task.keys),
-            "width": matrix.width,
-            "iterations": matrix.iterations,
-            "batch_size": matrix.batch_size,
-            "learning_rate": matrix.learning_rate,
-            "weights": matrix.weights,
+            **{name: getattr(self.matrix, name) for name in settings},
         }
 
     def check(self) -> None:
@@ -170,19 +164,13 @@ class Bench:
         """Go through a countermeasure with training cases."""
         steps = self.catalogs["countermeasures"].build(name, **self.values)
         originals = {case.case_id: case.to_dict() for case in self.originals.cases}
-        material = Material(
-            [case.to_dict() for case in cases],
-            recipe.normalized_images(self.task),
-            originals,
-            derive_seed(seed, "countermeasure"),
-            self.matrix.device,
-        )
-        return prepare(steps, material)
+        load, seed = recipe.normalized_images(self.task), derive_seed(seed, "countermeasure")
+        return prepare(steps, Material(_dictionaries(cases), load, originals, seed, self.matrix.device))
 
     def split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
         """Cases to train on, and evenly spaced ones to pick a model by."""
         count = round(self.matrix.validation_fraction * len(cases))
-        chosen = set(np.linspace(0, len(cases) - 1, count).round().astype(int).tolist()) if count else set()
+        chosen = set(np.linspace(0, len(cases) - 1, count).round().astype(int).tolist())
         parts: tuple[list[Case], list[Case]] = ([], [])
         for index, case in enumerate(cases):
             parts[index in chosen].append(case)
@@ -196,48 +184,39 @@ def train_run(bench: Bench, run: Run, source: Source) -> tuple[VictimRow, bytes 
         What it reached, and a test image with its label and the prediction as .npz bytes. A victim that diverges or
         cannot be trained gives a row that says so.
     """
-    fields: dict[str, Any] = {
-        "training": source.role,
-        "data": run.data,
-        "victim": run.victim,
-        "recipe": run.recipe,
-        "countermeasure": run.countermeasure,
-        "seed": run.seed,
-        "chance": bench.task.chance,
-        "method": source.method,
-        "epsilon": source.epsilon,
-    }
+    fields = {"training": source.role, "method": source.method, "epsilon": source.epsilon, **dataclasses.asdict(run)}
+    fields |= {"chance": bench.task.chance, "metric": bench.task.metric}
     try:
         trained = _train(bench, run, source)
     except DivergedError:
-        return VictimRow(status=DIVERGED, metric=bench.task.metric, **fields), None
+        return VictimRow(status=DIVERGED, **fields), None
     except (UnlearnableError, RuntimeError, ValueError) as error:
         logger.debug("%s failed", run, exc_info=True)
         status = FAILED + " ".join(str(root_cause(error)).split())
-        return VictimRow(status=status, metric=bench.task.metric, **fields), None
+        return VictimRow(status=status, **fields), None
     pictures = _pictures(trained) if trained.outputs[0].ndim > 1 else None
     return VictimRow.from_scores(trained.scores, status=DONE, **fields), pictures
 
 
 def _train(bench: Bench, run: Run, source: Source) -> Trained:
     recipe = bench.recipe(run.recipe)
-    training, validation = bench.split(source.cases)
+    training, held_out = bench.split(source.cases)
     prepared = bench.prepare(run.countermeasure, recipe, training, run.seed)
-    victim = Victim(
-        bench.network(run.victim, run.seed),
-        bench.task,
-        recipe,
-        prepared.steps,
-        run.seed,
-        bench.matrix.device,
-        bench.matrix.num_validations,
-    )
-    return victim.train_and_score(
-        prepared.cases,
-        [case.to_dict() for case in bench.test],
-        [case.to_dict() for case in validation],
-        description=f"{run.victim} on {run.data}",
-    )
+    network, matrix = bench.network(run.victim, run.seed), bench.matrix
+    victim = Victim(network, bench.task, recipe, prepared.steps, run.seed, matrix.device, matrix.num_validations)
+    test, validation = _dictionaries(bench.test), _dictionaries(held_out)
+    return victim.train_and_score(prepared.cases, test, validation, description=f"{run.victim} on {run.data}")
+
+
+def _dictionaries(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    return [case.to_dict() for case in cases]
+
+
+def kept(path: Path, find: Callable[[], Any]) -> Any:
+    """What a JSON file holds; where there is none, what was found now is kept in it."""
+    if not path.is_file():
+        write_json(path, find())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _pictures(trained: Trained) -> bytes:
@@ -271,24 +250,20 @@ def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], fold
     """
     _, recipe, _, seed = bench.matrix.first_kind
     run = Run(CLEAN, victim, recipe, NO_COUNTERMEASURE, seed)
-    path = folder / f"{fingerprint(['authorized', *(bench.key(run, source) for source in sources)])[:24]}.json"
-    if not path.is_file():
-        model = Victim(
-            bench.network(victim, seed),
-            bench.task,
-            bench.recipe(recipe),
-            seed=seed,
-            device=bench.matrix.device,
-            num_validations=1,
-        )
+
+    def train() -> list[float]:
+        network, device = bench.network(victim, seed), bench.matrix.device
+        model = Victim(network, bench.task, bench.recipe(recipe), seed=seed, device=device, num_validations=1)
         trained = model.train_and_score(
-            [case.to_dict() for case in bench.originals.cases[::2]],
-            [case.to_dict() for case in bench.originals.cases[1::2]],
-            others={source.name: [case.to_dict() for case in source.cases[1::2]] for source in sources},
+            _dictionaries(bench.originals.cases[::2]),
+            _dictionaries(bench.originals.cases[1::2]),
+            others={source.name: _dictionaries(source.cases[1::2]) for source in sources},
             description=f"authorized {victim}",
         )
-        write_json(path, [trained.scores.value, *(trained.others[source.name].value for source in sources)])
-    clean, *protected = json.loads(path.read_text(encoding="utf-8"))
+        return [trained.scores.value, *(trained.others[source.name].value for source in sources)]
+
+    key = fingerprint(["authorized", *(bench.key(run, source) for source in sources)])
+    clean, *protected = kept(folder / f"{key[:24]}.json", train)
     return [
         {"data": source.name, "victim": victim, "clean": clean, "protected": score}
         for source, score in zip(sources, protected, strict=True)
@@ -308,10 +283,8 @@ def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]
     """
     victim, recipe, _, seed = bench.matrix.first_kind
     run = Run(source.name, victim, recipe, NO_COUNTERMEASURE, seed)
-    path = folder / f"{fingerprint(['detectors', bench.key(run, source)])[:24]}.json"
-    if not path.is_file():
-        write_json(path, _classify(bench, source, recipe, seed))
-    found: dict[str, list[float]] = json.loads(path.read_text(encoding="utf-8"))
+    key = fingerprint(["detectors", bench.key(run, source)])
+    found: dict[str, list[float]] = kept(folder / f"{key[:24]}.json", lambda: _classify(bench, source, recipe, seed))
     return found
 
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from monai_unlearnable.data import Case, load_cases, read_case
 from monai_unlearnable.data.dicom import list_files
-from monai_unlearnable.errors import DatalistError, ScanError
+from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.evaluation.matrix import Published
 from monai_unlearnable.intensity import PercentileWindow, WindowRule
 from monai_unlearnable.metrics import measure_fidelity, region_changes
 from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.utils.config import build
-from monai_unlearnable.utils.files import file_digest
+from monai_unlearnable.utils.files import file_digest, reading
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["Source", "clean_source", "published_source", "digest_cases", "refuse_overlap"]
@@ -139,16 +139,21 @@ def refuse_overlap(training: Iterable[Case], test: Iterable[Case]) -> None:
         DatalistError: naming both cases, when a test image is a training image.
         ScanError: naming the file, when it cannot be read.
     """
+
+    def size(path: Path) -> int:
+        with reading(path):
+            return path.stat().st_size
+
     trained: dict[int, list[tuple[Case, Path]]] = {}
     for case, path in _files(training):
-        trained.setdefault(_size(path), []).append((case, path))
+        trained.setdefault(size(path), []).append((case, path))
 
     @cache
     def of_size(size: int) -> dict[str, tuple[Case, Path]]:
         return {file_digest(path): (case, path) for case, path in trained.get(size, ())}
 
     for case, path in _files(test):
-        others = of_size(_size(path))
+        others = of_size(size(path))
         if others and (digest := file_digest(path)) in others:
             other, known = others[digest]
             reason = f"the case is in the training data and in the test data: it equals {other.case_id}, {known}"
@@ -161,10 +166,3 @@ def _files(cases: Iterable[Case]) -> Iterator[tuple[Case, Path]]:
         for path in (case.root / name for name in case.images):
             for file in list_files(path)[0] if path.is_dir() else [path]:
                 yield case, file
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise ScanError(f"cannot be read: {error.strerror or error}", file=path) from error

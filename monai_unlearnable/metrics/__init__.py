@@ -11,34 +11,14 @@ if TYPE_CHECKING:
     from .scores import chance_level, classification_scores, segmentation_scores
     from .statistics import PairedTest, bootstrap_interval, paired_test
 
-# Loaded on first use.
-_WHERE = {
-    "PairedTest": "statistics",
-    "bootstrap_interval": "statistics",
-    "chance_level": "scores",
-    "classification_scores": "scores",
-    "paired_test": "statistics",
-    "segmentation_scores": "scores",
-}
+# Loaded on first use: torch and scipy.stats take long.
+_WHERE = dict.fromkeys(("PairedTest", "bootstrap_interval", "paired_test"), "statistics")
+_WHERE |= dict.fromkeys(("chance_level", "classification_scores", "segmentation_scores"), "scores")
 
-__all__ = [
-    "Crossing",
-    "LOSSLESS_PSNR",
-    "PairedTest",
-    "Point",
-    "Scores",
-    "bootstrap_interval",
-    "chance_level",
-    "classification_scores",
-    "half_way",
-    "measure_fidelity",
-    "noise_level",
-    "p50",
-    "paired_test",
-    "region_changes",
-    "region_statistics",
-    "segmentation_scores",
-]
+__all__ = ["Crossing", "LOSSLESS_PSNR", "Point", "Scores", "half_way", "p50"]
+__all__ += ["measure_fidelity", "noise_level", "region_changes", "region_statistics"]
+__all__ += ["PairedTest", "bootstrap_interval", "paired_test"]
+__all__ += ["chance_level", "classification_scores", "segmentation_scores"]
 
 
 def __getattr__(name: str) -> Any:

@@ -86,12 +86,8 @@ def _own_scale(
 ) -> dict[str, float]:
     """The change on scales of the clean scan itself, channel by channel.
 
-    Args:
-        clean: original scan.
-        change: (changed voxels,) in normalized intensity, channels one after the other.
-        support: (C, spatial...), where they are.
-        widths: width of the window in each channel, physical.
-        sigma: standard deviation of each channel, physical.
+    ``change`` (changed voxels,) is in normalized intensity, channels one after the other, where ``support``
+    (C, spatial...) is true; ``widths`` of the window and ``sigma`` of each channel are physical.
     """
     slope, size = abs(clean.quantization.slope), support[0].size
     ends = np.cumsum([int(np.count_nonzero(channel)) for channel in support])[:-1]

@@ -51,10 +51,9 @@ class Scores:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.validation_curve and len(self.validation_curve) != len(self.curve):
-            raise InputError(
-                f"the validation curve has {len(self.validation_curve)} moments, the curve {len(self.curve)}"
-            )
+        own, other = len(self.curve), len(self.validation_curve)
+        if other not in (0, own):
+            raise InputError(f"the validation curve has {other} moments, the curve {own}")
 
     @property
     def peak(self) -> float:
@@ -125,7 +124,13 @@ def p50(points: Iterable[Point], clean: float, chance: float, figure: str = "psn
     """
     if figure not in ("psnr", "ssim_roi"):
         raise InputError(f"unknown figure {figure!r} of a frontier; known are psnr and ssim_roi")
-    sweep, goal = _means([(getattr(point, figure), point.score) for point in points]), half_way(clean, chance)
+    scores: dict[float, list[float]] = {}
+    for point in points:
+        place: float | None = getattr(point, figure)
+        if place is not None and not math.isnan(place) and not math.isnan(point.score):
+            scores.setdefault(place, []).append(point.score)
+    sweep = [(place, math.fsum(found) / len(found)) for place, found in sorted(scores.items())]
+    goal = half_way(clean, chance)
     if not sweep or not clean > chance:
         return Crossing(None, "none")
     right, score = sweep[-1]
@@ -136,12 +141,3 @@ def p50(points: Iterable[Point], clean: float, chance: float, figure: str = "psn
             return Crossing(left + (right - left) * (goal - reached) / (score - reached), "exact")
         right, score = left, reached
     return Crossing(None, "none")
-
-
-def _means(pairs: list[tuple[float | None, float]]) -> list[tuple[float, float]]:
-    """Mean score at each abscissa, sorted, of the pairs that have both."""
-    scores: dict[float, list[float]] = {}
-    for abscissa, score in pairs:
-        if abscissa is not None and not math.isnan(abscissa) and not math.isnan(score):
-            scores.setdefault(abscissa, []).append(score)
-    return [(abscissa, math.fsum(scores[abscissa]) / len(scores[abscissa])) for abscissa in sorted(scores)]

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +21,6 @@ from monai_unlearnable.metrics.statistics import bootstrap_interval
 from monai_unlearnable.utils.arrays import without_channel
 
 __all__ = ["chance_level", "classification_scores", "segmentation_scores"]
-
 
 _MISSING = object()
 
@@ -61,7 +58,11 @@ def segmentation_scores(
     if num_classes < 2:
         raise InputError(f"{num_classes} class(es), background included, leave nothing to score")
     dice, hd95 = [], []
-    for number, (prediction, label, spacing) in enumerate(_together(predictions, labels, spacings), start=1):
+    columns = (predictions, labels) if spacings is None else (predictions, labels, spacings)
+    for number, case in enumerate(zip_longest(*columns, fillvalue=_MISSING), start=1):
+        if any(part is _MISSING for part in case):
+            raise InputError("predictions, labels and spacings differ in number", case=f"test case {number}")
+        prediction, label, spacing = (*case, None)[:3]
         size = None if spacing is None else [float(extent) for extent in spacing]
         found, truth = (_indices(array, size, num_classes, number) for array in (prediction, label))
         if found.shape != truth.shape:
@@ -72,15 +73,6 @@ def segmentation_scores(
         if distances:
             hd95.append([_distance(found, truth, index, size) for index in range(1, num_classes)])
     return _summary(np.array(dice), np.array(hd95), seed)
-
-
-def _together(*columns: Iterable[Any] | None) -> Iterator[tuple[Any, Any, Any]]:
-    """Prediction, label and spacing of each case, None for a spacing that was not given."""
-    given = [column for column in columns if column is not None]
-    for number, case in enumerate(zip_longest(*given, fillvalue=_MISSING), start=1):
-        if any(part is _MISSING for part in case):
-            raise InputError("predictions, labels and spacings differ in number", case=f"test case {number}")
-        yield (*case, None)[:3]  # type: ignore[misc]
 
 
 def _indices(array: NdarrayOrTensor, spacing: list[float] | None, num_classes: int, number: int) -> torch.Tensor:
@@ -153,7 +145,10 @@ def classification_scores(probabilities: NdarrayOrTensor, targets: NdarrayOrTens
     _check(scores, truth)
     classes, right = scores.shape[1], scores.argmax(axis=1) == truth
     recall = _recalls(truth[None], right[None], classes)[0]
-    balanced = partial(_balanced, classes=classes)
+
+    def balanced(truth: NDArray, right: NDArray) -> NDArray:
+        return np.nanmean(_recalls(truth, right, classes), axis=1)  # type: ignore[no-any-return]
+
     low, high = bootstrap_interval(truth, right, statistic=balanced, seed=seed)
     return Scores(
         metric="balanced accuracy",
@@ -183,9 +178,8 @@ def _check(scores: NDArray, truth: NDArray) -> None:
     if not truth.size:
         raise InputError("the test set is empty")
     if scores.ndim != 2 or scores.shape[1] < 2 or truth.shape != scores.shape[:1]:
-        raise InputError(
-            f"expected probabilities (cases, classes) and targets (cases,), not {scores.shape} and {truth.shape}"
-        )
+        reason = f"expected probabilities (cases, classes) and targets (cases,), not {scores.shape} and {truth.shape}"
+        raise InputError(reason)
     if not np.isfinite(scores).all():
         number = int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0]) + 1
         raise InputError("the predicted probabilities are not finite", case=f"test case {number}")
@@ -200,10 +194,6 @@ def _recalls(truth: NDArray, right: NDArray, classes: int) -> NDArray:
     counts = np.bincount(codes.ravel(), minlength=rows * classes * 2).reshape(rows, classes, 2)
     with np.errstate(invalid="ignore"):
         return counts[..., 1] / counts.sum(axis=-1)  # type: ignore[no-any-return]
-
-
-def _balanced(truth: NDArray, right: NDArray, classes: int) -> NDArray:
-    return np.nanmean(_recalls(truth, right, classes), axis=1)  # type: ignore[no-any-return]
 
 
 def _area(scores: NDArray, truth: NDArray) -> float:

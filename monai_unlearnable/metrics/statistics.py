@@ -19,14 +19,10 @@ BATCH = 2**21  # cases drawn at a time, which bounds memory
 ROUNDING = 1e-6  # percent: differences below come from the order of summation
 
 
-def _mean(values: NDArray) -> NDArray:
-    return values.mean(axis=1)
-
-
 def bootstrap_interval(
     values: ArrayLike,
     *paired: ArrayLike,
-    statistic: Callable[..., NDArray] = _mean,
+    statistic: Callable[..., NDArray] = lambda values: values.mean(axis=1),
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -48,7 +44,7 @@ def bootstrap_interval(
     arrays = [np.asarray(array) for array in (values, *paired)]
     if len({len(array) for array in arrays}) > 1:
         raise InputError(f"arrays over the same cases differ in length: {[len(array) for array in arrays]}")
-    known = ~np.any([_has_nan(array) for array in arrays], axis=0)
+    known = ~np.any([np.isnan(array).reshape(len(array), -1).any(axis=1) for array in arrays], axis=0)
     arrays, cases = [array[known] for array in arrays], int(known.sum())
     if not cases:
         raise InputError("there is no case to take an interval over")
@@ -70,10 +66,6 @@ def bootstrap_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(found.low), float(found.high)
-
-
-def _has_nan(array: NDArray) -> NDArray:
-    return np.isnan(array).reshape(len(array), -1).any(axis=1)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -118,12 +110,10 @@ def paired_test(first: ArrayLike, second: ArrayLike, seed: int = 0) -> PairedTes
         raise InputError("no case has a score of both methods")
     difference = one - other
     moved = difference[np.abs(difference) > ROUNDING]
-    if np.isin([one, other], (0.0, 100.0)).all():
-        test, p_value = "exact McNemar", _binomial(int((moved > 0).sum()), len(moved))
-    else:
-        test, p_value = "Wilcoxon signed-rank", float(stats.wilcoxon(moved).pvalue) if len(moved) else 1.0
+    binary = np.isin([one, other], (0.0, 100.0)).all()
+    p_value = 1.0
+    if len(moved):
+        found = stats.binomtest(int((moved > 0).sum()), len(moved), 0.5) if binary else stats.wilcoxon(moved)
+        p_value = float(found.pvalue)
+    test = "exact McNemar" if binary else "Wilcoxon signed-rank"
     return PairedTest(float(difference.mean()), bootstrap_interval(difference, seed=seed), p_value, test, len(one))
-
-
-def _binomial(wins: int, trials: int) -> float:
-    return float(stats.binomtest(wins, trials, 0.5).pvalue) if trials else 1.0

@@ -9,26 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
 from monai_unlearnable.report.summaries import Matrix, Summary, distinct, grouped
 
-__all__ = [
-    "DARK",
-    "LIGHT",
-    "Panel",
-    "Theme",
-    "baseline_panels",
-    "data_colors",
-    "method_looks",
-    "new_figure",
-    "telling_panels",
-    "tidy",
-    "to_png",
-]
+__all__ = ["DARK", "LIGHT", "Panel", "Theme", "baseline_panels", "telling_panels"]
+__all__ += ["data_colors", "draw_scale", "method_looks", "new_figure", "tidy", "to_png"]
 
 RESOLUTION = 200  # of pictures, in dots per inch
 MARKERS = "os^Dv"
@@ -93,10 +84,10 @@ def data_colors(summaries: Sequence[Summary], theme: Theme) -> dict[str, str]:
     colors = {s.data: theme.training[s.training] for s in summaries}
     protected = {s.data: s.method for s in summaries if s.training == PROTECTED}
     methods = distinct(protected.values())
-    places = [methods.index(method) if len(methods) > 1 else place for place, method in enumerate(protected.values())]
-    return colors | {
-        name: theme.methods[place % len(theme.methods)] for name, place in zip(protected, places, strict=True)
-    }
+    for place, (name, method) in enumerate(protected.items()):
+        number = methods.index(method) if len(methods) > 1 else place
+        colors[name] = theme.methods[number % len(theme.methods)]
+    return colors
 
 
 def method_looks(lines: Sequence[FrontierLine], theme: Theme) -> dict[str, tuple[str, str]]:
@@ -132,27 +123,31 @@ def tidy(axes: Axes, theme: Theme, grid: Any = "y") -> None:
     axes.tick_params(length=0, colors=theme.muted, labelsize=9.5)
 
 
-def baseline_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:
-    """A panel for each victim and recipe without countermeasure; the first ones.
+def draw_scale(axes: Axes, colors: Colormap, names: Sequence[str], ink: str, size: float) -> None:
+    """All colors of a map from left to right, with names below its ends and its middle."""
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=colors, aspect="auto", extent=(0, 1, 0, 1))
+    axes.set_xticks((0, 0.5, 1), names, color=ink, fontsize=size)
+    axes.set_yticks(())
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
-    Args:
-        summaries: those of all settings.
-        limit: number of panels.
-    """
+
+def baseline_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:
+    """A panel for each victim and recipe without countermeasure, ``limit`` at most; the first ones."""
     return [panel for key, panel in _groups(summaries).items() if key[2] == NO_COUNTERMEASURE][:limit]
 
 
 def telling_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:
-    """Half of the panels for victims whose trainer did nothing special, the others where most of the score came back.
-
-    Args:
-        summaries: those of all settings.
-        limit: number of panels.
-    """
+    """Half of ``limit`` panels for victims trained plainly, others for those where most of the score came back."""
     matrix = Matrix(summaries)
     groups = {key: panel for key, panel in _groups(summaries).items() if any(any(s.curves) for s in panel[1])}
     basic = [key for key in groups if key[1:] == (matrix.recipe, NO_COUNTERMEASURE)]
-    others = sorted((key for key in groups if key not in basic), key=lambda key: -_returned(matrix, groups[key][1]))
+
+    def returned(key: tuple[str, str, str]) -> float:
+        fractions = [matrix.fraction(s) for s in groups[key][1] if s.training == PROTECTED]
+        return max((fraction for fraction in fractions if math.isfinite(fraction)), default=-1.0)
+
+    others = sorted((key for key in groups if key not in basic), key=returned, reverse=True)
     kept = basic[: max(limit - len(others), limit // 2)]
     return [groups[key] for key in [*kept, *others[: limit - len(kept)]]]
 
@@ -178,8 +173,3 @@ def _telling(summaries: Sequence[Summary]) -> list[Summary]:
     kept = list(strongest.values())[:LINES]
     kept += [s for s in summaries if s not in kept][: LINES - len(kept)]
     return [s for s in summaries if s in kept]
-
-
-def _returned(matrix: Matrix, summaries: Sequence[Summary]) -> float:
-    fractions = [matrix.fraction(s) for s in summaries if s.training == PROTECTED]
-    return max((fraction for fraction in fractions if math.isfinite(fraction)), default=-1.0)

@@ -17,18 +17,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from monai_unlearnable.metrics.fidelity import LOSSLESS_PSNR
-from monai_unlearnable.report.canvas import (
-    DARK,
-    LIGHT,
-    Theme,
-    baseline_panels,
-    data_colors,
-    method_looks,
-    new_figure,
-    telling_panels,
-    tidy,
-    to_png,
-)
+from monai_unlearnable.report import canvas
+from monai_unlearnable.report.canvas import DARK, LIGHT, Theme, new_figure, tidy, to_png
 from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
@@ -56,9 +46,8 @@ STAR = "*"  # of means that seeds without a score are missing from
 def result_pictures(results: Results) -> dict[str, bytes]:
     """The charts for light and dark pages, named ``x`` and ``x_dark``, as the page pairs them.
 
-    Args:
-        results: heat maps ``heat-1``, ... where there are several settings, frontiers ``frontier-1-psnr``, ... where a
-            method was tried at several strengths, ``bars``, and ``curves``, as far as there is something to draw.
+    They are heat maps ``heat-1``, ... where there are several settings, frontiers ``frontier-1-psnr``, ... where a
+    method was tried at several strengths, ``bars``, and ``curves``, as far as there is something to draw.
     """
     summaries = [s for s in results.summaries() if s.done]
     drawings: dict[str, Callable[[bool], bytes]] = {}
@@ -86,13 +75,11 @@ def _frontiers(results: Results) -> list[list[FrontierLine]]:
 def bars(results: Results, dark: bool = False) -> bytes:
     """PNG with the final score of each victim and training data as bars, with intervals and a dot for each seed.
 
-    Args:
-        results: intervals span the seeds, or are those over test cases where there is one seed; countermeasures are
-            omitted, and so are victims and data that find no room.
-        dark: whether for a dark page.
+    Intervals span the seeds, or are those over test cases where there is one seed. Countermeasures are omitted, and so
+    are victims and data that find no room.
     """
     theme, summaries = DARK if dark else LIGHT, results.summaries()
-    panels, colors = baseline_panels(summaries, BARS_PANELS), data_colors(summaries, theme)
+    panels, colors = canvas.baseline_panels(summaries, BARS_PANELS), canvas.data_colors(summaries, theme)
     count = sum(len(members) + 1 for _, members in panels)
     figure = new_figure(BARS_WIDTH, 0.9 + 0.34 * max(2, count), theme.background)
     axes, place, ticks = figure.add_subplot(), 0, []
@@ -105,9 +92,7 @@ def bars(results: Results, dark: bool = False) -> bytes:
         place += 1
     tidy(axes, theme, grid="x")
     axes.set_yticks([tick for tick, _ in ticks], [word for _, word in ticks], color=theme.ink, fontsize=10.5)
-    axes.set_xlim(0, 112)
-    axes.set_xticks(range(0, 101, 20))
-    axes.set_ylim(place - 0.4, -0.6)
+    axes.set(xlim=(0, 112), xticks=range(0, 101, 20), ylim=(place - 0.4, -0.6))
     axes.set_xlabel(f"final {results.metric} on clean scans (%)", color=theme.muted, fontsize=10)
     figure.suptitle("What models learn from each kind of scan", x=0.02, ha="left", color=theme.ink, fontsize=12)
     figure.tight_layout()
@@ -128,13 +113,11 @@ def _draw_bar(axes: Axes, place: int, summary: Summary, color: str, theme: Theme
 def curves(results: Results, dark: bool = False) -> bytes:
     """PNG with learning curves: score against progress, a line for each kind of training data.
 
-    Args:
-        results: curves of several seeds are averaged, the band spans them; a panel for victims that were trained
-            plainly, and for those attempts that brought most of the score back.
-        dark: whether for a dark page.
+    Curves of several seeds are averaged, the band spans them. There is a panel for victims that were trained plainly,
+    and for those attempts that brought most of the score back.
     """
     theme, summaries = DARK if dark else LIGHT, results.summaries()
-    panels, colors = telling_panels(summaries, CURVES_PANELS), data_colors(summaries, theme)
+    panels, colors = canvas.telling_panels(summaries, CURVES_PANELS), canvas.data_colors(summaries, theme)
     columns = min(CURVES_COLUMNS, max(1, len(panels)))
     lines = -(-max(1, len(panels)) // columns)
     figure = new_figure(CURVES_WIDTHS[columns - 1], 0.9 + (3.1 if columns == 1 else 2.5) * lines, theme.background)
@@ -155,31 +138,25 @@ def curves(results: Results, dark: bool = False) -> bytes:
 def _draw_curves(axes: Axes, name: str, members: Sequence[Summary], colors: dict[str, str], theme: Theme) -> None:
     ends = []
     for summary in members:
-        progress, values = _on_one_grid([curve for curve in summary.curves if curve])
-        if not len(values):
+        known = [curve for curve in summary.curves if curve]
+        if not known:
             continue
-        color = colors[summary.data]
+        (progress, values), color = _on_one_grid(known), colors[summary.data]
         mean = values.mean(axis=0)
         axes.plot(progress, mean, color=color, linewidth=2.2, solid_capstyle="round", clip_on=False, zorder=3)
         axes.plot(progress[-1], mean[-1], "o", color=color, markersize=5, clip_on=False, zorder=4)
         if len(values) > 1:
             axes.fill_between(progress, values.min(axis=0), values.max(axis=0), color=color, alpha=0.18, linewidth=0)
         ends.append((float(mean[-1]), f"{summary.words} {mean[-1]:.0f}", color))
-    heights = _spread([height for height, _, _ in ends])
-    for height, (_, text, color) in zip(heights, ends, strict=True):
+    for height, (_, text, color) in zip(_spread([height for height, _, _ in ends]), ends, strict=True):
         axes.text(103, height, text, color=color, fontsize=10, va="center")
     tidy(axes, theme)
     axes.set_title(name, loc="left", color=theme.ink, fontsize=11, fontweight="bold")
-    axes.set_xlim(0, 100)
-    axes.set_ylim(0, 100)
-    axes.set_xticks((0, 50, 100))
-    axes.set_yticks(range(0, 101, 25))
+    axes.set(xlim=(0, 100), ylim=(0, 100), xticks=(0, 50, 100), yticks=range(0, 101, 25))
 
 
 def _on_one_grid(curves: Sequence[Sequence[float]]) -> tuple[NDArray, NDArray]:
     """Progress in percent (moments,) of the longest curve, and all curves there (seeds, moments)."""
-    if not curves:
-        return np.empty(0), np.empty((0, 0))
     progress = [100 * np.arange(1, len(curve) + 1) / len(curve) for curve in curves]
     longest = max(progress, key=len)
     return longest, np.array([np.interp(longest, *pair) for pair in zip(progress, curves, strict=True)])
@@ -194,9 +171,7 @@ def _spread(heights: Sequence[float]) -> list[float]:
             push = max(0.0, LABEL_GAP - (moved[below + 1] - moved[below])) / 2
             moved[below] -= push
             moved[below + 1] += push
-    result = np.empty(len(moved))
-    result[order] = moved
-    return [float(height) for height in result]
+    return moved[np.argsort(order)].tolist()  # type: ignore[no-any-return]
 
 
 def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bool = False) -> bytes:
@@ -208,14 +183,13 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
         dark: whether for a dark page.
     """
     theme, first = DARK if dark else LIGHT, lines[0]
-    looks = method_looks(lines, theme)
+    looks = canvas.method_looks(lines, theme)
     picture = new_figure(*FRONTIER_SIZE, theme.background)
     axes = picture.add_subplot()
     places = [x for line in lines for point in line.points if (x := _place(point, figure)) is not None]
     low, high = (min(places), max(places)) if places else (0.0, 1.0)
     room = 0.07 * (high - low) or (1.0 if figure == "psnr" else 0.01)
-    axes.set_xlim(low - room, high + room)
-    axes.set_ylim(0, 102)
+    axes.set(xlim=(low - room, high + room), ylim=(0, 102))
     _draw_levels(axes, first, theme)
     for line in lines:
         _draw_line(axes, line, figure, looks[line.method], theme)
@@ -223,16 +197,13 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
     title = f"{first.victim}, {first.recipe}"
     axes.set_xlabel(FIGURES[figure], color=theme.muted, fontsize=10)
     axes.set_ylabel(f"{first.metric} on clean scans (%)", color=theme.muted, fontsize=10)
-    handles = [
-        Line2D([], [], color=color, marker=marker, markersize=6, label=name) for name, (color, marker) in looks.items()
-    ]
+    handles = [Line2D([], [], color=c, marker=mark, markersize=6, label=name) for name, (c, mark) in looks.items()]
     legend = axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.03, 1.0), ncols=3, frameon=False)
     for text in legend.get_texts():
         text.set(color=theme.ink, fontsize=9)
     picture.text(0.03, 1 - 0.2 / FRONTIER_SIZE[1], title, color=theme.ink, fontsize=11, fontweight="bold", va="center")
-    picture.subplots_adjust(
-        left=0.13, right=0.81, bottom=0.14, top=1 - (0.52 + 0.2 * -(-len(handles) // 3)) / FRONTIER_SIZE[1]
-    )
+    top = 1 - (0.52 + 0.2 * -(-len(handles) // 3)) / FRONTIER_SIZE[1]
+    picture.subplots_adjust(left=0.13, right=0.81, bottom=0.14, top=top)
     return to_png(picture)
 
 
@@ -257,12 +228,11 @@ def _draw_levels(axes: Axes, line: FrontierLine, theme: Theme) -> None:
 
 def _draw_line(axes: Axes, line: FrontierLine, figure: str, look: tuple[str, str], theme: Theme) -> None:
     color, marker = look
-    known = [(place, point) for point in line.points if (place := _place(point, figure)) is not None]
-    if not known:
+    points = sorted((p for p in line.points if _place(p, figure) is not None), key=lambda p: getattr(p, figure))
+    if not points:
         return
-    known.sort(key=lambda pair: pair[0])
-    x, y = (np.array(values, float) for values in zip(*((place, point.score) for place, point in known), strict=True))
-    ends = np.array([point.interval for _, point in known], float)
+    x, y = (np.array([getattr(point, name) for point in points], float) for name in (figure, "score"))
+    ends = np.array([point.interval for point in points], float)
     axes.errorbar(
         x, y, np.nan_to_num(np.abs(ends - y[:, None]).T), color=color, linewidth=1.8, elinewidth=1.1, capsize=2.5,
         marker=marker, markersize=6, markeredgecolor=theme.background, markeredgewidth=0.8, zorder=3,
@@ -273,20 +243,15 @@ def _draw_line(axes: Axes, line: FrontierLine, figure: str, look: tuple[str, str
     axes.plot((crossing, crossing), (0, line.halfway), color=color, linestyle=":", linewidth=1.4, zorder=2)
     height = line.halfway if bound == "exact" else float(np.interp(crossing, x, y))
     axes.plot(crossing, height, "o", markersize=13, markerfacecolor="none", markeredgecolor=color, zorder=4)
-    name = "P50" if figure == "psnr" else "half"
-    written = f"{crossing:.1f}" if figure == "psnr" else f"{crossing:.3f}"
-    text = f"{name} {'≥ ' if bound != 'exact' else ''}{written}"
+    least = "≥ " if bound != "exact" else ""
+    text = f"P50 {least}{crossing:.1f}" if figure == "psnr" else f"half {least}{crossing:.3f}"
     right = crossing > np.mean(axes.get_xlim())
     box = {"facecolor": theme.background, "edgecolor": "none", "pad": 0.8, "alpha": 0.8}
+    below = sum(other.get_text().startswith(("P50", "half ")) for other in axes.texts)  # each label has its own line
     axes.annotate(
-        text, (crossing, 0), (-4 if right else 4, 5 + 11 * _below(axes)), textcoords="offset points", color=color,
+        text, (crossing, 0), (-4 if right else 4, 5 + 11 * below), textcoords="offset points", color=color,
         fontsize=9, ha="right" if right else "left", bbox=box, zorder=5,
     )  # fmt: skip
-
-
-def _below(axes: Axes) -> int:
-    """How many crossings are labeled already: each label has a line of its own."""
-    return sum(1 for text in axes.texts if text.get_text().startswith(("P50", "half ")))
 
 
 @dataclass(frozen=True)
@@ -309,8 +274,7 @@ class HeatMap:
 def heat_maps(results: Results) -> list[HeatMap]:
     """Victims and recipes against countermeasures, a panel for each data; against data where there is none of these.
 
-    Args:
-        results: whose protected data come first, the originals last. Wide panels are cut, and the last ones omitted.
+    Protected data come first, the originals last. Wide panels are cut, and the last ones omitted.
     """
     summaries = results.summaries()
     treated = any(s.countermeasure != NO_COUNTERMEASURE for s in summaries)
@@ -345,9 +309,8 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
     names = 0.12 + (longest * math.sin(TILT) if tilted else LETTER) + 0.1
     left = max(left, longest * math.cos(TILT) - SQUARE_WIDTH / 2 if tilted else 0)
     inner, height = SQUARE_WIDTH * len(panel.columns), SQUARE_HEIGHT * len(panel.rows)
-    width = max(NARROWEST, left + inner + MARGIN)
-    figure = new_figure(width, TITLE + height + names + SCALE, theme.background)
-    total = TITLE + height + names + SCALE
+    width, total = max(NARROWEST, left + inner + MARGIN), TITLE + height + names + SCALE
+    figure = new_figure(width, total, theme.background)
     axes = figure.add_axes((left / width, (names + SCALE) / total, inner / width, height / total))
     for y, row in enumerate(panel.rows):
         for x, column in enumerate(panel.columns):
@@ -397,10 +360,6 @@ def _ink(color: tuple[float, float, float]) -> str:
 def _draw_scale(figure: Figure, colors: Colormap, theme: Theme) -> None:
     width, height = figure.get_size_inches()
     axes = figure.add_axes((0.1 / width, 0.3 / height, min(3.0, width - 0.2) / width, 0.09 / height))
-    axes.imshow(np.linspace(0, 1, 256)[None], cmap=colors, aspect="auto", extent=(0, 1, 0, 1))
-    axes.set_xticks((0, 0.5, 1), ("chance", "half-way", "clean control"), color=theme.muted, fontsize=8.5)
+    canvas.draw_scale(axes, colors, ("chance", "half-way", "clean control"), theme.muted, 8.5)
     for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
         label.set(ha=side)
-    axes.set_yticks(())
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)

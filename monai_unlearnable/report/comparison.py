@@ -15,26 +15,10 @@ from monai_unlearnable.report.fidelity import figure_name, format_figure
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE
 from monai_unlearnable.report.summaries import UNTESTED, Setting, Summary, difference_test, distinct, grouped
-from monai_unlearnable.report.tables import (
-    NONE,
-    Table,
-    format_interval,
-    format_number,
-    format_p,
-    format_score,
-    heading,
-)
+from monai_unlearnable.report.tables import NONE, Table, format_interval, format_number, format_p, format_score, heading
 
-__all__ = [
-    "Comparison",
-    "Pair",
-    "compare",
-    "comparison_table",
-    "figures_table",
-    "frontiers_table",
-    "pair_table",
-    "setting_name",
-]
+__all__ = ["Comparison", "Pair", "compare", "comparison_table"]
+__all__ += ["figures_table", "frontiers_table", "pair_table", "setting_name"]
 
 LISTED = 8  # settings of one report that the terminal names
 
@@ -84,33 +68,27 @@ class Comparison:
 
     def remarks(self) -> list[str]:
         """What makes the reports hard to compare, and how far they differ, a sentence each."""
+        first, second, notes = self.first, self.second, []
+        if first.dataset != second.dataset:
+            notes.append(
+                f"The datasets differ ({first.dataset}, {second.dataset}): differences are not those of the methods "
+                "alone, and there are no paired tests."
+            )
+        if self.pairs and first.metric != second.metric:
+            notes.append(f"The scores differ in kind: {first.metric} and {second.metric}.")
         known = [pair for pair in self.pairs if math.isfinite(pair.difference)]
-        notes = []
-        if self.first.dataset != self.second.dataset:
-            notes.append(
-                f"The datasets differ ({self.first.dataset}, {self.second.dataset}): differences are not those of the "
-                "methods alone, and there are no paired tests."
-            )
-        if self.pairs and self.first.metric != self.second.metric:
-            notes.append(f"The scores differ in kind: {self.first.metric} and {self.second.metric}.")
-        if known:
-            largest = max(known, key=lambda pair: abs(pair.difference))
-            notes.append(
-                f"{len(known)} settings have a score in both; the largest difference is {largest.difference:+.1f} "
-                f"points ({setting_name(largest.first.setting)}: {largest.first.score:.1f} and "
-                f"{largest.second.score:.1f})."
-            )
-        else:
-            notes.append("No setting has a score in both.")
-        return notes
+        if not known:
+            return [*notes, "No setting has a score in both."]
+        largest = max(known, key=lambda pair: abs(pair.difference))
+        where = f"{setting_name(largest.first.setting)}: {largest.first.score:.1f} and {largest.second.score:.1f}"
+        found = f"the largest difference is {largest.difference:+.1f} points ({where})"
+        return [*notes, f"{len(known)} settings have a score in both; {found}."]
 
 
 def compare(first: Results, second: Results) -> Comparison:
     """Match the settings of two reports: data, victim, recipe and countermeasure.
 
-    Args:
-        first: one report.
-        second: another; paired tests take its test cases for those of the first where dataset and number are the same.
+    Paired tests take the test cases of both to be the same where dataset and number are.
     """
     one, other = ({s.setting: s for s in results.summaries()} for results in (first, second))
     paired = first.dataset == second.dataset and first.metric == second.metric
@@ -172,12 +150,7 @@ def figures_table(first: Results, second: Results) -> Table:
 
 
 def comparison_table(first: Results, second: Results) -> Group:
-    """Two reports for the terminal: a table for each countermeasure, then the settings that only one has.
-
-    Args:
-        first: one report.
-        second: another.
-    """
+    """Two reports for the terminal: a table for each countermeasure, then the settings that only one has."""
     found = compare(first, second)
     tables = [pair_table(name, pairs).to_rich() for name, pairs in found.groups().items()]
     lines = []

@@ -12,16 +12,8 @@ from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.summaries import distinct
 from monai_unlearnable.report.tables import NONE, Table, format_digits, format_number
 
-__all__ = [
-    "authorized_table",
-    "detector_table",
-    "figure_name",
-    "figure_table",
-    "format_figure",
-    "format_percent",
-    "meanings",
-    "region_tables",
-]
+__all__ = ["authorized_table", "detector_table", "figure_name", "figure_table"]
+__all__ += ["format_figure", "format_percent", "meanings", "region_tables"]
 
 
 @dataclass(frozen=True)
@@ -48,10 +40,6 @@ def _decibels(value: float) -> str:
     return "unchanged" if value >= LOSSLESS_PSNR else f"{value:.1f} dB"
 
 
-def _four(value: float) -> str:
-    return f"{value:.4f}"
-
-
 FIGURES = {
     "psnr": Figure(
         "PSNR",
@@ -66,8 +54,8 @@ FIGURES = {
     "psnr_5sigma": Figure(
         "PSNR of ±5σ", _decibels, "With ten standard deviations of the scan's intensities as the peak."
     ),
-    "ssim": Figure("SSIM", _four, "Structural similarity as seen through the window; 1 is identical."),
-    "ssim_roi": Figure("SSIM in the label", _four, "The same inside the labeled region."),
+    "ssim": Figure("SSIM", "{:.4f}".format, "Structural similarity as seen through the window; 1 is identical."),
+    "ssim_roi": Figure("SSIM in the label", "{:.4f}".format, "The same inside the labeled region."),
     "linf": Figure("Largest change", format_percent, "Of any voxel, as a fraction of the intensity window."),
     "linf_sigma": Figure(
         "Largest change in σ",
@@ -106,9 +94,7 @@ def figure_table(results: Results) -> Table:
         ((data, values),) = known.items()
         rows = [(figure_name(name), format_figure(name, values[name]), _meaning(name, values[name])) for name in names]
         return Table(f"Fidelity of {data}", ("Figure", "Mean over scans", "Meaning"), rows)
-    by_data = [
-        (data, *(format_figure(name, values.get(name, math.nan)) for name in names)) for data, values in known.items()
-    ]
+    by_data = [(data, *(format_figure(name, one.get(name, math.nan)) for name in names)) for data, one in known.items()]
     return Table("Fidelity", ("Data", *map(figure_name, names)), by_data)
 
 
@@ -138,26 +124,18 @@ def region_tables(results: Results) -> dict[str, Table]:
     tables = {}
     for data, classes in results.regions.items():
         names = distinct(name for values in classes.values() for name in values)
-        rows = [
-            (index, *(format_percent(values.get(name, math.nan)) for name in names))
-            for index, values in classes.items()
-        ]
+        rows = [(index, *(format_percent(one.get(name, math.nan)) for name in names)) for index, one in classes.items()]
         tables[data] = Table(f"Regions of {data}", ("Class", *(name.replace("_", " ") for name in names)), rows)
     return tables
 
 
 def authorized_table(results: Results) -> Table:
     """Whether models that were trained on clean scans still work on protected ones."""
-    rows = [
-        (
-            entry["data"],
-            entry["victim"],
-            format_number(entry["clean"]),
-            format_number(entry["protected"]),
-            format_number(entry["protected"] - entry["clean"], "+.1f"),
-        )
-        for entry in results.authorized
-    ]
+    rows = []
+    for entry in results.authorized:
+        clean, protected = entry["clean"], entry["protected"]
+        scores = (format_number(clean), format_number(protected), format_number(protected - clean, "+.1f"))
+        rows.append((entry["data"], entry["victim"], *scores))
     columns = ("Data", "Model", "On clean scans", "On protected scans", "Difference")
     return Table("Authorized models", columns, rows, 2)
 

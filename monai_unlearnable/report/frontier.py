@@ -15,8 +15,6 @@ from monai_unlearnable.report.summaries import Matrix, Summary, grouped
 
 __all__ = ["FrontierLine", "frontier_lines"]
 
-AT_LEAST = "at least"  # bound of a crossing at the weakest noise that was tried
-
 
 @dataclass(frozen=True)
 class FrontierLine:
@@ -61,14 +59,12 @@ class FrontierLine:
         """P50 in words, with its unit."""
         if self.p50 is None:
             return "–" if math.isnan(self.clean) else "not reached"
-        return f"{'at least ' if self.bound == AT_LEAST else ''}{self.p50:.1f} dB"
+        return f"{'at least ' * (self.bound == 'at least')}{self.p50:.1f} dB"
 
     @property
     def ssim_words(self) -> str:
         """Half-way SSIM inside the label in words."""
-        if self.ssim50 is None:
-            return "–"
-        return f"{'at least ' if self.ssim_bound == AT_LEAST else ''}{self.ssim50:.4f}"
+        return "–" if self.ssim50 is None else f"{'at least ' * (self.ssim_bound == 'at least')}{self.ssim50:.4f}"
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and the half-way score, ready for JSON but for NaN."""
@@ -81,8 +77,7 @@ class FrontierLine:
 def frontier_lines(matrix: Matrix) -> list[FrontierLine]:
     """One line for each method, victim and recipe without countermeasure, random noise included.
 
-    Args:
-        matrix: summaries without score or without PSNR give no point.
+    Summaries without score or without PSNR give no point.
     """
     points = [
         s
@@ -99,17 +94,7 @@ def _line(matrix: Matrix, members: Sequence[Summary]) -> FrontierLine:
     points = tuple(sorted(members, key=lambda s: s.psnr))
     sweep = [Point(s.psnr, s.score, s.ssim_roi) for s in points]
     psnr, ssim = (p50(sweep, clean, first.chance, figure) for figure in ("psnr", "ssim_roi"))
+    same = {name: getattr(first, name) for name in ("method", "training", "victim", "recipe", "metric", "chance")}
     return FrontierLine(
-        method=first.method,
-        training=first.training,
-        victim=first.victim,
-        recipe=first.recipe,
-        metric=first.metric,
-        chance=first.chance,
-        clean=clean,
-        points=points,
-        p50=psnr.value,
-        bound=psnr.bound,
-        ssim50=ssim.value,
-        ssim_bound=ssim.bound,
+        **same, clean=clean, points=points, p50=psnr.value, bound=psnr.bound, ssim50=ssim.value, ssim_bound=ssim.bound
     )

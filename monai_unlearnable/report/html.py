@@ -74,12 +74,7 @@ def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
         detectors=fidelity.detector_table(results),
         settings=list(_flat(results.settings).items()),
         commands=_commands(summaries),
-        tried={
-            name: ", ".join(
-                distinct(value for row in results.rows if (value := getattr(row, name)) != NO_COUNTERMEASURE)
-            )
-            for name in ("recipe", "victim", "countermeasure")
-        },
+        tried={name: _tried(results, name) for name in ("recipe", "victim", "countermeasure")},
     )
 
 
@@ -106,12 +101,7 @@ def write_report(results: Results, pictures: Mapping[str, bytes], folder: str | 
 
 
 def compare_page(first: Results, second: Results) -> str:
-    """Two reports side by side as one page: no scripts, nothing loaded from elsewhere.
-
-    Args:
-        first: one report.
-        second: another.
-    """
+    """Two reports side by side as one page: no scripts, nothing loaded from elsewhere."""
     found = comparison.compare(first, second)
     return _render(
         "comparison",
@@ -125,12 +115,7 @@ def compare_page(first: Results, second: Results) -> str:
 
 
 def write_comparison(first: Results, second: Results, path: str | Path) -> None:
-    """Write the page of two reports, atomically.
-
-    Args:
-        first: one report.
-        second: another.
-        path: path of the HTML file.
+    """Write :func:`compare_page` of two reports to the file at ``path``, atomically.
 
     Raises:
         OutputError: naming the file, when it cannot be written.
@@ -151,6 +136,10 @@ def _environment() -> Environment:
 
 def _render(template: str, **content: Any) -> str:
     return _environment().get_template(f"{template}.html.j2").render(**content, long=LONG, version=__version__)
+
+
+def _tried(results: Results, name: str) -> str:
+    return ", ".join(distinct(value for row in results.rows if (value := getattr(row, name)) != NO_COUNTERMEASURE))
 
 
 @dataclass(frozen=True)
@@ -241,9 +230,7 @@ def _matrix(results: Results, summaries: Sequence[Summary]) -> list[tuple[str, T
     found, blocks = tables.matrix_tables(results), []
     groups = grouped(summaries, lambda s: s.countermeasure)
     for place, (table, group) in enumerate(zip(found.values(), groups.values(), strict=True)):
-        failures = [
-            f"{victim_name(s, summaries)}, {s.words}: {status}" for s in group for status in distinct(s.statuses)
-        ]
+        failures = [f"{victim_name(s, summaries)}, {s.words}: {why}" for s in group for why in distinct(s.statuses)]
         scores = [s.score for s in group if s.training == PROTECTED and s.done]
         without = sum(not s.done for s in group)
         notes = [f"protected {min(scores):.1f} to {max(scores):.1f}"] if scores else []

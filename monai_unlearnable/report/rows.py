@@ -15,18 +15,8 @@ from monai_unlearnable.errors import InputError
 if TYPE_CHECKING:
     from monai_unlearnable.metrics.frontier import Scores
 
-__all__ = [
-    "CLEAN",
-    "DIVERGED",
-    "DONE",
-    "NO_COUNTERMEASURE",
-    "PROTECTED",
-    "RANDOM",
-    "TRAININGS",
-    "VictimRow",
-    "read_as",
-    "read_object",
-]
+__all__ = ["CLEAN", "DIVERGED", "DONE", "FAILED", "NO_COUNTERMEASURE", "PROTECTED", "RANDOM", "TRAININGS"]
+__all__ += ["VictimRow", "read_as", "read_object"]
 
 CLEAN, PROTECTED, RANDOM = TRAININGS = ("clean", "protected", "random noise")
 NO_COUNTERMEASURE = "none"
@@ -124,16 +114,6 @@ class VictimRow:
         return self.status == DONE
 
     @classmethod
-    def failed(cls, reason: str, **fields: Any) -> VictimRow:
-        """The row of a training that ended without a score.
-
-        Args:
-            reason: one sentence, or ``"diverged"``.
-            **fields: other arguments of the class.
-        """
-        return cls(**{**fields, "status": DIVERGED if reason == DIVERGED else FAILED + " ".join(reason.split())})
-
-    @classmethod
     def from_scores(cls, scores: Scores, **fields: Any) -> VictimRow:
         """The row of measured scores.
 
@@ -174,10 +154,8 @@ def read_object(kind: type[T], content: Any, name: str, optional: Collection[str
     if not isinstance(content, dict):
         raise ValueError(f"{name} is not an object")
     kinds = get_type_hints(kind)
-    missing, unknown = (
-        [n for n in kinds if n not in content and n not in optional],
-        [n for n in content if n not in kinds],
-    )
+    missing = [name for name in kinds if name not in content and name not in optional]
+    unknown = [name for name in content if name not in kinds]
     if missing or unknown:
         raise ValueError(f"{name} {'lacks' if missing else 'has unknown'} {', '.join(map(repr, missing or unknown))}")
     return kind(**{key: read_as(kinds[key], value, key) for key, value in content.items()})

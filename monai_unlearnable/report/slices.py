@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.intensity import IntensityWindow
-from monai_unlearnable.report.canvas import new_figure, to_png
+from monai_unlearnable.report.canvas import draw_scale, new_figure, to_png
 from monai_unlearnable.report.fidelity import format_percent
 from monai_unlearnable.report.tables import format_digits
 
@@ -81,24 +81,20 @@ class Plane:
     """One plane as pictures of (rows, columns), channels last where there are three.
 
     Args:
-        name: orientation, empty for 2D images.
-        marks: sides of the body at the left and upper edge, empty for 2D images.
+        cut: where it lies.
         scan: normalized intensity.
         protected: normalized intensity.
         difference: protected minus clean in normalized intensity, of the channel that changed most.
         support: true where a stored voxel differs.
         label: class indices, all 0 where there is no label.
-        size: width and height in millimeters, or pixels where the scan has no geometry.
     """
 
-    name: str
-    marks: tuple[str, ...]
+    cut: Cut
     scan: NDArray
     protected: NDArray
     difference: NDArray
     support: NDArray
     label: NDArray
-    size: tuple[float, float]
 
 
 def best_cuts(classes: NDArray, affine: NDArray) -> list[Cut]:
@@ -124,14 +120,7 @@ def best_cuts(classes: NDArray, affine: NDArray) -> list[Cut]:
 
 
 def cut_planes(clean: Scan, protected: Scan, label: NDArray | None, window: IntensityWindow) -> list[Plane]:
-    """The plane of a 2D image, or three of a volume where the label has its largest cross-sections.
-
-    Args:
-        clean: original scan.
-        protected: the same scan with noise.
-        label: class indices (spatial...) or (1, spatial...); without it volumes are cut in the middle.
-        window: what to show as black and as white.
-    """
+    """The planes of :func:`best_cuts` as pictures; arguments as for :func:`montage`."""
     classes = np.zeros(clean.spatial_shape, np.uint8) if label is None else label.reshape(clean.spatial_shape)
     return [_plane(cut, clean, protected, classes, window) for cut in best_cuts(classes, clean.affine)]
 
@@ -142,10 +131,8 @@ def _upright(volume: NDArray, orientation: NDArray) -> NDArray:
 
 
 def _best_slice(classes: NDArray, axis: int) -> int:
-    others = tuple(other for other in range(3) if other != axis)
-    areas = np.count_nonzero(classes, axis=others)
-    if not areas.any():
-        return int(classes.shape[axis] // 2)
+    """The middle of the slices with the largest area, which are all where there is none."""
+    areas = np.count_nonzero(classes, axis=tuple({0, 1, 2} - {axis}))
     largest = np.flatnonzero(areas == areas.max())
     return int(largest[len(largest) // 2])
 
@@ -158,38 +145,31 @@ def _plane(cut: Cut, scan: Scan, protected: Scan, classes: NDArray, window: Inte
     most = np.take_along_axis(change, np.abs(change).argmax(axis=0, keepdims=True), axis=0)[0]
     colors = slice(0, 3) if len(before) == 3 and not cut.name else 0
     return Plane(
-        name=cut.name,
-        marks=cut.marks,
+        cut=cut,
         scan=cut.turn(before[colors]),
         protected=cut.turn(after[colors]),
         difference=cut.turn(most),
         support=cut.turn((first != second).any(axis=0)),
         label=cut.turn(cut.take(classes[None])[0]),
-        size=cut.size,
     )
 
 
 class _Sheet:
-    """A figure with a row for each plane and a column for each picture of it.
+    """A figure with a row for each cut and a column for each picture of it; sizes are in inches.
 
-    Args:
-        planes: top to bottom.
-        columns: number of pictures of each plane.
-        top: height of the titles, in inches.
-        bottom: height of what is below the pictures, in inches.
-        widest: least number of columns that the figure has room for.
+    ``top`` and ``bottom`` are what is above and below the pictures; there is room for ``widest`` columns at least.
     """
 
-    def __init__(self, planes: Sequence[Cut | Plane], columns: int, top: float, bottom: float, widest: int = 1) -> None:
-        self.scale = min(min(COLUMN / width, COLUMN * TALLEST / height) for width, height in (p.size for p in planes))
-        heights = [self.scale * plane.size[1] for plane in planes]
+    def __init__(self, cuts: Sequence[Cut], columns: int, top: float, bottom: float, widest: int = 1) -> None:
+        self.scale = min(min(COLUMN / width, COLUMN * TALLEST / height) for width, height in (c.size for c in cuts))
+        heights = [self.scale * cut.size[1] for cut in cuts]
         self.top = top
-        self.height = top + sum(heights) + GAP * (len(planes) - 1) + bottom
+        self.height = top + sum(heights) + GAP * (len(cuts) - 1) + bottom
         self.width = LEFT + max(columns, widest) * (COLUMN + GAP)
         self.figure = new_figure(self.width, self.height, BACKGROUND)
-        self.bottoms = self.height - top - np.cumsum(heights) - GAP * np.arange(len(planes))
-        for plane, low, height in zip(planes, self.bottoms, heights, strict=True):
-            self.write(0.12, low + height / 2, plane.name, color=MUTED, fontsize=10, rotation=90)
+        self.bottoms = self.height - top - np.cumsum(heights) - GAP * np.arange(len(cuts))
+        for cut, low, height in zip(cuts, self.bottoms, heights, strict=True):
+            self.write(0.12, low + height / 2, cut.name, color=MUTED, fontsize=10, rotation=90)
 
     def write(self, left: float, bottom: float, text: str, **look: object) -> None:
         """Text around a place, in inches from the lower left corner."""
@@ -202,9 +182,9 @@ class _Sheet:
         box = (left / self.width, bottom / self.height, width / self.width, height / self.height)
         return self.figure.add_axes(box)
 
-    def picture(self, row: int, column: int, plane: Cut | Plane) -> Axes:
+    def picture(self, row: int, column: int, cut: Cut) -> Axes:
         """Axes without frame for one picture."""
-        width, height = (self.scale * extent for extent in plane.size)
+        width, height = (self.scale * extent for extent in cut.size)
         axes = self.add_axes(column, self.bottoms[row], width, height)
         axes.set_axis_off()
         return axes
@@ -248,13 +228,13 @@ def montage(clean: Scan, protected: Scan, label: NDArray | None, window: Intensi
         window: shown from black to white; the difference is in percent of its width.
     """
     planes = cut_planes(clean, protected, label, window)
-    sheet = _Sheet(planes, columns=4, top=0.42, bottom=0.62)
+    sheet = _Sheet([plane.cut for plane in planes], columns=4, top=0.42, bottom=0.62)
     largest = max(float(np.abs(plane.difference).max()) for plane in planes)
     factor = _magnification(largest)
     for row, plane in enumerate(planes):
-        before, after, difference, changes = (sheet.picture(row, column, plane) for column in range(4))
+        before, after, difference, changes = (sheet.picture(row, column, plane.cut) for column in range(4))
         _show(before, plane.scan)
-        _mark(before, plane.marks)
+        _mark(before, plane.cut.marks)
         _show(after, plane.protected)
         scaled = factor * plane.difference
         difference.imshow(scaled, cmap=DIFFERENCE, vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
@@ -281,12 +261,8 @@ def _magnification(largest: float) -> float:
 
 
 def _color_bar(axes: Axes, factor: float) -> None:
-    axes.imshow(np.linspace(-1, 1, 256)[None], cmap=DIFFERENCE, aspect="auto", extent=(-1, 1, 0, 1))
     percent = format_percent(1 / factor)
-    axes.set_xticks((-1, 0, 1), (f"−{percent}", "0 of the window", f"+{percent}"), color=MUTED, fontsize=9)
-    axes.set_yticks(())
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    draw_scale(axes, DIFFERENCE, (f"−{percent}", "0 of the window", f"+{percent}"), MUTED, 9)
 
 
 def _legend(sheet: _Sheet, classes: Sequence[int]) -> None:
@@ -317,7 +293,9 @@ def prediction_montage(
     scan, classes = _spatial(image), _spatial(truth)
     shown = {name: _spatial(prediction) for name, prediction in list(predictions.items())[:MODELS]}
     if not shown or any(array.shape != scan.shape for array in (classes, *shown.values())):
-        raise InputError(f"predictions need the shape of their image, {scan.shape}; found {_shapes(classes, shown)}")
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in {"truth": classes, **shown}.items())
+        reason = f"predictions need the shape of their image, {scan.shape}; found {shapes if shown else 'none'}"
+        raise InputError(reason)
     cuts = best_cuts(classes, np.eye(4) if affine is None else affine)
     sheet = _Sheet(cuts, len(shown), top=0.78, bottom=0.4, widest=2)
     for row, cut in enumerate(cuts):
@@ -346,11 +324,6 @@ def _spatial(array: NDArray) -> NDArray:
     if array.ndim not in (2, 3):
         raise InputError(f"expected a 2D or 3D image, found shape {array.shape}")
     return array
-
-
-def _shapes(truth: NDArray, predictions: Mapping[str, NDArray]) -> str:
-    found = [f"truth {truth.shape}", *(f"{name} {array.shape}" for name, array in predictions.items())]
-    return ", ".join(found) if predictions else "none"
 
 
 def _overlap(truth: NDArray, prediction: NDArray) -> str:

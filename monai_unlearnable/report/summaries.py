@@ -3,43 +3,25 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import combinations
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.metrics.statistics import PairedTest, paired_test
-from monai_unlearnable.report.rows import (
-    CLEAN,
-    DIVERGED,
-    NO_COUNTERMEASURE,
-    PROTECTED,
-    RANDOM,
-    TRAININGS,
-    VictimRow,
-)
+from monai_unlearnable.report.rows import CLEAN, DIVERGED, NO_COUNTERMEASURE, PROTECTED, RANDOM, TRAININGS, VictimRow
 
-__all__ = [
-    "HALF",
-    "Matrix",
-    "Setting",
-    "Summary",
-    "attempt",
-    "difference_test",
-    "distinct",
-    "grouped",
-    "summarize",
-    "victim_name",
-]
+__all__ = ["HALF", "Matrix", "Setting", "Summary", "summarize", "difference_test"]
+__all__ += ["attempt", "distinct", "grouped", "victim_name"]
 
 BASELINE_RECIPE = "plain"
 HALF = 0.5  # fraction of the clean control's score above which a protection no longer prevents training
+MEANS = ("peak", "selected", "psnr", "ssim", "ssim_roi")  # over all runs
 UNTESTED = PairedTest(math.nan, (math.nan, math.nan), math.nan, "none", 0)
 
 T = TypeVar("T")
@@ -62,6 +44,11 @@ class Summary:
         metric: what the score is.
         chance: score of a model that learned nothing, in percent.
         runs: one a seed.
+        peak: best score on the way; like the next ones NaN where it is not known.
+        selected: score that early stopping reaches.
+        psnr: PSNR of the training scans in dB.
+        ssim: SSIM of the training scans.
+        ssim_roi: SSIM of the training scans inside the label.
     """
 
     training: str
@@ -74,6 +61,11 @@ class Summary:
     metric: str
     chance: float
     runs: tuple[VictimRow, ...]
+    peak: float
+    selected: float
+    psnr: float
+    ssim: float
+    ssim_roi: float
 
     @cached_property
     def scored(self) -> tuple[VictimRow, ...]:
@@ -117,31 +109,6 @@ class Summary:
         """Means of the other scores."""
         names = distinct(name for run in self.scored for name in run.extras)
         return {name: _mean(run.extras.get(name) for run in self.scored) for name in names}
-
-    @property
-    def peak(self) -> float:
-        """Best score on the way; NaN where there is none."""
-        return _mean(run.peak for run in self.runs)
-
-    @property
-    def selected(self) -> float:
-        """Score that early stopping reaches; NaN where no run has one."""
-        return _mean(run.selected for run in self.runs)
-
-    @property
-    def psnr(self) -> float:
-        """PSNR of the training scans in dB; NaN where it is not known."""
-        return _mean(run.psnr for run in self.runs)
-
-    @property
-    def ssim(self) -> float:
-        """SSIM of the training scans; NaN where it is not known."""
-        return _mean(run.ssim for run in self.runs)
-
-    @property
-    def ssim_roi(self) -> float:
-        """SSIM of the training scans inside the label; NaN where it is not known."""
-        return _mean(run.ssim_roi for run in self.runs)
 
     @property
     def seeds(self) -> int:
@@ -194,8 +161,7 @@ def summarize(rows: Iterable[VictimRow]) -> list[Summary]:
         noise.
     """
     groups = grouped(rows, lambda row: (row.data, row.victim, row.recipe, row.countermeasure))
-    shared = [field.name for field in dataclasses.fields(Summary) if field.name != "runs"]
-    found = [Summary(**{name: getattr(runs[0], name) for name in shared}, runs=tuple(runs)) for runs in groups.values()]
+    found = [_summary(runs) for runs in groups.values()]
     orders = {name: distinct(getattr(s, name) for s in found) for name in ("countermeasure", "victim", "recipe")}
     return sorted(
         found,
@@ -205,6 +171,12 @@ def summarize(rows: Iterable[VictimRow]) -> list[Summary]:
             TRAININGS.index(s.training),
         ),
     )
+
+
+def _summary(runs: Sequence[VictimRow]) -> Summary:
+    shared = {field.name for field in fields(Summary)} - {"runs", *MEANS}
+    means: dict[str, Any] = {name: _mean(getattr(run, name) for run in runs) for name in MEANS}
+    return Summary(**{name: getattr(runs[0], name) for name in shared}, runs=tuple(runs), **means)
 
 
 def _mean(values: Iterable[float | None]) -> float:
@@ -273,11 +245,8 @@ class Matrix:
 
     def protected(self, method: str | None = None) -> list[Summary]:
         """Protected data with a score and a control, of one method or of all."""
-        return [
-            s
-            for s in self.summaries
-            if s.training == PROTECTED and s.method == (method or s.method) and math.isfinite(self.fraction(s))
-        ]
+        found = [s for s in self.summaries if s.training == PROTECTED and s.method == (method or s.method)]
+        return [s for s in found if math.isfinite(self.fraction(s))]
 
     def strongest(self, method: str | None = None) -> Summary | None:
         """Protected data from which most of the clean control's score came back, other than the baselines.
@@ -323,12 +292,7 @@ class Matrix:
 
 
 def difference_test(first: Summary, second: Summary) -> PairedTest:
-    """Paired test over test cases, second minus first in points; all NaN, of 0 cases, where the cases are not known.
-
-    Args:
-        first: one summary.
-        second: another, scored on the same test cases in the same order.
-    """
+    """Paired test over test cases in one order, second minus first in points; all NaN, of 0 cases, where unknown."""
     try:
         return paired_test(second.by_case, first.by_case)
     except InputError:  # other test cases, or none that both have a score of
@@ -337,9 +301,8 @@ def difference_test(first: Summary, second: Summary) -> PairedTest:
 
 def attempt(summary: Summary) -> str:
     """What the exploiter did, in words: ``"nnunet training after median"``."""
-    if summary.countermeasure == NO_COUNTERMEASURE:
-        return f"{summary.recipe} training"
-    return f"{summary.recipe} training after {summary.countermeasure}"
+    after = "" if summary.countermeasure == NO_COUNTERMEASURE else f" after {summary.countermeasure}"
+    return f"{summary.recipe} training{after}"
 
 
 def victim_name(summary: Summary, summaries: Sequence[Summary]) -> str:

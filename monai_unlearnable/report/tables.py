@@ -12,30 +12,13 @@ import rich.table
 from rich.console import Group
 from rich.text import Text
 
-from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
 from monai_unlearnable.report.summaries import Matrix, Summary, difference_test, distinct, grouped, victim_name
 
-__all__ = [
-    "LONG",
-    "NONE",
-    "Table",
-    "format_digits",
-    "format_interval",
-    "format_number",
-    "format_p",
-    "format_score",
-    "frontier_table",
-    "heading",
-    "markdown_frontier",
-    "markdown_table",
-    "matrix_tables",
-    "p50_table",
-    "points_table",
-    "rivals_table",
-    "victim_table",
-]
+__all__ = ["LONG", "NONE", "Table", "heading"]
+__all__ += ["format_digits", "format_interval", "format_number", "format_p", "format_score"]
+__all__ += ["markdown_table", "matrix_tables", "p50_table", "points_table", "rivals_table", "victim_table"]
 
 NONE = "–"
 LONG = 24  # rows of all tables of a kind together that are shown unfolded
@@ -43,6 +26,7 @@ NAMES = 2  # leading columns of the matrix that hold words
 LISTED_CLASSES = 4
 LEAST_P = 0.001
 EXTRAS = {"hd95": "HD95 (mm)", "hd95_missing": "Missed (%)", "auc": "AUC (%)", "accuracy": "Accuracy (%)"}
+ROOMY = ("Selected", "SSIM in label")  # columns that a terminal has no room for
 STYLES = {CLEAN: "green", PROTECTED: "bold yellow", RANDOM: "cyan"}
 
 Column = tuple[str, Callable[[Summary], str]]
@@ -93,10 +77,9 @@ class Table:
     def to_markdown(self) -> str:
         """The table for documents that quote measured figures; lines that end with a newline."""
         rule = ["---" if column < self.words else "---:" for column in range(len(self.columns))]
-        rows = [
-            [text.replace("|", "\\|").replace("\n", " ") for text in row] for row in (self.columns, rule, *self.rows)
-        ]
-        return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        lines = [[text.replace("|", "\\|").replace("\n", " ") for text in row] for row in (self.columns, *self.rows)]
+        lines.insert(1, rule)
+        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def format_number(value: float | None, spec: str = ".1f") -> str:
@@ -160,23 +143,22 @@ def matrix_tables(results: Results, brief: bool = False) -> dict[str, Table]:
 def _columns(results: Results, summaries: Sequence[Summary], brief: bool) -> list[Column]:
     matrix = Matrix(summaries)
     extras = distinct(name for s in summaries for name in s.extras)
-    selected: Column = ("Selected", lambda s: format_number(s.selected))
-    in_label: Column = ("SSIM in label", lambda s: format_number(s.ssim_roi, ".4f"))
-    return [
+    columns: list[Column] = [
         ("Victim", lambda s: victim_name(s, summaries)),
         ("Trained on", lambda s: s.words),
         (f"Final {results.metric}", format_score),
         ("Interval", lambda s: format_interval(s.interval)),
         ("Peak", lambda s: format_number(s.peak)),
-        *([] if brief else [selected]),
+        ("Selected", lambda s: format_number(s.selected)),
         ("Per class", lambda s: _classes(s.per_class)),
         *((EXTRAS.get(name, name), _extra(name)) for name in extras),
         ("p", lambda s: format_p(matrix.p_value(s))),
         ("PSNR (dB)", lambda s: format_number(s.psnr)),
         ("SSIM", lambda s: format_number(s.ssim, ".4f")),
-        *([] if brief else [in_label]),
+        ("SSIM in label", lambda s: format_number(s.ssim_roi, ".4f")),
         ("Seeds", lambda s: f"{s.seeds} ({s.note})" if s.note else str(s.seeds)),
     ]
+    return [(name, write) for name, write in columns if not (brief and name in ROOMY)]
 
 
 def _extra(name: str) -> Callable[[Summary], str]:
@@ -193,8 +175,7 @@ def _classes(values: Sequence[float]) -> str:
 def rivals_table(results: Results) -> Table:
     """Method against method: paired tests between every two protected data that the same victim was trained on alike.
 
-    Args:
-        results: pairs whose test cases are not known are omitted.
+    Pairs whose test cases are not known are omitted.
     """
     summaries = results.summaries()
     tested = [(first, second, difference_test(second, first)) for first, second in Matrix(summaries).rivals()]
@@ -221,21 +202,19 @@ def p50_table(results: Results, brief: bool = False) -> Table:
 
     Args:
         results: scores are in percent.
-        brief: whether the points that P50 comes from are in the last column, for want of a table of their own.
+        brief: whether the points that P50 comes from are in the last column, for want of a table of their own, as on
+            the terminal.
     """
     more = (f"{results.metric} at PSNR (dB)",) if brief else ("Half-way SSIM in label", "Strengths")
     rows = []
     for line in results.frontier():
-        last = (_points(line),) if brief else (line.ssim_words, str(len(line.points)))
+        points = ", ".join(f"{point.score:.1f} at {point.psnr:.1f}" for point in line.points)
+        last = (points,) if brief else (line.ssim_words, str(len(line.points)))
         figures = (line.words, format_number(line.chance), format_number(line.clean), *last)
         rows.append((line.method, line.victim, line.recipe, *figures))
     columns = ("Method", "Victim", "Recipe", "P50", "Chance", "Clean control", *more)
     about = "P50: highest PSNR at which half of the usual score is lost"
     return Table("Frontier", columns, rows, 3, caption=about)
-
-
-def _points(line: FrontierLine) -> str:
-    return ", ".join(f"{point.score:.1f} at {point.psnr:.1f}" for point in line.points)
 
 
 def points_table(results: Results) -> Table:
@@ -263,38 +242,16 @@ def victim_table(results: Results) -> Group:
     """The matrix for the terminal: training data by victim, means over seeds, a table for each countermeasure.
 
     Where there are several protected data, a table of the paired tests between them follows, unless it is long.
-
-    Args:
-        results: scores are in percent on clean held-out scans; p is that of the paired test against the clean control.
     """
     tables, rivals = [*matrix_tables(results, brief=True).values()], rivals_table(results)
     tables += [rivals] if 0 < len(rivals.rows) <= LONG else []
     return Group(Text(results.title, style="italic"), *(table.to_rich() for table in tables))
 
 
-def frontier_table(results: Results) -> rich.table.Table:
-    """P50 of each method, victim and recipe for the terminal.
-
-    Args:
-        results: as many points as training data with noise; scores are in percent.
-    """
-    return p50_table(results, brief=True).to_rich()
-
-
-def markdown_frontier(results: Results) -> str:
-    """P50 of each method, victim and recipe as Markdown, beside chance, clean control and the points it comes from.
-
-    Args:
-        results: scores are in percent.
-    """
-    return p50_table(results, brief=True).to_markdown()
-
-
 def markdown_table(results: Results) -> str:
     """The matrix as Markdown: a row for each victim, recipe and training data, a column for each countermeasure.
 
-    Args:
-        results: shown are the mean score in percent with its interval; seeds without a score are named.
+    Shown are the mean score in percent with its interval; seeds without a score are named.
     """
     summaries = results.summaries()
     countermeasures, victims = (distinct(getattr(s, name) for s in summaries) for name in ("countermeasure", "victim"))
@@ -312,7 +269,6 @@ def markdown_table(results: Results) -> str:
 
 def _score(summary: Summary) -> str:
     """The mean score with its interval and note."""
-    if not summary.done:
-        return summary.failure
     low, high = map(format_number, summary.interval)
-    return f"{summary.score:.1f} ({low} to {high}{summary.note and f', {summary.note}'})"
+    note = f", {summary.note}" if summary.note else ""
+    return summary.failure or f"{summary.score:.1f} ({low} to {high}{note})"

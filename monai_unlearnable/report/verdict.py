@@ -9,7 +9,7 @@ import numpy as np
 
 from monai_unlearnable.report.frontier import frontier_lines
 from monai_unlearnable.report.rows import CLEAN, DIVERGED
-from monai_unlearnable.report.summaries import HALF, Matrix, Summary, attempt, distinct
+from monai_unlearnable.report.summaries import HALF, Matrix, Summary, attempt, distinct, grouped
 
 __all__ = ["SMALL_DROP", "state_verdict"]
 
@@ -20,21 +20,20 @@ POOR_MODEL = 0.3  # fraction of the way from chance to 100; clean training that 
 def state_verdict(summaries: Sequence[Summary]) -> str:
     """One paragraph on whether the protection works, cautious where it does not or where the control says otherwise.
 
-    Args:
-        summaries: those of all settings; protected ones are compared with the clean and random ones of the same victim.
+    Protected data are compared with the clean and random ones of the same victim.
     """
     matrix = Matrix(summaries)
     protected = [s for method in matrix.methods for s in matrix.baselines(method)]
     if not protected:
         nothing = "No verdict is possible: no model was trained on both the original and the protected scans."
-        return " ".join(sentence for sentence in (nothing, _failures(summaries)) if sentence)
+        return " ".join(filter(None, (nothing, _failures(summaries))))
     if len(matrix.methods) > 1:
         sentences = [_in_short(matrix, method) for method in matrix.methods]
     else:
         sentences = [_comparison(matrix, protected), _strength(matrix, protected)]
         sentences += [] if _poor(matrix, protected) else [_peak(matrix, protected), _strongest(matrix, protected)]
     sentences += [_control(matrix, protected), _failures(summaries), _seeds(summaries)]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return " ".join(filter(None, sentences))
 
 
 def _figure(values: Sequence[float]) -> str:
@@ -199,12 +198,8 @@ def _control(matrix: Matrix, group: Sequence[Summary]) -> str:
 
 def _largest_drops(matrix: Matrix, group: Sequence[Summary]) -> list[tuple[Summary, float]]:
     """Of each method and victim the summary that costs most, with the points."""
-    largest: dict[tuple[str, str], tuple[Summary, float]] = {}
-    for one, lost in zip(group, _drops(matrix, group), strict=True):
-        key = (one.method, one.victim)
-        if key not in largest or lost > largest[key][1]:
-            largest[key] = (one, lost)
-    return list(largest.values())
+    pairs = grouped(zip(group, _drops(matrix, group), strict=True), lambda pair: (pair[0].method, pair[0].victim))
+    return [max(members, key=lambda pair: pair[1]) for members in pairs.values()]
 
 
 def _failures(summaries: Sequence[Summary]) -> str:
@@ -215,9 +210,8 @@ def _failures(summaries: Sequence[Summary]) -> str:
     total = len(statuses) + sum(s.seeds for s in summaries)
     first = next(s for s in summaries if s.statuses)
     diverged = sum(status == DIVERGED for status in statuses)
-    kinds = [f"{diverged} diverged"] * bool(diverged) + [f"{len(statuses) - diverged} failed"] * (
-        diverged < len(statuses)
-    )
+    counts = {"diverged": diverged, "failed": len(statuses) - diverged}
+    kinds = [f"{count} {kind}" for kind, count in counts.items() if count]
     where = f"{first.victim}, {attempt(first)}, {'originals' if first.training == CLEAN else first.data}"
     return (
         f"Of {total} trainings {' and '.join(kinds)} ({where}{', ...' if len(statuses) > 1 else ''}); they count "

@@ -17,18 +17,12 @@ from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.seeding import isolated_seed, reset_parameters
 from monai_unlearnable.utils.tensors import even_sides, pad_sides
 
-__all__ = [
-    "DeepSupervision",
-    "FirstOutput",
-    "Padded",
-    "SliceWise",
-    "planned_dynunet",
-    "checked_network",
-    "fresh_network",
-]
+__all__ = ["DeepSupervision", "FirstOutput", "Padded", "SliceWise"]
+__all__ += ["checked_network", "fresh_network", "planned_dynunet"]
 
 SMALLEST_MAP = 4  # nnU-Net halves an axis while at least so many voxels are left of it
 MOST_LEVELS = {2: 8, 3: 6}
+MULTIPLES = (8, 16, 32, 64)  # of sizes that are tried where one does not do
 WIDEST = {2: 16, 3: 10}  # times the width of the first level: 512 and 320 at nnU-Net's 32
 
 
@@ -149,15 +143,12 @@ def planned_dynunet(
     return Padded(network, multiple=2 ** sum(2 in stride for stride in strides))
 
 
-MULTIPLES = (8, 16, 32, 64)
-
-
 def checked_network(catalog: Catalog, name: str, **values: Any) -> nn.Module:
     """Build a network and make sure that it can be trained on images of its size.
 
     Args:
-        catalog: of networks.
-        name: of the entry.
+        catalog: catalog of networks.
+        name: name of the entry.
         values: what the entry may refer to; ``channels`` and ``size`` among them.
 
     Raises:
@@ -166,32 +157,28 @@ def checked_network(catalog: Catalog, name: str, **values: Any) -> nn.Module:
     """
     size = [int(voxels) for voxels in values["size"]]
     catalog.description(name)  # an unknown name is no matter of size
-    failure: Exception | None
-    try:
-        network: nn.Module = catalog.build(name, **values)
-        failure = _failure(network, values["channels"], size)
-        if failure is None:
-            return network
-    except InputError as error:
-        if _is_missing_package(error):
-            reason = f"{name} needs a package that is missing; pip install 'monai_unlearnable[lab]'"
-            raise InputError(reason) from error
-        failure = error
+    network, failure = _built(catalog, name, values)
+    if network is not None:
+        return network
+    if _is_missing_package(failure):
+        reason = f"{name} needs a package that is missing; pip install 'monai_unlearnable[lab]'"
+        raise InputError(reason) from failure
+    asked = " x ".join(map(str, size))
     for multiple in MULTIPLES:
         larger = [-(-voxels // multiple) * multiple for voxels in size]
-        if larger != size and _works(catalog, name, {**values, "size": larger}):
-            advice = f"{_text(larger)} would do (multiples of {multiple})"
-            raise InputError(f"{name} cannot take images of {_text(size)}; {advice}") from failure
-    raise InputError(f"{name} cannot be used with images of {_text(size)}: {failure}") from failure
+        if larger != size and _built(catalog, name, {**values, "size": larger})[0] is not None:
+            advice = f"{' x '.join(map(str, larger))} would do (multiples of {multiple})"
+            raise InputError(f"{name} cannot take images of {asked}; {advice}") from failure
+    raise InputError(f"{name} cannot be used with images of {asked}: {failure}") from failure
 
 
 def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.Module:
     """A :func:`checked_network` whose weights are drawn from a seed.
 
     Args:
-        catalog: of networks.
-        name: of the entry.
-        seed: of the weights.
+        catalog: catalog of networks.
+        name: name of the entry.
+        seed: random seed of the weights.
         values: what the entry may refer to.
 
     Raises:
@@ -202,25 +189,25 @@ def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.M
     return reset_parameters(network, seed)
 
 
-def _works(catalog: Catalog, name: str, values: dict[str, Any]) -> bool:
-    try:
-        return _failure(catalog.build(name, **values), values["channels"], values["size"]) is None
-    except InputError:
-        return False
+def _built(catalog: Catalog, name: str, values: dict[str, Any]) -> tuple[nn.Module | None, Exception | None]:
+    """A network that takes images of its size, or what goes wrong when it is made or used.
 
-
-def _failure(network: nn.Module, channels: int, size: Sequence[int]) -> Exception | None:
-    """What goes wrong in a forward pass in training mode, first of shapes alone, which takes no time or memory."""
+    It is tried in training mode, first by shapes alone, which takes no time or memory.
+    """
     failure: Exception | None = None
+    try:
+        network: nn.Module = catalog.build(name, **values)
+    except InputError as error:
+        return None, error
     for device in ("meta", "cpu"):  # on the CPU only where "meta" failed, which not every layer knows
         probe = copy.deepcopy(network).to(device).train()
         try:
             with torch.no_grad():
-                probe(torch.zeros(2, channels, *size, device=device))
-            return None
+                probe(torch.zeros(2, values["channels"], *values["size"], device=device))
+            return network, None
         except Exception as error:  # whatever a network raises
             failure = error
-    return failure
+    return None, failure
 
 
 def _is_missing_package(error: BaseException | None) -> bool:
@@ -229,7 +216,3 @@ def _is_missing_package(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def _text(size: Sequence[int]) -> str:
-    return " x ".join(map(str, size))

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable
@@ -77,18 +78,15 @@ class RandAffinePatchd(Randomizable, MapTransform):
     def randomize(self, data: Any) -> None:
         """Draw corner and matrix; ``data`` is the image's spatial shape and the label map, or None."""
         shape, label = data
-        room = [max(0, voxels - own) for voxels, own in zip(shape, self.size, strict=True)]
+        shape, size = np.array(shape), np.array(self.size)
+        room = np.maximum(0, shape - size)
         voxel = None
         if label is not None and self.R.rand() < self.foreground and any(room):
             voxel = self._foreground_voxel(label)
-        if voxel is None:
-            self.corner = [int(self.R.randint(most + 1)) for most in room]
-        else:
-            self.corner = [
-                min(max(at - own // 2, 0), most) for at, own, most in zip(voxel, self.size, room, strict=True)
-            ]
+        drawn = [self.R.randint(most + 1) for most in room] if voxel is None else voxel - size // 2
+        corner = np.clip(drawn, 0, room)
         # images smaller than the patch lie in its middle
-        self.corner = [at - max(0, own - n) // 2 for at, own, n in zip(self.corner, self.size, shape, strict=True)]
+        self.corner = (corner - np.maximum(0, size - shape) // 2).tolist()
         self.affine = self._random_matrix()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -7,47 +7,23 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import monai.transforms as mt
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.engines.utils import default_prepare_batch
-from monai.transforms import (
-    ClipIntensityPercentilesd,
-    Compose,
-    EnsureTyped,
-    MapTransform,
-    NormalizeIntensityd,
-    OneOf,
-    RandAdjustContrast,
-    RandFlipd,
-    RandGaussianNoised,
-    RandGaussianSmooth,
-    Randomizable,
-    RandomizableTransform,
-    RandScaleIntensity,
-    RandScaleIntensityFixedMean,
-    RandSimulateLowResolution,
-    ScaleIntensityd,
-    Transform,
-)
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from monai.utils.enums import TransformBackends
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.tensors import evaluating
 from monai_unlearnable.victims.patches import RandAffinePatchd
 from monai_unlearnable.victims.tasks import Task
 
-__all__ = [
-    "AdversarialBatch",
-    "RandChannelWiseD",
-    "RandChannelWiseDict",
-    "RandChannelWised",
-    "mirroring",
-    "nnunet_augmentation",
-    "Recipe",
-]
+__all__ = ["AdversarialBatch", "RandChannelWiseD", "RandChannelWiseDict", "RandChannelWised"]
+__all__ += ["Recipe", "mirroring", "nnunet_augmentation"]
 
 MAX_SEED = 2**32 - 1
 
@@ -74,11 +50,11 @@ def nnunet_augmentation(dims: int, size: Sequence[int], keys: Sequence[str] = ("
     upsample = "bilinear" if dims == 2 else "trilinear"
     return [
         RandAffinePatchd(keys, size, label_key=keys[1] if len(keys) > 1 else None),
-        RandGaussianNoised(image, prob=0.1, std=0.1),  # drawn from 0 to 0.1; "variance" in nnU-Net, in name only
-        RandChannelWised(image, RandGaussianSmooth((0.5, 1), (0.5, 1), (0.5, 1), prob=0.5), prob=0.2),
-        RandChannelWised(image, RandScaleIntensity(0.25, prob=1), prob=0.15),
-        RandChannelWised(image, RandScaleIntensityFixedMean(1, 0.25, preserve_range=True), prob=0.15),
-        RandChannelWised(image, RandSimulateLowResolution(0.5, "nearest-exact", upsample), prob=0.25),
+        mt.RandGaussianNoised(image, prob=0.1, std=0.1),  # drawn from 0 to 0.1; "variance" in nnU-Net, in name only
+        RandChannelWised(image, mt.RandGaussianSmooth((0.5, 1), (0.5, 1), (0.5, 1), prob=0.5), prob=0.2),
+        RandChannelWised(image, mt.RandScaleIntensity(0.25, prob=1), prob=0.15),
+        RandChannelWised(image, mt.RandScaleIntensityFixedMean(1, 0.25, preserve_range=True), prob=0.15),
+        RandChannelWised(image, mt.RandSimulateLowResolution(0.5, "nearest-exact", upsample), prob=0.25),
         RandChannelWised(image, _gamma(invert=True), prob=0.1),
         RandChannelWised(image, _gamma(invert=False), prob=0.3),
         *mirroring(dims, keys),
@@ -95,17 +71,17 @@ def mirroring(dims: int, keys: Sequence[str] = ("image", "label")) -> list[Any]:
     Returns:
         Dictionary transforms: tensors (C, spatial...) in, of the same dtypes out.
     """
-    flips = (RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(dims))
-    return [*flips, EnsureTyped(keys, track_meta=False)]
+    flips = (mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(dims))
+    return [*flips, mt.EnsureTyped(keys, track_meta=False)]
 
 
-def _gamma(invert: bool) -> OneOf:
+def _gamma(invert: bool) -> mt.OneOf:
     """Exponents below and above 1 are equally frequent."""
     ranges = ((0.7, 1.0), (1.0, 1.5))
-    return OneOf([RandAdjustContrast(1, gamma, invert_image=invert, retain_stats=True) for gamma in ranges])
+    return mt.OneOf([mt.RandAdjustContrast(1, gamma, invert_image=invert, retain_stats=True) for gamma in ranges])
 
 
-class RandChannelWised(RandomizableTransform, MapTransform):
+class RandChannelWised(mt.RandomizableTransform, mt.MapTransform):
     """Applies a random array transform to each channel of an image on its own.
 
     Args:
@@ -118,10 +94,10 @@ class RandChannelWised(RandomizableTransform, MapTransform):
     backend = [TransformBackends.TORCH]
 
     def __init__(
-        self, keys: KeysCollection, transform: Randomizable, prob: float = 0.1, allow_missing_keys: bool = False
+        self, keys: KeysCollection, transform: mt.Randomizable, prob: float = 0.1, allow_missing_keys: bool = False
     ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        RandomizableTransform.__init__(self, prob)
+        mt.MapTransform.__init__(self, keys, allow_missing_keys)
+        mt.RandomizableTransform.__init__(self, prob)
         self.transform = transform
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandChannelWised:
@@ -182,7 +158,7 @@ class AdversarialBatch:
             loss: of logits and labels.
             seed: of the random starts.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeded(seed)
 
         def prepare(*args: Any, **kwargs: Any) -> Any:
             batch: Any = default_prepare_batch(*args, **kwargs)
@@ -226,7 +202,7 @@ class AdversarialBatch:
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-class _Spacing(Transform):
+class _Spacing(mt.Transform):
     """Keeps the voxel size that later transforms forget."""
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -268,20 +244,20 @@ class Recipe:
     patience: int | None = None
     name: str = "plain"
 
-    def normalized_images(self, task: Task) -> Compose:
+    def normalized_images(self, task: Task) -> mt.Compose:
         """Transforms from file names to images in [0, 1], the same for training and test."""
-        return Compose(
+        return mt.Compose(
             [
                 *task.loading(),
                 _Spacing(),
-                ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
-                ScaleIntensityd("image", channel_wise=True),
-                EnsureTyped(task.keys, track_meta=False),
-                EnsureTyped("image", dtype=torch.float32, track_meta=False),
+                mt.ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
+                mt.ScaleIntensityd("image", channel_wise=True),
+                mt.EnsureTyped(task.keys, track_meta=False),
+                mt.EnsureTyped("image", dtype=torch.float32, track_meta=False),
             ]
         )
 
-    def preprocessing(self, task: Task, steps: Sequence[Step] = ()) -> Compose:
+    def preprocessing(self, task: Task, steps: Sequence[Step] = ()) -> mt.Compose:
         """Transforms from file names to network input, the same for training and test.
 
         Args:
@@ -289,16 +265,16 @@ class Recipe:
             steps: countermeasures on images in [0, 1].
         """
         # Flat, because a CacheDataset takes a nested Compose for a random transform and would not cache its result.
-        return Compose(
+        return mt.Compose(
             [
                 *self.normalized_images(task).transforms,
                 *steps,
-                NormalizeIntensityd("image", channel_wise=True),
+                mt.NormalizeIntensityd("image", channel_wise=True),
                 *task.fitting(self.size, whole=not self.patches),
-                EnsureTyped(task.keys, track_meta=False),
+                mt.EnsureTyped(task.keys, track_meta=False),
             ]
         )
 
-    def augmented(self, task: Task, steps: Sequence[Step] = ()) -> Compose:
+    def augmented(self, task: Task, steps: Sequence[Step] = ()) -> mt.Compose:
         """Transforms from file names to training input."""
-        return Compose([*self.preprocessing(task, steps).transforms, *self.augmentation])
+        return mt.Compose([*self.preprocessing(task, steps).transforms, *self.augmentation])

@@ -61,7 +61,6 @@ class Task(ABC):
 
     Attributes:
         metric: name of the score, for tables.
-        classes: outputs of the network.
         keys: entries that spatial transforms act on.
     """
 
@@ -140,10 +139,7 @@ class Segmentation(Task):
         return DeepSupervision(DiceCELoss(softmax=True, to_onehot_y=True, include_background=False))
 
     def loading(self) -> list[Any]:
-        return [
-            LoadImages(self.keys),
-            MapLabelValued("label", self.label_values, range(self.classes), dtype=np.uint8),
-        ]
+        return [LoadImages(self.keys), MapLabelValued("label", self.label_values, range(self.classes), dtype=np.uint8)]
 
     def fitting(self, size: Sequence[int], whole: bool) -> list[Any]:
         return [(ResizeWithPadOrCropd if whole else SpatialPadd)(self.keys, size)]
@@ -172,9 +168,8 @@ class Classification(Task):
 
     def __post_init__(self) -> None:
         if self.count < 2:
-            raise LabelError(
-                f"{self.count} class(es) found; a classifier needs at least two", value=self.count, limit=2
-            )
+            reason = f"{self.count} class(es) found; a classifier needs at least two"
+            raise LabelError(reason, value=self.count, limit=2)
 
     @property
     def classes(self) -> int:

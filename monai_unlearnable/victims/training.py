@@ -28,12 +28,12 @@ from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.progress import progress_bar
-from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
+from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
 from monai_unlearnable.victims.weights import freeze, load_pretrained, save_weights
 
-__all__ = ["Examiner", "History", "Trained", "Victim", "score_victim", "train_victim"]
+__all__ = ["Trained", "Victim", "score_victim", "train_victim"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,21 +64,17 @@ class History:
         return not math.isfinite(self.loss)
 
     def note(self, network: nn.Module, test: float, validation: float | None = None) -> bool:
-        """Note the scores of a moment.
+        """Note the scores of a network as it is now, and say whether to stop.
 
         Args:
-            network: network as it is now.
+            network: network that was scored.
             test: its score on the test cases.
             validation: its score on held-out training data, where there are any.
-
-        Returns:
-            Whether to stop.
         """
         self.test.append(test)
-        if validation is None:
-            return False
-        self.validation.append(validation)
-        if self.patience is None:
+        if validation is not None:
+            self.validation.append(validation)
+        if validation is None or self.patience is None:
             return False
         if validation > max(self.validation[:-1], default=-math.inf):
             self.best = copy.deepcopy(network.state_dict())
@@ -87,15 +83,11 @@ class History:
 
 
 class Examiner:
-    """Scores a network on cases that stay in memory.
+    """Scores a victim on cases that stay in memory.
 
     Args:
-        network: network that is examined.
-        task: task that says how outputs are read and scored.
+        victim: victim that is examined, with its task and recipe.
         cases: dictionaries of file names.
-        preprocessing: transforms from file names to network input.
-        size: spatial size of the network input; see :meth:`~monai_unlearnable.victims.tasks.Task.inferer`.
-        device: device of the network.
 
     Attributes:
         inputs: the cases as the network gets them.
@@ -105,25 +97,18 @@ class Examiner:
         DatalistError: when there are no cases.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        task: Task,
-        cases: Cases,
-        preprocessing: Compose,
-        size: Sequence[int],
-        device: torch.device,
-    ) -> None:
+    def __init__(self, victim: Victim, cases: Cases) -> None:
         if not cases:
             raise DatalistError("there are no cases to score a model on")
-        self.task, self.outputs = task, list[Tensor]()
+        recipe, device = victim.recipe, torch.device(victim.device)
+        self.task, self.outputs = victim.task, list[Tensor]()
         self.labels, self.spacings = list[Tensor](), list[Any]()
-        self.inputs = CacheDataset(list(cases), preprocessing, progress=False)
+        self.inputs = CacheDataset(list(cases), recipe.preprocessing(self.task, victim.steps), progress=False)
         self.evaluator = SupervisedEvaluator(
             device=device,
             val_data_loader=DataLoader(self.inputs, batch_size=1, num_workers=0),
-            network=network,
-            inferer=task.inferer(size),
+            network=victim.network,
+            inferer=self.task.inferer(recipe.size),
             decollate=False,
             amp=device.type == "cuda",
         )
@@ -214,8 +199,8 @@ class Victim:
         """
         begin = time.monotonic()
         self._start()
-        examine = self._examiner(test)
-        history = self._train(train, examine, self._examiner(validation) if validation else None, description)
+        examine = Examiner(self, test)
+        history = self._train(train, examine, Examiner(self, validation) if validation else None, description)
         if history.best is not None:
             self.network.load_state_dict(history.best)
             examine.predict()
@@ -239,7 +224,7 @@ class Victim:
             InputError: when there is nothing to score on.
         """
         self.network.to(self.device)
-        return self._examiner(cases).predict().score(full=True)
+        return Examiner(self, cases).predict().score(full=True)
 
     def _start(self) -> None:
         """Bring the network to the device, with the weights that the recipe starts from."""
@@ -277,19 +262,14 @@ class Victim:
             raise DivergedError(f"the loss became {history.loss}", value=history.loss)
         return history
 
-    def _examiner(self, cases: Cases) -> Examiner:
-        preprocessing = self.recipe.preprocessing(self.task, self.steps)
-        return Examiner(self.network, self.task, cases, preprocessing, self.recipe.size, torch.device(self.device))
-
     def _trainer(self, cases: Cases) -> SupervisedTrainer:
         recipe, num_validations = self.recipe, max(1, min(self.num_validations, self.recipe.iterations))
         weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         optimizer, schedule = one_cycle(weights, recipe.learning_rate, recipe.iterations)
         hook: dict[str, Any] = {}
         if recipe.adversary is not None:
-            hook["prepare_batch"] = recipe.adversary.bind(
-                self.network, self.task.loss, derive_seed(self.seed, "adversary")
-            )
+            seed = derive_seed(self.seed, "adversary")
+            hook["prepare_batch"] = recipe.adversary.bind(self.network, self.task.loss, seed)
         return SupervisedTrainer(
             device=torch.device(self.device),
             max_epochs=num_validations,
@@ -307,7 +287,7 @@ class Victim:
     def _loader(self, cases: Cases) -> DataLoader:
         transform: Compose = self.recipe.augmented(self.task, self.steps)
         data = CacheDataset(list(cases), transform, progress=False)
-        order = torch.Generator().manual_seed(derive_seed(self.seed, "order"))
+        order = seeded(self.seed, "order")
         count = (self.recipe.iterations + 1) * self.recipe.batch_size
         sampler = RandomSampler(data, num_samples=count, generator=order)
         loader = DataLoader(data, batch_size=self.recipe.batch_size, sampler=sampler, num_workers=0)

@@ -9,24 +9,12 @@ import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import monai.transforms as mt
 import torch
-from monai.transforms import (
-    ClipIntensityPercentilesd,
-    Compose,
-    CopyItemsd,
-    EnsureTyped,
-    NormalizeIntensityd,
-    OneOf,
-    RandCoarseDropoutd,
-    RandCoarseShuffled,
-    RandFlipd,
-    RandHistogramShiftd,
-    RandSpatialCropd,
-    SpatialPadd,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -36,7 +24,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import write_atomic
 from monai_unlearnable.utils.optimization import minimize
-from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.seeding import derive_seed, seeded
 from monai_unlearnable.victims.networks import DeepSupervision, fresh_network
 from monai_unlearnable.victims.tasks import LoadImages
 
@@ -96,11 +84,8 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
         raise InputError(f"the network has no part {part!r}", file=file) from error
     offered = {_bare(name): value for name, value in _read_weights(Path(file)).items()}
     own = target.state_dict()
-    fitting = {
-        name: offered[_bare(name)]
-        for name, value in own.items()
-        if _bare(name) in offered and offered[_bare(name)].shape == value.shape
-    }
+    found = {name: offered.get(_bare(name)) for name in own}
+    fitting = {name: value for name, value in found.items() if value is not None and value.shape == own[name].shape}
     sizes = {name: parameter.numel() for name, parameter in target.named_parameters()}
     taken = sum(count for name, count in sizes.items() if name in fitting)
     if not taken:
@@ -135,8 +120,7 @@ def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:
     Args:
         network: changed in place.
         pattern: regular expression that the name of a parameter begins with, without that of wrappers; ``"encoder"``
-            means
-            :data:`ENCODER`, which knows the networks of the catalog.
+            means :data:`ENCODER`, which knows the networks of the catalog.
 
     Returns:
         Names of the parameters that are frozen.
@@ -176,14 +160,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise InputError(f"the weights cannot be read: {str(error).splitlines()[0]}", file=path) from error
-    for container in CONTAINERS:
-        inner = content.get(container) if isinstance(content, Mapping) else None
-        if isinstance(inner, Mapping):
-            content = inner
-            break
     if not isinstance(content, Mapping):
         raise InputError("the file holds no state dict", file=path)
-    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    weights = next((content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), content)
+    return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
 
 
 COARSE = 4  # voxels a side of the image that a classification network draws
@@ -236,10 +216,13 @@ def pretrain_encoder(
     values = {"dims": len(size), "channels": len(images[0]), "size": list(size), "width": width}
     network, dense = _network(catalog or Catalog.load("networks"), name, derive_seed(seed, "weights"), values)
     network.to(device)
-    batch, loss = _batches(images, size, batch_size, seed), DeepSupervision(nn.MSELoss())
+    distort, loss = _distortion(size, derive_seed(seed, "distortion")), DeepSupervision(nn.MSELoss())
+    order = seeded(seed, "order")
 
     def next_loss() -> Tensor:
-        distorted, target = (part.to(device) for part in batch())
+        chosen = torch.randint(len(images), (batch_size,), generator=order).tolist()
+        pairs = [distort({"image": images[index]}) for index in chosen]
+        distorted, target = (torch.stack([pair[key] for pair in pairs]).to(device) for key in ("image", "target"))
         return loss(network(distorted), target if dense else _coarse(target))
 
     losses = minimize(network, next_loss, iterations, learning_rate, seed, description=f"pretraining {name}")
@@ -252,13 +235,13 @@ def _read_images(cases: Sequence[Mapping[str, Any]], size: Sequence[int]) -> lis
     """Z-scored images (C, spatial...), at least as large as the network's input."""
     if not cases:
         raise InputError("there are no scans to pretrain on")
-    read = Compose(
+    read = mt.Compose(
         [
             LoadImages("image"),
-            ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
-            NormalizeIntensityd("image", channel_wise=True),
-            SpatialPadd("image", size),
-            EnsureTyped("image", dtype=torch.float32, track_meta=False),
+            mt.ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
+            mt.NormalizeIntensityd("image", channel_wise=True),
+            mt.SpatialPadd("image", size),
+            mt.EnsureTyped("image", dtype=torch.float32, track_meta=False),
         ]
     )
     images = [read({"image": case["image"]})["image"] for case in cases]
@@ -284,42 +267,22 @@ def _coarse(images: Tensor) -> Tensor:
     return pool(images, COARSE).flatten(1)
 
 
-def _batches(
-    images: Sequence[Tensor], size: Sequence[int], batch_size: int, seed: int
-) -> Callable[[], tuple[Tensor, Tensor]]:
-    """Draws distorted patches and the originals that they are to become."""
-    distort = _distortion(size, derive_seed(seed, "distortion"))
-    order = torch.Generator().manual_seed(derive_seed(seed, "order"))
-
-    def batch() -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(images), (batch_size,), generator=order).tolist()
-        pairs = [distort({"image": images[index]}) for index in chosen]
-        return torch.stack([pair["image"] for pair in pairs]), torch.stack([pair["target"] for pair in pairs])
-
-    return batch
-
-
 def _distortion(size: Sequence[int], seed: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """From images to patches under ``target`` and their distorted copies under ``image``."""
     small, large = [max(1, n // 16) for n in size], [max(1, n // 8) for n in size]
     block, most = [max(1, n // 6) for n in size], [max(1, n // 3) for n in size]
-    paint = OneOf(
+    paint = partial(mt.RandCoarseDropoutd, "image", max_spatial_size=most, prob=1)
+    inside = paint(holes=2, max_holes=6, spatial_size=block)
+    outside = paint(holes=4, max_holes=8, spatial_size=most, dropout_holes=False)
+    distort = mt.Compose(
         [
-            RandCoarseDropoutd("image", holes=2, max_holes=6, spatial_size=block, max_spatial_size=most, prob=1),
-            RandCoarseDropoutd(
-                "image", holes=4, max_holes=8, spatial_size=most, max_spatial_size=most, dropout_holes=False, prob=1
-            ),
-        ]
-    )
-    distort = Compose(
-        [
-            RandSpatialCropd("image", size, random_size=False),
-            *(RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(len(size))),
-            CopyItemsd("image", names="target"),
-            RandHistogramShiftd("image", prob=0.9, num_control_points=(4, 8)),
-            RandCoarseShuffled("image", holes=10, spatial_size=small, max_spatial_size=large, prob=0.5),
-            paint,
-            EnsureTyped(("image", "target"), dtype=torch.float32, track_meta=False),
+            mt.RandSpatialCropd("image", size, random_size=False),
+            *(mt.RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(len(size))),
+            mt.CopyItemsd("image", names="target"),
+            mt.RandHistogramShiftd("image", prob=0.9, num_control_points=(4, 8)),
+            mt.RandCoarseShuffled("image", holes=10, spatial_size=small, max_spatial_size=large, prob=0.5),
+            mt.OneOf([inside, outside]),
+            mt.EnsureTyped(("image", "target"), dtype=torch.float32, track_meta=False),
         ]
     )
     distort.set_random_state(seed)

@@ -71,7 +71,7 @@ class TestSides:
         body = np.zeros((12, 16, 20), np.int16)
         body[1:4, 11:15, 14:18] = 200
         found = self.stored(body, axes)
-        planes = {plane.name: plane for plane in cut_planes(found, found, found.voxels > 0, WINDOW)}
+        planes = {plane.cut.name: plane for plane in cut_planes(found, found, found.voxels > 0, WINDOW)}
         places = {name: np.argwhere(plane.scan > 0.5).mean(0) / plane.scan.shape for name, plane in planes.items()}
         assert all(row < 0.5 for row, _ in places.values()), "the front and the head are above"
         assert {name: "right" if column > 0.5 else "left" for name, (_, column) in places.items()} == {
@@ -79,7 +79,7 @@ class TestSides:
             "coronal": "right",
             "sagittal": "left",
         }
-        assert {name: plane.marks for name, plane in planes.items()} == {
+        assert {name: plane.cut.marks for name, plane in planes.items()} == {
             "axial": ("R", "A"),
             "coronal": ("R", "S"),
             "sagittal": ("A", "S"),

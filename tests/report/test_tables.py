@@ -14,9 +14,8 @@ from monai_unlearnable.report import (
     VictimRow,
     compare,
     comparison_table,
-    frontier_table,
-    markdown_frontier,
     markdown_table,
+    p50_table,
     victim_table,
 )
 from monai_unlearnable.report.comparison import pair_table
@@ -226,10 +225,10 @@ class TestFrontier:
         assert len(line.points) == 4
 
     def test_tables(self):
-        text = printed(frontier_table(sweep({"umed": 37.0})))
+        text = printed(p50_table(sweep({"umed": 37.0}), brief=True).to_rich())
         assert "37.0 dB" in text
         assert "76.0 at 46.0" in text
-        lines = markdown_frontier(sweep({"umed": 37.0})).splitlines()
+        lines = p50_table(sweep({"umed": 37.0}), brief=True).to_markdown().splitlines()
         assert lines[2].startswith("| umed | UNet | plain | 37.0 dB | 0.0 | 80.0 | 4.0 at 28.0, ")
 
 
