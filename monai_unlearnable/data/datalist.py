@@ -43,6 +43,11 @@ class Case:
     label: str | None = None
     target: int | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its images, and its label map if there is one."""
+        return self.images if self.label is None else (*self.images, self.label)
+
     def to_dict(self) -> dict[str, Any]:
         """The dictionary that MONAI pipelines take: ``image`` a path or list of paths, ``label`` a path or a class."""
         paths = [str(self.root / name) for name in self.images]
@@ -55,10 +60,7 @@ class Case:
 
 
 def load_cases(
-    dataset_dir: str | Path,
-    datalist: str | Path | None = None,
-    section: str = "training",
-    require_labels: bool = True,
+    dataset_dir: str | Path, datalist: str | Path | None = None, section: str = "training", require_labels: bool = True
 ) -> list[Case]:
     """List the cases of a dataset in a fixed order.
 
@@ -210,7 +212,7 @@ def _refuse_inside(cases: Sequence[Case]) -> None:
     """A series is published as a whole folder, in which nothing else can be."""
     series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
     for case in cases:
-        for name in (*case.images, *([case.label] if case.label else [])):
+        for name in case.files:
             path = PurePosixPath(name)
             if path == PurePosixPath(".") or series.intersection(path.parents):
                 reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
@@ -226,7 +228,7 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
             if scan_id in seen:
                 raise DatalistError("the case or file is listed twice", case=scan_id, file=case.root)
             seen.add(scan_id)
-        for name in (*case.images, *([case.label] if case.label else [])):
+        for name in case.files:
             if not (case.root / name).exists():
                 raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
         if case.label in outputs:
