@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,26 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization, WindowRule
 from monai_unlearnable.utils.arrays import file_order
+from monai_unlearnable.utils.files import named_by
 
-__all__ = ["Scan", "voxel_digest"]
+__all__ = ["Scan", "naming", "voxel_digest"]
 
 MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these
+
+
+@contextmanager
+def naming(path: Path, done: str = "read") -> Iterator[None]:
+    """Turn whatever libraries raise for a file that is gone, cut or damaged into a :class:`ScanError` that names it."""
+    try:
+        yield
+    except ScanError as error:
+        raise ScanError(error.reason, file=error.file or path) from error
+    except FileNotFoundError as error:
+        raise ScanError("the file does not exist", file=named_by(error) or path) from error
+    except OSError as error:
+        raise ScanError(f"cannot be {done}: {error.strerror or error}", file=named_by(error) or path) from error
+    except Exception as error:
+        raise ScanError(f"cannot be {done}: {error}", file=path) from error
 
 
 def voxel_digest(voxels: NDArray) -> str:

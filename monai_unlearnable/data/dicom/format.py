@@ -16,20 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from monai_unlearnable.data.dicom.files import (
-    BROKEN,
-    SUFFIXES,
-    derive,
-    identity_remarks,
-    instance_uid,
-    list_files,
-    naming,
-    read_slice,
-    series_uid,
-)
+from monai_unlearnable.data.dicom.files import SUFFIXES, derive, derived_uid, identity_remarks, list_files, read_slice
 from monai_unlearnable.data.dicom.geometry import Grid, affine_of, check_alike, in_order
 from monai_unlearnable.data.dicom.pixels import encode, is_native, parse, pixel_range, quantization_of, replace_pixels
-from monai_unlearnable.data.scan import Scan, voxel_digest
+from monai_unlearnable.data.scan import Scan, naming, voxel_digest
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.utils.arrays import file_order
 from monai_unlearnable.utils.files import Content
@@ -53,7 +43,7 @@ class DicomFormat:
     """
 
     suffixes = SUFFIXES
-    output_suffix: str | None = None
+    output_suffix = None
 
     def read(self, path: Path) -> Scan:
         """Read a series or a file.
@@ -79,9 +69,7 @@ class DicomFormat:
             quantization=quantization_of(slices[0].header),
             affine=affine_of(slices),
             container=_Container(
-                names=tuple(part.path.name for part in slices),
-                contents=tuple(part.content for part in slices),
-                is_folder=is_folder,
+                tuple(part.path.name for part in slices), tuple(part.content for part in slices), is_folder
             ),
             remarks=tuple(remarks),
         )
@@ -129,10 +117,10 @@ class DicomFormat:
         """The UIDs that a series and its instances get when it is written with ``voxels``, by those it has."""
         if np.array_equal(voxels, scan.voxels):
             return {}
-        headers, digest = _uids(scan), voxel_digest(voxels)
-        series = {header.SeriesInstanceUID: series_uid(header.SeriesInstanceUID, digest) for header in headers[:1]}
-        pairs = zip(headers, _planes(voxels), strict=True)
-        return series | {h.SOPInstanceUID: instance_uid(h.SOPInstanceUID, pixels) for h, pixels in pairs}
+        headers = _uids(scan)
+        renamed = {headers[0].SeriesInstanceUID: voxel_digest(voxels).encode()}
+        renamed |= {h.SOPInstanceUID: pixels.tobytes() for h, pixels in zip(headers, _planes(voxels), strict=True)}
+        return {old: derived_uid(old, content) for old, content in renamed.items()}
 
     def headers(self, scan: Scan) -> bytes:
         """All that the files of a scan hold besides pixels: what :meth:`with_headers` takes."""
@@ -153,7 +141,7 @@ class DicomFormat:
         try:
             pairs = zip(container.contents, _split(headers), strict=True)
             contents = tuple(_with_header(content, *header) for content, header in pairs)
-        except BROKEN as error:
+        except Exception as error:  # whatever pydicom raises
             raise NoiseError(f"the stored headers do not fit the files: {error}", file=scan.path) from error
         return replace(scan, container=replace(container, contents=contents, is_original=True))
 

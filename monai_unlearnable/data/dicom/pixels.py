@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataelem import RawDataElement
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     JPEG2000,
     ExplicitVRBigEndian,
@@ -29,18 +30,6 @@ from pydicom.uid import (
 
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
-
-__all__ = [
-    "decode",
-    "serve",
-    "encode",
-    "is_native",
-    "quantization_of",
-    "parse",
-    "pixel_range",
-    "read_pixels",
-    "replace_pixels",
-]
 
 # Named, since pydicom goes from one that fails to the next, and GDCM is among these.
 DECODERS = {
@@ -179,7 +168,10 @@ LOSSLESS = (RLELossless, JPEGLSLossless, JPEG2000Lossless)  # that can be encode
 
 def parse(content: bytes) -> Dataset:
     """The elements of a DICOM file."""
-    return dcmread(io.BytesIO(content))
+    try:
+        return dcmread(io.BytesIO(content))
+    except InvalidDicomError as error:
+        raise ScanError("not a DICOM file") from error
 
 
 def encode(dataset: Dataset) -> bytes:
