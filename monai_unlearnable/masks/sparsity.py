@@ -21,20 +21,6 @@ from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 
-__all__ = [
-    "Base",
-    "ForegroundScore",
-    "GradientScore",
-    "RandomScore",
-    "Score",
-    "Sparsity",
-    "TopK",
-    "Unit",
-    "VarianceScore",
-    "foreground",
-    "top_k",
-]
-
 
 class Base(StrEnum):
     """What a fraction of voxels is of."""

@@ -27,17 +27,6 @@ from monai_unlearnable.utils.config import Configurable, build, check_buildable
 from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import Learned
 
-__all__ = [
-    "InputSettings",
-    "Perturber",
-    "check_classes",
-    "encode_perturber",
-    "load_input_settings",
-    "load_perturber",
-    "save_perturber",
-    "round_to_quantization",
-]
-
 
 class Perturber(nn.Module, Configurable, ABC):
     """Makes noise for images. Does no I/O; the budget is enforced where noise meets the image, not here.

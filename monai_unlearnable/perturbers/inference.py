@@ -21,16 +21,6 @@ from monai_unlearnable.perturbers.base import Perturber
 from monai_unlearnable.utils.arrays import bounding_box
 from monai_unlearnable.utils.tensors import even_sides, pad_sides
 
-__all__ = [
-    "pad_to",
-    "is_out_of_memory",
-    "release_memory",
-    "Part",
-    "delta_in_windows",
-    "generate_noise",
-    "generate_noises",
-]
-
 
 def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, Any]:
     """Images and label maps with zeros on both sides, evenly, up to multiples; classes of whole images stay.

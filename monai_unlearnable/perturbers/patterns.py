@@ -19,18 +19,6 @@ from monai_unlearnable.utils.arrays import bounding_box
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import derive_seed, seeded
 
-__all__ = [
-    "AutoregressiveNoise",
-    "ClassPatterns",
-    "FixedVoxels",
-    "Granularity",
-    "LatticeCode",
-    "LinearPatterns",
-    "SymmetricLattice",
-    "centered",
-    "random_signs",
-]
-
 
 class Granularity(StrEnum):
     """Whose pattern a voxel carries: that of its class, of its case, or the one of all."""
