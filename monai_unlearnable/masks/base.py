@@ -47,9 +47,8 @@ class MaskProvider(Configurable, ABC):
             if label is None:
                 raise LabelError(f"{type(self).__name__} needs a label")
             if label.ndim == 1 and not self.of_images:
-                raise LabelError(
-                    f"{type(self).__name__} needs a class for each voxel; the cases have one for the whole"
-                )
+                reason = "needs a class for each voxel; the cases have one for the whole"
+                raise LabelError(f"{type(self).__name__} {reason}")
             if (label.ndim > 1 and label.shape[2:] != image.shape[2:]) or label.shape[0] != image.shape[0]:
                 raise LabelError(f"label {tuple(label.shape)} does not match image {tuple(image.shape)}")
         return self.mask(image, label).to(image.dtype)

@@ -123,11 +123,9 @@ class RandomScore(Score):
     seed: int = 0
 
     def __call__(self, image: Tensor, label: Tensor | None, gradient: Tensor | None) -> Tensor:
-        return torch.stack([self._of(part) for part in image])
-
-    def _of(self, image: Tensor) -> Tensor:
-        content = hashlib.sha256(image.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-        return torch.rand(1, *image.shape[1:], generator=seeded(self.seed, "sites", content)).to(image)
+        contents = [hashlib.sha256(part.detach().cpu().numpy().tobytes()).hexdigest() for part in image]
+        draws = [torch.rand(1, *image.shape[2:], generator=seeded(self.seed, "sites", own)) for own in contents]
+        return torch.stack(draws).to(image)
 
 
 @dataclass(frozen=True)
@@ -216,10 +214,9 @@ class Sparsity(Configurable):
             score = _of_blocks(score, self.patch)
         if support is not None:
             score = score.masked_fill(support <= 0, -torch.inf)
-        whole = torch.ones_like(image[:, :1], dtype=torch.bool)
-        base = foreground(image, label) if self.of == Base.FOREGROUND else whole
-        budget = Budget(0, fraction=self.fraction)
-        counts = torch.tensor([budget.limit(voxels) for voxels in base.flatten(1).sum(1).tolist()])
+        base = foreground(image, label) if self.of == Base.FOREGROUND else torch.ones_like(image[:, :1])
+        sizes, budget = base.count_nonzero(tuple(range(1, base.ndim))).tolist(), Budget(0, fraction=self.fraction)
+        counts = torch.tensor([budget.limit(voxels) for voxels in sizes])
         return top_k(score, counts).to(image.dtype)
 
 

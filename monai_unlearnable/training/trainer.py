@@ -358,13 +358,7 @@ class Unrolled(Strategy):
 
 def average_gradients(module: nn.Module) -> None:
     """Replace the gradients of each process by their mean; does nothing in a single process."""
-    if idist.get_world_size() == 1:
-        return
-    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
-    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])  # type: ignore[union-attr]
-    flat = torch.as_tensor(idist.all_reduce(flat)) / idist.get_world_size()
-    start = 0
-    for parameter in parameters:
-        count = parameter.numel()
-        parameter.grad = flat[start : start + count].view_as(parameter)
-        start += count
+    count = idist.get_world_size()
+    for parameter in module.parameters() if count > 1 else ():
+        if parameter.grad is not None:
+            parameter.grad = torch.as_tensor(idist.all_reduce(parameter.grad)) / count
