@@ -171,15 +171,12 @@ class ScaleToWindow(Transform):
         Raises:
             WindowError: when a channel is constant.
         """
-        values = to_numpy(img)
-        quantizations = quantization_of(img)
-        windows = [
-            self.window(values[i : i + 1].astype(np.float64), quantization)
-            for i, quantization in enumerate(quantizations)
-        ]
-        unit = np.concatenate([window.to_unit(values[i : i + 1]) for i, window in enumerate(windows)])
-        step = [window.step(quantization)[0] for window, quantization in zip(windows, quantizations, strict=True)]
-        return like(unit, img), torch.tensor(step)
+        units, steps = [], list[float]()
+        for channel, quantization in zip(to_numpy(img), quantization_of(img), strict=True):
+            window = self.window(channel[None].astype(np.float64), quantization)
+            units.append(window.to_unit(channel[None]))
+            steps += window.step(quantization)
+        return like(np.concatenate(units), img), torch.tensor(steps)
 
 
 class ScaleToWindowd(MapTransform):
@@ -195,11 +192,7 @@ class ScaleToWindowd(MapTransform):
     backend = ScaleToWindow.backend
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        window: WindowRule,
-        step_key: str = CaseKeys.STEP,
-        allow_missing_keys: bool = False,
+        self, keys: KeysCollection, window: WindowRule, step_key: str = CaseKeys.STEP, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.scale, self.step_key = ScaleToWindow(window), step_key

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from monai_unlearnable.budget import Budget, apply_change, apply_noise, undo_change
 from monai_unlearnable.crypto.encrypted import Key
-from monai_unlearnable.data.scan import voxel_digest
+from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import NoiseMismatchError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.noise import NoiseStore
@@ -40,6 +40,12 @@ __all__ = [
     "RemoveNoiseDict",
     "RemoveNoised",
 ]
+
+
+def _marked(img: Any, state: str, case_id: str) -> Any:
+    if isinstance(img, MetaTensor):
+        img.meta[MetaKeys.PROTECTION] = {"state": state, "case_id": case_id}
+    return img
 
 
 class _StoredNoise(Transform):
@@ -83,10 +89,7 @@ class _StoredNoise(Transform):
             parts.append(entry.quantization.to_physical(changed, values.dtype.type))
         if start != len(values):
             raise NoiseMismatchError(f"the image has {len(values)} channels, the noise {start}", case=case_id)
-        result = like(np.concatenate(parts), img)
-        if isinstance(result, MetaTensor):
-            result.meta[MetaKeys.PROTECTION] = {"state": "clean" if self.removes else "protected", "case_id": case_id}
-        return result
+        return _marked(like(np.concatenate(parts), img), "clean" if self.removes else "protected", case_id)
 
 
 class ApplyNoise(_StoredNoise):
@@ -202,29 +205,20 @@ class GenerateNoise(Transform):
                 channel by itself; methods that select voxels select them for all channels.
         """
         refuse_after_spatial(img)
-        values, quantizations, channels = to_numpy(img), quantization_of(img), []
+        values, pairs = to_numpy(img), zip(quantization_of(img), to_numpy(img), strict=True)
         # From stored numbers, as the file is protected: the precision of the image must not move the window.
-        stored = [
-            quantization.to_stored(channel[None]) for channel, quantization in zip(values, quantizations, strict=True)
-        ]
-        pairs = list(zip(stored, quantizations, strict=True))
-        windows = [
-            self.window(quantization.to_physical(part, np.float64), quantization) for part, quantization in pairs
-        ]
-        units = [
-            w.to_unit(quantization.to_physical(part)) for w, (part, quantization) in zip(windows, pairs, strict=True)
-        ]
+        scans = [Scan(Path(case_id), own.to_stored(channel[None]), own) for own, channel in pairs]
+        windows = [scan.window(self.window) for scan in scans]
+        image = np.concatenate([window.to_unit(scan.physical()) for window, scan in zip(windows, scans, strict=True)])
         classes = None if label is None else to_numpy(label) if np.ndim(label) else int(label)
-        noise = generate_noise(self.perturber, np.concatenate(units), case_id, classes, self.window_voxels)
-        for window, (part, quantization), own in zip(windows, pairs, noise, strict=True):
+        noise = generate_noise(self.perturber, image, case_id, classes, self.window_voxels)
+        channels, case = [], case_id or None
+        for window, scan, own in zip(windows, scans, noise, strict=True):
             protected, _ = apply_noise(
-                part, own[None], budget=self.budget, window=window, quantization=quantization, case=case_id or None
+                scan.voxels, own[None], budget=self.budget, window=window, quantization=scan.quantization, case=case
             )
-            channels.append(quantization.to_physical(protected, values.dtype.type))
-        result = like(np.concatenate(channels), img)
-        if isinstance(result, MetaTensor):
-            result.meta[MetaKeys.PROTECTION] = {"state": "protected", "case_id": case_id}
-        return result
+            channels.append(scan.quantization.to_physical(protected, values.dtype.type))
+        return _marked(like(np.concatenate(channels), img), "protected", case_id)
 
 
 class GenerateNoised(MapTransform):
