@@ -85,9 +85,9 @@ class Budget:
             reason = f"a fraction of {self.fraction:.4g} is less than one of {voxels} voxels: nothing would change"
             raise BudgetError(reason, case=case, value=self.fraction, limit=1 / voxels)
         if 0 < self.epsilon < step * (1 - STEP_TOLERANCE):
-            reason = f"a budget of {self.epsilon:.4g} of the intensity window is less than one storage step ({step:.4g})"
+            reason = f"a budget of {self.epsilon:.4g} of the intensity window is less than one storage step"
             advice = "nothing would change. Raise the budget, or use a wider window"
-            raise BudgetError(f"{reason}: {advice}", case=case, value=self.epsilon, limit=step)
+            raise BudgetError(f"{reason} ({step:.4g}): {advice}", case=case, value=self.epsilon, limit=step)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from monai.utils.enums import StrEnum
 from skimage.filters import threshold_otsu
-from torch import Tensor, nn
+from torch import Tensor
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.masks.base import MaskProvider
+from monai_unlearnable.masks.base import ComposedMask, MaskProvider
 from monai_unlearnable.masks.regions import local_deviation
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
@@ -231,7 +231,7 @@ def _of_blocks(score: Tensor, edge: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class TopK(MaskProvider):
+class TopK(ComposedMask):
     """The voxels that a score ranks highest, as a mask for any method.
 
     For a score that needs gradients, which need a network, see :class:`~monai_unlearnable.perturbers.SalientVoxels`.
@@ -246,20 +246,12 @@ class TopK(MaskProvider):
 
     sparsity: Sparsity
     within: MaskProvider | None = None
-    of_images = True
 
     def __post_init__(self) -> None:
         if self.sparsity.score.needs_gradient:
             raise InputError(f"{type(self.sparsity.score).__name__} needs a network; use SalientVoxels")
         if self.sparsity.per != Unit.VOXEL:
             raise InputError("a mask selects voxels, not elements", value=self.sparsity.per)
-
-    @property
-    def needs_label(self) -> bool:  # type: ignore[override]
-        return self.within is not None and self.within.needs_label
-
-    def networks(self) -> list[nn.Module]:
-        return [] if self.within is None else self.within.networks()
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         support = None if self.within is None else self.within(image, label)

@@ -147,7 +147,7 @@ class UMed(Perturber):
         self.divisor = 2 ** len(self.channels)
 
     @property
-    def needs_label(self) -> bool:  # type: ignore[override]
+    def needs_label(self) -> bool:
         return self.allowed.needs_label or self.contour.needs_label or self.texture.needs_label
 
     def delta(
@@ -162,13 +162,10 @@ class UMed(Perturber):
     def _bounded(self, raw: Tensor) -> Tensor:
         if self.carrier_axis is None:
             return torch.tanh(raw)
-        return self._carrier(raw) * (CARRIER_FLOOR + (1 - CARRIER_FLOOR) * torch.sigmoid(raw))
-
-    def _carrier(self, image: Tensor) -> Tensor:
-        assert self.carrier_axis is not None
-        voxels = torch.arange(image.shape[2 + self.carrier_axis], device=image.device)
+        voxels = torch.arange(raw.shape[2 + self.carrier_axis], device=raw.device)
         shape = [-1 if axis == self.carrier_axis else 1 for axis in range(self.spatial_dims)]
-        return (2 * (voxels % 2) - 1).reshape(shape).to(image.dtype)
+        carrier = (2 * (voxels % 2) - 1).reshape(shape).to(raw.dtype)
+        return carrier * (CARRIER_FLOOR + (1 - CARRIER_FLOOR) * torch.sigmoid(raw))
 
 
 class VoxShield(Perturber):
@@ -202,10 +199,6 @@ class VoxShield(Perturber):
         self._depend_on(self.allowed)
         self.generator = NoiseUNet(spatial_dims, in_channels, self.channels)
         self.divisor = 2 ** len(self.channels)
-
-    @property
-    def needs_label(self) -> bool:  # type: ignore[override]
-        return self.allowed.needs_label
 
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None

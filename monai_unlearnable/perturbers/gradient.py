@@ -95,16 +95,12 @@ class SalientVoxels(MaskProvider):
         if self.sparsity.per != Unit.VOXEL:
             raise InputError("a mask selects voxels, not elements", value=self.sparsity.per)
 
-    def networks(self) -> list[nn.Module]:
-        return [self.network, *([] if self.within is None else self.within.networks())]
-
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
         divisor = self.divisor if label.ndim > 1 else 1
         with evaluating(self.network):
-            gradient, _ = loss_gradient(
-                [self.network], image, label, self.objective, self.augmentation, divisor=divisor
-            )
+            networks = [self.network]
+            gradient, _ = loss_gradient(networks, image, label, self.objective, self.augmentation, divisor=divisor)
         support = None if self.within is None else self.within(image, label)
         chosen = self.sparsity.select(image, label, support, gradient)
         return chosen if support is None else chosen * support

@@ -77,7 +77,7 @@ class ClassPatterns(Perturber):
         self._depend_on(support)
 
     @property
-    def needs_label(self) -> bool:  # type: ignore[override]
+    def needs_label(self) -> bool:
         return self.granularity == Granularity.CLASS or self.allowed is None or self.allowed.needs_label
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
@@ -222,11 +222,7 @@ class AutoregressiveNoise(ClassPatterns):
     """
 
     def __init__(
-        self,
-        epsilon: float = 8 / 255,
-        support: MaskProvider | None = None,
-        granularity: str = "class",
-        seed: int = 0,
+        self, epsilon: float = 8 / 255, support: MaskProvider | None = None, granularity: str = "class", seed: int = 0
     ) -> None:
         super().__init__(epsilon, support, granularity)
         self.seed = seed

@@ -71,10 +71,6 @@ class RandomNoise(Perturber):
         self.distribution, self.sigma, self.rms = look_up("distribution", distribution, Distribution), sigma, rms
         self._depend_on(self.allowed)
 
-    @property
-    def needs_label(self) -> bool:  # type: ignore[override]
-        return self.allowed.needs_label
-
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
     ) -> Tensor:
