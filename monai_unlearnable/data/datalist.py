@@ -121,14 +121,10 @@ def _from_datalist(root: Path, datalist: str | Path | None, section: str) -> lis
 
 def _entry(root: Path, path: Path, entry: Any) -> Case:
     fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
-    names, label = fields.get(CaseKeys.IMAGE), fields.get(CaseKeys.LABEL)
-    names = [names] if isinstance(names, str) else names
-    if (
-        not isinstance(names, list)
-        or not names
-        or not all(isinstance(name, str) for name in names)
-        or not (label is None or isinstance(label, str) or _is_class(label))
-    ):
+    found, label = fields.get(CaseKeys.IMAGE), fields.get(CaseKeys.LABEL)
+    names: list[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else []
+    are_names = names and all(isinstance(name, str) for name in names)
+    if not are_names or not (label is None or isinstance(label, str) or _is_class(label)):
         raise DatalistError(f"an entry names no image file, or neither label file nor class: {entry!r}", file=path)
     images = tuple(_inside(root, name, path) for name in names)
     case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))

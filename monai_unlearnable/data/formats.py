@@ -5,35 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from numpy.typing import NDArray
 
 from monai_unlearnable.data.dicom import DicomFormat, is_annotation, read_segmentation
 from monai_unlearnable.data.image2d import JpegFormat, PngFormat, TiffFormat
 from monai_unlearnable.data.nifti import NiftiFormat
-from monai_unlearnable.data.scan import Scan, naming
+from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
-from monai_unlearnable.utils.files import Content, reading, write_atomic
-
-
-class ScanFormat(Protocol):
-    """Reads a file to a :class:`Scan` and encodes it again with other voxels.
-
-    ``output_suffix`` is None where the format can hold exact voxels, else the suffix of the one that replaces it.
-    """
-
-    @property
-    def suffixes(self) -> tuple[str, ...]: ...
-
-    @property
-    def output_suffix(self) -> str | None: ...
-
-    def read(self, path: Path) -> Scan: ...
-
-    def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content: ...
-
+from monai_unlearnable.utils.files import reading, write_atomic
 
 DICOM = DicomFormat()
 FORMATS: tuple[ScanFormat, ...] = (NiftiFormat(), PngFormat(), TiffFormat(), JpegFormat(), DICOM)

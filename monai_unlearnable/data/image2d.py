@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from monai_unlearnable.data.scan import Scan, naming
+from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
 
@@ -41,16 +41,8 @@ class _Container:
     info: dict[str, Any]
 
 
-class _PillowFormat:
-    suffixes: tuple[str, ...] = ()
-    output_suffix: str | None = None
-
+class _PillowFormat(ScanFormat):
     def read(self, path: Path) -> Scan:
-        """Read an image.
-
-        Raises:
-            ScanError: when the file is missing, truncated, or of a pixel type that cannot be written without loss.
-        """
         with naming(path):
             content = path.read_bytes()
             with Image.open(io.BytesIO(content)) as image:
@@ -87,7 +79,6 @@ class PngFormat(_PillowFormat):
             raise ScanError(f"{reason}; use 8-bit grey or RGB, or 16-bit grey")
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        """The bytes of the PNG that holds ``voxels`` (C, x, y) in place of the scan's own."""
         chunks = _png_chunks(_save(scan, voxels, format="PNG"))
         data = b"".join(body for kind, body in chunks if kind == b"IDAT")
         pieces, written = [scan.container.content[:8]], False
@@ -119,7 +110,6 @@ class TiffFormat(_PillowFormat):
             raise ScanError(f"{reason}; use 8- or 16-bit unsigned, 32-bit signed or 32-bit float samples")
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        """The bytes of the TIFF that holds ``voxels`` (C, x, y) in place of the scan's own."""
         with Image.open(io.BytesIO(scan.container.content)) as original:
             tags = original.tag_v2  # type: ignore[attr-defined]
             compression = scan.container.info.get("compression", "raw")
@@ -133,7 +123,6 @@ class JpegFormat(_PillowFormat):
     output_suffix = ".png"
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        """The bytes of a PNG that holds ``voxels`` (C, x, y)."""
         kept = {key: scan.container.info[key] for key in ("dpi", "icc_profile", "exif") if key in scan.container.info}
         return _save(scan, voxels, format="PNG", **kept)
 

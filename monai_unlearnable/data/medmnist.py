@@ -111,9 +111,8 @@ class Archive(zipfile.ZipFile):
         shape = tuple(extents)
         if images.dtype != np.uint8 or len(shape) not in (2, 3) or min(shape) < (2 if is_volume(shape) else 1):
             reason = f"{name}_images has shape {images.shape} and type {images.dtype}"
-            raise DatalistError(
-                f"{reason}; known are (N, H, W), (N, H, W, 3) and (N, D, H, W) of uint8", file=self.path
-            )
+            known = "known are (N, H, W), (N, H, W, 3) and (N, D, H, W) of uint8"
+            raise DatalistError(f"{reason}; {known}", file=self.path)
         if labels.dtype.kind not in "iu" or labels.shape not in ((count,), (count, 1)) or (labels < 0).any():
             reason = f"{name}_labels has shape {labels.shape} and type {labels.dtype}; needed is one class an image"
             raise DatalistError(f"{reason}, counted from 0, for {count} images", file=self.path)

@@ -15,7 +15,7 @@ import numpy as np
 from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.scan import Scan, naming
+from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.arrays import file_order
@@ -32,18 +32,12 @@ class _Container:
     tail: bytes
 
 
-class NiftiFormat:
+class NiftiFormat(ScanFormat):
     """``.nii`` and ``.nii.gz``: 2D and 3D images, and 4D ones whose last axis is taken as channels."""
 
     suffixes = (".nii.gz", ".nii")
-    output_suffix = None
 
     def read(self, path: Path) -> Scan:
-        """Read a scan.
-
-        Raises:
-            ScanError: when the file is missing, truncated, not single-file NIfTI, or no 2D or 3D image.
-        """
         with naming(path):
             content = path.read_bytes()
             raw = igzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
@@ -61,13 +55,6 @@ class NiftiFormat:
         return Scan(path, _channel_first(stored, path), quantization, header.get_best_affine(), container).check()
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        """The bytes of the file ``path`` that holds ``voxels`` in place of the scan's own.
-
-        Args:
-            scan: the scan as it was read.
-            voxels: channel-first replacement, same shape and dtype as ``scan.voxels``.
-            path: decides on compression by its suffix.
-        """
         block = file_order(voxels)
         parts = [scan.container.head, np.ascontiguousarray(block).data.cast("B"), scan.container.tail]
         if not path.name.endswith(".gz"):

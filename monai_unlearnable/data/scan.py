@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization, WindowRule
 from monai_unlearnable.utils.arrays import file_order
-from monai_unlearnable.utils.files import named_by
+from monai_unlearnable.utils.files import Content, named_by
 
-__all__ = ["Scan", "naming", "voxel_digest"]
+__all__ = ["Scan", "ScanFormat", "naming", "voxel_digest"]
 
 MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these
 
@@ -99,3 +100,33 @@ class Scan:
         if kind == "f" and not np.isfinite(self.voxels).all():
             raise ScanError("the image holds NaN or infinite values", file=self.path)
         return self
+
+
+class ScanFormat(ABC):
+    """Reads files to scans, and encodes scans again with other voxels.
+
+    Attributes:
+        suffixes: of its files, in lower case.
+        output_suffix: None where the format can hold exact voxels, else the suffix of the one that replaces it.
+    """
+
+    suffixes: tuple[str, ...]
+    output_suffix: str | None = None
+
+    @abstractmethod
+    def read(self, path: Path) -> Scan:
+        """Read a scan.
+
+        Raises:
+            ScanError: naming the file, when it is missing or damaged, or holds what cannot be written without loss.
+        """
+
+    @abstractmethod
+    def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
+        """The bytes of the file that holds ``voxels`` in place of the scan's own; of all files where it is a folder.
+
+        Args:
+            scan: the scan as it was read.
+            voxels: channel-first replacement, same shape and dtype as ``scan.voxels``.
+            path: of the new file, whose suffix may decide on compression.
+        """

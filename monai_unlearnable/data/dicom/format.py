@@ -19,7 +19,7 @@ from pydicom import Dataset, dcmread
 from monai_unlearnable.data.dicom.files import SUFFIXES, derive, derived_uid, identity_remarks, list_files, read_slice
 from monai_unlearnable.data.dicom.geometry import Grid, affine_of, check_alike, in_order
 from monai_unlearnable.data.dicom.pixels import encode, is_native, parse, pixel_range, quantization_of, replace_pixels
-from monai_unlearnable.data.scan import Scan, naming, voxel_digest
+from monai_unlearnable.data.scan import Scan, ScanFormat, naming, voxel_digest
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.utils.arrays import file_order
 from monai_unlearnable.utils.files import Content
@@ -35,7 +35,7 @@ class _Container:
     is_original: bool = False  # whether the header is that of the voxels to write, not of those that were read
 
 
-class DicomFormat:
+class DicomFormat(ScanFormat):
     """A ``.dcm`` file as a 2D image, and a folder that holds one series as a 3D one, or 2D if it has a single slice.
 
     Slices go by their position along the normal of their plane. Compressed pixels are compressed again in the same
@@ -43,14 +43,8 @@ class DicomFormat:
     """
 
     suffixes = SUFFIXES
-    output_suffix = None
 
     def read(self, path: Path) -> Scan:
-        """Read a series or a file.
-
-        Raises:
-            ScanError: naming the file that cannot be read, or does not fit the others.
-        """
         with naming(path):
             return self._read(path).check()
 
@@ -79,15 +73,8 @@ class DicomFormat:
         return isinstance(scan.container, _Container)
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
-        """The bytes of the files that hold ``voxels`` in place of the scan's own; the same files where nothing changed.
-
-        Args:
-            scan: the scan as it was read.
-            voxels: channel-first replacement, same shape and dtype as ``scan.voxels``.
-            path: of no account.
-        """
         container: _Container = scan.container
-        contents = list(container.contents)
+        contents = list(container.contents)  # as they are where nothing changed
         if container.is_original or not np.array_equal(voxels, scan.voxels):
             before, after = _planes(scan.voxels), _planes(voxels)
             digest = voxel_digest(voxels)
