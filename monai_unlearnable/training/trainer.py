@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -320,8 +321,12 @@ class Unrolled(Strategy):
         trainer.step_perturber()
         with torch.no_grad():
             noise = self._noise(trainer, batch)
-        for _, part in zip(range(self.advance), self._parts(trainer, batch, noise), strict=False):
-            self._advance(trainer, batch.turn, *part)
+        for image, label in itertools.islice(self._parts(trainer, batch, noise), self.advance):
+            trainer.surrogates.zero_grad(batch.turn)
+            with trainer.autocast():
+                logits = surrogate(image).float()
+            trainer.loss_function(logits, label).backward()
+            trainer.step_surrogate(batch.turn)
         trainer.fire_event(IterationEvents.MODEL_COMPLETED)
         return {"loss": float(loss.detach()), "error": error, "linf": float(noise.abs().max())}
 
@@ -346,14 +351,6 @@ class Unrolled(Strategy):
             losses.append(trainer.loss_function(logits, label))
             error = error_rate(logits, label)
         return torch.stack(losses[len(losses) // 2 :]).mean(), error
-
-    def _advance(self, trainer: ProtectionTrainer, turn: int, image: Tensor, label: Tensor) -> None:
-        surrogate = trainer.surrogates.networks[turn % trainer.surrogates.size]
-        trainer.surrogates.zero_grad(turn)
-        with trainer.autocast():
-            logits = surrogate(image).float()
-        trainer.loss_function(logits, label).backward()
-        trainer.step_surrogate(turn)
 
 
 def average_gradients(module: nn.Module) -> None:
