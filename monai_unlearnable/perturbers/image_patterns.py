@@ -34,9 +34,7 @@ class ClassConvolution(ClassPatterns):
     Flat parts of an image carry no noise.
 
     Args:
-        epsilon: largest change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`.
+        epsilon, support, granularity: see :class:`ClassPatterns`.
         blur: upper bound of the entries around the center.
         size: of the kernel along each axis, odd.
         seed: decides on the kernels.

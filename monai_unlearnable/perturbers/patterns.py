@@ -142,9 +142,7 @@ class LinearPatterns(ClassPatterns):
     of the vertex there, and correlated.
 
     Args:
-        epsilon: largest change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`.
+        epsilon, support, granularity: see :class:`ClassPatterns`.
         patch: voxels along the side of a cell. Cells are counted from the center of the image: images of different
             sizes that are padded or cropped around it show the same pattern. It repeats after 32 cells.
         cells: number of cells along each axis of an image of any size, in place of ``patch``: images of different sizes
@@ -215,8 +213,7 @@ class AutoregressiveNoise(ClassPatterns):
     about half of epsilon in 2D and 0.4 of it in 3D.
 
     Args:
-        epsilon: largest change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
+        epsilon, support: see :class:`ClassPatterns`.
         granularity: see :class:`ClassPatterns`; for a case alone it is the rule that is drawn, the start always is.
         seed: decides on the rules and on the starts.
     """
@@ -276,9 +273,7 @@ class FixedVoxels(ClassPatterns):
     Voxels are drawn in relative coordinates: images of all sizes carry them at the same places.
 
     Args:
-        epsilon: change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`.
+        epsilon, support, granularity: see :class:`ClassPatterns`.
         fraction: fraction of the voxels that each class changes, at least one voxel. Voxels are drawn over the whole
             image: a region holds its fraction of them. 0 for a single one, as in the paper.
         seed: decides on voxels and signs.
@@ -333,9 +328,7 @@ class SymmetricLattice(ClassPatterns):
     Nothing is random: there is no seed, and anyone can know the lattice.
 
     Args:
-        epsilon: change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`.
+        epsilon, support, granularity: see :class:`ClassPatterns`.
         axes: spatial axes of the product; None for all.
         period: of the sequence, in voxels, at least 3.
         code: how classes differ. ``"none"``: they do not, noise tells region from background alone, and nothing about

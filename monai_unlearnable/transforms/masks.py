@@ -118,9 +118,7 @@ class SparsityMaskd(ComputeMaskd):
 
     Args:
         keys: the image.
-        sparsity: see :class:`SparsityMask`.
-        network: see :class:`SparsityMask`.
-        augmentation: see :class:`SparsityMask`.
+        sparsity, network, augmentation: see :class:`SparsityMask`.
         label_key: class indices of voxels, or the class of the image; None where the score needs none.
         mask_key: where the mask goes.
         allow_missing_keys: do not raise where a key is absent.

@@ -182,9 +182,9 @@ class GenerateNoise(Transform):
         window_voxels: int = WINDOW_VOXELS,
         key: Key | None = None,
     ) -> None:
-        self.perturber = (
-            perturber.eval() if isinstance(perturber, Perturber) else load_perturber(perturber, device, key)
-        )
+        if not isinstance(perturber, Perturber):
+            perturber = load_perturber(perturber, device, key)
+        self.perturber = perturber.eval()
         self.window, self.budget, self.window_voxels = window, budget, window_voxels
 
     def __call__(self, img: NDArray | Tensor, label: NDArray | Tensor | int | None = None, case_id: str = "") -> Any:
@@ -226,15 +226,10 @@ class GenerateNoised(MapTransform):
 
     Args:
         keys: images, right after loading.
-        perturber: see :class:`GenerateNoise`.
-        window: see :class:`GenerateNoise`.
-        budget: see :class:`GenerateNoise`.
+        perturber, window, budget, device, window_voxels, key: see :class:`GenerateNoise`.
         label_key: class indices; None where the method needs none.
         case_key: entry with the case id, if there is one.
-        device: see :class:`GenerateNoise`.
-        window_voxels: see :class:`GenerateNoise`.
         allow_missing_keys: do not raise where a key is absent.
-        key: see :class:`GenerateNoise`.
     """
 
     backend = GenerateNoise.backend
