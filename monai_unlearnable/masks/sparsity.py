@@ -164,11 +164,9 @@ class Sparsity(Configurable):
         fraction: how many, as a fraction of ``of``, rounded down; in (0, 1].
         score: what they are ranked by.
         of: ``"all"`` voxels, or those of the :func:`foreground`.
-        per: ``"voxel"``: all channels of a voxel together, which counts as high as their Euclidean norm;
-            ``"element"``: channels one by one, so that voxels may change in some channels only. Equal numbers of
-            elements and voxels, so that elements never touch more voxels.
-        patch: edge of the blocks, in voxels, that are ranked as a whole, by their mean score; the last block may be
-            taken in part, so that the count is exact.
+        per: ``"voxel"``: all channels of a voxel together, ranked by their Euclidean norm; ``"element"``: as many
+            channels one by one, so that voxels may change in some channels only, and never more voxels do.
+        patch: edge of the blocks, in voxels, that are ranked by their mean score; the last one may be taken in part.
 
     Raises:
         InputError: when a name is unknown or the fraction out of range.

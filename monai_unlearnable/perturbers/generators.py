@@ -105,9 +105,9 @@ class UMed(Perturber):
     :math:`|\delta| < \epsilon` without clamping, which would stop gradients.
 
     Without a carrier :math:`\tau = \tanh`. With one (our addition) :math:`\tau(g) = s\,(0.8 + 0.2\,\sigma(g))`: the
-    sign :math:`s` alternates from voxel to voxel along one axis, and the generators decide on the strength alone,
-    within limits. Left to themselves they settle on quantizations that fresh models learn too late to matter, or tell
-    classes apart by giving one of them hardly any noise.
+    sign :math:`s` alternates from voxel to voxel along one axis, and the generators decide on the strength alone. Left
+    to themselves they settle on patterns that fresh models learn too late to matter, or tell classes apart by giving
+    one of them hardly any noise.
 
     Args:
         spatial_dims: 2 or 3.
@@ -115,8 +115,7 @@ class UMed(Perturber):
         epsilon: largest change of a voxel, in normalized intensity.
         channels: widths of the generators; sizes must be multiples of ``2 ** len(channels)``.
         theta: of the central-difference convolutions.
-        support: where noise is allowed at all; the exact region by default, the paper's band reaches 3 voxels beyond
-            it.
+        support: where noise is allowed at all; the exact region by default. The paper's band reaches beyond it.
         contour: the band :math:`M_c`, intersected with ``support``.
         texture: the map :math:`T`.
         carrier_axis: spatial axis of the carrier, best the smoothest one of the scans; None for no carrier.

@@ -185,12 +185,11 @@ def generate_noises(
 ) -> list[NDArray]:
     """The noise of images of equal shape in one pass, or in overlapping windows where they are large.
 
-    Images with one class for the whole always go through as a whole: a window would be another image of that class.
     Images are padded evenly on both sides, as MONAI's ``SpatialPad`` does, so that noise keeps step with the strides
     of networks whose input is padded or cropped around its center. Work is bounded by the support of the noise.
 
-    Where memory runs out, images go through one at a time, then in smaller and smaller windows, and a warning says so.
-    Networks that see less of an image at once make other noise: it is then not what a machine with more memory makes.
+    Where memory runs out, images go through one at a time, then in smaller and smaller windows, and a warning says so:
+    networks that see less of an image at once make other noise than a machine with more memory would.
 
     Args:
         perturber: in evaluation mode, on any device.

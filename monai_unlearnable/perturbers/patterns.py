@@ -136,19 +136,17 @@ class LinearPatterns(ClassPatterns):
         P_k(s) = \mathrm{clip}_{[-1, 1]}(v_k + \sigma\, g)_{\mathrm{cell}(s)}, \qquad
         v_k \in \{-1, 1\}^{\mathrm{channels} \times \mathrm{cells}}, \quad g \sim \mathcal{N}(0, 1)
 
-    After LSP (Yu et al., Availability Attacks Create Shortcuts, KDD 2022): normal clusters around vertices of a
-    hypercube, one a class, each value repeated over a patch. Public code scales the noise of an image to a length; here
-    it is clipped (our choice), so that it uses a bound on each voxel in full. The deviations in a cluster are about 0.4
-    of the vertex there, and correlated.
+    After LSP (Yu et al., Availability Attacks Create Shortcuts, KDD 2022): normal clusters around vertices, one a
+    class, each value repeated over a patch. Public code scales the noise of an image to a length, with correlated
+    deviations of about 0.4 of the vertex; here it is clipped (our choice), to use a bound on each voxel in full.
 
     Args:
         epsilon, support, granularity: see :class:`ClassPatterns`.
-        patch: voxels along the side of a cell. Cells are counted from the center of the image: images of different
-            sizes that are padded or cropped around it show the same pattern. It repeats after 32 cells.
-        cells: number of cells along each axis of an image of any size, in place of ``patch``: images of different sizes
-            that are resized to one show the same pattern.
-        spread: deviation of the cells of a case from those of its class, as a fraction of ``epsilon``; 0 for the same
-            pattern in all cases.
+        patch: voxels along the side of a cell, counted from the center of the image, so that images of different sizes
+            that are padded or cropped around it agree. The pattern repeats after 32 cells.
+        cells: cells along each axis of an image of any size, in place of ``patch``, so that images of different sizes
+            that are resized to one agree.
+        spread: deviation of the cells of a case from those of its class, as a fraction of ``epsilon``.
         seed: decides on the patterns.
 
     Raises:
@@ -204,10 +202,10 @@ class AutoregressiveNoise(ClassPatterns):
     other.
 
     After Sandoval-Segura et al., Autoregressive Perturbations for Data Poisoning, NeurIPS 2022. There all coefficients
-    are drawn independently, scaled to a sum of 1, and kept if the noise of a 36x36 image does not grow. Our choice is a
-    family that neither grows nor fades at any size: its poles lie on the unit circle. Two more properties follow. Its
-    solutions are sums of waves, one along each axis, with a phase for every line (the random start), so that no
-    recursion has to be run. And the filters are palindromes: a mirrored image obeys the same rule.
+    are drawn independently, scaled to a sum of 1, and kept if the noise of a 36x36 image does not grow. Our choice, all
+    poles on the unit circle, neither grows nor fades at any size. Its solutions are sums of waves, one along each axis,
+    with a phase for every line (the random start), so that no recursion has to be run. And the filters are palindromes:
+    a mirrored image obeys the same rule.
 
     Noise is scaled to ``epsilon`` by its largest value, as any clipping would break the rule. The root mean square is
     about half of epsilon in 2D and 0.4 of it in 3D.
@@ -225,15 +223,9 @@ class AutoregressiveNoise(ClassPatterns):
         self.seed = seed
 
     def coefficients(self, kind: int, channels: int, spatial_dims: int) -> Tensor:
-        """The filters of a class: the correlation of the noise with them is zero.
+        """The filters of a class, (C, 3, 3) or (C, 3, 3, 3): the correlation of the noise with them is zero.
 
-        Args:
-            kind: the class.
-            channels: of the image.
-            spatial_dims: 2 or 3.
-
-        Returns:
-            (C, 3, 3) or (C, 3, 3, 3); the last entry, 1, is that of the voxel itself.
+        The last entry, 1, is that of the voxel itself.
         """
         filters = torch.ones(channels, *[1] * spatial_dims, dtype=torch.float64)
         for axis, angles in enumerate(self._angles(kind, channels, spatial_dims).T):
@@ -320,12 +312,10 @@ class SymmetricLattice(ClassPatterns):
     .. math::
         P(s) = \prod_{a} \mathrm{sign} \cos\frac{2 \pi (s_a + 1/2)}{p}
 
-    with coordinates :math:`s_a` that are counted from the center of the image, and the sign of 0 positive. Images of
-    even size, or padded to one, show the same lattice after mirroring along any axis. A period that is a multiple of
-    the strides of a network's first layers keeps in step with them. Our own method: a pattern that an augmentation
-    leaves as it is, by construction.
-
-    Nothing is random: there is no seed, and anyone can know the lattice.
+    with coordinates :math:`s_a` that are counted from the center of the image, and the sign of 0 positive. Our own
+    method: a pattern that an augmentation leaves as it is, by construction. Images of even size, or padded to one, show
+    the same lattice after mirroring along any axis. A period that is a multiple of the strides of a network's first
+    layers keeps in step with them. Nothing is random: there is no seed, and anyone can know the lattice.
 
     Args:
         epsilon, support, granularity: see :class:`ClassPatterns`.
@@ -333,8 +323,7 @@ class SymmetricLattice(ClassPatterns):
         period: of the sequence, in voxels, at least 3.
         code: how classes differ. ``"none"``: they do not, noise tells region from background alone, and nothing about
             classes of whole images. ``"sign"``: classes of even number carry the opposite sign. ``"axes"``: each class
-            takes another subset of the axes, class 1 all of them; there are 3 subsets of 2 axes and 7 of 3, further
-            classes repeat them.
+            takes another subset of the axes, class 1 all of them; after 3 subsets of 2 axes or 7 of 3 they repeat.
 
     Raises:
         InputError: when the period is less than 3, no axis is given, or the code is unknown.

@@ -45,9 +45,8 @@ class RandomNoise(Perturber):
         distribution: ``"sign"``; ``"uniform"`` in plus or minus epsilon; ``"gaussian"`` with a standard deviation of
             half epsilon, clipped at epsilon; ``"low_pass"``, the same after smoothing a field of independent values.
         sigma: of the Gaussian that smooths ``"low_pass"``, in voxels.
-        rms: root mean square over the support to which the noise of a case is brought, in normalized intensity; scaled,
-            and clipped at epsilon where need be. A support that weakens noise can leave it lower. None leaves it as
-            drawn.
+        rms: root mean square over the support to which the noise of a case is scaled, in normalized intensity, clipped
+            at epsilon; a support that weakens noise can leave it lower. None leaves noise as drawn.
 
     Raises:
         InputError: when the distribution is unknown, or ``rms`` is not in (0, epsilon].
