@@ -79,25 +79,19 @@ def load_cases(
     """
     root = Path(dataset_dir)
     with reading(root, DatalistError):
-        return _list_cases(root, datalist, section, require_labels)
-
-
-def _list_cases(root: Path, datalist: str | Path | None, section: str, require_labels: bool) -> list[Case]:
-    if not root.is_dir():
-        raise DatalistError("the dataset folder does not exist", file=root)
-    cases = _from_datalist(root, datalist, section)
-    if cases is None:
-        cases = _from_folders(root)
-        if not any(case.label for case in cases) and (root / TABLE_NAME).is_file():
-            cases = _from_datalist(root, root / TABLE_NAME, section)
-        cases = cases or _from_class_folders(root)
-    if not cases:
-        raise DatalistError(
-            f"no cases found: expected {' or '.join((*DATALIST_NAMES, TABLE_NAME))} with a section {section!r}, "
-            "images/ and labels/, imagesTr/ and labelsTr/, or a folder for each class",
-            file=root,
-        )
-    _check(cases, require_labels)
+        if not root.is_dir():
+            raise DatalistError("the dataset folder does not exist", file=root)
+        cases = _from_datalist(root, datalist, section)
+        if cases is None:
+            cases = _from_folders(root)
+            if not any(case.label for case in cases) and (root / TABLE_NAME).is_file():
+                cases = _from_datalist(root, root / TABLE_NAME, section)
+            cases = cases or _from_class_folders(root)
+        if not cases:
+            lists = f"{' or '.join((*DATALIST_NAMES, TABLE_NAME))} with a section {section!r}"
+            folders = "images/ and labels/, imagesTr/ and labelsTr/, or a folder for each class"
+            raise DatalistError(f"no cases found: expected {lists}, {folders}", file=root)
+        _check(cases, require_labels)
     return cases
 
 
@@ -204,27 +198,21 @@ def _files(root: Path, folder: str) -> list[str]:
     return names
 
 
-def _refuse_inside(cases: Sequence[Case]) -> None:
-    """A series is published as a whole folder, in which nothing else can be."""
-    series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
-    for case in cases:
-        for name in case.files:
-            path = PurePosixPath(name)
-            if path == PurePosixPath(".") or series.intersection(path.parents):
-                reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
-                raise DatalistError(reason, case=case.case_id, file=case.root / name)
-
-
 def _check(cases: Sequence[Case], require_labels: bool) -> None:
-    _refuse_inside(cases)
-    seen: set[str] = set()
+    # A series is published as a whole folder, in which nothing else can be.
+    series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
     outputs = {output_name(name) for case in cases for name in case.images}
+    seen: set[str] = set()
     for case in cases:
         for scan_id in {case.case_id, *map(stem, case.images)}:
             if scan_id in seen:
                 raise DatalistError("the case or file is listed twice", case=scan_id, file=case.root)
             seen.add(scan_id)
         for name in case.files:
+            path = PurePosixPath(name)
+            if path == PurePosixPath(".") or series.intersection(path.parents):
+                reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
+                raise DatalistError(reason, case=case.case_id, file=case.root / name)
             if not (case.root / name).exists():
                 raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
         if case.label in outputs:
@@ -270,11 +258,11 @@ def read_table(path: Path, section: str) -> list[dict[str, Any]]:
             is of the section.
     """
     rows = _read_rows(path)
-    classes = _number_classes(row[CaseKeys.LABEL] for row in rows)
-    entries: list[dict[str, Any]] = []
-    for row in rows:
-        if row.pop(SECTION, "training") == section:
-            entries.append({**row, CaseKeys.LABEL: classes[row[CaseKeys.LABEL]]})
+    names = sorted({row[CaseKeys.LABEL] for row in rows})
+    are_numbers = all(name.isascii() and name.isdecimal() for name in names)
+    classes = {name: int(name) if are_numbers else index for index, name in enumerate(names)}
+    kept = [row for row in rows if row.pop(SECTION, "training") == section]
+    entries = [{**row, CaseKeys.LABEL: classes[row[CaseKeys.LABEL]]} for row in kept]
     if not entries:
         raise DatalistError(f"no row is of the section {section!r}", file=path)
     return entries
@@ -320,10 +308,3 @@ def _read_row(cells: dict[str, Any], columns: dict[str, str]) -> dict[str, str]:
         if not row[SECTION]:
             raise ValueError(f"{name!r} is no section; known are {', '.join(SECTIONS)}")
     return row
-
-
-def _number_classes(labels: Iterable[str]) -> dict[str, int]:
-    names = sorted(set(labels))
-    if all(name.isascii() and name.isdecimal() for name in names):
-        return {name: int(name) for name in names}
-    return {name: index for index, name in enumerate(names)}

@@ -76,10 +76,8 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
         path: where to; the write is atomic.
     """
     if voxels.shape != scan.voxels.shape or voxels.dtype != scan.voxels.dtype:
-        raise ScanError(
-            f"voxels {voxels.shape} {voxels.dtype} do not fit the file's {scan.voxels.shape} {scan.voxels.dtype}",
-            file=scan.path,
-        )
+        reason = f"voxels {voxels.shape} {voxels.dtype} do not fit the file's {scan.voxels.shape} {scan.voxels.dtype}"
+        raise ScanError(reason, file=scan.path)
     path, found = Path(path), DICOM if DICOM.has_read(scan) else find_format(scan.path)
     write_atomic(path, found.encode(scan, voxels, path))
 

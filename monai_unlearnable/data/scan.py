@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from monai_unlearnable.intensity import IntensityWindow, StorageQuantization, Wi
 from monai_unlearnable.utils.arrays import file_order
 from monai_unlearnable.utils.files import Content, named_by
 
-__all__ = ["Scan", "ScanFormat", "naming", "voxel_digest"]
+__all__ = ["Scan", "ScanFormat", "check_same_shape", "naming", "voxel_digest"]
 
 MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these
 
@@ -91,15 +91,25 @@ class Scan:
         """
         kind, size = self.voxels.dtype.kind, self.voxels.dtype.itemsize
         if not ((kind in "iu" and size <= MAX_INTEGER_BYTES) or (kind == "f" and size in (4, 8))):
-            raise ScanError(
-                f"voxels of type {self.voxels.dtype} are not supported; use integers up to 32 bits, float32 or float64",
-                file=self.path,
-            )
+            reason = f"voxels of type {self.voxels.dtype} are not supported"
+            raise ScanError(f"{reason}; use integers up to 32 bits, float32 or float64", file=self.path)
         if len(self.spatial_shape) not in (2, 3) or min(self.voxels.shape) == 0:
             raise ScanError(f"expected a 2D or 3D image, found shape {self.spatial_shape}", file=self.path)
         if kind == "f" and not np.isfinite(self.voxels).all():
             raise ScanError("the image holds NaN or infinite values", file=self.path)
         return self
+
+
+def check_same_shape(scans: Sequence[Scan]) -> None:
+    """Refuse scans that cannot be the channels of one image.
+
+    Raises:
+        ScanError: naming the first file whose shape differs.
+    """
+    for scan in scans[1:]:
+        if scan.spatial_shape != scans[0].spatial_shape:
+            reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {scans[0].path}"
+            raise ScanError(reason, file=scan.path)
 
 
 class ScanFormat(ABC):

@@ -19,26 +19,15 @@ from torch import Tensor
 
 from monai_unlearnable.data.cases import encode_label
 from monai_unlearnable.data.formats import read_label_scan, read_scan
-from monai_unlearnable.data.scan import Scan
-from monai_unlearnable.errors import NoiseMismatchError, ScanError
+from monai_unlearnable.data.scan import Scan, check_same_shape
+from monai_unlearnable.errors import NoiseMismatchError
 from monai_unlearnable.intensity import StorageQuantization, WindowRule
 from monai_unlearnable.utils.dictionaries import dictionary_transform
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
-__all__ = [
-    "EncodeLabel",
-    "EncodeLabelD",
-    "EncodeLabelDict",
-    "EncodeLabeld",
-    "LoadScan",
-    "LoadScanD",
-    "LoadScanDict",
-    "LoadScand",
-    "ScaleToWindow",
-    "ScaleToWindowD",
-    "ScaleToWindowDict",
-    "ScaleToWindowd",
-]
+__all__ = ["LoadScan", "LoadScanD", "LoadScanDict", "LoadScand"]
+__all__ += ["ScaleToWindow", "ScaleToWindowD", "ScaleToWindowDict", "ScaleToWindowd"]
+__all__ += ["EncodeLabel", "EncodeLabelD", "EncodeLabelDict", "EncodeLabeld"]
 
 
 def quantization_of(img: Any) -> list[StorageQuantization]:
@@ -59,10 +48,9 @@ def refuse_after_spatial(img: Any) -> None:
     for operation in done:
         # Only transforms of the grid record the size it had; random ones that did not act say so.
         if "orig_size" in operation and operation.get("do_transforms", True):
+            reason = f"{operation.get('class', 'a spatial transform')} was applied before the noise"
             raise NoiseMismatchError(
-                f"{operation.get('class', 'a spatial transform')} was applied before the noise; "
-                "put the noise right after loading",
-                file=img.meta.get("filename_or_obj"),
+                f"{reason}; put the noise right after loading", file=img.meta.get("filename_or_obj")
             )
 
 
@@ -108,10 +96,7 @@ class LoadScan(Transform):
         Raises:
             ScanError: naming the file, when shapes differ.
         """
-        for scan in scans[1:]:
-            if scan.spatial_shape != scans[0].spatial_shape:
-                reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {scans[0].path}"
-                raise ScanError(reason, file=scan.path)
+        check_same_shape(scans)
         values = torch.as_tensor(np.concatenate([np.ascontiguousarray(scan.physical(self.dtype)) for scan in scans]))
         quantizations = [vars(scan.quantization) for scan in scans for _ in scan.voxels]
         meta = {"filename_or_obj": str(scans[0].path), MetaKeys.QUANTIZATION: quantizations}

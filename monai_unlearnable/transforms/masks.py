@@ -17,16 +17,8 @@ from monai_unlearnable.perturbers import Augmentation, SalientVoxels
 from monai_unlearnable.transforms.io import like, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys
 
-__all__ = [
-    "ComputeMask",
-    "ComputeMaskD",
-    "ComputeMaskDict",
-    "ComputeMaskd",
-    "SparsityMask",
-    "SparsityMaskD",
-    "SparsityMaskDict",
-    "SparsityMaskd",
-]
+__all__ = ["ComputeMask", "ComputeMaskD", "ComputeMaskDict", "ComputeMaskd"]
+__all__ += ["SparsityMask", "SparsityMaskD", "SparsityMaskDict", "SparsityMaskd"]
 
 
 class ComputeMask(Transform):

@@ -26,20 +26,9 @@ from monai_unlearnable.perturbers.inference import WINDOW_VOXELS, generate_noise
 from monai_unlearnable.transforms.io import like, quantization_of, refuse_after_spatial, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
-__all__ = [
-    "ApplyNoise",
-    "ApplyNoiseD",
-    "ApplyNoiseDict",
-    "ApplyNoised",
-    "GenerateNoise",
-    "GenerateNoiseD",
-    "GenerateNoiseDict",
-    "GenerateNoised",
-    "RemoveNoise",
-    "RemoveNoiseD",
-    "RemoveNoiseDict",
-    "RemoveNoised",
-]
+__all__ = ["ApplyNoise", "ApplyNoiseD", "ApplyNoiseDict", "ApplyNoised"]
+__all__ += ["RemoveNoise", "RemoveNoiseD", "RemoveNoiseDict", "RemoveNoised"]
+__all__ += ["GenerateNoise", "GenerateNoiseD", "GenerateNoiseDict", "GenerateNoised"]
 
 
 def _marked(img: Any, state: str, case_id: str) -> Any:

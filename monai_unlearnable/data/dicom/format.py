@@ -18,7 +18,7 @@ from pydicom import Dataset, dcmread
 
 from monai_unlearnable.data.dicom.files import SUFFIXES, derive, derived_uid, identity_remarks, list_files, read_slice
 from monai_unlearnable.data.dicom.geometry import Grid, affine_of, check_alike, in_order
-from monai_unlearnable.data.dicom.pixels import encode, is_native, parse, pixel_range, quantization_of, replace_pixels
+from monai_unlearnable.data.dicom.pixels import NATIVE, encode, parse, pixel_range, quantization_of, replace_pixels
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming, voxel_digest
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.utils.arrays import file_order
@@ -45,28 +45,18 @@ class DicomFormat(ScanFormat):
     suffixes = SUFFIXES
 
     def read(self, path: Path) -> Scan:
-        with naming(path):
-            return self._read(path).check()
-
-    def _read(self, path: Path) -> Scan:
         is_folder = path.is_dir()
-        files, passed_over = list_files(path) if is_folder else ([path], [])
-        slices = [read_slice(file) for file in files]
-        check_alike(slices)
-        slices = in_order(slices)
-        stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
-        remarks = [f"{file} is no DICOM file and is not published" for file in passed_over]
-        remarks += identity_remarks(part.header for part in slices)
-        return Scan(
-            path=path,
-            voxels=stack.T[None],
-            quantization=quantization_of(slices[0].header),
-            affine=affine_of(slices),
-            container=_Container(
-                tuple(part.path.name for part in slices), tuple(part.content for part in slices), is_folder
-            ),
-            remarks=tuple(remarks),
-        )
+        with naming(path):
+            files, passed_over = list_files(path) if is_folder else ([path], [])
+            slices = [read_slice(file) for file in files]
+            check_alike(slices)
+            slices = in_order(slices)
+            stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
+            remarks = [f"{file} is no DICOM file and is not published" for file in passed_over]
+            remarks += identity_remarks(part.header for part in slices)
+            names, contents = zip(*((part.path.name, part.content) for part in slices), strict=True)
+            quantization, container = quantization_of(slices[0].header), _Container(names, contents, is_folder)
+            return Scan(path, stack.T[None], quantization, affine_of(slices), container, tuple(remarks)).check()
 
     def has_read(self, scan: Scan) -> bool:
         """Whether a scan was read in this format."""
@@ -159,7 +149,8 @@ def _split(headers: bytes) -> Iterator[tuple[bytes, int, bytes]]:
 
 def _with_header(content: bytes, head: bytes, size: int, tail: bytes) -> bytes:
     """A file with another header; its pixels stay where both are native, and have yet to be written elsewhere."""
-    native, pixels = is_native(head), content[pixel_range(content)]
+    syntax = dcmread(io.BytesIO(head), stop_before_pixels=True).file_meta.TransferSyntaxUID
+    native, pixels = syntax in NATIVE, content[pixel_range(content)]
     if native and len(pixels) != size:
         raise ValueError(f"{len(pixels)} bytes of pixels, not {size}")
     return head + (pixels if native else b"") + tail
