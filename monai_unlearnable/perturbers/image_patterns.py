@@ -50,10 +50,10 @@ class ClassConvolution(ClassPatterns):
         size: int = 3,
         seed: int = 0,
     ) -> None:
-        super().__init__(epsilon, support, granularity)
+        super().__init__(epsilon, support, granularity, seed)
         if size < 1 or size % 2 == 0:
             raise InputError("the size of a kernel must be odd", value=size)
-        self.blur, self.size, self.seed = blur, size, seed
+        self.blur, self.size = blur, size
 
     def kernel(self, kind: int, spatial_dims: int) -> Tensor:
         """The kernel of a class, applied as a correlation; (size, size) or (size, size, size), its sum is 1."""

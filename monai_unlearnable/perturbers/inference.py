@@ -45,12 +45,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
 
 
-def release_memory() -> None:
-    """Give back what torch keeps of a device's memory for later."""
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-
-
 @dataclass(frozen=True)
 class Part:
     """A box of an image that is padded evenly to multiples of a divisor, taken without padding the whole.
@@ -186,7 +180,8 @@ def generate_noises(
     """The noise of images of equal shape in one pass, or in overlapping windows where they are large.
 
     Images are padded evenly on both sides, as MONAI's ``SpatialPad`` does, so that noise keeps step with the strides
-    of networks whose input is padded or cropped around its center. Work is bounded by the support of the noise.
+    of networks whose input is padded or cropped around its center. Work is bounded by the support of the noise. Images
+    with one class for the whole are never divided: a window would be another image of that class.
 
     Where memory runs out, images go through one at a time, then in smaller and smaller windows, and a warning says so:
     networks that see less of an image at once make other noise than a machine with more memory would.
@@ -215,7 +210,7 @@ def generate_noises(
             raise
         reason = str(error).partition("\n")[0]
     # Here the failed attempt, with all that its frames held, is gone.
-    release_memory()
+    torch.cuda.empty_cache()
     if len(images) > 1:
         logger.warning("%s and %d more: out of memory together; one at a time", case_ids[0], len(case_ids) - 1)
         return [generate_noise(perturber, *case, window_voxels) for case in zip(images, case_ids, labels, strict=True)]
@@ -249,7 +244,6 @@ def _generate(
 
 
 def _may_divide(perturber: Perturber, labels: Sequence[Label]) -> bool:
-    """A window of an image that has one class for the whole would be another image of that class."""
     return perturber.windowed and all(label is None or isinstance(label, np.ndarray) for label in labels)
 
 

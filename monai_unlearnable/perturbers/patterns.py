@@ -60,6 +60,7 @@ class ClassPatterns(Perturber):
         granularity: whose pattern a voxel carries. ``"class"``: that of its class. ``"case"``: one drawn for the case,
             and ``"universal"``: pattern 0 of all cases. These two say nothing about classes of whole images, and
             of regions no more than where they are.
+        seed: decides on the patterns of methods that draw them.
 
     Raises:
         InputError: when the granularity is unknown.
@@ -69,10 +70,10 @@ class ClassPatterns(Perturber):
     windowed = False  # coordinates are those of the whole image
 
     def __init__(
-        self, epsilon: float = 8 / 255, support: MaskProvider | None = None, granularity: str = "class"
+        self, epsilon: float = 8 / 255, support: MaskProvider | None = None, granularity: str = "class", seed: int = 0
     ) -> None:
         super().__init__()
-        self.epsilon, self.allowed = epsilon, support
+        self.epsilon, self.allowed, self.seed = epsilon, support, seed
         self.granularity = look_up("granularity", granularity, Granularity)
         self._depend_on(support)
 
@@ -163,10 +164,10 @@ class LinearPatterns(ClassPatterns):
         spread: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(epsilon, support, granularity)
+        super().__init__(epsilon, support, granularity, seed)
         if patch < 1 or (cells is not None and cells < 1):
             raise InputError("cells have at least one voxel, and axes at least one cell", value=(patch, cells), limit=1)
-        self.patch, self.cells, self.spread, self.seed = patch, cells, spread, seed
+        self.patch, self.cells, self.spread = patch, cells, spread
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         shape = (image.shape[0], *[self.cells or GRID] * (image.ndim - 1))
@@ -215,12 +216,6 @@ class AutoregressiveNoise(ClassPatterns):
         granularity: see :class:`ClassPatterns`; for a case alone it is the rule that is drawn, the start always is.
         seed: decides on the rules and on the starts.
     """
-
-    def __init__(
-        self, epsilon: float = 8 / 255, support: MaskProvider | None = None, granularity: str = "class", seed: int = 0
-    ) -> None:
-        super().__init__(epsilon, support, granularity)
-        self.seed = seed
 
     def coefficients(self, kind: int, channels: int, spatial_dims: int) -> Tensor:
         """The filters of a class, (C, 3, 3) or (C, 3, 3, 3): the correlation of the noise with them is zero.
@@ -282,10 +277,10 @@ class FixedVoxels(ClassPatterns):
         fraction: float = 0.01,
         seed: int = 0,
     ) -> None:
-        super().__init__(epsilon, support, granularity)
+        super().__init__(epsilon, support, granularity, seed)
         if not 0 <= fraction <= 1:
             raise InputError("a fraction of voxels must lie in [0, 1]", value=fraction, limit=1.0)
-        self.fraction, self.seed = fraction, seed
+        self.fraction = fraction
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         channels, shape = image.shape[0], image.shape[1:]

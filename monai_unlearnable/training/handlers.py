@@ -8,6 +8,7 @@ import io
 import logging
 import pickle
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -64,23 +65,20 @@ class ProgressBar:
         engine.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, engine: Engine) -> None:
-        context = progress_bar(disable=idist.get_rank() != 0)
-        progress = context.__enter__()
+        shown = ExitStack()
+        progress = shown.enter_context(progress_bar(disable=idist.get_rank() != 0))
         total = engine.state.max_epochs * engine.state.epoch_length  # type: ignore[operator]
         task = progress.add_task(self.description, total=total, completed=engine.state.iteration, note="")
 
         def advance() -> None:
             progress.update(task, advance=1, note=f"loss {engine.state.output['loss']:.3f}")  # type: ignore[index]
 
-        def stop() -> None:
-            context.__exit__(None, None, None)
-
         def fail(error: BaseException) -> None:
-            stop()
+            shown.close()
             raise error
 
         engine.add_event_handler(Events.ITERATION_COMPLETED, advance)
-        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, stop)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, shown.close)
         engine.add_event_handler(Events.EXCEPTION_RAISED, fail)
 
 
