@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Intensities: from stored numbers to physical units to the unit interval, and back.
+"""Intensities: from stored numbers to physical units to normalized intensity, and back.
 
 Three scales are kept apart. *Stored* values are the numbers in the file; *physical* values are
-``slope * stored + inter`` (Hounsfield units, say); *unit* values map the intensity window of a scan to [0, 1].
+``slope * stored + inter`` (Hounsfield units, say); *normalized* ones map the intensity window of a scan to [0, 1].
 Budgets are given in normalized intensity, noise is written in stored steps. Arrays are channel-first.
 """
 

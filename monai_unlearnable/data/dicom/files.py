@@ -128,7 +128,7 @@ def _rename_instance(dataset: Dataset, content: bytes) -> None:
 
 
 def _set_extreme(dataset: Dataset, name: str, value: int) -> None:
-    """Replace an element where it is; one whose 16 bits cannot hold the value is left out rather than wrong."""
+    """Replace an element where it is; one whose 16 bits cannot hold the value is omitted rather than wrong."""
     if name in dataset:
         vr, dtype = ("SS", np.int16) if dataset.PixelRepresentation else ("US", np.uint16)
         if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:

@@ -198,7 +198,7 @@ def _padding(dataset: Dataset, dtype: np.dtype) -> tuple[int, ...]:
 
 
 def read_pixels(dataset: Dataset, content: bytes) -> NDArray:
-    """The stored numbers (rows, columns), in little endian; bits that hold no number are left out.
+    """The stored numbers (rows, columns), in little endian; bits that hold no number are omitted.
 
     Args:
         dataset: the elements of a file.
