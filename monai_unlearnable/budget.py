@@ -67,19 +67,11 @@ class Budget:
             case: named in errors.
         """
         if not linf <= self.epsilon + STEP_TOLERANCE * step + 1e-9:
-            raise BudgetError(
-                f"the noise reaches {linf:.6g} of the window, the budget is {self.epsilon:.6g}",
-                case=case,
-                value=linf,
-                limit=self.epsilon,
-            )
+            reason = f"the noise reaches {linf:.6g} of the window, the budget is {self.epsilon:.6g}"
+            raise BudgetError(reason, case=case, value=linf, limit=self.epsilon)
         if fraction is not None and not fraction <= self.fraction * (1 + 2 * FRACTION_TOLERANCE):
-            raise BudgetError(
-                f"the noise changes {fraction:.6g} of the voxels, the budget is {self.fraction:.6g}",
-                case=case,
-                value=fraction,
-                limit=self.fraction,
-            )
+            reason = f"the noise changes {fraction:.6g} of the voxels, the budget is {self.fraction:.6g}"
+            raise BudgetError(reason, case=case, value=fraction, limit=self.fraction)
 
     def check_storage(self, step: float, voxels: int | None = None, *, case: str | None = None) -> None:
         """Raise :class:`BudgetError` where nothing could change.
@@ -93,13 +85,9 @@ class Budget:
             reason = f"a fraction of {self.fraction:.4g} is less than one of {voxels} voxels: nothing would change"
             raise BudgetError(reason, case=case, value=self.fraction, limit=1 / voxels)
         if 0 < self.epsilon < step * (1 - STEP_TOLERANCE):
-            raise BudgetError(
-                f"a budget of {self.epsilon:.4g} of the intensity window is less than one storage step ({step:.4g}): "
-                "nothing would change. Raise the budget, or use a wider window",
-                case=case,
-                value=self.epsilon,
-                limit=step,
-            )
+            reason = f"a budget of {self.epsilon:.4g} of the intensity window is less than one storage step"
+            advice = "nothing would change. Raise the budget, or use a wider window"
+            raise BudgetError(f"{reason} ({step:.4g}): {advice}", case=case, value=self.epsilon, limit=step)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Intensities: from stored numbers to physical units to the unit interval, and back.
+"""Intensities: from stored numbers to physical units to normalized intensity, and back.
 
 Three scales are kept apart. *Stored* values are the numbers in the file; *physical* values are
-``slope * stored + inter`` (Hounsfield units, say); *unit* values map the intensity window of a scan to [0, 1].
+``slope * stored + inter`` (Hounsfield units, say); *normalized* ones map the intensity window of a scan to [0, 1].
 Budgets are given in normalized intensity, noise is written in stored steps. Arrays are channel-first.
 """
 
@@ -96,11 +96,9 @@ class IntensityWindow:
             if not (np.isfinite(low) and np.isfinite(high)):
                 raise WindowError(f"the intensity window [{low}, {high}] of channel {channel} is not finite")
             if not high > low:
-                raise WindowError(
-                    f"the intensity window [{low}, {high}] of channel {channel} has no width: "
-                    "the image is constant, or the window rule does not fit it",
-                    value=high - low,
-                )
+                reason = f"the intensity window [{low}, {high}] of channel {channel} has no width"
+                cause = "the image is constant, or the window rule does not fit it"
+                raise WindowError(f"{reason}: {cause}", value=high - low)
 
     def width(self, ndim: int) -> NDArray:
         """Physical width of each channel, shaped to multiply a channel-first array of ``ndim`` dimensions."""
@@ -112,19 +110,18 @@ class IntensityWindow:
             return (0.0,) * len(self.low)
         return tuple(abs(quantization.slope) / (high - low) for low, high in zip(self.low, self.high, strict=True))
 
-    def to_unit(self, physical: NDArray, clip: bool = True) -> NDArray:
-        """Normalized intensity of a channel-first physical array (C, spatial...), as float32."""
+    def to_unit(self, physical: NDArray) -> NDArray:
+        """Normalized intensity of a channel-first physical array (C, spatial...), clipped to [0, 1], as float32."""
         bounds = np.broadcast_to(np.asarray([self.low, self.high], np.float64), (2, len(physical))).T
         channels = [
-            piecewise(partial(_unit, low=low, high=high, clip=clip), channel, np.float32)
+            piecewise(partial(_unit, low=low, high=high), channel, np.float32)
             for channel, (low, high) in zip(np.split(physical, len(physical)), bounds, strict=True)
         ]
         return channels[0] if len(channels) == 1 else np.concatenate(channels)
 
 
-def _unit(values: NDArray, low: np.float64, high: np.float64, clip: bool) -> NDArray:
-    unit: NDArray = (values - low) / (high - low)
-    return unit.clip(0, 1) if clip else unit
+def _unit(values: NDArray, low: np.float64, high: np.float64) -> NDArray:
+    return ((values - low) / (high - low)).clip(0, 1)
 
 
 class WindowRule(Protocol):
@@ -155,9 +152,7 @@ class FixedWindow(Configurable):
     high: float
 
     def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
-        if physical.min() == physical.max():
-            raise WindowError("the image is constant", value=float(physical.min()))
-        return IntensityWindow((self.low,) * len(physical), (self.high,) * len(physical))
+        return _same_window(physical, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -167,7 +162,12 @@ class DtypeWindow(Configurable):
     def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
         if not quantization.is_integer:
             raise ScanError(f"a dtype window needs integer storage, not {quantization.dtype}")
-        if physical.min() == physical.max():
-            raise WindowError("the image is constant", value=float(physical.min()))
         low, high = sorted(quantization.slope * bound + quantization.inter for bound in quantization.bounds)
-        return IntensityWindow((low,) * len(physical), (high,) * len(physical))
+        return _same_window(physical, low, high)
+
+
+def _same_window(physical: NDArray, low: float, high: float) -> IntensityWindow:
+    """One window for all channels of an image."""
+    if physical.min() == physical.max():
+        raise WindowError("the image is constant", value=float(physical.min()))
+    return IntensityWindow((low,) * len(physical), (high,) * len(physical))

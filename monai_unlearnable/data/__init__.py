@@ -7,24 +7,3 @@ from .formats import find_format, output_name, read_scan, stem, write_scan
 from .inspection import DatasetSummary, choose_window, inspect_cases
 from .medmnist import pack_archive, unpack_archive
 from .scan import Scan, voxel_digest
-
-__all__ = [
-    "Case",
-    "DatasetSummary",
-    "LoadedCase",
-    "Scan",
-    "choose_window",
-    "encode_label",
-    "find_format",
-    "inspect_cases",
-    "load_cases",
-    "output_name",
-    "pack_archive",
-    "read_case",
-    "read_label",
-    "read_scan",
-    "stem",
-    "unpack_archive",
-    "voxel_digest",
-    "write_scan",
-]

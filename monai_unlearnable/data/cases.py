@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.data.datalist import Case
 from monai_unlearnable.data.formats import read_label_scan, read_scan
-from monai_unlearnable.data.scan import Scan
+from monai_unlearnable.data.scan import Scan, check_same_shape
 from monai_unlearnable.errors import LabelError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import IntensityWindow, WindowRule
 from monai_unlearnable.utils.arrays import pieces
@@ -135,12 +135,9 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
     for name in case.images:
         path = case.root / name
         with _naming(case, path):
-            scan = read_scan(path)
-            windows.append(scan.window(window))
-        if scans and scan.spatial_shape != scans[0].spatial_shape:
-            reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {case.images[0]}"
-            raise ScanError(reason, case=case.case_id, file=path)
-        scans.append(scan)
+            scans.append(read_scan(path))
+            windows.append(scans[-1].window(window))
+            check_same_shape(scans)
     label = None
     if case.label is not None:
         path = case.root / case.label

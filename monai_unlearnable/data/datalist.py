@@ -43,6 +43,11 @@ class Case:
     label: str | None = None
     target: int | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Its images, and its label map if there is one."""
+        return self.images if self.label is None else (*self.images, self.label)
+
     def to_dict(self) -> dict[str, Any]:
         """The dictionary that MONAI pipelines take: ``image`` a path or list of paths, ``label`` a path or a class."""
         paths = [str(self.root / name) for name in self.images]
@@ -55,10 +60,7 @@ class Case:
 
 
 def load_cases(
-    dataset_dir: str | Path,
-    datalist: str | Path | None = None,
-    section: str = "training",
-    require_labels: bool = True,
+    dataset_dir: str | Path, datalist: str | Path | None = None, section: str = "training", require_labels: bool = True
 ) -> list[Case]:
     """List the cases of a dataset in a fixed order.
 
@@ -77,25 +79,19 @@ def load_cases(
     """
     root = Path(dataset_dir)
     with reading(root, DatalistError):
-        return _list_cases(root, datalist, section, require_labels)
-
-
-def _list_cases(root: Path, datalist: str | Path | None, section: str, require_labels: bool) -> list[Case]:
-    if not root.is_dir():
-        raise DatalistError("the dataset folder does not exist", file=root)
-    cases = _from_datalist(root, datalist, section)
-    if cases is None:
-        cases = _from_folders(root)
-        if not any(case.label for case in cases) and (root / TABLE_NAME).is_file():
-            cases = _from_datalist(root, root / TABLE_NAME, section)
-        cases = cases or _from_class_folders(root)
-    if not cases:
-        raise DatalistError(
-            f"no cases found: expected {' or '.join((*DATALIST_NAMES, TABLE_NAME))} with a section {section!r}, "
-            "images/ and labels/, imagesTr/ and labelsTr/, or a folder for each class",
-            file=root,
-        )
-    _check(cases, require_labels)
+        if not root.is_dir():
+            raise DatalistError("the dataset folder does not exist", file=root)
+        cases = _from_datalist(root, datalist, section)
+        if cases is None:
+            cases = _from_folders(root)
+            if not any(case.label for case in cases) and (root / TABLE_NAME).is_file():
+                cases = _from_datalist(root, root / TABLE_NAME, section)
+            cases = cases or _from_class_folders(root)
+        if not cases:
+            lists = f"{' or '.join((*DATALIST_NAMES, TABLE_NAME))} with a section {section!r}"
+            folders = "images/ and labels/, imagesTr/ and labelsTr/, or a folder for each class"
+            raise DatalistError(f"no cases found: expected {lists}, {folders}", file=root)
+        _check(cases, require_labels)
     return cases
 
 
@@ -119,14 +115,10 @@ def _from_datalist(root: Path, datalist: str | Path | None, section: str) -> lis
 
 def _entry(root: Path, path: Path, entry: Any) -> Case:
     fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
-    names, label = fields.get(CaseKeys.IMAGE), fields.get(CaseKeys.LABEL)
-    names = [names] if isinstance(names, str) else names
-    if (
-        not isinstance(names, list)
-        or not names
-        or not all(isinstance(name, str) for name in names)
-        or not (label is None or isinstance(label, str) or _is_class(label))
-    ):
+    found, label = fields.get(CaseKeys.IMAGE), fields.get(CaseKeys.LABEL)
+    names: list[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else []
+    are_names = names and all(isinstance(name, str) for name in names)
+    if not are_names or not (label is None or isinstance(label, str) or _is_class(label)):
         raise DatalistError(f"an entry names no image file, or neither label file nor class: {entry!r}", file=path)
     images = tuple(_inside(root, name, path) for name in names)
     case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))
@@ -206,27 +198,21 @@ def _files(root: Path, folder: str) -> list[str]:
     return names
 
 
-def _refuse_inside(cases: Sequence[Case]) -> None:
-    """A series is published as a whole folder, in which nothing else can be."""
-    series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
-    for case in cases:
-        for name in (*case.images, *([case.label] if case.label else [])):
-            path = PurePosixPath(name)
-            if path == PurePosixPath(".") or series.intersection(path.parents):
-                reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
-                raise DatalistError(reason, case=case.case_id, file=case.root / name)
-
-
 def _check(cases: Sequence[Case], require_labels: bool) -> None:
-    _refuse_inside(cases)
-    seen: set[str] = set()
+    # A series is published as a whole folder, in which nothing else can be.
+    series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
     outputs = {output_name(name) for case in cases for name in case.images}
+    seen: set[str] = set()
     for case in cases:
         for scan_id in {case.case_id, *map(stem, case.images)}:
             if scan_id in seen:
                 raise DatalistError("the case or file is listed twice", case=scan_id, file=case.root)
             seen.add(scan_id)
-        for name in (*case.images, *([case.label] if case.label else [])):
+        for name in case.files:
+            path = PurePosixPath(name)
+            if path == PurePosixPath(".") or series.intersection(path.parents):
+                reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
+                raise DatalistError(reason, case=case.case_id, file=case.root / name)
             if not (case.root / name).exists():
                 raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
         if case.label in outputs:
@@ -272,11 +258,11 @@ def read_table(path: Path, section: str) -> list[dict[str, Any]]:
             is of the section.
     """
     rows = _read_rows(path)
-    classes = _number_classes(row[CaseKeys.LABEL] for row in rows)
-    entries: list[dict[str, Any]] = []
-    for row in rows:
-        if row.pop(SECTION, "training") == section:
-            entries.append({**row, CaseKeys.LABEL: classes[row[CaseKeys.LABEL]]})
+    names = sorted({row[CaseKeys.LABEL] for row in rows})
+    are_numbers = all(name.isascii() and name.isdecimal() for name in names)
+    classes = {name: int(name) if are_numbers else index for index, name in enumerate(names)}
+    kept = [row for row in rows if row.pop(SECTION, "training") == section]
+    entries = [{**row, CaseKeys.LABEL: classes[row[CaseKeys.LABEL]]} for row in kept]
     if not entries:
         raise DatalistError(f"no row is of the section {section!r}", file=path)
     return entries
@@ -322,10 +308,3 @@ def _read_row(cells: dict[str, Any], columns: dict[str, str]) -> dict[str, str]:
         if not row[SECTION]:
             raise ValueError(f"{name!r} is no section; known are {', '.join(SECTIONS)}")
     return row
-
-
-def _number_classes(labels: Iterable[str]) -> dict[str, int]:
-    names = sorted(set(labels))
-    if all(name.isascii() and name.isdecimal() for name in names):
-        return {name: int(name) for name in names}
-    return {name: index for index, name in enumerate(names)}

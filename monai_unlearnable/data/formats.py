@@ -5,60 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from monai_unlearnable.data.dicom import DicomFormat, is_annotation, read_segmentation
-from monai_unlearnable.data.dicom.files import naming
 from monai_unlearnable.data.image2d import JpegFormat, PngFormat, TiffFormat
 from monai_unlearnable.data.nifti import NiftiFormat
-from monai_unlearnable.data.scan import Scan
+from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
-from monai_unlearnable.utils.files import Content, reading, write_atomic
-
-__all__ = [
-    "ScanFormat",
-    "DerivingFormat",
-    "FORMATS",
-    "find_format",
-    "read_scan",
-    "write_scan",
-    "stem",
-    "output_name",
-    "original_headers",
-    "with_headers",
-    "read_label_scan",
-    "renamed_by",
-]
-
-
-class ScanFormat(Protocol):
-    """Reads a file to a :class:`Scan` and encodes it again with other voxels.
-
-    ``output_suffix`` is None where the format can hold exact voxels, else the suffix of the one that replaces it.
-    """
-
-    @property
-    def suffixes(self) -> tuple[str, ...]: ...
-
-    @property
-    def output_suffix(self) -> str | None: ...
-
-    def read(self, path: Path) -> Scan: ...
-
-    def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content: ...
-
-
-@runtime_checkable
-class DerivingFormat(ScanFormat, Protocol):
-    """A format whose header must tell that voxels were changed, so that the owner has to keep the original's."""
-
-    def headers(self, scan: Scan) -> bytes: ...
-
-    def with_headers(self, scan: Scan, headers: bytes) -> Scan: ...
-
+from monai_unlearnable.utils.files import reading, write_atomic
 
 DICOM = DicomFormat()
 FORMATS: tuple[ScanFormat, ...] = (NiftiFormat(), PngFormat(), TiffFormat(), JpegFormat(), DICOM)
@@ -120,30 +76,20 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
         path: where to; the write is atomic.
     """
     if voxels.shape != scan.voxels.shape or voxels.dtype != scan.voxels.dtype:
-        raise ScanError(
-            f"voxels {voxels.shape} {voxels.dtype} do not fit the file's {scan.voxels.shape} {scan.voxels.dtype}",
-            file=scan.path,
-        )
-    path = Path(path)
-    write_atomic(path, _format_of(scan).encode(scan, voxels, path))
+        reason = f"voxels {voxels.shape} {voxels.dtype} do not fit the file's {scan.voxels.shape} {scan.voxels.dtype}"
+        raise ScanError(reason, file=scan.path)
+    path, found = Path(path), DICOM if DICOM.has_read(scan) else find_format(scan.path)
+    write_atomic(path, found.encode(scan, voxels, path))
 
 
 def original_headers(scan: Scan) -> bytes:
-    """What the owner has to keep of a file beyond the change of its voxels; nothing for most formats."""
-    found = _format_of(scan)
-    return found.headers(scan) if isinstance(found, DerivingFormat) else b""
+    """What the owner has to keep of a file beyond the change of its voxels: of DICOM, which tells of the change."""
+    return DICOM.headers(scan) if DICOM.has_read(scan) else b""
 
 
 def with_headers(scan: Scan, headers: bytes) -> Scan:
     """A protected scan that is written with the headers of its original (:func:`original_headers`)."""
-    found = _format_of(scan)
-    return found.with_headers(scan, headers) if headers and isinstance(found, DerivingFormat) else scan
-
-
-def _format_of(scan: Scan) -> ScanFormat:
-    """The format that a scan was read in; its file need not be there any more."""
-    match = None if DICOM.has_read(scan) else _match(scan.path.name)
-    return DICOM if match is None else match[0]
+    return DICOM.with_headers(scan, headers) if headers and DICOM.has_read(scan) else scan
 
 
 def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
@@ -158,7 +104,7 @@ def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
     """
     if not is_annotation(path):
         return read_scan(path)
-    grids = [DICOM.grid(image) for image in images if _format_of(image) is DICOM]
+    grids = [DICOM.grid(image) for image in images if DICOM.has_read(image)]
     with naming(path):
         if not grids:
             raise ScanError("a DICOM segmentation needs a DICOM image, to whose slices it refers")
@@ -169,4 +115,4 @@ def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
 
 def renamed_by(scan: Scan, voxels: NDArray) -> dict[str, str]:
     """New UIDs by those that the files of a scan have, where writing ``voxels`` gives them others."""
-    return DICOM.renamed(scan, voxels) if _format_of(scan) is DICOM else {}
+    return DICOM.renamed(scan, voxels) if DICOM.has_read(scan) else {}

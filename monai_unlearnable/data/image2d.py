@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from monai_unlearnable.data.scan import Scan
+from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
 
@@ -26,15 +26,11 @@ __all__ = ["PngFormat", "TiffFormat", "JpegFormat"]
 # Pillow mode -> number of color channels; other modes are palettes, bitmaps or color spaces that convert lossily.
 COLOR_CHANNELS = {"L": 1, "LA": 1, "I;16": 1, "I;16B": 1, "I": 1, "F": 1, "RGB": 3, "RGBA": 3}
 
-# What Pillow raises for files that were cut or damaged.
-BROKEN = (
-    *(OSError, EOFError, LookupError, ValueError, TypeError, SyntaxError, RuntimeError, ArithmeticError, MemoryError),
-    *(UnidentifiedImageError, struct.error, zlib.error, Image.DecompressionBombError),
-)
 MAX_RATIO = 2000  # pixels in a byte of a compressed file; deflate, LZW and JPEG stay below
 
-# TIFF tags
+# Of TIFF: tags, and compression that loses pixels.
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION, SAMPLE_FORMAT = 258, 284, 339
+LOSSY = ("jpeg", "tiff_jpeg", "webp")
 
 
 @dataclass(frozen=True)
@@ -45,28 +41,14 @@ class _Container:
     info: dict[str, Any]
 
 
-class _PillowFormat:
-    suffixes: tuple[str, ...] = ()
-    output_suffix: str | None = None
-
+class _PillowFormat(ScanFormat):
     def read(self, path: Path) -> Scan:
-        """Read an image.
-
-        Raises:
-            ScanError: when the file is missing, truncated, or of a pixel type that cannot be written without loss.
-        """
-        try:
+        with naming(path):
             content = path.read_bytes()
             with Image.open(io.BytesIO(content)) as image:
-                self._check(image, content, path)
+                self._check(image, content)
                 image.load()
                 mode, info, pixels = image.mode, dict(image.info), np.asarray(image)
-        except FileNotFoundError as error:
-            raise ScanError("the file does not exist", file=path) from error
-        except ScanError:
-            raise
-        except BROKEN as error:
-            raise ScanError(f"cannot be read: {error}", file=path) from error
         channels = COLOR_CHANNELS[mode]
         layers = pixels.reshape(*pixels.shape[:2], -1)
         alpha = layers[..., channels:] if layers.shape[-1] > channels else None
@@ -74,25 +56,14 @@ class _PillowFormat:
         container = _Container(content, alpha, mode, info)
         return Scan(path, voxels, StorageQuantization(voxels.dtype.str), container=container).check()
 
-    def _check(self, image: Image.Image, content: bytes, path: Path) -> None:
+    def _check(self, image: Image.Image, content: bytes) -> None:
         if image.width * image.height > MAX_RATIO * len(content):
-            raise ScanError(f"{image.width}x{image.height} pixels cannot be in {len(content)} bytes", file=path)
+            raise ScanError(f"{image.width}x{image.height} pixels cannot be in {len(content)} bytes")
         if getattr(image, "n_frames", 1) > 1:
-            raise ScanError("files with several frames are not supported", file=path)
+            raise ScanError("files with several frames are not supported")
         if image.mode not in COLOR_CHANNELS:
-            raise ScanError(
-                f"pixel mode {image.mode!r} cannot be written back without loss; "
-                f"convert to one of {sorted(COLOR_CHANNELS)}",
-                file=path,
-            )
-
-    def _image(self, scan: Scan, voxels: NDArray) -> Image.Image:
-        layers = voxels.T
-        if scan.container.alpha is not None:
-            layers = np.concatenate([layers, scan.container.alpha], axis=-1)
-        pixels = np.ascontiguousarray(layers[..., 0] if layers.shape[-1] == 1 else layers)
-        height, width = pixels.shape[:2]
-        return Image.frombytes(scan.container.mode, (width, height), pixels.tobytes())
+            reason = f"pixel mode {image.mode!r} cannot be written back without loss"
+            raise ScanError(f"{reason}; convert to one of {sorted(COLOR_CHANNELS)}")
 
 
 class PngFormat(_PillowFormat):
@@ -100,19 +71,15 @@ class PngFormat(_PillowFormat):
 
     suffixes = (".png",)
 
-    def _check(self, image: Image.Image, content: bytes, path: Path) -> None:
-        super()._check(image, content, path)
+    def _check(self, image: Image.Image, content: bytes) -> None:
+        super()._check(image, content)
         depth, color = content[24], content[25]
         if depth < 8 or (depth == 16 and color != 0):
-            raise ScanError(
-                f"PNG with {depth} bits a sample and color type {color} is not supported; "
-                "use 8-bit grey or RGB, or 16-bit grey",
-                file=path,
-            )
+            reason = f"PNG with {depth} bits a sample and color type {color} is not supported"
+            raise ScanError(f"{reason}; use 8-bit grey or RGB, or 16-bit grey")
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        """The bytes of the PNG that holds ``voxels`` (C, x, y) in place of the scan's own."""
-        chunks = list(_png_chunks(_save(self._image(scan, voxels), scan.path, format="PNG")))
+        chunks = _png_chunks(_save(scan, voxels, format="PNG"))
         data = b"".join(body for kind, body in chunks if kind == b"IDAT")
         pieces, written = [scan.container.content[:8]], False
         for kind, body in _png_chunks(scan.container.content):
@@ -130,33 +97,23 @@ class TiffFormat(_PillowFormat):
     """Single-page TIFF; tags are kept, lossy compression is refused."""
 
     suffixes = (".tif", ".tiff")
-    lossy = {"jpeg", "tiff_jpeg", "webp"}
 
-    def _check(self, image: Image.Image, content: bytes, path: Path) -> None:
-        super()._check(image, content, path)
-        if image.info.get("compression") in self.lossy:
-            raise ScanError(f"{image.info['compression']} compression in TIFF cannot hold exact pixels", file=path)
+    def _check(self, image: Image.Image, content: bytes) -> None:
+        super()._check(image, content)
+        if image.info.get("compression") in LOSSY:
+            raise ScanError(f"{image.info['compression']} compression in TIFF cannot hold exact pixels")
         tags = image.tag_v2  # type: ignore[attr-defined]
         bits = {"I;16": 16, "I;16B": 16, "I": 32, "F": 32}.get(image.mode, 8)
         unsigned = image.mode == "I" and set(tags.get(SAMPLE_FORMAT, (1,))) != {2}
         if set(tags.get(BITS_PER_SAMPLE, (1,))) != {bits} or unsigned or tags.get(PLANAR_CONFIGURATION, 1) != 1:
-            raise ScanError(
-                "TIFF of this sample type or with separate color planes cannot be written back without loss; "
-                "use 8- or 16-bit unsigned, 32-bit signed or 32-bit float samples",
-                file=path,
-            )
+            reason = "TIFF of this sample type or with separate color planes cannot be written back without loss"
+            raise ScanError(f"{reason}; use 8- or 16-bit unsigned, 32-bit signed or 32-bit float samples")
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        """The bytes of the TIFF that holds ``voxels`` (C, x, y) in place of the scan's own."""
         with Image.open(io.BytesIO(scan.container.content)) as original:
             tags = original.tag_v2  # type: ignore[attr-defined]
-            return _save(
-                self._image(scan, voxels),
-                scan.path,
-                format="TIFF",
-                tiffinfo=tags,
-                compression=scan.container.info.get("compression", "raw"),
-            )
+            compression = scan.container.info.get("compression", "raw")
+            return _save(scan, voxels, format="TIFF", tiffinfo=tags, compression=compression)
 
 
 class JpegFormat(_PillowFormat):
@@ -166,17 +123,19 @@ class JpegFormat(_PillowFormat):
     output_suffix = ".png"
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        """The bytes of a PNG that holds ``voxels`` (C, x, y)."""
         kept = {key: scan.container.info[key] for key in ("dpi", "icc_profile", "exif") if key in scan.container.info}
-        return _save(self._image(scan, voxels), scan.path, format="PNG", **kept)
+        return _save(scan, voxels, format="PNG", **kept)
 
 
-def _save(image: Image.Image, path: Path, **options: Any) -> bytes:
+def _save(scan: Scan, voxels: NDArray, **options: Any) -> bytes:
+    """A file of voxels (C, x, y) in place of the scan's own, with its alpha channel."""
+    layers = voxels.T
+    if scan.container.alpha is not None:
+        layers = np.concatenate([layers, scan.container.alpha], axis=-1)
+    image = Image.frombytes(scan.container.mode, voxels.shape[1:], layers.tobytes())
     stream = io.BytesIO()
-    try:
+    with naming(scan.path, "written back"):  # metadata may have been read, and be no good
         image.save(stream, **options)
-    except BROKEN as error:  # metadata that were read, but are no good
-        raise ScanError(f"cannot be written back: {error}", file=path) from error
     return stream.getvalue()
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,7 +138,8 @@ def inspect_cases(
         raise LabelError("some cases have a label map and others a class", case=unlike.case_id)
     found: set[int] = set()
     all_facts: list[_Facts] = []
-    for case, facts in zip(cases, _each(cases, window, label_values, budget, roughness), strict=True):
+    facts_of = partial(_facts, window=window, label_values=label_values, budget=budget, roughness=roughness)
+    for case, facts in zip(cases, _each(cases, facts_of), strict=True):
         all_facts.append(facts)
         channels = facts.channels if channels is None else channels
         dims = len(all_facts[0].shape)
@@ -156,29 +158,20 @@ def inspect_cases(
     return DatasetSummary(len(shapes[0]), int(channels or 0), values, median, mean_roughness, targets)
 
 
-def _each(
-    cases: Sequence[Case],
-    window: WindowRule,
-    label_values: Sequence[int] | None,
-    budget: Budget | None,
-    roughness: bool,
-) -> Iterator[_Facts]:
+def _each(cases: Sequence[Case], facts_of: Callable[[Case], _Facts]) -> Iterator[_Facts]:
     """The facts of each case in their order; errors as well, in all processes the same one."""
 
-    def facts(case: Case) -> _Facts | UnlearnableError:
+    def found(case: Case) -> _Facts | UnlearnableError:
         try:
-            return _facts(case, window, label_values, budget, roughness)
+            return facts_of(case)
         except UnlearnableError as error:
             return error
 
-    alone = distributed.count() == 1
-    found = (
-        map(facts, cases) if alone else distributed.gather_shares([facts(case) for case in distributed.share(cases)])
-    )
-    for facts_or_error in found:
-        if isinstance(facts_or_error, UnlearnableError):
-            raise facts_or_error
-        yield facts_or_error
+    shared = distributed.count() > 1
+    for facts in distributed.gather_shares(list(map(found, distributed.share(cases)))) if shared else map(found, cases):
+        if isinstance(facts, UnlearnableError):
+            raise facts
+        yield facts
 
 
 def _facts(

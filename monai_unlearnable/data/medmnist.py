@@ -7,12 +7,13 @@ class an image, (N, 1) or (N,). One archive's arrays must fit into memory."""
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -24,7 +25,7 @@ from monai_unlearnable.data.datalist import SECTIONS
 from monai_unlearnable.data.formats import read_scan
 from monai_unlearnable.errors import DatalistError, OutputError, ScanError
 from monai_unlearnable.utils.enums import CaseKeys
-from monai_unlearnable.utils.files import write_atomic
+from monai_unlearnable.utils.files import encode_json, write_atomic
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["Archive", "Split", "is_volume", "archive_images", "pack_archive", "unpack_archive"]
@@ -54,11 +55,6 @@ class Split:
     labels: NDArray
 
     @property
-    def section(self) -> str:
-        """The name of the split in a datalist."""
-        return SECTIONS[self.name]
-
-    @property
     def volumes(self) -> bool:
         """Whether the images are 3D."""
         return is_volume(self.images.shape[1:])
@@ -77,8 +73,8 @@ class Split:
         self.images[index] = voxels[0] if self.volumes else voxels.T.reshape(self.images.shape[1:])
 
 
-class Archive:
-    """An archive opened for reading, to be used with ``with``.
+class Archive(zipfile.ZipFile):
+    """An archive opened for reading.
 
     Args:
         path: the ``.npz`` file.
@@ -89,65 +85,49 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        with self._naming("not an .npz archive"):
+            super().__init__(path)
+
+    @contextmanager
+    def _naming(self, reason: str) -> Iterator[None]:
         try:
-            self.source = zipfile.ZipFile(path)
+            yield
         except FileNotFoundError as error:
-            raise DatalistError("the archive does not exist", file=path) from error
+            raise DatalistError("the archive does not exist", file=self.path) from error
         except BROKEN as error:
-            raise DatalistError(f"not an .npz archive: {error}", file=path) from error
-
-    def __enter__(self) -> Archive:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.source.close()
-
-    def members(self) -> list[zipfile.ZipInfo]:
-        """What is in the archive, in its order."""
-        return self.source.infolist()
+            raise DatalistError(f"{reason}: {error}", file=self.path) from error
 
     def splits(self) -> Iterator[Split]:
         """The splits that the archive has images of."""
-        return (split for member in self.members() if (split := self.split_of(member.filename)) is not None)
+        return (split for member in self.namelist() if (split := self.split_of(member)) is not None)
 
     def split_of(self, member: str) -> Split | None:
         """The split whose images are a member of the archive, or None for other members."""
-        name = next((name for name in NAMES if member == f"{name}_images.npy"), None)
-        return None if name is None else self._split(name)
-
-    def read(self, member: str) -> bytes:
-        """The bytes of a member."""
-        try:
-            return self.source.read(member)
-        except BROKEN as error:
-            raise DatalistError(f"{member} cannot be read: {error}", file=self.path) from error
-
-    def _split(self, name: str) -> Split:
+        name = member.removesuffix("_images.npy")
+        if name == member or name not in NAMES:
+            return None
         images, labels = self._array(f"{name}_images"), self._array(f"{name}_labels")
         count, *extents = images.shape or (0,)
         shape = tuple(extents)
         if images.dtype != np.uint8 or len(shape) not in (2, 3) or min(shape) < (2 if is_volume(shape) else 1):
-            raise DatalistError(
-                f"{name}_images has shape {images.shape} and type {images.dtype}; "
-                "known are (N, H, W), (N, H, W, 3) and (N, D, H, W) of uint8",
-                file=self.path,
-            )
+            reason = f"{name}_images has shape {images.shape} and type {images.dtype}"
+            known = "known are (N, H, W), (N, H, W, 3) and (N, D, H, W) of uint8"
+            raise DatalistError(f"{reason}; {known}", file=self.path)
         if labels.dtype.kind not in "iu" or labels.shape not in ((count,), (count, 1)) or (labels < 0).any():
-            raise DatalistError(
-                f"{name}_labels has shape {labels.shape} and type {labels.dtype}; "
-                f"needed is one class an image, counted from 0, for {count} images",
-                file=self.path,
-            )
+            reason = f"{name}_labels has shape {labels.shape} and type {labels.dtype}; needed is one class an image"
+            raise DatalistError(f"{reason}, counted from 0, for {count} images", file=self.path)
         return Split(name, images, labels.reshape(count))
 
+    def content(self, member: str) -> bytes:
+        """The bytes of a member."""
+        with self._naming(f"{member} cannot be read"):
+            return self.read(member)
+
     def _array(self, key: str) -> NDArray:
-        if f"{key}.npy" not in self.source.namelist():
+        if f"{key}.npy" not in self.namelist():
             raise DatalistError(f"the archive has no {key}", file=self.path)
-        try:
-            with self.source.open(f"{key}.npy") as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
-        except BROKEN as error:
-            raise DatalistError(f"{key} cannot be read: {error}", file=self.path) from error
+        with self._naming(f"{key} cannot be read"), self.open(f"{key}.npy") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path:
@@ -210,13 +190,13 @@ def pack_archive(archive: Path, folder: Path, target: Path, overwrite: bool = Fa
         raise OutputError("the output would replace the original; choose another name", file=target)
     stream, found = io.BytesIO(), 0
     with Archive(archive) as source, zipfile.ZipFile(stream, "w") as packed:
-        for member in source.members():
+        for member in source.infolist():
             info = zipfile.ZipInfo(member.filename)  # bears no time of writing
             info.compress_type = member.compress_type
             split = source.split_of(member.filename)
             with packed.open(info, "w", force_zip64=True) as file:
                 if split is None:
-                    file.write(source.read(member.filename))
+                    file.write(source.content(member.filename))
                 else:
                     found += _replace_images(split, folder)
                     np.lib.format.write_array(file, split.images, allow_pickle=False)
@@ -243,14 +223,11 @@ def archive_images(archive: Path) -> Iterator[tuple[str, NDArray]]:
 
 
 def _datalist(splits: list[Split]) -> bytes:
-    content = {
-        split.section: [
-            {CaseKeys.IMAGE: split.file(index), CaseKeys.LABEL: label}
-            for index, label in enumerate(split.labels.tolist())
-        ]
-        for split in splits
-    }
-    return (json.dumps(content, indent=1) + "\n").encode()
+    content: dict[str, list[dict[str, Any]]] = {}
+    for split in splits:
+        labels = enumerate(split.labels.tolist())
+        content[SECTIONS[split.name]] = [{CaseKeys.IMAGE: split.file(i), CaseKeys.LABEL: label} for i, label in labels]
+    return encode_json(content)
 
 
 def _is_there(path: Path, overwrite: bool, same: bool) -> bool:

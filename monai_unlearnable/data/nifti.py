@@ -13,10 +13,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
-from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.scan import Scan
+from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.arrays import file_order
@@ -31,22 +30,17 @@ GZIP_LEVEL, GZIP_WINDOW = 2, 16 + isal_zlib.MAX_WBITS
 class _Container:
     head: bytes
     tail: bytes
-    file_shape: tuple[int, ...]
 
 
-class NiftiFormat:
+class NiftiFormat(ScanFormat):
     """``.nii`` and ``.nii.gz``: 2D and 3D images, and 4D ones whose last axis is taken as channels."""
 
     suffixes = (".nii.gz", ".nii")
-    output_suffix: str | None = None
 
     def read(self, path: Path) -> Scan:
-        """Read a scan.
-
-        Raises:
-            ScanError: when the file is missing, truncated, not single-file NIfTI, or no 2D or 3D image.
-        """
-        raw = _read_bytes(path)
+        with naming(path):
+            content = path.read_bytes()
+            raw = igzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
         header = _parse_header(raw, path)
         shape, dtype = header.get_data_shape(), header.get_data_dtype()
         offset, size = int(header["vox_offset"]), math.prod(shape) * dtype.itemsize
@@ -56,40 +50,17 @@ class NiftiFormat:
             raise ScanError(f"truncated: {offset + size} bytes expected, {len(raw)} found", file=path)
         stored = np.frombuffer(raw, dtype, math.prod(shape), offset).reshape(shape, order="F")
         slope, inter = header.get_slope_inter()
-        return Scan(
-            path=path,
-            voxels=_channel_first(stored, path),
-            quantization=StorageQuantization(
-                dtype.str, 1.0 if slope is None else slope, 0.0 if inter is None else inter
-            ),
-            affine=header.get_best_affine(),
-            container=_Container(raw[:offset], raw[offset + size :], shape),
-        ).check()
+        quantization = StorageQuantization(dtype.str, 1.0 if slope is None else slope, 0.0 if inter is None else inter)
+        container = _Container(raw[:offset], raw[offset + size :])
+        return Scan(path, _channel_first(stored, path), quantization, header.get_best_affine(), container).check()
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        """The bytes of the file ``path`` that holds ``voxels`` in place of the scan's own.
-
-        Args:
-            scan: the scan as it was read.
-            voxels: channel-first replacement, same shape and dtype as ``scan.voxels``.
-            path: decides on compression by its suffix.
-        """
         block = file_order(voxels)
         parts = [scan.container.head, np.ascontiguousarray(block).data.cast("B"), scan.container.tail]
         if not path.name.endswith(".gz"):
             return b"".join(parts)
         packer = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, GZIP_WINDOW)
         return b"".join([*(packer.compress(part) for part in parts), packer.flush()])
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return igzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-    except FileNotFoundError as error:
-        raise ScanError("the file does not exist", file=path) from error
-    except (OSError, EOFError, IsalError) as error:  # type: ignore[misc]
-        raise ScanError(f"cannot be read: {error}", file=path) from error
 
 
 def _parse_header(raw: bytes, path: Path) -> nib.Nifti1Header:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,26 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization, WindowRule
 from monai_unlearnable.utils.arrays import file_order
+from monai_unlearnable.utils.files import Content, named_by
 
-__all__ = ["Scan", "voxel_digest"]
+__all__ = ["Scan", "ScanFormat", "check_same_shape", "naming", "voxel_digest"]
 
 MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these
+
+
+@contextmanager
+def naming(path: Path, done: str = "read") -> Iterator[None]:
+    """Turn whatever libraries raise for a file that is gone, cut or damaged into a :class:`ScanError` that names it."""
+    try:
+        yield
+    except ScanError as error:
+        raise ScanError(error.reason, file=error.file or path) from error
+    except FileNotFoundError as error:
+        raise ScanError("the file does not exist", file=named_by(error) or path) from error
+    except OSError as error:
+        raise ScanError(f"cannot be {done}: {error.strerror or error}", file=named_by(error) or path) from error
+    except Exception as error:
+        raise ScanError(f"cannot be {done}: {error}", file=path) from error
 
 
 def voxel_digest(voxels: NDArray) -> str:
@@ -72,12 +91,52 @@ class Scan:
         """
         kind, size = self.voxels.dtype.kind, self.voxels.dtype.itemsize
         if not ((kind in "iu" and size <= MAX_INTEGER_BYTES) or (kind == "f" and size in (4, 8))):
-            raise ScanError(
-                f"voxels of type {self.voxels.dtype} are not supported; use integers up to 32 bits, float32 or float64",
-                file=self.path,
-            )
+            reason = f"voxels of type {self.voxels.dtype} are not supported"
+            raise ScanError(f"{reason}; use integers up to 32 bits, float32 or float64", file=self.path)
         if len(self.spatial_shape) not in (2, 3) or min(self.voxels.shape) == 0:
             raise ScanError(f"expected a 2D or 3D image, found shape {self.spatial_shape}", file=self.path)
         if kind == "f" and not np.isfinite(self.voxels).all():
             raise ScanError("the image holds NaN or infinite values", file=self.path)
         return self
+
+
+def check_same_shape(scans: Sequence[Scan]) -> None:
+    """Refuse scans that cannot be the channels of one image.
+
+    Raises:
+        ScanError: naming the first file whose shape differs.
+    """
+    for scan in scans[1:]:
+        if scan.spatial_shape != scans[0].spatial_shape:
+            reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {scans[0].path}"
+            raise ScanError(reason, file=scan.path)
+
+
+class ScanFormat(ABC):
+    """Reads files to scans, and encodes scans again with other voxels.
+
+    Attributes:
+        suffixes: of its files, in lower case.
+        output_suffix: None where the format can hold exact voxels, else the suffix of the one that replaces it.
+    """
+
+    suffixes: tuple[str, ...]
+    output_suffix: str | None = None
+
+    @abstractmethod
+    def read(self, path: Path) -> Scan:
+        """Read a scan.
+
+        Raises:
+            ScanError: naming the file, when it is missing or damaged, or holds what cannot be written without loss.
+        """
+
+    @abstractmethod
+    def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
+        """The bytes of the file that holds ``voxels`` in place of the scan's own; of all files where it is a folder.
+
+        Args:
+            scan: the scan as it was read.
+            voxels: channel-first replacement, same shape and dtype as ``scan.voxels``.
+            path: of the new file, whose suffix may decide on compression.
+        """

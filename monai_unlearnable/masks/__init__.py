@@ -4,23 +4,3 @@
 from .base import Complement, Everywhere, Intersection, MaskProvider, Union
 from .regions import ContourBand, OfClasses, Roi, TextureMap
 from .sparsity import ForegroundScore, GradientScore, RandomScore, Score, Sparsity, TopK, VarianceScore, top_k
-
-__all__ = [
-    "Complement",
-    "ContourBand",
-    "Everywhere",
-    "ForegroundScore",
-    "GradientScore",
-    "Intersection",
-    "MaskProvider",
-    "OfClasses",
-    "RandomScore",
-    "Roi",
-    "Score",
-    "Sparsity",
-    "TextureMap",
-    "TopK",
-    "Union",
-    "VarianceScore",
-    "top_k",
-]

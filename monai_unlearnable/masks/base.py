@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.utils.config import Configurable
 
-__all__ = ["MaskProvider", "Everywhere", "Intersection", "Union", "Complement", "max_filter"]
+__all__ = ["Complement", "ComposedMask", "Everywhere", "Intersection", "MaskProvider", "Union", "max_filter"]
 
 
 class MaskProvider(Configurable, ABC):
@@ -47,9 +47,8 @@ class MaskProvider(Configurable, ABC):
             if label is None:
                 raise LabelError(f"{type(self).__name__} needs a label")
             if label.ndim == 1 and not self.of_images:
-                raise LabelError(
-                    f"{type(self).__name__} needs a class for each voxel; the cases have one for the whole"
-                )
+                reason = "needs a class for each voxel; the cases have one for the whole"
+                raise LabelError(f"{type(self).__name__} {reason}")
             if (label.ndim > 1 and label.shape[2:] != image.shape[2:]) or label.shape[0] != image.shape[0]:
                 raise LabelError(f"label {tuple(label.shape)} does not match image {tuple(image.shape)}")
         return self.mask(image, label).to(image.dtype)
@@ -58,9 +57,14 @@ class MaskProvider(Configurable, ABC):
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         """What subclasses implement; arguments as in :meth:`__call__`."""
 
+    def parts(self) -> list[MaskProvider]:
+        """The masks that this one is made of."""
+        return [value for value in vars(self).values() if isinstance(value, MaskProvider)]
+
     def networks(self) -> list[nn.Module]:
-        """The networks that the mask depends on, whose weights belong into checkpoints."""
-        return []
+        """The networks that the mask and its parts hold, whose weights belong into checkpoints."""
+        own = [value for value in vars(self).values() if isinstance(value, nn.Module)]
+        return own + [network for part in self.parts() for network in part.networks()]
 
     def __and__(self, other: MaskProvider) -> MaskProvider:
         return Intersection(self, other)
@@ -82,50 +86,43 @@ class Everywhere(MaskProvider):
         return torch.ones_like(image[:, :1])
 
 
-@dataclass(frozen=True)
-class _Pair(MaskProvider):
-    first: MaskProvider
-    second: MaskProvider
+class ComposedMask(MaskProvider):
+    """Base of masks that need a label where one of their parts does; each part asks for the kind that it needs."""
+
+    of_images = True
 
     @property
     def needs_label(self) -> bool:  # type: ignore[override]
-        return self.first.needs_label or self.second.needs_label
-
-    of_images = True  # each part asks for what it needs
-
-    def networks(self) -> list[nn.Module]:
-        return [*self.first.networks(), *self.second.networks()]
+        return any(part.needs_label for part in self.parts())
 
 
 @dataclass(frozen=True)
-class Intersection(_Pair):
+class Intersection(ComposedMask):
     """Product of two masks."""
+
+    first: MaskProvider
+    second: MaskProvider
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         return self.first(image, label) * self.second(image, label)
 
 
 @dataclass(frozen=True)
-class Union(_Pair):
+class Union(ComposedMask):
     """Larger one of two masks at every voxel."""
+
+    first: MaskProvider
+    second: MaskProvider
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         return torch.maximum(self.first(image, label), self.second(image, label))
 
 
 @dataclass(frozen=True)
-class Complement(MaskProvider):
+class Complement(ComposedMask):
     """Where a mask is not."""
 
     inner: MaskProvider
-    of_images = True
-
-    @property
-    def needs_label(self) -> bool:  # type: ignore[override]
-        return self.inner.needs_label
-
-    def networks(self) -> list[nn.Module]:
-        return self.inner.networks()
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         return 1 - self.inner(image, label)

@@ -15,24 +15,6 @@ from monai_unlearnable.masks.base import MaskProvider, max_filter
 __all__ = ["Roi", "ContourBand", "OfClasses", "TextureMap", "local_deviation"]
 
 
-def _dilate(mask: Tensor, radius: int) -> Tensor:
-    """Dilation of each channel by ``radius`` voxels in Chebyshev distance; voxels beyond the border count as absent."""
-    return max_filter(mask, radius)
-
-
-def _erode(mask: Tensor, radius: int) -> Tensor:
-    """Erosion, the dual of :func:`_dilate`: the border of the image is no contour."""
-    return 1 - _dilate(1 - mask, radius)
-
-
-def _classes(label: Tensor) -> Tensor:
-    """One channel a class present, without the background: (B, 1, spatial...) -> (B, K, spatial...), float."""
-    present = torch.unique(label)
-    present = present[present > 0]
-    shape = (1, -1, *[1] * (label.ndim - 2))
-    return (label == present.reshape(shape)).float()
-
-
 @dataclass(frozen=True)
 class Roi(MaskProvider):
     """The foreground of the label.
@@ -45,7 +27,7 @@ class Roi(MaskProvider):
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
-        return _dilate((label > 0).float(), self.margin)
+        return max_filter((label > 0).float(), self.margin)
 
 
 @dataclass(frozen=True)
@@ -65,10 +47,13 @@ class ContourBand(MaskProvider):
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
-        classes = _classes(label)
-        if classes.shape[1] == 0:
+        present = torch.unique(label)
+        present = present[present > 0]
+        if not len(present):
             return torch.zeros_like(image[:, :1])
-        band = _dilate(classes, self.outer) - _erode(classes, self.inner)
+        classes = (label == present.reshape(1, -1, *[1] * (label.ndim - 2))).float()
+        # The border of the image is no contour: voxels beyond it count for neither filter.
+        band = max_filter(classes, self.outer) - (1 - max_filter(1 - classes, self.inner))
         return band.amax(dim=1, keepdim=True)
 
 
@@ -125,16 +110,12 @@ def local_deviation(image: Tensor, radius: int) -> Tensor:
         image: (B, C, spatial...).
         radius: half-width of the neighborhood in voxels.
     """
-    mean = _local_mean(image, radius)
-    variance = (_local_mean(image * image, radius) - mean * mean).clamp(min=0)
-    return variance.masked_fill(_flat(image, radius), 0).sqrt()
 
+    def local_mean(values: Tensor) -> Tensor:
+        pool = F.avg_pool2d if values.ndim == 4 else F.avg_pool3d
+        return pool(values, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
 
-def _flat(image: Tensor, radius: int) -> Tensor:
-    """Where the neighborhood is constant: the variance there is a rounding error, not 0."""
-    return max_filter(image, radius) == -max_filter(-image, radius)
-
-
-def _local_mean(image: Tensor, radius: int) -> Tensor:
-    pool = F.avg_pool2d if image.ndim == 4 else F.avg_pool3d
-    return pool(image, 2 * radius + 1, stride=1, padding=radius, count_include_pad=False)
+    mean = local_mean(image)
+    variance = (local_mean(image * image) - mean * mean).clamp(min=0)
+    is_constant = max_filter(image, radius) == -max_filter(-image, radius)  # the variance there is a rounding error
+    return variance.masked_fill(is_constant, 0).sqrt()

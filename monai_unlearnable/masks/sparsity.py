@@ -11,29 +11,15 @@ import torch
 import torch.nn.functional as F
 from monai.utils.enums import StrEnum
 from skimage.filters import threshold_otsu
-from torch import Tensor, nn
+from torch import Tensor
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.masks.base import MaskProvider
+from monai_unlearnable.masks.base import ComposedMask, MaskProvider
 from monai_unlearnable.masks.regions import local_deviation
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
-
-__all__ = [
-    "Base",
-    "ForegroundScore",
-    "GradientScore",
-    "RandomScore",
-    "Score",
-    "Sparsity",
-    "TopK",
-    "Unit",
-    "VarianceScore",
-    "foreground",
-    "top_k",
-]
 
 
 class Base(StrEnum):
@@ -137,11 +123,9 @@ class RandomScore(Score):
     seed: int = 0
 
     def __call__(self, image: Tensor, label: Tensor | None, gradient: Tensor | None) -> Tensor:
-        return torch.stack([self._of(part) for part in image])
-
-    def _of(self, image: Tensor) -> Tensor:
-        content = hashlib.sha256(image.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-        return torch.rand(1, *image.shape[1:], generator=seeded(self.seed, "sites", content)).to(image)
+        contents = [hashlib.sha256(part.detach().cpu().numpy().tobytes()).hexdigest() for part in image]
+        draws = [torch.rand(1, *image.shape[2:], generator=seeded(self.seed, "sites", own)) for own in contents]
+        return torch.stack(draws).to(image)
 
 
 @dataclass(frozen=True)
@@ -180,11 +164,9 @@ class Sparsity(Configurable):
         fraction: how many, as a fraction of ``of``, rounded down; in (0, 1].
         score: what they are ranked by.
         of: ``"all"`` voxels, or those of the :func:`foreground`.
-        per: ``"voxel"``: all channels of a voxel together, which counts as high as their Euclidean norm;
-            ``"element"``: channels one by one, so that voxels may change in some channels only. Equal numbers of
-            elements and voxels, so that elements never touch more voxels.
-        patch: edge of the blocks, in voxels, that are ranked as a whole, by their mean score; the last block may be
-            taken in part, so that the count is exact.
+        per: ``"voxel"``: all channels of a voxel together, ranked by their Euclidean norm; ``"element"``: as many
+            channels one by one, so that voxels may change in some channels only, and never more voxels do.
+        patch: edge of the blocks, in voxels, that are ranked by their mean score; the last one may be taken in part.
 
     Raises:
         InputError: when a name is unknown or the fraction out of range.
@@ -230,10 +212,9 @@ class Sparsity(Configurable):
             score = _of_blocks(score, self.patch)
         if support is not None:
             score = score.masked_fill(support <= 0, -torch.inf)
-        whole = torch.ones_like(image[:, :1], dtype=torch.bool)
-        base = foreground(image, label) if self.of == Base.FOREGROUND else whole
-        budget = Budget(0, fraction=self.fraction)
-        counts = torch.tensor([budget.limit(voxels) for voxels in base.flatten(1).sum(1).tolist()])
+        base = foreground(image, label) if self.of == Base.FOREGROUND else torch.ones_like(image[:, :1])
+        sizes, budget = base.count_nonzero(tuple(range(1, base.ndim))).tolist(), Budget(0, fraction=self.fraction)
+        counts = torch.tensor([budget.limit(voxels) for voxels in sizes])
         return top_k(score, counts).to(image.dtype)
 
 
@@ -248,7 +229,7 @@ def _of_blocks(score: Tensor, edge: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class TopK(MaskProvider):
+class TopK(ComposedMask):
     """The voxels that a score ranks highest, as a mask for any method.
 
     For a score that needs gradients, which need a network, see :class:`~monai_unlearnable.perturbers.SalientVoxels`.
@@ -263,20 +244,12 @@ class TopK(MaskProvider):
 
     sparsity: Sparsity
     within: MaskProvider | None = None
-    of_images = True
 
     def __post_init__(self) -> None:
         if self.sparsity.score.needs_gradient:
             raise InputError(f"{type(self.sparsity.score).__name__} needs a network; use SalientVoxels")
         if self.sparsity.per != Unit.VOXEL:
             raise InputError("a mask selects voxels, not elements", value=self.sparsity.per)
-
-    @property
-    def needs_label(self) -> bool:  # type: ignore[override]
-        return self.within is not None and self.within.needs_label
-
-    def networks(self) -> list[nn.Module]:
-        return [] if self.within is None else self.within.networks()
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         support = None if self.within is None else self.within(image, label)

@@ -10,30 +10,3 @@ from .image_patterns import ClassConvolution, LinearSurrogate
 from .patterns import AutoregressiveNoise, ClassPatterns, FixedVoxels, LinearPatterns, SymmetricLattice
 from .random_noise import RandomNoise
 from .surrogate import Objective, Surrogate
-
-__all__ = [
-    "AutoregressiveNoise",
-    "ClassConvolution",
-    "ClassPatterns",
-    "FixedVoxels",
-    "GradientNoise",
-    "InputSettings",
-    "LinearPatterns",
-    "LinearSurrogate",
-    "Objective",
-    "Perturber",
-    "RandomNoise",
-    "SalientVoxels",
-    "ClasswiseNoise",
-    "Surrogate",
-    "SymmetricLattice",
-    "UMed",
-    "Augmentation",
-    "VoxShield",
-    "load_input_settings",
-    "load_perturber",
-    "load_surrogate",
-    "round_to_quantization",
-    "save_perturber",
-    "standardize",
-]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,15 +104,20 @@ class Augmentation(Configurable):
         if not self.is_random:
             return image, label
         generator = seeded(seed)
+        count, dims = len(image), image.ndim - 2
         if self.shift:
-            image, label = _shifted(image, label, self.shift, generator)
+            amounts = torch.randint(-self.shift, self.shift + 1, (count, dims), generator=generator).tolist()
+            all_axes = tuple(range(1, dims + 1))
+            image, label = _each(image, label, lambda part, index: part.roll(amounts[index], all_axes))
         if self.flip:
-            image, label = _flipped(image, label, generator)
+            axes = [(own.nonzero()[:, 0] + 1).tolist() for own in torch.rand(count, dims, generator=generator) < 0.5]
+            image, label = _each(image, label, lambda part, index: part.flip(axes[index]))
         if self.rotation or self.scaling:
             image, label = self._moved(image, label, generator)
         if self.blur:
-            sigmas = self.blur * torch.rand(len(image), generator=generator)
-            image = _blurred(image, sigmas * self._drawn(image, generator))
+            sigmas = self.blur * torch.rand(count, generator=generator) * self._drawn(image, generator)
+            filters = [GaussianFilter(dims, sigma).to(image.device) for sigma in sigmas.clamp(min=0.1).tolist()]
+            image = torch.cat([own(part) for own, part in zip(filters, image.split(1), strict=True)])
         if self.noise:
             strength = self.noise * self._drawn(image, generator).reshape(-1, *[1] * (image.ndim - 1))
             image = image + (strength * torch.randn(image.shape, generator=generator)).to(image)
@@ -139,30 +144,10 @@ class Augmentation(Configurable):
         return moved, label
 
 
-def _blurred(image: Tensor, sigmas: Tensor) -> Tensor:
-    """Each image through a Gaussian filter of its own."""
-    filters = [GaussianFilter(image.ndim - 2, sigma) for sigma in sigmas.clamp(min=0.1).tolist()]
-    return torch.cat([own.to(image.device)(part[None]) for own, part in zip(filters, image, strict=True)])
+def _each(image: Tensor, label: Tensor, change: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
+    """Each image changed in a way of its own, by its index, and a label map with it."""
 
+    def changed(batch: Tensor) -> Tensor:
+        return torch.stack([change(part, index) for index, part in enumerate(batch)])
 
-def _shifted(image: Tensor, label: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each image displaced by whole voxels of its own, and a label map with it."""
-    dims = image.ndim - 2
-    amounts = torch.randint(-most, most + 1, (len(image), dims), generator=generator).tolist()
-
-    def roll(batch: Tensor) -> Tensor:
-        axes = list(range(1, dims + 1))
-        return torch.stack([part.roll(own, axes) for part, own in zip(batch, amounts, strict=True)])
-
-    return roll(image), roll(label) if label.ndim > 1 else label
-
-
-def _flipped(image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each image flipped along axes of its own, and a label map with it."""
-    chosen = torch.rand(len(image), image.ndim - 2, generator=generator) < 0.5
-
-    def flip(batch: Tensor) -> Tensor:
-        axes = [[int(axis) + 1 for axis in row.nonzero()] for row in chosen]
-        return torch.stack([part.flip(own) for part, own in zip(batch, axes, strict=True)])
-
-    return flip(image), flip(label) if label.ndim > 1 else label
+    return changed(image), changed(label) if label.ndim > 1 else label

@@ -27,17 +27,6 @@ from monai_unlearnable.utils.config import Configurable, build, check_buildable
 from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import Learned
 
-__all__ = [
-    "InputSettings",
-    "Perturber",
-    "check_classes",
-    "encode_perturber",
-    "load_input_settings",
-    "load_perturber",
-    "save_perturber",
-    "round_to_quantization",
-]
-
 
 class Perturber(nn.Module, Configurable, ABC):
     """Makes noise for images. Does no I/O; the budget is enforced where noise meets the image, not here.
@@ -46,7 +35,6 @@ class Perturber(nn.Module, Configurable, ABC):
         allowed: mask that says where noise is allowed.
         epsilon: largest change of a voxel, normalized intensity.
         divisor: spatial sizes that :meth:`delta` takes are multiples of this.
-        needs_label: whether :meth:`delta` must be given a label.
         batch_size: images of equal shape that it is given at once where a whole dataset is protected.
         windowed: whether large images may go through :meth:`delta` in overlapping windows; else always as a whole.
     """
@@ -54,7 +42,6 @@ class Perturber(nn.Module, Configurable, ABC):
     allowed: MaskProvider
     epsilon: float
     divisor: int = 1
-    needs_label: bool = False
     batch_size: int = 1
     windowed: bool = True
     held_as = {"support": "allowed"}
@@ -80,6 +67,11 @@ class Perturber(nn.Module, Configurable, ABC):
             Noise in normalized intensity, same shape as ``image``; differentiable with respect to :meth:`parameters`
             where an optimizer trains these.
         """
+
+    @property
+    def needs_label(self) -> bool:
+        """Whether :meth:`delta` must be given a label."""
+        return self.allowed.needs_label
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Where :meth:`delta` can be nonzero, in [0, 1], (B, 1, spatial...)."""

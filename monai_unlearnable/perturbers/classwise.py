@@ -58,11 +58,10 @@ class ClasswiseNoise(Perturber):
         self.epsilon, self.granularity = epsilon, look_up("granularity", granularity, GRANULARITIES)
         self.allowed = Everywhere() if support is None else support
         self._depend_on(self.allowed)
-        self.tile = nn.Parameter(
-            torch.zeros(num_classes if granularity == Granularity.CLASS else 1, in_channels, *self.size)
-        )
+        count = num_classes if granularity == Granularity.CLASS else 1
+        self.tile = nn.Parameter(torch.zeros(count, in_channels, *self.size))
 
-    needs_label = True
+    needs_label = True  # type: ignore[assignment]
 
     def reset_parameters(self) -> None:
         """Start from faint random patterns."""
@@ -76,9 +75,8 @@ class ClasswiseNoise(Perturber):
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if image.ndim - 2 != len(self.size):
-            raise InputError(
-                f"a pattern of {list(self.size)} voxels does not fit images of {image.ndim - 2} dimensions"
-            )
+            reason = f"a pattern of {list(self.size)} voxels does not fit images"
+            raise InputError(f"{reason} of {image.ndim - 2} dimensions")
         if label is not None:
             check_classes(label, self.num_classes)
         return super().support(image, label)

@@ -105,9 +105,9 @@ class UMed(Perturber):
     :math:`|\delta| < \epsilon` without clamping, which would stop gradients.
 
     Without a carrier :math:`\tau = \tanh`. With one (our addition) :math:`\tau(g) = s\,(0.8 + 0.2\,\sigma(g))`: the
-    sign :math:`s` alternates from voxel to voxel along one axis, and the generators decide on the strength alone,
-    within limits. Left to themselves they settle on quantizations that fresh models learn too late to matter, or tell
-    classes apart by giving one of them hardly any noise.
+    sign :math:`s` alternates from voxel to voxel along one axis, and the generators decide on the strength alone. Left
+    to themselves they settle on patterns that fresh models learn too late to matter, or tell classes apart by giving
+    one of them hardly any noise.
 
     Args:
         spatial_dims: 2 or 3.
@@ -115,8 +115,7 @@ class UMed(Perturber):
         epsilon: largest change of a voxel, in normalized intensity.
         channels: widths of the generators; sizes must be multiples of ``2 ** len(channels)``.
         theta: of the central-difference convolutions.
-        support: where noise is allowed at all; the exact region by default, the paper's band reaches 3 voxels beyond
-            it.
+        support: where noise is allowed at all; the exact region by default. The paper's band reaches beyond it.
         contour: the band :math:`M_c`, intersected with ``support``.
         texture: the map :math:`T`.
         carrier_axis: spatial axis of the carrier, best the smoothest one of the scans; None for no carrier.
@@ -147,7 +146,7 @@ class UMed(Perturber):
         self.divisor = 2 ** len(self.channels)
 
     @property
-    def needs_label(self) -> bool:  # type: ignore[override]
+    def needs_label(self) -> bool:
         return self.allowed.needs_label or self.contour.needs_label or self.texture.needs_label
 
     def delta(
@@ -162,13 +161,10 @@ class UMed(Perturber):
     def _bounded(self, raw: Tensor) -> Tensor:
         if self.carrier_axis is None:
             return torch.tanh(raw)
-        return self._carrier(raw) * (CARRIER_FLOOR + (1 - CARRIER_FLOOR) * torch.sigmoid(raw))
-
-    def _carrier(self, image: Tensor) -> Tensor:
-        assert self.carrier_axis is not None
-        voxels = torch.arange(image.shape[2 + self.carrier_axis], device=image.device)
+        voxels = torch.arange(raw.shape[2 + self.carrier_axis], device=raw.device)
         shape = [-1 if axis == self.carrier_axis else 1 for axis in range(self.spatial_dims)]
-        return (2 * (voxels % 2) - 1).reshape(shape).to(image.dtype)
+        carrier = (2 * (voxels % 2) - 1).reshape(shape).to(raw.dtype)
+        return carrier * (CARRIER_FLOOR + (1 - CARRIER_FLOOR) * torch.sigmoid(raw))
 
 
 class VoxShield(Perturber):
@@ -202,10 +198,6 @@ class VoxShield(Perturber):
         self._depend_on(self.allowed)
         self.generator = NoiseUNet(spatial_dims, in_channels, self.channels)
         self.divisor = 2 ** len(self.channels)
-
-    @property
-    def needs_label(self) -> bool:  # type: ignore[override]
-        return self.allowed.needs_label
 
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None

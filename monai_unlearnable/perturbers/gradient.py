@@ -95,16 +95,12 @@ class SalientVoxels(MaskProvider):
         if self.sparsity.per != Unit.VOXEL:
             raise InputError("a mask selects voxels, not elements", value=self.sparsity.per)
 
-    def networks(self) -> list[nn.Module]:
-        return [self.network, *([] if self.within is None else self.within.networks())]
-
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
         divisor = self.divisor if label.ndim > 1 else 1
         with evaluating(self.network):
-            gradient, _ = loss_gradient(
-                [self.network], image, label, self.objective, self.augmentation, divisor=divisor
-            )
+            networks = [self.network]
+            gradient, _ = loss_gradient(networks, image, label, self.objective, self.augmentation, divisor=divisor)
         support = None if self.within is None else self.within(image, label)
         chosen = self.sparsity.select(image, label, support, gradient)
         return chosen if support is None else chosen * support
@@ -240,17 +236,15 @@ class GradientNoise(Perturber):
                     active, gradient = active[unfitted], gradient[unfitted]
                     if not len(active):
                         break
-                if self.sparsity is not None and self._refreshes(turn, step):
+                in_round = turn == 0 or self.mask_refresh == MaskRefresh.ROUND
+                is_due = self.mask_refresh == MaskRefresh.STEP or (step == 0 and in_round)
+                if self.sparsity is not None and is_due:
                     chosen = self.sparsity.select(image[active], label[active], support[active], gradient)
                     mask[active] = support[active] * chosen
                     noise[active] *= mask[active] > 0
                 moved = noise[active] - self.step_size * mask[active] * gradient.sign()
                 noise[active] = moved.clamp(-self.epsilon, self.epsilon)
         return noise
-
-    def _refreshes(self, turn: int, step: int) -> bool:
-        in_round = turn == 0 or self.mask_refresh == MaskRefresh.ROUND
-        return self.mask_refresh == MaskRefresh.STEP or (step == 0 and in_round)
 
 
 def load_surrogate(path: str | Path, index: int = -1, key: Key | None = None) -> Surrogate:

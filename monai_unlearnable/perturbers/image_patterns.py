@@ -25,18 +25,14 @@ class ClassConvolution(ClassPatterns):
         \epsilon P_k = \mathrm{clip}_{[-\epsilon, \epsilon]}(x * w_k - x), \qquad
         w_k = \tilde w_k / \textstyle\sum \tilde w_k
 
-    with :math:`\tilde w_k` 1 in the center and :math:`\mathcal{U}(0, b)` elsewhere. After CUDA (Sadasivan et al.,
-    Convolution-based Unlearnable Datasets, CVPR 2023), which has no bound; the clipping is ours, and it hides part of
-    the kernel at sharp edges. Public code puts the 1 anywhere in the kernel and divides the filtered image by its
-    largest value; here the image stays in place, and intensities are kept by the sum of 1. All channels are filtered by
-    the same kernel.
-
-    Flat parts of an image carry no noise.
+    with :math:`\tilde w_k` 1 in the center and :math:`\mathcal{U}(0, b)` elsewhere, the same for all channels. After
+    CUDA (Sadasivan et al., Convolution-based Unlearnable Datasets, CVPR 2023), which has no bound; the clipping is
+    ours, and it hides part of the kernel at sharp edges. Public code puts the 1 anywhere in the kernel and divides the
+    filtered image by its largest value; here the image stays in place, and intensities are kept by the sum of 1. Flat
+    parts of an image carry no noise.
 
     Args:
-        epsilon: largest change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`.
+        epsilon, support, granularity: see :class:`ClassPatterns`.
         blur: upper bound of the entries around the center.
         size: of the kernel along each axis, odd.
         seed: decides on the kernels.
@@ -54,10 +50,10 @@ class ClassConvolution(ClassPatterns):
         size: int = 3,
         seed: int = 0,
     ) -> None:
-        super().__init__(epsilon, support, granularity)
+        super().__init__(epsilon, support, granularity, seed)
         if size < 1 or size % 2 == 0:
             raise InputError("the size of a kernel must be odd", value=size)
-        self.blur, self.size, self.seed = blur, size, seed
+        self.blur, self.size = blur, size
 
     def kernel(self, kind: int, spatial_dims: int) -> Tensor:
         """The kernel of a class, applied as a correlation; (size, size) or (size, size, size), its sum is 1."""
@@ -88,17 +84,16 @@ class LinearSurrogate(ClassPatterns):
     .. math::
         \lambda\, \mathrm{CE}(f(d), y) + (1 - \lambda)\, \mathrm{KL}(f(x - d) \,\|\, \mathrm{uniform})
 
-    by 30 steps of projected gradient descent. Ours takes a single one, to the border of the budget, which has a closed
-    form. At :math:`d = 0` the gradient of the first term is :math:`-A^T W_y`, since the rows sum to zero. Near uniform
-    predictions the second is :math:`\|f(x - d)\|^2 / 2K`, whose gradient is :math:`-A^T W^T f(x) / K`. With K drawn
-    into :math:`\lambda` the noise is
+    by 30 steps of projected gradient descent. Ours takes a single one, to the border of the budget, in closed form. At
+    :math:`d = 0` the gradient of the first term is :math:`-A^T W_y`, since the rows sum to zero. Near uniform
+    predictions the second is :math:`\|f(x - d)\|^2 / 2K`, with gradient :math:`-A^T W^T f(x) / K`. With K drawn into
+    :math:`\lambda` the noise is
 
-    .. math::
-        \delta = -\epsilon\, \mathrm{sign}\, A^T \left(\lambda\, W_y + (1 - \lambda)\, W^T f(x)\right)
+    .. math:: \delta = -\epsilon\, \mathrm{sign}\, A^T \left(\lambda\, W_y + (1 - \lambda)\, W^T f(x)\right)
 
-    The first part is the same for a class, a shortcut, and contradicts the class; the second hides the evidence that
-    the model finds in this image. For classes of whole images only: the same derivation for a filter that tells the
-    classes of voxels gives a constant inside a region, as the sum of its taps.
+    The first part is a shortcut, the same for a class, and contradicts the class; the second hides the evidence that
+    the model finds in this image. For classes of whole images only: for a filter that tells the classes of voxels the
+    same derivation gives a constant inside a region, the sum of its taps.
 
     Args:
         num_classes: K.

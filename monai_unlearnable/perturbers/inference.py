@@ -21,16 +21,6 @@ from monai_unlearnable.perturbers.base import Perturber
 from monai_unlearnable.utils.arrays import bounding_box
 from monai_unlearnable.utils.tensors import even_sides, pad_sides
 
-__all__ = [
-    "pad_to",
-    "is_out_of_memory",
-    "release_memory",
-    "Part",
-    "delta_in_windows",
-    "generate_noise",
-    "generate_noises",
-]
-
 
 def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, Any]:
     """Images and label maps with zeros on both sides, evenly, up to multiples; classes of whole images stay.
@@ -53,12 +43,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
-
-
-def release_memory() -> None:
-    """Give back what torch keeps of a device's memory for later."""
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)
@@ -195,12 +179,12 @@ def generate_noises(
 ) -> list[NDArray]:
     """The noise of images of equal shape in one pass, or in overlapping windows where they are large.
 
-    Images with one class for the whole always go through as a whole: a window would be another image of that class.
     Images are padded evenly on both sides, as MONAI's ``SpatialPad`` does, so that noise keeps step with the strides
-    of networks whose input is padded or cropped around its center. Work is bounded by the support of the noise.
+    of networks whose input is padded or cropped around its center. Work is bounded by the support of the noise. Images
+    with one class for the whole are never divided: a window would be another image of that class.
 
-    Where memory runs out, images go through one at a time, then in smaller and smaller windows, and a warning says so.
-    Networks that see less of an image at once make other noise: it is then not what a machine with more memory makes.
+    Where memory runs out, images go through one at a time, then in smaller and smaller windows, and a warning says so:
+    networks that see less of an image at once make other noise than a machine with more memory would.
 
     Args:
         perturber: in evaluation mode, on any device.
@@ -226,7 +210,7 @@ def generate_noises(
             raise
         reason = str(error).partition("\n")[0]
     # Here the failed attempt, with all that its frames held, is gone.
-    release_memory()
+    torch.cuda.empty_cache()
     if len(images) > 1:
         logger.warning("%s and %d more: out of memory together; one at a time", case_ids[0], len(case_ids) - 1)
         return [generate_noise(perturber, *case, window_voxels) for case in zip(images, case_ids, labels, strict=True)]
@@ -260,7 +244,6 @@ def _generate(
 
 
 def _may_divide(perturber: Perturber, labels: Sequence[Label]) -> bool:
-    """A window of an image that has one class for the whole would be another image of that class."""
     return perturber.windowed and all(label is None or isinstance(label, np.ndarray) for label in labels)
 
 

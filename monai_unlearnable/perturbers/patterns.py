@@ -19,18 +19,6 @@ from monai_unlearnable.utils.arrays import bounding_box
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import derive_seed, seeded
 
-__all__ = [
-    "AutoregressiveNoise",
-    "ClassPatterns",
-    "FixedVoxels",
-    "Granularity",
-    "LatticeCode",
-    "LinearPatterns",
-    "SymmetricLattice",
-    "centered",
-    "random_signs",
-]
-
 
 class Granularity(StrEnum):
     """Whose pattern a voxel carries: that of its class, of its case, or the one of all."""
@@ -72,6 +60,7 @@ class ClassPatterns(Perturber):
         granularity: whose pattern a voxel carries. ``"class"``: that of its class. ``"case"``: one drawn for the case,
             and ``"universal"``: pattern 0 of all cases. These two say nothing about classes of whole images, and
             of regions no more than where they are.
+        seed: decides on the patterns of methods that draw them.
 
     Raises:
         InputError: when the granularity is unknown.
@@ -81,15 +70,15 @@ class ClassPatterns(Perturber):
     windowed = False  # coordinates are those of the whole image
 
     def __init__(
-        self, epsilon: float = 8 / 255, support: MaskProvider | None = None, granularity: str = "class"
+        self, epsilon: float = 8 / 255, support: MaskProvider | None = None, granularity: str = "class", seed: int = 0
     ) -> None:
         super().__init__()
-        self.epsilon, self.allowed = epsilon, support
+        self.epsilon, self.allowed, self.seed = epsilon, support, seed
         self.granularity = look_up("granularity", granularity, Granularity)
         self._depend_on(support)
 
     @property
-    def needs_label(self) -> bool:  # type: ignore[override]
+    def needs_label(self) -> bool:
         return self.granularity == Granularity.CLASS or self.allowed is None or self.allowed.needs_label
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
@@ -148,21 +137,17 @@ class LinearPatterns(ClassPatterns):
         P_k(s) = \mathrm{clip}_{[-1, 1]}(v_k + \sigma\, g)_{\mathrm{cell}(s)}, \qquad
         v_k \in \{-1, 1\}^{\mathrm{channels} \times \mathrm{cells}}, \quad g \sim \mathcal{N}(0, 1)
 
-    After LSP (Yu et al., Availability Attacks Create Shortcuts, KDD 2022): normal clusters around vertices of a
-    hypercube, one a class, each value repeated over a patch. Public code scales the noise of an image to a length; here
-    it is clipped (our choice), so that it uses a bound on each voxel in full. The deviations in a cluster are about 0.4
-    of the vertex there, and correlated.
+    After LSP (Yu et al., Availability Attacks Create Shortcuts, KDD 2022): normal clusters around vertices, one a
+    class, each value repeated over a patch. Public code scales the noise of an image to a length, with correlated
+    deviations of about 0.4 of the vertex; here it is clipped (our choice), to use a bound on each voxel in full.
 
     Args:
-        epsilon: largest change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`.
-        patch: voxels along the side of a cell. Cells are counted from the center of the image: images of different
-            sizes that are padded or cropped around it show the same pattern. It repeats after 32 cells.
-        cells: number of cells along each axis of an image of any size, in place of ``patch``: images of different sizes
-            that are resized to one show the same pattern.
-        spread: deviation of the cells of a case from those of its class, as a fraction of ``epsilon``; 0 for the same
-            pattern in all cases.
+        epsilon, support, granularity: see :class:`ClassPatterns`.
+        patch: voxels along the side of a cell, counted from the center of the image, so that images of different sizes
+            that are padded or cropped around it agree. The pattern repeats after 32 cells.
+        cells: cells along each axis of an image of any size, in place of ``patch``, so that images of different sizes
+            that are resized to one agree.
+        spread: deviation of the cells of a case from those of its class, as a fraction of ``epsilon``.
         seed: decides on the patterns.
 
     Raises:
@@ -179,10 +164,10 @@ class LinearPatterns(ClassPatterns):
         spread: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__(epsilon, support, granularity)
+        super().__init__(epsilon, support, granularity, seed)
         if patch < 1 or (cells is not None and cells < 1):
             raise InputError("cells have at least one voxel, and axes at least one cell", value=(patch, cells), limit=1)
-        self.patch, self.cells, self.spread, self.seed = patch, cells, spread, seed
+        self.patch, self.cells, self.spread = patch, cells, spread
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         shape = (image.shape[0], *[self.cells or GRID] * (image.ndim - 1))
@@ -218,41 +203,24 @@ class AutoregressiveNoise(ClassPatterns):
     other.
 
     After Sandoval-Segura et al., Autoregressive Perturbations for Data Poisoning, NeurIPS 2022. There all coefficients
-    are drawn independently, scaled to a sum of 1, and kept if the noise of a 36x36 image does not grow. Our choice is a
-    family that neither grows nor fades at any size: its poles lie on the unit circle. Two more properties follow. Its
-    solutions are sums of waves, one along each axis, with a phase for every line (the random start), so that no
-    recursion has to be run. And the filters are palindromes: a mirrored image obeys the same rule.
+    are drawn independently, scaled to a sum of 1, and kept if the noise of a 36x36 image does not grow. Our choice, all
+    poles on the unit circle, neither grows nor fades at any size. Its solutions are sums of waves, one along each axis,
+    with a phase for every line (the random start), so that no recursion has to be run. And the filters are palindromes:
+    a mirrored image obeys the same rule.
 
     Noise is scaled to ``epsilon`` by its largest value, as any clipping would break the rule. The root mean square is
     about half of epsilon in 2D and 0.4 of it in 3D.
 
     Args:
-        epsilon: largest change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
+        epsilon, support: see :class:`ClassPatterns`.
         granularity: see :class:`ClassPatterns`; for a case alone it is the rule that is drawn, the start always is.
         seed: decides on the rules and on the starts.
     """
 
-    def __init__(
-        self,
-        epsilon: float = 8 / 255,
-        support: MaskProvider | None = None,
-        granularity: str = "class",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(epsilon, support, granularity)
-        self.seed = seed
-
     def coefficients(self, kind: int, channels: int, spatial_dims: int) -> Tensor:
-        """The filters of a class: the correlation of the noise with them is zero.
+        """The filters of a class, (C, 3, 3) or (C, 3, 3, 3): the correlation of the noise with them is zero.
 
-        Args:
-            kind: the class.
-            channels: of the image.
-            spatial_dims: 2 or 3.
-
-        Returns:
-            (C, 3, 3) or (C, 3, 3, 3); the last entry, 1, is that of the voxel itself.
+        The last entry, 1, is that of the voxel itself.
         """
         filters = torch.ones(channels, *[1] * spatial_dims, dtype=torch.float64)
         for axis, angles in enumerate(self._angles(kind, channels, spatial_dims).T):
@@ -292,9 +260,7 @@ class FixedVoxels(ClassPatterns):
     Voxels are drawn in relative coordinates: images of all sizes carry them at the same places.
 
     Args:
-        epsilon: change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`.
+        epsilon, support, granularity: see :class:`ClassPatterns`.
         fraction: fraction of the voxels that each class changes, at least one voxel. Voxels are drawn over the whole
             image: a region holds its fraction of them. 0 for a single one, as in the paper.
         seed: decides on voxels and signs.
@@ -311,10 +277,10 @@ class FixedVoxels(ClassPatterns):
         fraction: float = 0.01,
         seed: int = 0,
     ) -> None:
-        super().__init__(epsilon, support, granularity)
+        super().__init__(epsilon, support, granularity, seed)
         if not 0 <= fraction <= 1:
             raise InputError("a fraction of voxels must lie in [0, 1]", value=fraction, limit=1.0)
-        self.fraction, self.seed = fraction, seed
+        self.fraction = fraction
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         channels, shape = image.shape[0], image.shape[1:]
@@ -341,23 +307,18 @@ class SymmetricLattice(ClassPatterns):
     .. math::
         P(s) = \prod_{a} \mathrm{sign} \cos\frac{2 \pi (s_a + 1/2)}{p}
 
-    with coordinates :math:`s_a` that are counted from the center of the image, and the sign of 0 positive. Images of
-    even size, or padded to one, show the same lattice after mirroring along any axis. A period that is a multiple of
-    the strides of a network's first layers keeps in step with them. Our own method: a pattern that an augmentation
-    leaves as it is, by construction.
-
-    Nothing is random: there is no seed, and anyone can know the lattice.
+    with coordinates :math:`s_a` that are counted from the center of the image, and the sign of 0 positive. Our own
+    method: a pattern that an augmentation leaves as it is, by construction. Images of even size, or padded to one, show
+    the same lattice after mirroring along any axis. A period that is a multiple of the strides of a network's first
+    layers keeps in step with them. Nothing is random: there is no seed, and anyone can know the lattice.
 
     Args:
-        epsilon: change of a voxel, in normalized intensity.
-        support: where noise is allowed, see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`.
+        epsilon, support, granularity: see :class:`ClassPatterns`.
         axes: spatial axes of the product; None for all.
         period: of the sequence, in voxels, at least 3.
         code: how classes differ. ``"none"``: they do not, noise tells region from background alone, and nothing about
             classes of whole images. ``"sign"``: classes of even number carry the opposite sign. ``"axes"``: each class
-            takes another subset of the axes, class 1 all of them; there are 3 subsets of 2 axes and 7 of 3, further
-            classes repeat them.
+            takes another subset of the axes, class 1 all of them; after 3 subsets of 2 axes or 7 of 3 they repeat.
 
     Raises:
         InputError: when the period is less than 3, no axis is given, or the code is unknown.

@@ -45,9 +45,8 @@ class RandomNoise(Perturber):
         distribution: ``"sign"``; ``"uniform"`` in plus or minus epsilon; ``"gaussian"`` with a standard deviation of
             half epsilon, clipped at epsilon; ``"low_pass"``, the same after smoothing a field of independent values.
         sigma: of the Gaussian that smooths ``"low_pass"``, in voxels.
-        rms: root mean square over the support to which the noise of a case is brought, in normalized intensity; scaled,
-            and clipped at epsilon where need be. A support that weakens noise can leave it lower. None leaves it as
-            drawn.
+        rms: root mean square over the support to which the noise of a case is scaled, in normalized intensity, clipped
+            at epsilon; a support that weakens noise can leave it lower. None leaves noise as drawn.
 
     Raises:
         InputError: when the distribution is unknown, or ``rms`` is not in (0, epsilon].
@@ -70,10 +69,6 @@ class RandomNoise(Perturber):
         self.epsilon, self.allowed, self.seed = epsilon, Roi() if support is None else support, seed
         self.distribution, self.sigma, self.rms = look_up("distribution", distribution, Distribution), sigma, rms
         self._depend_on(self.allowed)
-
-    @property
-    def needs_label(self) -> bool:  # type: ignore[override]
-        return self.allowed.needs_label
 
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None

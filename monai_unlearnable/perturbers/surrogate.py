@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -62,11 +61,6 @@ class Goal(StrEnum):
     TARGET = "target"
 
 
-@cache
-def _map_loss() -> nn.Module:
-    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)
-
-
 def task_loss(logits: Tensor, label: Tensor) -> Tensor:
     """The exploiter's loss: cross-entropy for classes of whole images, Dice plus cross-entropy for class maps.
 
@@ -74,7 +68,9 @@ def task_loss(logits: Tensor, label: Tensor) -> Tensor:
         logits: (B, classes[, spatial...]).
         label: class indices, (B,) or (B, 1, spatial...).
     """
-    return F.cross_entropy(logits, label) if label.ndim == 1 else _map_loss()(logits, label)
+    if label.ndim == 1:
+        return F.cross_entropy(logits, label)
+    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)(logits, label)
 
 
 @torch.no_grad()

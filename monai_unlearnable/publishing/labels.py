@@ -11,9 +11,8 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from monai_unlearnable.data.dicom import annotation_remarks, is_annotation, rename
-from monai_unlearnable.data.dicom.files import naming
 from monai_unlearnable.data.formats import renamed_by
-from monai_unlearnable.data.scan import Scan
+from monai_unlearnable.data.scan import Scan, naming
 from monai_unlearnable.errors import NoiseError, VerificationError
 from monai_unlearnable.noise import NoiseEntry, NoiseStore
 from monai_unlearnable.publishing.layout import copy_file

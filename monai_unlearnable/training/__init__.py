@@ -6,25 +6,3 @@ from .descent import LogitDivergence, Penalty, SignDescent, SliceContrast
 from .handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, Snapshots, StopAtError, TensorBoardCurves
 from .surrogates import SurrogatePool, UnrolledTraining
 from .trainer import Alternating, Batch, ProtectionTrainer, Strategy, Unrolled
-
-__all__ = [
-    "Alternating",
-    "Batch",
-    "BudgetAudit",
-    "EpochLoader",
-    "LogitDivergence",
-    "Penalty",
-    "ProgressBar",
-    "ProtectionTrainer",
-    "ResumableCheckpoint",
-    "SignDescent",
-    "SliceContrast",
-    "Snapshots",
-    "StopAtError",
-    "Strategy",
-    "SurrogatePool",
-    "TensorBoardCurves",
-    "Unrolled",
-    "UnrolledTraining",
-    "training_transforms",
-]

@@ -8,6 +8,7 @@ import io
 import logging
 import pickle
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,7 @@ from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.files import fingerprint
 from monai_unlearnable.utils.progress import progress_bar
 
-__all__ = [
-    "BudgetAudit",
-    "ProgressBar",
-    "TensorBoardCurves",
-    "StopAtError",
-    "Snapshots",
-    "ResumableCheckpoint",
-]
+__all__ = ["BudgetAudit", "ProgressBar", "ResumableCheckpoint", "Snapshots", "StopAtError", "TensorBoardCurves"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,24 +65,20 @@ class ProgressBar:
         engine.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, engine: Engine) -> None:
-        context = progress_bar()
-        progress = context.__enter__()
+        shown = ExitStack()
+        progress = shown.enter_context(progress_bar())
         total = engine.state.max_epochs * engine.state.epoch_length  # type: ignore[operator]
         task = progress.add_task(self.description, total=total, completed=engine.state.iteration, note="")
 
         def advance() -> None:
             progress.update(task, advance=1, note=f"loss {engine.state.output['loss']:.3f}")  # type: ignore[index]
 
-        def stop() -> None:
-            context.__exit__(None, None, None)
-
-        engine.add_event_handler(Events.ITERATION_COMPLETED, advance)
-        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, stop)
-
         def fail(error: BaseException) -> None:
-            stop()
+            shown.close()
             raise error
 
+        engine.add_event_handler(Events.ITERATION_COMPLETED, advance)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, shown.close)
         engine.add_event_handler(Events.EXCEPTION_RAISED, fail)
 
 
@@ -211,11 +201,11 @@ class ResumableCheckpoint:
     ) -> None:
         self.key = key
         self.path, self.objects, self.interval, self.overwrite = Path(path), dict(objects), interval, overwrite
-        self.settings = _Settings(fingerprint(settings))
+        self.settings = {"fingerprint": fingerprint(settings)}
 
     def attach(self, engine: Engine) -> None:
         """Load when ``engine`` starts, save after its epochs."""
-        content = {"engine": engine, "settings": self.settings, **self.objects}
+        content = {"engine": engine, **self.objects}
         # Ignite's own saver removes the file before it writes the next one: a run killed in between would start anew.
         checkpoint = Checkpoint(content, self._save, filename_pattern=self.path.name, n_saved=1)
         if place(self.path, self.key).is_file() and not self.overwrite:
@@ -225,30 +215,17 @@ class ResumableCheckpoint:
     def _save(self, content: Mapping[str, Any], filename: str, metadata: Mapping[str, Any] | None = None) -> None:
         if idist.get_rank() == 0:
             stream = io.BytesIO()
-            torch.save(content, stream)
+            torch.save({**content, "settings": self.settings}, stream)
             write_owned(self.path, stream.getvalue(), self.key)
 
     def _load(self, content: dict[str, Any]) -> None:
         try:
             with open_owned(self.path, self.key) as stream:
                 state = torch.load(stream, map_location="cpu", weights_only=True)
-            if state["settings"]["fingerprint"] != self.settings.value:
-                raise OutputError(
-                    "the checkpoint there belongs to a run with other settings; choose another folder or set overwrite",
-                    file=self.path,
-                )
+            if state["settings"] != self.settings:
+                reason = "the checkpoint there belongs to a run with other settings"
+                raise OutputError(f"{reason}; choose another folder or set overwrite", file=self.path)
             Checkpoint.load_objects(content, state)
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise OutputError(f"the checkpoint cannot be read: {error}", file=self.path) from error
         logger.info("going on from %s", self.path)
-
-
-class _Settings:
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    def state_dict(self) -> dict[str, str]:
-        return {"fingerprint": self.value}
-
-    def load_state_dict(self, state: Mapping[str, str]) -> None:
-        self.value = state["fingerprint"]

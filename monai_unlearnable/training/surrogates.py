@@ -42,15 +42,13 @@ class UnrolledTraining:
         group = optimizer.param_groups[0]
         self.betas, self.decay, self.rates, self.network = group["betas"], group["weight_decay"], rates, network
         self.buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-        self.weights: dict[str, Tensor] = {}
-        self.first: dict[str, Tensor] = {}
-        self.second: dict[str, Tensor] = {}
+        self.weights, self.first, self.second = dict[str, Tensor](), dict[str, Tensor](), dict[str, Tensor]()
         self.count = 0
         for name, parameter in network.named_parameters():
             state = optimizer.state.get(parameter, {})
             self.weights[name] = parameter.detach().clone().requires_grad_()
-            self.first[name] = state.get("exp_avg", torch.zeros_like(parameter)).detach().clone()
-            self.second[name] = state.get("exp_avg_sq", torch.zeros_like(parameter)).detach().clone()
+            self.first[name] = state.get("exp_avg", torch.zeros_like(parameter)).clone()
+            self.second[name] = state.get("exp_avg_sq", torch.zeros_like(parameter)).clone()
             self.count = int(state.get("step", 0))
 
     def __call__(self, image: Tensor) -> Tensor:
@@ -90,6 +88,7 @@ class SurrogatePool(Described):
 
     Attributes:
         networks: the members.
+        ages: training steps that each has had in this life.
         architectures: what they are copies of.
     """
 
@@ -140,10 +139,6 @@ class SurrogatePool(Described):
         index = turn % self.size
         rates = map(self._rate, itertools.count(self.ages[index]))
         return UnrolledTraining(self.networks[index], self.optimizers[index], rates)
-
-    def age(self, turn: int) -> int:
-        """Training steps that the member has had in this life."""
-        return self.ages[turn % self.size]
 
     def _lifetime(self, index: int) -> float:
         if self.lifetime is None:

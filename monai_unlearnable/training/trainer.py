@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -320,8 +321,12 @@ class Unrolled(Strategy):
         trainer.step_perturber()
         with torch.no_grad():
             noise = self._noise(trainer, batch)
-        for _, part in zip(range(self.advance), self._parts(trainer, batch, noise), strict=False):
-            self._advance(trainer, batch.turn, *part)
+        for image, label in itertools.islice(self._parts(trainer, batch, noise), self.advance):
+            trainer.surrogates.zero_grad(batch.turn)
+            with trainer.autocast():
+                logits = surrogate(image).float()
+            trainer.loss_function(logits, label).backward()
+            trainer.step_surrogate(batch.turn)
         trainer.fire_event(IterationEvents.MODEL_COMPLETED)
         return {"loss": float(loss.detach()), "error": error, "linf": float(noise.abs().max())}
 
@@ -347,24 +352,10 @@ class Unrolled(Strategy):
             error = error_rate(logits, label)
         return torch.stack(losses[len(losses) // 2 :]).mean(), error
 
-    def _advance(self, trainer: ProtectionTrainer, turn: int, image: Tensor, label: Tensor) -> None:
-        surrogate = trainer.surrogates.networks[turn % trainer.surrogates.size]
-        trainer.surrogates.zero_grad(turn)
-        with trainer.autocast():
-            logits = surrogate(image).float()
-        trainer.loss_function(logits, label).backward()
-        trainer.step_surrogate(turn)
-
 
 def average_gradients(module: nn.Module) -> None:
     """Replace the gradients of each process by their mean; does nothing in a single process."""
-    if idist.get_world_size() == 1:
-        return
-    parameters = [parameter for parameter in module.parameters() if parameter.grad is not None]
-    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])  # type: ignore[union-attr]
-    flat = torch.as_tensor(idist.all_reduce(flat)) / idist.get_world_size()
-    start = 0
-    for parameter in parameters:
-        count = parameter.numel()
-        parameter.grad = flat[start : start + count].view_as(parameter)
-        start += count
+    count = idist.get_world_size()
+    for parameter in module.parameters() if count > 1 else ():
+        if parameter.grad is not None:
+            parameter.grad = torch.as_tensor(idist.all_reduce(parameter.grad)) / count

@@ -19,26 +19,15 @@ from torch import Tensor
 
 from monai_unlearnable.data.cases import encode_label
 from monai_unlearnable.data.formats import read_label_scan, read_scan
-from monai_unlearnable.data.scan import Scan
-from monai_unlearnable.errors import NoiseMismatchError, ScanError
+from monai_unlearnable.data.scan import Scan, check_same_shape
+from monai_unlearnable.errors import NoiseMismatchError
 from monai_unlearnable.intensity import StorageQuantization, WindowRule
 from monai_unlearnable.utils.dictionaries import dictionary_transform
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
-__all__ = [
-    "EncodeLabel",
-    "EncodeLabelD",
-    "EncodeLabelDict",
-    "EncodeLabeld",
-    "LoadScan",
-    "LoadScanD",
-    "LoadScanDict",
-    "LoadScand",
-    "ScaleToWindow",
-    "ScaleToWindowD",
-    "ScaleToWindowDict",
-    "ScaleToWindowd",
-]
+__all__ = ["LoadScan", "LoadScanD", "LoadScanDict", "LoadScand"]
+__all__ += ["ScaleToWindow", "ScaleToWindowD", "ScaleToWindowDict", "ScaleToWindowd"]
+__all__ += ["EncodeLabel", "EncodeLabelD", "EncodeLabelDict", "EncodeLabeld"]
 
 
 def quantization_of(img: Any) -> list[StorageQuantization]:
@@ -59,10 +48,9 @@ def refuse_after_spatial(img: Any) -> None:
     for operation in done:
         # Only transforms of the grid record the size it had; random ones that did not act say so.
         if "orig_size" in operation and operation.get("do_transforms", True):
+            reason = f"{operation.get('class', 'a spatial transform')} was applied before the noise"
             raise NoiseMismatchError(
-                f"{operation.get('class', 'a spatial transform')} was applied before the noise; "
-                "put the noise right after loading",
-                file=img.meta.get("filename_or_obj"),
+                f"{reason}; put the noise right after loading", file=img.meta.get("filename_or_obj")
             )
 
 
@@ -108,10 +96,7 @@ class LoadScan(Transform):
         Raises:
             ScanError: naming the file, when shapes differ.
         """
-        for scan in scans[1:]:
-            if scan.spatial_shape != scans[0].spatial_shape:
-                reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {scans[0].path}"
-                raise ScanError(reason, file=scan.path)
+        check_same_shape(scans)
         values = torch.as_tensor(np.concatenate([np.ascontiguousarray(scan.physical(self.dtype)) for scan in scans]))
         quantizations = [vars(scan.quantization) for scan in scans for _ in scan.voxels]
         meta = {"filename_or_obj": str(scans[0].path), MetaKeys.QUANTIZATION: quantizations}
@@ -171,15 +156,12 @@ class ScaleToWindow(Transform):
         Raises:
             WindowError: when a channel is constant.
         """
-        values = to_numpy(img)
-        quantizations = quantization_of(img)
-        windows = [
-            self.window(values[i : i + 1].astype(np.float64), quantization)
-            for i, quantization in enumerate(quantizations)
-        ]
-        unit = np.concatenate([window.to_unit(values[i : i + 1]) for i, window in enumerate(windows)])
-        step = [window.step(quantization)[0] for window, quantization in zip(windows, quantizations, strict=True)]
-        return like(unit, img), torch.tensor(step)
+        units, steps = [], list[float]()
+        for channel, quantization in zip(to_numpy(img), quantization_of(img), strict=True):
+            window = self.window(channel[None].astype(np.float64), quantization)
+            units.append(window.to_unit(channel[None]))
+            steps += window.step(quantization)
+        return like(np.concatenate(units), img), torch.tensor(steps)
 
 
 class ScaleToWindowd(MapTransform):
@@ -195,11 +177,7 @@ class ScaleToWindowd(MapTransform):
     backend = ScaleToWindow.backend
 
     def __init__(
-        self,
-        keys: KeysCollection,
-        window: WindowRule,
-        step_key: str = CaseKeys.STEP,
-        allow_missing_keys: bool = False,
+        self, keys: KeysCollection, window: WindowRule, step_key: str = CaseKeys.STEP, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.scale, self.step_key = ScaleToWindow(window), step_key

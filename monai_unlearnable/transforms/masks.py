@@ -17,16 +17,8 @@ from monai_unlearnable.perturbers import Augmentation, SalientVoxels
 from monai_unlearnable.transforms.io import like, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys
 
-__all__ = [
-    "ComputeMask",
-    "ComputeMaskD",
-    "ComputeMaskDict",
-    "ComputeMaskd",
-    "SparsityMask",
-    "SparsityMaskD",
-    "SparsityMaskDict",
-    "SparsityMaskd",
-]
+__all__ = ["ComputeMask", "ComputeMaskD", "ComputeMaskDict", "ComputeMaskd"]
+__all__ += ["SparsityMask", "SparsityMaskD", "SparsityMaskDict", "SparsityMaskd"]
 
 
 class ComputeMask(Transform):
@@ -118,9 +110,7 @@ class SparsityMaskd(ComputeMaskd):
 
     Args:
         keys: the image.
-        sparsity: see :class:`SparsityMask`.
-        network: see :class:`SparsityMask`.
-        augmentation: see :class:`SparsityMask`.
+        sparsity, network, augmentation: see :class:`SparsityMask`.
         label_key: class indices of voxels, or the class of the image; None where the score needs none.
         mask_key: where the mask goes.
         allow_missing_keys: do not raise where a key is absent.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from monai_unlearnable.budget import Budget, apply_change, apply_noise, undo_change
 from monai_unlearnable.crypto.encrypted import Key
-from monai_unlearnable.data.scan import voxel_digest
+from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import NoiseMismatchError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.noise import NoiseStore
@@ -26,20 +26,15 @@ from monai_unlearnable.perturbers.inference import WINDOW_VOXELS, generate_noise
 from monai_unlearnable.transforms.io import like, quantization_of, refuse_after_spatial, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
-__all__ = [
-    "ApplyNoise",
-    "ApplyNoiseD",
-    "ApplyNoiseDict",
-    "ApplyNoised",
-    "GenerateNoise",
-    "GenerateNoiseD",
-    "GenerateNoiseDict",
-    "GenerateNoised",
-    "RemoveNoise",
-    "RemoveNoiseD",
-    "RemoveNoiseDict",
-    "RemoveNoised",
-]
+__all__ = ["ApplyNoise", "ApplyNoiseD", "ApplyNoiseDict", "ApplyNoised"]
+__all__ += ["RemoveNoise", "RemoveNoiseD", "RemoveNoiseDict", "RemoveNoised"]
+__all__ += ["GenerateNoise", "GenerateNoiseD", "GenerateNoiseDict", "GenerateNoised"]
+
+
+def _marked(img: Any, state: str, case_id: str) -> Any:
+    if isinstance(img, MetaTensor):
+        img.meta[MetaKeys.PROTECTION] = {"state": state, "case_id": case_id}
+    return img
 
 
 class _StoredNoise(Transform):
@@ -83,10 +78,7 @@ class _StoredNoise(Transform):
             parts.append(entry.quantization.to_physical(changed, values.dtype.type))
         if start != len(values):
             raise NoiseMismatchError(f"the image has {len(values)} channels, the noise {start}", case=case_id)
-        result = like(np.concatenate(parts), img)
-        if isinstance(result, MetaTensor):
-            result.meta[MetaKeys.PROTECTION] = {"state": "clean" if self.removes else "protected", "case_id": case_id}
-        return result
+        return _marked(like(np.concatenate(parts), img), "clean" if self.removes else "protected", case_id)
 
 
 class ApplyNoise(_StoredNoise):
@@ -179,9 +171,9 @@ class GenerateNoise(Transform):
         window_voxels: int = WINDOW_VOXELS,
         key: Key | None = None,
     ) -> None:
-        self.perturber = (
-            perturber.eval() if isinstance(perturber, Perturber) else load_perturber(perturber, device, key)
-        )
+        if not isinstance(perturber, Perturber):
+            perturber = load_perturber(perturber, device, key)
+        self.perturber = perturber.eval()
         self.window, self.budget, self.window_voxels = window, budget, window_voxels
 
     def __call__(self, img: NDArray | Tensor, label: NDArray | Tensor | int | None = None, case_id: str = "") -> Any:
@@ -202,29 +194,20 @@ class GenerateNoise(Transform):
                 channel by itself; methods that select voxels select them for all channels.
         """
         refuse_after_spatial(img)
-        values, quantizations, channels = to_numpy(img), quantization_of(img), []
+        values, pairs = to_numpy(img), zip(quantization_of(img), to_numpy(img), strict=True)
         # From stored numbers, as the file is protected: the precision of the image must not move the window.
-        stored = [
-            quantization.to_stored(channel[None]) for channel, quantization in zip(values, quantizations, strict=True)
-        ]
-        pairs = list(zip(stored, quantizations, strict=True))
-        windows = [
-            self.window(quantization.to_physical(part, np.float64), quantization) for part, quantization in pairs
-        ]
-        units = [
-            w.to_unit(quantization.to_physical(part)) for w, (part, quantization) in zip(windows, pairs, strict=True)
-        ]
+        scans = [Scan(Path(case_id), own.to_stored(channel[None]), own) for own, channel in pairs]
+        windows = [scan.window(self.window) for scan in scans]
+        image = np.concatenate([window.to_unit(scan.physical()) for window, scan in zip(windows, scans, strict=True)])
         classes = None if label is None else to_numpy(label) if np.ndim(label) else int(label)
-        noise = generate_noise(self.perturber, np.concatenate(units), case_id, classes, self.window_voxels)
-        for window, (part, quantization), own in zip(windows, pairs, noise, strict=True):
+        noise = generate_noise(self.perturber, image, case_id, classes, self.window_voxels)
+        channels, case = [], case_id or None
+        for window, scan, own in zip(windows, scans, noise, strict=True):
             protected, _ = apply_noise(
-                part, own[None], budget=self.budget, window=window, quantization=quantization, case=case_id or None
+                scan.voxels, own[None], budget=self.budget, window=window, quantization=scan.quantization, case=case
             )
-            channels.append(quantization.to_physical(protected, values.dtype.type))
-        result = like(np.concatenate(channels), img)
-        if isinstance(result, MetaTensor):
-            result.meta[MetaKeys.PROTECTION] = {"state": "protected", "case_id": case_id}
-        return result
+            channels.append(scan.quantization.to_physical(protected, values.dtype.type))
+        return _marked(like(np.concatenate(channels), img), "protected", case_id)
 
 
 class GenerateNoised(MapTransform):
@@ -232,15 +215,10 @@ class GenerateNoised(MapTransform):
 
     Args:
         keys: images, right after loading.
-        perturber: see :class:`GenerateNoise`.
-        window: see :class:`GenerateNoise`.
-        budget: see :class:`GenerateNoise`.
+        perturber, window, budget, device, window_voxels, key: see :class:`GenerateNoise`.
         label_key: class indices; None where the method needs none.
         case_key: entry with the case id, if there is one.
-        device: see :class:`GenerateNoise`.
-        window_voxels: see :class:`GenerateNoise`.
         allow_missing_keys: do not raise where a key is absent.
-        key: see :class:`GenerateNoise`.
     """
 
     backend = GenerateNoise.backend

@@ -13,7 +13,7 @@ def train(pool: SurrogatePool, turns: range) -> list[int]:
     ages = []
     for turn in turns:
         network = pool[turn]
-        ages.append(pool.age(turn))
+        ages.append(pool.ages[turn % pool.size])
         pool.zero_grad(turn)
         network(torch.ones(1, 3)).square().sum().backward()
         pool.step(turn)

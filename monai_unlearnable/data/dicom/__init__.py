@@ -4,13 +4,3 @@
 from .files import annotation_remarks, is_annotation, is_series, list_files, rename
 from .format import DicomFormat
 from .segmentation import read_segmentation
-
-__all__ = [
-    "DicomFormat",
-    "annotation_remarks",
-    "is_annotation",
-    "is_series",
-    "list_files",
-    "read_segmentation",
-    "rename",
-]

@@ -4,70 +4,24 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import compress
-from operator import not_
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from monai_unlearnable.data.dicom.geometry import Slice
 from monai_unlearnable.data.dicom.pixels import encode, parse, quantization_of, read_pixels
+from monai_unlearnable.data.scan import naming
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.utils.files import named_by, reading, unreadable
-
-__all__ = [
-    "BROKEN",
-    "SUFFIXES",
-    "is_dicom",
-    "is_series",
-    "list_files",
-    "naming",
-    "read_slice",
-    "VOID",
-    "derive",
-    "derived_uid",
-    "identity_remarks",
-    "instance_uid",
-    "series_uid",
-    "annotation_remarks",
-    "is_annotation",
-    "rename",
-]
+from monai_unlearnable.utils.files import reading
 
 SUFFIXES = (".dcm",)
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
-# What pydicom and its decoders raise for files that were cut or damaged.
-BROKEN = (
-    *(OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError),
-    *(struct.error, InvalidDicomError, BytesLengthException, MemoryError),
-)
-
-
-@contextmanager
-def naming(path: Path, done: str = "read") -> Iterator[None]:
-    """Turn what pydicom and its decoders raise into an error that names the file."""
-    try:
-        yield
-    except ScanError as error:
-        raise ScanError(error.reason, file=error.file or path) from error
-    except FileNotFoundError as error:
-        raise ScanError("the file does not exist", file=named_by(error) or path) from error
-    except InvalidDicomError as error:
-        raise ScanError("not a DICOM file", file=path) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except BROKEN as error:
-        raise ScanError(f"cannot be {done}: {error}", file=path) from error
 
 
 def is_series(folder: Path) -> bool:
@@ -76,10 +30,10 @@ def is_series(folder: Path) -> bool:
     Raises:
         OSError: when folder or files cannot be read.
     """
-    return any(file.is_file() and not file.name.startswith(".") and is_dicom(file) for file in folder.iterdir())
+    return any(file.is_file() and not file.name.startswith(".") and _is_dicom(file) for file in folder.iterdir())
 
 
-def is_dicom(file: Path) -> bool:
+def _is_dicom(file: Path) -> bool:
     """Whether the name of a file or its first bytes say that it is DICOM."""
     if file.name.lower().endswith(SUFFIXES):
         return True
@@ -98,10 +52,10 @@ def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
     below = next((path for path in paths if path.is_dir()), None)
     if below is not None:
         raise ScanError("the folder of a series must not hold folders", file=below)
-    kinds = [is_dicom(path) for path in paths]
-    if not any(kinds):
+    files = [path for path in paths if _is_dicom(path)]
+    if not files:
         raise ScanError("the folder holds no DICOM file", file=folder)
-    return list(compress(paths, kinds)), list(compress(paths, map(not_, kinds)))
+    return files, sorted({*paths} - {*files})
 
 
 def read_slice(path: Path) -> Slice:
@@ -142,16 +96,6 @@ def derived_uid(source: str, content: bytes) -> UID:
     return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
 
 
-def instance_uid(source: str, pixels: NDArray) -> UID:
-    """Of the image that has these pixels in place of those of the source."""
-    return derived_uid(source, pixels.tobytes())
-
-
-def series_uid(source: str, digest: str) -> UID:
-    """Of the series that has voxels of this SHA-256 in place of those of the source."""
-    return derived_uid(source, digest.encode())
-
-
 def derive(dataset: Dataset, pixels: NDArray, voxels: NDArray, series: str) -> None:
     """Turn the header of an image into that of one derived from it.
 
@@ -164,21 +108,27 @@ def derive(dataset: Dataset, pixels: NDArray, voxels: NDArray, series: str) -> N
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     dataset.SourceImageSequence = [*dataset.get("SourceImageSequence", ()), source]
-    dataset.SOPInstanceUID = instance_uid(dataset.SOPInstanceUID, pixels)
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.SeriesInstanceUID = series_uid(dataset.SeriesInstanceUID, series)
-    dataset.ImageType = ["DERIVED", *(_values(dataset.get("ImageType")) or ["", "PRIMARY"])[1:]]
+    _rename_instance(dataset, pixels.tobytes())
+    dataset.SeriesInstanceUID = derived_uid(dataset.SeriesInstanceUID, series.encode())
+    kind = dataset.get("ImageType") or ["", "PRIMARY"]
+    dataset.ImageType = ["DERIVED", *([] if isinstance(kind, str) else kind[1:])]
     known = dataset.get("DerivationDescription")
     dataset.DerivationDescription = f"{known}; {DERIVATION}"[-MAX_TEXT:] if known else DERIVATION
     for kind, values in (("ImagePixelValue", pixels), ("PixelValueInSeries", voxels)):
         _set_extreme(dataset, f"Smallest{kind}", int(values.min()))
         _set_extreme(dataset, f"Largest{kind}", int(values.max()))
+
+
+def _rename_instance(dataset: Dataset, content: bytes) -> None:
+    """Give an instance the UID that follows from what was made of it, and remove what no longer holds."""
+    dataset.SOPInstanceUID = derived_uid(dataset.SOPInstanceUID, content)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     for name in VOID:
         dataset.pop(name, None)
 
 
 def _set_extreme(dataset: Dataset, name: str, value: int) -> None:
-    """Replace an element where it is; one whose 16 bits cannot hold the value is left out rather than wrong."""
+    """Replace an element where it is; one whose 16 bits cannot hold the value is omitted rather than wrong."""
     if name in dataset:
         vr, dtype = ("SS", np.int16) if dataset.PixelRepresentation else ("US", np.uint16)
         if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
@@ -187,19 +137,14 @@ def _set_extreme(dataset: Dataset, name: str, value: int) -> None:
             del dataset[name]
 
 
-def _values(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())
-
-
 def identity_remarks(headers: Iterable[Dataset]) -> list[str]:
     """What the owner should know of headers before they are published: which elements tell who the patient is."""
-    names = {name for header in headers for name in _identity(header)}
+    names = set[str]()
+    for header in headers:
+        names.update(name for name in IDENTITY if header.get(name))
+        if header.get("BurnedInAnnotation") == "YES":
+            names.add("BurnedInAnnotation")
     return [f"headers are published as they are, with {', '.join(sorted(names))}; de-identify first"] if names else []
-
-
-def _identity(dataset: Dataset) -> list[str]:
-    found = [name for name in IDENTITY if dataset.get(name)]
-    return found + ["BurnedInAnnotation"] * (dataset.get("BurnedInAnnotation") == "YES")
 
 
 LabelMapSegmentationStorage = UID("1.2.840.10008.5.1.4.1.1.66.7")  # younger than some releases of pydicom
@@ -213,12 +158,12 @@ def is_annotation(path: Path) -> bool:
         ScanError: naming the file, when the system does not let it be read.
     """
     with reading(path):
-        if not (path.is_file() and is_dicom(path)):
+        if not (path.is_file() and _is_dicom(path)):
             return False
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
         return header.get("SOPClassUID") in ANNOTATIONS
-    except BROKEN:
+    except Exception:  # whatever pydicom raises for a damaged file
         return False
 
 
@@ -247,10 +192,7 @@ def rename(content: bytes, renamed: Mapping[str, str]) -> bytes:
     if not found:
         return content
     references = "\0".join(f"{old}={new}" for old, new in sorted(found.items()))
-    dataset.SOPInstanceUID = derived_uid(dataset.SOPInstanceUID, references.encode())
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    for name in VOID:
-        dataset.pop(name, None)
+    _rename_instance(dataset, references.encode())
     return encode(dataset)
 
 

@@ -16,20 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from monai_unlearnable.data.dicom.files import (
-    BROKEN,
-    SUFFIXES,
-    derive,
-    identity_remarks,
-    instance_uid,
-    list_files,
-    naming,
-    read_slice,
-    series_uid,
-)
+from monai_unlearnable.data.dicom.files import SUFFIXES, derive, derived_uid, identity_remarks, list_files, read_slice
 from monai_unlearnable.data.dicom.geometry import Grid, affine_of, check_alike, in_order
-from monai_unlearnable.data.dicom.pixels import encode, is_native, parse, pixel_range, quantization_of, replace_pixels
-from monai_unlearnable.data.scan import Scan, voxel_digest
+from monai_unlearnable.data.dicom.pixels import NATIVE, encode, parse, pixel_range, quantization_of, replace_pixels
+from monai_unlearnable.data.scan import Scan, ScanFormat, naming, voxel_digest
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.utils.arrays import file_order
 from monai_unlearnable.utils.files import Content
@@ -45,7 +35,7 @@ class _Container:
     is_original: bool = False  # whether the header is that of the voxels to write, not of those that were read
 
 
-class DicomFormat:
+class DicomFormat(ScanFormat):
     """A ``.dcm`` file as a 2D image, and a folder that holds one series as a 3D one, or 2D if it has a single slice.
 
     Slices go by their position along the normal of their plane. Compressed pixels are compressed again in the same
@@ -53,53 +43,28 @@ class DicomFormat:
     """
 
     suffixes = SUFFIXES
-    output_suffix: str | None = None
 
     def read(self, path: Path) -> Scan:
-        """Read a series or a file.
-
-        Raises:
-            ScanError: naming the file that cannot be read, or does not fit the others.
-        """
-        with naming(path):
-            return self._read(path).check()
-
-    def _read(self, path: Path) -> Scan:
         is_folder = path.is_dir()
-        files, passed_over = list_files(path) if is_folder else ([path], [])
-        slices = [read_slice(file) for file in files]
-        check_alike(slices)
-        slices = in_order(slices)
-        stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
-        remarks = [f"{file} is no DICOM file and is not published" for file in passed_over]
-        remarks += identity_remarks(part.header for part in slices)
-        return Scan(
-            path=path,
-            voxels=stack.T[None],
-            quantization=quantization_of(slices[0].header),
-            affine=affine_of(slices),
-            container=_Container(
-                names=tuple(part.path.name for part in slices),
-                contents=tuple(part.content for part in slices),
-                is_folder=is_folder,
-            ),
-            remarks=tuple(remarks),
-        )
+        with naming(path):
+            files, passed_over = list_files(path) if is_folder else ([path], [])
+            slices = [read_slice(file) for file in files]
+            check_alike(slices)
+            slices = in_order(slices)
+            stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
+            remarks = [f"{file} is no DICOM file and is not published" for file in passed_over]
+            remarks += identity_remarks(part.header for part in slices)
+            names, contents = zip(*((part.path.name, part.content) for part in slices), strict=True)
+            quantization, container = quantization_of(slices[0].header), _Container(names, contents, is_folder)
+            return Scan(path, stack.T[None], quantization, affine_of(slices), container, tuple(remarks)).check()
 
     def has_read(self, scan: Scan) -> bool:
         """Whether a scan was read in this format."""
         return isinstance(scan.container, _Container)
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
-        """The bytes of the files that hold ``voxels`` in place of the scan's own; the same files where nothing changed.
-
-        Args:
-            scan: the scan as it was read.
-            voxels: channel-first replacement, same shape and dtype as ``scan.voxels``.
-            path: of no account.
-        """
         container: _Container = scan.container
-        contents = list(container.contents)
+        contents = list(container.contents)  # as they are where nothing changed
         if container.is_original or not np.array_equal(voxels, scan.voxels):
             before, after = _planes(scan.voxels), _planes(voxels)
             digest = voxel_digest(voxels)
@@ -129,10 +94,10 @@ class DicomFormat:
         """The UIDs that a series and its instances get when it is written with ``voxels``, by those it has."""
         if np.array_equal(voxels, scan.voxels):
             return {}
-        headers, digest = _uids(scan), voxel_digest(voxels)
-        series = {header.SeriesInstanceUID: series_uid(header.SeriesInstanceUID, digest) for header in headers[:1]}
-        pairs = zip(headers, _planes(voxels), strict=True)
-        return series | {h.SOPInstanceUID: instance_uid(h.SOPInstanceUID, pixels) for h, pixels in pairs}
+        headers = _uids(scan)
+        renamed = {headers[0].SeriesInstanceUID: voxel_digest(voxels).encode()}
+        renamed |= {h.SOPInstanceUID: pixels.tobytes() for h, pixels in zip(headers, _planes(voxels), strict=True)}
+        return {old: derived_uid(old, content) for old, content in renamed.items()}
 
     def headers(self, scan: Scan) -> bytes:
         """All that the files of a scan hold besides pixels: what :meth:`with_headers` takes."""
@@ -153,7 +118,7 @@ class DicomFormat:
         try:
             pairs = zip(container.contents, _split(headers), strict=True)
             contents = tuple(_with_header(content, *header) for content, header in pairs)
-        except BROKEN as error:
+        except Exception as error:  # whatever pydicom raises
             raise NoiseError(f"the stored headers do not fit the files: {error}", file=scan.path) from error
         return replace(scan, container=replace(container, contents=contents, is_original=True))
 
@@ -184,7 +149,8 @@ def _split(headers: bytes) -> Iterator[tuple[bytes, int, bytes]]:
 
 def _with_header(content: bytes, head: bytes, size: int, tail: bytes) -> bytes:
     """A file with another header; its pixels stay where both are native, and have yet to be written elsewhere."""
-    native, pixels = is_native(head), content[pixel_range(content)]
+    syntax = dcmread(io.BytesIO(head), stop_before_pixels=True).file_meta.TransferSyntaxUID
+    native, pixels = syntax in NATIVE, content[pixel_range(content)]
     if native and len(pixels) != size:
         raise ValueError(f"{len(pixels)} bytes of pixels, not {size}")
     return head + (pixels if native else b"") + tail

@@ -9,47 +9,26 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread, dcmwrite
+from pydicom import Dataset, dcmread, dcmwrite, uid
 from pydicom.dataelem import RawDataElement
-from pydicom.uid import (
-    JPEG2000,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom.errors import InvalidDicomError
 
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
 
-__all__ = [
-    "decode",
-    "serve",
-    "encode",
-    "is_native",
-    "quantization_of",
-    "parse",
-    "pixel_range",
-    "read_pixels",
-    "replace_pixels",
-]
-
 # Named, since pydicom goes from one that fails to the next, and GDCM is among these.
 DECODERS = {
-    RLELossless: "pydicom",
-    JPEGLSLossless: "pyjpegls",
-    JPEGLSNearLossless: "pyjpegls",
-    JPEG2000Lossless: "pylibjpeg",
-    JPEG2000: "pylibjpeg",
-    JPEGBaseline8Bit: "pillow",
+    uid.RLELossless: "pydicom",
+    uid.JPEGLSLossless: "pyjpegls",
+    uid.JPEGLSNearLossless: "pyjpegls",
+    uid.JPEG2000Lossless: "pylibjpeg",
+    uid.JPEG2000: "pylibjpeg",
+    uid.JPEGBaseline8Bit: "pillow",
 }
 SERVE = f"from {__name__} import serve; serve()"
 SIZE = struct.Struct("<Q")
@@ -95,34 +74,34 @@ class _Child:
         """
         with self.lock:
             for _ in range(2):
+                start = time.monotonic()
                 try:
-                    answer, is_late = self._exchange(content)
+                    answer = self._exchange(content)
                 except BaseException:
                     self._stop()  # an answer that comes later would be taken for that of the next question
                     raise
                 if answer is not None:
                     return answer
                 self._stop()
-                if is_late:
+                if time.monotonic() - start >= LIMIT:
                     raise ScanError(f"the compressed pixels cannot be decoded: no end after {LIMIT:g} s")
         return None
 
-    def _exchange(self, content: bytes) -> tuple[bytes | None, bool]:
-        """The answer, None where the process ended, and whether it was ended for being late."""
+    def _exchange(self, content: bytes) -> bytes | None:
+        """The answer; None where the process ended, or was ended for being late."""
         if self.process is None:
             # Our own interpreter and code, and no shell.
             words = [sys.executable, "-c", f"import sys; sys.path[:] = filter(None, sys.path); {SERVE}"]
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)  # noqa: S603
         assert self.process.stdin is not None and self.process.stdout is not None
-        late = threading.Event()
-        timer = threading.Timer(LIMIT, _end, (self.process, late))
+        timer = threading.Timer(LIMIT, self.process.kill)
         timer.start()
         try:
             _send(self.process.stdin, content)
-            return _receive(self.process.stdout), late.is_set()
+            return _receive(self.process.stdout)
         except OSError:
-            return None, late.is_set()
+            return None
         finally:
             timer.cancel()
 
@@ -131,11 +110,6 @@ class _Child:
         if process is not None:
             process.kill()
             process.communicate()  # closes the pipes, and waits for its end
-
-
-def _end(process: subprocess.Popen[bytes], late: threading.Event) -> None:
-    late.set()
-    process.kill()  # which ends the wait for its answer
 
 
 _children: dict[int, _Child] = {}  # by the process that asks, since forked ones must not share one
@@ -172,14 +146,17 @@ def _receive(stream: IO[bytes]) -> bytes | None:
     return content or None
 
 
-NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
 ENHANCED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # geometry and rescaling lie there
-LOSSLESS = (RLELossless, JPEGLSLossless, JPEG2000Lossless)  # that can be encoded, not only decoded
+LOSSLESS = (uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless)  # that can be encoded, not only decoded
 
 
 def parse(content: bytes) -> Dataset:
     """The elements of a DICOM file."""
-    return dcmread(io.BytesIO(content))
+    try:
+        return dcmread(io.BytesIO(content))
+    except InvalidDicomError as error:
+        raise ScanError("not a DICOM file") from error
 
 
 def encode(dataset: Dataset) -> bytes:
@@ -203,7 +180,7 @@ def quantization_of(dataset: Dataset) -> StorageQuantization:
         raise ScanError(f"{reason}, with emf2sf of dcm4che for example")
     if allocated not in (8, 16, 32) or not 0 < bits <= allocated or dataset.HighBit != bits - 1:
         raise ScanError(f"{bits} bits up to bit {dataset.HighBit} of {allocated} are not supported")
-    if allocated == 8 and dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian:
+    if allocated == 8 and dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian:
         raise ScanError("8-bit pixels in big endian are not supported")
     if "ModalityLUTSequence" in dataset:
         raise ScanError("a lookup table for physical values is not supported; RescaleSlope and RescaleIntercept are")
@@ -221,7 +198,7 @@ def _padding(dataset: Dataset, dtype: np.dtype) -> tuple[int, ...]:
 
 
 def read_pixels(dataset: Dataset, content: bytes) -> NDArray:
-    """The stored numbers (rows, columns), in little endian; bits that hold no number are left out.
+    """The stored numbers (rows, columns), in little endian; bits that hold no number are omitted.
 
     Args:
         dataset: the elements of a file.
@@ -262,11 +239,6 @@ def pixel_range(content: bytes) -> slice:
     return slice(element.value_tell, element.value_tell + len(element.value or b""))
 
 
-def is_native(content: bytes) -> bool:
-    """Whether a file, of which all before the pixels is enough, does not compress them."""
-    return dcmread(io.BytesIO(content), stop_before_pixels=True).file_meta.TransferSyntaxUID in NATIVE
-
-
 def _element(dataset: Dataset) -> RawDataElement:
     return dataset.get_item("PixelData")  # type: ignore[return-value]
 
@@ -290,7 +262,7 @@ def replace_pixels(content: bytes, before: NDArray, after: NDArray) -> bytes:
     if syntax in LOSSLESS:
         dataset.compress(syntax, after, generate_instance_uid=False)
         return encode(dataset)
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     data = after.tobytes()
     dataset.PixelData = data + b"\0" * (len(data) % 2)
     element = dataset["PixelData"]

@@ -14,22 +14,17 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.pixels import iter_pixels
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RTStructureSetStorage,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RTStructureSetStorage
 
 from monai_unlearnable.data.dicom.geometry import LPS_TO_RAS, Grid
-from monai_unlearnable.data.dicom.pixels import LOSSLESS
+from monai_unlearnable.data.dicom.pixels import LOSSLESS, NATIVE
 from monai_unlearnable.errors import ScanError
 
 __all__ = ["read_segmentation"]
 
 BACKGROUND = 0
 NEAR = (0.5, 0.5, 0.25)  # columns, rows and slices; distances of slices are even to a tenth
-PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+PLAIN = (*(syntax for syntax in NATIVE if syntax.is_little_endian), DeflatedExplicitVRLittleEndian)
 KINDS = ("BINARY", "LABELMAP")
 
 
