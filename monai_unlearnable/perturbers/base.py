@@ -104,10 +104,12 @@ class InputSettings(Configurable):
     Args:
         window: rule for the intensity windows.
         label_values: stored label value of each class, background first; None where labels are taken as stored.
+        fraction: largest fraction of the voxels of a scan that may change; 1 in checkpoints of earlier releases.
     """
 
     window: WindowRule
     label_values: Sequence[int] | None = None
+    fraction: float = 1.0
 
 
 def encode_perturber(perturber: Perturber, settings: InputSettings | None = None) -> bytes:

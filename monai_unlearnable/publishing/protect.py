@@ -237,7 +237,8 @@ class Application(Protection):
         checkpoint: file that a run wrote to ``models/``.
         dataset_dir: folder of the dataset.
         output_dir: folder of the output.
-        epsilon: largest change of a voxel; by default that of the earlier run, as is the fraction of voxels.
+        epsilon: largest change of a voxel; by default that of the earlier run.
+        fraction: largest fraction of the voxels of a scan that may change; by default that of the earlier run.
         window: rule for the intensity windows; by default that of the earlier run.
         label_values: stored label value of each class; by default those of the earlier run.
         device: device of the networks.
@@ -253,6 +254,7 @@ class Application(Protection):
         dataset_dir: str | Path,
         output_dir: str | Path,
         epsilon: float | None = None,
+        fraction: float | None = None,
         window: WindowRule | None = None,
         label_values: Sequence[int] | None = None,
         device: Any = "cpu",
@@ -260,14 +262,16 @@ class Application(Protection):
         **arguments: Any,
     ) -> None:
         key = load_key(key)
-        if window is None or label_values is None:
-            reading = load_input_settings(checkpoint, key)
-            window = reading.window if window is None else window
-            label_values = reading.label_values if label_values is None else label_values
         perturber = load_perturber(checkpoint, key=key, epsilon=epsilon)
-        budget = perturber.budget
+        limit = perturber.budget.fraction  # all that checkpoints of earlier releases know of it
+        if window is None or label_values is None:
+            known = load_input_settings(checkpoint, key)
+            window = known.window if window is None else window
+            label_values = known.label_values if label_values is None else label_values
+            limit = min(limit, known.fraction)
+        fraction = limit if fraction is None else fraction
         super().__init__(
-            dataset_dir, output_dir, budget.epsilon, budget.fraction, window, label_values, key=key, **arguments
+            dataset_dir, output_dir, perturber.epsilon, fraction, window, label_values, key=key, **arguments
         )
         self.perturber = perturber.to(device)  # a process has a GPU of its own once it has joined the others
 

@@ -114,7 +114,8 @@ class Publication:
         return Manifest.load(self.layout.manifest, self.key)
 
     def _save_checkpoint(self) -> None:
-        settings, path = InputSettings(self.window, self.label_values), place(self.layout.checkpoint, self.key)
+        settings = InputSettings(self.window, self.label_values, self.budget.fraction)
+        path = place(self.layout.checkpoint, self.key)
         matters = path.is_file() and self.store.ids() and not self.overwrite
         if matters and read_owned(path, self.key) != encode_perturber(self.perturber, settings):
             raise OutputError(OTHER_RUN, file=path)
