@@ -34,8 +34,10 @@ def find_format(path: Path) -> ScanFormat:
     Raises:
         ScanError: naming the file and the known suffixes.
     """
-    if path.is_dir():
-        return DICOM
+    return DICOM if path.is_dir() else _format_of_name(path)
+
+
+def _format_of_name(path: Path) -> ScanFormat:
     match = _match(path.name)
     if match is None:
         known = ", ".join(suffix for scan_format in FORMATS for suffix in scan_format.suffixes)
@@ -78,7 +80,7 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
     if voxels.shape != scan.voxels.shape or voxels.dtype != scan.voxels.dtype:
         reason = f"voxels {voxels.shape} {voxels.dtype} do not fit the file's {scan.voxels.shape} {scan.voxels.dtype}"
         raise ScanError(reason, file=scan.path)
-    path, found = Path(path), DICOM if DICOM.has_read(scan) else find_format(scan.path)
+    path, found = Path(path), DICOM if DICOM.has_read(scan) else _format_of_name(scan.path)
     write_atomic(path, found.encode(scan, voxels, path))
 
 
