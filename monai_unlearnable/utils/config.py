@@ -47,9 +47,18 @@ class Described:
     held_as: ClassVar[Mapping[str, str]] = {}
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments of the constructor that make an equal object."""
+        """The arguments of the constructor that make an equal object.
+
+        Raises:
+            TypeError: naming the argument that no attribute holds.
+        """
         names = [name for name in inspect.signature(type(self)).parameters if name not in self.undescribed]
-        return {name: getattr(self, self.held_as.get(name, name)) for name in names}
+        held = {name: self.held_as.get(name, name) for name in names}
+        for name, attribute in held.items():
+            if not hasattr(self, attribute):
+                kind = type(self).__name__
+                raise TypeError(f"{kind} cannot be described: keep its argument '{name}' in an attribute '{attribute}'")
+        return {name: getattr(self, attribute) for name, attribute in held.items()}
 
 
 class Configurable(Described):

@@ -195,6 +195,15 @@ def test_arguments_are_those_of_the_signature() -> None:
     assert Two(3, 4).arguments() == {"first": 3, "second": 4}
 
 
+def test_an_argument_that_no_attribute_holds_is_named() -> None:
+    class Forgetful(Described):
+        def __init__(self, kept: int, lost: int) -> None:
+            self.kept = kept
+
+    with pytest.raises(TypeError, match="Forgetful cannot be described: keep its argument 'lost' in an attribute"):
+        Forgetful(1, 2).arguments()
+
+
 LAYERS = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
 
 
