@@ -68,7 +68,10 @@ def bundle_root(name: str) -> Path:
     """
     if (_folder() / name / "configs" / "metadata.json").is_file():
         return _folder() / name
-    raise InputError(f"unknown method {name!r}; known are {', '.join(method_names())}, or give a configuration file")
+    known = method_names()
+    close = get_close_matches(name, known, 1)
+    hint = f", did you mean {close[0]!r}?" if close else ""
+    raise InputError(f"unknown method {name!r}{hint}; known are {', '.join(known)}, or give a configuration file")
 
 
 def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
