@@ -78,7 +78,7 @@ class Budget:
 
         Args:
             step: a storage step in normalized intensity; the epsilon may not be less.
-            voxels: of the scan, one of which the fraction has to allow, if it is asked for.
+            voxels: number of voxels of the scan, of which the fraction must allow one; None to check the epsilon alone.
             case: named in errors.
         """
         if voxels is not None and voxels > 0 and not self.limit(voxels):
@@ -95,7 +95,7 @@ class VoxelChange:
     """What protection did to the stored voxels, and all that is needed to undo it exactly.
 
     Args:
-        corner: where the box of all changes begins, in :func:`~monai_unlearnable.utils.arrays.file_order`.
+        corner: first index of the box of all changes, in :func:`~monai_unlearnable.utils.arrays.file_order`.
         steps: the box, zero where nothing changed: the stored steps added (integer storage), or the XOR of the bit
             patterns before and after (float storage, where addition does not invert).
     """

@@ -175,10 +175,10 @@ def write_phantom_dataset(
     how many others there are.
 
     Args:
-        folder: where to; made if it does not exist.
+        folder: folder to write to; made if it does not exist.
         count: number of training scans.
         test_count: number of held-out scans.
-        seed: of everything random.
+        seed: random seed of everything.
         size: matrix size (x, y, z); the field of view stays the same.
 
     Raises:

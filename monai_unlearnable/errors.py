@@ -57,7 +57,7 @@ class UnlearnableError(Exception):
     """Base class of all errors raised on purpose by this package.
 
     Args:
-        reason: what is wrong, in one sentence.
+        reason: cause of the error, in one sentence.
         case: id of the case or scan concerned.
         file: file concerned.
         value: the offending value, if one number says it.
@@ -129,8 +129,8 @@ class Finding:
     Args:
         file: the file concerned.
         what: the claim, or the reason why it could not be checked.
-        found: what the file holds; None where it is not there.
-        claimed: what the record says; None where ``what`` says it all.
+        found: value in the file; None where it has none.
+        claimed: value in the record; None where ``what`` says it all.
         case: id of the case or scan concerned, if it is one.
     """
 
@@ -155,9 +155,9 @@ class VerificationError(UnlearnableError):
     """A published dataset does not match what is recorded of it.
 
     Args:
-        reason: what is wrong, in one sentence.
+        reason: cause of the error, in one sentence.
         findings: every claim that does not hold, where a whole dataset was checked.
-        **about: see :class:`UnlearnableError`.
+        **about: further arguments of :class:`UnlearnableError`.
     """
 
     def __init__(self, reason: str, *, findings: Sequence[Finding] = (), **about: Any) -> None:

@@ -30,7 +30,7 @@ class StorageQuantization:
         dtype: numpy dtype string of the stored voxels, byte order included (``"<i2"``).
         slope: physical units a stored step; not 0.
         inter: physical value of a stored 0.
-        bits: how many of the dtype's bits hold the number, the lowest ones; 0 if all do.
+        bits: number of the dtype's bits that hold the number, the lowest ones; 0 if all do.
         padding_low: the lowest stored value that marks a voxel outside the image; such values never change, and no
             other value becomes one.
         padding_high: the highest one; none does where it is less than the lowest.

@@ -41,8 +41,8 @@ class Material:
         load: reads a case: ``image`` a tensor (C, spatial...) in [0, 1], ``label`` class indices (1, spatial...) or a
             class number.
         originals: clean originals of the cases by case id; only for countermeasures that assume a leak.
-        seed: of every random choice.
-        device: where to learn.
+        seed: random seed of every choice.
+        device: device to learn on.
     """
 
     cases: Sequence[Sample]
@@ -73,7 +73,7 @@ class Countermeasure(ABC):
         """Decide on cases and transforms.
 
         Args:
-            material: what the exploiter has; ``load`` applies the countermeasures that came before.
+            material: data of the exploiter; ``load`` applies the countermeasures that came before.
 
         Raises:
             InputError: when it needs what the material lacks.
@@ -85,7 +85,7 @@ def prepare(steps: Sequence[Countermeasure | Step], material: Material) -> Prepa
 
     Args:
         steps: countermeasures and dictionary transforms.
-        material: what the exploiter has.
+        material: data of the exploiter.
     """
     transforms: list[Step] = []
     for step in steps:
@@ -157,7 +157,7 @@ def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]
 
     Args:
         axes: one or several, negative ones counted from the end; None for all.
-        dims: how many spatial axes the image has.
+        dims: number of spatial axes of the image.
 
     Raises:
         InputError: when the image has no such axis, or one is named twice.

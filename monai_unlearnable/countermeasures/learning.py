@@ -95,7 +95,7 @@ class Patches:
         samples: groups of images (C, spatial...) of one shape each, from which the same patch is cut.
         size: voxels an axis of a patch, rounded up to ``multiple``.
         batch_size: patches a batch.
-        multiple: see above.
+        multiple: number that sizes and origins are multiples of.
     """
 
     def __init__(self, samples: Sequence[Sequence[Tensor]], size: int, batch_size: int, multiple: int) -> None:
@@ -134,11 +134,11 @@ def fit(
     Args:
         network: trained in place, from the weights it has.
         batches: draws a batch with the generator it is given.
-        loss: of the network and the tensors of a batch, to be minimized.
+        loss: function of the network and the tensors of a batch, to be minimized.
         iterations: training steps.
         learning_rate: peak of the schedule.
-        seed: of batches and of what is random in the loss; torch's generator is put back afterwards.
-        device: where to train.
+        seed: random seed of the batches and the loss; torch's generator is put back afterwards.
+        device: device to train on.
         description: shown beside the progress bar.
 
     Returns:

@@ -38,8 +38,8 @@ class OrthogonalProjection(Countermeasure):
         block: voxels an axis of a block; by default 8 in 2D and 4 in 3D. Of no use where the label is a class number.
         rows: blocks a case that the classifier learns from, drawn by the seed.
         penalty: factor of half the squared weights of all classes.
-        iterations: of L-BFGS, at most.
-        max_cases: how many cases to learn from, chosen by the seed; None for all.
+        iterations: largest number of L-BFGS iterations.
+        max_cases: number of cases to learn from, chosen by the seed; None for all.
 
     Raises:
         InputError: when a number is not positive.

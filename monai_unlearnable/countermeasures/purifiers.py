@@ -146,7 +146,7 @@ class AutoencoderPurifier(Countermeasure):
         batch_size: patches a step.
         patch_size: voxels an axis of a patch; by default 64 in 2D and 16 in 3D.
         learning_rate: peak of the one-cycle schedule.
-        max_cases: how many cases are kept in memory to learn from, chosen by the seed; None for all.
+        max_cases: number of cases kept in memory to learn from, chosen by the seed; None for all.
 
     Raises:
         InputError: when a number is not positive.

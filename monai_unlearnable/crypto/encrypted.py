@@ -73,7 +73,7 @@ def encrypt(content: bytes, key: OwnerKey, name: str) -> bytes:
     Args:
         content: less than 2 GiB.
         key: the owner's.
-        name: of the file. It is bound to the content, so that no file passes for another, and is not written down.
+        name: name of the file. It is bound to the content, so that no file passes for another, and is not written down.
 
     Raises:
         NoiseError: when the content is too large.
@@ -88,10 +88,10 @@ def decrypt(encrypted: bytes, key: OwnerKey | FileKey, name: str, *, file: str |
     """The content of an encrypted file.
 
     Args:
-        encrypted: what :func:`encrypt` gave.
+        encrypted: result of :func:`encrypt`.
         key: the owner's, or that of the file.
         name: under which it was encrypted.
-        file: where it lies, for the errors.
+        file: path of the file, for the errors.
 
     Raises:
         NoiseError: when it is no encrypted file, or one of another version of the format.
@@ -117,13 +117,13 @@ def file_key(encrypted: bytes, key: OwnerKey, name: str, *, file: str | Path | N
     The file is opened first: a key of a header alone could be one that opens nothing.
 
     Args:
-        encrypted: what :func:`encrypt` gave.
+        encrypted: result of :func:`encrypt`.
         key: the owner's.
         name: under which it was encrypted.
-        file: where it lies, for the errors.
+        file: path of the file, for the errors.
 
     Raises:
-        NoiseError: as :func:`decrypt` does.
+        NoiseError: when :func:`decrypt` raises it.
     """
     decrypt(encrypted, key, name, file=file)
     return FileKey(_file_secret(encrypted[:HEADER], key, name))
@@ -173,9 +173,9 @@ def open_owned(path: str | Path, key: Key | None, name: str | None = None) -> Bi
     """Open a file of the owner's; what was encrypted is in memory alone.
 
     Args:
-        path: of the plain file, see :func:`place`.
-        key: that it was encrypted with; None for plain files.
-        name: that it was encrypted under; by default that of the plain file.
+        path: path of the plain file, see :func:`place`.
+        key: key of the encryption; None for plain files.
+        name: name that the file was encrypted under; by default that of the plain file.
 
     Raises:
         KeyMismatchError: naming the file, when it is encrypted and there is no key, the other way round, or the key

@@ -26,7 +26,7 @@ def naming(path: str | Path, kind: str) -> Iterator[None]:
     """Whatever goes wrong within names the file, and the kind of thing that it should hold.
 
     Raises:
-        KeyFileError: in place of an error of a file or of its content.
+        KeyFileError: when the file cannot be used, or its content is wrong.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def read_record(path: str | Path, kind: str, names: set[str]) -> dict[str, Any]:
 
     Args:
         path: the file.
-        kind: what it should hold.
+        kind: kind of object that the file should hold.
         names: all that an object of this kind has.
 
     Raises:

@@ -28,7 +28,7 @@ def read_label(path: Path, images: Sequence[Scan], case: str | None = None) -> N
     """Stored label values (1, spatial...), in whole numbers of the file's dtype where that holds them, else int64.
 
     Args:
-        path: of the label.
+        path: path of the label.
         images: the scans of the case. The label of a series has to lie in its place too: axes may have been flipped on
             the way from one format to the other.
         case: named in errors.
@@ -91,7 +91,7 @@ class LoadedCase:
     """A case in memory.
 
     Args:
-        case: where it came from.
+        case: the case as it was listed.
         scans: one per image file.
         windows: one per scan.
         label: class indices (1, spatial...), or None.
@@ -123,12 +123,12 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
     """Read the files of a case.
 
     Args:
-        case: what to read.
+        case: the case to read.
         window: rule for the intensity window of each file.
         label_values: stored label value of each class; None leaves the stored values as they are.
 
     Raises:
-        UnlearnableError: of a class that says what is wrong, naming case and file.
+        UnlearnableError: a subclass that says what is wrong, naming case and file.
     """
     scans: list[Scan] = []
     windows: list[IntensityWindow] = []

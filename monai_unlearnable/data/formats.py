@@ -73,7 +73,7 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
     Args:
         scan: the scan whose file is repeated.
         voxels: channel-first, same shape and dtype as ``scan.voxels``.
-        path: where to; the write is atomic.
+        path: file to write; the write is atomic.
     """
     if voxels.shape != scan.voxels.shape or voxels.dtype != scan.voxels.dtype:
         reason = f"voxels {voxels.shape} {voxels.dtype} do not fit the file's {scan.voxels.shape} {scan.voxels.dtype}"
@@ -96,7 +96,7 @@ def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
     """Read the file of a label map: any supported one, or a DICOM segmentation, on the grid of the image it is of.
 
     Args:
-        path: of the label.
+        path: path of the label.
         images: the scans of the case.
 
     Raises:

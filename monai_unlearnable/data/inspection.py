@@ -31,9 +31,9 @@ class DatasetSummary:
 
     Args:
         spatial_dims: 2 or 3.
-        channels: of an image.
+        channels: number of channels of an image.
         label_values: stored label value of each class, background first; empty where labels are no maps.
-        median_shape: of the images.
+        median_shape: median shape of the images.
         roughness: root mean square of the second difference along each spatial axis.
         targets: number of cases of each class of whole images; empty where labels are maps.
     """
@@ -129,7 +129,7 @@ def inspect_cases(
         roughness: whether to measure that; else it is left empty.
 
     Raises:
-        UnlearnableError: of a class that says what is wrong, naming the first bad case and file.
+        UnlearnableError: a subclass that says what is wrong, naming the first bad case and file.
     """
     if not cases:
         raise DatalistError("no cases given")

@@ -140,7 +140,7 @@ def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path
 
     Args:
         archive: only read.
-        folder: where to.
+        folder: folder to write to.
         overwrite: whether files there with other content may be replaced.
 
     Returns:
@@ -174,7 +174,7 @@ def pack_archive(archive: Path, folder: Path, target: Path, overwrite: bool = Fa
 
     Args:
         archive: only read.
-        folder: with files under the names that :func:`unpack_archive` gives them, some or all.
+        folder: folder of files under the names that :func:`unpack_archive` gives them, some or all.
         target: the new archive.
         overwrite: whether a file there with other content may be replaced.
 

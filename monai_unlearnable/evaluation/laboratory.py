@@ -44,7 +44,7 @@ class Laboratory:
     controls is :mod:`monai_unlearnable.proof`.
 
     Args:
-        matrix: what to find out.
+        matrix: settings, and the runs that follow from them.
         folder: gets ``laboratory.json``, ``runs/``, ``figures/``, ``authorized/`` and ``detectors/``.
     """
 

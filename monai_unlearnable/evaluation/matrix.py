@@ -88,13 +88,13 @@ class Matrix:
         iterations: training steps.
         batch_size: cases a step.
         learning_rate: peak of the schedule.
-        num_validations: how often held-out cases are scored during training.
+        num_validations: number of times that held-out cases are scored during training.
         validation_fraction: fraction of the training cases that is held out to pick a model by, in [0, 1).
         weights: file that recipes which fine-tune start from.
         catalog: YAML file with more networks, recipes and countermeasures.
         authorized: whether to ask how a model trained on originals does on protected scans.
         detectors: whether to ask how well protected scans can be told from clean ones.
-        device: where to train; a GPU where there is one.
+        device: device to train on; by default a GPU if there is one.
 
     Raises:
         InputError: when a setting is out of its range, or data have a name that is taken.

@@ -22,8 +22,8 @@ def write_laboratory_report(laboratory: Laboratory, results: Results, folder: Pa
 
     Args:
         laboratory: the laboratory whose files are pictured.
-        results: what it found.
-        folder: where the report is written.
+        results: results of the laboratory.
+        folder: folder of the report.
         pictured: number of scans of each protected dataset, and of test scans with predictions.
 
     Returns:

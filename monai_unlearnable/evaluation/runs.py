@@ -240,7 +240,7 @@ def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], fold
     No case that is scored was trained on.
 
     Args:
-        bench: what all runs share.
+        bench: data, task and networks that all runs share.
         victim: name of the network; it is trained by the first recipe and the first seed.
         sources: published data.
         folder: folder that keeps what was found.
@@ -274,7 +274,7 @@ def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]
     """How well simple classifiers do on cases that they did not learn from.
 
     Args:
-        bench: what all runs share.
+        bench: data, task and networks that all runs share.
         source: the published data.
         folder: folder that keeps what was found.
 

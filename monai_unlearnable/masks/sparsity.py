@@ -41,7 +41,7 @@ def top_k(score: Tensor, counts: Tensor) -> Tensor:
 
     Args:
         score: (B, ...); what scores minus infinity is never marked.
-        counts: how many, (B,).
+        counts: number of scores to mark, (B,).
 
     Returns:
         Boolean, the shape of ``score``.
@@ -85,7 +85,7 @@ class Score(Configurable, ABC):
         Args:
             image: normalized intensity, (B, C, spatial...).
             label: class indices, (B, 1, spatial...) or (B,).
-            gradient: of the loss that noise goes down, by the image; the shape of ``image``.
+            gradient: gradient of the loss that noise minimizes, by the image; the shape of ``image``.
 
         Returns:
             Not negative, (B, C or 1, spatial...).
@@ -161,8 +161,8 @@ class Sparsity(Configurable):
     """How many voxels of an image noise may touch, and which.
 
     Args:
-        fraction: how many, as a fraction of ``of``, rounded down; in (0, 1].
-        score: what they are ranked by.
+        fraction: number of voxels as a fraction of ``of``, in (0, 1], rounded down.
+        score: rank of the voxels.
         of: ``"all"`` voxels, or those of the :func:`foreground`.
         per: ``"voxel"``: all channels of a voxel together, ranked by their Euclidean norm; ``"element"``: as many
             channels one by one, so that voxels may change in some channels only, and never more voxels do.
@@ -194,8 +194,8 @@ class Sparsity(Configurable):
         Args:
             image: normalized intensity, (B, C, spatial...).
             label: class indices, (B, 1, spatial...) or (B,).
-            support: where noise is allowed at all, (B, 1, spatial...); where it is zero no voxel is selected.
-            gradient: of the loss that noise goes down, for scores that need it.
+            support: mask of where noise is allowed at all, (B, 1, spatial...); where it is zero no voxel is selected.
+            gradient: gradient of the loss that noise minimizes, for scores that need it.
 
         Returns:
             0 or 1, (B, 1, spatial...), or (B, C, spatial...) for elements, of the dtype of ``image``.
@@ -235,7 +235,7 @@ class TopK(ComposedMask):
     For a score that needs gradients, which need a network, see :class:`~monai_unlearnable.perturbers.SalientVoxels`.
 
     Args:
-        sparsity: how many voxels, and which.
+        sparsity: number and rank of the voxels.
         within: selects among the voxels of another mask; None for all voxels.
 
     Raises:

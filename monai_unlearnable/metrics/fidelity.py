@@ -116,7 +116,7 @@ def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDA
         clean: original scan.
         protected: scan to compare.
         window: intensities are clipped to it.
-        support: where stored voxels differ.
+        support: mask of the stored voxels that differ.
     """
     similarity = np.ones(support.shape)
     size = min(SSIM_WINDOW, *(extent - (extent + 1) % 2 for extent in support.shape[1:]))
@@ -256,7 +256,7 @@ def region_changes(
         protected: the same of the protected scan.
         label: class indices.
         spacing: voxel size in mm.
-        bin_width: as for :func:`region_statistics`.
+        bin_width: width of a bin, see :func:`region_statistics`.
         protected_label: regions of the protected scan where they were found anew, by a model for instance; ``label`` by
             default, which leaves volumes as they are.
 
@@ -268,7 +268,7 @@ def region_changes(
         read them beside their values.
 
     Raises:
-        InputError: as :func:`region_statistics`.
+        InputError: when :func:`region_statistics` raises it.
     """
     before = region_statistics(clean, label, spacing, bin_width)
     after = region_statistics(protected, label if protected_label is None else protected_label, spacing, bin_width)

@@ -77,7 +77,7 @@ class PairedTest:
         interval: 95% bootstrap interval of ``difference`` over cases.
         p_value: two-sided, of there being no difference.
         test: name of the test.
-        cases: how many cases both methods have a score of.
+        cases: number of cases that both methods have a score of.
     """
 
     difference: float
@@ -96,7 +96,7 @@ def paired_test(first: ArrayLike, second: ArrayLike, seed: int = 0) -> PairedTes
 
     Args:
         first: ``by_case`` of one method's scores, (cases,), in percent.
-        second: that of the other, in the same order. Cases where either is NaN are omitted.
+        second: ``by_case`` of the other, in the same order. Cases where either is NaN are omitted.
         seed: random seed of the interval's resampling.
 
     Raises:

@@ -40,7 +40,7 @@ class NoiseEntry:
         affine: 4x4, row by row.
         quantization: dtype, slope and intercept of storage.
         window: intensity window.
-        budget: what the noise was held to.
+        budget: budget of the noise.
         clean_sha256: digest of the original voxels.
         protected_sha256: digest of the protected voxels.
         run: fingerprint of the run that made the noise.
@@ -168,10 +168,10 @@ class Manifest:
 
     Args:
         run: method, configuration, seed, package versions, checkpoint digest.
-        scans: in the order of the dataset.
+        scans: records of the scans, in the order of the dataset.
         datalist_sha256: digest of the datalist beside the protected files.
         noise_sha256: digest of the noise file of each scan id; None in manifests of earlier releases.
-        schema_version: of the file that it was read from.
+        schema_version: version of the file that it was read from.
     """
 
     run: dict[str, Any]

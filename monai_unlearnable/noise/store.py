@@ -76,7 +76,7 @@ def read_array(content: zipfile.ZipFile, name: str, kinds: str, fits: Callable[[
 
     Args:
         content: the open file.
-        name: of the array.
+        name: name of the array.
         kinds: numpy's letters for the kinds of dtype allowed.
         fits: whether a shape is allowed.
 
@@ -159,8 +159,8 @@ class NoiseStore:
 
         Args:
             entry: the record.
-            change: of the voxels.
-            headers: of the original, where those of the protected file differ.
+            change: change of the voxels.
+            headers: headers of the original, where those of the protected file differ.
             label: the original label file, where another one is published.
         """
         record = json.dumps(entry.to_dict(), sort_keys=True).encode()

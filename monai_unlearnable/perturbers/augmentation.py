@@ -75,7 +75,7 @@ class Augmentation(Configurable):
 
         Args:
             recipe: ``"plain"``, ``"mirror"`` or ``"nnunet"``, which is simplified.
-            **changes: arguments that are to be other ones.
+            **changes: arguments to replace.
 
         Raises:
             InputError: when the recipe is unknown.
@@ -93,7 +93,7 @@ class Augmentation(Configurable):
         Args:
             image: normalized intensity, (B, C, spatial...).
             label: class indices, (B, 1, spatial...) or (B,).
-            seed: of the random changes.
+            seed: random seed of the changes.
 
         Returns:
             Network input, and the label that belongs to it.

@@ -60,7 +60,7 @@ class Perturber(nn.Module, Configurable, ABC):
             image: normalized intensity, (B, C, spatial...).
             case_ids: one per batch element.
             label: class indices of voxels, (B, 1, spatial...), or of whole images, (B,).
-            support: what :meth:`support` says of the whole image that this is padded or cut from; None where this is
+            support: result of :meth:`support` for the whole image that this is padded or cut from; None where this is
                 the whole image.
 
         Returns:
@@ -132,9 +132,9 @@ def save_perturber(
     """Write weights and descriptions to one safetensors file; atomic.
 
     Args:
-        perturber: what to save.
-        path: where to.
-        settings: how cases are read for it, for :func:`load_input_settings`.
+        perturber: the perturber to save.
+        path: file to write.
+        settings: settings that cases are read with, for :func:`load_input_settings`.
         key: the owner's, to encrypt the file.
     """
     write_owned(path, encode_perturber(perturber, settings), key)
@@ -146,8 +146,8 @@ def load_perturber(
     """Make a perturber from a file of :func:`save_perturber`; nothing in the file is executed.
 
     Args:
-        path: of the file.
-        device: where to.
+        path: path of the file.
+        device: device to load to.
         key: the owner's, where the file is encrypted.
         epsilon: largest change of a voxel, in place of the one it was trained with (epsilon generalization, after
             UnSeg). Generators and patterns scale their noise; gradient noise gets the larger ball to descend in.

@@ -33,7 +33,7 @@ class ClasswiseNoise(Perturber):
         size: spatial size of the pattern.
         epsilon: largest change of a voxel, in normalized intensity.
         granularity: ``"class"`` or ``"universal"``.
-        support: where noise is allowed.
+        support: mask of where noise is allowed.
 
     Raises:
         InputError: when the granularity is unknown, or the pattern has no voxels.

@@ -30,7 +30,7 @@ class CentralDifferenceConv(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: number of input channels.
         out_channels: number of output channels.
-        stride: of the convolution; the kernel size is 3.
+        stride: stride of the convolution; the kernel size is 3.
         theta: 0 for a plain convolution, 1 for pure differences.
     """
 
@@ -58,7 +58,7 @@ class NoiseUNet(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: image channels, in and out.
         channels: width of each stage.
-        theta: of the :class:`CentralDifferenceConv` in the encoder; 0 for plain convolutions.
+        theta: theta of the :class:`CentralDifferenceConv` in the encoder; 0 for plain convolutions.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, channels: Sequence[int], theta: float = 0.0) -> None:
@@ -114,8 +114,8 @@ class UMed(Perturber):
         in_channels: image channels.
         epsilon: largest change of a voxel, in normalized intensity.
         channels: widths of the generators; sizes must be multiples of ``2 ** len(channels)``.
-        theta: of the central-difference convolutions.
-        support: where noise is allowed at all; the exact region by default. The paper's band reaches beyond it.
+        theta: theta of the central-difference convolutions.
+        support: mask of where noise is allowed; by default the exact region. The paper's band reaches beyond it.
         contour: the band :math:`M_c`, intersected with ``support``.
         texture: the map :math:`T`.
         carrier_axis: spatial axis of the carrier, best the smoothest one of the scans; None for no carrier.
@@ -180,7 +180,7 @@ class VoxShield(Perturber):
         in_channels: image channels.
         epsilon: largest change of a voxel, in normalized intensity.
         channels: widths of the generator; sizes must be multiples of ``2 ** len(channels)``.
-        support: where noise is allowed.
+        support: mask of where noise is allowed.
     """
 
     def __init__(

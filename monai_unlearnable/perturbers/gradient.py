@@ -39,14 +39,14 @@ def loss_gradient(
     """The gradient of a loss by the image, summed over networks and draws of a random augmentation.
 
     Args:
-        networks: in evaluation mode.
+        networks: networks in evaluation mode.
         image: normalized intensity, (B, C, spatial...).
         label: class indices, (B, 1, spatial...) or (B,).
         objective: the loss.
-        augmentation: what happens to the image first.
+        augmentation: changes of the image before the network sees it.
         samples: draws of a random augmentation.
-        seed: of these.
-        divisor: networks see images padded evenly to a multiple of it.
+        seed: random seed of these draws.
+        divisor: number that image sizes are padded evenly to a multiple of.
 
     Returns:
         The gradient, shape of ``image``, and the mean loss of each case, (B,).
@@ -73,11 +73,11 @@ class SalientVoxels(MaskProvider):
 
     Args:
         network: a trained network of the task, such as a :class:`~monai_unlearnable.perturbers.Surrogate`.
-        sparsity: how many voxels, and the score.
+        sparsity: number of voxels, and the score.
         objective: the loss.
-        augmentation: what the network's pipeline does to images first.
+        augmentation: changes that the network's pipeline makes to images.
         within: selects among the voxels of another mask; None for all voxels.
-        divisor: of the spatial sizes that a network of class maps takes.
+        divisor: divisor of the spatial sizes that a network of class maps takes.
 
     Raises:
         InputError: when elements are to be selected: a mask is one of voxels.
@@ -136,18 +136,18 @@ class GradientNoise(Perturber):
             :class:`~monai_unlearnable.training.ProtectionTrainer`, and may be added later, by
             :class:`~monai_unlearnable.training.Snapshots`.
         epsilon: largest change of a voxel, in normalized intensity.
-        objective: what the noise goes down.
+        objective: loss that the noise minimizes.
         steps: gradient steps on each surrogate.
         average: whether each step goes down the mean over the surrogates, rather than down one after the other.
-        step_size: of a step, in normalized intensity; by default an eighth of epsilon.
-        support: where noise is allowed.
+        step_size: size of a step, in normalized intensity; by default an eighth of epsilon.
+        support: mask of where noise is allowed.
         sparsity: which voxels of the support carry noise; None for all.
         mask_refresh: when these are selected: ``"once"``, each ``"round"`` (surrogate), or each ``"step"``.
         fitted: cases whose loss is below are left as they are until the next round; None for none.
-        augmentation: what the exploiter does to images first.
+        augmentation: changes that the exploiter's pipeline makes to images.
         samples: draws of a random augmentation that each gradient averages over.
-        seed: of random augmentations.
-        divisor: of the spatial sizes that the surrogates take.
+        seed: random seed of the augmentation.
+        divisor: divisor of the spatial sizes that the surrogates take.
         batch_size: cases at once where a dataset is protected.
 
     Attributes:

@@ -34,7 +34,7 @@ class ClassConvolution(ClassPatterns):
     Args:
         epsilon, support, granularity: see :class:`ClassPatterns`.
         blur: upper bound of the entries around the center.
-        size: of the kernel along each axis, odd.
+        size: size of the kernel along each axis, odd.
         seed: decides on the kernels.
 
     Raises:
@@ -102,7 +102,7 @@ class LinearSurrogate(ClassPatterns):
         epsilon: change of a voxel, in normalized intensity.
         mix: the fraction lambda of the class code, in [0, 1].
         ridge: penalty as a fraction of the mean second moment of the cells.
-        support: where noise is allowed; everywhere by default.
+        support: mask of where noise is allowed; by default everywhere.
 
     Attributes:
         weight: W, (K, C, cells...); zero until :meth:`fit`.

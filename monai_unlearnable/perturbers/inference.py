@@ -28,7 +28,7 @@ def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, A
     Args:
         image: (B, C, spatial...).
         label: (B, 1, spatial...), (B,) or None.
-        divisor: of the spatial sizes.
+        divisor: divisor of the padded spatial sizes.
     """
     sides = even_sides(image.shape[2:], divisor)
     return pad_sides(image, sides), label if label is None or label.ndim == 1 else pad_sides(label, sides)
@@ -51,7 +51,7 @@ class Part:
 
     Args:
         box: the voxels of the image in it.
-        sides: of padding around these, two an axis.
+        sides: voxels of padding before and after the box, along each axis.
     """
 
     box: tuple[slice, ...]
@@ -107,12 +107,12 @@ def delta_in_windows(
     Windows without support cost nothing.
 
     Args:
-        perturber: makes it.
+        perturber: source of the noise.
         window_voxels: about how many voxels a window has; twice the divisor along each axis at least.
         images: (B, C, spatial...), sizes multiples of the divisor.
         case_ids: passed on.
         label: class indices of voxels, if there are any.
-        support: of the whole images.
+        support: mask of where noise is allowed in the whole images.
     """
     divisor, channels = perturber.divisor, images.shape[1]
     side = max(round(window_voxels ** (1 / (images.ndim - 2))) // divisor, 2) * divisor
@@ -187,7 +187,7 @@ def generate_noises(
     networks that see less of an image at once make other noise than a machine with more memory would.
 
     Args:
-        perturber: in evaluation mode, on any device.
+        perturber: perturber in evaluation mode, on any device.
         images: normalized intensity, each (C, spatial...).
         case_ids: passed on to the perturber.
         labels: class indices of voxels, (1, spatial...), or the class of the whole image; needed by most methods.

@@ -54,8 +54,8 @@ class ClassPatterns(Perturber):
 
     Args:
         epsilon: largest change of a voxel, in normalized intensity.
-        support: where noise is allowed. By default the exact region of a label map, so that the background carries no
-            noise, and the whole of an image that has one class. Where the support holds background, the background
+        support: mask of where noise is allowed. By default the exact region of a label map, so that the background has
+            no noise, and the whole of an image that has one class. Where the support holds background, the background
             carries pattern 0.
         granularity: whose pattern a voxel carries. ``"class"``: that of its class. ``"case"``: one drawn for the case,
             and ``"universal"``: pattern 0 of all cases. These two say nothing about classes of whole images, and
@@ -119,7 +119,7 @@ class ClassPatterns(Perturber):
 
         Args:
             kind: the class, or a number of the case where each case has a pattern of its own.
-            case_id: for what differs among the cases of a class.
+            case_id: name of the case, for methods whose patterns differ among the cases of a class.
             image: normalized intensity, (C, spatial...), 2D or 3D.
 
         Returns:
@@ -213,7 +213,7 @@ class AutoregressiveNoise(ClassPatterns):
 
     Args:
         epsilon, support: see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`; for a case alone it is the rule that is drawn, the start always is.
+        granularity: owner of a rule, see :class:`ClassPatterns`; the start is always drawn for the case.
         seed: decides on the rules and on the starts.
     """
 
@@ -315,8 +315,8 @@ class SymmetricLattice(ClassPatterns):
     Args:
         epsilon, support, granularity: see :class:`ClassPatterns`.
         axes: spatial axes of the product; None for all.
-        period: of the sequence, in voxels, at least 3.
-        code: how classes differ. ``"none"``: they do not, noise tells region from background alone, and nothing about
+        period: period of the sequence in voxels, at least 3.
+        code: difference between classes. ``"none"``: none; noise tells region from background alone, and nothing about
             classes of whole images. ``"sign"``: classes of even number carry the opposite sign. ``"axes"``: each class
             takes another subset of the axes, class 1 all of them; after 3 subsets of 2 axes or 7 of 3 they repeat.
 

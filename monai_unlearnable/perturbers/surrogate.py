@@ -94,7 +94,7 @@ class Objective(Configurable):
 
     Args:
         goal: one of the three.
-        targets: for ``"target"``, the class that stands for each class; by default the next one, cyclically, which in a
+        targets: class that stands for each class with ``"target"``; by default the next one, cyclically, which in a
             binary segmentation exchanges region and background.
 
     Raises:

@@ -33,7 +33,7 @@ def protected_archive(
     """Unpack an archive, let its folder be protected, and publish the archive with the protected images.
 
     Args:
-        archive: see :mod:`monai_unlearnable.data.medmnist`.
+        archive: MedMNIST archive, see :mod:`monai_unlearnable.data.medmnist`.
         output_dir: gets ``unpacked/``, which is not published, and at the end the archive in ``protected/``.
         overwrite: whether other files in ``unpacked/`` may be replaced.
         key: the owner's; with one the originals are unpacked to a temporary folder instead.

@@ -49,7 +49,7 @@ def publish_label(source: Path, target: Path, written: Iterable[tuple[Scan, NDAr
 
     Args:
         source: the original.
-        target: where to; atomic.
+        target: file to write; atomic.
         written: the scans of the case, each with the voxels that it is published with.
 
     Raises:
@@ -98,7 +98,7 @@ def restore_label(entry: NoiseEntry, store: NoiseStore, protected: Path, destina
 
     Raises:
         VerificationError: naming the case, when the published label was changed since.
-        NoiseError: see :func:`original_label`.
+        NoiseError: when :func:`original_label` raises it.
     """
     if entry.label is None:
         return

@@ -50,7 +50,7 @@ class Layout:
         manifest: record of the run, if it is not encrypted.
         models: folder of trained perturbers.
         checkpoint: perturber that the noise comes from, if it is not encrypted.
-        statement: what third parties check the published files against.
+        statement: file that third parties check the published files against.
         unpacked: folder of the originals of a dataset that came as an archive.
         report: folder of figures and pictures.
     """
@@ -100,7 +100,7 @@ class Layout:
 
         Args:
             overwrite: whether to replace what is there.
-            key: of the run; plain files of the owner's do not stay beside encrypted ones, nor the other way round.
+            key: key of the run; the owner's plain files do not stay beside encrypted ones, nor the other way round.
 
         Raises:
             OutputError: naming the file, when ``overwrite`` is false and the output is complete, or of a run with a key
@@ -171,8 +171,8 @@ def copy_file(source: Path, target: Path, content: Content | None = None) -> Non
 
     Args:
         source: only read.
-        target: where to.
-        content: what is written in place of the content of ``source``, if not that.
+        target: file or folder to write.
+        content: content to write in place of that of ``source``.
 
     Raises:
         OutputError: naming the file, when it cannot be written or is the original.

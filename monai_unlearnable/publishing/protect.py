@@ -289,7 +289,7 @@ class Admitted:
 
     Args:
         cases: those that are protected.
-        reasons: by id of each case that is skipped.
+        reasons: reason by id of each case that is skipped.
     """
 
     cases: list[Case]
@@ -319,9 +319,9 @@ def admit(
 
     Args:
         cases: the dataset.
-        window: see :func:`~monai_unlearnable.data.inspect_cases`.
-        label_values: see there.
-        budget: see there.
+        window: rule for the intensity windows, see :func:`~monai_unlearnable.data.inspect_cases`.
+        label_values: stored label value of each class; None for all values found.
+        budget: budget that each case must be able to keep to.
 
     Raises:
         InputError: when there is none.

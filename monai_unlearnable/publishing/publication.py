@@ -49,11 +49,11 @@ class Publication:
     whose noise is stored are not made again, unless they changed since.
 
     Args:
-        cases: what to protect.
+        cases: the cases to protect.
         perturber: source of the noise; trained already where it needs training.
         output_dir: folder of the output.
         window: rule for the intensity windows.
-        budget: what every scan is held to.
+        budget: budget of every scan.
         label_values: stored label value of each class, background first.
         config: JSON-ready settings to record in the manifest.
         overwrite: whether a finished output, or cases of another run, may be replaced.

@@ -170,7 +170,7 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
     Args:
         source: a ``noise/`` folder, for the scans that it was made for, or a checkpoint, for further ones.
         dataset_dir: the clean dataset: a folder, or an archive.
-        output_dir: see :func:`protect`.
+        output_dir: folder of the output, as in :func:`protect`.
         **settings: ``overwrite`` and ``key``, see :func:`protect`; with a checkpoint also settings of the run.
 
     Returns:

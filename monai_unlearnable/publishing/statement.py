@@ -33,8 +33,8 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
     """The statement as the content of a JSON file; the same run gives the same bytes.
 
     Args:
-        manifest: of the run.
-        layout: of its output; datalist and archives are looked up in it. An archive of an earlier run is not stated.
+        manifest: manifest of the run.
+        layout: layout of its output, which has datalist and archives. An archive of an earlier run is not stated.
         key: the owner's, to sign with.
     """
     archives = sorted(layout.protected.glob("*.npz"))
@@ -61,10 +61,10 @@ def write_records(run: dict[str, Any], scans: Sequence[NoiseEntry], store: Noise
     """Write what is known of a whole run: datalist, statement, and last the manifest, which makes it complete.
 
     Args:
-        run: see :class:`~monai_unlearnable.noise.Manifest`.
-        scans: see there.
-        store: of the output.
-        layout: of the output.
+        run: facts about the run, see :class:`~monai_unlearnable.noise.Manifest`.
+        scans: records of the scans, in the order of the dataset.
+        store: noise store of the output.
+        layout: layout of the output.
     """
     digests = {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
     manifest = Manifest(run, tuple(scans), write_datalist(scans, layout.datalist), digests)

@@ -178,7 +178,7 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
     """PNG with score against fidelity: one line a method, one marker a strength, with P50 where it lies.
 
     Args:
-        lines: of one victim and recipe.
+        lines: frontier lines of one victim and recipe.
         figure: ``"psnr"`` or ``"ssim_roi"``: what is to the right; higher is closer to the originals.
         dark: whether for a dark page.
     """
@@ -262,7 +262,7 @@ class HeatMap:
         title: above it.
         rows: names of victims and recipes, top to bottom.
         columns: names, left to right.
-        squares: what they show, by row and column; none for what was not tried.
+        squares: content by row and column; none for what was not tried.
     """
 
     title: str
@@ -297,7 +297,7 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
     """PNG with one heat map: blue where models learn as from the originals, orange where they learn nothing.
 
     Args:
-        results: where controls are looked up.
+        results: results that hold the controls.
         panel: one of :func:`heat_maps`.
         dark: whether for a dark page.
     """

@@ -28,8 +28,8 @@ class Pair:
     """One setting in two reports.
 
     Args:
-        first: what the first report says.
-        second: what the second says.
+        first: summary in the first report.
+        second: summary in the second report.
         test: paired test over test cases, second minus first in points; NaN where they do not name the same number of
             test cases.
     """

@@ -21,7 +21,7 @@ class Figure:
     """A figure of fidelity.
 
     Args:
-        name: in words.
+        name: name in words.
         write: its value as text, with the unit.
         meaning: one or two sentences.
     """

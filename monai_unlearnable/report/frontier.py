@@ -21,11 +21,11 @@ class FrontierLine:
     """A method over its strengths, against one victim with one recipe.
 
     Args:
-        method: what made the noise.
+        method: name of what made the noise.
         training: its role: ``"protected"`` or ``"random noise"``.
         victim: name of the network.
         recipe: name of the training recipe.
-        metric: what the scores are.
+        metric: name of the score.
         chance: score of a model that learned nothing, in percent.
         clean: score of the clean control, in percent; NaN without one.
         points: one a strength, by rising PSNR.

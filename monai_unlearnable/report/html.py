@@ -42,7 +42,7 @@ def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
     """The page as HTML: no scripts, nothing loaded from elsewhere.
 
     Args:
-        results: what to report.
+        results: results to report.
         pictures: PNG bytes by name, shown in this order; ``x_dark`` replaces ``x`` on dark screens. Names that begin
             with ``heat``, ``frontier``, ``bars``, ``curves``, ``prediction`` or ``montage`` get the place and the
             caption of their kind, others come last.
@@ -82,9 +82,9 @@ def write_report(results: Results, pictures: Mapping[str, bytes], folder: str | 
     """Write ``results.json``, a PNG for each picture and ``index.html``; each write is atomic, the page comes last.
 
     Args:
-        results: what to report.
+        results: results to report.
         pictures: PNG bytes by name, as in :func:`render_page`; names are letters, digits, ``_`` and ``-``.
-        folder: where to; made if it does not exist.
+        folder: folder to write to; made if it does not exist.
 
     Raises:
         InputError: when the name of a picture cannot be a file name.

@@ -37,10 +37,10 @@ class Results:
             are.
         rows: one for each victim trained.
         settings: whatever is worth knowing to repeat the evaluation; JSON-ready.
-        regions: by name of the data and of the class: relative change of each statistic of the region, 0.01 for 1%.
+        regions: relative change of each statistic of a region, by name of the data and of the class; 0.01 for 1%.
         authorized: scores of models trained on clean scans, ``{"data", "victim", "clean", "protected"}``, in percent
             on clean and on protected scans.
-        detectors: by name of the data and of the detector: area under the curve with the limits of its 95% interval,
+        detectors: area under the curve and its 95% interval, by name of the data and of the detector;
             in [0, 1], where 0.5 is a guess.
     """
 
@@ -83,7 +83,7 @@ class Results:
         """Results from JSON text.
 
         Args:
-            text: what :meth:`to_json` gave.
+            text: result of :meth:`to_json`.
             file: named in the error.
 
         Raises:

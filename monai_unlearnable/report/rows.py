@@ -41,11 +41,11 @@ class VictimRow:
         data: name of the training data in the matrix, such as ``"umed 8/255"``; the same as ``training`` by default.
         victim: name of the network.
         recipe: name of the training recipe.
-        countermeasure: what was done to the training scans first; ``"none"`` for nothing.
+        countermeasure: name of what was done to the training scans first; ``"none"`` for nothing.
         seed: random seed of the training.
-        metric: what the score is, such as ``"Dice"`` or ``"balanced accuracy"``.
+        metric: name of the score, such as ``"Dice"`` or ``"balanced accuracy"``.
         chance: score of a model that learned nothing, in percent.
-        score: at the end of training, in percent; NaN unless the run is done.
+        score: score at the end of training, in percent; NaN unless the run is done.
         interval: 95% interval of the score over test cases, in percent.
         per_class: score of each class, in percent, NaN where a class is absent from the test cases.
         by_case: score of each test case, in percent, in the order of the test cases; what paired tests need.
@@ -57,7 +57,7 @@ class VictimRow:
         psnr: PSNR of the training scans in dB, None for clean ones.
         ssim: SSIM of the training scans, None for clean ones.
         ssim_roi: SSIM inside the label, None for clean scans.
-        method: what made the noise; the points of one frontier share it. The same as ``training`` by default.
+        method: name of what made the noise; the points of one frontier share it. The same as ``training`` by default.
         epsilon: largest change that was allowed, in normalized intensity; None for clean scans.
         status: ``"done"``, ``"diverged"`` or ``"failed: reason"``.
         command: shell command that repeats this run alone.
@@ -118,7 +118,7 @@ class VictimRow:
         """The row of measured scores.
 
         Args:
-            scores: what the victim reached; a value that is not finite makes the row diverged.
+            scores: scores of the victim; a value that is not finite makes the row diverged.
             **fields: the arguments of the class that scores do not hold: ``training``, ``victim``, ``recipe``,
                 ``seed``, ``chance``, ``data``, ``countermeasure``, ``psnr``, ``command``, ...
         """
@@ -144,7 +144,7 @@ def read_object(kind: type[T], content: Any, name: str, optional: Collection[str
 
     Args:
         kind: the dataclass.
-        content: what the JSON holds.
+        content: content of the JSON.
         name: name of the object, for the error.
         optional: names of fields that may be missing.
 
@@ -167,7 +167,7 @@ def read_as(kind: Any, value: Any, name: str) -> Any:
     Args:
         kind: ``str``, ``int``, ``float``, ``Any``, a dataclass, or ``X | None``, a tuple, a list or a dictionary of
             these.
-        value: what the JSON holds.
+        value: value in the JSON.
         name: name of the field, for the error.
 
     Raises:

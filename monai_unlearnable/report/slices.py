@@ -81,7 +81,7 @@ class Plane:
     """One plane as pictures of (rows, columns), channels last where there are three.
 
     Args:
-        cut: where it lies.
+        cut: place of the slice.
         scan: normalized intensity.
         protected: normalized intensity.
         difference: protected minus clean in normalized intensity, of the channel that changed most.

@@ -35,7 +35,7 @@ class BudgetAudit:
     """Stops a run whose noise leaves the budget.
 
     Args:
-        budget: what the noise of every iteration is held against.
+        budget: budget that the noise of every iteration must keep to.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -137,7 +137,7 @@ class Snapshots(Described):
     It has a state, so that a resumed run (:class:`~monai_unlearnable.training.ResumableCheckpoint`) has them all.
 
     Args:
-        network: what is trained.
+        network: network in training.
         target: gets the copies, such as :attr:`GradientNoise.networks`.
         interval: epochs between two copies; 0 for the last one only.
     """
@@ -180,7 +180,7 @@ class ResumableCheckpoint:
 
     Args:
         path: file of the checkpoint.
-        objects: what to save besides the engine: anything with ``state_dict`` and ``load_state_dict``.
+        objects: further objects to save, with ``state_dict`` and ``load_state_dict``.
         settings: JSON-ready; a checkpoint of a run with other settings is refused.
         interval: epochs between two saves.
         overwrite: start anew instead of going on.

@@ -30,7 +30,7 @@ class UnrolledTraining:
     Gradients pass through the weights and the first moment; the second moment, a scale, is a constant to them.
 
     Args:
-        network: whose weights and buffers are started from, and left as they are.
+        network: network whose weights and buffers are the start, and stay as they are.
         optimizer: its AdamW, whose moments are started from.
         rates: the learning rate of each coming step.
     """
@@ -81,15 +81,15 @@ class SurrogatePool(Described):
         networks: one or more architectures; members take them in turn.
         size: number of members.
         lifetime: steps after which a member starts again; None for never.
-        learning_rate: of AdamW, reached after ``warmup`` steps along a cosine, as in the one-cycle schedule.
-        warmup: steps.
-        seed: of the weights.
-        device: where the members live.
+        learning_rate: peak rate of AdamW, reached after ``warmup`` steps along a cosine, as in the one-cycle schedule.
+        warmup: number of warm-up steps.
+        seed: random seed of the weights.
+        device: device of the members.
 
     Attributes:
         networks: the members.
         ages: training steps that each has had in this life.
-        architectures: what they are copies of.
+        architectures: networks that they are copies of.
     """
 
     undescribed = ("device",)

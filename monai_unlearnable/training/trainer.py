@@ -65,7 +65,7 @@ class Strategy(Described, ABC):
 
         Args:
             trainer: holds networks, optimizers and losses.
-            batch: on its device.
+            batch: batch on the device of the trainer.
 
         Returns:
             What ``engine.state.output`` is to hold: ``loss``, ``error`` and ``linf``.
@@ -90,15 +90,15 @@ class ProtectionTrainer(Trainer, Described):
     but the data: of the dataset its length, of the handlers those that can tell how they were made.
 
     Args:
-        device: where to train.
+        device: device to train on.
         max_epochs: number of epochs.
         train_data_loader: batches of cases.
         surrogates: the stand-ins for the exploiter's model, with their optimizers.
         perturber: makes the noise; None for clean images.
         perturber_optimizer: trains it; None where it needs no training.
         loss_function: the exploiter's loss, of logits and label.
-        strategy: how steps are taken; :class:`Alternating` by default.
-        augmentation: what the exploiter's pipeline does to an image; z-score by default.
+        strategy: way of taking steps; :class:`Alternating` by default.
+        augmentation: changes that the exploiter's pipeline makes to images; z-score by default.
         penalties: further terms of the perturber's loss, which surrogates do not see.
         seed: random seed of the augmentation.
         epoch_length: iterations an epoch; by default the length of the loader.

@@ -74,7 +74,7 @@ class LoadScan(Transform):
     (:class:`~monai_unlearnable.intensity.StorageQuantization`), which methods that respect the file need.
 
     Args:
-        dtype: of the returned tensor; float64 where float32 cannot hold the stored values exactly.
+        dtype: dtype of the returned tensor; float64 where float32 cannot hold the stored values exactly.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -110,7 +110,7 @@ class LoadScand(MapTransform):
 
     Args:
         keys: entries that hold a path, or a list of paths.
-        dtype: see :class:`LoadScan`.
+        dtype: dtype of the returned tensors, see :class:`LoadScan`.
         allow_missing_keys: do not raise where a key is absent.
     """
 
@@ -169,8 +169,8 @@ class ScaleToWindowd(MapTransform):
 
     Args:
         keys: images.
-        window: see :class:`ScaleToWindow`.
-        step_key: where the storage steps of the last key go.
+        window: rule for the intensity windows, see :class:`ScaleToWindow`.
+        step_key: entry for the storage steps of the last key.
         allow_missing_keys: do not raise where a key is absent.
     """
 

@@ -155,7 +155,7 @@ class GenerateNoise(Transform):
         perturber: the object, or the file of its checkpoint.
         window: rule for the intensity window of each channel.
         budget: epsilon in normalized intensity that the noise is held to.
-        device: where a loaded checkpoint runs.
+        device: device of a loaded checkpoint.
         window_voxels: voxels that go through the perturber at once.
         key: the owner's, where the checkpoint is encrypted.
     """

@@ -34,9 +34,9 @@ def piecewise(function: Callable[[NDArray], NDArray], voxels: NDArray, dtype: DT
     """What a function makes of each voxel, as an array of a dtype; no temporary array is as large as the volume.
 
     Args:
-        function: of arrays, elementwise.
+        function: elementwise function of arrays.
         voxels: channel-first, (C, spatial...).
-        dtype: of the result, which lies in memory as ``voxels`` do.
+        dtype: dtype of the result, which lies in memory as ``voxels`` do.
     """
     result = np.empty_like(voxels, dtype)
     for source, target in zip(pieces(voxels), pieces(result), strict=True):

@@ -27,7 +27,7 @@ class Catalog:
     """Descriptions by name.
 
     Args:
-        kind: what is described: ``"networks"``, ``"recipes"``, ``"countermeasures"`` or ``"methods"``.
+        kind: kind of entries: ``"networks"``, ``"recipes"``, ``"countermeasures"`` or ``"methods"``.
         entries: configuration of each name.
     """
 
@@ -70,8 +70,8 @@ class Catalog:
         """Make what an entry describes.
 
         Args:
-            name: of the entry.
-            values: what its references may name.
+            name: name of the entry.
+            values: values that its references may name.
 
         Raises:
             InputError: when there is no such entry, or it cannot be built.

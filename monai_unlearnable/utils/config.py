@@ -121,7 +121,7 @@ def check_buildable(description: Any) -> None:
     """Make sure that nothing in a description is of a class that :func:`build` refuses.
 
     Raises:
-        InputError: as :func:`build`.
+        InputError: when :func:`build` raises it.
     """
     if isinstance(description, dict):
         _find(str(description.get("_target_", "")))

@@ -18,7 +18,7 @@ class DictionaryTransform(MapTransform):
 
     Args:
         keys: entries to change.
-        args: of the array transform.
+        args: arguments of the array transform.
         allow_missing_keys: do not raise where a key is absent.
         options: arguments of the array transform, by name.
     """

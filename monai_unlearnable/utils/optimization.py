@@ -20,7 +20,7 @@ def one_cycle(
     """AdamW and its schedule.
 
     Args:
-        parameters: what is trained.
+        parameters: parameters to train.
         learning_rate: peak of the schedule.
         iterations: training steps, each followed by one of the schedule.
     """
@@ -45,7 +45,7 @@ def minimize(
         loss: computes the loss of a new batch.
         iterations: training steps.
         learning_rate: peak of the schedule.
-        seed: of what is random in the loss; torch's generator is put back afterwards.
+        seed: random seed of the loss; torch's generator is put back afterwards.
         clip: largest norm of the gradient; None for any.
         description: shown beside the progress bar.
 

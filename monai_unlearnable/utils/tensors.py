@@ -18,7 +18,7 @@ def even_sides(shape: Sequence[int], multiple: int, least: int = 1) -> list[tupl
 
     Args:
         shape: spatial.
-        multiple: that padded sizes are of.
+        multiple: number that padded sizes are multiples of.
         least: smallest size, rounded up to a multiple too.
     """
     missing = [-(-max(extent, least) // multiple) * multiple - extent for extent in shape]
@@ -31,7 +31,7 @@ def pad_sides(image: Tensor, sides: Sequence[tuple[int, int]], mode: str = "cons
     Args:
         image: (..., spatial...); with any ``mode`` but ``"constant"`` (C, spatial...).
         sides: voxels before and after each axis.
-        mode: of ``torch.nn.functional.pad``; zeros by default.
+        mode: padding mode of ``torch.nn.functional.pad``; zeros by default.
     """
     amounts = [amount for side in reversed(sides) for amount in side]
     if not any(amounts):
@@ -68,11 +68,11 @@ def affine_matrix(
     """What torch's ``affine_grid`` (without aligned corners) takes to cut a patch out of an image, (B, dims, dims + 1).
 
     Args:
-        matrix: from scaled offsets around the center of the patch to offsets in the image, (B, dims, dims), in voxels.
-        scale: of offsets in the patch, (B, dims) or (B, 1); more than 1 makes things smaller.
-        size: of the patch.
+        matrix: map of scaled offsets from the center of the patch to offsets in the image, (B, dims, dims), in voxels.
+        scale: factor of offsets in the patch, (B, dims) or (B, 1); more than 1 makes things smaller.
+        size: spatial size of the patch.
         shape: spatial, of the image.
-        center: of the patch in the image, in voxels from its corner, (dims,); by default the center of the image.
+        center: center of the patch in the image, in voxels from its corner, (dims,); by default that of the image.
     """
     extent, full = torch.tensor(list(size)), torch.tensor(list(shape))
     linear = matrix * (scale[:, None] * extent / full[:, None])

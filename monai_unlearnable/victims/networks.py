@@ -87,7 +87,7 @@ class DeepSupervision(nn.Module):
     nnU-Net, outputs of low resolution meet the label in full resolution, as MONAI's ``DynUNet`` interpolates them.
 
     Args:
-        loss: of one output (B, C, spatial...) and a label (B, 1, spatial...).
+        loss: loss of one output (B, C, spatial...) and a label (B, 1, spatial...).
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -118,7 +118,7 @@ def planned_dynunet(
         spatial_dims: 2 or 3.
         in_channels: image channels.
         out_channels: classes, background included.
-        size: of the network's input.
+        size: spatial size of the network's input.
         width: features of the first level; 32 in nnU-Net.
     """
     strides = [[1] * spatial_dims]
@@ -149,7 +149,7 @@ def checked_network(catalog: Catalog, name: str, **values: Any) -> nn.Module:
     Args:
         catalog: catalog of networks.
         name: name of the entry.
-        values: what the entry may refer to; ``channels`` and ``size`` among them.
+        values: values that the entry may refer to; ``channels`` and ``size`` among them.
 
     Raises:
         InputError: when the network cannot be built or cannot take such images, with a size that it would take; when
@@ -179,10 +179,10 @@ def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.M
         catalog: catalog of networks.
         name: name of the entry.
         seed: random seed of the weights.
-        values: what the entry may refer to.
+        values: values that the entry may refer to.
 
     Raises:
-        InputError: as :func:`checked_network`.
+        InputError: when :func:`checked_network` raises it.
     """
     with isolated_seed(seed):
         network = checked_network(catalog, name, **values)

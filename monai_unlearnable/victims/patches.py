@@ -38,7 +38,7 @@ class RandAffinePatchd(Randomizable, MapTransform):
 
     Args:
         keys: images and label maps (C, spatial...) of one shape.
-        size: of the patch.
+        size: spatial size of the patch.
         label_key: entry with class indices, interpolated as such.
         foreground: probability that the patch is centered, as far as the image reaches, on a voxel of a class that is
             drawn among those present, background excluded.

@@ -40,7 +40,7 @@ def nnunet_augmentation(dims: int, size: Sequence[int], keys: Sequence[str] = ("
 
     Args:
         dims: 2 or 3.
-        size: of the patch, that is of the network's input.
+        size: spatial size of the patch, that is of the network's input.
         keys: the image, and the label map (class indices) where there is one.
 
     Returns:
@@ -131,9 +131,9 @@ class AdversarialBatch:
     The result stays inside the range.
 
     Args:
-        epsilon: of the cube, a fraction of the intensity range.
+        epsilon: largest change of a voxel, as a fraction of the intensity range.
         steps: gradient steps; each costs about as much as a training step.
-        step_size: of one step in the unit of ``epsilon``; 2.5 * epsilon / steps by default, with which the far side of
+        step_size: size of a step in the unit of ``epsilon``; by default 2.5 * epsilon / steps, so that the far side of
             the cube can be reached from any start.
 
     Raises:
@@ -155,8 +155,8 @@ class AdversarialBatch:
 
         Args:
             network: whose loss is raised, as it is at that moment.
-            loss: of logits and labels.
-            seed: of the random starts.
+            loss: loss of logits and labels.
+            seed: random seed of the starts.
         """
         generator = seeded(seed)
 
@@ -177,10 +177,10 @@ class AdversarialBatch:
 
         Args:
             network: its parameters, their gradients and its mode are left alone.
-            loss: of logits and labels.
+            loss: loss of logits and labels.
             image: (B, C, spatial...).
-            label: as the loss takes it.
-            generator: on the CPU, of the random start; without one the start is the image itself.
+            label: label as the loss takes it.
+            generator: generator of the random start, on the CPU; without one the start is the image itself.
         """
         spatial = tuple(range(2, image.ndim))
         low, high = image.amin(spatial, keepdim=True), image.amax(spatial, keepdim=True)
@@ -229,7 +229,7 @@ class Recipe:
         adversary: changes batches to the worst of their neighborhood.
         patience: stop when the score on held-out training data has not risen for so many validations, and keep the
             weights that were best there; None trains to the end.
-        name: for tables.
+        name: name in tables.
     """
 
     size: tuple[int, ...]

@@ -56,7 +56,7 @@ class Loaded:
 
     Args:
         names: tensors of the network that were replaced.
-        fraction: of the network's parameters, counted in numbers, 0 to 1.
+        fraction: fraction of the network's parameters, counted in numbers, 0 to 1.
     """
 
     names: tuple[str, ...]
@@ -102,7 +102,7 @@ def save_weights(network: nn.Module, file: str | Path, notes: Mapping[str, str] 
     """Write the weights as :func:`load_pretrained` takes them.
 
     Args:
-        network: on any device.
+        network: network on any device.
         file: ``.safetensors``; the write is atomic.
         notes: kept in the head of the file.
 
@@ -192,18 +192,18 @@ def pretrain_encoder(
     shape than in use, and :func:`~monai_unlearnable.victims.load_pretrained` omits it, unless the counts agree.
 
     Args:
-        name: of a network in the catalog.
+        name: name of a network in the catalog.
         cases: dictionaries with a file name, or several, under ``image``. They must be other scans than those that the
             fine-tuned model is scored on.
         file: ``.safetensors`` file to write.
-        size: of the network's input; larger images are cropped at random.
-        width: of the network, the same as in use.
+        size: spatial size of the network's input; larger images are cropped at random.
+        width: channels of the first layer, the same as in use.
         iterations: training steps.
         batch_size: images a step.
         learning_rate: peak of the one-cycle schedule.
-        seed: of weights, order and distortions.
-        device: where to train.
-        catalog: of networks; by default the one that comes with the package.
+        seed: random seed of weights, order and distortions.
+        device: device to train on.
+        catalog: catalog of networks; by default the one that comes with the package.
 
     Returns:
         The mean squared error over the last tenth of the steps, in variances of an image.

@@ -101,8 +101,8 @@ def derive(dataset: Dataset, pixels: NDArray, voxels: NDArray, series: str) -> N
 
     Args:
         dataset: the header, changed in place.
-        pixels: of the new image.
-        voxels: of the new series.
+        pixels: pixels of the new image.
+        voxels: voxels of the new series.
         series: SHA-256 of these voxels, which decides on the UID of the series.
     """
     source = Dataset()
@@ -179,7 +179,7 @@ def rename(content: bytes, renamed: Mapping[str, str]) -> bytes:
     longer holds, and signatures are removed. All else is kept.
 
     Args:
-        content: of the file.
+        content: content of the file.
         renamed: new UIDs of instances and series by the old ones.
     """
     dataset, found = parse(content), dict[str, str]()

@@ -33,7 +33,7 @@ class Slice:
     """One file of a series.
 
     Args:
-        path: of the file.
+        path: path of the file.
         content: all of it.
         header: its elements without the pixels.
         pixels: stored numbers (rows, columns).
@@ -69,7 +69,7 @@ class Grid:
 
     Args:
         shape: columns, rows, slices.
-        affine: from indices to mm in RAS+.
+        affine: matrix from indices to mm in RAS+.
         series: UID of the series.
         instances: UID of each slice, in their order.
         frame_of_reference: UID of the space that positions are in, if it has one.

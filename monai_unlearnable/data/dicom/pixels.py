@@ -247,9 +247,9 @@ def replace_pixels(content: bytes, before: NDArray, after: NDArray) -> bytes:
     """A file with other pixels in the same transfer syntax, or Explicit VR Little Endian where that has no encoder.
 
     Args:
-        content: of the file.
-        before: what :func:`read_pixels` gives; for native syntaxes.
-        after: what it shall give.
+        content: content of the file.
+        before: pixels as :func:`read_pixels` returns them; for native syntaxes.
+        after: pixels that it returns for the new file.
     """
     dataset = parse(content)
     syntax = dataset.file_meta.TransferSyntaxUID
