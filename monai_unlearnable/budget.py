@@ -24,7 +24,7 @@ ArrayT = TypeVar("ArrayT")
 
 @dataclass(frozen=True)
 class Budget:
-    """How far a voxel may move, an L-infinity ball around each case, and how many voxels may move at all, an L0 bound.
+    """How far a voxel may move (an L-infinity ball around each case), and how many voxels may move (an L0 bound).
 
     Args:
         epsilon: largest change of a voxel as a fraction of the intensity window, in [0, 1]; 8/255 is a common choice.
@@ -54,7 +54,7 @@ class Budget:
         return noise.clip(-self.epsilon, self.epsilon)  # type: ignore[attr-defined, no-any-return]
 
     def limit(self, voxels: int) -> int:
-        """How many of so many voxels may change."""
+        """The largest number of voxels that may change, out of ``voxels``."""
         return int(self.fraction * voxels * (1 + FRACTION_TOLERANCE))
 
     def check(self, linf: float, *, fraction: float | None = None, step: float = 0.0, case: str | None = None) -> None:
@@ -64,7 +64,7 @@ class Budget:
             linf: L-infinity norm of the change, in normalized intensity.
             fraction: fraction of voxels changed (:func:`changed_fraction`), if it was measured.
             step: a storage step in normalized intensity, for the tolerance of ``linf``.
-            case: named in errors.
+            case: name of the case, for the error.
         """
         if not linf <= self.epsilon + STEP_TOLERANCE * step + 1e-9:
             reason = f"the noise reaches {linf:.6g} of the window, the budget is {self.epsilon:.6g}"
@@ -78,8 +78,8 @@ class Budget:
 
         Args:
             step: a storage step in normalized intensity; the epsilon may not be less.
-            voxels: number of voxels of the scan, of which the fraction must allow one; None to check the epsilon alone.
-            case: named in errors.
+            voxels: number of voxels of the scan, of which the fraction must allow one or more; None to skip this check.
+            case: name of the case, for the error.
         """
         if voxels is not None and voxels > 0 and not self.limit(voxels):
             reason = f"a fraction of {self.fraction:.4g} is less than one of {voxels} voxels: nothing would change"
@@ -134,11 +134,11 @@ def apply_noise(
     Args:
         stored: original voxels (C, spatial...) in their storage dtype.
         noise: perturbation in normalized intensity, same shape or broadcastable over channels.
-        budget: projected onto after masking; its fraction of voxels is kept after rounding to storage.
-        window: maps normalized intensity to physical units.
-        quantization: maps physical units to stored numbers.
+        budget: budget of the noise after masking; its fraction of voxels is kept after rounding to storage.
+        window: map of physical units to normalized intensity.
+        quantization: map of stored numbers to physical units.
         mask: support in [0, 1], multiplied with the noise.
-        case: named in errors.
+        case: name of the case, for the error.
 
     Returns:
         The protected voxels, of the dtype of ``stored``, and the change that :func:`undo_change` reverts.

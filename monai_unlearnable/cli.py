@@ -36,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     Args:
-        argv: words after the name of the program; by default those that it was started with.
+        argv: arguments after the name of the program; by default those that it was started with.
     """
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     hush_monai()
     try:
         return int(program.main(argv, PROGRAM, standalone_mode=False) or 0)
-    except click.Abort as error:  # click's word for what stopped it
+    except click.Abort as error:  # click wraps what stopped it
         raise (error.__cause__ or error) from None
     except click.ClickException as error:
         error.show()
@@ -97,7 +97,7 @@ POSITIONAL = {"method", "source", "dataset_dir", "output_dir"}
 
 
 def _settings(words: Sequence[str], **known: Any) -> dict[str, Any]:
-    """The settings that were given; others are left to the configuration."""
+    """The settings that were given; all others keep the configuration's values."""
     settings = parse_overrides(words)
     if taken := sorted(POSITIONAL & settings.keys()):
         raise InputError(f"{', '.join(taken)} is given by its place, not as --{taken[0]}")

@@ -131,7 +131,7 @@ class Finding:
         what: the claim, or the reason why it could not be checked.
         found: value in the file; None where it has none.
         claimed: value in the record; None where ``what`` says it all.
-        case: id of the case or scan concerned, if it is one.
+        case: id of the case or scan concerned, if any.
     """
 
     file: str | Path | None

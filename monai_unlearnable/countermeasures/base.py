@@ -38,8 +38,8 @@ class Material:
 
     Args:
         cases: training cases on offer: ``image`` and ``label`` as file names (or a class number), ``case_id``.
-        load: reads a case: ``image`` a tensor (C, spatial...) in [0, 1], ``label`` class indices (1, spatial...) or a
-            class number.
+        load: function that reads a case: ``image`` a tensor (C, spatial...) in [0, 1], ``label`` class indices
+            (1, spatial...) or a class number.
         originals: clean originals of the cases by case id; only for countermeasures that assume a leak.
         seed: random seed of every choice.
         device: device to learn on.
@@ -156,7 +156,7 @@ def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]
     """Numbers of spatial axes, counted from 0.
 
     Args:
-        axes: one or several, negative ones counted from the end; None for all.
+        axes: one axis or several, negative ones counted from the end; None for all.
         dims: number of spatial axes of the image.
 
     Raises:

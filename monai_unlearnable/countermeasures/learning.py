@@ -32,9 +32,9 @@ class LearnedChanged(MapTransform):
     """Replaces images by what a learned change makes of them; nothing in it is random or differentiable.
 
     Args:
-        change: takes and returns a float32 tensor (C, spatial...) of one shape.
+        change: function that takes and returns a float32 tensor (C, spatial...) of one shape.
         keys: images with intensities in [0, 1], (C, spatial...); type, dtype and shape are kept, and so is the range.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = [TransformBackends.TORCH]
@@ -66,8 +66,8 @@ class NetworkChange:
     are larger than a window go through in overlapping windows, whose origins keep to that grid too.
 
     Args:
-        network: takes and returns (B, C, spatial...).
-        multiple: its input sizes are multiples of this.
+        network: network that takes and returns (B, C, spatial...).
+        multiple: number that its input sizes are multiples of.
         window: voxels an axis that it sees at once, rounded up; by default 512 in 2D and 96 in 3D.
     """
 
@@ -132,14 +132,14 @@ def fit(
     """Train a network on random batches, behind a progress bar.
 
     Args:
-        network: trained in place, from the weights it has.
-        batches: draws a batch with the generator it is given.
+        network: network to train in place, from the weights it has.
+        batches: function that draws a batch with a generator.
         loss: function of the network and the tensors of a batch, to be minimized.
         iterations: training steps.
         learning_rate: peak of the schedule.
         seed: random seed of the batches and the loss; torch's generator is put back afterwards.
         device: device to train on.
-        description: shown beside the progress bar.
+        description: text beside the progress bar.
 
     Returns:
         The network, without gradients and in evaluation mode.

@@ -71,8 +71,8 @@ def encrypt(content: bytes, key: OwnerKey, name: str) -> bytes:
     """Encrypt and authenticate the content of a file; the same input gives the same bytes.
 
     Args:
-        content: less than 2 GiB.
-        key: the owner's.
+        content: bytes to encrypt, less than 2 GiB.
+        key: the owner's key.
         name: name of the file. It is bound to the content, so that no file passes for another, and is not written down.
 
     Raises:
@@ -89,8 +89,8 @@ def decrypt(encrypted: bytes, key: OwnerKey | FileKey, name: str, *, file: str |
 
     Args:
         encrypted: result of :func:`encrypt`.
-        key: the owner's, or that of the file.
-        name: under which it was encrypted.
+        key: the owner's key, or that of the file.
+        name: name that it was encrypted under.
         file: path of the file, for the errors.
 
     Raises:
@@ -118,8 +118,8 @@ def file_key(encrypted: bytes, key: OwnerKey, name: str, *, file: str | Path | N
 
     Args:
         encrypted: result of :func:`encrypt`.
-        key: the owner's.
-        name: under which it was encrypted.
+        key: the owner's key.
+        name: name that it was encrypted under.
         file: path of the file, for the errors.
 
     Raises:

@@ -73,7 +73,7 @@ class KeyDerivation:
         n: rounds, a power of two; scrypt takes ``128 * n * r`` bytes of memory.
         r: size of a block.
         p: repetitions.
-        check: tells a mistyped passphrase, see :meth:`checking`; None takes any.
+        check: value that reveals a mistyped passphrase, see :meth:`checking`; None takes any.
 
     Raises:
         KeyFileError: when the cost is too small to keep guesses slow, or so large that it can only exhaust the machine.
@@ -275,7 +275,7 @@ def secret_seed(seed: int, key: Key | None) -> int:
 
     Args:
         seed: the one in the settings.
-        key: the owner's, or None to take the seed as it is.
+        key: the owner's key, or None to take the seed as it is.
     """
     return seed if key is None else int.from_bytes(owner(key).derive(b"seed 1 %d" % seed), "big")
 

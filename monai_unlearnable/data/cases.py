@@ -31,7 +31,7 @@ def read_label(path: Path, images: Sequence[Scan], case: str | None = None) -> N
         path: path of the label.
         images: the scans of the case. The label of a series has to lie in its place too: axes may have been flipped on
             the way from one format to the other.
-        case: named in errors.
+        case: name of the case, for errors.
 
     Raises:
         LabelError: when shape or place differ from the image's, or values are not whole numbers.
@@ -92,8 +92,8 @@ class LoadedCase:
 
     Args:
         case: the case as it was listed.
-        scans: one per image file.
-        windows: one per scan.
+        scans: scans, one per image file.
+        windows: intensity windows, one per scan.
         label: class indices (1, spatial...), or None.
     """
 

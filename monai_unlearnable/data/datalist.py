@@ -30,7 +30,7 @@ class Case:
     """One sample, its files relative to ``root``.
 
     Args:
-        case_id: its name.
+        case_id: name of the case.
         root: folder of the dataset.
         images: one or more image files or folders of DICOM series, one a channel group.
         label: label map, if there is one.

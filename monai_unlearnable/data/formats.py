@@ -72,7 +72,7 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
 
     Args:
         scan: the scan whose file is repeated.
-        voxels: channel-first, same shape and dtype as ``scan.voxels``.
+        voxels: channel-first voxels, same shape and dtype as ``scan.voxels``.
         path: file to write; the write is atomic.
     """
     if voxels.shape != scan.voxels.shape or voxels.dtype != scan.voxels.dtype:

@@ -125,7 +125,7 @@ def inspect_cases(
         window: rule for the intensity windows.
         label_values: stored label value of each class; by default all values found, in ascending order.
         channels: number expected; by default that of the first case. Use 1 to refuse 4D files.
-        budget: refuse cases whose files cannot hold noise that small.
+        budget: budget that the files of all cases must be able to hold.
         roughness: whether to measure that; else it is left empty.
 
     Raises:

@@ -47,7 +47,7 @@ class Split:
     Args:
         name: ``"train"``, ``"val"`` or ``"test"``.
         images: (N, H, W), (N, H, W, 3) or (N, D, H, W), uint8.
-        labels: one class an image (N,).
+        labels: class of each image, (N,).
     """
 
     name: str
@@ -139,7 +139,7 @@ def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path
     content are kept, so that an unpacking that was stopped goes on.
 
     Args:
-        archive: only read.
+        archive: archive to read.
         folder: folder to write to.
         overwrite: whether files there with other content may be replaced.
 
@@ -173,7 +173,7 @@ def pack_archive(archive: Path, folder: Path, target: Path, overwrite: bool = Fa
     compressed where they were. Equal input gives equal bytes.
 
     Args:
-        archive: only read.
+        archive: archive to read.
         folder: folder of files under the names that :func:`unpack_archive` gives them, some or all.
         target: the new archive.
         overwrite: whether a file there with other content may be replaced.
@@ -233,7 +233,7 @@ def _datalist(splits: list[Split]) -> bytes:
 def _is_there(path: Path, overwrite: bool, same: bool) -> bool:
     """Whether a file need not be written; refuses one with other content."""
     if path.exists() and not same and not overwrite:
-        raise OutputError("the file is there with other content; set overwrite to replace it", file=path)
+        raise OutputError("a file with other content exists; set overwrite to replace it", file=path)
     return same
 
 

@@ -55,7 +55,7 @@ class Scan:
         voxels: stored numbers, channel-first (C, spatial...), 2 or 3 spatial dimensions in index order x, y[, z].
         quantization: dtype, slope and intercept of storage.
         affine: 4x4 matrix from voxel indices to millimeters; identity where the format has none.
-        container: private to the format that read it.
+        container: data that only the format which read the scan uses.
         remarks: notes for the owner to read before the file is published.
     """
 

@@ -100,7 +100,7 @@ class GradientScore(Score):
     would not see it, nor would the file hold it where the window is the range of its dtype.
 
     Args:
-        times_input: multiply with the intensity.
+        times_input: whether to multiply the gradient with the intensity.
     """
 
     times_input: bool = False
@@ -117,7 +117,7 @@ class RandomScore(Score):
     """Random ranks: a control. Each image has voxels of its own, which follow from its voxels and the seed.
 
     Args:
-        seed: another seed, other voxels.
+        seed: random seed of the ranks.
     """
 
     seed: int = 0
@@ -133,7 +133,7 @@ class ForegroundScore(Score):
     """Random ranks within the :func:`foreground`, then outside of it: a control.
 
     Args:
-        seed: another seed, other voxels.
+        seed: random seed of the ranks.
     """
 
     seed: int = 0
@@ -236,7 +236,7 @@ class TopK(ComposedMask):
 
     Args:
         sparsity: number and rank of the voxels.
-        within: selects among the voxels of another mask; None for all voxels.
+        within: mask whose voxels are ranked; None for all voxels.
 
     Raises:
         InputError: when the score needs a gradient, or elements are to be selected: a mask is one of voxels.

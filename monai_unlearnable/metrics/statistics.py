@@ -31,7 +31,7 @@ def bootstrap_interval(
     Args:
         values: (cases, ...), one row a case. Rows with NaN are omitted.
         paired: further arrays over the same cases, resampled together with ``values``.
-        statistic: takes the resampled arrays, (resamples, cases, ...), and returns (resamples,). The mean by default.
+        statistic: function of the resampled arrays, (resamples, cases, ...), returning (resamples,); default: the mean.
         level: confidence level, within (0, 1).
         seed: random seed of the resampling.
 

@@ -118,7 +118,7 @@ class NoiseStore:
 
     Args:
         folder: made when the first noise is saved.
-        key: the owner's, or a key ring, which opens the noise of some cases and writes none.
+        key: the owner's key, or a key ring, which opens the noise of some cases and writes none.
     """
 
     def __init__(self, folder: str | Path, key: Key | None = None) -> None:

@@ -34,7 +34,7 @@ class Perturber(nn.Module, Configurable, ABC):
     Attributes:
         allowed: mask that says where noise is allowed.
         epsilon: largest change of a voxel, normalized intensity.
-        divisor: spatial sizes that :meth:`delta` takes are multiples of this.
+        divisor: number that spatial sizes for :meth:`delta` must be multiples of.
         batch_size: images of equal shape that it is given at once where a whole dataset is protected.
         windowed: whether large images may go through :meth:`delta` in overlapping windows; else always as a whole.
     """
@@ -58,7 +58,7 @@ class Perturber(nn.Module, Configurable, ABC):
 
         Args:
             image: normalized intensity, (B, C, spatial...).
-            case_ids: one per batch element.
+            case_ids: names of the cases, one per batch element.
             label: class indices of voxels, (B, 1, spatial...), or of whole images, (B,).
             support: result of :meth:`support` for the whole image that this is padded or cut from; None where this is
                 the whole image.
@@ -135,7 +135,7 @@ def save_perturber(
         perturber: the perturber to save.
         path: file to write.
         settings: settings that cases are read with, for :func:`load_input_settings`.
-        key: the owner's, to encrypt the file.
+        key: the owner's key, to encrypt the file.
     """
     write_owned(path, encode_perturber(perturber, settings), key)
 
@@ -148,7 +148,7 @@ def load_perturber(
     Args:
         path: path of the file.
         device: device to load to.
-        key: the owner's, where the file is encrypted.
+        key: the owner's key, where the file is encrypted.
         epsilon: largest change of a voxel, in place of the one it was trained with (epsilon generalization, after
             UnSeg). Generators and patterns scale their noise; gradient noise gets the larger ball to descend in.
 

@@ -44,7 +44,7 @@ def loss_gradient(
         label: class indices, (B, 1, spatial...) or (B,).
         objective: the loss.
         augmentation: changes of the image before the network sees it.
-        samples: draws of a random augmentation.
+        samples: number of draws of a random augmentation.
         seed: random seed of these draws.
         divisor: number that image sizes are padded evenly to a multiple of.
 
@@ -76,7 +76,7 @@ class SalientVoxels(MaskProvider):
         sparsity: number of voxels, and the score.
         objective: the loss.
         augmentation: changes that the network's pipeline makes to images.
-        within: selects among the voxels of another mask; None for all voxels.
+        within: mask whose voxels are ranked; None for all voxels.
         divisor: divisor of the spatial sizes that a network of class maps takes.
 
     Raises:
@@ -137,21 +137,21 @@ class GradientNoise(Perturber):
             :class:`~monai_unlearnable.training.Snapshots`.
         epsilon: largest change of a voxel, in normalized intensity.
         objective: loss that the noise minimizes.
-        steps: gradient steps on each surrogate.
+        steps: number of gradient steps on each surrogate.
         average: whether each step goes down the mean over the surrogates, rather than down one after the other.
         step_size: size of a step, in normalized intensity; by default an eighth of epsilon.
         support: mask of where noise is allowed.
         sparsity: which voxels of the support carry noise; None for all.
-        mask_refresh: when these are selected: ``"once"``, each ``"round"`` (surrogate), or each ``"step"``.
+        mask_refresh: time of their selection: ``"once"``, each ``"round"`` (surrogate), or each ``"step"``.
         fitted: cases whose loss is below are left as they are until the next round; None for none.
         augmentation: changes that the exploiter's pipeline makes to images.
-        samples: draws of a random augmentation that each gradient averages over.
+        samples: number of draws of a random augmentation that each gradient averages over.
         seed: random seed of the augmentation.
         divisor: divisor of the spatial sizes that the surrogates take.
-        batch_size: cases at once where a dataset is protected.
+        batch_size: number of cases at once where a dataset is protected.
 
     Attributes:
-        case_steps: gradients computed so far, counted by case and network.
+        case_steps: number of gradients computed so far, counted by case and network.
 
     Raises:
         InputError: when ``mask_refresh`` is unknown.
@@ -254,7 +254,7 @@ def load_surrogate(path: str | Path, index: int = -1, key: Key | None = None) ->
     Args:
         path: file of :func:`~monai_unlearnable.perturbers.save_perturber`.
         index: which one, young to old.
-        key: the owner's, where the file is encrypted.
+        key: the owner's key, where the file is encrypted.
 
     Raises:
         InputError: naming the file, when it holds no such surrogate.

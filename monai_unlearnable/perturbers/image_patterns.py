@@ -35,7 +35,7 @@ class ClassConvolution(ClassPatterns):
         epsilon, support, granularity: see :class:`ClassPatterns`.
         blur: upper bound of the entries around the center.
         size: size of the kernel along each axis, odd.
-        seed: decides on the kernels.
+        seed: random seed of the kernels.
 
     Raises:
         InputError: when the size is not odd.
@@ -96,7 +96,7 @@ class LinearSurrogate(ClassPatterns):
     same derivation gives a constant inside a region, the sum of its taps.
 
     Args:
-        num_classes: K.
+        num_classes: number of classes K.
         size: cells along each spatial axis; images of any size are averaged to it, and noise is spread from it.
         in_channels: image channels.
         epsilon: change of a voxel, in normalized intensity.

@@ -110,7 +110,7 @@ def delta_in_windows(
         perturber: source of the noise.
         window_voxels: about how many voxels a window has; twice the divisor along each axis at least.
         images: (B, C, spatial...), sizes multiples of the divisor.
-        case_ids: passed on.
+        case_ids: names of the images.
         label: class indices of voxels, if there are any.
         support: mask of where noise is allowed in the whole images.
     """
@@ -189,7 +189,7 @@ def generate_noises(
     Args:
         perturber: perturber in evaluation mode, on any device.
         images: normalized intensity, each (C, spatial...).
-        case_ids: passed on to the perturber.
+        case_ids: names of the cases, for the perturber.
         labels: class indices of voxels, (1, spatial...), or the class of the whole image; needed by most methods.
         window_voxels: largest number of voxels of an image at once.
 

@@ -57,10 +57,10 @@ class ClassPatterns(Perturber):
         support: mask of where noise is allowed. By default the exact region of a label map, so that the background has
             no noise, and the whole of an image that has one class. Where the support holds background, the background
             carries pattern 0.
-        granularity: whose pattern a voxel carries. ``"class"``: that of its class. ``"case"``: one drawn for the case,
-            and ``"universal"``: pattern 0 of all cases. These two say nothing about classes of whole images, and
-            of regions no more than where they are.
-        seed: decides on the patterns of methods that draw them.
+        granularity: owner of a pattern. ``"class"``: each class has its own. ``"case"``: one is drawn for the case.
+            ``"universal"``: all cases carry pattern 0. The last two say nothing about classes of whole images, and of
+            regions no more than where they are.
+        seed: random seed of the patterns, for methods that draw them.
 
     Raises:
         InputError: when the granularity is unknown.
@@ -148,7 +148,7 @@ class LinearPatterns(ClassPatterns):
         cells: cells along each axis of an image of any size, in place of ``patch``, so that images of different sizes
             that are resized to one agree.
         spread: deviation of the cells of a case from those of its class, as a fraction of ``epsilon``.
-        seed: decides on the patterns.
+        seed: random seed of the patterns.
 
     Raises:
         InputError: when ``patch`` or ``cells`` is less than 1.
@@ -214,7 +214,7 @@ class AutoregressiveNoise(ClassPatterns):
     Args:
         epsilon, support: see :class:`ClassPatterns`.
         granularity: owner of a rule, see :class:`ClassPatterns`; the start is always drawn for the case.
-        seed: decides on the rules and on the starts.
+        seed: random seed of the rules and the starts.
     """
 
     def coefficients(self, kind: int, channels: int, spatial_dims: int) -> Tensor:
@@ -263,7 +263,7 @@ class FixedVoxels(ClassPatterns):
         epsilon, support, granularity: see :class:`ClassPatterns`.
         fraction: fraction of the voxels that each class changes, at least one voxel. Voxels are drawn over the whole
             image: a region holds its fraction of them. 0 for a single one, as in the paper.
-        seed: decides on voxels and signs.
+        seed: random seed of the voxels and signs.
 
     Raises:
         InputError: when the fraction is outside [0, 1].

@@ -41,7 +41,7 @@ class RandomNoise(Perturber):
         epsilon: largest change of a voxel, in normalized intensity.
         support: mask of where noise is allowed; by default the exact region. Datasets of classes of whole images take
             :class:`~monai_unlearnable.masks.Everywhere`.
-        seed: together with the case id decides on the noise.
+        seed: random seed, which decides on the noise together with the case id.
         distribution: ``"sign"``; ``"uniform"`` in plus or minus epsilon; ``"gaussian"`` with a standard deviation of
             half epsilon, clipped at epsilon; ``"low_pass"``, the same after smoothing a field of independent values.
         sigma: standard deviation of the Gaussian that smooths ``"low_pass"``, in voxels.

@@ -28,9 +28,9 @@ class Surrogate(nn.Module, Configurable):
         name: entry of ``catalogs/networks.yaml``, such as ``"ResNet18"`` or ``"UNet"``.
         spatial_dims: 2 or 3.
         in_channels: image channels.
-        num_classes: outputs.
+        num_classes: number of classes, which is that of the outputs.
         size: spatial size of the input.
-        width: channels of the first layer.
+        width: number of channels of the first layer.
 
     Raises:
         InputError: listing the names, when there is no such network, or it cannot be built for this size.
@@ -93,7 +93,7 @@ class Objective(Configurable):
     "Adversarial examples make strong poisons", NeurIPS 2021).
 
     Args:
-        goal: one of the three.
+        goal: goal of the noise, one of the three.
         targets: class that stands for each class with ``"target"``; by default the next one, cyclically, which in a
             binary segmentation exchanges region and background.
 

@@ -49,8 +49,8 @@ class Comparison:
     """Two reports.
 
     Args:
-        first: one.
-        second: the other.
+        first: one report.
+        second: the other report.
         pairs: settings that both have.
         only_first: settings that only the first has.
         only_second: settings that only the second has.

@@ -22,8 +22,8 @@ class Figure:
 
     Args:
         name: name in words.
-        write: its value as text, with the unit.
-        meaning: one or two sentences.
+        write: function that writes its value with the unit.
+        meaning: explanation in one or two sentences.
     """
 
     name: str

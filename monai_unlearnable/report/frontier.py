@@ -22,13 +22,13 @@ class FrontierLine:
 
     Args:
         method: name of what made the noise.
-        training: its role: ``"protected"`` or ``"random noise"``.
+        training: role of the data: ``"protected"`` or ``"random noise"``.
         victim: name of the network.
         recipe: name of the training recipe.
         metric: name of the score.
         chance: score of a model that learned nothing, in percent.
         clean: score of the clean control, in percent; NaN without one.
-        points: one a strength, by rising PSNR.
+        points: one point for each strength, by rising PSNR.
         p50: highest PSNR in dB at which the score is at most half-way between chance and the clean control; None where
             no point is.
         bound: ``"exact"``; ``"at least"`` where the point of highest PSNR is below half-way; ``"none"``.

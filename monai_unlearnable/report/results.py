@@ -35,12 +35,12 @@ class Results:
             and ``psnr_5sigma`` in dB, ``ssim``, ``ssim_roi``, ``linf`` in normalized intensity, ``linf_sigma`` in
             standard deviations, ``l0`` as a fraction, ``noise_ratio`` to the scan's own noise; others are shown as they
             are.
-        rows: one for each victim trained.
+        rows: rows, one for each victim trained.
         settings: whatever is worth knowing to repeat the evaluation; JSON-ready.
         regions: relative change of each statistic of a region, by name of the data and of the class; 0.01 for 1%.
         authorized: scores of models trained on clean scans, ``{"data", "victim", "clean", "protected"}``, in percent
             on clean and on protected scans.
-        detectors: area under the curve and its 95% interval, by name of the data and of the detector;
+        detectors: area under the curve with its 95% interval, by name of the data and of the detector; values lie
             in [0, 1], where 0.5 is a guess.
     """
 
@@ -84,7 +84,7 @@ class Results:
 
         Args:
             text: result of :meth:`to_json`.
-            file: named in the error.
+            file: name of the file, for the error.
 
         Raises:
             InputError: when the text is broken, incomplete, or of another schema version.

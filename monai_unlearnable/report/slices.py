@@ -225,7 +225,7 @@ def montage(clean: Scan, protected: Scan, label: NDArray | None, window: Intensi
         clean: original scan.
         protected: the same scan with noise.
         label: class indices (spatial...) or (1, spatial...), whose outlines are drawn; None where there is none.
-        window: shown from black to white; the difference is in percent of its width.
+        window: range of intensities from black to white; the difference is in percent of its width.
     """
     planes = cut_planes(clean, protected, label, window)
     sheet = _Sheet([plane.cut for plane in planes], columns=4, top=0.42, bottom=0.62)

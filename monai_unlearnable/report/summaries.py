@@ -43,7 +43,7 @@ class Summary:
         epsilon: largest change allowed, in normalized intensity.
         metric: name of the score.
         chance: score of a model that learned nothing, in percent.
-        runs: one a seed.
+        runs: runs, one a seed.
         peak: best score on the way; like the next ones NaN where it is not known.
         selected: score that early stopping reaches.
         psnr: PSNR of the training scans in dB.
@@ -231,7 +231,7 @@ class Matrix:
         """How far a score lies between chance, 0, and the clean control, 1; NaN where either is unknown.
 
         Args:
-            summary: whose score and control are meant.
+            summary: summary whose score and control are meant.
             score: score to take in place of the summary's own, in percent.
         """
         control = self.control(summary)

@@ -70,9 +70,9 @@ class EpochLoader(DataLoader, Described):
 
     Args:
         dataset: a MONAI dataset; its ``transform`` is seeded too.
-        batch_size: cases a batch and process.
-        batches: batches an epoch.
-        seed: together with epoch and rank decides on order and random transforms.
+        batch_size: number of cases a batch and process.
+        batches: number of batches an epoch.
+        seed: random seed that, together with epoch and rank, decides on order and random transforms.
         weights: weight of each case, which decides how often it is drawn; None for equal weights.
     """
 

@@ -31,7 +31,7 @@ class SignDescent(Optimizer):
         lr: size of a step.
         epsilon: largest absolute value of a pattern, in normalized intensity.
         momentum: fraction of the sum that is kept from step to step.
-        zero_mean: project onto patterns (K, C, spatial...) without an offset as well, each channel on its own.
+        zero_mean: whether patterns (K, C, spatial...) may have no offset either, each channel on its own.
 
     Raises:
         InputError: when a pattern has one voxel and may have no offset, which leaves it nothing.

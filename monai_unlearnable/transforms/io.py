@@ -111,7 +111,7 @@ class LoadScand(MapTransform):
     Args:
         keys: entries that hold a path, or a list of paths.
         dtype: dtype of the returned tensors, see :class:`LoadScan`.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = LoadScan.backend
@@ -138,7 +138,7 @@ class ScaleToWindow(Transform):
     """Map physical values to normalized intensity by a window rule, clipped to [0, 1].
 
     Args:
-        window: derives the window of each image.
+        window: rule for the window of each image.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -171,7 +171,7 @@ class ScaleToWindowd(MapTransform):
         keys: images.
         window: rule for the intensity windows, see :class:`ScaleToWindow`.
         step_key: entry for the storage steps of the last key.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = ScaleToWindow.backend

@@ -52,7 +52,7 @@ class ComputeMaskd(MapTransform):
         provider: provider of the mask, see :class:`ComputeMask`.
         label_key: class indices; None where the provider needs none.
         mask_key: entry for the mask.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = ComputeMask.backend
@@ -113,7 +113,7 @@ class SparsityMaskd(ComputeMaskd):
         sparsity, network, augmentation: see :class:`SparsityMask`.
         label_key: class indices of voxels, or the class of the image; None where the score needs none.
         mask_key: entry for the mask.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = SparsityMask.backend

@@ -35,7 +35,7 @@ def piecewise(function: Callable[[NDArray], NDArray], voxels: NDArray, dtype: DT
 
     Args:
         function: elementwise function of arrays.
-        voxels: channel-first, (C, spatial...).
+        voxels: channel-first array, (C, spatial...).
         dtype: dtype of the result, which lies in memory as ``voxels`` do.
     """
     result = np.empty_like(voxels, dtype)

@@ -39,7 +39,7 @@ class Catalog:
         """The catalog that comes with the package, with the entries of another file on top.
 
         Args:
-            kind: one of these.
+            kind: kind of entries.
             extra: YAML file that holds more entries, or other ones of the same names, under the key ``kind``.
 
         Raises:

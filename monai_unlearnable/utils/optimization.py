@@ -41,13 +41,13 @@ def minimize(
     """Train a network behind a progress bar.
 
     Args:
-        network: trained in place, where and as it is; it is left in training mode.
-        loss: computes the loss of a new batch.
+        network: network to train in place, on its device; it is left in training mode.
+        loss: function that computes the loss of a new batch.
         iterations: training steps.
         learning_rate: peak of the schedule.
         seed: random seed of the loss; torch's generator is put back afterwards.
         clip: largest norm of the gradient; None for any.
-        description: shown beside the progress bar.
+        description: text beside the progress bar.
 
     Returns:
         The loss of each step.

@@ -17,7 +17,7 @@ def even_sides(shape: Sequence[int], multiple: int, least: int = 1) -> list[tupl
     """Voxels before and after each axis, evenly as MONAI's ``SpatialPad`` splits them, up to multiples.
 
     Args:
-        shape: spatial.
+        shape: spatial shape.
         multiple: number that padded sizes are multiples of.
         least: smallest size, rounded up to a multiple too.
     """
@@ -71,7 +71,7 @@ def affine_matrix(
         matrix: map of scaled offsets from the center of the patch to offsets in the image, (B, dims, dims), in voxels.
         scale: factor of offsets in the patch, (B, dims) or (B, 1); more than 1 makes things smaller.
         size: spatial size of the patch.
-        shape: spatial, of the image.
+        shape: spatial shape of the image.
         center: center of the patch in the image, in voxels from its corner, (dims,); by default that of the image.
     """
     extent, full = torch.tensor(list(size)), torch.tensor(list(shape))

@@ -30,7 +30,7 @@ class SliceWise(nn.Module):
     """Applies a 2D network to every slice of a volume; images that are 2D already go through as they are.
 
     Args:
-        network: takes (B, C, X, Y).
+        network: network that takes (B, C, X, Y).
         axis: axis of the volume that is cut, counted among all axes of the batch.
     """
 
@@ -50,7 +50,7 @@ class FirstOutput(nn.Module):
     """The first output of a network that returns several, such as MONAI's ViT.
 
     Args:
-        network: returns a tuple or list.
+        network: network that returns a tuple or list.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -65,9 +65,9 @@ class Padded(nn.Module):
     """Pads images around their center with zeros, the mean of a z-scored image, to a size that a network takes.
 
     Args:
-        network: takes (B, C, spatial...); a result with spatial axes of the same size is cropped back.
-        multiple: every side becomes a multiple of it.
-        minimum: every side becomes at least so long.
+        network: network that takes (B, C, spatial...); a result with spatial axes of the same size is cropped back.
+        multiple: number that every side becomes a multiple of.
+        minimum: smallest size of every side.
     """
 
     def __init__(self, network: nn.Module, multiple: int = 1, minimum: int = 1) -> None:

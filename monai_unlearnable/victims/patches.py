@@ -46,7 +46,7 @@ class RandAffinePatchd(Randomizable, MapTransform):
         degrees: largest angle about each axis; by default what nnU-Net takes for this size.
         prob_scaling: probability of a zoom, the same along all axes.
         scaling: range of the factor; a larger one makes things smaller.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = [TransformBackends.TORCH]

@@ -87,8 +87,8 @@ class RandChannelWised(mt.RandomizableTransform, mt.MapTransform):
     Args:
         keys: images (C, spatial...).
         transform: random transform of a (1, spatial...) image; its own probability is that of each channel.
-        prob: chance that the image is touched at all.
-        allow_missing_keys: do not raise where a key is absent.
+        prob: probability that the image is changed at all.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = [TransformBackends.TORCH]
@@ -154,7 +154,7 @@ class AdversarialBatch:
         """A ``prepare_batch`` for MONAI's ``SupervisedTrainer``.
 
         Args:
-            network: whose loss is raised, as it is at that moment.
+            network: network whose loss is raised, as it is at that moment.
             loss: loss of logits and labels.
             seed: random seed of the starts.
         """
@@ -176,7 +176,7 @@ class AdversarialBatch:
         they are, and dropout and deep supervision are off. Instance norm is the same in both modes.
 
         Args:
-            network: its parameters, their gradients and its mode are left alone.
+            network: network; its parameters, their gradients and its mode are left alone.
             loss: loss of logits and labels.
             image: (B, C, spatial...).
             label: label as the loss takes it.
@@ -226,9 +226,9 @@ class Recipe:
             predicted by a sliding window. Else they are cropped around their center.
         weights: file to start from, see :func:`~monai_unlearnable.victims.weights.load_pretrained`.
         frozen: regular expression of parameter names that are not trained.
-        adversary: changes batches to the worst of their neighborhood.
-        patience: stop when the score on held-out training data has not risen for so many validations, and keep the
-            weights that were best there; None trains to the end.
+        adversary: attack that changes batches to the worst of their neighborhood.
+        patience: validations without a better score on held-out training data after which to stop, with the weights
+            that were best there; None trains to the end.
         name: name in tables.
     """
 
@@ -261,7 +261,7 @@ class Recipe:
         """Transforms from file names to network input, the same for training and test.
 
         Args:
-            task: reads the labels.
+            task: task that reads the labels.
             steps: countermeasures on images in [0, 1].
         """
         # Flat, because a CacheDataset takes a nested Compose for a random transform and would not cache its result.

@@ -68,8 +68,8 @@ class History:
 
         Args:
             network: network that was scored.
-            test: its score on the test cases.
-            validation: its score on held-out training data, where there are any.
+            test: score on the test cases.
+            validation: score on held-out training data, if there are any.
         """
         self.test.append(test)
         if validation is not None:

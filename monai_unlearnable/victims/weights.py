@@ -70,7 +70,7 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
     taken is logged.
 
     Args:
-        network: changed in place.
+        network: network to change in place.
         file: ``.safetensors``, or what ``torch.save`` wrote: a state dict, bare or under ``state_dict``, ``model``,
             ``network`` or ``net``. Nothing in the file is executed.
         part: submodule that the file is for, such as ``swinViT``; all of the network by default.
@@ -103,8 +103,8 @@ def save_weights(network: nn.Module, file: str | Path, notes: Mapping[str, str] 
 
     Args:
         network: network on any device.
-        file: ``.safetensors``; the write is atomic.
-        notes: kept in the head of the file.
+        file: ``.safetensors`` file to write; the write is atomic.
+        notes: notes in the head of the file.
 
     Raises:
         OutputError: naming the file, when it cannot be written.
@@ -118,7 +118,7 @@ def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:
     """Exclude parameters from training; batch norm beside them keeps its running statistics too.
 
     Args:
-        network: changed in place.
+        network: network to change in place.
         pattern: regular expression that the name of a parameter begins with, without that of wrappers; ``"encoder"``
             means :data:`ENCODER`, which knows the networks of the catalog.
 

@@ -142,7 +142,7 @@ def test_originals_are_never_deleted(sealed: SimpleNamespace, tmp_path: Path) ->
     original.parent.mkdir(parents=True)
     original.write_bytes(b"an original")
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match=r"a\.png: originals lie there .* delete them yourself"):
+        with pytest.raises(OutputError, match=r"a\.png: an earlier run .* delete them yourself"):
             protect(sealed.clean, tmp_path / "out", key=KEY, overwrite=overwrite)
     assert tree(tmp_path / "out") == {"unpacked/a.png": b"an original"}
 

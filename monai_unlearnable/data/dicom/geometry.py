@@ -35,7 +35,7 @@ class Slice:
     Args:
         path: path of the file.
         content: all of it.
-        header: its elements without the pixels.
+        header: elements of the file without the pixels.
         pixels: stored numbers (rows, columns).
     """
 

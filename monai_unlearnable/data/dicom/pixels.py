@@ -39,12 +39,12 @@ def decode(dataset: Dataset, content: bytes) -> NDArray:
     """The decoded pixels of a file.
 
     Args:
-        dataset: its elements.
+        dataset: elements of the file.
         content: all of it.
 
     Raises:
         ScanError: when the stream is damaged, or its decoder does not come to an end.
-        RuntimeError: and others of pydicom's, when it cannot be decoded.
+        RuntimeError: or another error of pydicom, when it cannot be decoded.
     """
     decoder = DECODERS.get(dataset.file_meta.TransferSyntaxUID)
     if decoder is not None:
