@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an export does: few levels, and lossy compression of 8-bit slices, by Pillow."""
+"""The effects of an export: few levels, and lossy compression of 8-bit slices, by Pillow."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Jpeg(NormalizedTransform):
     """JPEG of each slice, 8-bit grey.
 
     Args:
-        quality: 1 to 100, libjpeg's scale. Liu et al. (ICML 2023, arXiv:2301.13838) undo most methods for photographs
-            with 10; 75 is what most programs write.
+        quality: quality on libjpeg's scale, 1 to 100. Liu et al. (ICML 2023, arXiv:2301.13838) undo most methods for
+            photographs with 10; 75 is what most programs write.
         axis: axis of a volume that slices are stacked along.
 
     Raises:
@@ -70,7 +70,7 @@ class Jpeg2000(NormalizedTransform):
     Args:
         psnr: PSNR to reach, in dB of the 8-bit range: the smaller, the stronger. 36 dB is an error as large as noise
             of 4/255 everywhere, 30 dB as of 8/255.
-        ratio: compression ratio to reach instead, such as 10 for 10:1, what guidelines for archives speak of. The
+        ratio: compression ratio to reach instead, such as 10 for 10:1, which guidelines for archives use. The
             bytes count those of headers, which leave small slices next to nothing: prefer ``psnr`` there.
         axis: axis of a volume that slices are stacked along.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What learned countermeasures share: cases and patches to learn from, and the transform that a network becomes."""
+"""The parts of learned countermeasures: cases and patches to learn from, and the transform of a network."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = ["LearnedChangeD", "LearnedChangeDict", "LearnedChanged", "NetworkChange", "Patches"]
 
-WINDOW = {2: 512, 3: 96}  # voxels an axis of what a network sees at once; larger images go through it in pieces
+WINDOW = {2: 512, 3: 96}  # voxels an axis that a network sees at once; larger images go through it in pieces
 
 
 class LearnedChanged(MapTransform):
-    """Replaces images by what a learned change makes of them; nothing in it is random or differentiable.
+    """Replaces images by the output of a learned change; nothing in it is random or differentiable.
 
     Args:
         change: function that takes and returns a float32 tensor (C, spatial...) of one shape.
@@ -188,7 +188,7 @@ def choose_leaked(material: Material, count: int, what: str, seed: int) -> list[
 
 
 def require_positive(**numbers: float | None) -> None:
-    """Refuse settings that have to be positive and are not; None is left to its default.
+    """Refuse settings that are not positive; None keeps its default.
 
     Raises:
         InputError: naming the setting.

@@ -77,7 +77,7 @@ class IterativeFilter(Countermeasure):
     4. The suspects of the last round are dropped.
 
     Where cases have classes, each class loses the same fraction. Where no case is protected, or every one, the filter
-    drops that fraction all the same: what it costs then is part of its price.
+    drops that fraction all the same, and its cost then is part of its price.
 
     Args:
         fraction: fraction of the cases to drop, between 0 and 1.
@@ -85,7 +85,7 @@ class IterativeFilter(Countermeasure):
         hidden: units of the hidden layer; 0 for a linear model.
         block: voxels an axis of a block; by default 8 in 2D and 4 in 3D.
         rows: blocks a case, drawn by the seed.
-        iterations: largest number of L-BFGS iterations; few, since what is learned first is what is sought.
+        iterations: largest number of L-BFGS iterations; few, since the filter seeks what is learned first.
         penalty: factor of the squared weights.
 
     Raises:

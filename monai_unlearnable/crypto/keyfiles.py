@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small files that keys are kept in: only the user can read them, none is replaced, and reading is strict.
+"""The small files that hold keys: only the user can read them, none is replaced, and reading is strict.
 
-Errors do not quote what a file holds, which may be a secret."""
+Errors do not quote the content of a file, which may be a secret."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST = 2**26  # bytes; a larger file is another one than was meant
 
 @contextmanager
 def naming(path: str | Path, kind: str) -> Iterator[None]:
-    """Whatever goes wrong within names the file, and the kind of thing that it should hold.
+    """Turn any error within into one that names the file and the kind of object that it should hold.
 
     Raises:
         KeyFileError: when the file cannot be used, or its content is wrong.
@@ -48,12 +48,12 @@ def read_file(path: str | Path) -> bytes:
 
 
 def read_record(path: str | Path, kind: str, names: set[str]) -> dict[str, Any]:
-    """What :func:`write_record` wrote; values are not looked at.
+    """The record that :func:`write_record` wrote; values are not checked.
 
     Args:
-        path: the file.
+        path: path of the file.
         kind: kind of object that the file should hold.
-        names: all that an object of this kind has.
+        names: names of all fields that an object of this kind has.
 
     Raises:
         KeyFileError: when it is of another kind or version, or broken.

@@ -29,7 +29,7 @@ def read_label(path: Path, images: Sequence[Scan], case: str | None = None) -> N
 
     Args:
         path: path of the label.
-        images: the scans of the case. The label of a series has to lie in its place too: axes may have been flipped on
+        images: scans of the case. The label of a series must lie in its place too: axes may have been flipped on
             the way from one format to the other.
         case: name of the case, for errors.
 
@@ -110,7 +110,7 @@ class LoadedCase:
 
     @property
     def target(self) -> NDArray | int | None:
-        """What a model is to say: class indices of voxels, or else the class of the whole image."""
+        """The target of a model: class indices of voxels, or else the class of the whole image."""
         return self.case.target if self.label is None else self.label
 
     @property
@@ -150,7 +150,7 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
 
 @contextmanager
 def _naming(case: Case, path: Path) -> Iterator[None]:
-    """Errors within name the case, and the file where they do not name one."""
+    """Errors within get the name of the case, and the file if they name none."""
     try:
         with reading(path):
             yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file formats known, found by suffix; a folder is a DICOM series."""
+"""The known file formats, found by suffix; a folder is a DICOM series."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stem(name: str) -> str:
 
 
 def output_name(name: str) -> str:
-    """The relative name under which a protected file is written: the same, but for formats that lose voxels."""
+    """The relative name that a protected file is written under: the same, except for formats that lose voxels."""
     match = _match(name)
     replaced = match[0].output_suffix if match else None
     return name if replaced is None else stem(name) + replaced
@@ -83,7 +83,7 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
 
 
 def original_headers(scan: Scan) -> bytes:
-    """What the owner has to keep of a file beyond the change of its voxels: of DICOM, which tells of the change."""
+    """What the owner must keep of a file besides the change of its voxels: of DICOM, the headers, which reveal it."""
     return DICOM.headers(scan) if DICOM.has_read(scan) else b""
 
 

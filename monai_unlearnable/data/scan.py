@@ -26,7 +26,7 @@ MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these
 
 @contextmanager
 def naming(path: Path, done: str = "read") -> Iterator[None]:
-    """Turn whatever libraries raise for a file that is gone, cut or damaged into a :class:`ScanError` that names it."""
+    """Turn any error of libraries for a missing, cut or damaged file into a :class:`ScanError` that names it."""
     try:
         yield
     except ScanError as error:
@@ -128,7 +128,7 @@ class ScanFormat(ABC):
         """Read a scan.
 
         Raises:
-            ScanError: naming the file, when it is missing or damaged, or holds what cannot be written without loss.
+            ScanError: naming the file, when it is missing or damaged, or its content cannot be written without loss.
         """
 
     @abstractmethod

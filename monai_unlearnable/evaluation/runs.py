@@ -32,7 +32,7 @@ __all__ = ["Bench", "authorized_scores", "detect", "kept", "train_run"]
 
 logger = logging.getLogger(__name__)
 
-PICTURED = 2  # test cases of which predictions are kept
+PICTURED = 2  # test cases whose predictions are kept
 KINDS = ("networks", "recipes", "countermeasures")
 
 

@@ -23,14 +23,14 @@ from monai_unlearnable.utils.seeding import seeded
 
 
 class Base(StrEnum):
-    """What a fraction of voxels is of."""
+    """The base of a fraction of voxels."""
 
     ALL = "all"
     FOREGROUND = "foreground"
 
 
 class Unit(StrEnum):
-    """What is selected: all channels of a voxel together, or one by one."""
+    """What is selected: all channels of a voxel together, or each one by itself."""
 
     VOXEL = "voxel"
     ELEMENT = "element"
@@ -40,11 +40,11 @@ def top_k(score: Tensor, counts: Tensor) -> Tensor:
     """Mark the highest scores of each batch element, exactly as many as asked for; ties go to the lower index.
 
     Args:
-        score: (B, ...); what scores minus infinity is never marked.
+        score: scores, (B, ...); minus infinity is never marked.
         counts: number of scores to mark, (B,).
 
     Returns:
-        Boolean, the shape of ``score``.
+        Boolean mask, of the shape of ``score``.
     """
     rows = [_top(row, int(count)) for row, count in zip(score.flatten(1), counts, strict=True)]
     return torch.stack(rows).reshape(score.shape)
@@ -70,7 +70,7 @@ def foreground(image: Tensor, label: Tensor | None = None) -> Tensor:
 
 
 class Score(Configurable, ABC):
-    """A rank of elements: the higher, the sooner noise goes there.
+    """A rank of elements: the higher, the sooner an element gets noise.
 
     Attributes:
         needs_gradient: whether the gradient of a loss must be given.
@@ -88,7 +88,7 @@ class Score(Configurable, ABC):
             gradient: gradient of the loss that noise minimizes, by the image; the shape of ``image``.
 
         Returns:
-            Not negative, (B, C or 1, spatial...).
+            Scores of at least 0, (B, C or 1, spatial...).
         """
 
 
@@ -158,7 +158,7 @@ class VarianceScore(Score):
 
 @dataclass(frozen=True)
 class Sparsity(Configurable):
-    """How many voxels of an image noise may touch, and which.
+    """The number of voxels of an image that noise may touch, and how they are selected.
 
     Args:
         fraction: number of voxels as a fraction of ``of``, in (0, 1], rounded down.
@@ -239,7 +239,7 @@ class TopK(ComposedMask):
         within: mask whose voxels are ranked; None for all voxels.
 
     Raises:
-        InputError: when the score needs a gradient, or elements are to be selected: a mask is one of voxels.
+        InputError: when the score needs a gradient, or elements are selected: a mask is one of voxels.
     """
 
     sparsity: Sparsity

@@ -311,7 +311,7 @@ def _first_order(values: NDArray, bin_width: float | None) -> dict[str, float]:
 
 
 def _histogram(values: NDArray, bin_width: float | None) -> NDArray:
-    """Share of voxels in each bin that holds any."""
+    """Fraction of voxels in each bin that holds any."""
     if bin_width is None:
         counts = np.histogram(values, BINS)[0]
     else:

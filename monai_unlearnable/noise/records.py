@@ -19,7 +19,7 @@ from monai_unlearnable.utils.files import leads_outside
 
 __all__ = ["Manifest", "NoiseEntry", "encode_manifest", "package_versions", "read_budget", "write_budget"]
 
-# What records of schema version 2 and statements of format 1 call things by.
+# Names in records of schema version 2 and statements of format 1, and today's names.
 EARLIER_WORDS = {"lattice": "quantization", "radius": "epsilon", "share": "fraction"}
 
 
@@ -37,7 +37,7 @@ class NoiseEntry:
         label: label file, relative to the dataset, or None.
         label_sha256: digest of the published label file.
         shape: channel-first shape of the stored voxels.
-        affine: 4x4, row by row.
+        affine: 4x4 matrix, row by row.
         quantization: dtype, slope and intercept of storage.
         window: intensity window.
         budget: budget of the noise.
@@ -120,7 +120,7 @@ def read_budget(content: dict[str, Any]) -> Budget:
 
 
 def write_budget(budget: Budget, schema_version: int) -> dict[str, float]:
-    """A budget in the words of a schema version, so that what an earlier release stated can be checked to the byte."""
+    """A budget with the names of a schema version, so that an earlier statement can be checked to the byte."""
     earlier = {new: old for old, new in EARLIER_WORDS.items()} if schema_version < SCHEMA_VERSION else {}
     return {earlier.get(name, name): value for name, value in asdict(budget).items()}
 
@@ -130,10 +130,10 @@ def _in_current_words(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_outside(name: str | None) -> None:
-    """Records travel with data that others may have written: a path in one must stay inside its folder.
+    """Refuse a path outside its folder: records travel with data that others may have written.
 
     Raises:
-        ValueError: when it does not.
+        ValueError: when the path leads outside.
     """
     if name is not None and leads_outside(name):
         raise ValueError(f"{name!r} lies outside the folder")
@@ -145,7 +145,7 @@ PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "n
 
 
 def encode_manifest(content: dict[str, Any]) -> bytes:
-    """The one form in which a manifest is written: no other bytes say the same."""
+    """A manifest in its only form: no other bytes say the same."""
     stream = io.StringIO()  # json.dumps would hold a string for each number of each scan
     json.dump(content, stream, indent=1, sort_keys=True)
     return (stream.getvalue() + "\n").encode()

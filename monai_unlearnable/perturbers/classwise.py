@@ -23,9 +23,9 @@ GRANULARITIES = (Granularity.CLASS, Granularity.UNIVERSAL)
 class ClasswiseNoise(Perturber):
     """A learned pattern for each class (Huang et al., ICLR 2021, class-wise noise) or one for all cases.
 
-    Classes of whole images: the pattern covers the image, resized to it, so that it is the same one again where an
-    exploiter resizes images. Class maps: the pattern is repeated over the image, in step with its center, and the
-    voxels of a class carry the pattern of theirs.
+    Classes of whole images: the pattern covers the image, resized to it, so that it stays the same when an
+    exploiter resizes images. Class maps: the pattern is repeated over the image, in step with its center, and each
+    voxel carries the pattern of its class.
 
     Args:
         in_channels: image channels.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise by gradients of surrogate networks, and the voxels that matter most to them."""
+"""Noise by gradients of surrogate networks, and the voxels that matter most to these."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def loss_gradient(
 class SalientVoxels(MaskProvider):
     """The voxels where the loss of a network depends most on the intensity, as a mask for any method.
 
-    What SALM (arXiv 2403.10573, our reading) selects, at the clean image and once: see
+    This is the selection of SALM (arXiv 2403.10573, our reading), once and at the clean image. See
     :class:`~monai_unlearnable.perturbers.GradientNoise` for a selection that follows the noise.
 
     Args:
@@ -80,7 +80,7 @@ class SalientVoxels(MaskProvider):
         divisor: divisor of the spatial sizes that a network of class maps takes.
 
     Raises:
-        InputError: when elements are to be selected: a mask is one of voxels.
+        InputError: when elements are selected: a mask is one of voxels.
     """
 
     network: nn.Module
@@ -122,8 +122,8 @@ class GradientNoise(Perturber):
 
     from :math:`\delta = 0`, with :math:`f` one surrogate after the other (Huang et al., "Unlearnable examples", ICLR
     2021, eq. 4; with :math:`\ell` negated or at another class, Fowl et al., NeurIPS 2021). The surrogates are snapshots
-    of one training, young to old, which the published alternation of surrogate and noise passes through too; what is
-    kept of it are the snapshots, not the noise. So noise is made anew for every case, also for those that were never
+    of one training, young to old, which the published alternation of surrogate and noise passes through too; we keep
+    the snapshots instead of the noise. So noise is made anew for every case, also for those that were never
     seen, and memory does not depend on the number of cases. With ``average`` steps go down the mean over all snapshots
     (SEP, Chen et al., ICLR 2023).
 
@@ -143,7 +143,7 @@ class GradientNoise(Perturber):
         support: mask of where noise is allowed.
         sparsity: which voxels of the support carry noise; None for all.
         mask_refresh: time of their selection: ``"once"``, each ``"round"`` (surrogate), or each ``"step"``.
-        fitted: cases whose loss is below are left as they are until the next round; None for none.
+        fitted: loss below which a case is left as it is until the next round; None to continue with all cases.
         augmentation: changes that the exploiter's pipeline makes to images.
         samples: number of draws of a random augmentation that each gradient averages over.
         seed: random seed of the augmentation.
@@ -248,12 +248,12 @@ class GradientNoise(Perturber):
 
 
 def load_surrogate(path: str | Path, index: int = -1, key: Key | None = None) -> Surrogate:
-    """A surrogate of a :class:`GradientNoise` on disk, such as for
+    """A surrogate of a :class:`GradientNoise` on disk, for example for
     :class:`~monai_unlearnable.perturbers.SalientVoxels`.
 
     Args:
         path: file of :func:`~monai_unlearnable.perturbers.save_perturber`.
-        index: which one, young to old.
+        index: position of the surrogate, young to old.
         key: the owner's key, where the file is encrypted.
 
     Raises:

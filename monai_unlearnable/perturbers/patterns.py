@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise without a surrogate network: patterns that tell the class, whatever the image shows."""
+"""Noise without a surrogate network: patterns that tell the class, independent of the image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from monai_unlearnable.utils.seeding import derive_seed, seeded
 
 
 class Granularity(StrEnum):
-    """Whose pattern a voxel carries: that of its class, of its case, or the one of all."""
+    """The owner of the pattern that a voxel carries: its class, its case, or all cases together."""
 
     CLASS = "class"
     CASE = "case"
@@ -43,7 +43,7 @@ def centered(extent: int) -> Tensor:
 
 
 class ClassPatterns(Perturber):
-    r"""Base of the methods that add the pattern of the class, whatever the image shows.
+    r"""Base of the methods that add the pattern of the class, independent of the image.
 
     .. math::
         \delta(s) = \epsilon\, S(s)\, P_{y(s)}(s), \qquad |P_k| \le 1
@@ -115,15 +115,15 @@ class ClassPatterns(Perturber):
 
     @abstractmethod
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
-        """The pattern of a class over a whole image; what subclasses implement.
+        """The pattern of a class over a whole image; subclasses implement it.
 
         Args:
-            kind: the class, or a number of the case where each case has a pattern of its own.
+            kind: class, or a number of the case where each case has a pattern of its own.
             case_id: name of the case, for methods whose patterns differ among the cases of a class.
             image: normalized intensity, (C, spatial...), 2D or 3D.
 
         Returns:
-            In [-1, 1], the shape of ``image``.
+            Pattern in [-1, 1], of the shape of ``image``.
         """
 
 

@@ -179,8 +179,8 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
 
     Args:
         lines: frontier lines of one victim and recipe.
-        figure: ``"psnr"`` or ``"ssim_roi"``: what is to the right; higher is closer to the originals.
-        dark: whether for a dark page.
+        figure: figure on the horizontal axis, ``"psnr"`` or ``"ssim_roi"``; higher is closer to the originals.
+        dark: whether to draw for a dark page.
     """
     theme, first = DARK if dark else LIGHT, lines[0]
     looks = canvas.method_looks(lines, theme)
@@ -259,7 +259,7 @@ class HeatMap:
     """One panel.
 
     Args:
-        title: above it.
+        title: title above it.
         rows: names of victims and recipes, top to bottom.
         columns: names, left to right.
         squares: content by row and column; none for what was not tried.
@@ -298,8 +298,8 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
 
     Args:
         results: results that hold the controls.
-        panel: one of :func:`heat_maps`.
-        dark: whether for a dark page.
+        panel: panel from :func:`heat_maps`.
+        dark: whether to draw for a dark page.
     """
     theme, matrix = DARK if dark else LIGHT, Matrix(results.summaries())
     colors = LinearSegmentedColormap.from_list("learned", [theme.cold, theme.middle, theme.warm])

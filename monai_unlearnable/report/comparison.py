@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two reports side by side: what differs in the settings that both have."""
+"""Two reports side by side: the differences in the settings that both have."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Comparison:
         return grouped(self.pairs, lambda pair: pair.first.countermeasure)
 
     def remarks(self) -> list[str]:
-        """What makes the reports hard to compare, and how far they differ, a sentence each."""
+        """The reasons why the reports are hard to compare, and how far they differ, a sentence each."""
         first, second, notes = self.first, self.second, []
         if first.dataset != second.dataset:
             notes.append(

@@ -186,7 +186,7 @@ def _size(content: bytes) -> tuple[int, int]:
 
 
 def _scores(results: Results, summaries: Sequence[Summary]) -> str:
-    """What charts show, for readers that hear the page."""
+    """The content of charts in text, for readers that hear the page."""
     values = (f"{s.victim}, {s.recipe}, {s.words}: {s.failure or f'{s.score:.1f}'}" for s in summaries[:DESCRIBED])
     return f" of {results.metric} in percent. At the end: {'; '.join(values)}. The tables hold the same figures."
 

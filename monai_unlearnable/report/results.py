@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of an evaluation: what every table, picture and page of a report is made of."""
+"""The results of an evaluation, which every table, picture and page of a report is made from."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Results:
             standard deviations, ``l0`` as a fraction, ``noise_ratio`` to the scan's own noise; others are shown as they
             are.
         rows: rows, one for each victim trained.
-        settings: whatever is worth knowing to repeat the evaluation; JSON-ready.
+        settings: everything needed to repeat the evaluation; JSON-ready.
         regions: relative change of each statistic of a region, by name of the data and of the class; 0.01 for 1%.
         authorized: scores of models trained on clean scans, ``{"data", "victim", "clean", "protected"}``, in percent
             on clean and on protected scans.
@@ -56,7 +56,7 @@ class Results:
 
     @property
     def metric(self) -> str:
-        """What the scores are; ``"score"`` where rows differ."""
+        """The name of the scores; ``"score"`` where rows differ."""
         names = {row.metric for row in self.rows}
         return names.pop() if len(names) == 1 else "score"
 

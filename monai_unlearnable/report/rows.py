@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one run reached: one victim, trained once on one kind of data. Scores are in percent throughout."""
+"""The scores of one run: one victim, trained once on one kind of data. Scores are in percent throughout."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class VictimRow:
-    """One run: what the victim was trained on, and how well it does on clean held-out scans.
+    """One run: the training data of the victim, and how well it does on clean held-out scans.
 
     Args:
         training: ``"clean"``, ``"protected"`` or ``"random noise"``, the control with noise of equal size.
@@ -134,7 +134,7 @@ class VictimRow:
         """The row of ``dataclasses.asdict``, as JSON gives it back: lists for tuples, null for NaN.
 
         Raises:
-            ValueError: saying what is missing or of the wrong type.
+            ValueError: when something is missing or of the wrong type.
         """
         return read_object(cls, content, "a row")
 
@@ -149,7 +149,7 @@ def read_object(kind: type[T], content: Any, name: str, optional: Collection[str
         optional: names of fields that may be missing.
 
     Raises:
-        ValueError: saying what is missing, unknown or of the wrong type.
+        ValueError: when something is missing, unknown or of the wrong type.
     """
     if not isinstance(content, dict):
         raise ValueError(f"{name} is not an object")

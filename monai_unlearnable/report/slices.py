@@ -157,7 +157,7 @@ def _plane(cut: Cut, scan: Scan, protected: Scan, classes: NDArray, window: Inte
 class _Sheet:
     """A figure with a row for each cut and a column for each picture of it; sizes are in inches.
 
-    ``top`` and ``bottom`` are what is above and below the pictures; there is room for ``widest`` columns at least.
+    ``top`` and ``bottom`` are the space above and below the pictures; there is room for at least ``widest`` columns.
     """
 
     def __init__(self, cuts: Sequence[Cut], columns: int, top: float, bottom: float, widest: int = 1) -> None:

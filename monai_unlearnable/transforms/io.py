@@ -31,7 +31,7 @@ __all__ += ["EncodeLabel", "EncodeLabelD", "EncodeLabelDict", "EncodeLabeld"]
 
 
 def quantization_of(img: Any) -> list[StorageQuantization]:
-    """How the file of an image stores each channel; float32 where the image does not know its file."""
+    """The storage of each channel in the file of an image; float32 where the image does not know its file."""
     known = img.meta.get(MetaKeys.QUANTIZATION) if isinstance(img, MetaTensor) else None
     if known is None:
         return [StorageQuantization("<f4")] * len(img)
@@ -39,7 +39,7 @@ def quantization_of(img: Any) -> list[StorageQuantization]:
 
 
 def refuse_after_spatial(img: Any) -> None:
-    """Raise where an image was moved already: noise goes before the training transforms, never after.
+    """Refuse an image that was moved already: noise goes before the training transforms, never after.
 
     Raises:
         NoiseMismatchError: naming the transform.

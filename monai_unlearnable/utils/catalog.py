@@ -67,7 +67,7 @@ class Catalog:
         return copy.deepcopy(self.entries[name])
 
     def build(self, name: str, **values: Any) -> Any:
-        """Make what an entry describes.
+        """Make the object of an entry.
 
         Args:
             name: name of the entry.

@@ -75,7 +75,7 @@ def describe(value: Any) -> Any:
 
 @singledispatch
 def describe_other(value: Any) -> Any:
-    """The description of an object of a library's, by its type, for which one is registered."""
+    """The description of a library's object, by its type, if one is registered."""
     raise TypeError(f"{type(value).__name__} cannot be described")
 
 
@@ -118,7 +118,7 @@ def build(description: Any) -> Any:
 
 
 def check_buildable(description: Any) -> None:
-    """Make sure that nothing in a description is of a class that :func:`build` refuses.
+    """Check that a description contains no class that :func:`build` refuses.
 
     Raises:
         InputError: when :func:`build` raises it.

@@ -129,7 +129,7 @@ def test_plain_and_encrypted_files_do_not_mix(
         stop_at(patch, "publish_scan", 1)
         protect(sealed.clean, tmp_path / "out", key=before)
     files = tree(tmp_path / "out")
-    with pytest.raises(OutputError, match=r"a\.npz.*: is (not )?encrypted, and there is (a|no) key; choose"):
+    with pytest.raises(OutputError, match=r"a\.npz.*: is (not )?encrypted, but (a|no) key is given; choose"):
         protect(sealed.clean, tmp_path / "out", key=after)
     assert tree(tmp_path / "out") == files
     protect(sealed.clean, tmp_path / "out", key=after, overwrite=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DICOM files as a format of scans.
 
-Only pixels change, and what the header must then say of them. The owner keeps the headers of the originals, so that
+Only pixels change, and the header elements that describe them. The owner keeps the headers of the originals, so that
 restored files are the original ones."""
 
 from __future__ import annotations

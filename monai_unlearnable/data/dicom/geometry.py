@@ -34,7 +34,7 @@ class Slice:
 
     Args:
         path: path of the file.
-        content: all of it.
+        content: bytes of the file.
         header: elements of the file without the pixels.
         pixels: stored numbers (rows, columns).
     """
@@ -86,7 +86,7 @@ def check_alike(slices: Sequence[Slice]) -> None:
     """Refuse files that are not slices of one series.
 
     Raises:
-        ScanError: naming the first file that differs, and what in.
+        ScanError: naming the first file that differs, and the difference.
     """
     first = slices[0]
     for other in slices[1:]:

@@ -32,7 +32,7 @@ DECODERS = {
 }
 SERVE = f"from {__name__} import serve; serve()"
 SIZE = struct.Struct("<Q")
-LIMIT = 300.0  # seconds for one file, of which the largest take a few
+LIMIT = 300.0  # seconds for one file; the largest take a few
 
 
 def decode(dataset: Dataset, content: bytes) -> NDArray:
@@ -40,10 +40,10 @@ def decode(dataset: Dataset, content: bytes) -> NDArray:
 
     Args:
         dataset: elements of the file.
-        content: all of it.
+        content: bytes of the file.
 
     Raises:
-        ScanError: when the stream is damaged, or its decoder does not come to an end.
+        ScanError: when the stream is damaged, or its decoder does not finish.
         RuntimeError: or another error of pydicom, when it cannot be decoded.
     """
     decoder = DECODERS.get(dataset.file_meta.TransferSyntaxUID)
@@ -67,7 +67,7 @@ class _Child:
         self.lock, self.process = threading.Lock(), cast("subprocess.Popen[bytes] | None", None)
 
     def ask(self, content: bytes) -> bytes | None:
-        """What comes back; None where a new process ended over the question too.
+        """The answer; None if a new process ended over the question too.
 
         Raises:
             ScanError: when nothing does within the limit of time.
