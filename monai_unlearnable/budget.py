@@ -31,6 +31,10 @@ class Budget:
         norm: ``"linf"``, the only norm of the ball so far.
         fraction: largest fraction of the voxels of a scan that may change, in (0, 1]. A voxel is a spatial position; it
             counts as changed when any channel changes.
+
+    Example:
+        >>> Budget(epsilon=8 / 255, fraction=0.1).limit(voxels=1000)
+        100
     """
 
     epsilon: float

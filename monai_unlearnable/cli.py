@@ -64,7 +64,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """``--epsilon 0.02 --network_def#channels "[8,16]"`` as a dictionary.
 
     Raises:
-        InputError: when words do not come as ``--name value``.
+        InputError: when arguments do not come as ``--name value``.
     """
     if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")

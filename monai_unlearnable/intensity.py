@@ -132,7 +132,16 @@ class WindowRule(Protocol):
 
 @dataclass(frozen=True)
 class PercentileWindow(Configurable):
-    """A window of each scan's own percentiles, a channel at a time: the rule for MR, whose units are arbitrary."""
+    """A window of each scan's own percentiles, a channel at a time: the rule for MR, whose units are arbitrary.
+
+    Args:
+        lower: percentile that becomes 0, in [0, 100].
+        upper: percentile that becomes 1, in [0, 100].
+
+    Example:
+        >>> read_scan("DATASET/a.nii.gz").window(PercentileWindow(lower=1, upper=99))
+        IntensityWindow(low=(12.0,), high=(803.0,))
+    """
 
     lower: float = 0.5
     upper: float = 99.5

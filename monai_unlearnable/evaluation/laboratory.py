@@ -46,6 +46,10 @@ class Laboratory:
     Args:
         matrix: settings, and the runs that follow from them.
         folder: folder for ``laboratory.json``, ``runs/``, ``figures/``, ``authorized/`` and ``detectors/``.
+
+    Example:
+        >>> matrix = Matrix.of(dataset_dir="ORIGINALS", protected={"umed": "OUT/protected"}, victims=["UNet"])
+        >>> print(Laboratory(matrix, "LAB").run().verdict())
     """
 
     def __init__(self, matrix: Matrix, folder: str | Path) -> None:

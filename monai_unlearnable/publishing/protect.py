@@ -62,6 +62,10 @@ class Protection:
             one is an error.
         curves: whether the loss is written for TensorBoard, unencrypted; by default only without a key.
         cache_gib: memory for cases that are kept between epochs, in GiB.
+
+    Example:
+        >>> protection = Protection("DATASET", "OUT", epsilon=8 / 255)
+        >>> manifest = protection.run(RandomNoise(epsilon=8 / 255))
     """
 
     measures_roughness = True

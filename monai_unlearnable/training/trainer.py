@@ -107,6 +107,10 @@ class ProtectionTrainer(Trainer, Described):
 
     Raises:
         InputError: when there are penalties but no perturber in training, or the strategy lacks what it needs.
+
+    Example:
+        >>> optimizer = torch.optim.Adam(perturber.parameters(), 5e-3)
+        >>> ProtectionTrainer("cuda", 10, loader, SurrogatePool(network), perturber, optimizer).run()
     """
 
     undescribed = ("device",)
