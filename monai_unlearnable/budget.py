@@ -131,7 +131,7 @@ def apply_noise(
     """Add noise to stored voxels: mask, project, convert to stored steps, truncate toward zero, add.
 
     The noise is added to the original voxels, never to a windowed copy; where it would leave the numbers that can be
-    stored, or reach a value that marks padding, it shrinks. Padding stays what it is.
+    stored, or reach a value that marks padding, it shrinks. Padding never changes.
     Where more voxels move than the budget allows, those of largest stored change do, of equal ones the first in C
     order; the others stay the original.
 

@@ -10,7 +10,7 @@
     │   ├── LabelError               a label that is missing or does not fit its image
     │   ├── WindowError              an image without an intensity window
     │   ├── BudgetError              a budget that cannot be honored, or was exceeded
-    │   ├── KeyFileError             a key file that cannot be read, or is not one of the kind needed
+    │   ├── KeyFileError             a key file that cannot be read, or holds another kind of key
     │   └── NoiseError               stored noise that cannot be read
     │       ├── NoiseMismatchError   noise of other voxels
     │       └── KeyMismatchError     an encrypted file that the key does not open
@@ -60,7 +60,7 @@ class UnlearnableError(Exception):
         reason: cause of the error, in one sentence.
         case: id of the case or scan concerned.
         file: file concerned.
-        value: the offending value, if one number says it.
+        value: the offending value, if it is one number.
         limit: the limit that ``value`` broke.
     """
 
@@ -103,7 +103,7 @@ class BudgetError(InputError):
 
 
 class KeyFileError(InputError):
-    """A key file cannot be read, or does not give a key of the kind that is needed."""
+    """A key file cannot be read, or holds another kind of key."""
 
 
 class NoiseError(InputError):
@@ -142,7 +142,7 @@ class Finding:
 
     @property
     def reason(self) -> str:
-        """What does not hold, without the file."""
+        """The claim that does not hold, without the file."""
         told = "" if self.found is None and self.claimed is None else f": found {self.found}, claimed {self.claimed}"
         return f"{self.what}{told}"
 
@@ -152,11 +152,11 @@ class Finding:
 
 
 class VerificationError(UnlearnableError):
-    """A published dataset does not match what is recorded of it.
+    """A published dataset does not match its record.
 
     Args:
         reason: cause of the error, in one sentence.
-        findings: every claim that does not hold, where a whole dataset was checked.
+        findings: every claim that does not hold, if a whole dataset was checked.
         **about: further arguments of :class:`UnlearnableError`.
     """
 
@@ -178,7 +178,7 @@ class OutOfMemoryError(UnlearnableError, MemoryError):
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What an error was raised from, to the first one: libraries wrap what went wrong in errors that do not say it."""
+    """The first error in a chain of causes: libraries wrap errors in others that do not tell the cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -195,7 +195,7 @@ def require_positive(**numbers: float | None) -> None:
     """
     for name, number in numbers.items():
         if number is not None and not (number > 0 and math.isfinite(number)):
-            raise InputError(f"{name} is {number}; it has to be positive", value=number, limit=0)
+            raise InputError(f"{name} is {number}; it must be positive", value=number, limit=0)
 
 
 LearnedChangeD = LearnedChangeDict = LearnedChanged

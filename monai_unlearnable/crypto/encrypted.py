@@ -19,7 +19,7 @@ of the nonce: other content or another name has another D, and thus another F. S
 all that GCM asks of a nonce is not to come twice under one key. To those without K, D tells nothing about the content.
 
 What it leaks: the length of the content, and that two files hold equal content under equal name and key. What it cannot
-prevent: an older file with the same name opens as well, so a reader has to compare the digests that it expects. And who
+prevent: an older file with the same name opens as well, so a reader must compare the digests that it expects. And who
 has F can encrypt other content that F opens. The owner's key does not open that: it computes D anew from the content.
 
 The ``AESSIV`` of cryptography is no replacement. It would write other bytes, so that files of earlier releases would

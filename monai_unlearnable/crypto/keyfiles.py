@@ -68,7 +68,7 @@ def read_record(path: str | Path, kind: str, names: set[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or content.pop("format", None) != _format(kind):
         raise KeyFileError(f"its format is not {_format(kind)!r}")
     if set(content) != names:
-        raise KeyFileError(f"it has to hold {', '.join(sorted(names))} and nothing else")
+        raise KeyFileError(f"it must hold {', '.join(sorted(names))} and nothing else")
     return content
 
 

@@ -87,11 +87,11 @@ class KeyDerivation:
 
     def __post_init__(self) -> None:
         if not isinstance(self.salt, bytes) or not 16 <= len(self.salt) <= 64:
-            raise KeyFileError("the salt has to be of 16 to 64 bytes")
+            raise KeyFileError("the salt must have 16 to 64 bytes")
         if any(type(cost) is not int for cost in (self.n, self.r, self.p)):
-            raise KeyFileError("n, r and p have to be whole numbers")
+            raise KeyFileError("n, r and p must be whole numbers")
         if self.n < 2**14 or self.n & (self.n - 1) or self.r < 8 or self.p < 1 or self.n * self.r * self.p > 2**23:
-            raise KeyFileError("n has to be a power of two from 2**14, r from 8, p from 1, and n * r * p at most 2**23")
+            raise KeyFileError("n must be a power of two from 2**14, r from 8, p from 1, and n * r * p at most 2**23")
 
     @classmethod
     def generate(cls, n: int = 2**17, r: int = 8, p: int = 1) -> KeyDerivation:

@@ -22,7 +22,7 @@ class Scores:
     victim adds curves, loss and time with ``dataclasses.replace``.
 
     Args:
-        metric: ``"Dice"`` or ``"balanced accuracy"``.
+        metric: name of the score, ``"Dice"`` or ``"balanced accuracy"``.
         value: score at the end of training.
         interval: 95% bootstrap interval of ``value`` over test cases.
         per_class: Dice of each class without background, or recall of each class; NaN where a class is absent from the
@@ -86,7 +86,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where a frontier falls to half-way.
+    """The place where a frontier falls to half-way.
 
     Args:
         value: PSNR in dB or SSIM there; None where no point of the sweep reaches half-way.

@@ -29,7 +29,7 @@ def bootstrap_interval(
     """Percentile bootstrap interval over cases (Efron and Tibshirani 1993, ch. 13), by ``scipy.stats.bootstrap``.
 
     Args:
-        values: (cases, ...), one row a case. Rows with NaN are omitted.
+        values: values to resample, (cases, ...), one row a case. Rows with NaN are omitted.
         paired: further arrays over the same cases, resampled together with ``values``.
         statistic: function of the resampled arrays, (resamples, cases, ...), returning (resamples,); default: the mean.
         level: confidence level, within (0, 1).
@@ -75,7 +75,7 @@ class PairedTest:
     Args:
         difference: mean of first minus second, in the units of the scores.
         interval: 95% bootstrap interval of ``difference`` over cases.
-        p_value: two-sided, of there being no difference.
+        p_value: two-sided p-value of there being no difference.
         test: name of the test.
         cases: number of cases that both methods have a score of.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Surrogate networks and the losses that noise goes down or up on them."""
+"""Surrogate networks and the losses that noise minimizes or maximizes on them."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def error_rate(logits: Tensor, label: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Objective(Configurable):
-    """A loss that noise goes down.
+    """A loss that noise minimizes.
 
     ``"minimize"``: the loss at the true label (Huang et al., ICLR 2021); ``"maximize"``: its negative, untargeted
     adversarial poisoning; ``"target"``: the loss at another class, targeted adversarial poisoning (Fowl et al.,

@@ -34,7 +34,7 @@ class PublishedLabel:
     """The facts about a label once it is published.
 
     Args:
-        sha256: digest of the published file, None where there is none.
+        sha256: digest of the published file; None without a label.
         clean_sha256: digest of the original, if that is another file.
         original: the original file itself, if it is another one; for the owner to keep.
     """

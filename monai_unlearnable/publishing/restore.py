@@ -53,7 +53,7 @@ def apply_stored(
         KeyMismatchError: naming the file, when it takes another key, or none.
         NoiseMismatchError: naming the scan, when clean voxels are not those that the noise was made for.
         VerificationError: naming the case, when a label is not the one that was protected.
-        LabelError: naming the case, when a DICOM segmentation is not of its images as they are now.
+        LabelError: naming the case, when a DICOM segmentation does not belong to its current images.
         OutputError: when the output exists.
     """
     store, layout = NoiseStore(noise_dir, key), Layout(output_dir)

@@ -48,7 +48,7 @@ def verify(output_dir: str | Path, clean: str | Path | None = None, key: Key | s
 
     Args:
         output_dir: an output with ``protected/`` and ``noise/``.
-        clean: folder or archive of the clean dataset, if at hand.
+        clean: folder or archive of the clean dataset, if available.
         key: key that noise, manifest and checkpoints are encrypted with, or its file; then none of them may be plain.
 
     Returns:

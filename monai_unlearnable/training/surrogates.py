@@ -73,7 +73,7 @@ class UnrolledTraining:
 class SurrogatePool(Described):
     """Surrogates of different ages that take turns; one that is old enough starts again from fresh weights.
 
-    An exploiter trains from scratch, so noise has to be easier to learn than the anatomy at every age of a model, and
+    An exploiter trains from scratch, so noise must be easier to learn than the anatomy at every age of a model, and
     most of all early on: noise tuned to one model that has grown up with it fails against the next one. The pool (our
     choice) keeps the ages spread evenly over a lifetime.
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all training of the exploiter shares: AdamW on a one-cycle schedule."""
+"""The training loop of the exploiter's models: AdamW on a one-cycle schedule."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def pad_sides(image: Tensor, sides: Sequence[tuple[int, int]], mode: str = "cons
     """Pad the last axes of an image, or crop them where a number is negative.
 
     Args:
-        image: (..., spatial...); with any ``mode`` but ``"constant"`` (C, spatial...).
+        image: image (..., spatial...); with any ``mode`` but ``"constant"`` (C, spatial...).
         sides: voxels before and after each axis.
         mode: padding mode of ``torch.nn.functional.pad``; zeros by default.
     """
@@ -65,7 +65,7 @@ def plane_rotation(angle: Tensor, first: int, second: int, dims: int) -> Tensor:
 def affine_matrix(
     matrix: Tensor, scale: Tensor, size: Sequence[int], shape: Sequence[int], center: Tensor | None = None
 ) -> Tensor:
-    """What torch's ``affine_grid`` (without aligned corners) takes to cut a patch out of an image, (B, dims, dims + 1).
+    """The matrix for torch's ``affine_grid`` (without aligned corners) that cuts out a patch, (B, dims, dims + 1).
 
     Args:
         matrix: map of scaled offsets from the center of the patch to offsets in the image, (B, dims, dims), in voxels.

@@ -154,7 +154,7 @@ class AdversarialBatch:
         """A ``prepare_batch`` for MONAI's ``SupervisedTrainer``.
 
         Args:
-            network: network whose loss is raised, as it is at that moment.
+            network: network whose loss is raised, in its current state.
             loss: loss of logits and labels.
             seed: random seed of the starts.
         """
@@ -172,8 +172,8 @@ class AdversarialBatch:
     ) -> Tensor:
         """Images on which the loss is higher.
 
-        The network is in evaluation mode meanwhile, as in TRADES (Zhang et al., ICML 2019): running statistics stay as
-        they are, and dropout and deep supervision are off. Instance norm is the same in both modes.
+        The network is in evaluation mode meanwhile, as in TRADES (Zhang et al., ICML 2019): running statistics do not
+        change, and dropout and deep supervision are off. Instance norm is the same in both modes.
 
         Args:
             network: network; its parameters, their gradients and its mode are left alone.
@@ -214,14 +214,14 @@ class _Spacing(mt.Transform):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a victim is trained: percentile window, z-score, AdamW with a one-cycle schedule, and what is set here.
+    """How a victim is trained: percentile window, z-score, AdamW with a one-cycle schedule, and these settings.
 
     Args:
         size: spatial size of the network input.
         iterations: training steps.
         batch_size: cases a step.
         learning_rate: peak of the one-cycle schedule.
-        augmentation: MONAI dictionary transforms on z-scored images (and labels), applied anew at each step.
+        augmentation: MONAI dictionary transforms on z-scored images (and labels), drawn anew at each step.
         patches: whether images may stay larger than ``size``: the augmentation cuts patches out of them, and they are
             predicted by a sliding window. Else they are cropped around their center.
         weights: file to start from, see :func:`~monai_unlearnable.victims.weights.load_pretrained`.

@@ -60,11 +60,11 @@ class History:
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss is no number any more."""
+        """Whether the loss is no longer a number."""
         return not math.isfinite(self.loss)
 
     def note(self, network: nn.Module, test: float, validation: float | None = None) -> bool:
-        """Note the scores of a network as it is now, and say whether to stop.
+        """Note the scores of a network in its current state, and say whether to stop.
 
         Args:
             network: network that was scored.
@@ -115,14 +115,14 @@ class Examiner:
         self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
 
     def predict(self) -> Examiner:
-        """Predict all cases with the network as it is now."""
+        """Predict all cases with the network in its current state."""
         for kept in (self.outputs, self.labels, self.spacings):
             kept.clear()
         self.evaluator.run()
         return self
 
     def score(self, full: bool = False) -> Scores:
-        """Score what was predicted.
+        """Score the predictions.
 
         Args:
             full: whether to include the figures that take long, such as surface distances.
@@ -215,7 +215,7 @@ class Victim:
         return Trained(scores, examine.outputs, examine.inputs, rest)
 
     def score(self, cases: Cases) -> Scores:
-        """Score the network as it is.
+        """Score the network in its current state.
 
         Args:
             cases: cases in the form of training cases.

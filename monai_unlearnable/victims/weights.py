@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretrained weights: made on other clean scans without labels, kept in files, taken over, frozen."""
+"""Pretrained weights: made on other clean scans without labels, kept in files, loaded, frozen."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ WRAPPERS = re.compile(r"^(?:(?:module|network)\.)+")  # of DistributedDataParall
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was taken from a file of weights.
+    """The part of a network that was taken from a file of weights.
 
     Args:
         names: tensors of the network that were replaced.
@@ -64,7 +64,7 @@ class Loaded:
 
 
 def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loaded:
-    """Take the weights that fit, by name and shape, from a file; the others stay as they are.
+    """Take the weights that fit, by name and shape, from a file; the others stay the same.
 
     A last layer for other classes or a first one for other channels does not fit and is omitted. How much was
     taken is logged.
