@@ -215,7 +215,7 @@ def audit(protected: str, statement: str, public_key: str | None, as_json: bool)
 @click.argument("folder")
 @OVERWRITE
 def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
-    """Write the images of a MedMNIST archive as files, with a datalist."""
+    """Unpack a MedMNIST archive to files with a datalist."""
     from monai_unlearnable.data import unpack_archive
 
     click.echo(f"unpacked: {unpack_archive(Path(archive), Path(folder), bool(overwrite))}")
@@ -227,7 +227,7 @@ def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
 @click.argument("target")
 @OVERWRITE
 def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None:
-    """Copy a MedMNIST archive, with the images of a folder in place of its own."""
+    """Copy a MedMNIST archive with the images of a folder in place of its own."""
     from monai_unlearnable.data import pack_archive
 
     click.echo(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
@@ -252,7 +252,7 @@ def new(file: str) -> None:
 @key.command()
 @click.argument("file")
 def derive(file: str) -> None:
-    """Ask for a passphrase, and write to a file how a key is derived from it."""
+    """Write how a key is derived from a passphrase. It asks for the passphrase."""
     from monai_unlearnable.crypto import KeyDerivation
     from monai_unlearnable.crypto.keys import ask_passphrase
 
@@ -264,7 +264,7 @@ def derive(file: str) -> None:
 @click.argument("owner_key", metavar="KEY")
 @click.argument("file")
 def public(owner_key: str, file: str) -> None:
-    """Write the public key to a file; others check your statements with it."""
+    """Write the public key to a file. Others check your statements with it."""
     from monai_unlearnable.crypto.keys import load_key, owner
     from monai_unlearnable.crypto.signing import save_public_key
 
@@ -278,7 +278,7 @@ def public(owner_key: str, file: str) -> None:
 @click.argument("cases", metavar="CASE...", nargs=-1, required=True)
 @click.argument("file")
 def share(owner_key: str, out: str, cases: Sequence[str], file: str) -> None:
-    """Write the keys of chosen cases for a recipient, who can restore only those."""
+    """Write the keys of chosen cases for a recipient. The recipient can restore only those."""
     from monai_unlearnable.crypto import load_key
     from monai_unlearnable.crypto.encrypted import SUFFIX
     from monai_unlearnable.noise import NoiseStore
@@ -309,7 +309,7 @@ def _show(results: Results, page: Path) -> None:
 @click.argument("dataset_dir")
 @SETTINGS
 def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
-    """Train victims on clean, protected and random-noise data; settings as for the laboratory."""
+    """Train victims on clean, protected and random-noise data. Settings are those of the laboratory."""
     _show(*mu.evaluate(out, dataset_dir, **_settings(settings)))
 
 
@@ -318,7 +318,7 @@ def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
 @click.argument("out")
 @SETTINGS
 def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
-    """Train methods x victims x recipes x countermeasures; for example --protected "{'umed': 'OUT'}"."""
+    """Train methods x victims x recipes x countermeasures. Example: --protected "{'umed': 'OUT'}"."""
     from monai_unlearnable.proof import laboratory
 
     _show(*laboratory(dataset_dir, out, **_settings(settings)))

@@ -239,7 +239,7 @@ class PairPurifier(Countermeasure):
         scale = max(torch.stack([((x - y) ** 2).mean() for x, y in samples]).mean().item(), 1e-8)
 
         def loss(network: nn.Module, image: Tensor, original: Tensor) -> Tensor:
-            # Not the absolute error: where most voxels are free of noise, its median is no change at all.
+            # Not the absolute error: if most voxels are free of noise, its median is no change at all.
             return ((network(image) - original) ** 2).mean() / scale
 
         fit(network, patches, loss, self.iterations, self.learning_rate, seed, material.device, "purifier of pairs")

@@ -94,7 +94,7 @@ def decrypt(encrypted: bytes, key: OwnerKey | FileKey, name: str, *, file: str |
         file: path of the file, for the errors.
 
     Raises:
-        NoiseError: when it is no encrypted file, or one of another version of the format.
+        NoiseError: when it is not an encrypted file, or one of another version of the format.
         KeyMismatchError: when key or name are others, or bytes were changed; it is impossible to tell which.
     """
     if not is_encrypted(encrypted):
@@ -146,7 +146,7 @@ def _file_secret(header: bytes, key: OwnerKey, name: str) -> bytes:
 
 
 def _encode(name: str) -> bytes:
-    return name.encode("utf-8", "surrogatepass")  # file names that are no text have lone surrogates
+    return name.encode("utf-8", "surrogatepass")  # file names that are not text have lone surrogates
 
 
 def _mismatch(name: str, file: str | Path | None) -> KeyMismatchError:

@@ -103,7 +103,7 @@ def from_base64(text: Any) -> bytes:
     """Text as bytes. Each value has one text only, so that no change goes unseen.
 
     Raises:
-        KeyFileError: when it is no text of :func:`to_base64`, or an empty one.
+        KeyFileError: when it is not a text of :func:`to_base64`, or an empty one.
     """
     try:
         content = base64.b64decode(text, validate=True)

@@ -306,5 +306,5 @@ def _read_row(cells: dict[str, Any], columns: dict[str, str]) -> dict[str, str]:
         name = row[SECTION]
         row[SECTION] = SECTIONS.get(name.lower(), "")
         if not row[SECTION]:
-            raise ValueError(f"{name!r} is no section; known are {', '.join(SECTIONS)}")
+            raise ValueError(f"{name!r} is not a section; known are {', '.join(SECTIONS)}")
     return row

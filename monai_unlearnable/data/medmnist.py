@@ -80,7 +80,7 @@ class Archive(zipfile.ZipFile):
         path: the ``.npz`` file.
 
     Raises:
-        DatalistError: naming the file, when it is no archive; so do the methods, when a part of it cannot be used.
+        DatalistError: naming the file, when it is not an archive; so do the methods, when a part of it cannot be used.
     """
 
     def __init__(self, path: Path) -> None:

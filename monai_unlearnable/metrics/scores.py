@@ -39,7 +39,7 @@ def segmentation_scores(
     ``DiceMetric`` reduces. A class that is predicted but absent from the reference does not count. ``extras`` hold
 
     - ``hd95``: 95% Hausdorff distance in mm, mean over the cases and classes where reference and prediction both have
-      the class; NaN where there is none;
+      the class; NaN if there are none;
     - ``hd95_missing``: percent of the cases and classes of the references that have no such distance, because nothing
       was predicted. A low distance beside a high fraction here is no success.
 

@@ -100,7 +100,7 @@ class NoiseEntry:
                 refuse_outside(name)
             target = values.get("target")
             if target is not None and (not isinstance(target, int) or isinstance(target, bool) or target < 0):
-                raise ValueError(f"{target!r} is no class")
+                raise ValueError(f"{target!r} is not a class")
             if values["scan_id"] not in values["case_scans"]:
                 raise ValueError("the scan is not among those of its case")
             if unknown := sorted(set(values) - {known.name for known in fields(cls)}):

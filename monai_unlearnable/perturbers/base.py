@@ -154,11 +154,11 @@ def load_perturber(
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
-        InputError: naming the file, when it is no perturber checkpoint; when ``epsilon`` is not a number, or the noise
+        InputError: naming the file, when it is not a perturber checkpoint; when ``epsilon`` is invalid, or the noise
             cannot be scaled to it.
     """
     if not isinstance(epsilon, (int, float, type(None))):
-        raise InputError(f"epsilon is {epsilon!r}, which is no number")
+        raise InputError(f"epsilon is {epsilon!r}, which is not a number")
     changed = {} if epsilon is None else {"epsilon": float(epsilon)}
     with _opened(path, key) as (content, description):
         perturber = build({**description["perturber"], **changed})
@@ -176,7 +176,7 @@ def load_input_settings(path: str | Path, key: Key | None = None) -> InputSettin
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
-        InputError: naming the file, when it is no perturber checkpoint, or was saved without these settings.
+        InputError: naming the file, when it is not a perturber checkpoint, or was saved without these settings.
     """
     with _opened(path, key) as (_, description):
         settings = build(description["input"])
@@ -195,7 +195,7 @@ def _opened(path: str | Path, key: Key | None) -> Iterator[tuple[bytes, dict[str
     except KeyMismatchError:
         raise
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"is no perturber checkpoint: {error}", file=path) from error
+        raise InputError(f"is not a perturber checkpoint: {error}", file=path) from error
 
 
 def round_to_quantization(noise: Tensor, step: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ class GradientNoise(Perturber):
         average: whether each step goes down the mean over the surrogates, rather than down one after the other.
         step_size: size of a step, in normalized intensity; by default an eighth of epsilon.
         support: mask of where noise is allowed.
-        sparsity: which voxels of the support carry noise; None for all.
+        sparsity: selection of the voxels of the support that carry noise; None for all.
         mask_refresh: time of their selection: ``"once"``, each ``"round"`` (surrogate), or each ``"step"``.
         fitted: loss below which a case is left as it is until the next round; None to continue with all cases.
         augmentation: changes that the exploiter's pipeline makes to images.

@@ -131,7 +131,7 @@ def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
         return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)
     except (LookupError, TypeError, ValueError) as error:
         nested = ", ".join(name for name in settings if "#" in name)
-        reason = f"a setting ({nested}) goes below one that is no group; give that one as a whole"
+        reason = f"a setting ({nested}) goes below one that is not a group; give that one as a whole"
         raise InputError(reason, file=file) from error
 
 

@@ -67,7 +67,7 @@ class FrontierLine:
         return "–" if self.ssim50 is None else f"{'at least ' * (self.ssim_bound == 'at least')}{self.ssim50:.4f}"
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and the half-way score, ready for JSON but for NaN."""
+        """All fields and the half-way score, ready for JSON except for NaN."""
         names = ("data", "epsilon", "psnr", "ssim_roi", "score", "interval", "finals")
         points = [{name: getattr(point, name) for name in names} for point in self.points]
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

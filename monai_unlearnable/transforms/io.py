@@ -205,7 +205,7 @@ class EncodeLabel(Transform):
         """Encode a label (1, spatial...).
 
         Raises:
-            LabelError: when it holds a value that is no class.
+            LabelError: when it holds a value that is not a class.
         """
         return like(encode_label(to_numpy(label), self.values), label)
 

@@ -147,5 +147,5 @@ def _find(target: str) -> tuple[str, type[Configurable]]:
         except ImportError:
             found = None
     if not (isinstance(found, type) and issubclass(found, Configurable)):
-        raise InputError(f"{target!r} is no class of {PACKAGE} that a configuration may build")
+        raise InputError(f"{target!r} is not a class of {PACKAGE} that a configuration may build")
     return name, found

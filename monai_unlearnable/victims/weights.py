@@ -126,12 +126,12 @@ def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:
         Names of the parameters that are frozen.
 
     Raises:
-        InputError: when no parameter has such a name, all of them do, or it is no regular expression.
+        InputError: when no parameter has such a name, all of them do, or it is not a regular expression.
     """
     try:
         expression = re.compile(ENCODER if pattern == "encoder" else pattern)
     except re.error as error:
-        raise InputError(f"{pattern!r} is no regular expression: {error}") from error
+        raise InputError(f"{pattern!r} is not a regular expression: {error}") from error
     parameters = dict(network.named_parameters())
     frozen = [name for name in parameters if expression.match(_bare(name))]
     if not frozen or len(frozen) == len(parameters):

@@ -62,7 +62,7 @@ def read_slice(path: Path) -> Slice:
     """One file.
 
     Raises:
-        ScanError: naming the file, when it is no image, cannot be read, or could not be written back without loss.
+        ScanError: naming the file, when it is not an image, cannot be read, or could not be written back without loss.
     """
     with naming(path):
         content = path.read_bytes()
