@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publish medical scans that people can read and that models cannot be trained on.
 
-The functions have the words of the command line. They are loaded when they are first used.
+The functions are named like the commands. They are loaded on first use.
 
 Example:
     >>> import monai_unlearnable as mu

@@ -24,13 +24,17 @@ ArrayT = TypeVar("ArrayT")
 
 @dataclass(frozen=True)
 class Budget:
-    """How far a voxel may move, an L-infinity ball around each case, and how many voxels may move at all, an L0 bound.
+    """How far a voxel may move (an L-infinity ball around each case), and how many voxels may move (an L0 bound).
 
     Args:
         epsilon: largest change of a voxel as a fraction of the intensity window, in [0, 1]; 8/255 is a common choice.
         norm: ``"linf"``, the only norm of the ball so far.
         fraction: largest fraction of the voxels of a scan that may change, in (0, 1]. A voxel is a spatial position; it
             counts as changed when any channel changes.
+
+    Example:
+        >>> Budget(epsilon=8 / 255, fraction=0.1).limit(voxels=1000)
+        100
     """
 
     epsilon: float
@@ -54,7 +58,7 @@ class Budget:
         return noise.clip(-self.epsilon, self.epsilon)  # type: ignore[attr-defined, no-any-return]
 
     def limit(self, voxels: int) -> int:
-        """How many of so many voxels may change."""
+        """The largest number of voxels that may change, out of ``voxels``."""
         return int(self.fraction * voxels * (1 + FRACTION_TOLERANCE))
 
     def check(self, linf: float, *, fraction: float | None = None, step: float = 0.0, case: str | None = None) -> None:
@@ -64,7 +68,7 @@ class Budget:
             linf: L-infinity norm of the change, in normalized intensity.
             fraction: fraction of voxels changed (:func:`changed_fraction`), if it was measured.
             step: a storage step in normalized intensity, for the tolerance of ``linf``.
-            case: named in errors.
+            case: name of the case, for the error.
         """
         if not linf <= self.epsilon + STEP_TOLERANCE * step + 1e-9:
             reason = f"the noise reaches {linf:.6g} of the window, the budget is {self.epsilon:.6g}"
@@ -78,8 +82,8 @@ class Budget:
 
         Args:
             step: a storage step in normalized intensity; the epsilon may not be less.
-            voxels: of the scan, one of which the fraction has to allow, if it is asked for.
-            case: named in errors.
+            voxels: number of voxels of the scan, of which the fraction must allow one or more; None to skip this check.
+            case: name of the case, for the error.
         """
         if voxels is not None and voxels > 0 and not self.limit(voxels):
             reason = f"a fraction of {self.fraction:.4g} is less than one of {voxels} voxels: nothing would change"
@@ -95,7 +99,7 @@ class VoxelChange:
     """What protection did to the stored voxels, and all that is needed to undo it exactly.
 
     Args:
-        corner: where the box of all changes begins, in :func:`~monai_unlearnable.utils.arrays.file_order`.
+        corner: first index of the box of all changes, in :func:`~monai_unlearnable.utils.arrays.file_order`.
         steps: the box, zero where nothing changed: the stored steps added (integer storage), or the XOR of the bit
             patterns before and after (float storage, where addition does not invert).
     """
@@ -127,18 +131,18 @@ def apply_noise(
     """Add noise to stored voxels: mask, project, convert to stored steps, truncate toward zero, add.
 
     The noise is added to the original voxels, never to a windowed copy; where it would leave the numbers that can be
-    stored, or reach a value that marks padding, it shrinks. Padding stays what it is.
+    stored, or reach a value that marks padding, it shrinks. Padding never changes.
     Where more voxels move than the budget allows, those of largest stored change do, of equal ones the first in C
     order; the others stay the original.
 
     Args:
         stored: original voxels (C, spatial...) in their storage dtype.
         noise: perturbation in normalized intensity, same shape or broadcastable over channels.
-        budget: projected onto after masking; its fraction of voxels is kept after rounding to storage.
-        window: maps normalized intensity to physical units.
-        quantization: maps physical units to stored numbers.
+        budget: budget of the noise after masking; its fraction of voxels is kept after rounding to storage.
+        window: map of physical units to normalized intensity.
+        quantization: map of stored numbers to physical units.
         mask: support in [0, 1], multiplied with the noise.
-        case: named in errors.
+        case: name of the case, for the error.
 
     Returns:
         The protected voxels, of the dtype of ``stored``, and the change that :func:`undo_change` reverts.

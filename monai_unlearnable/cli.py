@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: a thin face over the functions of the package.
+"""The command line: a thin layer over the functions of the package.
 
 Exit codes: 0 done, 1 a check failed or cases were skipped, 2 wrong usage or input.
 """
@@ -36,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     Args:
-        argv: words after the name of the program; by default those that it was started with.
+        argv: arguments after the name of the program; by default those that it was started with.
     """
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
     hush_monai()
     try:
         return int(program.main(argv, PROGRAM, standalone_mode=False) or 0)
-    except click.Abort as error:  # click's word for what stopped it
+    except click.Abort as error:  # click wraps what stopped it
         raise (error.__cause__ or error) from None
     except click.ClickException as error:
         error.show()
@@ -64,7 +64,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     """``--epsilon 0.02 --network_def#channels "[8,16]"`` as a dictionary.
 
     Raises:
-        InputError: when words do not come as ``--name value``.
+        InputError: when arguments do not come as ``--name value``.
     """
     if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
@@ -85,7 +85,7 @@ def _switch(context: click.Context, parameter: click.Parameter, text: str | None
     return value
 
 
-KEY = click.option("--key", metavar="FILE", help="The owner's key, or how it follows from a passphrase.")
+KEY = click.option("--key", metavar="FILE", help="File of the owner's key, or of its derivation from a passphrase.")
 OVERWRITE = click.option(
     "--overwrite", is_flag=False, flag_value="True", callback=_switch, metavar="[True|False]", help="Replace files."
 )
@@ -97,7 +97,7 @@ POSITIONAL = {"method", "source", "dataset_dir", "output_dir"}
 
 
 def _settings(words: Sequence[str], **known: Any) -> dict[str, Any]:
-    """The settings that were given; others are left to the configuration."""
+    """The settings that were given; all others keep the configuration's values."""
     settings = parse_overrides(words)
     if taken := sorted(POSITIONAL & settings.keys()):
         raise InputError(f"{', '.join(taken)} is given by its place, not as --{taken[0]}")
@@ -153,7 +153,7 @@ def _say_protected(out: str) -> None:
 
 @program.command()
 @click.argument("out")
-@click.option("--clean", metavar="DIR", help="The clean dataset, to compare the files with.")
+@click.option("--clean", metavar="DIR", help="Folder or archive of the clean dataset, to compare the files with.")
 @KEY
 @JSON
 def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
@@ -185,7 +185,7 @@ def restore(out: str, destination: str, key: str | None, overwrite: bool | None)
 @click.argument("out")
 @KEY
 def statement(out: str, key: str | None) -> None:
-    """Write the public statement of an output anew."""
+    """Rewrite the public statement of an output."""
     from monai_unlearnable.crypto import load_key
     from monai_unlearnable.noise import Manifest
     from monai_unlearnable.publishing.layout import Layout
@@ -215,7 +215,7 @@ def audit(protected: str, statement: str, public_key: str | None, as_json: bool)
 @click.argument("folder")
 @OVERWRITE
 def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
-    """Write the images of a MedMNIST archive as files, with a datalist."""
+    """Unpack a MedMNIST archive to files with a datalist."""
     from monai_unlearnable.data import unpack_archive
 
     click.echo(f"unpacked: {unpack_archive(Path(archive), Path(folder), bool(overwrite))}")
@@ -227,7 +227,7 @@ def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
 @click.argument("target")
 @OVERWRITE
 def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None:
-    """Write a MedMNIST archive once more, with the images of a folder."""
+    """Copy a MedMNIST archive with the images of a folder in place of its own."""
     from monai_unlearnable.data import pack_archive
 
     click.echo(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
@@ -238,7 +238,7 @@ def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None
 
 @program.group()
 def key() -> None:
-    """Make the owner's key, and what others get of it."""
+    """Make the owner's key, and the keys that others get."""
 
 
 @key.command()
@@ -252,7 +252,7 @@ def new(file: str) -> None:
 @key.command()
 @click.argument("file")
 def derive(file: str) -> None:
-    """Write what makes a key of a passphrase, which is asked for, to a file."""
+    """Write how a key is derived from a passphrase. It asks for the passphrase."""
     from monai_unlearnable.crypto import KeyDerivation
     from monai_unlearnable.crypto.keys import ask_passphrase
 
@@ -264,7 +264,7 @@ def derive(file: str) -> None:
 @click.argument("owner_key", metavar="KEY")
 @click.argument("file")
 def public(owner_key: str, file: str) -> None:
-    """Write the public key, which others check your statements with, to a file."""
+    """Write the public key to a file. Others check your statements with it."""
     from monai_unlearnable.crypto.keys import load_key, owner
     from monai_unlearnable.crypto.signing import save_public_key
 
@@ -278,7 +278,7 @@ def public(owner_key: str, file: str) -> None:
 @click.argument("cases", metavar="CASE...", nargs=-1, required=True)
 @click.argument("file")
 def share(owner_key: str, out: str, cases: Sequence[str], file: str) -> None:
-    """Write the keys of chosen cases for a recipient, who can restore these alone."""
+    """Write the keys of chosen cases for a recipient. The recipient can restore only those."""
     from monai_unlearnable.crypto import load_key
     from monai_unlearnable.crypto.encrypted import SUFFIX
     from monai_unlearnable.noise import NoiseStore
@@ -309,7 +309,7 @@ def _show(results: Results, page: Path) -> None:
 @click.argument("dataset_dir")
 @SETTINGS
 def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
-    """Train victims on clean, protected and random-noise data; settings are those of the laboratory."""
+    """Train victims on clean, protected and random-noise data. Settings are those of the laboratory."""
     _show(*mu.evaluate(out, dataset_dir, **_settings(settings)))
 
 
@@ -318,7 +318,7 @@ def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
 @click.argument("out")
 @SETTINGS
 def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
-    """Methods x victims x recipes x countermeasures; for example --protected "{'umed': 'OUT'}"."""
+    """Train methods x victims x recipes x countermeasures. Example: --protected "{'umed': 'OUT'}"."""
     from monai_unlearnable.proof import laboratory
 
     _show(*laboratory(dataset_dir, out, **_settings(settings)))
@@ -362,7 +362,7 @@ def frontier(dataset_dir: str, out: str, settings: Sequence[str], methods: str, 
 @program.command()
 @click.argument("laboratory")
 def report(laboratory: str) -> None:
-    """Write the report of a laboratory anew from what it has found."""
+    """Rewrite the report of a laboratory from its results."""
     from monai_unlearnable.evaluation.reporting import rewrite_report
 
     _show(*rewrite_report(laboratory))
@@ -373,7 +373,7 @@ def report(laboratory: str) -> None:
 @click.argument("second")
 @click.option("--page", metavar="FILE", help="HTML file to write.")
 def compare(first: str, second: str, page: str | None) -> None:
-    """Put two results.json side by side."""
+    """Compare two results.json side by side."""
     from monai_unlearnable.report import Results, comparison_table, write_comparison
 
     results = Results.load(first), Results.load(second)
@@ -386,7 +386,7 @@ def compare(first: str, second: str, page: str | None) -> None:
 @program.command()
 @click.argument("out")
 def demo(out: str) -> None:
-    """The whole story on a phantom dataset."""
+    """Run the whole workflow on a phantom dataset."""
     from monai_unlearnable.demo import run_demo
 
     _show(*run_demo(out))

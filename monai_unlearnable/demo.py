@@ -175,10 +175,10 @@ def write_phantom_dataset(
     how many others there are.
 
     Args:
-        folder: where to; made if it does not exist.
+        folder: folder to write to; made if it does not exist.
         count: number of training scans.
         test_count: number of held-out scans.
-        seed: of everything random.
+        seed: random seed of everything.
         size: matrix size (x, y, z); the field of view stays the same.
 
     Raises:
@@ -252,7 +252,7 @@ def run_demo(output_dir: str | Path, seed: int = 0, iterations: int = 200, **ove
     """Run the main job on a phantom dataset of our own making, in minutes on two cores.
 
     Args:
-        output_dir: gets ``phantoms/`` and ``umed/`` (the protected dataset, its control and its report).
+        output_dir: folder for ``phantoms/`` and ``umed/`` (the protected dataset, its control and its report).
         seed: random seed of phantoms, noise and victims.
         iterations: training steps of each victim.
         **overrides: settings of the umed bundle.

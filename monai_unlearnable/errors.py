@@ -10,7 +10,7 @@
     │   ├── LabelError               a label that is missing or does not fit its image
     │   ├── WindowError              an image without an intensity window
     │   ├── BudgetError              a budget that cannot be honored, or was exceeded
-    │   ├── KeyFileError             a key file that cannot be read, or is not one of the kind needed
+    │   ├── KeyFileError             a key file that cannot be read, or holds another kind of key
     │   └── NoiseError               stored noise that cannot be read
     │       ├── NoiseMismatchError   noise of other voxels
     │       └── KeyMismatchError     an encrypted file that the key does not open
@@ -57,10 +57,10 @@ class UnlearnableError(Exception):
     """Base class of all errors raised on purpose by this package.
 
     Args:
-        reason: what is wrong, in one sentence.
+        reason: cause of the error, in one sentence.
         case: id of the case or scan concerned.
         file: file concerned.
-        value: the offending value, if one number says it.
+        value: the offending value, if it is one number.
         limit: the limit that ``value`` broke.
     """
 
@@ -103,7 +103,7 @@ class BudgetError(InputError):
 
 
 class KeyFileError(InputError):
-    """A key file cannot be read, or does not give a key of the kind that is needed."""
+    """A key file cannot be read, or holds another kind of key."""
 
 
 class NoiseError(InputError):
@@ -129,9 +129,9 @@ class Finding:
     Args:
         file: the file concerned.
         what: the claim, or the reason why it could not be checked.
-        found: what the file holds; None where it is not there.
-        claimed: what the record says; None where ``what`` says it all.
-        case: id of the case or scan concerned, if it is one.
+        found: value in the file; None where it has none.
+        claimed: value in the record; None where ``what`` says it all.
+        case: id of the case or scan concerned, if any.
     """
 
     file: str | Path | None
@@ -142,7 +142,7 @@ class Finding:
 
     @property
     def reason(self) -> str:
-        """What does not hold, without the file."""
+        """The claim that does not hold, without the file."""
         told = "" if self.found is None and self.claimed is None else f": found {self.found}, claimed {self.claimed}"
         return f"{self.what}{told}"
 
@@ -152,12 +152,12 @@ class Finding:
 
 
 class VerificationError(UnlearnableError):
-    """A published dataset does not match what is recorded of it.
+    """A published dataset does not match its record.
 
     Args:
-        reason: what is wrong, in one sentence.
-        findings: every claim that does not hold, where a whole dataset was checked.
-        **about: see :class:`UnlearnableError`.
+        reason: cause of the error, in one sentence.
+        findings: every claim that does not hold, if a whole dataset was checked.
+        **about: further arguments of :class:`UnlearnableError`.
     """
 
     def __init__(self, reason: str, *, findings: Sequence[Finding] = (), **about: Any) -> None:
@@ -178,7 +178,7 @@ class OutOfMemoryError(UnlearnableError, MemoryError):
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What an error was raised from, to the first one: libraries wrap what went wrong in errors that do not say it."""
+    """The first error in a chain of causes: libraries wrap errors in others that do not tell the cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

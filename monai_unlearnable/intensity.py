@@ -30,7 +30,7 @@ class StorageQuantization:
         dtype: numpy dtype string of the stored voxels, byte order included (``"<i2"``).
         slope: physical units a stored step; not 0.
         inter: physical value of a stored 0.
-        bits: how many of the dtype's bits hold the number, the lowest ones; 0 if all do.
+        bits: number of the dtype's bits that hold the number, the lowest ones; 0 if all do.
         padding_low: the lowest stored value that marks a voxel outside the image; such values never change, and no
             other value becomes one.
         padding_high: the highest one; none does where it is less than the lowest.
@@ -132,7 +132,16 @@ class WindowRule(Protocol):
 
 @dataclass(frozen=True)
 class PercentileWindow(Configurable):
-    """A window of each scan's own percentiles, a channel at a time: the rule for MR, whose units are arbitrary."""
+    """A window of each scan's own percentiles, a channel at a time: the rule for MR, whose units are arbitrary.
+
+    Args:
+        lower: percentile that becomes 0, in [0, 100].
+        upper: percentile that becomes 1, in [0, 100].
+
+    Example:
+        >>> read_scan("DATASET/a.nii.gz").window(PercentileWindow(lower=1, upper=99))
+        IntensityWindow(low=(12.0,), high=(803.0,))
+    """
 
     lower: float = 0.5
     upper: float = 99.5

@@ -74,10 +74,10 @@ def laboratory(
 
     Args:
         dataset_dir: folder of the originals.
-        output_dir: folder of the laboratory; a killed one goes on where it stopped.
+        output_dir: folder of the laboratory; one that was stopped goes on where it stopped.
         protected: folders that stand for the originals, by the name they get in tables: outputs of this program, or
             data protected by any other.
-        part: ``(i, n)`` takes every n-th training from the i-th on, for n machines side by side.
+        part: part of the trainings: ``(i, n)`` takes every n-th one from the i-th on, for n machines side by side.
         workers: number of processes on this machine, which share its cores.
         report_dir: folder of the report; by default ``report/`` of the laboratory.
         pictured: number of scans of each protected dataset that the report shows.
@@ -105,7 +105,7 @@ def prepare_laboratory(
     key: str | Path | Key | None = None,
     **settings: Any,
 ) -> Laboratory:
-    """A laboratory over outputs of this program, which from then on needs neither their manifests nor their key.
+    """Prepare a laboratory over outputs of this program; from then on it needs neither their manifests nor their key.
 
     Args:
         dataset_dir: folder of the originals.
@@ -139,15 +139,15 @@ def random_control(
 ) -> Path:
     """Write the control of a protected dataset: the same cases with random noise of equal epsilon in the region.
 
-    Where the budget grants a fraction of the voxels only, as many are drawn by chance in each case.
-    Where cases have no label files, as in datasets of classes of whole images, the noise is everywhere.
+    Where the budget allows only a fraction of the voxels, as many are drawn at random in each case. Where cases have no
+    label files, as in datasets with classes of whole images, the noise is everywhere.
 
     Args:
         cases: the clean cases.
         output_dir: output whose budget, window and label values are taken.
         control_dir: folder of the control; an earlier control there is kept if it fits, else replaced.
         seed: random seed of the noise.
-        key: key that the output is encrypted with, and the control will be: either gives the originals away.
+        key: the owner's key. It encrypts the control too, since output and control each give the originals away.
 
     Returns:
         The folder of the control.
@@ -174,7 +174,7 @@ def _likeness(manifest: Manifest) -> list[tuple[Any, ...]]:
 
 
 def describe_output(folder: str | Path, key: Key | None = None) -> Published:
-    """What the exploiter's side is told of an output: its published folder, and what tables say of its noise.
+    """The view of an output that the exploiter gets: its published folder, and what tables say of its noise.
 
     Args:
         folder: an output of this program, or any folder of data.
@@ -209,7 +209,7 @@ def frontier(
 
     Args:
         dataset_dir: folder of the originals.
-        output_dir: gets ``data/<name>/``, one output each, ``laboratory/`` and ``report/``.
+        output_dir: folder for ``data/<name>/``, one output each, ``laboratory/`` and ``report/``.
         methods: names of methods, or configuration files.
         epsilons: largest changes, in 1/255 of the intensity window.
         bundle: settings of the methods' bundles.

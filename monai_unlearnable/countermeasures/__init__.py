@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exploiter does to the images first; it knows nothing of how noise was made."""
+"""What an exploiter does to the images first, without knowing how noise was made."""
 
 from . import base, codecs, detectors, filters, learning, projection, purifiers, selection
 from .base import *  # noqa: F403

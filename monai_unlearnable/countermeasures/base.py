@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an exploiter does to the data before training: choose cases, learn from them, change images.
 
-Two kinds: those that look at the data first (:class:`Countermeasure`), and changes of each image by itself, which are
-plain MONAI transforms of images in normalized intensity (:class:`NormalizedTransform`)."""
+There are two kinds: those that learn from the data first (:class:`Countermeasure`), and changes of single images,
+which are plain MONAI transforms of images in normalized intensity (:class:`NormalizedTransform`)."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Material:
-    """What an exploiter has.
+    """The data of an exploiter.
 
     Args:
         cases: training cases on offer: ``image`` and ``label`` as file names (or a class number), ``case_id``.
-        load: reads a case: ``image`` a tensor (C, spatial...) in [0, 1], ``label`` class indices (1, spatial...) or a
-            class number.
+        load: function that reads a case: ``image`` a tensor (C, spatial...) in [0, 1], ``label`` class indices
+            (1, spatial...) or a class number.
         originals: clean originals of the cases by case id; only for countermeasures that assume a leak.
-        seed: of every random choice.
-        device: where to learn.
+        seed: random seed of every choice.
+        device: device to learn on.
     """
 
     cases: Sequence[Sample]
@@ -54,7 +54,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an exploiter trains with.
+    """The data that an exploiter trains with.
 
     Args:
         cases: cases to train on.
@@ -66,26 +66,26 @@ class Prepared:
 
 
 class Countermeasure(ABC):
-    """A countermeasure that looks at the data first; those that do not are plain dictionary transforms."""
+    """A countermeasure that learns from the data first; others are plain dictionary transforms."""
 
     @abstractmethod
     def prepare(self, material: Material) -> Prepared:
         """Decide on cases and transforms.
 
         Args:
-            material: what the exploiter has; ``load`` applies the countermeasures that came before.
+            material: data of the exploiter; ``load`` applies the countermeasures that came before.
 
         Raises:
-            InputError: when it needs what the material lacks.
+            InputError: when the material is not enough.
         """
 
 
 def prepare(steps: Sequence[Countermeasure | Step], material: Material) -> Prepared:
-    """Go through countermeasures in their order; each sees images as the ones before it leave them.
+    """Apply countermeasures in their order; each sees images as the ones before it leave them.
 
     Args:
         steps: countermeasures and dictionary transforms.
-        material: what the exploiter has.
+        material: data of the exploiter.
     """
     transforms: list[Step] = []
     for step in steps:
@@ -128,7 +128,7 @@ class NormalizedTransform(Transform):
             float32 in [0, 1], of the shape, type, device and meta data of ``img``.
 
         Raises:
-            InputError: when the number of axes is another.
+            InputError: when the image has another number of axes.
         """
         values = np.asarray(convert_to_numpy(img), np.float32)
         if values.ndim not in (3, 4):
@@ -141,7 +141,7 @@ NormalizedTransformd = NormalizedTransformD = NormalizedTransformDict = Dictiona
 
 
 def at_least(limit: float, **values: Any) -> None:
-    """Check strengths by their names, numbers or sequences of numbers.
+    """Check strengths by name, numbers or sequences of numbers.
 
     Raises:
         InputError: naming the argument, when a number is below ``limit`` or not finite.
@@ -156,8 +156,8 @@ def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]
     """Numbers of spatial axes, counted from 0.
 
     Args:
-        axes: one or several, negative ones counted from the end; None for all.
-        dims: how many spatial axes the image has.
+        axes: one axis or several, negative ones counted from the end; None for all.
+        dims: number of spatial axes of the image.
 
     Raises:
         InputError: when the image has no such axis, or one is named twice.
@@ -166,11 +166,11 @@ def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]
         return normalize_axis_tuple(range(dims) if axes is None else axes, dims)
     except ValueError:
         reason = f"axes {axes} are not distinct axes of an image with {dims} spatial axes"
-        raise InputError(reason) from None  # the root of a chain of errors is what is reported
+        raise InputError(reason) from None  # the root of a chain of errors is reported
 
 
 def by_plane(channel: NDArray, axis: int, change: Callable[[NDArray], NDArray]) -> NDArray:
-    """Change a volume slice by slice, as they are stacked along an axis, or a plane as it is."""
+    """Change a volume slice by slice along an axis, or a plane as a whole."""
     if channel.ndim == 2:
         return change(channel)
     (axis,) = spatial_axes(axis, channel.ndim)
@@ -178,7 +178,7 @@ def by_plane(channel: NDArray, axis: int, change: Callable[[NDArray], NDArray]) 
 
 
 def require_simple_itk() -> ModuleType:
-    """SimpleITK, where it is installed.
+    """SimpleITK, if it is installed.
 
     Raises:
         InputError: naming the extra that installs it.

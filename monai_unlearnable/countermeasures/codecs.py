@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an export does: few levels, and lossy compression of 8-bit slices, by Pillow."""
+"""The effects of an export: few levels, and lossy compression of 8-bit slices, by Pillow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Quantize(NormalizedTransform):
     """Round to equally spaced levels: 256 of them are an 8-bit export.
 
     Args:
-        levels: how many, the first at 0 and the last at 1.
+        levels: number of levels, the first at 0 and the last at 1.
 
     Raises:
         InputError: when there are fewer than two.
@@ -44,9 +44,9 @@ class Jpeg(NormalizedTransform):
     """JPEG of each slice, 8-bit grey.
 
     Args:
-        quality: 1 to 100, libjpeg's scale. Liu et al. (ICML 2023, arXiv:2301.13838) undo most methods for photographs
-            with 10; 75 is what most programs write.
-        axis: of a volume, the one that slices are stacked along.
+        quality: quality on libjpeg's scale, 1 to 100. Liu et al. (ICML 2023, arXiv:2301.13838) undo most methods for
+            photographs with 10; 75 is what most programs write.
+        axis: axis of a volume that slices are stacked along.
 
     Raises:
         InputError: when the quality is out of range.
@@ -68,11 +68,11 @@ class Jpeg2000(NormalizedTransform):
     """JPEG 2000 of each slice, 8-bit grey, with the lossy wavelet.
 
     Args:
-        psnr: to reach, in decibels of the 8-bit range: the smaller, the stronger. 36 dB is an error as large as noise
+        psnr: PSNR to reach, in dB of the 8-bit range: the smaller, the stronger. 36 dB is an error as large as noise
             of 4/255 everywhere, 30 dB as of 8/255.
-        ratio: compression ratio to reach instead, such as 10 for 10:1, what guidelines for archives speak of. The
+        ratio: compression ratio to reach instead, such as 10 for 10:1, which guidelines for archives use. The
             bytes count those of headers, which leave small slices next to nothing: prefer ``psnr`` there.
-        axis: of a volume, the one that slices are stacked along.
+        axis: axis of a volume that slices are stacked along.
 
     Raises:
         InputError: when not exactly one of ``psnr`` and ``ratio`` is given, when it is out of range, or when this

@@ -25,7 +25,7 @@ __all__ = ["AreaUnderCurve", "Separability", "area_under_curve"]
 __all__ += ["label_separability", "scan_statistics", "separability"]
 
 BLOCK = {2: 8, 3: 4}  # voxels an axis: periods of noise up to this are seen, thin organs still hold whole blocks
-FEATURES = 2**14  # values of a whole image that are enough to judge it by
+FEATURES = 2**14  # values that are enough to judge a whole image by
 BANDS = 8
 PERIODS = (2, 3, 4, 8)
 FLOOR = 1e-10  # energy of nothing and probability of what was never seen, so that they have a logarithm
@@ -35,12 +35,12 @@ HIDDEN = 16
 
 @dataclass(frozen=True)
 class LabeledVectors:
-    """What a simple classifier learns from.
+    """The data of a simple classifier.
 
     Args:
-        values: (rows, features).
-        targets: (rows, classes), fraction of each class; rows sum to 1.
-        cases: (rows,), index of the case that a row is from.
+        values: features of each row, (rows, features).
+        targets: fraction of each class, (rows, classes); rows sum to 1.
+        cases: index of the case that a row is from, (rows,).
         extent: spatial size of the whole images that the rows are, or of the blocks.
         whole: whether a row is a whole image.
     """
@@ -125,7 +125,7 @@ def unblocks(rows: Tensor, shape: Sequence[int], side: int) -> Tensor:
 
 
 def residual(image: Tensor) -> Tensor:
-    """An image (C, spatial...) less its mean over the 3**dims voxels around: what noise-like changes are seen in."""
+    """An image (C, spatial...) less its mean over the 3**dims voxels around, where noise-like changes show."""
     dims = image.ndim - 1
     pool = torch.nn.functional.avg_pool2d if dims == 2 else torch.nn.functional.avg_pool3d
     padded = torch.nn.functional.pad(image[None], [1] * 2 * dims, mode="replicate")
@@ -183,7 +183,7 @@ class Classifier:
 
     @property
     def weights(self) -> Tensor:
-        """Directions (directions, features) that a linear classifier looks along."""
+        """Directions (directions, features) that a linear classifier uses."""
         return torch.as_tensor(self.model.coef_, dtype=torch.float32)
 
     def log_probabilities(self, values: Tensor) -> Tensor:
@@ -207,8 +207,8 @@ def fit_classifier(
     Classes count alike, however many rows they have. A row that is of several classes is given once for each.
 
     Args:
-        values: (rows, features).
-        targets: (rows, classes), fraction of each class.
+        values: features of each row, (rows, features).
+        targets: fraction of each class, (rows, classes).
         hidden: units of the hidden layer; 0 for logistic regression.
         by_feature: whether each feature has its own scale; else all have one, which keeps directions.
         penalty: factor of half the squared weights of all classes.
@@ -245,12 +245,12 @@ def fit_classifier(
 def area_under_curve(scores: NDArray, positive: NDArray, weights: NDArray | None = None) -> float:
     """Probability that a positive scores higher than a negative, ties counting half (Mann and Whitney).
 
-    It equals scikit-learn's ``roc_auc_score``, in a tenth of its time, of which a bootstrap takes a thousand.
+    It equals scikit-learn's ``roc_auc_score`` in a tenth of its time, which a bootstrap needs a thousand times.
 
     Args:
-        scores: (n,).
-        positive: (n,), truth.
-        weights: (n,), how often each counts; once by default.
+        scores: scores, (n,).
+        positive: truth, (n,).
+        weights: number of times that each counts, (n,); by default once.
 
     Returns:
         0 to 1; NaN where one of the groups is empty.
@@ -268,7 +268,7 @@ class AreaUnderCurve:
     """Area under the ROC curve.
 
     Args:
-        value: 0 to 1; 0.5 is chance.
+        value: area, 0 to 1; 0.5 is chance.
         interval: 95% bootstrap interval over cases.
     """
 
@@ -278,7 +278,7 @@ class AreaUnderCurve:
 
 @dataclass(frozen=True)
 class Separability:
-    """What two simple classifiers reach on cases that they did not learn from.
+    """The performance of two simple classifiers on cases that they did not learn from.
 
     Args:
         linear: logistic regression.
@@ -382,7 +382,7 @@ def scan_statistics(image: Tensor) -> Tensor:
     to the grid.
 
     Args:
-        image: (C, spatial...) in [0, 1].
+        image: normalized intensity, (C, spatial...).
 
     Returns:
         (C * (8 * dims + 6),)

@@ -80,7 +80,7 @@ class BinomialSmooth(NormalizedTransform):
 
     Args:
         axes: spatial axes to smooth; None for all.
-        passes: how often; 0 changes nothing.
+        passes: number of passes; 0 changes nothing.
 
     Raises:
         InputError: when ``passes`` is negative.
@@ -135,8 +135,8 @@ class TotalVariation(NormalizedTransform):
     """Total variation denoising (Chambolle, J. Math. Imaging Vis. 2004): flat regions, sharp edges.
 
     Args:
-        weight: of smoothness against likeness to the image; 0 changes nothing. scikit-image's own default is 0.1.
-        iterations: at most so many.
+        weight: weight of smoothness against likeness to the image; 0 changes nothing. scikit-image's default is 0.1.
+        iterations: largest number of iterations.
 
     Raises:
         InputError: when ``weight`` is negative or there is no iteration.
@@ -160,11 +160,11 @@ class NonLocalMeans(NormalizedTransform):
     """The average of voxels whose surroundings look alike (Buades et al., CVPR 2005; fast as by Darbon et al., 2008).
 
     Args:
-        h: how different patches may be, root mean square in normalized intensity; 0 changes nothing. scikit-image
+        h: allowed difference of patches, root mean square in normalized intensity; 0 changes nothing. scikit-image
             advises about 0.8 times the standard deviation of the noise.
         patch_size: voxels along the side of a patch; an odd number. scikit-image's fast variant omits the
             first of them.
-        patch_distance: how far to look for similar patches, in voxels. Coupé et al. (IEEE TMI 2008) use patches of 3
+        patch_distance: search distance for similar patches, in voxels. Coupé et al. (IEEE TMI 2008) use patches of 3
             and a distance of 5 for MR volumes.
 
     Raises:
@@ -195,9 +195,9 @@ class ResampleBack(NormalizedTransform):
     coarse samples lie half-way between fine ones, where a wave of period 2 is zero.
 
     Args:
-        factor: how many times coarser, for all axes or for each; 1 changes nothing. The low-resolution augmentation of
+        factor: coarsening factor for all axes, or one for each; 1 changes nothing. The low-resolution augmentation of
             nnU-Net goes up to 2. An axis keeps at least one voxel.
-        order: of the spline, 0 (nearest) to 5; 1 is linear, 3 cubic.
+        order: order of the spline, 0 (nearest) to 5; 1 is linear, 3 cubic.
         anti_aliasing: smooth before the way to the coarser grid, with scikit-image's ``sigma = (factor - 1) / 2``.
 
     Raises:
@@ -235,7 +235,7 @@ class RemoveBiasField(NormalizedTransform):
     Args:
         shrink: subsampling of each axis for the estimate, less where an axis is short; 1 uses all voxels. ANTs, the
             reference implementation, takes 4.
-        iterations: at most so many in each resolution level, from coarse to fine; an empty list changes nothing.
+        iterations: largest number in each resolution level, from coarse to fine; an empty list changes nothing.
 
     Raises:
         InputError: when ``shrink`` is below 1, or SimpleITK is missing.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What learned countermeasures share: cases and patches to learn from, and the transform that a network becomes."""
+"""The parts of learned countermeasures: cases and patches to learn from, and the transform of a network."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = ["LearnedChangeD", "LearnedChangeDict", "LearnedChanged", "NetworkChange", "Patches"]
 
-WINDOW = {2: 512, 3: 96}  # voxels an axis of what a network sees at once; larger images go through it in pieces
+WINDOW = {2: 512, 3: 96}  # voxels an axis that a network sees at once; larger images go through it in pieces
 
 
 class LearnedChanged(MapTransform):
-    """Replaces images by what a learned change makes of them; nothing in it is random or differentiable.
+    """Replaces images by the output of a learned change; nothing in it is random or differentiable.
 
     Args:
-        change: takes and returns a float32 tensor (C, spatial...) of one shape.
+        change: function that takes and returns a float32 tensor (C, spatial...) of one shape.
         keys: images with intensities in [0, 1], (C, spatial...); type, dtype and shape are kept, and so is the range.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = [TransformBackends.TORCH]
@@ -66,8 +66,8 @@ class NetworkChange:
     are larger than a window go through in overlapping windows, whose origins keep to that grid too.
 
     Args:
-        network: takes and returns (B, C, spatial...).
-        multiple: its input sizes are multiples of this.
+        network: network that takes and returns (B, C, spatial...).
+        multiple: number that its input sizes are multiples of.
         window: voxels an axis that it sees at once, rounded up; by default 512 in 2D and 96 in 3D.
     """
 
@@ -95,7 +95,7 @@ class Patches:
         samples: groups of images (C, spatial...) of one shape each, from which the same patch is cut.
         size: voxels an axis of a patch, rounded up to ``multiple``.
         batch_size: patches a batch.
-        multiple: see above.
+        multiple: number that sizes and origins are multiples of.
     """
 
     def __init__(self, samples: Sequence[Sequence[Tensor]], size: int, batch_size: int, multiple: int) -> None:
@@ -132,14 +132,14 @@ def fit(
     """Train a network on random batches, behind a progress bar.
 
     Args:
-        network: trained in place, from the weights it has.
-        batches: draws a batch with the generator it is given.
-        loss: of the network and the tensors of a batch, to be minimized.
+        network: network to train in place, from the weights it has.
+        batches: function that draws a batch with a generator.
+        loss: function of the network and the tensors of a batch, to be minimized.
         iterations: training steps.
         learning_rate: peak of the schedule.
-        seed: of batches and of what is random in the loss; torch's generator is put back afterwards.
-        device: where to train.
-        description: shown beside the progress bar.
+        seed: random seed of the batches and the loss; torch's generator is put back afterwards.
+        device: device to train on.
+        description: text beside the progress bar.
 
     Returns:
         The network, without gradients and in evaluation mode.
@@ -188,14 +188,14 @@ def choose_leaked(material: Material, count: int, what: str, seed: int) -> list[
 
 
 def require_positive(**numbers: float | None) -> None:
-    """Refuse settings that have to be positive and are not; None is left to its default.
+    """Refuse settings that are not positive; None keeps its default.
 
     Raises:
         InputError: naming the setting.
     """
     for name, number in numbers.items():
         if number is not None and not (number > 0 and math.isfinite(number)):
-            raise InputError(f"{name} is {number}; it has to be positive", value=number, limit=0)
+            raise InputError(f"{name} is {number}; it must be positive", value=number, limit=0)
 
 
 LearnedChangeD = LearnedChangeDict = LearnedChanged

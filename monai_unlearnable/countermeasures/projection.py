@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images made orthogonal to what a linear classifier of their labels looks at."""
+"""Images made orthogonal to what a linear classifier of their labels uses."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class OrthogonalProjection(Countermeasure):
     regression of the labels on the flattened images gives weights W; with an orthonormal basis Q of their span each
     image x becomes x - Q Qᵀ x. That undoes noise which is one pattern a class, and nothing else.
 
-    Where labels are maps, the same is done with blocks of voxels (ours): the blocks that tile the image from its first
+    Where labels are maps, the same is done with blocks of voxels (ours): the blocks that fill the image from its first
     voxel are classified by the fraction of each class in them, and each block is projected. A filter that slides would
     not do, since a pattern of period 2 flips its sign from voxel to voxel and says nothing about the label wherever the
     filter stands; blocks keep to its phase, as they do to that of all noise of a period that divides their side.
     The mean of each block is kept from the classifier and so survives: brightness is anatomy.
 
     Args:
-        block: voxels an axis of a block; by default 8 in 2D and 4 in 3D. Of no use where the label is a class number.
+        block: voxels an axis of a block; by default 8 in 2D and 4 in 3D. Ignored where the label is a class number.
         rows: blocks a case that the classifier learns from, drawn by the seed.
         penalty: factor of half the squared weights of all classes.
-        iterations: of L-BFGS, at most.
-        max_cases: how many cases to learn from, chosen by the seed; None for all.
+        iterations: largest number of L-BFGS iterations.
+        max_cases: number of cases to learn from, chosen by the seed; None for all.
 
     Raises:
         InputError: when a number is not positive.

@@ -146,7 +146,7 @@ class AutoencoderPurifier(Countermeasure):
         batch_size: patches a step.
         patch_size: voxels an axis of a patch; by default 64 in 2D and 16 in 3D.
         learning_rate: peak of the one-cycle schedule.
-        max_cases: how many cases are kept in memory to learn from, chosen by the seed; None for all.
+        max_cases: number of cases kept in memory to learn from, chosen by the seed; None for all.
 
     Raises:
         InputError: when a number is not positive.
@@ -239,7 +239,7 @@ class PairPurifier(Countermeasure):
         scale = max(torch.stack([((x - y) ** 2).mean() for x, y in samples]).mean().item(), 1e-8)
 
         def loss(network: nn.Module, image: Tensor, original: Tensor) -> Tensor:
-            # Not the absolute error: where most voxels are free of noise, its median is no change at all.
+            # Not the absolute error: if most voxels are free of noise, its median is no change at all.
             return ((network(image) - original) ** 2).mean() / scale
 
         fit(network, patches, loss, self.iterations, self.learning_rate, seed, material.device, "purifier of pairs")

@@ -34,7 +34,7 @@ class MixClean(Countermeasure):
     small fraction are among those of a larger one, so that fractions compare.
 
     Args:
-        fraction: of the cases, above 0 and up to 1; rounded to whole cases, at least one.
+        fraction: fraction of the cases, in (0, 1]; rounded to whole cases, at least one.
 
     Raises:
         InputError: when the fraction is out of its range.
@@ -77,16 +77,16 @@ class IterativeFilter(Countermeasure):
     4. The suspects of the last round are dropped.
 
     Where cases have classes, each class loses the same fraction. Where no case is protected, or every one, the filter
-    drops that fraction all the same: what it costs then is part of its price.
+    drops that fraction all the same, and its cost then is part of its price.
 
     Args:
-        fraction: of the cases to drop, between 0 and 1.
-        rounds: of judging.
+        fraction: fraction of the cases to drop, between 0 and 1.
+        rounds: number of rounds of judging.
         hidden: units of the hidden layer; 0 for a linear model.
         block: voxels an axis of a block; by default 8 in 2D and 4 in 3D.
         rows: blocks a case, drawn by the seed.
-        iterations: of L-BFGS, at most; few, since what is learned first is what is sought.
-        penalty: of the squared weights.
+        iterations: largest number of L-BFGS iterations; few, since the filter seeks what is learned first.
+        penalty: factor of the squared weights.
 
     Raises:
         InputError: when a number is out of its range.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's files: plain as they are, or with a key each encrypted in a file of the same name and ``.sealed``.
+"""The owner's files: plain, or with a key each encrypted in a file of the same name and ``.sealed``.
 
-Where a file is asked for by its plain path, the key tells which of the two is meant. The other one is never read in its
-place: noise that somebody put beside encrypted noise is not the owner's.
+Where a file is asked for by its plain path, the key tells which of the two is meant. The other one is never read
+instead: noise that somebody put beside encrypted noise is not the owner's.
 
 An encrypted file, with K the owner's 32 bytes, N the name in UTF-8, and ``|`` for one after the other::
 
@@ -19,7 +19,7 @@ of the nonce: other content or another name has another D, and thus another F. S
 all that GCM asks of a nonce is not to come twice under one key. To those without K, D tells nothing about the content.
 
 What it leaks: the length of the content, and that two files hold equal content under equal name and key. What it cannot
-prevent: an older file with the same name opens as well, so a reader has to compare the digests that it expects. And who
+prevent: an older file with the same name opens as well, so a reader must compare the digests that it expects. And who
 has F can encrypt other content that F opens. The owner's key does not open that: it computes D anew from the content.
 
 The ``AESSIV`` of cryptography is no replacement. It would write other bytes, so that files of earlier releases would
@@ -71,9 +71,9 @@ def encrypt(content: bytes, key: OwnerKey, name: str) -> bytes:
     """Encrypt and authenticate the content of a file; the same input gives the same bytes.
 
     Args:
-        content: less than 2 GiB.
-        key: the owner's.
-        name: of the file. It is bound to the content, so that no file passes for another, and is not written down.
+        content: bytes to encrypt, less than 2 GiB.
+        key: the owner's key.
+        name: name of the file. It is bound to the content, so that no file passes for another, and is not written down.
 
     Raises:
         NoiseError: when the content is too large.
@@ -88,14 +88,14 @@ def decrypt(encrypted: bytes, key: OwnerKey | FileKey, name: str, *, file: str |
     """The content of an encrypted file.
 
     Args:
-        encrypted: what :func:`encrypt` gave.
-        key: the owner's, or that of the file.
-        name: under which it was encrypted.
-        file: where it lies, for the errors.
+        encrypted: result of :func:`encrypt`.
+        key: the owner's key, or that of the file.
+        name: name that it was encrypted under.
+        file: path of the file, for the errors.
 
     Raises:
-        NoiseError: when it is no encrypted file, or one of another version of the format.
-        KeyMismatchError: when key or name are others, or bytes were changed; which of these cannot be known.
+        NoiseError: when it is not an encrypted file, or one of another version of the format.
+        KeyMismatchError: when key or name are others, or bytes were changed; it is impossible to tell which.
     """
     if not is_encrypted(encrypted):
         raise NoiseError("is not encrypted, or in another version of the format", case=name, file=file)
@@ -117,13 +117,13 @@ def file_key(encrypted: bytes, key: OwnerKey, name: str, *, file: str | Path | N
     The file is opened first: a key of a header alone could be one that opens nothing.
 
     Args:
-        encrypted: what :func:`encrypt` gave.
-        key: the owner's.
-        name: under which it was encrypted.
-        file: where it lies, for the errors.
+        encrypted: result of :func:`encrypt`.
+        key: the owner's key.
+        name: name that it was encrypted under.
+        file: path of the file, for the errors.
 
     Raises:
-        NoiseError: as :func:`decrypt` does.
+        NoiseError: when :func:`decrypt` raises it.
     """
     decrypt(encrypted, key, name, file=file)
     return FileKey(_file_secret(encrypted[:HEADER], key, name))
@@ -146,7 +146,7 @@ def _file_secret(header: bytes, key: OwnerKey, name: str) -> bytes:
 
 
 def _encode(name: str) -> bytes:
-    return name.encode("utf-8", "surrogatepass")  # file names that are no text have lone surrogates
+    return name.encode("utf-8", "surrogatepass")  # file names that are not text have lone surrogates
 
 
 def _mismatch(name: str, file: str | Path | None) -> KeyMismatchError:
@@ -154,31 +154,31 @@ def _mismatch(name: str, file: str | Path | None) -> KeyMismatchError:
 
 
 def place(path: str | Path, key: Key | None) -> Path:
-    """Where a file lies that is called ``path`` when it is plain; the name of the encrypted one stands for it too."""
+    """The place of a file whose plain path is ``path``; the name of the encrypted one is accepted too."""
     return places(path)[key is not None]
 
 
 def places(path: str | Path) -> tuple[Path, Path]:
-    """Where a file lies when it is plain, and when it is encrypted."""
+    """The places of a file when it is plain, and when it is encrypted."""
     plain = Path(path).with_name(Path(path).name.removesuffix(SUFFIX))
     return plain, plain.with_name(plain.name + SUFFIX)
 
 
 def is_owned(path: str | Path) -> bool:
-    """Whether there is such a file, plain or encrypted."""
+    """Whether the file exists, plain or encrypted."""
     return any(path.is_file() for path in places(path))
 
 
 def open_owned(path: str | Path, key: Key | None, name: str | None = None) -> BinaryIO:
-    """Open a file of the owner's; what was encrypted is in memory alone.
+    """Open a file of the owner; decrypted content stays in memory.
 
     Args:
-        path: of the plain file, see :func:`place`.
-        key: that it was encrypted with; None for plain files.
-        name: that it was encrypted under; by default that of the plain file.
+        path: path of the plain file, see :func:`place`.
+        key: key of the encryption; None for plain files.
+        name: name that the file was encrypted under; by default that of the plain file.
 
     Raises:
-        KeyMismatchError: naming the file, when it is encrypted and there is no key, the other way round, or the key
+        KeyMismatchError: naming the file, when it is encrypted and no key is given, the other way round, or the key
             does not open it.
         OSError: when it cannot be read.
     """
@@ -201,7 +201,7 @@ def read_owned(path: str | Path, key: Key | None, name: str | None = None) -> by
 
 
 def write_owned(path: str | Path, content: bytes, key: Key | None, name: str | None = None) -> None:
-    """Write a file of the owner's, atomic; with a key nothing but what is encrypted reaches the disk.
+    """Write a file of the owner, atomic; with a key only encrypted content reaches the disk.
 
     Raises:
         KeyFileError: when the key can only open.
@@ -213,7 +213,7 @@ def write_owned(path: str | Path, content: bytes, key: Key | None, name: str | N
 
 
 def misplaced(folder: Path, key: Key | None) -> Iterator[Path]:
-    """Plain files of the owner's below a folder where there is a key, encrypted ones where there is none."""
+    """Plain files of the owner below a folder if there is a key, encrypted ones if there is none."""
     for path in below(folder):
         if path.name.endswith(KINDS if key else SUFFIX) and path.is_file():
             yield path

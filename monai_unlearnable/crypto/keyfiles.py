@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The small files that keys are kept in: only the user can read them, none is replaced, and reading is strict.
+"""The small files that hold keys: only the user can read them, none is replaced, and reading is strict.
 
-Errors do not quote what a file holds, which may be a secret."""
+Errors do not quote the content of a file, which may be a secret."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ LARGEST = 2**26  # bytes; a larger file is another one than was meant
 
 @contextmanager
 def naming(path: str | Path, kind: str) -> Iterator[None]:
-    """Whatever goes wrong within names the file, and the kind of thing that it should hold.
+    """Turn any error within into one that names the file and the kind of object that it should hold.
 
     Raises:
-        KeyFileError: in place of an error of a file or of its content.
+        KeyFileError: when the file cannot be used, or its content is wrong.
     """
     try:
         yield
@@ -48,12 +48,12 @@ def read_file(path: str | Path) -> bytes:
 
 
 def read_record(path: str | Path, kind: str, names: set[str]) -> dict[str, Any]:
-    """What :func:`write_record` wrote; values are not looked at.
+    """The record that :func:`write_record` wrote; values are not checked.
 
     Args:
-        path: the file.
-        kind: what it should hold.
-        names: all that an object of this kind has.
+        path: path of the file.
+        kind: kind of object that the file should hold.
+        names: names of all fields that an object of this kind has.
 
     Raises:
         KeyFileError: when it is of another kind or version, or broken.
@@ -68,7 +68,7 @@ def read_record(path: str | Path, kind: str, names: set[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or content.pop("format", None) != _format(kind):
         raise KeyFileError(f"its format is not {_format(kind)!r}")
     if set(content) != names:
-        raise KeyFileError(f"it has to hold {', '.join(sorted(names))} and nothing else")
+        raise KeyFileError(f"it must hold {', '.join(sorted(names))} and nothing else")
     return content
 
 
@@ -103,7 +103,7 @@ def from_base64(text: Any) -> bytes:
     """Text as bytes. Each value has one text only, so that no change goes unseen.
 
     Raises:
-        KeyFileError: when it is no text of :func:`to_base64`, or an empty one.
+        KeyFileError: when it is not a text of :func:`to_base64`, or an empty one.
     """
     try:
         content = base64.b64decode(text, validate=True)

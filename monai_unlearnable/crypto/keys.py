@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's key, what is derived from it, the key ring of a recipient, and the passphrase that a key comes from."""
+"""The owner's key, keys derived from it, the key ring of a recipient, and the derivation from a passphrase."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class KeyDerivation:
         n: rounds, a power of two; scrypt takes ``128 * n * r`` bytes of memory.
         r: size of a block.
         p: repetitions.
-        check: tells a mistyped passphrase, see :meth:`checking`; None takes any.
+        check: value that reveals a mistyped passphrase, see :meth:`checking`; None takes any.
 
     Raises:
         KeyFileError: when the cost is too small to keep guesses slow, or so large that it can only exhaust the machine.
@@ -87,11 +87,11 @@ class KeyDerivation:
 
     def __post_init__(self) -> None:
         if not isinstance(self.salt, bytes) or not 16 <= len(self.salt) <= 64:
-            raise KeyFileError("the salt has to be of 16 to 64 bytes")
+            raise KeyFileError("the salt must have 16 to 64 bytes")
         if any(type(cost) is not int for cost in (self.n, self.r, self.p)):
-            raise KeyFileError("n, r and p have to be whole numbers")
+            raise KeyFileError("n, r and p must be whole numbers")
         if self.n < 2**14 or self.n & (self.n - 1) or self.r < 8 or self.p < 1 or self.n * self.r * self.p > 2**23:
-            raise KeyFileError("n has to be a power of two from 2**14, r from 8, p from 1, and n * r * p at most 2**23")
+            raise KeyFileError("n must be a power of two from 2**14, r from 8, p from 1, and n * r * p at most 2**23")
 
     @classmethod
     def generate(cls, n: int = 2**17, r: int = 8, p: int = 1) -> KeyDerivation:
@@ -99,7 +99,7 @@ class KeyDerivation:
         return cls(secrets.token_bytes(16), n, r, p)
 
     def checking(self, passphrase: str) -> KeyDerivation:
-        """The same for one passphrase alone, so that a mistyped one is found.
+        """The same derivation, bound to one passphrase, so that a mistyped one is found.
 
         Raises:
             KeyFileError: when the passphrase is empty.
@@ -181,7 +181,7 @@ class OwnerKey(_Secret):
 
 
 class FileKey(_Secret):
-    """What opens one encrypted file and no other; the owner may give it to a recipient.
+    """The key of one encrypted file and no other; the owner may give it to a recipient.
 
     Args:
         secret: 32 bytes, from :func:`~monai_unlearnable.crypto.encrypted.file_key`.
@@ -236,7 +236,7 @@ Key = OwnerKey | KeyRing
 
 
 def load_key(source: Key | str | Path | None) -> Key | None:
-    """The key in a file of any kind: an owner's key, a key ring, or how a passphrase, which is asked for, becomes one.
+    """The key in a file of any kind: an owner's key, a key ring, or a derivation, whose passphrase is asked for.
 
     Args:
         source: path of the file; None for no key; a key, which is taken as it is.
@@ -260,7 +260,7 @@ def load_key(source: Key | str | Path | None) -> Key | None:
 
 
 def owner(key: Key | None) -> OwnerKey:
-    """The owner's key, where nothing else will do.
+    """The owner's key, where no other key will do.
 
     Raises:
         KeyFileError: when it is a key ring.
@@ -271,11 +271,11 @@ def owner(key: Key | None) -> OwnerKey:
 
 
 def secret_seed(seed: int, key: Key | None) -> int:
-    """The seed that noise is made from: with a key one that only its owner knows, and another one for each key.
+    """The seed that noise is made from; with a key it is secret, and another one for each key.
 
     Args:
         seed: the one in the settings.
-        key: the owner's, or None to take the seed as it is.
+        key: the owner's key, or None to take the seed as it is.
     """
     return seed if key is None else int.from_bytes(owner(key).derive(b"seed 1 %d" % seed), "big")
 
@@ -289,7 +289,7 @@ def ask_passphrase(twice: bool = False) -> str:
     """The passphrase from the environment variable, else from the terminal, which does not show it.
 
     Args:
-        twice: whether to have it typed twice, where it is new.
+        twice: whether a new passphrase must be typed twice.
 
     Raises:
         KeyFileError: when there is neither, or the two differ.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signatures of the owner's (Ed25519), with a pair of keys that follows from the owner's key."""
+"""Signatures of the owner (Ed25519), with a key pair that follows from the owner's key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _pair(key: OwnerKey) -> Ed25519PrivateKey:
 
 
 def public_key(key: OwnerKey) -> bytes:
-    """What others check the owner's signatures with; 32 bytes that tell nothing about the key."""
+    """The public key, to check the owner's signatures with; its 32 bytes tell nothing about the owner's key."""
     return _pair(key).public_key().public_bytes_raw()
 
 

@@ -28,10 +28,10 @@ def read_label(path: Path, images: Sequence[Scan], case: str | None = None) -> N
     """Stored label values (1, spatial...), in whole numbers of the file's dtype where that holds them, else int64.
 
     Args:
-        path: of the label.
-        images: the scans of the case. The label of a series has to lie in its place too: axes may have been flipped on
+        path: path of the label.
+        images: scans of the case. The label of a series must lie in its place too: axes may have been flipped on
             the way from one format to the other.
-        case: named in errors.
+        case: name of the case, for errors.
 
     Raises:
         LabelError: when shape or place differ from the image's, or values are not whole numbers.
@@ -91,9 +91,9 @@ class LoadedCase:
     """A case in memory.
 
     Args:
-        case: where it came from.
-        scans: one per image file.
-        windows: one per scan.
+        case: the case as it was listed.
+        scans: scans, one per image file.
+        windows: intensity windows, one per scan.
         label: class indices (1, spatial...), or None.
     """
 
@@ -110,7 +110,7 @@ class LoadedCase:
 
     @property
     def target(self) -> NDArray | int | None:
-        """What a model is to say: class indices of voxels, or else the class of the whole image."""
+        """The target of a model: class indices of voxels, or else the class of the whole image."""
         return self.case.target if self.label is None else self.label
 
     @property
@@ -123,12 +123,12 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
     """Read the files of a case.
 
     Args:
-        case: what to read.
+        case: the case to read.
         window: rule for the intensity window of each file.
         label_values: stored label value of each class; None leaves the stored values as they are.
 
     Raises:
-        UnlearnableError: of a class that says what is wrong, naming case and file.
+        UnlearnableError: a subclass that says what is wrong, naming case and file.
     """
     scans: list[Scan] = []
     windows: list[IntensityWindow] = []
@@ -150,7 +150,7 @@ def read_case(case: Case, window: WindowRule, label_values: Sequence[int] | None
 
 @contextmanager
 def _naming(case: Case, path: Path) -> Iterator[None]:
-    """Errors within name the case, and the file where they do not name one."""
+    """Errors within get the name of the case, and the file if they name none."""
     try:
         with reading(path):
             yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a folder holds: cases from datalists, tables and folders of files."""
+"""The content of a folder: cases from datalists, tables and folders of files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Case:
     """One sample, its files relative to ``root``.
 
     Args:
-        case_id: its name.
+        case_id: name of the case.
         root: folder of the dataset.
         images: one or more image files or folders of DICOM series, one a channel group.
         label: label map, if there is one.
@@ -67,13 +67,13 @@ def load_cases(
     Args:
         dataset_dir: folder that file names are relative to.
         datalist: Decathlon-style JSON file, or table of classes (:func:`~monai_unlearnable.data.datalist.read_table`);
-            by default ``datalist.json`` or ``dataset.json`` in the folder. Where there is none, or the section is not
-            in it, folder names tell, or ``labels.csv`` where there are no folders of label maps.
+            by default ``datalist.json`` or ``dataset.json`` in the folder. Without one, or if it lacks the section,
+            folder names tell, or ``labels.csv`` where there are no folders of label maps.
         section: list of the datalist to take.
         require_labels: whether a case without a label is an error.
 
     Raises:
-        DatalistError: when nothing is found, a datalist or table is broken, a case id is there twice, a file lies
+        DatalistError: when nothing is found, a datalist or table is broken, a case id occurs twice, a file lies
             outside the folder, or a label bears the name of an image.
         LabelError: naming the case whose label is missing.
     """
@@ -128,7 +128,7 @@ def _entry(root: Path, path: Path, entry: Any) -> Case:
 
 
 def _label_file(root: Path, name: str) -> str:
-    """The segmentation that a folder holds in place of the folder; other names as they are."""
+    """The segmentation that a folder holds, for a label given as the folder; other names as they are."""
     if not (root / name).is_dir():
         return name
     files = sorted(path for path in (root / name).iterdir() if not path.name.startswith("."))
@@ -168,7 +168,7 @@ def _from_folders(root: Path) -> list[Case]:
 
 
 def _from_class_folders(root: Path) -> list[Case]:
-    """Folders with images right in them, whose names in ascending order are the classes 0, 1, ...; at least two."""
+    """Folders with images directly in them, whose names in ascending order are the classes 0, 1, ...; at least two."""
     folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = ([name for name in _files(root, folder) if name.count("/") == 1] for folder in folders)
     classes = [files for files in found if files]
@@ -178,7 +178,7 @@ def _from_class_folders(root: Path) -> list[Case]:
 
 
 def _files(root: Path, folder: str) -> list[str]:
-    """The images below a folder; where DICOM files lie right in a folder below, that folder is the image."""
+    """The images below a folder; where DICOM files lie directly in a folder below, that folder is the image."""
     names = []
     series: Path | None = None
     for path in below(root / folder):
@@ -226,7 +226,7 @@ TABLE_NAME = "labels.csv"
 TABLE_SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t"
 SECTION = "section"
-# What a column is for, and the names it goes by; the first one that is there counts.
+# The names of each column; the first one that exists counts.
 COLUMNS = {
     CaseKeys.IMAGE: ("image", "file", "filename", "path"),
     CaseKeys.LABEL: ("label", "class", "target"),
@@ -234,7 +234,7 @@ COLUMNS = {
     CaseKeys.CASE_ID: ("case_id",),
 }
 REQUIRED = (CaseKeys.IMAGE, CaseKeys.LABEL)
-# What parts of a dataset are called, and the section of a datalist that each is.
+# The names of the parts of a dataset, and the section of a datalist that each is.
 SECTIONS = {
     **dict.fromkeys(("training", "train"), "training"),
     **dict.fromkeys(("validation", "val", "valid"), "validation"),
@@ -245,7 +245,7 @@ SECTIONS = {
 def read_table(path: Path, section: str) -> list[dict[str, Any]]:
     """The rows of one section as entries of a datalist: ``image`` a file, ``label`` a class, ``case_id`` if given.
 
-    Cells are parted by commas, semicolons or tabs, whichever the header has most of. Where every label of the file is
+    Cells are separated by commas, semicolons or tabs, whichever the header has most of. If every label of the file is
     a whole number from 0 on, it is the class. Else every label is a name, numbers among them too, and the classes are
     the places of the sorted names of the whole file, so that sections agree.
 
@@ -269,7 +269,7 @@ def read_table(path: Path, section: str) -> list[dict[str, Any]]:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """The cells of every row by what they are for."""
+    """The cells of every row by their use."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -306,5 +306,5 @@ def _read_row(cells: dict[str, Any], columns: dict[str, str]) -> dict[str, str]:
         name = row[SECTION]
         row[SECTION] = SECTIONS.get(name.lower(), "")
         if not row[SECTION]:
-            raise ValueError(f"{name!r} is no section; known are {', '.join(SECTIONS)}")
+            raise ValueError(f"{name!r} is not a section; known are {', '.join(SECTIONS)}")
     return row

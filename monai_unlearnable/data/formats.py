@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file formats known, found by suffix; a folder is a DICOM series."""
+"""The known file formats, found by suffix; a folder is a DICOM series."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def stem(name: str) -> str:
 
 
 def output_name(name: str) -> str:
-    """The relative name under which a protected file is written: the same, but for formats that lose voxels."""
+    """The relative name that a protected file is written under: the same, except for formats that lose voxels."""
     match = _match(name)
     replaced = match[0].output_suffix if match else None
     return name if replaced is None else stem(name) + replaced
@@ -74,8 +74,8 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
 
     Args:
         scan: the scan whose file is repeated.
-        voxels: channel-first, same shape and dtype as ``scan.voxels``.
-        path: where to; the write is atomic.
+        voxels: channel-first voxels, same shape and dtype as ``scan.voxels``.
+        path: file to write; the write is atomic.
     """
     if voxels.shape != scan.voxels.shape or voxels.dtype != scan.voxels.dtype:
         reason = f"voxels {voxels.shape} {voxels.dtype} do not fit the file's {scan.voxels.shape} {scan.voxels.dtype}"
@@ -85,7 +85,7 @@ def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
 
 
 def original_headers(scan: Scan) -> bytes:
-    """What the owner has to keep of a file beyond the change of its voxels: of DICOM, which tells of the change."""
+    """What the owner must keep of a file besides the change of its voxels: of DICOM, the headers, which reveal it."""
     return DICOM.headers(scan) if DICOM.has_read(scan) else b""
 
 
@@ -98,7 +98,7 @@ def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
     """Read the file of a label map: any supported one, or a DICOM segmentation, on the grid of the image it is of.
 
     Args:
-        path: of the label.
+        path: path of the label.
         images: the scans of the case.
 
     Raises:

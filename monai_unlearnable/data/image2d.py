@@ -28,7 +28,7 @@ COLOR_CHANNELS = {"L": 1, "LA": 1, "I;16": 1, "I;16B": 1, "I": 1, "F": 1, "RGB":
 
 MAX_RATIO = 2000  # pixels in a byte of a compressed file; deflate, LZW and JPEG stay below
 
-# Of TIFF: tags, and compression that loses pixels.
+# TIFF tags, and the compression that loses pixels.
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION, SAMPLE_FORMAT = 258, 284, 339
 LOSSY = ("jpeg", "tiff_jpeg", "webp")
 
@@ -134,7 +134,7 @@ def _save(scan: Scan, voxels: NDArray, **options: Any) -> bytes:
         layers = np.concatenate([layers, scan.container.alpha], axis=-1)
     image = Image.frombytes(scan.container.mode, voxels.shape[1:], layers.tobytes())
     stream = io.BytesIO()
-    with naming(scan.path, "written back"):  # metadata may have been read, and be no good
+    with naming(scan.path, "written back"):  # metadata may be readable but broken
         image.save(stream, **options)
     return stream.getvalue()
 

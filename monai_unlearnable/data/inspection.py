@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dataset looked at before anything is computed: what is in it, and whether all of it can be used."""
+"""The inspection of a dataset before anything is computed: its content, and whether all of it can be used."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MAX_CLASSES = 64  # more distinct values than this is an image given as a label,
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What a network must know of a dataset: dimensions, channels, classes and typical size.
+    """The facts that a network needs about a dataset: dimensions, channels, classes and typical size.
 
     Args:
         spatial_dims: 2 or 3.
-        channels: of an image.
+        channels: number of channels of an image.
         label_values: stored label value of each class, background first; empty where labels are no maps.
-        median_shape: of the images.
+        median_shape: median shape of the images.
         roughness: root mean square of the second difference along each spatial axis.
         targets: number of cases of each class of whole images; empty where labels are maps.
     """
@@ -66,7 +66,7 @@ class DatasetSummary:
         return len(self.label_values) or len(self.targets)
 
     def cases_within(self, gib: float) -> int:
-        """How many cases of typical size fit into so many GiB, with images in float32 and label maps in int64."""
+        """The number of cases of typical size that fit into ``gib`` GiB, with float32 images and int64 label maps."""
         size = math.prod(self.median_shape) * (4 * self.channels + 8 * self.is_segmentation)
         return int(gib * 2**30 / size)
 
@@ -81,7 +81,7 @@ class DatasetSummary:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What one case adds to the summary."""
+    """The part of one case in the summary."""
 
     channels: int
     shape: tuple[int, ...]
@@ -118,18 +118,18 @@ def inspect_cases(
 ) -> DatasetSummary:
     """Read every case once, so that bad input is found before anything is computed or written.
 
-    Where several processes work together each reads its share, and all know what all of them found.
+    Among several processes each reads its share, and all know the results of all.
 
     Args:
         cases: the dataset.
         window: rule for the intensity windows.
         label_values: stored label value of each class; by default all values found, in ascending order.
         channels: number expected; by default that of the first case. Use 1 to refuse 4D files.
-        budget: refuse cases whose files cannot hold noise that small.
-        roughness: whether to measure that; else it is left empty.
+        budget: budget that the files of all cases must be able to hold.
+        roughness: whether to measure the roughness; else it is left empty.
 
     Raises:
-        UnlearnableError: of a class that says what is wrong, naming the first bad case and file.
+        UnlearnableError: a subclass that says what is wrong, naming the first bad case and file.
     """
     if not cases:
         raise DatalistError("no cases given")

@@ -47,7 +47,7 @@ class Split:
     Args:
         name: ``"train"``, ``"val"`` or ``"test"``.
         images: (N, H, W), (N, H, W, 3) or (N, D, H, W), uint8.
-        labels: one class an image (N,).
+        labels: class of each image, (N,).
     """
 
     name: str
@@ -80,7 +80,7 @@ class Archive(zipfile.ZipFile):
         path: the ``.npz`` file.
 
     Raises:
-        DatalistError: naming the file, when it is no archive; so do the methods, when a part of it cannot be used.
+        DatalistError: naming the file, when it is not an archive; so do the methods, when a part of it cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -135,20 +135,20 @@ def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path
 
     Image 7 of ``train_images`` becomes ``train/00007.png``, or ``train/00007.nii.gz`` if it is a volume; the array of
     that file is the (D, H, W) of the archive, axis by axis, with the identity for affine. ``datalist.json`` has the
-    sections ``training``, ``validation`` and ``test`` and is written last. Files that are there already with the same
+    sections ``training``, ``validation`` and ``test`` and is written last. Existing files with the same
     content are kept, so that an unpacking that was stopped goes on.
 
     Args:
-        archive: only read.
-        folder: where to.
-        overwrite: whether files there with other content may be replaced.
+        archive: archive to read.
+        folder: folder to write to.
+        overwrite: whether existing files with other content may be replaced.
 
     Returns:
         The folder.
 
     Raises:
         DatalistError: naming the archive, when it is none, or its arrays are not as above.
-        OutputError: naming the file, when it is there with other content, or cannot be written.
+        OutputError: naming the file, when it exists with other content, or cannot be written.
     """
     with Archive(archive) as source:
         splits = list(source.splits())
@@ -167,16 +167,16 @@ def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path
 
 
 def pack_archive(archive: Path, folder: Path, target: Path, overwrite: bool = False) -> Path:
-    """Write an archive once more, with the images that a folder holds in place of its own.
+    """Copy an archive, with the images of a folder in place of its own.
 
-    Keys and their order, shapes, data types, labels and the images that the folder lacks stay what they are; arrays are
+    Keys and their order, shapes, data types, labels and the images that the folder lacks stay the same; arrays are
     compressed where they were. Equal input gives equal bytes.
 
     Args:
-        archive: only read.
-        folder: with files under the names that :func:`unpack_archive` gives them, some or all.
+        archive: archive to read.
+        folder: folder of files under the names that :func:`unpack_archive` gives them, some or all.
         target: the new archive.
-        overwrite: whether a file there with other content may be replaced.
+        overwrite: whether an existing file with other content may be replaced.
 
     Returns:
         The new archive.
@@ -184,7 +184,7 @@ def pack_archive(archive: Path, folder: Path, target: Path, overwrite: bool = Fa
     Raises:
         DatalistError: naming the archive, when it is none; naming the folder, when it holds none of the images.
         ScanError: naming the file, when it cannot be read, or has not the shape and type of the archive's image.
-        OutputError: when the target is the archive itself, is there with other content, or cannot be written.
+        OutputError: when the target is the archive itself, exists with other content, or cannot be written.
     """
     if target.exists() and target.resolve() == archive.resolve():
         raise OutputError("the output would replace the original; choose another name", file=target)
@@ -233,7 +233,7 @@ def _datalist(splits: list[Split]) -> bytes:
 def _is_there(path: Path, overwrite: bool, same: bool) -> bool:
     """Whether a file need not be written; refuses one with other content."""
     if path.exists() and not same and not overwrite:
-        raise OutputError("the file is there with other content; set overwrite to replace it", file=path)
+        raise OutputError("a file with other content exists; set overwrite to replace it", file=path)
     return same
 
 

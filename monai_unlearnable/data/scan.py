@@ -26,7 +26,7 @@ MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these
 
 @contextmanager
 def naming(path: Path, done: str = "read") -> Iterator[None]:
-    """Turn whatever libraries raise for a file that is gone, cut or damaged into a :class:`ScanError` that names it."""
+    """Turn any error of libraries for a missing, cut or damaged file into a :class:`ScanError` that names it."""
     try:
         yield
     except ScanError as error:
@@ -51,12 +51,12 @@ class Scan:
     """One image file: stored voxels, geometry and everything needed to write the same file with other voxels.
 
     Args:
-        path: where it was read from.
+        path: file or folder that the scan was read from.
         voxels: stored numbers, channel-first (C, spatial...), 2 or 3 spatial dimensions in index order x, y[, z].
         quantization: dtype, slope and intercept of storage.
         affine: 4x4 matrix from voxel indices to millimeters; identity where the format has none.
-        container: private to the format that read it.
-        remarks: what the owner should know of the file before it is published.
+        container: data that only the format which read the scan uses.
+        remarks: notes for the owner to read before the file is published.
     """
 
     path: Path
@@ -116,7 +116,7 @@ class ScanFormat(ABC):
     """Reads files to scans, and encodes scans again with other voxels.
 
     Attributes:
-        suffixes: of its files, in lower case.
+        suffixes: suffixes of its files, in lower case.
         output_suffix: None where the format can hold exact voxels, else the suffix of the one that replaces it.
     """
 
@@ -128,7 +128,7 @@ class ScanFormat(ABC):
         """Read a scan.
 
         Raises:
-            ScanError: naming the file, when it is missing or damaged, or holds what cannot be written without loss.
+            ScanError: naming the file, when it is missing or damaged, or its content cannot be written without loss.
         """
 
     @abstractmethod
@@ -138,5 +138,5 @@ class ScanFormat(ABC):
         Args:
             scan: the scan as it was read.
             voxels: channel-first replacement, same shape and dtype as ``scan.voxels``.
-            path: of the new file, whose suffix may decide on compression.
+            path: path of the new file, whose suffix may decide on compression.
         """

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What models learn from folders of scans: the laboratory."""
+"""The laboratory: what models learn from folders of scans."""

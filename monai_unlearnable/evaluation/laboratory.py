@@ -38,14 +38,18 @@ RUNS, EARLIER_RUNS = "runs", "cells"  # where trainings are kept, and where earl
 
 
 class Laboratory:
-    """Trains every run of a matrix once and keeps what it found; a killed laboratory goes on where it stopped.
+    """Trains every run of a matrix once and keeps the results; one that was stopped goes on where it stopped.
 
-    It reads folders alone, so that data protected by any other code can be examined. What knows of manifests, keys and
-    controls is :mod:`monai_unlearnable.proof`.
+    It reads only folders, so that data protected by any other code can be examined. Manifests, keys and controls are
+    left to :mod:`monai_unlearnable.proof`.
 
     Args:
-        matrix: what to find out.
-        folder: gets ``laboratory.json``, ``runs/``, ``figures/``, ``authorized/`` and ``detectors/``.
+        matrix: settings, and the runs that follow from them.
+        folder: folder for ``laboratory.json``, ``runs/``, ``figures/``, ``authorized/`` and ``detectors/``.
+
+    Example:
+        >>> matrix = Matrix.of(dataset_dir="ORIGINALS", protected={"umed": "OUT/protected"}, victims=["UNet"])
+        >>> print(Laboratory(matrix, "LAB").run().verdict())
     """
 
     def __init__(self, matrix: Matrix, folder: str | Path) -> None:
@@ -64,7 +68,7 @@ class Laboratory:
         return cls(Matrix.load(Path(folder)), folder)
 
     def extended(self, name: str, data: Published) -> Laboratory:
-        """The laboratory with further published data; what was read of the originals is not read again."""
+        """The laboratory with further published data; the originals are not read again."""
         matrix = dataclasses.replace(self.matrix, protected={**self.matrix.protected, name: data})
         laboratory = Laboratory(matrix, self.folder)
         laboratory.bench = self.bench
@@ -82,7 +86,7 @@ class Laboratory:
         return list(self.matrix.runs(self.sources))
 
     def check(self) -> None:
-        """Look for everything that runs need, before any of them is trained.
+        """Check that everything the runs need is found, before any of them is trained.
 
         Raises:
             UnlearnableError: naming the first data, test cases, victim, recipe or countermeasure that is missing.
@@ -94,11 +98,11 @@ class Laboratory:
         """Train what has not been trained yet.
 
         Args:
-            part: ``(i, n)`` takes every n-th run from the i-th on, for n machines side by side.
-            workers: processes on this machine, which share its cores.
+            part: part of the runs: ``(i, n)`` takes every n-th run from the i-th on, for n machines side by side.
+            workers: number of processes on this machine, which share its cores.
 
         Returns:
-            All that is known, also of other parts.
+            All results so far, including those of other parts.
 
         Raises:
             InputError: when data, victims, recipes or countermeasures are unknown.
@@ -114,7 +118,7 @@ class Laboratory:
         return self.results()
 
     def train(self, run: Run) -> VictimRow:
-        """Train one run, or read what it found earlier.
+        """Train one run, or read its earlier result.
 
         Raises:
             InputError: when there is no such data, victim, recipe or countermeasure.
@@ -133,7 +137,7 @@ class Laboratory:
         return self._read(path, run)
 
     def pictures_of(self, run: Run) -> Path | None:
-        """The file with a test image, its label and what the victim of a run said, if there is one."""
+        """The file with a test image, its label and the victim's prediction in a run, if there is one."""
         path = self._path(run).with_suffix(".npz")
         return path if path.is_file() else None
 
@@ -147,7 +151,7 @@ class Laboratory:
         return figures, regions
 
     def results(self) -> Results:
-        """Everything that is known now; runs that were not trained yet are omitted."""
+        """All results so far; runs that were not trained yet are omitted."""
         rows = [self._read(path, run) for run in self.runs() if (path := self._path(run)).is_file()]
         measured = {name: self.figures(source) for name, source in self.sources.items() if source.role != CLEAN}
         rows = [_with_figures(row, measured.get(row.data, ({}, {}))[0]) for row in rows]
@@ -186,7 +190,7 @@ class Laboratory:
     def _settings(self) -> dict[str, Any]:
         kept = dataclasses.asdict(self.matrix)
         for name in ("dataset_dir", "protected", "datalist", "test_dir", "catalog", "weights"):
-            kept.pop(name)  # paths of the machine are no part of what is reported
+            kept.pop(name)  # paths of this machine do not belong in the report
         kept["size"] = list(self.bench.size)
         counts = {"training cases": len(self.bench.originals.cases), "test cases": len(self.bench.test)}
         return {**json.loads(json.dumps(kept)), **counts}
@@ -211,7 +215,7 @@ def _with_figures(row: VictimRow, figures: dict[str, float]) -> VictimRow:
 
 
 def _or_none(what: str, check: Callable[..., Found], *arguments: Any) -> Found | None:
-    """What a check finds. One that cannot be made, with too few cases for instance, does not stop the rest."""
+    """The result of a check. One that is impossible, for example with too few cases, does not stop the rest."""
     try:
         return check(*arguments)
     except UnlearnableError as error:
@@ -222,7 +226,7 @@ def _or_none(what: str, check: Callable[..., Found], *arguments: Any) -> Found |
 def _train_side_by_side(folder: Path, runs: Sequence[Run], workers: int) -> None:
     """Train runs and measure their data in several processes, which share the cores.
 
-    Each reads the settings that a laboratory saved in the folder, needs no key, and keeps what it finds there.
+    Each reads the settings that a laboratory saved in the folder, needs no key, and keeps its results there.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")

@@ -68,7 +68,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What the laboratory is to find out; all of it plain values, so that it can be kept beside the results.
+    """The settings of a laboratory; all of them plain values, so that they can be kept beside the results.
 
     These are the defaults of every evaluation.
 
@@ -81,23 +81,23 @@ class Matrix:
         victims: names of networks.
         recipes: names of recipes.
         countermeasures: names of countermeasures; ``"all"`` for all of the catalog.
-        seeds: random seeds of the trainings; a number stands for so many.
+        seeds: random seeds of the trainings; a number n stands for 0 to n - 1.
         size: spatial size of the network input; by default the median size of the training scans, rounded up to a
             multiple of 8.
         width: channels of the first layer of the networks: 8 for two cores, 32 for full size.
         iterations: training steps.
         batch_size: cases a step.
         learning_rate: peak of the schedule.
-        num_validations: how often held-out cases are scored during training.
+        num_validations: number of times that held-out cases are scored during training.
         validation_fraction: fraction of the training cases that is held out to pick a model by, in [0, 1).
-        weights: file that recipes which fine-tune start from.
+        weights: file with the weights that fine-tuning recipes start from.
         catalog: YAML file with more networks, recipes and countermeasures.
-        authorized: whether to ask how a model trained on originals does on protected scans.
-        detectors: whether to ask how well protected scans can be told from clean ones.
-        device: where to train; a GPU where there is one.
+        authorized: whether to measure how a model trained on originals does on protected scans.
+        detectors: whether to measure how well protected scans can be told from clean ones.
+        device: device to train on; by default a GPU if there is one.
 
     Raises:
-        InputError: when a setting is out of its range, or data have a name that is taken.
+        InputError: when a setting is out of its range, or a name of data is taken.
     """
 
     dataset_dir: str
@@ -148,7 +148,7 @@ class Matrix:
         return cls(**settings)
 
     def runs(self, data: Iterable[str]) -> Iterator[Run]:
-        """All runs; those of one victim and recipe stand together.
+        """All runs; those of one victim and recipe are adjacent.
 
         Args:
             data: names of the training data.
@@ -159,7 +159,7 @@ class Matrix:
 
     @property
     def first_kind(self) -> tuple[str, str, str, int]:
-        """Victim, recipe, countermeasure and seed of the first run, which pictures and checks are made with."""
+        """Victim, recipe, countermeasure and seed of the first run, which pictures and checks use."""
         return self.victims[0], self.recipes[0], self.countermeasures[0], self.seeds[0]
 
     def save(self, folder: Path) -> None:

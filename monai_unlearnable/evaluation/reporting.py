@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a laboratory: figures, pictures of a few scans and of what models see in them, one page."""
+"""The report of a laboratory: figures, pictures of a few scans and of what models see in them, on one page."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def write_laboratory_report(laboratory: Laboratory, results: Results, folder: Pa
 
     Args:
         laboratory: the laboratory whose files are pictured.
-        results: what it found.
-        folder: where the report is written.
+        results: results of the laboratory.
+        folder: folder of the report.
         pictured: number of scans of each protected dataset, and of test scans with predictions.
 
     Returns:
@@ -35,7 +35,7 @@ def write_laboratory_report(laboratory: Laboratory, results: Results, folder: Pa
 
 
 def rewrite_report(folder: str | Path) -> tuple[Results, Path]:
-    """Write the report of a laboratory anew from what it has found.
+    """Rewrite the report of a laboratory from its results.
 
     Args:
         folder: folder of the laboratory; its ``report/`` is written.
@@ -65,7 +65,7 @@ def _montages(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:
 
 
 def _predictions(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:
-    """What victims of the first kind say about test scans, by what they were trained on."""
+    """Predictions of the first kind of victim on test scans, by training data."""
     stored = {}
     for run in laboratory.runs():
         if (run.victim, run.recipe, run.countermeasure, run.seed) == laboratory.matrix.first_kind:

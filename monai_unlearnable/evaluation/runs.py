@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the laboratory asks of data: what victims learn, whether authorized models still work, what detectors see."""
+"""What the laboratory measures: what victims learn, whether authorized models still work, what detectors see."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ __all__ = ["Bench", "authorized_scores", "detect", "kept", "train_run"]
 
 logger = logging.getLogger(__name__)
 
-PICTURED = 2  # test cases of which predictions are kept
+PICTURED = 2  # test cases whose predictions are kept
 KINDS = ("networks", "recipes", "countermeasures")
 
 
 class Bench:
     """What all runs share: the originals, the test cases, the task, and networks and recipes by name.
 
-    Everything is read when it is first needed, and once.
+    Everything is read once, when it is first needed.
 
     Args:
-        matrix: settings; which data are protected does not matter here.
+        matrix: settings; the protected data do not matter here.
     """
 
     def __init__(self, matrix: Matrix) -> None:
@@ -58,7 +58,7 @@ class Bench:
         """Clean held-out cases.
 
         Raises:
-            DatalistError: when there are none, or an image of one is also trained on, under whatever name.
+            DatalistError: when there are none, or one of their images is also trained on, under whatever name.
         """
         own, matrix = self.matrix.test_dir, self.matrix
         cases = load_cases(own) if own is not None else load_cases(matrix.dataset_dir, matrix.datalist, section="test")
@@ -72,7 +72,7 @@ class Bench:
 
     @cached_property
     def task(self) -> Task:
-        """What victims are trained for: class maps where labels are files, else classes."""
+        """The task of the victims: class maps where labels are files, else classes."""
         if any(case.label for case in self.originals.cases):
             return Segmentation(self.summary.label_values)
         return Classification(1 + max(case.target for case in self.originals.cases if case.target is not None))
@@ -89,7 +89,7 @@ class Bench:
 
     @property
     def values(self) -> dict[str, Any]:
-        """What entries of catalogs may refer to."""
+        """Values that catalog entries may refer to."""
         settings = ("width", "iterations", "batch_size", "learning_rate", "weights")
         return {
             "dims": self.summary.spatial_dims,
@@ -101,7 +101,7 @@ class Bench:
         }
 
     def check(self) -> None:
-        """Look for everything that runs need: victims, recipes, countermeasures, data and test cases.
+        """Check that everything the runs need is found: victims, recipes, countermeasures, data and test cases.
 
         Raises:
             UnlearnableError: naming the first that is missing or unknown.
@@ -122,7 +122,7 @@ class Bench:
         return digest_cases(self.test)
 
     def key(self, run: Run, source: Source) -> str:
-        """SHA-256 of everything that decides on what a run finds.
+        """SHA-256 of everything that decides on the result of a run.
 
         Raises:
             InputError: when there is no such victim, recipe or countermeasure.
@@ -161,14 +161,14 @@ class Bench:
         return recipe
 
     def prepare(self, name: str, recipe: Recipe, cases: Sequence[Case], seed: int) -> Prepared:
-        """Go through a countermeasure with training cases."""
+        """Apply a countermeasure to training cases."""
         steps = self.catalogs["countermeasures"].build(name, **self.values)
         originals = {case.case_id: case.to_dict() for case in self.originals.cases}
         load, seed = recipe.normalized_images(self.task), derive_seed(seed, "countermeasure")
         return prepare(steps, Material(_dictionaries(cases), load, originals, seed, self.matrix.device))
 
     def split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-        """Cases to train on, and evenly spaced ones to pick a model by."""
+        """Cases to train on, and evenly spaced ones to select a model by."""
         count = round(self.matrix.validation_fraction * len(cases))
         chosen = set(np.linspace(0, len(cases) - 1, count).round().astype(int).tolist())
         parts: tuple[list[Case], list[Case]] = ([], [])
@@ -213,7 +213,7 @@ def _dictionaries(cases: Sequence[Case]) -> list[dict[str, Any]]:
 
 
 def kept(path: Path, find: Callable[[], Any]) -> Any:
-    """What a JSON file holds; where there is none, what was found now is kept in it."""
+    """The content of a JSON file; where there is none, the result of ``find``, which is then kept in it."""
     if not path.is_file():
         write_json(path, find())
     return json.loads(path.read_text(encoding="utf-8"))
@@ -240,7 +240,7 @@ def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], fold
     No case that is scored was trained on.
 
     Args:
-        bench: what all runs share.
+        bench: data, task and networks that all runs share.
         victim: name of the network; it is trained by the first recipe and the first seed.
         sources: published data.
         folder: folder that keeps what was found.
@@ -274,12 +274,12 @@ def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]
     """How well simple classifiers do on cases that they did not learn from.
 
     Args:
-        bench: what all runs share.
+        bench: data, task and networks that all runs share.
         source: the published data.
         folder: folder that keeps what was found.
 
     Returns:
-        By what is told from what: area under the ROC curve, 0 to 1, and its 95% interval. 0.5 is chance.
+        Area under the ROC curve, 0 to 1, and its 95% interval, by what is told from what; 0.5 is chance.
     """
     victim, recipe, _, seed = bench.matrix.first_kind
     run = Run(source.name, victim, recipe, NO_COUNTERMEASURE, seed)

@@ -86,7 +86,7 @@ class Source:
                 first, second = (scan.physical(np.float64)[0] for scan in (before, after))
                 for index, change in region_changes(first, second, clean.label[0], spacing).items():
                     regions.setdefault(str(index), []).append({name: abs(value) for name, value in change.items()})
-        # Scans may stay unchanged, and their PSNR has no limit: a mean over all would flatter the others.
+        # Unchanged scans have an infinite PSNR: a mean over all scans would flatter the others.
         differing = [entry for entry in figures if entry["l0"]]
         fraction = {"changed": len(differing) / len(figures)}
         return _means(differing or figures) | fraction, {index: _means(changes) for index, changes in regions.items()}
@@ -119,7 +119,7 @@ def published_source(name: str, data: Published, originals: Source) -> Source:
         originals: the clean cases.
 
     Raises:
-        DatalistError: when a case of the originals is not there.
+        DatalistError: when a case of the originals is missing.
     """
     found = {case.case_id: case for case in load_cases(data.folder)}
     missing = [case.case_id for case in originals.cases if case.case_id not in found]
@@ -161,7 +161,7 @@ def refuse_overlap(training: Iterable[Case], test: Iterable[Case]) -> None:
 
 
 def _files(cases: Iterable[Case]) -> Iterator[tuple[Case, Path]]:
-    """The files of images; of a series, its slices, one of which gives the whole away."""
+    """The image files; of a series, its slices, since one slice gives the whole away."""
     for case in cases:
         for path in (case.root / name for name in case.images):
             for file in list_files(path)[0] if path.is_dir() else [path]:

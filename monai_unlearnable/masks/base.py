@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a mask is, how masks combine, and the filters that they are made with."""
+"""The base of masks, their combinations, and the filters that they are made with."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class MaskProvider(Configurable, ABC):
 
     @abstractmethod
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
-        """What subclasses implement; arguments as in :meth:`__call__`."""
+        """The mask itself; subclasses implement it, arguments as in :meth:`__call__`."""
 
     def parts(self) -> list[MaskProvider]:
         """The masks that this one is made of."""
         return [value for value in vars(self).values() if isinstance(value, MaskProvider)]
 
     def networks(self) -> list[nn.Module]:
-        """The networks that the mask and its parts hold, whose weights belong into checkpoints."""
+        """The networks that the mask and its parts hold; checkpoints hold their weights too."""
         own = [value for value in vars(self).values() if isinstance(value, nn.Module)]
         return own + [network for part in self.parts() for network in part.networks()]
 
@@ -131,7 +131,7 @@ class Complement(ComposedMask):
 def max_filter(image: Tensor, radius: int) -> Tensor:
     """The largest value within ``radius`` voxels along every axis; voxels beyond the border do not count.
 
-    One axis after the other: a cube of side n costs 3n instead of n cubed, and gives the very same values.
+    One axis after the other: a cube of side n costs 3n instead of n cubed, with exactly the same values.
 
     Args:
         image: (B, C, spatial...), 2D or 3D.

@@ -23,14 +23,14 @@ from monai_unlearnable.utils.seeding import seeded
 
 
 class Base(StrEnum):
-    """What a fraction of voxels is of."""
+    """The base of a fraction of voxels."""
 
     ALL = "all"
     FOREGROUND = "foreground"
 
 
 class Unit(StrEnum):
-    """What is selected: all channels of a voxel together, or one by one."""
+    """What is selected: all channels of a voxel together, or each one by itself."""
 
     VOXEL = "voxel"
     ELEMENT = "element"
@@ -40,11 +40,11 @@ def top_k(score: Tensor, counts: Tensor) -> Tensor:
     """Mark the highest scores of each batch element, exactly as many as asked for; ties go to the lower index.
 
     Args:
-        score: (B, ...); what scores minus infinity is never marked.
-        counts: how many, (B,).
+        score: scores, (B, ...); minus infinity is never marked.
+        counts: number of scores to mark, (B,).
 
     Returns:
-        Boolean, the shape of ``score``.
+        Boolean mask, of the shape of ``score``.
     """
     rows = [_top(row, int(count)) for row, count in zip(score.flatten(1), counts, strict=True)]
     return torch.stack(rows).reshape(score.shape)
@@ -70,7 +70,7 @@ def foreground(image: Tensor, label: Tensor | None = None) -> Tensor:
 
 
 class Score(Configurable, ABC):
-    """A rank of elements: the higher, the sooner noise goes there.
+    """A rank of elements: the higher, the sooner an element gets noise.
 
     Attributes:
         needs_gradient: whether the gradient of a loss must be given.
@@ -85,10 +85,10 @@ class Score(Configurable, ABC):
         Args:
             image: normalized intensity, (B, C, spatial...).
             label: class indices, (B, 1, spatial...) or (B,).
-            gradient: of the loss that noise goes down, by the image; the shape of ``image``.
+            gradient: gradient of the loss that noise minimizes, by the image; the shape of ``image``.
 
         Returns:
-            Not negative, (B, C or 1, spatial...).
+            Scores of at least 0, (B, C or 1, spatial...).
         """
 
 
@@ -100,7 +100,7 @@ class GradientScore(Score):
     would not see it, nor would the file hold it where the window is the range of its dtype.
 
     Args:
-        times_input: multiply with the intensity.
+        times_input: whether to multiply the gradient with the intensity.
     """
 
     times_input: bool = False
@@ -117,7 +117,7 @@ class RandomScore(Score):
     """Random ranks: a control. Each image has voxels of its own, which follow from its voxels and the seed.
 
     Args:
-        seed: another seed, other voxels.
+        seed: random seed of the ranks.
     """
 
     seed: int = 0
@@ -133,7 +133,7 @@ class ForegroundScore(Score):
     """Random ranks within the :func:`foreground`, then outside of it: a control.
 
     Args:
-        seed: another seed, other voxels.
+        seed: random seed of the ranks.
     """
 
     seed: int = 0
@@ -158,11 +158,11 @@ class VarianceScore(Score):
 
 @dataclass(frozen=True)
 class Sparsity(Configurable):
-    """How many voxels of an image noise may touch, and which.
+    """The number of voxels of an image that noise may touch, and how they are selected.
 
     Args:
-        fraction: how many, as a fraction of ``of``, rounded down; in (0, 1].
-        score: what they are ranked by.
+        fraction: number of voxels as a fraction of ``of``, in (0, 1], rounded down.
+        score: rank of the voxels.
         of: ``"all"`` voxels, or those of the :func:`foreground`.
         per: ``"voxel"``: all channels of a voxel together, ranked by their Euclidean norm; ``"element"``: as many
             channels one by one, so that voxels may change in some channels only, and never more voxels do.
@@ -194,8 +194,8 @@ class Sparsity(Configurable):
         Args:
             image: normalized intensity, (B, C, spatial...).
             label: class indices, (B, 1, spatial...) or (B,).
-            support: where noise is allowed at all, (B, 1, spatial...); where it is zero no voxel is selected.
-            gradient: of the loss that noise goes down, for scores that need it.
+            support: mask of where noise is allowed at all, (B, 1, spatial...); where it is zero no voxel is selected.
+            gradient: gradient of the loss that noise minimizes, for scores that need it.
 
         Returns:
             0 or 1, (B, 1, spatial...), or (B, C, spatial...) for elements, of the dtype of ``image``.
@@ -235,11 +235,11 @@ class TopK(ComposedMask):
     For a score that needs gradients, which need a network, see :class:`~monai_unlearnable.perturbers.SalientVoxels`.
 
     Args:
-        sparsity: how many voxels, and which.
-        within: selects among the voxels of another mask; None for all voxels.
+        sparsity: number and rank of the voxels.
+        within: mask whose voxels are ranked; None for all voxels.
 
     Raises:
-        InputError: when the score needs a gradient, or elements are to be selected: a mask is one of voxels.
+        InputError: when the score needs a gradient, or elements are selected: a mask is one of voxels.
     """
 
     sparsity: Sparsity

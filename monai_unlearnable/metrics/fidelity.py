@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far protected scans are from the originals: voxels, structure, and what regions measure."""
+"""How far protected scans are from the originals: voxels, structure, and the statistics of regions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def measure_fidelity(
 ) -> dict[str, float]:
     """Figures of one scan, all from stored voxels and in normalized intensity where they have a scale.
 
-    PSNR is told with three peaks, as the literature does: each is only comparable with its own kind.
+    PSNR is given with three peaks, as in the literature: each is only comparable with its own kind.
 
     Args:
         clean: scan as read from the original file.
@@ -55,7 +55,7 @@ def measure_fidelity(
     if clean.voxels.shape != protected.voxels.shape or clean.voxels.dtype != protected.voxels.dtype:
         raise ScanError("shape or dtype differ from the clean scan's", file=protected.path)
     support = clean.voxels != protected.voxels
-    box = (slice(None), *bounding_box(support.any(axis=0)))  # where all that depends on the changes is computed
+    box = (slice(None), *bounding_box(support.any(axis=0)))  # all that depends on the changes lies in it
     inside, before, after = support[box], clean.voxels[box], protected.voxels[box]
     scale = np.broadcast_to(abs(clean.quantization.slope) / window.width(support.ndim), inside.shape)[inside]
     change = (after[inside].astype(np.float64) - before[inside].astype(np.float64)) * scale
@@ -116,7 +116,7 @@ def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDA
         clean: original scan.
         protected: scan to compare.
         window: intensities are clipped to it.
-        support: where stored voxels differ.
+        support: mask of the stored voxels that differ.
     """
     similarity = np.ones(support.shape)
     size = min(SSIM_WINDOW, *(extent - (extent + 1) % 2 for extent in support.shape[1:]))
@@ -147,11 +147,11 @@ def _psnr(squares: float, count: int) -> float:
 
 
 MAD_OF_NORMAL = 0.6744897501960817  # median of |x| for standard normal x
-MAX_VOXELS = 2**18  # their median is known to 0.2%; looking at more voxels costs time and tells nothing
+MAX_VOXELS = 2**18  # their median is known to 0.2%; more voxels cost time and tell nothing
 
 
 def noise_level(image: NDArray) -> float:
-    """Standard deviation of the white noise in an image, robust to what the image shows.
+    """Standard deviation of the white noise in an image, robust to its content.
 
     The residual is the image filtered by ``[-1, 2, -1]`` along every axis in turn: in 2D the operator of Immerkaer
     (1996, "Fast noise variance estimation"), which planes, ramps and straight edges along an axis leave at 0. Of white
@@ -162,7 +162,7 @@ def noise_level(image: NDArray) -> float:
     Voxels with a residual of exactly 0 lie in padding, in masked air or in saturated areas and are omitted. Noise that
     neighbors share, as reconstruction and interpolation leave it, is underestimated, often by half on CT and MR: what
     is measured against it then looks larger, not smaller. In an image drawn without noise its edges are taken for it.
-    Large images are looked at on a regular grid of at most ``2 ** 18`` voxels.
+    Large images are sampled on a regular grid of at most ``2 ** 18`` voxels.
 
     Args:
         image: (spatial...) of any dtype; axes with fewer than 3 voxels are not filtered.
@@ -204,7 +204,7 @@ def region_statistics(
     """Volume and first-order statistics of each class.
 
     Definitions are those of the Image Biomarker Standardisation Initiative (Zwanenburg et al. 2020, reference manual
-    sec. 3.3 and 3.4) and of pyradiomics (van Griethuysen et al. 2017). They agree but for the kurtosis, which is
+    sec. 3.3 and 3.4) and of pyradiomics (van Griethuysen et al. 2017). They agree except for the kurtosis, which is
     pyradiomics' (3 for a normal distribution; the initiative subtracts 3). Variances divide by the number of voxels.
     Skewness and kurtosis of a constant region are 0.
 
@@ -217,7 +217,7 @@ def region_statistics(
             intensity of the region, which suits units that are arbitrary.
 
     Returns:
-        Figures by name, by class that the label holds.
+        Figures by name, for each class in the label.
 
         They are ``volume`` (mm^3, or mm^2 in 2D), ``mean``, ``standard_deviation``, ``minimum``, ``percentile_10``,
         ``median``, ``percentile_90``, ``maximum``, ``interquartile_range``, ``skewness``, ``kurtosis``, ``energy`` (sum
@@ -227,7 +227,7 @@ def region_statistics(
         InputError: when shapes do not fit, or the bin width is not positive.
     """
     if bin_width is not None and not bin_width > 0:
-        raise InputError(f"the width of bins has to be positive, not {bin_width}")
+        raise InputError(f"the width of bins must be positive, not {bin_width}")
     dims = None if spacing is None else len(spacing)
     voxels, classes = (without_channel(np.asarray(array), dims) for array in (image, label))
     if voxels.shape != classes.shape or dims not in (None, voxels.ndim):
@@ -256,8 +256,8 @@ def region_changes(
         protected: the same of the protected scan.
         label: class indices.
         spacing: voxel size in mm.
-        bin_width: as for :func:`region_statistics`.
-        protected_label: regions of the protected scan where they were found anew, by a model for instance; ``label`` by
+        bin_width: width of a bin, see :func:`region_statistics`.
+        protected_label: regions of the protected scan if they were found again, by a model for instance; ``label`` by
             default, which leaves volumes as they are.
 
     Returns:
@@ -268,7 +268,7 @@ def region_changes(
         read them beside their values.
 
     Raises:
-        InputError: as :func:`region_statistics`.
+        InputError: when :func:`region_statistics` raises it.
     """
     before = region_statistics(clean, label, spacing, bin_width)
     after = region_statistics(protected, label if protected_label is None else protected_label, spacing, bin_width)
@@ -311,7 +311,7 @@ def _first_order(values: NDArray, bin_width: float | None) -> dict[str, float]:
 
 
 def _histogram(values: NDArray, bin_width: float | None) -> NDArray:
-    """Share of voxels in each bin that holds any."""
+    """Fraction of voxels in each bin that holds any."""
     if bin_width is None:
         counts = np.histogram(values, BINS)[0]
     else:

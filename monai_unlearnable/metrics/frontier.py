@@ -22,12 +22,12 @@ class Scores:
     victim adds curves, loss and time with ``dataclasses.replace``.
 
     Args:
-        metric: ``"Dice"`` or ``"balanced accuracy"``.
-        value: at the end of training.
+        metric: name of the score, ``"Dice"`` or ``"balanced accuracy"``.
+        value: score at the end of training.
         interval: 95% bootstrap interval of ``value`` over test cases.
         per_class: Dice of each class without background, or recall of each class; NaN where a class is absent from the
             test set.
-        by_case: of each test case in their order: mean Dice over the classes present, NaN where there are none, or
+        by_case: score of each test case in their order: mean Dice over the classes present, NaN without any, or
             100 for right and 0 for wrong.
         extras: further figures by name, such as ``"hd95"`` (mm) or ``"auc"`` (percent); NaN where one is undefined.
         curve: ``value`` at evenly spaced moments of training, the last at its end.
@@ -72,8 +72,8 @@ class Point:
     """One strength of a method.
 
     Args:
-        psnr: of the protected scans, in dB.
-        score: of the victim on clean test cases, in percent.
+        psnr: PSNR of the protected scans, in dB.
+        score: score of the victim on clean test cases, in percent.
         ssim_roi: SSIM of the protected scans inside the region, 0 to 1.
         epsilon: budget, in normalized intensity.
     """
@@ -86,7 +86,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where a frontier falls to half-way.
+    """The place where a frontier falls to half-way.
 
     Args:
         value: PSNR in dB or SSIM there; None where no point of the sweep reaches half-way.

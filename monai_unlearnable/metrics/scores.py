@@ -39,7 +39,7 @@ def segmentation_scores(
     ``DiceMetric`` reduces. A class that is predicted but absent from the reference does not count. ``extras`` hold
 
     - ``hd95``: 95% Hausdorff distance in mm, mean over the cases and classes where reference and prediction both have
-      the class; NaN where there is none;
+      the class; NaN if there are none;
     - ``hd95_missing``: percent of the cases and classes of the references that have no such distance, because nothing
       was predicted. A low distance beside a high fraction here is no success.
 
@@ -119,7 +119,7 @@ def _summary(dice: NDArray, hd95: NDArray, seed: int) -> Scores:
 
 
 def _means(table: NDArray) -> NDArray:
-    """Mean of each row over what is known, NaN where nothing is (without numpy's warning)."""
+    """Mean of the known values of each row, NaN where none is known (without numpy's warning)."""
     known = ~np.isnan(table)
     with np.errstate(invalid="ignore"):
         return np.where(known, table, 0).sum(axis=1) / known.sum(axis=1)  # type: ignore[no-any-return]
@@ -133,8 +133,8 @@ def classification_scores(probabilities: NdarrayOrTensor, targets: NdarrayOrTens
     there are two, else the mean over classes present of one against the rest; NaN where only one class is present.
 
     Args:
-        probabilities: (cases, classes); any scores that rank cases will do.
-        targets: (cases,), class indices.
+        probabilities: scores that rank cases, such as probabilities, (cases, classes).
+        targets: class indices, (cases,).
         seed: random seed of the bootstrap.
 
     Raises:
@@ -161,13 +161,13 @@ def classification_scores(probabilities: NdarrayOrTensor, targets: NdarrayOrTens
 
 
 def chance_level(classes: int) -> float:
-    """Balanced accuracy, in percent, of guessing without looking, at random or always the same.
+    """Balanced accuracy, in percent, of guessing, at random or always the same.
 
     Args:
         classes: number of classes that the test set holds.
 
     Raises:
-        InputError: when there is none.
+        InputError: when there are no classes.
     """
     if classes < 1:
         raise InputError("there is no chance level without classes")

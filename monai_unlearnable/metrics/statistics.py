@@ -29,9 +29,9 @@ def bootstrap_interval(
     """Percentile bootstrap interval over cases (Efron and Tibshirani 1993, ch. 13), by ``scipy.stats.bootstrap``.
 
     Args:
-        values: (cases, ...), one row a case. Rows with NaN are omitted.
+        values: values to resample, (cases, ...), one row a case. Rows with NaN are omitted.
         paired: further arrays over the same cases, resampled together with ``values``.
-        statistic: takes the resampled arrays, (resamples, cases, ...), and returns (resamples,). The mean by default.
+        statistic: function of the resampled arrays, (resamples, cases, ...), returning (resamples,); default: the mean.
         level: confidence level, within (0, 1).
         seed: random seed of the resampling.
 
@@ -75,9 +75,9 @@ class PairedTest:
     Args:
         difference: mean of first minus second, in the units of the scores.
         interval: 95% bootstrap interval of ``difference`` over cases.
-        p_value: two-sided, of there being no difference.
+        p_value: two-sided p-value of there being no difference.
         test: name of the test.
-        cases: how many cases both methods have a score of.
+        cases: number of cases that both methods have a score of.
     """
 
     difference: float
@@ -96,7 +96,7 @@ def paired_test(first: ArrayLike, second: ArrayLike, seed: int = 0) -> PairedTes
 
     Args:
         first: ``by_case`` of one method's scores, (cases,), in percent.
-        second: that of the other, in the same order. Cases where either is NaN are omitted.
+        second: ``by_case`` of the other, in the same order. Cases where either is NaN are omitted.
         seed: random seed of the interval's resampling.
 
     Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise on disk, and the record of where it belongs."""
+"""Noise on disk, and the record of the voxels that it belongs to."""
 
 from .records import Manifest, NoiseEntry, package_versions
 from .store import NoiseStore

@@ -19,7 +19,7 @@ from monai_unlearnable.utils.files import leads_outside
 
 __all__ = ["Manifest", "NoiseEntry", "encode_manifest", "package_versions", "read_budget", "write_budget"]
 
-# What records of schema version 2 and statements of format 1 call things by.
+# Names in records of schema version 2 and statements of format 1, and today's names.
 EARLIER_WORDS = {"lattice": "quantization", "radius": "epsilon", "share": "fraction"}
 
 
@@ -37,10 +37,10 @@ class NoiseEntry:
         label: label file, relative to the dataset, or None.
         label_sha256: digest of the published label file.
         shape: channel-first shape of the stored voxels.
-        affine: 4x4, row by row.
+        affine: 4x4 matrix, row by row.
         quantization: dtype, slope and intercept of storage.
         window: intensity window.
-        budget: what the noise was held to.
+        budget: budget of the noise.
         clean_sha256: digest of the original voxels.
         protected_sha256: digest of the protected voxels.
         run: fingerprint of the run that made the noise.
@@ -100,7 +100,7 @@ class NoiseEntry:
                 refuse_outside(name)
             target = values.get("target")
             if target is not None and (not isinstance(target, int) or isinstance(target, bool) or target < 0):
-                raise ValueError(f"{target!r} is no class")
+                raise ValueError(f"{target!r} is not a class")
             if values["scan_id"] not in values["case_scans"]:
                 raise ValueError("the scan is not among those of its case")
             if unknown := sorted(set(values) - {known.name for known in fields(cls)}):
@@ -120,7 +120,7 @@ def read_budget(content: dict[str, Any]) -> Budget:
 
 
 def write_budget(budget: Budget, schema_version: int) -> dict[str, float]:
-    """A budget in the words of a schema version, so that what an earlier release stated can be checked to the byte."""
+    """A budget with the names of a schema version, so that an earlier statement can be checked to the byte."""
     earlier = {new: old for old, new in EARLIER_WORDS.items()} if schema_version < SCHEMA_VERSION else {}
     return {earlier.get(name, name): value for name, value in asdict(budget).items()}
 
@@ -130,10 +130,10 @@ def _in_current_words(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_outside(name: str | None) -> None:
-    """Records travel with data that others may have written: a path in one must stay inside its folder.
+    """Refuse a path outside its folder: records travel with data that others may have written.
 
     Raises:
-        ValueError: when it does not.
+        ValueError: when the path leads outside.
     """
     if name is not None and leads_outside(name):
         raise ValueError(f"{name!r} lies outside the folder")
@@ -145,7 +145,7 @@ PACKAGES = ("monai_unlearnable", "monai", "torch", "pytorch-ignite", "numpy", "n
 
 
 def encode_manifest(content: dict[str, Any]) -> bytes:
-    """The one form in which a manifest is written: no other bytes say the same."""
+    """A manifest in its only form: no other bytes say the same."""
     stream = io.StringIO()  # json.dumps would hold a string for each number of each scan
     json.dump(content, stream, indent=1, sort_keys=True)
     return (stream.getvalue() + "\n").encode()
@@ -168,10 +168,10 @@ class Manifest:
 
     Args:
         run: method, configuration, seed, package versions, checkpoint digest.
-        scans: in the order of the dataset.
+        scans: records of the scans, in the order of the dataset.
         datalist_sha256: digest of the datalist beside the protected files.
         noise_sha256: digest of the noise file of each scan id; None in manifests of earlier releases.
-        schema_version: of the file that it was read from.
+        schema_version: version of the file that it was read from.
     """
 
     run: dict[str, Any]

@@ -72,11 +72,11 @@ def decode(content: zipfile.ZipFile, shape: Sequence[int]) -> VoxelChange:
 
 
 def read_array(content: zipfile.ZipFile, name: str, kinds: str, fits: Callable[[tuple[int, ...]], bool]) -> NDArray:
-    """An array of a file, its header looked at before memory is taken.
+    """An array of a file; its header is checked before memory is taken.
 
     Args:
         content: the open file.
-        name: of the array.
+        name: name of the array.
         kinds: numpy's letters for the kinds of dtype allowed.
         fits: whether a shape is allowed.
 
@@ -118,7 +118,7 @@ class NoiseStore:
 
     Args:
         folder: made when the first noise is saved.
-        key: the owner's, or a key ring, which opens the noise of some cases and writes none.
+        key: the owner's key, or a key ring, which opens the noise of some cases and writes none.
     """
 
     def __init__(self, folder: str | Path, key: Key | None = None) -> None:
@@ -159,8 +159,8 @@ class NoiseStore:
 
         Args:
             entry: the record.
-            change: of the voxels.
-            headers: of the original, where those of the protected file differ.
+            change: change of the voxels.
+            headers: headers of the original, where those of the protected file differ.
             label: the original label file, where another one is published.
         """
         record = json.dumps(entry.to_dict(), sort_keys=True).encode()
@@ -175,7 +175,7 @@ class NoiseStore:
         """The keys of chosen cases, for one recipient.
 
         Raises:
-            NoiseError: naming the case, when there is no noise for it; when the owner's key is not at hand.
+            NoiseError: naming the case, when there is no noise for it; when the store does not have the owner's key.
         """
         if not isinstance(self.key, OwnerKey):
             raise NoiseError("only the owner's key gives the keys of files", file=self.folder)
@@ -205,12 +205,12 @@ class NoiseStore:
             return entry, decode(content, entry.shape)
 
     def headers(self, scan_id: str) -> bytes:
-        """The headers of the original that were saved, see :meth:`load`; empty where there were none."""
+        """The headers of the original that were saved, see :meth:`load`; empty if there were none."""
         with self._open(scan_id) as content:
             return _bytes(content, HEADERS)
 
     def label(self, scan_id: str) -> bytes:
-        """The original label file that was saved, see :meth:`load`; empty where there was none."""
+        """The original label file that was saved, see :meth:`load`; empty if there was none."""
         with self._open(scan_id) as content:
             return _bytes(content, LABEL)
 
@@ -230,7 +230,7 @@ class NoiseStore:
 
     @staticmethod
     def bind(entry: NoiseEntry, digest: str, *, protected: bool = False) -> None:
-        """Check that voxels are those that a record speaks of.
+        """Check that voxels are those of a record.
 
         Args:
             entry: the record.
@@ -238,7 +238,7 @@ class NoiseStore:
             protected: whether they should be the protected voxels, rather than the clean ones.
 
         Raises:
-            NoiseMismatchError: when they are not.
+            NoiseMismatchError: when they are others.
         """
         expected = entry.protected_sha256 if protected else entry.clean_sha256
         if digest != expected:

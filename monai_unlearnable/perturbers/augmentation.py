@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an exploiter's pipeline does to an image before the network sees it, differentiable."""
+"""The changes that an exploiter's pipeline makes to an image before the network sees it, differentiable."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from monai_unlearnable.utils.tensors import affine_matrix, plane_rotation
 
 __all__ = ["Augmentation", "standardize"]
 
-# What the recipes of victims that go by these names do to images, as far as an augmentation can.
+# The changes made by the victims' recipes of these names, as far as an augmentation can make them.
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "mirror": {"flip": True},
@@ -44,16 +44,16 @@ class Augmentation(Configurable):
     error-minimizing noise averages over (REM, Fu et al., ICLR 2022; SEM, Liu et al., AAAI 2024), our reading.
 
     Args:
-        size: images with one class for the whole are resized to it by area averages; None leaves them as they are.
+        size: spatial size for images with one class for the whole, reached by area averages; None for no resizing.
         noise: standard deviation of Gaussian noise, in standard deviations of the image.
         flip: whether each spatial axis is flipped in half of the cases.
         rotation: largest angle in degrees, in a random plane of axes.
         scaling: largest change of scale, as a fraction.
         blur: largest standard deviation of a Gaussian filter, in voxels.
-        shift: largest displacement along each axis, in whole voxels, as images have that are cut out anew each time;
-            what leaves on one side comes back on the other.
+        shift: largest displacement along each axis in whole voxels, as in images that are cut out anew each time; what
+            leaves on one side comes back on the other.
         prob: fraction of the cases in which each of rotation, scaling, blur and Gaussian noise takes place, above 0 and
-            at most 1. Pipelines leave most cases as they are, and noise made for a pipeline may count on those.
+            at most 1. Pipelines leave most cases unchanged, and noise made for a pipeline may count on those.
     """
 
     size: Sequence[int] | None = None
@@ -71,11 +71,11 @@ class Augmentation(Configurable):
 
     @classmethod
     def of_recipe(cls, recipe: str, **changes: Any) -> Augmentation:
-        """What an exploiter's recipe does to images.
+        """The changes of an exploiter's recipe.
 
         Args:
-            recipe: ``"plain"``, ``"mirror"`` or ``"nnunet"``, which is simplified.
-            **changes: arguments that are to be other ones.
+            recipe: ``"plain"``, ``"mirror"``, or a simplified ``"nnunet"``.
+            **changes: arguments to replace.
 
         Raises:
             InputError: when the recipe is unknown.
@@ -88,12 +88,12 @@ class Augmentation(Configurable):
         return bool(self.noise or self.flip or self.rotation or self.scaling or self.blur or self.shift)
 
     def __call__(self, image: Tensor, label: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-        """See an image as a network would.
+        """Change images as a pipeline would.
 
         Args:
             image: normalized intensity, (B, C, spatial...).
             label: class indices, (B, 1, spatial...) or (B,).
-            seed: of the random changes.
+            seed: random seed of the changes.
 
         Returns:
             Network input, and the label that belongs to it.
@@ -124,7 +124,7 @@ class Augmentation(Configurable):
         return image, label
 
     def _drawn(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """1 for each case that a change takes place in, else 0."""
+        """1 for each case that is changed, else 0."""
         if self.prob == 1:
             return torch.ones(len(image))
         return (torch.rand(len(image), generator=generator) < self.prob).float()
@@ -145,7 +145,7 @@ class Augmentation(Configurable):
 
 
 def _each(image: Tensor, label: Tensor, change: Callable[[Tensor, int], Tensor]) -> tuple[Tensor, Tensor]:
-    """Each image changed in a way of its own, by its index, and a label map with it."""
+    """Change each image in its own way, by its index, and its label map in the same way."""
 
     def changed(batch: Tensor) -> Tensor:
         return torch.stack([change(part, index) for index, part in enumerate(batch)])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every method of making noise has in common.
+"""The base of all methods of making noise.
 
-Noise as the file will hold it, while it is being optimized."""
+It also rounds noise to what the file will hold, while the noise is being optimized."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from monai_unlearnable.utils.seeding import Learned
 
 
 class Perturber(nn.Module, Configurable, ABC):
-    """Makes noise for images. Does no I/O; the budget is enforced where noise meets the image, not here.
+    """Makes noise for images. It does no I/O; the budget is enforced where noise meets the image, not here.
 
     Attributes:
         allowed: mask that says where noise is allowed.
         epsilon: largest change of a voxel, normalized intensity.
-        divisor: spatial sizes that :meth:`delta` takes are multiples of this.
-        batch_size: images of equal shape that it is given at once where a whole dataset is protected.
-        windowed: whether large images may go through :meth:`delta` in overlapping windows; else always as a whole.
+        divisor: number that spatial sizes for :meth:`delta` must be multiples of.
+        batch_size: number of images of equal shape that are given at once when a whole dataset is protected.
+        windowed: whether large images may go through :meth:`delta` in overlapping windows; else they go as a whole.
     """
 
     allowed: MaskProvider
@@ -47,7 +47,7 @@ class Perturber(nn.Module, Configurable, ABC):
     held_as = {"support": "allowed"}
 
     def _depend_on(self, *masks: MaskProvider | None) -> None:
-        """Take over the networks that masks bring along: checkpoints hold their weights, training leaves them alone."""
+        """Adopt the networks of masks: checkpoints hold their weights, training leaves them alone."""
         self.mask_networks = Learned(net for mask in masks if mask is not None for net in mask.networks())
 
     @abstractmethod
@@ -58,9 +58,9 @@ class Perturber(nn.Module, Configurable, ABC):
 
         Args:
             image: normalized intensity, (B, C, spatial...).
-            case_ids: one per batch element.
+            case_ids: names of the cases, one per batch element.
             label: class indices of voxels, (B, 1, spatial...), or of whole images, (B,).
-            support: what :meth:`support` says of the whole image that this is padded or cut from; None where this is
+            support: result of :meth:`support` for the whole image that this is padded or cut from; None if this is
                 the whole image.
 
         Returns:
@@ -79,12 +79,12 @@ class Perturber(nn.Module, Configurable, ABC):
 
     @property
     def budget(self) -> Budget:
-        """What the noise keeps to: its epsilon and, where it selects voxels, their fraction."""
+        """The budget that the noise keeps to: its epsilon and, if it selects voxels, their fraction."""
         sparsity = getattr(self, "sparsity", None)
         return Budget(self.epsilon, fraction=1.0 if sparsity is None else sparsity.fraction)
 
     def rescale(self, trained: float) -> None:
-        """Scale what was learned as noise itself to epsilon, where it was learned with ``trained``."""
+        """Scale what was learned as noise itself from the epsilon ``trained`` to its own."""
 
 
 def check_classes(label: Tensor, num_classes: int) -> None:
@@ -99,7 +99,7 @@ def check_classes(label: Tensor, num_classes: int) -> None:
 
 @dataclass(frozen=True)
 class InputSettings(Configurable):
-    """How cases are read for a perturber: what it was trained with, and what further cases need.
+    """The settings that cases are read with: those of the training, which further cases need too.
 
     Args:
         window: rule for the intensity windows.
@@ -116,7 +116,7 @@ def encode_perturber(perturber: Perturber, settings: InputSettings | None = None
     """Weights and descriptions as the bytes of a safetensors file; the same perturber gives the same bytes.
 
     Raises:
-        InputError: when a part of it could not be made again from its description.
+        InputError: when a part of it could not be rebuilt from its description.
     """
     # Copies: some networks hold a weight under two names, which safetensors refuses.
     state = {name: value.detach().cpu().contiguous().clone() for name, value in perturber.state_dict().items()}
@@ -132,10 +132,10 @@ def save_perturber(
     """Write weights and descriptions to one safetensors file; atomic.
 
     Args:
-        perturber: what to save.
-        path: where to.
-        settings: how cases are read for it, for :func:`load_input_settings`.
-        key: the owner's, to encrypt the file.
+        perturber: the perturber to save.
+        path: file to write.
+        settings: settings that cases are read with, for :func:`load_input_settings`.
+        key: the owner's key, to encrypt the file.
     """
     write_owned(path, encode_perturber(perturber, settings), key)
 
@@ -143,22 +143,22 @@ def save_perturber(
 def load_perturber(
     path: str | Path, device: str | torch.device = "cpu", key: Key | None = None, epsilon: float | None = None
 ) -> Perturber:
-    """Make a perturber from a file of :func:`save_perturber`; nothing in the file is executed.
+    """Load a perturber from a file of :func:`save_perturber`; nothing in the file is executed.
 
     Args:
-        path: of the file.
-        device: where to.
-        key: the owner's, where the file is encrypted.
-        epsilon: largest change of a voxel, in place of the one it was trained with (epsilon generalization, after
+        path: path of the file.
+        device: device to load to.
+        key: the owner's key, where the file is encrypted.
+        epsilon: largest change of a voxel, in place of the one of the training (epsilon generalization, after
             UnSeg). Generators and patterns scale their noise; gradient noise gets the larger ball to descend in.
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
-        InputError: naming the file, when it is no perturber checkpoint; when ``epsilon`` is no number, or the noise
+        InputError: naming the file, when it is not a perturber checkpoint; when ``epsilon`` is invalid, or the noise
             cannot be scaled to it.
     """
     if not isinstance(epsilon, (int, float, type(None))):
-        raise InputError(f"epsilon is {epsilon!r}, which is no number")
+        raise InputError(f"epsilon is {epsilon!r}, which is not a number")
     changed = {} if epsilon is None else {"epsilon": float(epsilon)}
     with _opened(path, key) as (content, description):
         perturber = build({**description["perturber"], **changed})
@@ -172,11 +172,11 @@ def load_perturber(
 
 
 def load_input_settings(path: str | Path, key: Key | None = None) -> InputSettings:
-    """How cases are read for the perturber in a file of :func:`save_perturber`.
+    """The settings that cases are read with for the perturber in a file of :func:`save_perturber`.
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
-        InputError: naming the file, when it is no perturber checkpoint, or was saved without these settings.
+        InputError: naming the file, when it is not a perturber checkpoint, or was saved without these settings.
     """
     with _opened(path, key) as (_, description):
         settings = build(description["input"])
@@ -187,7 +187,7 @@ def load_input_settings(path: str | Path, key: Key | None = None) -> InputSettin
 
 @contextmanager
 def _opened(path: str | Path, key: Key | None) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """A checkpoint and its descriptions; what goes wrong inside is an :class:`InputError` that names the file."""
+    """A checkpoint and its descriptions; errors inside become an :class:`InputError` that names the file."""
     try:
         content = read_owned(path, key)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -195,7 +195,7 @@ def _opened(path: str | Path, key: Key | None) -> Iterator[tuple[bytes, dict[str
     except KeyMismatchError:
         raise
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"is no perturber checkpoint: {error}", file=path) from error
+        raise InputError(f"is not a perturber checkpoint: {error}", file=path) from error
 
 
 def round_to_quantization(noise: Tensor, step: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ def round_to_quantization(noise: Tensor, step: Tensor) -> Tensor:
 
     Args:
         noise: normalized intensity, (B, C, spatial...).
-        step: normalized intensity of one storage step, (B, C); 0 where storage is floating point, which is left as it
+        step: normalized intensity of one storage step, (B, C); 0 for floating-point storage, whose noise stays as
             is.
     """
     size = step.to(noise).reshape(*step.shape, *[1] * (noise.ndim - 2))

@@ -23,9 +23,9 @@ GRANULARITIES = (Granularity.CLASS, Granularity.UNIVERSAL)
 class ClasswiseNoise(Perturber):
     """A learned pattern for each class (Huang et al., ICLR 2021, class-wise noise) or one for all cases.
 
-    Classes of whole images: the pattern covers the image, resized to it, so that it is the same one again where an
-    exploiter resizes images. Class maps: the pattern is repeated over the image, in step with its center, and the
-    voxels of a class carry the pattern of theirs.
+    Classes of whole images: the pattern covers the image, resized to it, so that it stays the same when an
+    exploiter resizes images. Class maps: the pattern is repeated over the image, in step with its center, and each
+    voxel carries the pattern of its class.
 
     Args:
         in_channels: image channels.
@@ -33,7 +33,7 @@ class ClasswiseNoise(Perturber):
         size: spatial size of the pattern.
         epsilon: largest change of a voxel, in normalized intensity.
         granularity: ``"class"`` or ``"universal"``.
-        support: where noise is allowed.
+        support: mask of where noise is allowed.
 
     Raises:
         InputError: when the granularity is unknown, or the pattern has no voxels.

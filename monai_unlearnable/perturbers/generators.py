@@ -15,7 +15,7 @@ from monai_unlearnable.perturbers.base import Perturber
 
 __all__ = ["CentralDifferenceConv", "NoiseUNet", "UMed", "VoxShield"]
 
-# Noise starts near zero, so that gradients decide on its pattern and not the first weights, which tanh would freeze.
+# Noise starts near zero, so that gradients shape its pattern, not the first weights, which tanh would freeze.
 INITIAL_GAIN = 0.1
 
 
@@ -30,7 +30,7 @@ class CentralDifferenceConv(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: number of input channels.
         out_channels: number of output channels.
-        stride: of the convolution; the kernel size is 3.
+        stride: stride of the convolution; the kernel size is 3.
         theta: 0 for a plain convolution, 1 for pure differences.
     """
 
@@ -58,7 +58,7 @@ class NoiseUNet(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: image channels, in and out.
         channels: width of each stage.
-        theta: of the :class:`CentralDifferenceConv` in the encoder; 0 for plain convolutions.
+        theta: theta of the :class:`CentralDifferenceConv` in the encoder; 0 for plain convolutions.
     """
 
     def __init__(self, spatial_dims: int, in_channels: int, channels: Sequence[int], theta: float = 0.0) -> None:
@@ -90,7 +90,7 @@ class NoiseUNet(nn.Module):
         return INITIAL_GAIN * self.head(x)
 
 
-# The least strength, as a fraction of the budget, to which generators may lower noise that rides on a carrier.
+# The least strength, as a fraction of the budget, to which generators may lower noise on a carrier.
 CARRIER_FLOOR = 0.8
 
 
@@ -105,8 +105,8 @@ class UMed(Perturber):
     :math:`|\delta| < \epsilon` without clamping, which would stop gradients.
 
     Without a carrier :math:`\tau = \tanh`. With one (our addition) :math:`\tau(g) = s\,(0.8 + 0.2\,\sigma(g))`: the
-    sign :math:`s` alternates from voxel to voxel along one axis, and the generators decide on the strength alone. Left
-    to themselves they settle on patterns that fresh models learn too late to matter, or tell classes apart by giving
+    sign :math:`s` alternates from voxel to voxel along one axis, and the generators decide on the strength alone. By
+    themselves they settle on patterns that fresh models learn too late to matter, or tell classes apart by giving
     one of them hardly any noise.
 
     Args:
@@ -114,11 +114,11 @@ class UMed(Perturber):
         in_channels: image channels.
         epsilon: largest change of a voxel, in normalized intensity.
         channels: widths of the generators; sizes must be multiples of ``2 ** len(channels)``.
-        theta: of the central-difference convolutions.
-        support: where noise is allowed at all; the exact region by default. The paper's band reaches beyond it.
+        theta: theta of the central-difference convolutions.
+        support: mask of where noise is allowed; by default the exact region. The paper's band reaches beyond it.
         contour: the band :math:`M_c`, intersected with ``support``.
         texture: the map :math:`T`.
-        carrier_axis: spatial axis of the carrier, best the smoothest one of the scans; None for no carrier.
+        carrier_axis: spatial axis of the carrier, preferably the smoothest one of the scans; None for no carrier.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class VoxShield(Perturber):
 
     .. math:: \delta = \epsilon \tanh(G(x)) \odot S
 
-    with the support :math:`S`, by default the exact region. What makes it volumetric is how :math:`G` is trained: with
+    with the support :math:`S`, by default the exact region. It becomes volumetric by the training of :math:`G`, with
     :class:`~monai_unlearnable.training.LogitDivergence` and :class:`~monai_unlearnable.training.SliceContrast`.
 
     Args:
@@ -180,7 +180,7 @@ class VoxShield(Perturber):
         in_channels: image channels.
         epsilon: largest change of a voxel, in normalized intensity.
         channels: widths of the generator; sizes must be multiples of ``2 ** len(channels)``.
-        support: where noise is allowed.
+        support: mask of where noise is allowed.
     """
 
     def __init__(

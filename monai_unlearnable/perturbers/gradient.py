@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise by gradients of surrogate networks, and the voxels that matter most to them."""
+"""Noise by gradients of surrogate networks, and the voxels that matter most to these."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def loss_gradient(
     """The gradient of a loss by the image, summed over networks and draws of a random augmentation.
 
     Args:
-        networks: in evaluation mode.
+        networks: networks in evaluation mode.
         image: normalized intensity, (B, C, spatial...).
         label: class indices, (B, 1, spatial...) or (B,).
         objective: the loss.
-        augmentation: what happens to the image first.
-        samples: draws of a random augmentation.
-        seed: of these.
-        divisor: networks see images padded evenly to a multiple of it.
+        augmentation: changes of the image before the network sees it.
+        samples: number of draws of a random augmentation.
+        seed: random seed of these draws.
+        divisor: number that image sizes are padded evenly to a multiple of.
 
     Returns:
         The gradient, shape of ``image``, and the mean loss of each case, (B,).
@@ -68,19 +68,19 @@ def loss_gradient(
 class SalientVoxels(MaskProvider):
     """The voxels where the loss of a network depends most on the intensity, as a mask for any method.
 
-    What SALM (arXiv 2403.10573, our reading) selects, at the clean image and once: see
+    This is the selection of SALM (arXiv 2403.10573, our reading), once and at the clean image. See
     :class:`~monai_unlearnable.perturbers.GradientNoise` for a selection that follows the noise.
 
     Args:
         network: a trained network of the task, such as a :class:`~monai_unlearnable.perturbers.Surrogate`.
-        sparsity: how many voxels, and the score.
+        sparsity: number of voxels, and the score.
         objective: the loss.
-        augmentation: what the network's pipeline does to images first.
-        within: selects among the voxels of another mask; None for all voxels.
-        divisor: of the spatial sizes that a network of class maps takes.
+        augmentation: changes that the network's pipeline makes to images.
+        within: mask whose voxels are ranked; None for all voxels.
+        divisor: divisor of the spatial sizes that a network of class maps takes.
 
     Raises:
-        InputError: when elements are to be selected: a mask is one of voxels.
+        InputError: when elements are selected: a mask is one of voxels.
     """
 
     network: nn.Module
@@ -122,8 +122,8 @@ class GradientNoise(Perturber):
 
     from :math:`\delta = 0`, with :math:`f` one surrogate after the other (Huang et al., "Unlearnable examples", ICLR
     2021, eq. 4; with :math:`\ell` negated or at another class, Fowl et al., NeurIPS 2021). The surrogates are snapshots
-    of one training, young to old, which the published alternation of surrogate and noise passes through too; what is
-    kept of it are the snapshots, not the noise. So noise is made anew for every case, also for those that were never
+    of one training, young to old, which the published alternation of surrogate and noise passes through too; we keep
+    the snapshots instead of the noise. So noise is made anew for every case, also for those that were never
     seen, and memory does not depend on the number of cases. With ``average`` steps go down the mean over all snapshots
     (SEP, Chen et al., ICLR 2023).
 
@@ -136,22 +136,22 @@ class GradientNoise(Perturber):
             :class:`~monai_unlearnable.training.ProtectionTrainer`, and may be added later, by
             :class:`~monai_unlearnable.training.Snapshots`.
         epsilon: largest change of a voxel, in normalized intensity.
-        objective: what the noise goes down.
-        steps: gradient steps on each surrogate.
+        objective: loss that the noise minimizes.
+        steps: number of gradient steps on each surrogate.
         average: whether each step goes down the mean over the surrogates, rather than down one after the other.
-        step_size: of a step, in normalized intensity; by default an eighth of epsilon.
-        support: where noise is allowed.
-        sparsity: which voxels of the support carry noise; None for all.
-        mask_refresh: when these are selected: ``"once"``, each ``"round"`` (surrogate), or each ``"step"``.
-        fitted: cases whose loss is below are left as they are until the next round; None for none.
-        augmentation: what the exploiter does to images first.
-        samples: draws of a random augmentation that each gradient averages over.
-        seed: of random augmentations.
-        divisor: of the spatial sizes that the surrogates take.
-        batch_size: cases at once where a dataset is protected.
+        step_size: size of a step, in normalized intensity; by default an eighth of epsilon.
+        support: mask of where noise is allowed.
+        sparsity: selection of the voxels of the support that carry noise; None for all.
+        mask_refresh: time of their selection: ``"once"``, each ``"round"`` (surrogate), or each ``"step"``.
+        fitted: loss below which a case is left as it is until the next round; None to continue with all cases.
+        augmentation: changes that the exploiter's pipeline makes to images.
+        samples: number of draws of a random augmentation that each gradient averages over.
+        seed: random seed of the augmentation.
+        divisor: divisor of the spatial sizes that the surrogates take.
+        batch_size: number of cases at once where a dataset is protected.
 
     Attributes:
-        case_steps: gradients computed so far, counted by case and network.
+        case_steps: number of gradients computed so far, counted by case and network.
 
     Raises:
         InputError: when ``mask_refresh`` is unknown.
@@ -248,13 +248,13 @@ class GradientNoise(Perturber):
 
 
 def load_surrogate(path: str | Path, index: int = -1, key: Key | None = None) -> Surrogate:
-    """A surrogate of a :class:`GradientNoise` on disk, such as for
+    """A surrogate of a :class:`GradientNoise` on disk, for example for
     :class:`~monai_unlearnable.perturbers.SalientVoxels`.
 
     Args:
         path: file of :func:`~monai_unlearnable.perturbers.save_perturber`.
-        index: which one, young to old.
-        key: the owner's, where the file is encrypted.
+        index: position of the surrogate, young to old.
+        key: the owner's key, where the file is encrypted.
 
     Raises:
         InputError: naming the file, when it holds no such surrogate.

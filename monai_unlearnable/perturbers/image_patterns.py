@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise without a surrogate network: patterns made of what the image shows, by a filter or a linear model."""
+"""Noise without a surrogate network: patterns made from the image by a filter or a linear model."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class ClassConvolution(ClassPatterns):
     Args:
         epsilon, support, granularity: see :class:`ClassPatterns`.
         blur: upper bound of the entries around the center.
-        size: of the kernel along each axis, odd.
-        seed: decides on the kernels.
+        size: size of the kernel along each axis, odd.
+        seed: random seed of the kernels.
 
     Raises:
         InputError: when the size is not odd.
@@ -72,7 +72,7 @@ class ClassConvolution(ClassPatterns):
 
 
 class LinearSurrogate(ClassPatterns):
-    r"""Takes from an image what a linear model knows its class by, and puts the same code into all images of a class.
+    r"""Removes from an image what a linear model knows its class by, and puts the same code into all images of a class.
 
     The model is :math:`f(x) = W A x`: :math:`A` averages the image over a coarse grid of cells, and :math:`W` has a row
     for each class, no bias, and rows that sum to zero. It is fitted by ridge regression to :math:`e_y - 1/K`, with
@@ -84,7 +84,7 @@ class LinearSurrogate(ClassPatterns):
     .. math::
         \lambda\, \mathrm{CE}(f(d), y) + (1 - \lambda)\, \mathrm{KL}(f(x - d) \,\|\, \mathrm{uniform})
 
-    by 30 steps of projected gradient descent. Ours takes a single one, to the border of the budget, in closed form. At
+    by 30 steps of projected gradient descent. Ours takes one step, to the border of the budget, in closed form. At
     :math:`d = 0` the gradient of the first term is :math:`-A^T W_y`, since the rows sum to zero. Near uniform
     predictions the second is :math:`\|f(x - d)\|^2 / 2K`, with gradient :math:`-A^T W^T f(x) / K`. With K drawn into
     :math:`\lambda` the noise is
@@ -92,17 +92,17 @@ class LinearSurrogate(ClassPatterns):
     .. math:: \delta = -\epsilon\, \mathrm{sign}\, A^T \left(\lambda\, W_y + (1 - \lambda)\, W^T f(x)\right)
 
     The first part is a shortcut, the same for a class, and contradicts the class; the second hides the evidence that
-    the model finds in this image. For classes of whole images only: for a filter that tells the classes of voxels the
-    same derivation gives a constant inside a region, the sum of its taps.
+    the model finds in this image. This is for classes of whole images only: for a filter that tells the classes of
+    voxels apart, the same derivation gives a constant inside a region, the sum of its taps.
 
     Args:
-        num_classes: K.
+        num_classes: number of classes K.
         size: cells along each spatial axis; images of any size are averaged to it, and noise is spread from it.
         in_channels: image channels.
         epsilon: change of a voxel, in normalized intensity.
         mix: the fraction lambda of the class code, in [0, 1].
         ridge: penalty as a fraction of the mean second moment of the cells.
-        support: where noise is allowed; everywhere by default.
+        support: mask of where noise is allowed; by default everywhere.
 
     Attributes:
         weight: W, (K, C, cells...); zero until :meth:`fit`.
@@ -132,7 +132,7 @@ class LinearSurrogate(ClassPatterns):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> LinearSurrogate:
-        """Fit the linear model; in memory are one batch and the second moments of each class.
+        """Fit the linear model; memory holds one batch and the second moments of each class.
 
         Args:
             batches: image (B, C, spatial...) in normalized intensity and classes (B,); sizes may differ among batches.

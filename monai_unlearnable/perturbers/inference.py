@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise for whole scans: padded, cut into windows where they are large, smaller ones where memory is short."""
+"""Noise for whole scans: padded, cut into windows if they are large, into smaller ones if memory is short."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from monai_unlearnable.utils.tensors import even_sides, pad_sides
 
 
 def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, Any]:
-    """Images and label maps with zeros on both sides, evenly, up to multiples; classes of whole images stay.
+    """Pad images and label maps with zeros, evenly on both sides, up to multiples; classes of whole images stay.
 
     Args:
         image: (B, C, spatial...).
         label: (B, 1, spatial...), (B,) or None.
-        divisor: of the spatial sizes.
+        divisor: divisor of the padded spatial sizes.
     """
     sides = even_sides(image.shape[2:], divisor)
     return pad_sides(image, sides), label if label is None or label.ndim == 1 else pad_sides(label, sides)
 
 
-# Of errors that torch and what it calls (C++, cuDNN, cuBLAS) raise as plain runtime errors, in lower case.
+# Lower-case parts of out-of-memory messages of torch, C++, cuDNN and cuBLAS, which are plain runtime errors.
 SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc", "alloc_failed")
 
 
@@ -50,8 +50,8 @@ class Part:
     """A box of an image that is padded evenly to multiples of a divisor, taken without padding the whole.
 
     Args:
-        box: the voxels of the image in it.
-        sides: of padding around these, two an axis.
+        box: voxels of the image in the box.
+        sides: voxels of padding before and after the box, along each axis.
     """
 
     box: tuple[slice, ...]
@@ -77,7 +77,7 @@ class Part:
 
     @property
     def voxels(self) -> int:
-        """How many there are, padding included."""
+        """The number of voxels, padding included."""
         return prod(own.stop - own.start + sum(sides) for own, sides in zip(self.box, self.sides, strict=True))
 
     def take(self, volume: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class Part:
         return pad_sides(volume[_index(self.box)], self.sides)
 
     def put(self, part: Tensor, volume: Tensor) -> None:
-        """Write what was made for this part where it belongs."""
+        """Write noise for this part into place."""
         sides = zip(self.sides, part.shape[2:], strict=True)
         volume[_index(self.box)] = part[_index([slice(low, extent - high) for (low, high), extent in sides])]
 
@@ -107,12 +107,12 @@ def delta_in_windows(
     Windows without support cost nothing.
 
     Args:
-        perturber: makes it.
-        window_voxels: about how many voxels a window has; twice the divisor along each axis at least.
+        perturber: source of the noise.
+        window_voxels: approximate number of voxels of a window, at least twice the divisor along each axis.
         images: (B, C, spatial...), sizes multiples of the divisor.
-        case_ids: passed on.
-        label: class indices of voxels, if there are any.
-        support: of the whole images.
+        case_ids: names of the images.
+        label: class indices of voxels, if any.
+        support: mask of where noise is allowed in the whole images.
     """
     divisor, channels = perturber.divisor, images.shape[1]
     side = max(round(window_voxels ** (1 / (images.ndim - 2))) // divisor, 2) * divisor
@@ -137,8 +137,8 @@ def delta_in_windows(
 def _tiling(extent: int, side: int, divisor: int) -> tuple[int, float]:
     """The size of windows along an axis and their overlap, of a quarter at least.
 
-    As few windows as ``side`` allows, and no larger than these have to be, so that what they cover grows with the
-    extent. They begin at multiples of the divisor, so that they agree in phase.
+    There are as few windows as ``side`` allows, and they are no larger than needed, so that what they cover grows with
+    the extent. They begin at multiples of the divisor, so that they agree in phase.
     """
 
     def step(size: int) -> int:
@@ -150,7 +150,7 @@ def _tiling(extent: int, side: int, divisor: int) -> tuple[int, float]:
     if extent <= side:
         return extent, 0.0
     size = next(size for size in range(2 * divisor, side + 1, divisor) if count(size) == count(side))
-    return size, 1 - (step(size) + 0.5) / size  # MONAI truncates the step that it takes from this
+    return size, 1 - (step(size) + 0.5) / size  # MONAI truncates the step that it derives from this
 
 
 # Voxels that are put through a perturber at once; larger images go through in overlapping windows.
@@ -184,12 +184,12 @@ def generate_noises(
     with one class for the whole are never divided: a window would be another image of that class.
 
     Where memory runs out, images go through one at a time, then in smaller and smaller windows, and a warning says so:
-    networks that see less of an image at once make other noise than a machine with more memory would.
+    networks that see less of an image at once make other noise than on a machine with more memory.
 
     Args:
-        perturber: in evaluation mode, on any device.
+        perturber: perturber in evaluation mode, on any device.
         images: normalized intensity, each (C, spatial...).
-        case_ids: passed on to the perturber.
+        case_ids: names of the cases, for the perturber.
         labels: class indices of voxels, (1, spatial...), or the class of the whole image; needed by most methods.
         window_voxels: largest number of voxels of an image at once.
 
@@ -198,7 +198,7 @@ def generate_noises(
 
     Raises:
         LabelError: naming the case, when the perturber needs a label and there is none.
-        OutOfMemoryError: naming the case, when memory does not suffice for the smallest windows either.
+        OutOfMemoryError: naming the case, when memory does not suffice even for the smallest windows.
     """
     for case_id, label in zip(case_ids, labels, strict=True):
         if perturber.needs_label and label is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise without a surrogate network: patterns that tell the class, whatever the image shows."""
+"""Noise without a surrogate network: patterns that tell the class, independent of the image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from monai_unlearnable.utils.seeding import derive_seed, seeded
 
 
 class Granularity(StrEnum):
-    """Whose pattern a voxel carries: that of its class, of its case, or the one of all."""
+    """The owner of the pattern that a voxel carries: its class, its case, or all cases together."""
 
     CLASS = "class"
     CASE = "case"
@@ -43,7 +43,7 @@ def centered(extent: int) -> Tensor:
 
 
 class ClassPatterns(Perturber):
-    r"""Base of the methods that add the pattern of the class, whatever the image shows.
+    r"""Base of the methods that add the pattern of the class, independent of the image.
 
     .. math::
         \delta(s) = \epsilon\, S(s)\, P_{y(s)}(s), \qquad |P_k| \le 1
@@ -54,13 +54,13 @@ class ClassPatterns(Perturber):
 
     Args:
         epsilon: largest change of a voxel, in normalized intensity.
-        support: where noise is allowed. By default the exact region of a label map, so that the background carries no
-            noise, and the whole of an image that has one class. Where the support holds background, the background
+        support: mask of where noise is allowed. By default the exact region of a label map, so that the background has
+            no noise, and the whole of an image that has one class. Where the support holds background, the background
             carries pattern 0.
-        granularity: whose pattern a voxel carries. ``"class"``: that of its class. ``"case"``: one drawn for the case,
-            and ``"universal"``: pattern 0 of all cases. These two say nothing about classes of whole images, and
-            of regions no more than where they are.
-        seed: decides on the patterns of methods that draw them.
+        granularity: owner of a pattern. ``"class"``: each class has its own. ``"case"``: one is drawn for the case.
+            ``"universal"``: all cases carry pattern 0. The last two say nothing about classes of whole images, and of
+            regions no more than where they are.
+        seed: random seed of the patterns, for methods that draw them.
 
     Raises:
         InputError: when the granularity is unknown.
@@ -115,15 +115,15 @@ class ClassPatterns(Perturber):
 
     @abstractmethod
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
-        """The pattern of a class over a whole image; what subclasses implement.
+        """The pattern of a class over a whole image; subclasses implement it.
 
         Args:
-            kind: the class, or a number of the case where each case has a pattern of its own.
-            case_id: for what differs among the cases of a class.
+            kind: class, or a number of the case where each case has a pattern of its own.
+            case_id: name of the case, for methods whose patterns differ among the cases of a class.
             image: normalized intensity, (C, spatial...), 2D or 3D.
 
         Returns:
-            In [-1, 1], the shape of ``image``.
+            Pattern in [-1, 1], of the shape of ``image``.
         """
 
 
@@ -148,7 +148,7 @@ class LinearPatterns(ClassPatterns):
         cells: cells along each axis of an image of any size, in place of ``patch``, so that images of different sizes
             that are resized to one agree.
         spread: deviation of the cells of a case from those of its class, as a fraction of ``epsilon``.
-        seed: decides on the patterns.
+        seed: random seed of the patterns.
 
     Raises:
         InputError: when ``patch`` or ``cells`` is less than 1.
@@ -213,8 +213,8 @@ class AutoregressiveNoise(ClassPatterns):
 
     Args:
         epsilon, support: see :class:`ClassPatterns`.
-        granularity: see :class:`ClassPatterns`; for a case alone it is the rule that is drawn, the start always is.
-        seed: decides on the rules and on the starts.
+        granularity: owner of a rule, see :class:`ClassPatterns`; the start is always drawn for the case.
+        seed: random seed of the rules and the starts.
     """
 
     def coefficients(self, kind: int, channels: int, spatial_dims: int) -> Tensor:
@@ -263,7 +263,7 @@ class FixedVoxels(ClassPatterns):
         epsilon, support, granularity: see :class:`ClassPatterns`.
         fraction: fraction of the voxels that each class changes, at least one voxel. Voxels are drawn over the whole
             image: a region holds its fraction of them. 0 for a single one, as in the paper.
-        seed: decides on voxels and signs.
+        seed: random seed of the voxels and signs.
 
     Raises:
         InputError: when the fraction is outside [0, 1].
@@ -315,8 +315,8 @@ class SymmetricLattice(ClassPatterns):
     Args:
         epsilon, support, granularity: see :class:`ClassPatterns`.
         axes: spatial axes of the product; None for all.
-        period: of the sequence, in voxels, at least 3.
-        code: how classes differ. ``"none"``: they do not, noise tells region from background alone, and nothing about
+        period: period of the sequence in voxels, at least 3.
+        code: difference between classes. ``"none"``: none; noise tells region from background alone, and nothing about
             classes of whole images. ``"sign"``: classes of even number carry the opposite sign. ``"axes"``: each class
             takes another subset of the axes, class 1 all of them; after 3 subsets of 2 axes or 7 of 3 they repeat.
 

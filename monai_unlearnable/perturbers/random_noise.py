@@ -39,12 +39,12 @@ class RandomNoise(Perturber):
 
     Args:
         epsilon: largest change of a voxel, in normalized intensity.
-        support: where noise is allowed; the exact region by default. Datasets of classes of whole images take
+        support: mask of where noise is allowed; by default the exact region. Datasets of classes of whole images take
             :class:`~monai_unlearnable.masks.Everywhere`.
-        seed: together with the case id decides on the noise.
+        seed: random seed, which decides on the noise together with the case id.
         distribution: ``"sign"``; ``"uniform"`` in plus or minus epsilon; ``"gaussian"`` with a standard deviation of
             half epsilon, clipped at epsilon; ``"low_pass"``, the same after smoothing a field of independent values.
-        sigma: of the Gaussian that smooths ``"low_pass"``, in voxels.
+        sigma: standard deviation of the Gaussian that smooths ``"low_pass"``, in voxels.
         rms: root mean square over the support to which the noise of a case is scaled, in normalized intensity, clipped
             at epsilon; a support that weakens noise can leave it lower. None leaves noise as drawn.
 

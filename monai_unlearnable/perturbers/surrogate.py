@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Surrogate networks and the losses that noise goes down or up on them."""
+"""Surrogate networks and the losses that noise minimizes or maximizes on them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Surrogate(nn.Module, Configurable):
         name: entry of ``catalogs/networks.yaml``, such as ``"ResNet18"`` or ``"UNet"``.
         spatial_dims: 2 or 3.
         in_channels: image channels.
-        num_classes: outputs.
+        num_classes: number of classes, which is that of the outputs.
         size: spatial size of the input.
-        width: channels of the first layer.
+        width: number of channels of the first layer.
 
     Raises:
         InputError: listing the names, when there is no such network, or it cannot be built for this size.
@@ -86,15 +86,15 @@ def error_rate(logits: Tensor, label: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Objective(Configurable):
-    """A loss that noise goes down.
+    """A loss that noise minimizes.
 
     ``"minimize"``: the loss at the true label (Huang et al., ICLR 2021); ``"maximize"``: its negative, untargeted
     adversarial poisoning; ``"target"``: the loss at another class, targeted adversarial poisoning (Fowl et al.,
     "Adversarial examples make strong poisons", NeurIPS 2021).
 
     Args:
-        goal: one of the three.
-        targets: for ``"target"``, the class that stands for each class; by default the next one, cyclically, which in a
+        goal: goal of the noise, one of the three.
+        targets: class that stands for each class with ``"target"``; by default the next one, cyclically, which in a
             binary segmentation exchanges region and background.
 
     Raises:

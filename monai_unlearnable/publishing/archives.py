@@ -33,11 +33,11 @@ def protected_archive(
     """Unpack an archive, let its folder be protected, and publish the archive with the protected images.
 
     Args:
-        archive: see :mod:`monai_unlearnable.data.medmnist`.
-        output_dir: gets ``unpacked/``, which is not published, and at the end the archive in ``protected/``.
+        archive: MedMNIST archive, see :mod:`monai_unlearnable.data.medmnist`.
+        output_dir: output with ``unpacked/``, which is not published, and at the end the archive in ``protected/``.
         overwrite: whether other files in ``unpacked/`` may be replaced.
-        key: the owner's; with one the originals are unpacked to a temporary folder instead.
-        resume: whether an output of the same archive that lacks nothing but this may be opened again to go on.
+        key: the owner's key; with it the originals are unpacked to a temporary folder instead.
+        resume: whether an output of the same archive that lacks only the archive may be opened again to go on.
 
     Yields:
         The folder to protect to ``output_dir``.
@@ -45,7 +45,7 @@ def protected_archive(
     Raises:
         DatalistError: naming the archive, when it cannot be used.
         OutputError: naming the file, when another archive was unpacked there, or a file cannot be written.
-        SkippedCasesError: naming the cases that were skipped: packed, their originals would be published.
+        SkippedCasesError: naming the skipped cases: if packed, their originals would be published.
     """
     source, layout = Path(archive), Layout(output_dir)
     target = layout.protected / source.name
@@ -67,7 +67,7 @@ def protected_archive(
 
 
 def _lacks_archive(layout: Layout, source: Path, key: Key | None) -> bool:
-    """Whether an output is complete but for the archive that was to be packed, or its mention in the statement."""
+    """Whether an output is complete except for its archive, or for the archive's mention in the statement."""
     try:
         manifest = Manifest.load(layout.manifest, key)
     except NoiseError:
@@ -83,7 +83,7 @@ def _lacks_archive(layout: Layout, source: Path, key: Key | None) -> bool:
 
 @contextmanager
 def _opened_again(layout: Layout) -> Iterator[None]:
-    """Take the record of a run away, so that the run goes on; where it comes to no end, the record is put back."""
+    """Move the record of a run away, so that the run goes on; if it does not finish, the record is put back."""
     with layout.locked():
         records = {path: path.read_bytes() for path in (*layout.records, layout.statement) if path.is_file()}
         try:

@@ -25,8 +25,8 @@ LARGEST, NOBODY = "largest", "none"
 def support(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) -> MaskProvider:
     """Where noise goes by default: the exact regions of class maps; all images but those of one class.
 
-    A class that carries no noise takes all clean images, since models learn the absence of noise as evidence for it:
-    the background of class maps, and among classes of whole images the unperturbed one. Without one, models that know
+    Models learn the absence of noise as evidence for a class that carries none, and take clean images for it: the
+    background of class maps, and among classes of whole images the unperturbed one. Without one, models that know
     a pattern for each class find none in a clean image, and fall back on what else they have learned.
 
     Args:
@@ -60,10 +60,10 @@ def approach(name: str) -> str:
 
 
 def granularity(name: str, sparsity: Sparsity | None = None) -> str:
-    """The granularity of noise by gradients: ``"case"``, ``"class"`` or ``"universal"``.
+    """The granularity of gradient noise: ``"case"``, ``"class"`` or ``"universal"``.
 
     Raises:
-        InputError: when it is none of them, or voxels are to be selected for noise that cases share.
+        InputError: when it is unknown, or voxels are to be selected for noise that cases share.
     """
     look_up("granularity", name, GRANULARITIES)
     if sparsity is not None and name != "case":
@@ -72,7 +72,7 @@ def granularity(name: str, sparsity: Sparsity | None = None) -> str:
 
 
 def objective(is_minimizing: bool, goal: str, targets: Sequence[int] | None, num_classes: int) -> Objective:
-    """What noise by gradients goes down.
+    """The loss that gradient noise minimizes.
 
     Args:
         is_minimizing: whether the approach is error-minimizing.

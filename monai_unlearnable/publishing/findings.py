@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What checks of published files find: one list and one form for ``verify`` and ``audit``."""
+"""The findings of checks of published files, in one list and one form for ``verify`` and ``audit``."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Findings(list[Finding]):
     def collecting(self, file: Path, case: str | None = None) -> Iterator[None]:
         """Run a part of a check: the error that ends it becomes a finding.
 
-        Records travel with files that others may have written. So a value of another kind than the record should hold
+        Records travel with files that others may have written, so a value of another kind than the record should hold
         is a finding too.
 
         Args:
-            file: concerned, where the error names none.
-            case: concerned, where the error names none.
+            file: file concerned, if the error names none.
+            case: case concerned, if the error names none.
         """
         try:
             with reading(file):
@@ -59,8 +59,8 @@ class CheckReport:
         versions: versions of the packages that made the files.
         files: number of recorded files.
         figures: lowest and highest value of each recorded figure.
-        findings: every claim that does not hold; none where all do.
-        signature: state of the record's signature, where the record is one for third parties.
+        findings: every claim that does not hold; empty where all do.
+        signature: state of the record's signature, if the record is one for third parties.
     """
 
     method: str
@@ -71,7 +71,7 @@ class CheckReport:
     signature: str | None = None
 
     def to_json(self) -> str:
-        """The report for programs."""
+        """The report as JSON, for programs."""
         content = without_nan({"holds": not self.findings, **dataclasses.asdict(self)})
         return json.dumps(content, indent=1, default=str)
 
@@ -84,7 +84,7 @@ class CheckReport:
         return "\n".join([*lines, FAILS if self.findings else HOLDS, *(f"  {finding}" for finding in self.findings)])
 
     def error(self) -> VerificationError:
-        """The error of a check that failed: it tells the first finding, counts the others, and holds all."""
+        """The error of a failed check: it names the first finding, counts the others, and holds all."""
         first, others = self.findings[0], len(self.findings) - 1
         more = f" (and {others} more {'finding' if others == 1 else 'findings'})" if others else ""
         about = {"case": first.case, "file": first.file, "value": first.found, "limit": first.claimed}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels beside the published scans: the same files, but where they refer to images whose UIDs are new."""
+"""Labels beside the published scans: the same files, except where they refer to images whose UIDs are new."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PublishedLabel:
-    """What is known of a label once it is published.
+    """The facts about a label once it is published.
 
     Args:
-        sha256: digest of the published file, None where there is none.
-        clean_sha256: digest of the original, where that is another file.
-        original: the original file itself, where it is another one; for the owner to keep.
+        sha256: digest of the published file; None without a label.
+        clean_sha256: digest of the original, if that is another file.
+        original: the original file itself, if it is another one; for the owner to keep.
     """
 
     sha256: str | None = None
@@ -49,7 +49,7 @@ def publish_label(source: Path, target: Path, written: Iterable[tuple[Scan, NDAr
 
     Args:
         source: the original.
-        target: where to; atomic.
+        target: file to write; atomic.
         written: the scans of the case, each with the voxels that it is published with.
 
     Raises:
@@ -81,10 +81,10 @@ def renamed_label(original: bytes, written: Iterable[tuple[Scan, NDArray]]) -> b
 
 
 def original_label(store: NoiseStore, entry: NoiseEntry) -> bytes:
-    """The original of a label that is not published as it was; it is kept with the first scan of the case.
+    """The original of a label that is published in another form; it is kept with the first scan of the case.
 
     Raises:
-        NoiseError: naming scan and file, when it is not there, or another one.
+        NoiseError: naming scan and file, when it is missing, or another one.
     """
     first = entry.case_scans[0]
     content = store.label(first)
@@ -98,7 +98,7 @@ def restore_label(entry: NoiseEntry, store: NoiseStore, protected: Path, destina
 
     Raises:
         VerificationError: naming the case, when the published label was changed since.
-        NoiseError: see :func:`original_label`.
+        NoiseError: when :func:`original_label` raises it.
     """
     if entry.label is None:
         return
@@ -112,7 +112,7 @@ def check_label(entry: NoiseEntry, path: Path, digest: str | None) -> None:
     """Check that a label is the one that was recorded.
 
     Raises:
-        VerificationError: naming case and file, when it is not.
+        VerificationError: naming case and file, when it is another one.
     """
     if file_digest(path) != digest:
         raise VerificationError("the label is not the one that was protected", case=entry.case_id, file=path)

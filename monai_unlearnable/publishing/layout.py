@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files of a protected dataset lie, and the ways in which every workflow touches them."""
+"""Where the files of a protected dataset lie, and how every workflow touches them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Layout:
         manifest: record of the run, if it is not encrypted.
         models: folder of trained perturbers.
         checkpoint: perturber that the noise comes from, if it is not encrypted.
-        statement: what third parties check the published files against.
+        statement: file that third parties check the published files against.
         unpacked: folder of the originals of a dataset that came as an archive.
         report: folder of figures and pictures.
     """
@@ -69,12 +69,12 @@ class Layout:
 
     @property
     def records(self) -> list[Path]:
-        """The record of the run as it lies there, plain or encrypted; there is one once the run is complete."""
+        """The record of the run, plain or encrypted; it exists once the run is complete."""
         return [path for path in places(self.manifest) if path.exists()]
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether it is complete, and only the owner's key opens it."""
+        """Whether the output is complete and only the owner's key opens it."""
         return bool(self.records) and self.manifest not in self.records
 
     def locked(self) -> AbstractContextManager[None]:
@@ -82,9 +82,9 @@ class Layout:
         return locked(self.root) if distributed.rank() == 0 else nullcontext()
 
     def misplaced(self, key: Key | None) -> list[Path]:
-        """The owner's files that are plain where there is a key, or encrypted where there is none.
+        """The owner's files that are plain although there is a key, or encrypted although there is none.
 
-        Those of the control are among them, which has the same originals, and with a key unpacked originals.
+        They include those of the control, which has the same originals, and with a key unpacked originals too.
         """
         control = Layout(self.root / "laboratory" / "control")
         found = [
@@ -93,18 +93,18 @@ class Layout:
         return found if key is None else [*found, *(p for p in sorted(self.unpacked.rglob("*")) if p.is_file())]
 
     def begin(self, overwrite: bool, key: Key | None = None) -> None:
-        """Prepare for a run: refuse a finished output, or open it again, without what a killed run left half-written.
+        """Prepare for a run: refuse a finished output, or open it again and remove what a killed run left half-written.
 
-        From here on no other run writes to it, until :func:`~monai_unlearnable.utils.files.unlock`. Of several
+        From here on no other run may write to it, until :func:`~monai_unlearnable.utils.files.unlock`. Among several
         processes that work together the first one does this, while the others wait.
 
         Args:
-            overwrite: whether to replace what is there.
-            key: of the run; plain files of the owner's do not stay beside encrypted ones, nor the other way round.
+            overwrite: whether to replace an existing output.
+            key: key of the run; the owner's plain files do not stay beside encrypted ones, nor the other way round.
 
         Raises:
-            OutputError: naming the file, when ``overwrite`` is false and the output is complete, or of a run with a key
-                where this one has none, or without where it has one; when another run is writing to it.
+            OutputError: naming the file, when ``overwrite`` is false and the output is complete, or only one of it and
+                this run has a key; when another run is writing to it.
         """
         if distributed.rank() == 0:
             self._begin(overwrite, key)
@@ -118,10 +118,10 @@ class Layout:
         misplaced = self.misplaced(key)
         unpacked = next((path for path in misplaced if path.is_relative_to(self.unpacked)), None)
         if unpacked is not None:
-            reason = "originals lie there as an earlier run without a key unpacked them; move or delete them yourself"
+            reason = "an earlier run without a key unpacked originals here; move or delete them yourself"
             raise OutputError(reason, file=unpacked)
         if misplaced and not overwrite:
-            kind = "is not encrypted, and there is a key" if key else "is encrypted, and there is no key"
+            kind = "is not encrypted, but a key is given" if key else "is encrypted, but no key is given"
             raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
         lock(self.root)
         for path in (*misplaced, *self.records, self.statement):
@@ -151,14 +151,14 @@ def publish_scan(scan: Scan, voxels: NDArray, target: Path) -> Scan:
 
 
 def log_remarks(remarks: Iterable[str]) -> None:
-    """Warn of what the owner should know of published files: each thing once, however many processes found it."""
+    """Warn of what the owner should know of published files: each remark once, however many processes found it."""
     found = set().union(*distributed.gather(set(remarks)))
     for remark in sorted(found) if distributed.rank() == 0 else ():
         logger.warning(remark)
 
 
 def unknown_files(folder: Path, known: Container[str]) -> Iterator[Path]:
-    """What lies below a folder and is neither known by its relative name nor part of a known folder of files."""
+    """Files below a folder that are neither known by their relative names nor part of a known folder of files."""
     for path in below(folder):
         name = path.relative_to(folder)
         is_known = name.as_posix() in known or name.parent.as_posix() in known
@@ -170,9 +170,9 @@ def copy_file(source: Path, target: Path, content: Content | None = None) -> Non
     """Copy a file, or a folder of files; atomic, and skipped where the target has the same content.
 
     Args:
-        source: only read.
-        target: where to.
-        content: what is written in place of the content of ``source``, if not that.
+        source: file or folder to read.
+        target: file or folder to write.
+        content: content to write in place of that of ``source``.
 
     Raises:
         OutputError: naming the file, when it cannot be written or is the original.
@@ -189,7 +189,7 @@ def copy_file(source: Path, target: Path, content: Content | None = None) -> Non
 def write_datalist(scans: Sequence[NoiseEntry], path: Path) -> str:
     """Write the datalist of the protected files, in the order given; atomic.
 
-    A case keeps its label file, or its class as a number, and its name where that is not its first file's.
+    A case keeps its label file, or its class as a number, and its name unless it is that of its first file.
 
     Returns:
         SHA-256 of the file.

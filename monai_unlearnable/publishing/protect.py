@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A dataset protected, from its folder to the published files; what every bundle of a method runs."""
+"""A dataset protected, from its folder to the published files: the run of every method's bundle."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 class Protection:
     """Protects a dataset: lists its cases, admits and inspects them, fits a method to them, publishes them.
 
-    What is found out is found on first use, so that a bundle can build networks, masks and the perturber from
+    Facts about the dataset are found on first use, so that a bundle can build networks, masks and the perturber from
     :attr:`summary` and hand them to :meth:`run`. Under ``torchrun`` the processes work together.
 
     Args:
@@ -57,11 +57,15 @@ class Protection:
         seed: random seed; with a key, all randomness follows from :attr:`secret_seed` instead.
         key: the owner's key or its file, to encrypt noise, manifest and models with and to sign the statement.
         overwrite: whether a finished output may be replaced.
-        resume: whether the training is saved after each epoch, and goes on from there.
+        resume: whether the training is saved after each epoch, and continues from the last save.
         skip_invalid: whether cases that cannot be protected are skipped and listed in ``skipped.json``; else the first
             one is an error.
-        curves: whether the loss is written for TensorBoard, unencrypted; by default where there is no key.
-        cache_gib: memory for cases that are kept from one epoch to the next, in GiB.
+        curves: whether the loss is written for TensorBoard, unencrypted; by default only without a key.
+        cache_gib: memory for cases that are kept between epochs, in GiB.
+
+    Example:
+        >>> protection = Protection("DATASET", "OUT", epsilon=8 / 255)
+        >>> manifest = protection.run(RandomNoise(epsilon=8 / 255))
     """
 
     measures_roughness = True
@@ -110,7 +114,7 @@ class Protection:
 
     @cached_property
     def secret_seed(self) -> int:
-        """The seed of all randomness; with a key nobody without it knows the seed."""
+        """The seed of all randomness; with a key it is secret to everybody else."""
         return secret_seed(self.seed, self.key)
 
     @cached_property
@@ -127,7 +131,7 @@ class Protection:
 
     @cached_property
     def summary(self) -> DatasetSummary:
-        """What networks must know of the cases; all of them are read for it, so that bad input is found first."""
+        """What networks must know of the cases; all of them are read, so that bad input is found first."""
         return inspect_cases(
             self.cases, self.window, self.label_values, budget=self.budget, roughness=self.measures_roughness
         )
@@ -136,7 +140,7 @@ class Protection:
         """The cases as surrogates see them: normalized intensity, class indices, patches of one size.
 
         Args:
-            patch_size: spatial.
+            patch_size: spatial size of the patches, in voxels.
         """
         self.patch_size = [int(extent) for extent in patch_size]
         return CacheDataset(
@@ -161,14 +165,14 @@ class Protection:
         return reset_parameters(module, self.secret_seed)
 
     def begin(self, perturber: Perturber) -> None:
-        """Inspect the cases, and refuse an output that is complete; called before the training, which would be in vain.
+        """Inspect the cases, and refuse an output that is complete; called before the training, which may take long.
 
         Args:
-            perturber: source of the noise, whose own epsilon has to keep to the budget.
+            perturber: source of the noise, whose own epsilon must keep to the budget.
 
         Raises:
             UnlearnableError: naming the first bad case.
-            BudgetError: when the noise would not keep to the budget.
+            BudgetError: when the noise would exceed the budget.
             OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`.
         """
         self.summary  # noqa: B018 - bad input is found first
@@ -209,7 +213,7 @@ class Protection:
             self._processes.close()
 
     def _settings(self, trainers: Sequence[ProtectionTrainer]) -> dict[str, Any]:
-        """All that decides on the noise besides the perturber, window and budget, which the manifest records anyway."""
+        """All that decides on the noise, except perturber, window and budget, which the manifest records anyway."""
         return {
             "seed": self.seed,
             "cases": [case.case_id for case in self.cases],
@@ -231,7 +235,7 @@ class Protection:
 
 
 class Application(Protection):
-    """Protects further cases with the checkpoint of an earlier run, and no training.
+    """Protects further cases with the checkpoint of an earlier run, without training.
 
     Args:
         checkpoint: file that a run wrote to ``models/``.
@@ -243,7 +247,7 @@ class Application(Protection):
         label_values: stored label value of each class; by default those of the earlier run.
         device: device of the networks.
         key: key that the checkpoint is encrypted with, and the output will be, or its file.
-        **arguments: further ones of :class:`Protection`.
+        **arguments: further arguments of :class:`Protection`.
     """
 
     measures_roughness = False
@@ -289,7 +293,7 @@ class Admitted:
 
     Args:
         cases: those that are protected.
-        reasons: by id of each case that is skipped.
+        reasons: reason by id of each case that is skipped.
     """
 
     cases: list[Case]
@@ -299,7 +303,7 @@ class Admitted:
         """List the skipped cases in a file, encrypted with a key: their names are not published.
 
         Raises:
-            SkippedCasesError: naming the list, when there are any: the dataset is not what it was to be.
+            SkippedCasesError: naming the list, when cases were skipped: the dataset is incomplete.
         """
         if distributed.rank() == 0:
             for earlier in places(path):
@@ -315,16 +319,16 @@ class Admitted:
 def admit(
     cases: Sequence[Case], window: WindowRule, label_values: Sequence[int] | None = None, budget: Budget | None = None
 ) -> Admitted:
-    """Choose the cases that can be protected together: each can be read, and they are of the kind that most are of.
+    """Select the cases that can be protected together: each is readable, and of the same kind as most are.
 
     Args:
         cases: the dataset.
-        window: see :func:`~monai_unlearnable.data.inspect_cases`.
-        label_values: see there.
-        budget: see there.
+        window: rule for the intensity windows, see :func:`~monai_unlearnable.data.inspect_cases`.
+        label_values: stored label value of each class; None for all values found.
+        budget: budget that each case must be able to keep to.
 
     Raises:
-        InputError: when there is none.
+        InputError: when there are no such cases.
     """
     kinds: dict[str, str] = {}
     reasons: dict[str, str] = {}

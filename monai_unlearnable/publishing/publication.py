@@ -38,26 +38,26 @@ __all__ = ["Publication"]
 
 logger = logging.getLogger(__name__)
 
-OTHER_RUN = "what is there belongs to a run with other settings; choose another folder or set overwrite"
+OTHER_RUN = "the output belongs to a run with other settings; choose another folder or set overwrite"
 
 
 class Publication:
-    """Publishes cases with a perturber that needs no more training: ``protected/``, ``noise/`` and ``models/``.
+    """Publishes cases with a trained perturber: ``protected/``, ``noise/`` and ``models/``.
 
     Each scan, as reloaded from disk, is held to the budget and recorded. Under ``torchrun`` each process writes its
     share of the cases and the first one writes the manifest. A run that was stopped goes on where it stopped: scans
     whose noise is stored are not made again, unless they changed since.
 
     Args:
-        cases: what to protect.
-        perturber: source of the noise; trained already where it needs training.
+        cases: the cases to protect.
+        perturber: source of the noise, trained already if it needs training.
         output_dir: folder of the output.
         window: rule for the intensity windows.
-        budget: what every scan is held to.
+        budget: budget of every scan.
         label_values: stored label value of each class, background first.
         config: JSON-ready settings to record in the manifest.
         overwrite: whether a finished output, or cases of another run, may be replaced.
-        key: the owner's, to encrypt noise, manifest and checkpoint with and to sign the statement.
+        key: the owner's key, to encrypt noise, manifest and checkpoint with and to sign the statement.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Publication:
         # Always from the file: what is published comes from the checkpoint that is recorded.
         device = next((p.device for p in self.perturber.parameters()), "cpu")
         perturber = load_perturber(self.layout.checkpoint, device, self.key)
-        # Batches are the same on any number of processes and after any interruption, and so is what they round to.
+        # Batches, and so how they are rounded, are the same on any number of processes and after any interruption.
         starts = range(0, len(self.cases), perturber.batch_size)
         batches = [self.cases[start : start + perturber.batch_size] for start in starts]
         for cases in track(distributed.share(batches), "protect"):
@@ -123,7 +123,7 @@ class Publication:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """What decides on the noise, for the manifest; the checkpoint has to be written before."""
+        """Everything that decides on the noise, for the manifest; the checkpoint must be written before."""
         return {
             "method": type(self.perturber).__name__,
             "perturber": describe(self.perturber),
@@ -137,7 +137,7 @@ class Publication:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What tells the run from others with other settings."""
+        """What tells the run apart from others with other settings."""
         return fingerprint(self.provenance)
 
     def _protect(self, cases: Sequence[Case], perturber: Perturber) -> None:
@@ -178,9 +178,9 @@ class Publication:
         made_of = (entry.run, entry.clean_sha256, entry.original_label_sha256, entry.target)
         if made_of != (self.fingerprint, loaded.scans[index].digest(), original_label, case.target):
             return False
-        # Voxels are not all that is published: somebody may have taken a name out of the header since.
+        # Voxels are not all that is published: a name may have been removed from the header since.
         same_file = entry.file_sha256 in (None, file_digest(case.root / case.images[index]))
-        # Nor are voxels of this scan all that a label follows from: it may refer to the others of the case.
+        # A label does not depend on the voxels of this scan alone: it may refer to the other scans of the case.
         label = None if entry.label is None else self.layout.protected / entry.label
         same_label = label is None or (label.exists() and file_digest(label) == entry.label_sha256)
         return same_file and same_label and (self.layout.protected / entry.output).exists()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Put stored noise onto clean scans again, and take it off; needs no training stack."""
+"""Put stored noise onto clean scans again, and take it off; the training stack is not needed."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def apply_stored(
     overwrite: bool = False,
     key: Key | None = None,
 ) -> Manifest:
-    """Protect clean scans with noise made before; gives the very voxels that the run which made it wrote.
+    """Protect clean scans with stored noise; the voxels equal those that the original run wrote.
 
-    The records name the files as they are written here: another release of a compressor may pack the same voxels in
-    other bytes, and a clean file may have got another header since.
+    Records are made for the files as they are written here: another release of a compressor may pack the same voxels
+    into other bytes, and the header of a clean file may have changed since.
 
     Where several processes work together each takes its share of the scans, and the first one writes the manifest.
 
     Args:
         noise_dir: a ``noise/`` folder with its manifest.
         dataset_dir: the clean dataset.
-        output_dir: gets ``protected/``, the noise and the manifest.
+        output_dir: folder for ``protected/``, the noise and the manifest.
         overwrite: whether a finished output may be replaced.
         key: key that the noise is encrypted with, and the output will be.
 
@@ -53,7 +53,7 @@ def apply_stored(
         KeyMismatchError: naming the file, when it takes another key, or none.
         NoiseMismatchError: naming the scan, when clean voxels are not those that the noise was made for.
         VerificationError: naming the case, when a label is not the one that was protected.
-        LabelError: naming the case, when a DICOM segmentation is not of its images as they are now.
+        LabelError: naming the case, when a DICOM segmentation does not belong to its current images.
         OutputError: when the output exists.
     """
     store, layout = NoiseStore(noise_dir, key), Layout(output_dir)
@@ -98,7 +98,7 @@ def _apply_case(
 
 
 def _load(store: NoiseStore, entry: NoiseEntry, dataset: Path) -> tuple[Scan, NDArray, NoiseEntry, VoxelChange]:
-    """A clean scan, its protected voxels, and what is stored of it."""
+    """A clean scan, its protected voxels, and its stored records."""
     scan = read_scan(dataset / entry.file)
     own, change = store.load(entry.scan_id)
     store.bind(own, scan.digest())
@@ -115,7 +115,7 @@ def _apply_label(
     path = dataset / entry.label
     check_label(entry, path, entry.original_label_sha256)
     if is_annotation(path):
-        read_label(path, [scan for scan, _ in written], entry.case_id)  # images may have got other UIDs since
+        read_label(path, [scan for scan, _ in written], entry.case_id)  # images may have new UIDs since
     remarks.update(label_remarks(path))
     return publish_label(path, layout.protected / entry.label, written)
 
@@ -131,7 +131,7 @@ def restore(
         output_dir: an output with ``protected/`` and ``noise/``.
         destination: folder for the restored dataset.
         overwrite: whether files there may be replaced.
-        key: the key that the noise is encrypted with, or its file; a key ring restores the cases that it has keys for.
+        key: key that the noise is encrypted with, or its file; a key ring restores the cases that it has keys for.
 
     Returns:
         The records of the restored scans.
@@ -162,7 +162,7 @@ def restore(
 
 
 def _shared(store: NoiseStore) -> tuple[NoiseEntry, ...]:
-    """What a key ring opens, case by case: the manifest is not among it."""
+    """What a key ring opens, case by case; it does not open the manifest."""
     if not store.ids():
         raise KeyMismatchError("the key ring has no key for anything in it", file=store.folder)
     cases = dict.fromkeys(store.entry(scan_id).case_id for scan_id in store.ids())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whole runs: a method's bundle, protect a dataset with it, or apply noise that was made before."""
+"""Whole runs: protect a dataset with a method's bundle, or apply noise that was made before."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle", "apply", "protect"]
 
-# Settings of bundles before they were short, for those who still write them.
+# Earlier, longer names of bundle settings, for those who still use them.
 RENAMED = {
     "amp": "train#trainer#amp",
     "budget": "protection",
@@ -51,12 +51,12 @@ def _folder() -> Path:
 
 
 def bundle_names(config: str = "protect.yaml") -> list[str]:
-    """The bundles that come with this package and have a configuration of that name: by default, the methods."""
+    """The bundles of this package that have a configuration of that name; by default, the methods."""
     return sorted(path.parents[1].name for path in _folder().glob(f"*/configs/{config}"))
 
 
 def method_names() -> list[str]:
-    """What ``protect`` takes by name: bundles, and bundles with settings that have a name of their own."""
+    """The names that ``protect`` takes: bundles, and bundles with settings that have a name of their own."""
     return bundle_names() + Catalog.load("methods").names()
 
 
@@ -84,8 +84,8 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         overrides: settings by id, as on the command line of ``monai.bundle run``.
 
     Raises:
-        InputError: when the configuration has no place for a setting, such as a key that would encrypt nothing.
-        UnlearnableError: the one that stopped the run, freed of the configuration parser's wrapping.
+        InputError: when the configuration does not have a setting, such as a key that would encrypt nothing.
+        UnlearnableError: the error that stopped the run, without the wrapping of the configuration parser.
     """
     presets = Catalog.load("methods")
     if method in presets.names():
@@ -112,13 +112,13 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         raise cause from error
     finally:
         if "output_dir" in overrides:
-            unlock(Path(overrides["output_dir"]))  # a run that failed before its end is over too
+            unlock(Path(overrides["output_dir"]))  # a failed run is over too
 
 
 def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
     from monai.bundle import ConfigParser, ConfigWorkflow  # needs torch, which stored noise does not
 
-    # MONAI would add what the configuration does not know, and nothing would come of it.
+    # MONAI would accept settings that the configuration does not know, and ignore them.
     known = ConfigParser.load_config_file(str(file))
     for name, value in settings.items():
         group = re.split("#|::", name)[0]
@@ -134,7 +134,7 @@ def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
         return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)
     except (LookupError, TypeError, ValueError) as error:
         nested = ", ".join(name for name in settings if "#" in name)
-        reason = f"a setting ({nested}) goes below one that is no group; give that one as a whole"
+        reason = f"a setting ({nested}) goes below one that is not a group; give that one as a whole"
         raise InputError(reason, file=file) from error
 
 
@@ -146,7 +146,7 @@ def protect(method: str | Path, dataset_dir: str | Path, output_dir: str | Path,
     Args:
         method: name of a method (``"umed"``, ``"lsp"``, ...), or path of a configuration file.
         dataset_dir: the clean dataset: a folder, or an archive.
-        output_dir: gets ``protected/`` to publish, and ``noise/`` and ``models/`` to keep.
+        output_dir: folder for ``protected/`` to publish, and ``noise/`` and ``models/`` to keep.
         **settings: settings of the method by name, see its card; ``{"masks#support#margin": 1}`` sets nested ones.
             ``overwrite`` replaces a finished output, and ``key`` is the owner's key or its file.
 
@@ -171,16 +171,16 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
     """Put stored noise, or the noise of a trained checkpoint, on clean scans.
 
     Args:
-        source: a ``noise/`` folder, for the scans that it was made for, or a checkpoint, for further ones.
+        source: a ``noise/`` folder, for the scans that it was made for, or a checkpoint, for further scans.
         dataset_dir: the clean dataset: a folder, or an archive.
-        output_dir: see :func:`protect`.
+        output_dir: folder of the output, as in :func:`protect`.
         **settings: ``overwrite`` and ``key``, see :func:`protect`; with a checkpoint also settings of the run.
 
     Returns:
         The manifest of the run.
 
     Raises:
-        InputError: when settings are given for stored noise, which has none.
+        InputError: when settings are given for stored noise, which takes none.
         UnlearnableError: naming case, file and reason of what stopped the run.
 
     Example:

@@ -33,9 +33,9 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
     """The statement as the content of a JSON file; the same run gives the same bytes.
 
     Args:
-        manifest: of the run.
-        layout: of its output; datalist and archives are looked up in it. An archive of an earlier run is not stated.
-        key: the owner's, to sign with.
+        manifest: manifest of the run.
+        layout: layout of its output, which has datalist and archives. An archive of an earlier run is not stated.
+        key: the owner's key, to sign with.
     """
     archives = sorted(layout.protected.glob("*.npz"))
     others = [layout.datalist, *(archive for archive in archives if is_packed(archive, manifest))]
@@ -58,13 +58,13 @@ def write_statement(manifest: Manifest, layout: Layout, key: Key | None = None) 
 
 
 def write_records(run: dict[str, Any], scans: Sequence[NoiseEntry], store: NoiseStore, layout: Layout) -> Manifest:
-    """Write what is known of a whole run: datalist, statement, and last the manifest, which makes it complete.
+    """Write all records of a run: datalist, statement, and last the manifest, which makes the run complete.
 
     Args:
-        run: see :class:`~monai_unlearnable.noise.Manifest`.
-        scans: see there.
-        store: of the output.
-        layout: of the output.
+        run: facts about the run, see :class:`~monai_unlearnable.noise.Manifest`.
+        scans: records of the scans, in the order of the dataset.
+        store: noise store of the output.
+        layout: layout of the output.
     """
     digests = {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
     manifest = Manifest(run, tuple(scans), write_datalist(scans, layout.datalist), digests)
@@ -74,7 +74,7 @@ def write_records(run: dict[str, Any], scans: Sequence[NoiseEntry], store: Noise
 
 
 def canonical(content: dict[str, Any]) -> bytes:
-    """What is signed: the content but for its signature, as JSON without spaces, names in ascending order."""
+    """The signed bytes: the content without its signature, as JSON without spaces, names in ascending order."""
     signed = {name: value for name, value in content.items() if name != "signature"}
     return json.dumps(signed, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
@@ -103,7 +103,7 @@ class Signature(str, Enum):
     """State of the signature of a statement."""
 
     VALID = "valid"
-    SELF_SIGNED = "valid for the key in the statement"  # which anybody can have put there
+    SELF_SIGNED = "valid for the key in the statement"  # anybody can have put that key there
     NONE = "none"
     MISSING = "missing"  # where a public key is given
     INVALID = "invalid"
@@ -112,14 +112,14 @@ class Signature(str, Enum):
 def audit(
     protected_dir: str | Path, statement: str | Path, public_key: bytes | str | Path | None = None
 ) -> CheckReport:
-    """Check every published file: that it exists, is the one that was stated, and that there is no other.
+    """Check that every published file exists and is the stated one, and that there are no others.
 
     The figures of each scan are checked against its budget and each other, and the signature against the public key.
 
     Args:
         protected_dir: folder of the published files.
         statement: ``statement.json`` of the owner.
-        public_key: the owner's public key or its file, from another source than the statement; who can forge a
+        public_key: the owner's public key or its file, from another source than the statement: whoever can forge a
             statement can sign it.
 
     Returns:
@@ -193,7 +193,7 @@ def _file_findings(stated: dict[str, str], folder: Path) -> Iterator[Finding]:
 
 
 def _figure_findings(scan: dict[str, Any]) -> Iterator[Finding]:
-    """Where figures go beyond the budget, or cannot all be true."""
+    """Figures that go beyond the budget, or cannot all be true."""
     name, budget, measured, rounding = scan["file"], read_budget(scan["budget"]), scan["measured"], 1e-6
     linf, l0, psnr, ssim = (float(measured[figure]) for figure in ("linf", "l0", "psnr", "ssim"))
     try:

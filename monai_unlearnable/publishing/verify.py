@@ -40,7 +40,7 @@ FIGURE_TOLERANCE = 1e-6  # relative; other processors may round sums differently
 def verify(output_dir: str | Path, clean: str | Path | None = None, key: Key | str | Path | None = None) -> Manifest:
     """Recompute every hash, budget and figure of the manifest from disk.
 
-    The clean voxels are those that the stored noise restores, which are checked against their hash. No byte of a
+    The clean voxels are those that the stored noise restores; they are checked against their hash. No byte of a
     protected file, a label or the datalist may differ from what was recorded. An archive among the protected files must
     hold the protected voxels. With ``clean`` every protected file must also equal, byte for byte, the clean file with
     its voxels replaced. A checkpoint in the output must be the recorded one, and a statement must follow from the
@@ -48,12 +48,11 @@ def verify(output_dir: str | Path, clean: str | Path | None = None, key: Key | s
 
     Args:
         output_dir: an output with ``protected/`` and ``noise/``.
-        clean: folder or archive of the clean dataset, if at hand.
-        key: the key that noise, manifest and checkpoints are encrypted with, or its file; none of them may be plain
-            then.
+        clean: folder or archive of the clean dataset, if available.
+        key: key that noise, manifest and checkpoints are encrypted with, or its file; then none of them may be plain.
 
     Returns:
-        The manifest, every claim of which holds.
+        The manifest; all of its claims hold.
 
     Raises:
         VerificationError: naming scan, file and figure of the first claim that does not hold; ``findings`` has all.
@@ -88,7 +87,7 @@ def check(
 
 @contextmanager
 def _folder(clean: str | Path | None) -> Iterator[Path | None]:
-    """The folder of the clean dataset, whether it or an archive was given."""
+    """The folder of the clean dataset, given as a folder or an archive."""
     if clean is None:
         yield None
     elif is_archive(clean):
@@ -101,7 +100,7 @@ def _folder(clean: str | Path | None) -> Iterator[Path | None]:
 
 
 class _Check:
-    """All checks of an output. What cannot be judged because of another finding is not listed."""
+    """All checks of an output. What another finding makes impossible to judge is not listed."""
 
     def __init__(self, layout: Layout, manifest: Manifest, key: Key | None) -> None:
         self.layout, self.manifest, self.key = layout, manifest, key
@@ -133,7 +132,7 @@ class _Check:
         return findings
 
     def references(self, entry: NoiseEntry) -> None:
-        """A label that is not the original one has to be what follows from it and from the published scans."""
+        """A label that is not the original must be what follows from the original and the published scans."""
         label, written = self.layout.protected / str(entry.label), []
         for own, change in map(self.store.load, entry.case_scans):
             scan = read_scan(self.layout.protected / own.output)
@@ -150,13 +149,13 @@ class _Check:
             self.findings.equal(what, found, entry.protected_sha256, archive, entry.scan_id)
 
     def kept(self) -> None:
-        """What the owner keeps is encrypted or plain as a whole, opens, and is what was recorded."""
+        """The owner's files are either all encrypted or all plain, can be opened, and are the recorded ones."""
         layout, key, findings = self.layout, self.key, self.findings
         what = "is not encrypted, and files beside it are" if key else "is encrypted, and files beside it are not"
         findings += [Finding(path, what) for path in layout.misplaced(key)]
         for path in sorted(layout.models.glob(f"*{SUFFIX}")):
             with findings.collecting(path):
-                read_owned(path, key)  # opens, or says that it does not
+                read_owned(path, key)  # raises if it cannot be opened
         checkpoint, statement = place(layout.checkpoint, key), layout.statement
         with findings.collecting(checkpoint):
             if checkpoint.is_file():
@@ -184,8 +183,8 @@ class _ScanCheck:
         self.entry, self.layout, self.manifest, self.store = entry, whole.layout, whole.manifest, whole.store
         self.findings, self.path = whole.findings, whole.layout.protected / entry.output
         self.noise, self.label = whole.store.path(entry.scan_id), whole.layout.protected / str(entry.label)
-        self.change: VoxelChange | None = None  # where it is that of the entry
-        self.scan: Scan | None = None  # where it is of the kind of the entry
+        self.change: VoxelChange | None = None  # if it is that of the entry
+        self.scan: Scan | None = None  # if it is of the kind of the entry
         self.is_intact = self.is_label_intact = False
 
     def run(self, clean_dir: Path | None) -> None:
@@ -230,7 +229,7 @@ class _ScanCheck:
         self.is_label_intact = self.findings.equal(what, found, claimed, self.label, case)
 
     def check_noise(self, scan: Scan, change: VoxelChange) -> None:
-        """The noise has to give the clean voxels back, have the recorded figures, and keep to the budget."""
+        """The noise must restore the clean voxels, have the recorded figures, and keep to the budget."""
         entry = self.entry
         clean = replace(scan, voxels=undo_change(scan.voxels, change))
         if not self.equal("SHA-256 of the restored voxels", clean.digest(), entry.clean_sha256):
@@ -251,12 +250,12 @@ class _ScanCheck:
         entry.budget.check(measured["linf"], fraction=fraction, step=step, case=entry.scan_id)
 
     def images(self, scan: Scan) -> list[Scan]:
-        """The scans of the case, to one of which a label may refer."""
+        """The scans of the case; its label may refer to one of them."""
         names = [self.store.entry(scan_id).output for scan_id in self.entry.case_scans]
         return [scan if name == self.entry.output else read_scan(self.layout.protected / name) for name in names]
 
     def check_file(self, scan: Scan, clean_file: Path) -> None:
-        """The protected file has to be the clean one with other voxels."""
+        """The protected file must be the clean file with other voxels."""
         clean = read_scan(clean_file)
         self.equal("SHA-256 of the clean voxels", clean.digest(), self.entry.clean_sha256)
         if find_format(clean_file).encode(clean, scan.voxels, self.path) != read_content(self.path):

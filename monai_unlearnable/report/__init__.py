@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports: results to tables, pictures and one self-contained page."""
+"""Reports: results as tables, pictures and one self-contained page."""
 
 from monai_unlearnable.report.comparison import Comparison, compare, comparison_table
 from monai_unlearnable.report.frontier import FrontierLine

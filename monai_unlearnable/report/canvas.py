@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all charts share: colors for light and dark pages, figures to PNG, and which summaries there is room for."""
+"""The base of all charts: colors for light and dark pages, figures to PNG, and the choice of summaries."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def telling_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:
 
 
 def _groups(summaries: Sequence[Summary]) -> dict[tuple[str, str, str], Panel]:
-    """What is shown of one victim, recipe and countermeasure: clean, a few protected ones, one with random noise."""
+    """The summaries to show of one victim, recipe and countermeasure: clean, a few protected ones, one random noise."""
     groups = grouped((s for s in summaries if s.done), lambda s: (s.victim, s.recipe, s.countermeasure))
     recipes = len({s.recipe for s in summaries}) > 1
     panels = {}

@@ -178,9 +178,9 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
     """PNG with score against fidelity: one line a method, one marker a strength, with P50 where it lies.
 
     Args:
-        lines: of one victim and recipe.
-        figure: ``"psnr"`` or ``"ssim_roi"``: what is to the right; higher is closer to the originals.
-        dark: whether for a dark page.
+        lines: frontier lines of one victim and recipe.
+        figure: figure on the horizontal axis, ``"psnr"`` or ``"ssim_roi"``; higher is closer to the originals.
+        dark: whether to draw for a dark page.
     """
     theme, first = DARK if dark else LIGHT, lines[0]
     looks = canvas.method_looks(lines, theme)
@@ -259,10 +259,10 @@ class HeatMap:
     """One panel.
 
     Args:
-        title: above it.
+        title: title above it.
         rows: names of victims and recipes, top to bottom.
         columns: names, left to right.
-        squares: what they show, by row and column; none for what was not tried.
+        squares: content by row and column; none for what was not tried.
     """
 
     title: str
@@ -297,9 +297,9 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
     """PNG with one heat map: blue where models learn as from the originals, orange where they learn nothing.
 
     Args:
-        results: where controls are looked up.
-        panel: one of :func:`heat_maps`.
-        dark: whether for a dark page.
+        results: results that hold the controls.
+        panel: panel from :func:`heat_maps`.
+        dark: whether to draw for a dark page.
     """
     theme, matrix = DARK if dark else LIGHT, Matrix(results.summaries())
     colors = LinearSegmentedColormap.from_list("learned", [theme.cold, theme.middle, theme.warm])

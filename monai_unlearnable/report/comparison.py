@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two reports side by side: what differs in the settings that both have."""
+"""Two reports side by side: the differences in the settings that both have."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Pair:
     """One setting in two reports.
 
     Args:
-        first: what the first report says.
-        second: what the second says.
+        first: summary in the first report.
+        second: summary in the second report.
         test: paired test over test cases, second minus first in points; NaN where they do not name the same number of
             test cases.
     """
@@ -49,8 +49,8 @@ class Comparison:
     """Two reports.
 
     Args:
-        first: one.
-        second: the other.
+        first: one report.
+        second: the other report.
         pairs: settings that both have.
         only_first: settings that only the first has.
         only_second: settings that only the second has.
@@ -67,7 +67,7 @@ class Comparison:
         return grouped(self.pairs, lambda pair: pair.first.countermeasure)
 
     def remarks(self) -> list[str]:
-        """What makes the reports hard to compare, and how far they differ, a sentence each."""
+        """The reasons why the reports are hard to compare, and how far they differ, a sentence each."""
         first, second, notes = self.first, self.second, []
         if first.dataset != second.dataset:
             notes.append(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How close the protected scans are to the originals: what each figure is called and means, and tables of them."""
+"""How close the protected scans are to the originals: names and meanings of the figures, and tables of them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Figure:
     """A figure of fidelity.
 
     Args:
-        name: in words.
-        write: its value as text, with the unit.
-        meaning: one or two sentences.
+        name: name in words.
+        write: function that writes its value with the unit.
+        meaning: explanation in one or two sentences.
     """
 
     name: str
@@ -109,7 +109,7 @@ def meanings(results: Results) -> list[tuple[str, str]]:
 
 
 def _meaning(name: str, value: float) -> str:
-    """What a value means, in the end what it says about a typical change."""
+    """The meaning of a value, with a typical change at the end."""
     if name not in FIGURES or not math.isfinite(value):
         return ""
     if name not in TYPICAL:
@@ -120,7 +120,7 @@ def _meaning(name: str, value: float) -> str:
 
 
 def region_tables(results: Results) -> dict[str, Table]:
-    """Relative change of what is measured in each region, a table for each data."""
+    """Relative change of the statistics of each region, a table for each data."""
     tables = {}
     for data, classes in results.regions.items():
         names = distinct(name for values in classes.values() for name in values)

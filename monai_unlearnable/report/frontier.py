@@ -21,14 +21,14 @@ class FrontierLine:
     """A method over its strengths, against one victim with one recipe.
 
     Args:
-        method: what made the noise.
-        training: its role: ``"protected"`` or ``"random noise"``.
+        method: name of what made the noise.
+        training: role of the data: ``"protected"`` or ``"random noise"``.
         victim: name of the network.
         recipe: name of the training recipe.
-        metric: what the scores are.
+        metric: name of the score.
         chance: score of a model that learned nothing, in percent.
         clean: score of the clean control, in percent; NaN without one.
-        points: one a strength, by rising PSNR.
+        points: one point for each strength, by rising PSNR.
         p50: highest PSNR in dB at which the score is at most half-way between chance and the clean control; None where
             no point is.
         bound: ``"exact"``; ``"at least"`` where the point of highest PSNR is below half-way; ``"none"``.
@@ -67,7 +67,7 @@ class FrontierLine:
         return "–" if self.ssim50 is None else f"{'at least ' * (self.ssim_bound == 'at least')}{self.ssim50:.4f}"
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields and the half-way score, ready for JSON but for NaN."""
+        """All fields and the half-way score, ready for JSON except for NaN."""
         names = ("data", "epsilon", "psnr", "ssim_roi", "score", "interval", "finals")
         points = [{name: getattr(point, name) for name in names} for point in self.points]
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

@@ -42,7 +42,7 @@ def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
     """The page as HTML: no scripts, nothing loaded from elsewhere.
 
     Args:
-        results: what to report.
+        results: results to report.
         pictures: PNG bytes by name, shown in this order; ``x_dark`` replaces ``x`` on dark screens. Names that begin
             with ``heat``, ``frontier``, ``bars``, ``curves``, ``prediction`` or ``montage`` get the place and the
             caption of their kind, others come last.
@@ -82,9 +82,9 @@ def write_report(results: Results, pictures: Mapping[str, bytes], folder: str | 
     """Write ``results.json``, a PNG for each picture and ``index.html``; each write is atomic, the page comes last.
 
     Args:
-        results: what to report.
+        results: results to report.
         pictures: PNG bytes by name, as in :func:`render_page`; names are letters, digits, ``_`` and ``-``.
-        folder: where to; made if it does not exist.
+        folder: folder to write to; made if it does not exist.
 
     Raises:
         InputError: when the name of a picture cannot be a file name.
@@ -186,7 +186,7 @@ def _size(content: bytes) -> tuple[int, int]:
 
 
 def _scores(results: Results, summaries: Sequence[Summary]) -> str:
-    """What charts show, for readers that hear the page."""
+    """The content of charts in text, for readers that hear the page."""
     values = (f"{s.victim}, {s.recipe}, {s.words}: {s.failure or f'{s.score:.1f}'}" for s in summaries[:DESCRIBED])
     return f" of {results.metric} in percent. At the end: {'; '.join(values)}. The tables hold the same figures."
 

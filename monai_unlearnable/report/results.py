@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of an evaluation: what every table, picture and page of a report is made of."""
+"""The results of an evaluation, which every table, picture and page of a report is made from."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Results:
             and ``psnr_5sigma`` in dB, ``ssim``, ``ssim_roi``, ``linf`` in normalized intensity, ``linf_sigma`` in
             standard deviations, ``l0`` as a fraction, ``noise_ratio`` to the scan's own noise; others are shown as they
             are.
-        rows: one for each victim trained.
-        settings: whatever is worth knowing to repeat the evaluation; JSON-ready.
-        regions: by name of the data and of the class: relative change of each statistic of the region, 0.01 for 1%.
+        rows: rows, one for each victim trained.
+        settings: everything needed to repeat the evaluation; JSON-ready.
+        regions: relative change of each statistic of a region, by name of the data and of the class; 0.01 for 1%.
         authorized: scores of models trained on clean scans, ``{"data", "victim", "clean", "protected"}``, in percent
             on clean and on protected scans.
-        detectors: by name of the data and of the detector: area under the curve with the limits of its 95% interval,
+        detectors: area under the curve with its 95% interval, by name of the data and of the detector; values lie
             in [0, 1], where 0.5 is a guess.
     """
 
@@ -56,7 +56,7 @@ class Results:
 
     @property
     def metric(self) -> str:
-        """What the scores are; ``"score"`` where rows differ."""
+        """The name of the scores; ``"score"`` where rows differ."""
         names = {row.metric for row in self.rows}
         return names.pop() if len(names) == 1 else "score"
 
@@ -83,8 +83,8 @@ class Results:
         """Results from JSON text.
 
         Args:
-            text: what :meth:`to_json` gave.
-            file: named in the error.
+            text: result of :meth:`to_json`.
+            file: name of the file, for the error.
 
         Raises:
             InputError: when the text is broken, incomplete, or of another schema version.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one run reached: one victim, trained once on one kind of data. Scores are in percent throughout."""
+"""The scores of one run: one victim, trained once on one kind of data. Scores are in percent throughout."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class VictimRow:
-    """One run: what the victim was trained on, and how well it does on clean held-out scans.
+    """One run: the training data of the victim, and how well it does on clean held-out scans.
 
     Args:
         training: ``"clean"``, ``"protected"`` or ``"random noise"``, the control with noise of equal size.
         data: name of the training data in the matrix, such as ``"umed 8/255"``; the same as ``training`` by default.
         victim: name of the network.
         recipe: name of the training recipe.
-        countermeasure: what was done to the training scans first; ``"none"`` for nothing.
+        countermeasure: name of what was done to the training scans first; ``"none"`` for nothing.
         seed: random seed of the training.
-        metric: what the score is, such as ``"Dice"`` or ``"balanced accuracy"``.
+        metric: name of the score, such as ``"Dice"`` or ``"balanced accuracy"``.
         chance: score of a model that learned nothing, in percent.
-        score: at the end of training, in percent; NaN unless the run is done.
+        score: score at the end of training, in percent; NaN unless the run is done.
         interval: 95% interval of the score over test cases, in percent.
         per_class: score of each class, in percent, NaN where a class is absent from the test cases.
         by_case: score of each test case, in percent, in the order of the test cases; what paired tests need.
@@ -57,7 +57,7 @@ class VictimRow:
         psnr: PSNR of the training scans in dB, None for clean ones.
         ssim: SSIM of the training scans, None for clean ones.
         ssim_roi: SSIM inside the label, None for clean scans.
-        method: what made the noise; the points of one frontier share it. The same as ``training`` by default.
+        method: name of what made the noise; the points of one frontier share it. The same as ``training`` by default.
         epsilon: largest change that was allowed, in normalized intensity; None for clean scans.
         status: ``"done"``, ``"diverged"`` or ``"failed: reason"``.
         command: shell command that repeats this run alone.
@@ -118,7 +118,7 @@ class VictimRow:
         """The row of measured scores.
 
         Args:
-            scores: what the victim reached; a value that is not finite makes the row diverged.
+            scores: scores of the victim; a value that is not finite makes the row diverged.
             **fields: the arguments of the class that scores do not hold: ``training``, ``victim``, ``recipe``,
                 ``seed``, ``chance``, ``data``, ``countermeasure``, ``psnr``, ``command``, ...
         """
@@ -134,7 +134,7 @@ class VictimRow:
         """The row of ``dataclasses.asdict``, as JSON gives it back: lists for tuples, null for NaN.
 
         Raises:
-            ValueError: saying what is missing or of the wrong type.
+            ValueError: when something is missing or of the wrong type.
         """
         return read_object(cls, content, "a row")
 
@@ -144,12 +144,12 @@ def read_object(kind: type[T], content: Any, name: str, optional: Collection[str
 
     Args:
         kind: the dataclass.
-        content: what the JSON holds.
+        content: content of the JSON.
         name: name of the object, for the error.
         optional: names of fields that may be missing.
 
     Raises:
-        ValueError: saying what is missing, unknown or of the wrong type.
+        ValueError: when something is missing, unknown or of the wrong type.
     """
     if not isinstance(content, dict):
         raise ValueError(f"{name} is not an object")
@@ -167,7 +167,7 @@ def read_as(kind: Any, value: Any, name: str) -> Any:
     Args:
         kind: ``str``, ``int``, ``float``, ``Any``, a dataclass, or ``X | None``, a tuple, a list or a dictionary of
             these.
-        value: what the JSON holds.
+        value: value in the JSON.
         name: name of the field, for the error.
 
     Raises:

@@ -81,7 +81,7 @@ class Plane:
     """One plane as pictures of (rows, columns), channels last where there are three.
 
     Args:
-        cut: where it lies.
+        cut: place of the slice.
         scan: normalized intensity.
         protected: normalized intensity.
         difference: protected minus clean in normalized intensity, of the channel that changed most.
@@ -157,7 +157,7 @@ def _plane(cut: Cut, scan: Scan, protected: Scan, classes: NDArray, window: Inte
 class _Sheet:
     """A figure with a row for each cut and a column for each picture of it; sizes are in inches.
 
-    ``top`` and ``bottom`` are what is above and below the pictures; there is room for ``widest`` columns at least.
+    ``top`` and ``bottom`` are the space above and below the pictures; there is room for at least ``widest`` columns.
     """
 
     def __init__(self, cuts: Sequence[Cut], columns: int, top: float, bottom: float, widest: int = 1) -> None:
@@ -225,7 +225,7 @@ def montage(clean: Scan, protected: Scan, label: NDArray | None, window: Intensi
         clean: original scan.
         protected: the same scan with noise.
         label: class indices (spatial...) or (1, spatial...), whose outlines are drawn; None where there is none.
-        window: shown from black to white; the difference is in percent of its width.
+        window: range of intensities from black to white; the difference is in percent of its width.
     """
     planes = cut_planes(clean, protected, label, window)
     sheet = _Sheet([plane.cut for plane in planes], columns=4, top=0.42, bottom=0.62)

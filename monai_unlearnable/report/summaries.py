@@ -38,12 +38,12 @@ class Summary:
         data: name of it.
         victim: name of the network.
         recipe: name of the training recipe.
-        countermeasure: what was done to the training scans first.
-        method: what made the noise.
+        countermeasure: name of what was done to the training scans first.
+        method: name of what made the noise.
         epsilon: largest change allowed, in normalized intensity.
-        metric: what the score is.
+        metric: name of the score.
         chance: score of a model that learned nothing, in percent.
-        runs: one a seed.
+        runs: runs, one a seed.
         peak: best score on the way; like the next ones NaN where it is not known.
         selected: score that early stopping reaches.
         psnr: PSNR of the training scans in dB.
@@ -231,8 +231,8 @@ class Matrix:
         """How far a score lies between chance, 0, and the clean control, 1; NaN where either is unknown.
 
         Args:
-            summary: whose score and control are meant.
-            score: in place of the summary's own, in percent.
+            summary: summary whose score and control are meant.
+            score: score to take in place of the summary's own, in percent.
         """
         control = self.control(summary)
         if control is None or not summary.done or control.score <= summary.chance:

@@ -37,9 +37,9 @@ class Table:
     """Text in rows and columns.
 
     Args:
-        title: what is in it.
+        title: title of the table.
         columns: names.
-        rows: as many texts as columns.
+        rows: texts of each row, one a column.
         words: number of leading columns that hold words, not figures.
         roles: role of the training data of each row, which colors it; such rows are grouped by their first text. Empty
             where rows have none.

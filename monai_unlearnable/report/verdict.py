@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the figures say, in plain words, and never more than they say."""
+"""The meaning of the figures in plain words, and no more than they say."""
 
 from __future__ import annotations
 

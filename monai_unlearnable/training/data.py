@@ -31,9 +31,9 @@ def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size:
     classes of whole images: resized to it by area averages.
 
     Args:
-        summary: of the dataset.
+        summary: summary of the dataset.
         window: rule for the intensity windows.
-        patch_size: spatial.
+        patch_size: spatial size of the patches, in voxels.
     """
     image, label = CaseKeys.IMAGE, CaseKeys.LABEL
     kept = SelectItemsd((image, label, CaseKeys.STEP, CaseKeys.CASE_ID))
@@ -70,10 +70,10 @@ class EpochLoader(DataLoader, Described):
 
     Args:
         dataset: a MONAI dataset; its ``transform`` is seeded too.
-        batch_size: cases a batch and process.
-        batches: batches an epoch.
-        seed: together with epoch and rank decides on order and random transforms.
-        weights: of each case, for how often it is drawn; None for all alike.
+        batch_size: number of cases a batch and process.
+        batches: number of batches an epoch.
+        seed: random seed that, together with epoch and rank, decides on order and random transforms.
+        weights: weight of each case, which decides how often it is drawn; None for equal weights.
     """
 
     def __init__(

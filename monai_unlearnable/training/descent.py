@@ -29,9 +29,9 @@ class SignDescent(Optimizer):
     Args:
         params: parameters that are themselves noise in normalized intensity.
         lr: size of a step.
-        epsilon: of the ball.
+        epsilon: largest absolute value of a pattern, in normalized intensity.
         momentum: fraction of the sum that is kept from step to step.
-        zero_mean: project onto patterns (K, C, spatial...) without an offset as well, each channel on its own.
+        zero_mean: whether patterns (K, C, spatial...) may have no offset either, each channel on its own.
 
     Raises:
         InputError: when a pattern has one voxel and may have no offset, which leaves it nothing.
@@ -79,8 +79,8 @@ class Penalty(Protocol):
 
         Args:
             noise: normalized intensity, (B, C, spatial...).
-            logits: of the surrogate on protected images.
-            clean_logits: gives those on the clean images, seen in the same way, without gradient.
+            logits: logits of the surrogate on protected images.
+            clean_logits: function that returns those on the clean images, seen in the same way, without gradient.
         """
 
 

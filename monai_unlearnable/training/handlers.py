@@ -35,7 +35,7 @@ class BudgetAudit:
     """Stops a run whose noise leaves the budget.
 
     Args:
-        budget: what the noise of every iteration is held against.
+        budget: budget that the noise of every iteration must keep to.
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -54,7 +54,7 @@ class ProgressBar:
     """A progress bar over all iterations with the current loss; on the first process only.
 
     Args:
-        description: shown beside the bar.
+        description: text beside the bar.
     """
 
     def __init__(self, description: str = "train") -> None:
@@ -103,7 +103,7 @@ class TensorBoardCurves:
 
 
 class StopAtError(Described):
-    """Ends a run once surrogates make few errors on protected images; the number of epochs is the other limit.
+    """Ends a run once surrogates make few errors on protected images, even before the last epoch.
 
     Args:
         threshold: mean of ``engine.state.output["error"]`` over an epoch at which to stop, in [0, 1]; published values
@@ -137,8 +137,8 @@ class Snapshots(Described):
     It has a state, so that a resumed run (:class:`~monai_unlearnable.training.ResumableCheckpoint`) has them all.
 
     Args:
-        network: what is trained.
-        target: gets the copies, such as :attr:`GradientNoise.networks`.
+        network: network in training.
+        target: list that gets the copies, such as :attr:`GradientNoise.networks`.
         interval: epochs between two copies; 0 for the last one only.
     """
 
@@ -180,11 +180,11 @@ class ResumableCheckpoint:
 
     Args:
         path: file of the checkpoint.
-        objects: what to save besides the engine: anything with ``state_dict`` and ``load_state_dict``.
-        settings: JSON-ready; a checkpoint of a run with other settings is refused.
+        objects: further objects to save, with ``state_dict`` and ``load_state_dict``.
+        settings: JSON-ready settings; a checkpoint of a run with other ones is refused.
         interval: epochs between two saves.
-        overwrite: start anew instead of going on.
-        key: the owner's, to encrypt the checkpoint.
+        overwrite: whether to start anew instead of going on.
+        key: the owner's key, to encrypt the checkpoint.
 
     Raises:
         OutputError: naming the file, when the settings differ or it cannot be read or written.
@@ -223,7 +223,7 @@ class ResumableCheckpoint:
             with open_owned(self.path, self.key) as stream:
                 state = torch.load(stream, map_location="cpu", weights_only=True)
             if state["settings"] != self.settings:
-                reason = "the checkpoint there belongs to a run with other settings"
+                reason = "the checkpoint belongs to a run with other settings"
                 raise OutputError(f"{reason}; choose another folder or set overwrite", file=self.path)
             Checkpoint.load_objects(content, state)
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:

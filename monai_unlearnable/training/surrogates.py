@@ -30,9 +30,9 @@ class UnrolledTraining:
     Gradients pass through the weights and the first moment; the second moment, a scale, is a constant to them.
 
     Args:
-        network: whose weights and buffers are started from, and left as they are.
-        optimizer: its AdamW, whose moments are started from.
-        rates: the learning rate of each coming step.
+        network: network whose weights and buffers are the start, and stay as they are.
+        optimizer: its AdamW, whose moments are the start.
+        rates: learning rate of each coming step.
     """
 
     # More than AdamW has: a weight without gradient would have a derivative of 1 / epsilon.
@@ -52,7 +52,7 @@ class UnrolledTraining:
             self.count = int(state.get("step", 0))
 
     def __call__(self, image: Tensor) -> Tensor:
-        """What the network makes of ``image`` with the weights it has by then."""
+        """The output of the network for ``image``, with the weights it has by then."""
         return functional_call(self.network, (self.weights, self.buffers), (image,))
 
     def step(self, loss: Tensor) -> None:
@@ -73,23 +73,23 @@ class UnrolledTraining:
 class SurrogatePool(Described):
     """Surrogates of different ages that take turns; one that is old enough starts again from fresh weights.
 
-    An exploiter trains from scratch, so noise has to be easier to learn than the anatomy at every age of a model, above
-    all in its youth: noise tuned to one model that has grown up with it is of no use against the next one. The pool
-    (our choice) keeps the ages spread evenly over a lifetime.
+    An exploiter trains from scratch, so noise must be easier to learn than the anatomy at every age of a model, and
+    most of all early on: noise tuned to one model that has grown up with it fails against the next one. The pool (our
+    choice) keeps the ages spread evenly over a lifetime.
 
     Args:
         networks: one or more architectures; members take them in turn.
         size: number of members.
-        lifetime: steps after which a member starts again; None for never.
-        learning_rate: of AdamW, reached after ``warmup`` steps along a cosine, as in the one-cycle schedule.
-        warmup: steps.
-        seed: of the weights.
-        device: where the members live.
+        lifetime: number of steps after which a member starts again; None for never.
+        learning_rate: peak rate of AdamW, reached after ``warmup`` steps along a cosine, as in the one-cycle schedule.
+        warmup: number of warm-up steps.
+        seed: random seed of the weights.
+        device: device of the members.
 
     Attributes:
         networks: the members.
-        ages: training steps that each has had in this life.
-        architectures: what they are copies of.
+        ages: number of training steps that each has had in this life.
+        architectures: networks that they are copies of.
     """
 
     undescribed = ("device",)
@@ -123,7 +123,7 @@ class SurrogatePool(Described):
         return self.networks[index]
 
     def step(self, turn: int) -> None:
-        """Train the member whose turn it was with the gradients it has."""
+        """Train the member whose turn it was with its gradients."""
         index = turn % self.size
         for group in self.optimizers[index].param_groups:
             group["lr"] = self._rate(self.ages[index])

@@ -38,7 +38,7 @@ class Batch:
         image: normalized intensity, (B, C, spatial...).
         label: class indices, (B, 1, spatial...) or (B,).
         step: storage steps in normalized intensity, (B, C); 0 for floating-point storage.
-        case_ids: one per case.
+        case_ids: names of the cases.
         turn: number of the iteration, from 0.
     """
 
@@ -50,13 +50,13 @@ class Batch:
 
 
 class Strategy(Described, ABC):
-    """How a trainer takes a step: what the perturber goes down, and when surrogates learn."""
+    """How a trainer takes a step: what the perturber minimizes, and when surrogates learn."""
 
     def check(self, trainer: ProtectionTrainer) -> None:
         """Refuse a trainer that lacks what the strategy needs.
 
         Raises:
-            InputError: saying what is missing.
+            InputError: when something is missing.
         """
 
     @abstractmethod
@@ -64,19 +64,19 @@ class Strategy(Described, ABC):
         """Take the step of a batch.
 
         Args:
-            trainer: holds networks, optimizers and losses.
-            batch: on its device.
+            trainer: trainer with its networks, optimizers and losses.
+            batch: batch on the device of the trainer.
 
         Returns:
-            What ``engine.state.output`` is to hold: ``loss``, ``error`` and ``linf``.
+            The content of ``engine.state.output``: ``loss``, ``error`` and ``linf``.
         """
 
 
 class ProtectionTrainer(Trainer, Described):
     r"""Trains a perturber against surrogates, or surrogates against a perturber that needs no training of its own.
 
-    In each iteration the strategy takes a step of the perturber, of the surrogate whose turn it is, or of both. What
-    surrogates see is an image with its noise rounded to the storage quantization, through the augmentation.
+    In each iteration the strategy takes a step of the perturber, of the surrogate whose turn it is, or of both.
+    Surrogates see each image with its noise, rounded to the storage quantization, through the augmentation.
 
     A perturber whose noise comes from the surrogates themselves (:class:`~monai_unlearnable.perturbers.GradientNoise`)
     has no optimizer. Without a perturber the surrogates are trained on clean images.
@@ -87,26 +87,30 @@ class ProtectionTrainer(Trainer, Described):
     noise.
 
     The description of a trainer (:func:`~monai_unlearnable.utils.config.describe`) holds all that decides on the noise
-    but the data: of the dataset its length, of the handlers those that can tell how they were made.
+    except the data: the length of the dataset, and those handlers that can tell how they were made.
 
     Args:
-        device: where to train.
+        device: device to train on.
         max_epochs: number of epochs.
         train_data_loader: batches of cases.
         surrogates: the stand-ins for the exploiter's model, with their optimizers.
-        perturber: makes the noise; None for clean images.
-        perturber_optimizer: trains it; None where it needs no training.
+        perturber: source of the noise; None for clean images.
+        perturber_optimizer: optimizer of its parameters; None where it needs no training.
         loss_function: the exploiter's loss, of logits and label.
-        strategy: how steps are taken; :class:`Alternating` by default.
-        augmentation: what the exploiter's pipeline does to an image; z-score by default.
+        strategy: way of taking steps; :class:`Alternating` by default.
+        augmentation: changes that the exploiter's pipeline makes to images; z-score by default.
         penalties: further terms of the perturber's loss, which surrogates do not see.
         seed: random seed of the augmentation.
         epoch_length: iterations an epoch; by default the length of the loader.
         train_handlers: Ignite handlers, attached to this engine.
-        amp: compute in bfloat16 autocast, which needs no loss scaling; by default on a GPU.
+        amp: whether to compute in bfloat16 autocast, which needs no loss scaling; by default on a GPU.
 
     Raises:
-        InputError: when there are penalties, and no perturber that is trained; when the strategy lacks what it needs.
+        InputError: when there are penalties but no perturber in training, or the strategy lacks what it needs.
+
+    Example:
+        >>> optimizer = torch.optim.Adam(perturber.parameters(), 5e-3)
+        >>> ProtectionTrainer("cuda", 10, loader, SurrogatePool(network), perturber, optimizer).run()
     """
 
     undescribed = ("device",)
@@ -152,7 +156,7 @@ class ProtectionTrainer(Trainer, Described):
             train_data_loader.attach(self)
 
     def stateful(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the engine, by name: all that the training changes."""
+        """What a checkpoint holds besides the engine, by name: everything that the training changes."""
         trained: dict[str, Any] = {"surrogates": self.surrogates}
         if self.perturber is not None and self.perturber_optimizer is not None:
             trained |= {"perturber": self.perturber, "optimizer": self.perturber_optimizer}
@@ -160,7 +164,7 @@ class ProtectionTrainer(Trainer, Described):
         return trained | {f"handler{index}": handler for index, handler in enumerate(handlers)}
 
     def run(self) -> None:  # type: ignore[override]
-        """Train for ``max_epochs``; a resumed engine goes on from its epoch, and is left as it is after the last."""
+        """Train for ``max_epochs``; a resumed engine goes on from its epoch, and stops at once if it had finished."""
         if self.state.epoch >= self.state.max_epochs:
             return  # Ignite would start once more, with the weights as they are
         # Trainer.run would make a CUDA gradient scaler, which bfloat16 does not need.
@@ -178,7 +182,7 @@ class ProtectionTrainer(Trainer, Described):
         step = torch.zeros(image.shape[:2]) if step is None else torch.as_tensor(step)
         return Batch(image, label, step.to(device), list(batchdata[CaseKeys.CASE_ID]), self.state.iteration - 1)
 
-    # What strategies are made of.
+    # The parts of a strategy.
 
     def autocast(self) -> torch.autocast:
         """The precision that networks compute in."""
@@ -195,18 +199,18 @@ class ProtectionTrainer(Trainer, Described):
         return round_to_quantization(noise.detach() if self.perturber_optimizer is None else noise, batch.step)
 
     def seen(self, batch: Batch, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What surrogates see of a batch, with noise or without, and its label; both are augmented alike."""
+        """What surrogates see of a batch, with or without noise, and its label; both are augmented alike."""
         image = batch.image if noise is None else batch.image + noise
         return self.augmentation(image, batch.label, derive_seed(self.seed, "view", batch.turn))
 
     def step_perturber(self) -> None:
-        """Take a step of the perturber, where it is trained, with the gradients that it has."""
+        """Take a step of the perturber with its gradients, if it is trained."""
         if self.perturber is not None and self.perturber_optimizer is not None:
             average_gradients(self.perturber)
             self.perturber_optimizer.step()
 
     def step_surrogate(self, turn: int) -> None:
-        """Take a step of the surrogate whose turn it is with the gradients that it has."""
+        """Take a step of the surrogate whose turn it is with its gradients."""
         average_gradients(self.surrogates.networks[turn % self.surrogates.size])
         self.surrogates.step(turn)
 
@@ -219,11 +223,11 @@ class Alternating(Strategy):
 
     (Huang et al., Unlearnable Examples, ICLR 2021, eq. 3; UMed minimizes the same over generators). In each iteration
     the perturber takes a step down the loss, and in every ``surrogate_interval``-th round of the pool the surrogate
-    takes one too. With surrogates that were trained on clean images, and are trained no more, the same descent prepares
+    takes one too. With surrogates that were trained on clean images and stay as they are, the same descent prepares
     error-maximizing noise.
 
     Args:
-        surrogate_interval: rounds of the pool for one step of each surrogate, 1 at least; None for no step.
+        surrogate_interval: rounds of the pool for one step of each surrogate, at least 1; None for no step.
 
     Raises:
         InputError: when the interval is out of range.
@@ -273,7 +277,7 @@ def _penalty_gradients(
 
 @dataclass(frozen=True)
 class Unrolled(Strategy):
-    r"""The perturber is trained for how fast its noise is learned, not for what surrogates see in it already.
+    r"""Trains the perturber for how fast its noise is learned, not for what surrogates already see in it.
 
     .. math:: \min_\phi\; \frac{1}{|J|} \sum_{j \in J} L\big(f_{\theta_j(\phi)}(v(x_j + \delta_\phi(x_j))),\, y_j\big),
         \qquad \theta_{j+1}(\phi) = \theta_j(\phi) - \eta\, A\big(\nabla_\theta L(\theta_j(\phi); \delta_\phi)\big)
@@ -283,12 +287,12 @@ class Unrolled(Strategy):
     which is the very thing that protects. Our method; unrolling a training to differentiate through it is that of
     Maclaurin et al., "Gradient-based hyperparameter optimization through reversible learning", ICML 2015.
 
-    Batches hold ``horizon`` times as many cases as an exploiter takes a step on. After each step of the perturber the
-    surrogate takes ``advance`` true ones, on the noise as it is then.
+    A batch holds ``horizon`` times as many cases as an exploiter takes a step on. After each step of the perturber the
+    surrogate takes ``advance`` true steps on the new noise.
 
     Args:
-        horizon: training steps that are unrolled, 2 at least.
-        advance: true steps of the surrogate for one of the perturber, 1 to ``horizon``.
+        horizon: number of unrolled training steps, at least 2.
+        advance: number of true steps of the surrogate for one of the perturber, 1 to ``horizon``.
 
     Raises:
         InputError: when ``horizon`` or ``advance`` is out of range.

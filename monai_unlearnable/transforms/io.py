@@ -31,7 +31,7 @@ __all__ += ["EncodeLabel", "EncodeLabelD", "EncodeLabelDict", "EncodeLabeld"]
 
 
 def quantization_of(img: Any) -> list[StorageQuantization]:
-    """How the file of an image stores each channel; float32 where the image does not know its file."""
+    """The storage of each channel in the file of an image; float32 where the image does not know its file."""
     known = img.meta.get(MetaKeys.QUANTIZATION) if isinstance(img, MetaTensor) else None
     if known is None:
         return [StorageQuantization("<f4")] * len(img)
@@ -39,7 +39,7 @@ def quantization_of(img: Any) -> list[StorageQuantization]:
 
 
 def refuse_after_spatial(img: Any) -> None:
-    """Raise where an image was moved already: noise goes before the training transforms, never after.
+    """Refuse an image that was moved already: noise goes before the training transforms, never after.
 
     Raises:
         NoiseMismatchError: naming the transform.
@@ -74,7 +74,7 @@ class LoadScan(Transform):
     (:class:`~monai_unlearnable.intensity.StorageQuantization`), which methods that respect the file need.
 
     Args:
-        dtype: of the returned tensor; float64 where float32 cannot hold the stored values exactly.
+        dtype: dtype of the returned tensor; float64 where float32 cannot hold the stored values exactly.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -110,8 +110,8 @@ class LoadScand(MapTransform):
 
     Args:
         keys: entries that hold a path, or a list of paths.
-        dtype: see :class:`LoadScan`.
-        allow_missing_keys: do not raise where a key is absent.
+        dtype: dtype of the returned tensors, see :class:`LoadScan`.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = LoadScan.backend
@@ -138,7 +138,7 @@ class ScaleToWindow(Transform):
     """Map physical values to normalized intensity by a window rule, clipped to [0, 1].
 
     Args:
-        window: derives the window of each image.
+        window: rule for the window of each image.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -169,9 +169,9 @@ class ScaleToWindowd(MapTransform):
 
     Args:
         keys: images.
-        window: see :class:`ScaleToWindow`.
-        step_key: where the storage steps of the last key go.
-        allow_missing_keys: do not raise where a key is absent.
+        window: rule for the intensity windows, see :class:`ScaleToWindow`.
+        step_key: entry for the storage steps of the last key.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = ScaleToWindow.backend
@@ -205,7 +205,7 @@ class EncodeLabel(Transform):
         """Encode a label (1, spatial...).
 
         Raises:
-            LabelError: when it holds a value that is no class.
+            LabelError: when it holds a value that is not a class.
         """
         return like(encode_label(to_numpy(label), self.values), label)
 

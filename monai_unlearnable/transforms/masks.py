@@ -49,10 +49,10 @@ class ComputeMaskd(MapTransform):
 
     Args:
         keys: the image.
-        provider: see :class:`ComputeMask`.
+        provider: provider of the mask, see :class:`ComputeMask`.
         label_key: class indices; None where the provider needs none.
-        mask_key: where the mask goes.
-        allow_missing_keys: do not raise where a key is absent.
+        mask_key: entry for the mask.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = ComputeMask.backend
@@ -90,10 +90,10 @@ class SparsityMask(ComputeMask):
     """The most significant voxels of one image, exactly so many (SALM, arXiv 2403.10573, our reading).
 
     Args:
-        sparsity: how many voxels, and which.
+        sparsity: number and rank of the voxels.
         network: a trained network of the task, for scores that need gradients, such as
             :func:`~monai_unlearnable.perturbers.load_surrogate` finds in a checkpoint.
-        augmentation: what the network's pipeline does to images first; z-score by default.
+        augmentation: changes that the network's pipeline makes to images; z-score by default.
 
     Raises:
         InputError: when the score needs a network and there is none.
@@ -112,8 +112,8 @@ class SparsityMaskd(ComputeMaskd):
         keys: the image.
         sparsity, network, augmentation: see :class:`SparsityMask`.
         label_key: class indices of voxels, or the class of the image; None where the score needs none.
-        mask_key: where the mask goes.
-        allow_missing_keys: do not raise where a key is absent.
+        mask_key: entry for the mask.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = SparsityMask.backend

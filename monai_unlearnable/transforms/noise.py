@@ -55,7 +55,7 @@ class _StoredNoise(Transform):
 
         Args:
             img: physical values as loaded, (C, spatial...): array or tensor, before any spatial or intensity transform.
-            case_id: the case it is.
+            case_id: name of the case.
 
         Returns:
             The changed image, of the type, dtype and device of ``img``.
@@ -129,7 +129,7 @@ class ApplyNoised(_StoredNoised):
         keys: images, right after loading.
         noise: the store, or its folder.
         case_key: entry with the case id.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     array_transform = ApplyNoise
@@ -142,7 +142,7 @@ class RemoveNoised(_StoredNoised):
         keys: images, right after loading.
         noise: the store, or its folder.
         case_key: entry with the case id.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     array_transform = RemoveNoise
@@ -154,10 +154,10 @@ class GenerateNoise(Transform):
     Args:
         perturber: the object, or the file of its checkpoint.
         window: rule for the intensity window of each channel.
-        budget: epsilon in normalized intensity that the noise is held to.
-        device: where a loaded checkpoint runs.
-        window_voxels: voxels that go through the perturber at once.
-        key: the owner's, where the checkpoint is encrypted.
+        budget: budget of the noise.
+        device: device of a loaded checkpoint.
+        window_voxels: largest number of voxels that go through the perturber at once.
+        key: the owner's key, where the checkpoint is encrypted.
     """
 
     backend = [TransformBackends.TORCH]
@@ -183,7 +183,7 @@ class GenerateNoise(Transform):
             img: physical values as loaded, (C, spatial...). Where its ``meta`` tells how the file stores voxels
                 (:class:`~monai_unlearnable.transforms.LoadScan`), the noise is what that file can hold.
             label: class indices of voxels, (1, spatial...), or the class of the whole image.
-            case_id: named in errors.
+            case_id: name of the case, for errors.
 
         Returns:
             Physical values of the protected image, of the type, dtype and device of ``img``.
@@ -218,7 +218,7 @@ class GenerateNoised(MapTransform):
         perturber, window, budget, device, window_voxels, key: see :class:`GenerateNoise`.
         label_key: class indices; None where the method needs none.
         case_key: entry with the case id, if there is one.
-        allow_missing_keys: do not raise where a key is absent.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = GenerateNoise.backend

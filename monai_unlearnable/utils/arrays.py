@@ -31,12 +31,12 @@ def pieces(voxels: NDArray) -> Iterator[NDArray]:
 
 
 def piecewise(function: Callable[[NDArray], NDArray], voxels: NDArray, dtype: DTypeLike) -> NDArray:
-    """What a function makes of each voxel, as an array of a dtype; no temporary array is as large as the volume.
+    """The results of a function for each voxel, as an array of a dtype; no temporary array is as large as the volume.
 
     Args:
-        function: of arrays, elementwise.
-        voxels: channel-first, (C, spatial...).
-        dtype: of the result, which lies in memory as ``voxels`` do.
+        function: elementwise function of arrays.
+        voxels: channel-first array, (C, spatial...).
+        dtype: dtype of the result, which lies in memory as ``voxels`` do.
     """
     result = np.empty_like(voxels, dtype)
     for source, target in zip(pieces(voxels), pieces(result), strict=True):
@@ -45,11 +45,11 @@ def piecewise(function: Callable[[NDArray], NDArray], voxels: NDArray, dtype: DT
 
 
 def bounding_box(support: NDArray) -> tuple[slice, ...]:
-    """The smallest box that holds all that is true; no voxels from 0 on where nothing is."""
+    """The smallest box that holds all true voxels; an empty box at 0 where there are none."""
     box: list[slice] = []
     for axis in range(support.ndim):
         index = (*[slice(None)] * (axis - 1), *box[-1:])
-        support = support[index]  # what lies outside is not looked at again
+        support = support[index]  # the rest is outside the box
         voxels = np.flatnonzero(support.any(axis=tuple(other for other in range(support.ndim) if other != axis)))
         box.append(slice(int(voxels[0]), int(voxels[-1]) + 1) if len(voxels) else slice(0, 0))
     return tuple(box)

@@ -27,7 +27,7 @@ class Catalog:
     """Descriptions by name.
 
     Args:
-        kind: what is described: ``"networks"``, ``"recipes"``, ``"countermeasures"`` or ``"methods"``.
+        kind: kind of entries: ``"networks"``, ``"recipes"``, ``"countermeasures"`` or ``"methods"``.
         entries: configuration of each name.
     """
 
@@ -39,7 +39,7 @@ class Catalog:
         """The catalog that comes with the package, with the entries of another file on top.
 
         Args:
-            kind: one of these.
+            kind: kind of entries.
             extra: YAML file that holds more entries, or other ones of the same names, under the key ``kind``.
 
         Raises:
@@ -67,11 +67,11 @@ class Catalog:
         return copy.deepcopy(self.entries[name])
 
     def build(self, name: str, **values: Any) -> Any:
-        """Make what an entry describes.
+        """Make the object of an entry.
 
         Args:
-            name: of the entry.
-            values: what its references may name.
+            name: name of the entry.
+            values: values that its references may name.
 
         Raises:
             InputError: when there is no such entry, or it cannot be built.

@@ -84,7 +84,7 @@ def describe(value: Any) -> Any:
 
 @singledispatch
 def describe_other(value: Any) -> Any:
-    """The description of an object of a library's, by its type, for which one is registered."""
+    """The description of a library's object, by its type, if one is registered."""
     raise TypeError(f"{type(value).__name__} cannot be described")
 
 
@@ -127,10 +127,10 @@ def build(description: Any) -> Any:
 
 
 def check_buildable(description: Any) -> None:
-    """Make sure that nothing in a description is of a class that :func:`build` refuses.
+    """Check that a description contains no class that :func:`build` refuses.
 
     Raises:
-        InputError: as :func:`build`.
+        InputError: when :func:`build` raises it.
     """
     if isinstance(description, dict):
         _find(str(description.get("_target_", "")))
@@ -156,5 +156,5 @@ def _find(target: str) -> tuple[str, type[Configurable]]:
         except ImportError:
             found = None
     if not (isinstance(found, type) and issubclass(found, Configurable)):
-        raise InputError(f"{target!r} is no class of {PACKAGE} that a configuration may build")
+        raise InputError(f"{target!r} is not a class of {PACKAGE} that a configuration may build")
     return name, found

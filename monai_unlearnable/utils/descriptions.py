@@ -36,7 +36,7 @@ def _(value: nn.Module) -> Any:
 
 
 def _tells_all(module: nn.Module) -> bool:
-    """Whether the text of a module holds all that it was made with: so do torch's layers without buffers."""
+    """Whether the text of a module holds all its settings, as with torch's layers without buffers."""
     return type(module).__module__.startswith("torch.nn.modules") and not isinstance(module, nn.modules.loss._Loss)
 
 

@@ -18,8 +18,8 @@ class DictionaryTransform(MapTransform):
 
     Args:
         keys: entries to change.
-        args: of the array transform.
-        allow_missing_keys: do not raise where a key is absent.
+        args: arguments of the array transform.
+        allow_missing_keys: whether keys may be absent.
         options: arguments of the array transform, by name.
     """
 
@@ -44,7 +44,7 @@ def dictionary_transform(array_transform: type[Transform]) -> type[DictionaryTra
         Food = FooD = FooDict = dictionary_transform(Foo)
 
     Args:
-        array_transform: takes and returns the value of an entry.
+        array_transform: transform that takes and returns the value of an entry.
     """
     kind = inspect.Parameter
     own = list(inspect.signature(array_transform).parameters.values())
@@ -62,6 +62,6 @@ def dictionary_transform(array_transform: type[Transform]) -> type[DictionaryTra
 
 def _documentation(array_transform: type[Transform]) -> str:
     summary, heading, rest = (inspect.getdoc(array_transform) or "").partition("Args:\n")
-    entries = "    keys: entries to change.\n    allow_missing_keys: do not raise where a key is absent.\n"
+    entries = "    keys: entries to change.\n    allow_missing_keys: whether keys may be absent.\n"
     name = array_transform.__name__
     return f"Dictionary version of :class:`{name}`. {summary.rstrip()}\n\nArgs:\n{entries}{rest if heading else ''}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several processes that work on one thing: whose turn, who has which share, and what all of them found.
+"""Several processes that work together: their turns, their shares, and their results.
 
 A process that did not join a group (``torch.distributed``) is the only one. Torch is loaded by those that join."""
 
@@ -31,20 +31,20 @@ def rank() -> int:
 
 
 def count() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     group = _group()
     return int(group.get_world_size()) if group else 1
 
 
 def wait() -> None:
-    """Go on when all processes are here."""
+    """Wait for all processes."""
     group = _group()
     if group:
         group.barrier()
 
 
 def gather(value: T) -> list[T]:
-    """What each process gives here, in the order of their numbers; it has to be picklable."""
+    """The values of all processes, in the order of their numbers; values must be picklable."""
     group = _group()
     if not group:
         return [value]
@@ -69,7 +69,7 @@ def gather_shares(own: Sequence[T]) -> list[T]:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """A group of the processes that ``torchrun`` started, if it did; each has a GPU of its own where there are any."""
+    """A group of the processes that ``torchrun`` started, if any; each has a GPU of its own if there are GPUs."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _group():
         yield
         return
@@ -86,7 +86,7 @@ def joined() -> Iterator[None]:
 
 
 def default_device() -> str:
-    """``"cuda"`` where there is a GPU, else ``"cpu"``."""
+    """``"cuda"`` if there is a GPU, else ``"cpu"``."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -33,7 +33,7 @@ def look_up(kind: str, name: Any, options: Collection[str] | EnumMeta) -> Any:
     """The option of a name, as MONAI's ``look_up_option`` finds it.
 
     Args:
-        kind: what the options are of, for the error.
+        kind: kind of thing that the options are for, named in the error.
         name: an option, or its text.
         options: an enumeration of strings, a table, or names.
 

@@ -47,7 +47,7 @@ UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
 
 
 def read_content(path: Path) -> Content:
-    """The bytes of a file, or of all files right in a folder.
+    """The bytes of a file, or of all files directly in a folder.
 
     Raises:
         OSError: when they cannot be read.
@@ -124,7 +124,7 @@ def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what :func:`write_atomic` leaves in a folder and below it where its process is killed in the middle."""
+    """Delete what :func:`write_atomic` leaves in a folder and below it if its process is killed in the middle."""
     for path in sorted(folder.rglob(".*.part")):
         if UNFINISHED.fullmatch(path.name) and path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -162,18 +162,18 @@ def _umask() -> int:
 
 
 def unreadable(path: Path, error: OSError, kind: type[InputError] = ScanError) -> InputError:
-    """The error of a file that the system does not let read; it names the file that the system names."""
+    """The error for a file that the system cannot read; it names the file that the system names."""
     return kind(f"cannot be read: {error.strerror or error}", file=named_by(error) or path)
 
 
 def named_by(error: OSError) -> Path | None:
-    """The file that an error of the system's names, if it does."""
+    """The file that a system error names, if any."""
     return Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes, Path)) else None
 
 
 @contextmanager
 def reading(path: Path, kind: type[InputError] = ScanError) -> Iterator[None]:
-    """Turn what the system raises into an error that names the file, or else ``path``."""
+    """Turn a system error into one that names its file, or else ``path``."""
     try:
         yield
     except UnlearnableError:
@@ -183,7 +183,7 @@ def reading(path: Path, kind: type[InputError] = ScanError) -> Iterator[None]:
 
 
 def below(folder: Path) -> list[Path]:
-    """All that lies below a folder, in order; nothing where it is not there. Links to folders are not followed.
+    """All paths below a folder, in order; none if it does not exist. Links to folders are not followed.
 
     Raises:
         OSError: when a folder cannot be read; ``Path.rglob`` passes over such folders.
@@ -199,13 +199,13 @@ def below(folder: Path) -> list[Path]:
 
 
 def leads_outside(name: str) -> bool:
-    """Whether a relative name, that others may have written, is none or leads out of its folder."""
+    """Whether a name, which others may have written, is not relative or leads out of its folder."""
     path = PurePath(name)
     return bool(path.anchor) or ".." in path.parts
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, read a block at a time; of the names and digests of the files right in a folder.
+    """SHA-256 of a file's bytes, read a block at a time; for a folder, of the names and digests of its files.
 
     Raises:
         ScanError: naming the file, when it cannot be read.
@@ -239,9 +239,9 @@ _held: dict[Path, int] = {}
 
 
 def lock(folder: Path) -> None:
-    """Keep other processes from writing to a folder, which is made; to lock it again changes nothing.
+    """Keep other processes from writing to a folder, which is made if needed; locking it again changes nothing.
 
-    The system lifts the lock when the process ends, however it does. Where a file system knows no locks there is none.
+    The system lifts the lock when the process ends, however it ends. File systems without locks get none.
 
     Raises:
         OutputError: naming the folder, when another process has locked it, or it cannot be made.

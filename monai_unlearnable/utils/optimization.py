@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all training of the exploiter shares: AdamW on a one-cycle schedule."""
+"""The training loop of the exploiter's models: AdamW on a one-cycle schedule."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def one_cycle(
     """AdamW and its schedule.
 
     Args:
-        parameters: what is trained.
+        parameters: parameters to train.
         learning_rate: peak of the schedule.
         iterations: training steps, each followed by one of the schedule.
     """
@@ -41,13 +41,13 @@ def minimize(
     """Train a network behind a progress bar.
 
     Args:
-        network: trained in place, where and as it is; it is left in training mode.
-        loss: computes the loss of a new batch.
+        network: network to train in place, on its device; it is left in training mode.
+        loss: function that computes the loss of a new batch.
         iterations: training steps.
         learning_rate: peak of the schedule.
-        seed: of what is random in the loss; torch's generator is put back afterwards.
+        seed: random seed of the loss; torch's generator is put back afterwards.
         clip: largest norm of the gradient; None for any.
-        description: shown beside the progress bar.
+        description: text beside the progress bar.
 
     Returns:
         The loss of each step.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see of a run: a progress bar on anything longer than a few seconds, and no remarks of others."""
+"""The display of a run: a progress bar on anything longer than a few seconds, and no remarks of libraries."""
 
 from __future__ import annotations
 

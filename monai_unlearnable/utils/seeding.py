@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Randomness that depends on a seed and on nothing else; the global generators are never touched."""
+"""Randomness that depends only on a seed; the global generators are never touched."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TORCH_BITS = 64  # that torch takes for a seed; a larger one is an owner's secre
 def derive_seed(*parts: Any) -> int:
     """A seed of any values, by SHA-256: independent streams for (seed, epoch), (seed, "surrogate"), ...
 
-    It has 31 bits; where a part is a secret seed it is a secret seed again, of 256 bits.
+    It has 31 bits; if a part is a secret seed, the result is secret too and has 256 bits.
     """
     digest = hashlib.sha256(_text(parts)).digest()
     if is_secret(*parts):
@@ -34,7 +34,7 @@ def seeded(*parts: Any) -> torch.Generator:
     """A generator of random numbers that depend on ``parts`` alone: of a single seed, or of values to derive one from.
 
     Its states are far fewer than secret seeds: torch uses 32 bits of any seed, and whoever has a pattern could try them
-    all. So where a part is a secret seed, the whole state of the generator is derived from the parts.
+    all. So if a part is a secret seed, the whole state of the generator is derived from the parts.
     """
     generator = torch.Generator()
     if is_secret(*parts):
@@ -44,7 +44,7 @@ def seeded(*parts: Any) -> torch.Generator:
 
 
 def seed_transforms(transform: Compose, seed: int) -> None:
-    """Seed the random transforms of a pipeline; of a secret seed each one has 256 bits, where MONAI takes 32."""
+    """Seed the random transforms of a pipeline; from a secret seed each one has 256 bits, where MONAI takes 32."""
     if not is_secret(seed):
         transform.set_random_state(seed)
         return
@@ -83,15 +83,15 @@ def isolated_seed(seed: int) -> Iterator[None]:
 
 
 class Learned(nn.ModuleList):
-    """Networks that were trained elsewhere: :func:`reset_parameters` leaves them as they are."""
+    """Networks that were trained elsewhere: :func:`reset_parameters` does not change them."""
 
 
 def reset_parameters(module: nn.Module, seed: int) -> nn.Module:
-    """Draw the initial weights of a network anew from a seed, each layer by its own ``reset_parameters``.
+    """Draw the initial weights of a network from a seed, each layer by its own ``reset_parameters``.
 
     Tables that belong to no such layer, as the position embeddings of transformers, are drawn from a normal
     distribution with standard deviation 0.02, as MONAI does. Vectors and single numbers of that kind, such as scales,
-    are left as they are. So are networks that are held as :class:`Learned`.
+    do not change. Nor do networks that are held as :class:`Learned`.
 
     Weights are drawn on the CPU, so that a seed gives the same network on every device.
     """

@@ -17,8 +17,8 @@ def even_sides(shape: Sequence[int], multiple: int, least: int = 1) -> list[tupl
     """Voxels before and after each axis, evenly as MONAI's ``SpatialPad`` splits them, up to multiples.
 
     Args:
-        shape: spatial.
-        multiple: that padded sizes are of.
+        shape: spatial shape.
+        multiple: number that padded sizes are multiples of.
         least: smallest size, rounded up to a multiple too.
     """
     missing = [-(-max(extent, least) // multiple) * multiple - extent for extent in shape]
@@ -29,9 +29,9 @@ def pad_sides(image: Tensor, sides: Sequence[tuple[int, int]], mode: str = "cons
     """Pad the last axes of an image, or crop them where a number is negative.
 
     Args:
-        image: (..., spatial...); with any ``mode`` but ``"constant"`` (C, spatial...).
+        image: image (..., spatial...); with any ``mode`` but ``"constant"`` (C, spatial...).
         sides: voxels before and after each axis.
-        mode: of ``torch.nn.functional.pad``; zeros by default.
+        mode: padding mode of ``torch.nn.functional.pad``; zeros by default.
     """
     amounts = [amount for side in reversed(sides) for amount in side]
     if not any(amounts):
@@ -65,14 +65,14 @@ def plane_rotation(angle: Tensor, first: int, second: int, dims: int) -> Tensor:
 def affine_matrix(
     matrix: Tensor, scale: Tensor, size: Sequence[int], shape: Sequence[int], center: Tensor | None = None
 ) -> Tensor:
-    """What torch's ``affine_grid`` (without aligned corners) takes to cut a patch out of an image, (B, dims, dims + 1).
+    """The matrix for torch's ``affine_grid`` (without aligned corners) that cuts out a patch, (B, dims, dims + 1).
 
     Args:
-        matrix: from scaled offsets around the center of the patch to offsets in the image, (B, dims, dims), in voxels.
-        scale: of offsets in the patch, (B, dims) or (B, 1); more than 1 makes things smaller.
-        size: of the patch.
-        shape: spatial, of the image.
-        center: of the patch in the image, in voxels from its corner, (dims,); by default the center of the image.
+        matrix: map of scaled offsets from the center of the patch to offsets in the image, (B, dims, dims), in voxels.
+        scale: factor of offsets in the patch, (B, dims) or (B, 1); more than 1 makes things smaller.
+        size: spatial size of the patch.
+        shape: spatial shape of the image.
+        center: center of the patch in the image, in voxels from its corner, (dims,); by default that of the image.
     """
     extent, full = torch.tensor(list(size)), torch.tensor(list(shape))
     linear = matrix * (scale[:, None] * extent / full[:, None])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks of victims: probed before training, and adapted where their input or output needs it."""
+"""Networks of victims: probed before training, and adapted if their input or output needs it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from monai_unlearnable.utils.tensors import even_sides, pad_sides
 __all__ = ["DeepSupervision", "FirstOutput", "Padded", "SliceWise"]
 __all__ += ["checked_network", "fresh_network", "planned_dynunet"]
 
-SMALLEST_MAP = 4  # nnU-Net halves an axis while at least so many voxels are left of it
+SMALLEST_MAP = 4  # nnU-Net halves an axis while at least this many voxels are left of it
 MOST_LEVELS = {2: 8, 3: 6}
-MULTIPLES = (8, 16, 32, 64)  # of sizes that are tried where one does not do
+MULTIPLES = (8, 16, 32, 64)  # multiples of sizes that are tried if a size does not fit
 WIDEST = {2: 16, 3: 10}  # times the width of the first level: 512 and 320 at nnU-Net's 32
 
 
 class SliceWise(nn.Module):
-    """Applies a 2D network to every slice of a volume; images that are 2D already go through as they are.
+    """Applies a 2D network to every slice of a volume; 2D images go through unchanged.
 
     Args:
-        network: takes (B, C, X, Y).
+        network: network that takes (B, C, X, Y).
         axis: axis of the volume that is cut, counted among all axes of the batch.
     """
 
@@ -50,7 +50,7 @@ class FirstOutput(nn.Module):
     """The first output of a network that returns several, such as MONAI's ViT.
 
     Args:
-        network: returns a tuple or list.
+        network: network that returns a tuple or list.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -65,9 +65,9 @@ class Padded(nn.Module):
     """Pads images around their center with zeros, the mean of a z-scored image, to a size that a network takes.
 
     Args:
-        network: takes (B, C, spatial...); a result with spatial axes of the same size is cropped back.
-        multiple: every side becomes a multiple of it.
-        minimum: every side becomes at least so long.
+        network: network that takes (B, C, spatial...); a result with spatial axes of the same size is cropped back.
+        multiple: number that every side becomes a multiple of.
+        minimum: smallest size of every side.
     """
 
     def __init__(self, network: nn.Module, multiple: int = 1, minimum: int = 1) -> None:
@@ -87,7 +87,7 @@ class DeepSupervision(nn.Module):
     nnU-Net, outputs of low resolution meet the label in full resolution, as MONAI's ``DynUNet`` interpolates them.
 
     Args:
-        loss: of one output (B, C, spatial...) and a label (B, 1, spatial...).
+        loss: loss of one output (B, C, spatial...) and a label (B, 1, spatial...).
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -95,7 +95,7 @@ class DeepSupervision(nn.Module):
         self.loss = loss
 
     def forward(self, pred: Tensor, target: Tensor) -> Tensor:
-        """The loss of stacked outputs (B, outputs, C, spatial...), or of a single one as it is."""
+        """The loss of stacked outputs (B, outputs, C, spatial...), or of a single output."""
         if target.ndim < 4 or pred.ndim == target.ndim:
             return self.loss(pred, target)
         outputs = pred.unbind(1)
@@ -118,7 +118,7 @@ def planned_dynunet(
         spatial_dims: 2 or 3.
         in_channels: image channels.
         out_channels: classes, background included.
-        size: of the network's input.
+        size: spatial size of the network's input.
         width: features of the first level; 32 in nnU-Net.
     """
     strides = [[1] * spatial_dims]
@@ -126,7 +126,7 @@ def planned_dynunet(
     while len(strides) < MOST_LEVELS[spatial_dims] and max(left) >= 2 * SMALLEST_MAP:
         strides.append([2 if voxels >= 2 * SMALLEST_MAP else 1 for voxels in left])
         left = [-(-voxels // stride) for voxels, stride in zip(left, strides[-1], strict=True)]
-    while len(strides) < 3:  # the least that the class takes
+    while len(strides) < 3:  # the class needs at least three
         strides.append([1] * spatial_dims)
     outputs = max(1, len(strides) - 3)  # besides the final one
     network = DynUNet(
@@ -144,12 +144,12 @@ def planned_dynunet(
 
 
 def checked_network(catalog: Catalog, name: str, **values: Any) -> nn.Module:
-    """Build a network and make sure that it can be trained on images of its size.
+    """Build a network and check that it can be trained on images of its size.
 
     Args:
         catalog: catalog of networks.
         name: name of the entry.
-        values: what the entry may refer to; ``channels`` and ``size`` among them.
+        values: values that the entry may refer to; ``channels`` and ``size`` among them.
 
     Raises:
         InputError: when the network cannot be built or cannot take such images, with a size that it would take; when
@@ -179,10 +179,10 @@ def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.M
         catalog: catalog of networks.
         name: name of the entry.
         seed: random seed of the weights.
-        values: what the entry may refer to.
+        values: values that the entry may refer to.
 
     Raises:
-        InputError: as :func:`checked_network`.
+        InputError: when :func:`checked_network` raises it.
     """
     with isolated_seed(seed):
         network = checked_network(catalog, name, **values)
@@ -190,7 +190,7 @@ def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.M
 
 
 def _built(catalog: Catalog, name: str, values: dict[str, Any]) -> tuple[nn.Module | None, Exception | None]:
-    """A network that takes images of its size, or what goes wrong when it is made or used.
+    """A network that takes images of its size, or the error of making or using it.
 
     It is tried in training mode, first by shapes alone, which takes no time or memory.
     """

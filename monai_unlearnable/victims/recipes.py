@@ -40,7 +40,7 @@ def nnunet_augmentation(dims: int, size: Sequence[int], keys: Sequence[str] = ("
 
     Args:
         dims: 2 or 3.
-        size: of the patch, that is of the network's input.
+        size: spatial size of the patch, that is of the network's input.
         keys: the image, and the label map (class indices) where there is one.
 
     Returns:
@@ -87,8 +87,8 @@ class RandChannelWised(mt.RandomizableTransform, mt.MapTransform):
     Args:
         keys: images (C, spatial...).
         transform: random transform of a (1, spatial...) image; its own probability is that of each channel.
-        prob: chance that the image is touched at all.
-        allow_missing_keys: do not raise where a key is absent.
+        prob: probability that the image is changed at all.
+        allow_missing_keys: whether keys may be absent.
     """
 
     backend = [TransformBackends.TORCH]
@@ -131,9 +131,9 @@ class AdversarialBatch:
     The result stays inside the range.
 
     Args:
-        epsilon: of the cube, a fraction of the intensity range.
+        epsilon: largest change of a voxel, as a fraction of the intensity range.
         steps: gradient steps; each costs about as much as a training step.
-        step_size: of one step in the unit of ``epsilon``; 2.5 * epsilon / steps by default, with which the far side of
+        step_size: size of a step in the unit of ``epsilon``; by default 2.5 * epsilon / steps, so that the far side of
             the cube can be reached from any start.
 
     Raises:
@@ -154,9 +154,9 @@ class AdversarialBatch:
         """A ``prepare_batch`` for MONAI's ``SupervisedTrainer``.
 
         Args:
-            network: whose loss is raised, as it is at that moment.
-            loss: of logits and labels.
-            seed: of the random starts.
+            network: network whose loss is raised, in its current state.
+            loss: loss of logits and labels.
+            seed: random seed of the starts.
         """
         generator = seeded(seed)
 
@@ -172,15 +172,15 @@ class AdversarialBatch:
     ) -> Tensor:
         """Images on which the loss is higher.
 
-        The network is in evaluation mode meanwhile, as in TRADES (Zhang et al., ICML 2019): running statistics stay as
-        they are, and dropout and deep supervision are off. Instance norm is the same in both modes.
+        The network is in evaluation mode meanwhile, as in TRADES (Zhang et al., ICML 2019): running statistics do not
+        change, and dropout and deep supervision are off. Instance norm is the same in both modes.
 
         Args:
-            network: its parameters, their gradients and its mode are left alone.
-            loss: of logits and labels.
+            network: network; its parameters, their gradients and its mode are left alone.
+            loss: loss of logits and labels.
             image: (B, C, spatial...).
-            label: as the loss takes it.
-            generator: on the CPU, of the random start; without one the start is the image itself.
+            label: label as the loss takes it.
+            generator: generator of the random start, on the CPU; without one the start is the image itself.
         """
         spatial = tuple(range(2, image.ndim))
         low, high = image.amin(spatial, keepdim=True), image.amax(spatial, keepdim=True)
@@ -214,22 +214,22 @@ class _Spacing(mt.Transform):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a victim is trained: percentile window, z-score, AdamW with a one-cycle schedule, and what is set here.
+    """How a victim is trained: percentile window, z-score, AdamW with a one-cycle schedule, and these settings.
 
     Args:
         size: spatial size of the network input.
         iterations: training steps.
         batch_size: cases a step.
         learning_rate: peak of the one-cycle schedule.
-        augmentation: MONAI dictionary transforms on z-scored images (and labels), applied anew at each step.
+        augmentation: MONAI dictionary transforms on z-scored images (and labels), drawn anew at each step.
         patches: whether images may stay larger than ``size``: the augmentation cuts patches out of them, and they are
             predicted by a sliding window. Else they are cropped around their center.
         weights: file to start from, see :func:`~monai_unlearnable.victims.weights.load_pretrained`.
         frozen: regular expression of parameter names that are not trained.
-        adversary: changes batches to the worst of their neighborhood.
-        patience: stop when the score on held-out training data has not risen for so many validations, and keep the
-            weights that were best there; None trains to the end.
-        name: for tables.
+        adversary: attack that changes batches to the worst of their neighborhood.
+        patience: validations without a better score on held-out training data after which to stop, with the weights
+            that were best there; None trains to the end.
+        name: name in tables.
     """
 
     size: tuple[int, ...]
@@ -261,7 +261,7 @@ class Recipe:
         """Transforms from file names to network input, the same for training and test.
 
         Args:
-            task: reads the labels.
+            task: task that reads the labels.
             steps: countermeasures on images in [0, 1].
         """
         # Flat, because a CacheDataset takes a nested Compose for a random transform and would not cache its result.

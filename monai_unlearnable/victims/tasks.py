@@ -92,7 +92,7 @@ class Task(ABC):
 
         Args:
             size: spatial size of the input.
-            whole: whether all of the image has to be in it; else it may stay larger.
+            whole: whether the whole image must fit; else it may stay larger.
         """
 
     @abstractmethod

@@ -60,16 +60,16 @@ class History:
 
     @property
     def diverged(self) -> bool:
-        """Whether the loss is no number any more."""
+        """Whether the loss is no longer a number."""
         return not math.isfinite(self.loss)
 
     def note(self, network: nn.Module, test: float, validation: float | None = None) -> bool:
-        """Note the scores of a network as it is now, and say whether to stop.
+        """Note the scores of a network in its current state, and say whether to stop.
 
         Args:
             network: network that was scored.
-            test: its score on the test cases.
-            validation: its score on held-out training data, where there are any.
+            test: score on the test cases.
+            validation: score on held-out training data, if there are any.
         """
         self.test.append(test)
         if validation is not None:
@@ -91,7 +91,7 @@ class Examiner:
 
     Attributes:
         inputs: the cases as the network gets them.
-        outputs: what the network said at the last examination, one a case.
+        outputs: outputs of the network at the last examination, one a case.
 
     Raises:
         DatalistError: when there are no cases.
@@ -115,17 +115,17 @@ class Examiner:
         self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
 
     def predict(self) -> Examiner:
-        """Predict all cases with the network as it is now."""
+        """Predict all cases with the network in its current state."""
         for kept in (self.outputs, self.labels, self.spacings):
             kept.clear()
         self.evaluator.run()
         return self
 
     def score(self, full: bool = False) -> Scores:
-        """Score what was predicted.
+        """Score the predictions.
 
         Args:
-            full: with the figures that take long, such as surface distances.
+            full: whether to include the figures that take long, such as surface distances.
         """
         return self.task.score(self.outputs, self.labels, self.spacings if full else None)
 
@@ -143,7 +143,7 @@ class Trained:
 
     Args:
         scores: scores on the test cases, with the curve of training.
-        outputs: what it predicts for each test case, as the task decodes it.
+        outputs: prediction for each test case, as the task decodes it.
         inputs: the test cases as it gets them: ``image``, and ``label`` where it is a map.
         others: final scores on further sets of cases, by name.
     """
@@ -160,12 +160,12 @@ class Victim:
 
     Args:
         network: network that is trained in place, from the weights it comes with.
-        task: what it is trained for.
-        recipe: how it is trained.
+        task: task that it is trained for.
+        recipe: recipe of the training.
         steps: countermeasures on images in [0, 1], for training and for test images.
         seed: random seed of order, augmentation and dropout.
         device: device to train on.
-        num_validations: how often the held-out cases are scored on the way, evenly spaced; the last is the final score.
+        num_validations: number of evenly spaced scorings of the held-out cases; the last is the final score.
     """
 
     network: nn.Module
@@ -215,10 +215,10 @@ class Victim:
         return Trained(scores, examine.outputs, examine.inputs, rest)
 
     def score(self, cases: Cases) -> Scores:
-        """Score the network as it is.
+        """Score the network in its current state.
 
         Args:
-            cases: of the form of training cases.
+            cases: cases in the form of training cases.
 
         Raises:
             InputError: when there is nothing to score on.

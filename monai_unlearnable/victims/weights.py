@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretrained weights: made on other clean scans without labels, kept in files, taken over, frozen."""
+"""Pretrained weights: made on other clean scans without labels, kept in files, loaded, frozen."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ WRAPPERS = re.compile(r"^(?:(?:module|network)\.)+")  # of DistributedDataParall
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was taken from a file of weights.
+    """The part of a network that was taken from a file of weights.
 
     Args:
         names: tensors of the network that were replaced.
-        fraction: of the network's parameters, counted in numbers, 0 to 1.
+        fraction: fraction of the network's parameters, counted in numbers, 0 to 1.
     """
 
     names: tuple[str, ...]
@@ -64,13 +64,13 @@ class Loaded:
 
 
 def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loaded:
-    """Take the weights that fit, by name and shape, from a file; the others stay as they are.
+    """Take the weights that fit, by name and shape, from a file; the others stay the same.
 
     A last layer for other classes or a first one for other channels does not fit and is omitted. How much was
     taken is logged.
 
     Args:
-        network: changed in place.
+        network: network to change in place.
         file: ``.safetensors``, or what ``torch.save`` wrote: a state dict, bare or under ``state_dict``, ``model``,
             ``network`` or ``net``. Nothing in the file is executed.
         part: submodule that the file is for, such as ``swinViT``; all of the network by default.
@@ -102,9 +102,9 @@ def save_weights(network: nn.Module, file: str | Path, notes: Mapping[str, str] 
     """Write the weights as :func:`load_pretrained` takes them.
 
     Args:
-        network: on any device.
-        file: ``.safetensors``; the write is atomic.
-        notes: kept in the head of the file.
+        network: network on any device.
+        file: ``.safetensors`` file to write; the write is atomic.
+        notes: notes in the head of the file.
 
     Raises:
         OutputError: naming the file, when it cannot be written.
@@ -118,7 +118,7 @@ def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:
     """Exclude parameters from training; batch norm beside them keeps its running statistics too.
 
     Args:
-        network: changed in place.
+        network: network to change in place.
         pattern: regular expression that the name of a parameter begins with, without that of wrappers; ``"encoder"``
             means :data:`ENCODER`, which knows the networks of the catalog.
 
@@ -126,12 +126,12 @@ def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:
         Names of the parameters that are frozen.
 
     Raises:
-        InputError: when no parameter has such a name, all of them do, or it is no regular expression.
+        InputError: when no parameter has such a name, all of them do, or it is not a regular expression.
     """
     try:
         expression = re.compile(ENCODER if pattern == "encoder" else pattern)
     except re.error as error:
-        raise InputError(f"{pattern!r} is no regular expression: {error}") from error
+        raise InputError(f"{pattern!r} is not a regular expression: {error}") from error
     parameters = dict(network.named_parameters())
     frozen = [name for name in parameters if expression.match(_bare(name))]
     if not frozen or len(frozen) == len(parameters):
@@ -192,18 +192,18 @@ def pretrain_encoder(
     shape than in use, and :func:`~monai_unlearnable.victims.load_pretrained` omits it, unless the counts agree.
 
     Args:
-        name: of a network in the catalog.
+        name: name of a network in the catalog.
         cases: dictionaries with a file name, or several, under ``image``. They must be other scans than those that the
             fine-tuned model is scored on.
         file: ``.safetensors`` file to write.
-        size: of the network's input; larger images are cropped at random.
-        width: of the network, the same as in use.
+        size: spatial size of the network's input; larger images are cropped at random.
+        width: channels of the first layer, the same as in use.
         iterations: training steps.
         batch_size: images a step.
         learning_rate: peak of the one-cycle schedule.
-        seed: of weights, order and distortions.
-        device: where to train.
-        catalog: of networks; by default the one that comes with the package.
+        seed: random seed of weights, order and distortions.
+        device: device to train on.
+        catalog: catalog of networks; by default the one that comes with the package.
 
     Returns:
         The mean squared error over the last tenth of the steps, in variances of an image.

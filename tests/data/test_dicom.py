@@ -165,7 +165,7 @@ def test_other_files_are_passed_over_with_a_remark(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / ".DS_Store").write_text("x")
     scan = read_scan(tmp_path)
-    assert scan.remarks == (f"{tmp_path / 'notes.txt'} is no DICOM file and is not published",)
+    assert scan.remarks == (f"{tmp_path / 'notes.txt'} is not a DICOM file and is not published",)
 
 
 def test_remark_on_what_names_the_patient(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_other_files_are_not_replaced_unless_asked(tmp_path: Path, name: str) ->
     complete, folder = tree(unpack_archive(archive, tmp_path / "whole")), tmp_path / "folder"
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_bytes(b"mine")
-    with pytest.raises(OutputError, match=f"{name}: the file is there with other content") as caught:
+    with pytest.raises(OutputError, match=f"{name}: a file with other content exists") as caught:
         unpack_archive(archive, folder)
     assert caught.value.file == folder / name and (folder / name).read_bytes() == b"mine"
     assert tree(unpack_archive(archive, folder, overwrite=True)) == complete
@@ -160,7 +160,7 @@ def test_what_is_packed_replaces_nothing_unless_asked(tmp_path: Path) -> None:
     archive = write_archive(tmp_path / "x.npz", arrays())
     folder, target, before = unpack_archive(archive, tmp_path / "folder"), tmp_path / "y.npz", archive.read_bytes()
     target.write_bytes(b"mine")
-    with pytest.raises(OutputError, match=r"y\.npz: the file is there with other content"):
+    with pytest.raises(OutputError, match=r"y\.npz: a file with other content exists"):
         pack_archive(archive, folder, target)
     assert pack_archive(archive, folder, target, overwrite=True) == target
     (tmp_path / "link.npz").symlink_to(archive)

@@ -87,7 +87,10 @@ def test_a_datalist_comes_first(tmp_path: Path) -> None:
         ("image,label,split\na.png,1,\n", "line 2: the cell of column 'split' is empty"),
         ("image,label,case_id\na.png,1\n", "line 2: the cell of column 'case_id' is empty"),
         ("image,label\na.png,1,2\n", "line 2: the row has more cells than the header"),
-        ("image,label,split\na.png,1,train\nb.png,1,holdout\n", "line 3: 'holdout' is no section; known are training"),
+        (
+            "image,label,split\na.png,1,train\nb.png,1,holdout\n",
+            "line 3: 'holdout' is not a section; known are training",
+        ),
         ('image,label\na.png,"1\n', "line 2: unexpected end of data"),
         ("image,label\n", "no row is of the section 'training'"),
         (b"image,label\na.png,\xe9\n", "cannot be read"),

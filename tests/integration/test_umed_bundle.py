@@ -102,7 +102,7 @@ def test_checkpoint_protects_with_another_epsilon(tmp_path: Path) -> None:
 
 
 def test_settings_below_an_expression_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"window#low.*no group"):
+    with pytest.raises(InputError, match=r"window#low.*not a group"):
         run_bundle("umed", "apply", dataset_dir="x", output_dir=str(tmp_path), **{"window#low": 3})
 
 

@@ -82,7 +82,7 @@ def test_another_epsilon_scales_the_noise_of_a_checkpoint(
 
 def test_a_epsilon_that_is_no_number_is_not_blamed_on_the_checkpoint(tmp_path: Path) -> None:
     save_perturber(small_umed(), tmp_path / "p.safetensors")
-    with pytest.raises(InputError, match=r"^epsilon is 'abc', which is no number"):
+    with pytest.raises(InputError, match=r"^epsilon is 'abc', which is not a number"):
         load_perturber(tmp_path / "p.safetensors", epsilon="abc")  # type: ignore[arg-type]
 
 
@@ -132,7 +132,7 @@ GARBAGE = {
 def test_garbage_is_no_checkpoint(tmp_path: Path, kind: str) -> None:
     (tmp_path / "p.safetensors").write_bytes(GARBAGE[kind])
     for load in (load_perturber, load_input_settings):
-        with pytest.raises(InputError, match=r"p\.safetensors: is no perturber checkpoint"):
+        with pytest.raises(InputError, match=r"p\.safetensors: is not a perturber checkpoint"):
             load(tmp_path / "p.safetensors")
 
 

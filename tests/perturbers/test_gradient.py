@@ -265,7 +265,7 @@ def test_no_expression_of_a_checkpoint_is_evaluated(tmp_path: Path, field: str, 
     description["networks"][0][field] = value.replace("{}", str(trace)) if isinstance(value, str) else value
     content = json.dumps({"perturber": description, "input": None})
     (tmp_path / "p").write_bytes(safetensors.torch.save({"x": torch.zeros(1)}, {"description": content}))
-    with pytest.raises(InputError, match="is no perturber checkpoint"):
+    with pytest.raises(InputError, match="is not a perturber checkpoint"):
         load_perturber(tmp_path / "p")
     assert not trace.exists()
 

@@ -133,7 +133,7 @@ def test_another_archive_is_refused_unless_asked(
     first = out / "protected" / "scans.npz"
     words = ["protect", method, other, str(out)]
     assert main(words) == WRONG_INPUT
-    assert "the file is there with other content" in capsys.readouterr().err
+    assert "a file with other content exists" in capsys.readouterr().err
     assert main(["verify", str(out), "--clean", other]) == CHECK_FAILED
     assert tree(out) == before
     assert main([*words, "--overwrite"]) == 0

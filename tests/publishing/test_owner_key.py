@@ -129,7 +129,7 @@ def test_plain_and_encrypted_files_do_not_mix(
         stop_at(patch, "publish_scan", 1)
         protect(sealed.clean, tmp_path / "out", key=before)
     files = tree(tmp_path / "out")
-    with pytest.raises(OutputError, match=r"a\.npz.*: is (not )?encrypted, and there is (a|no) key; choose"):
+    with pytest.raises(OutputError, match=r"a\.npz.*: is (not )?encrypted, but (a|no) key is given; choose"):
         protect(sealed.clean, tmp_path / "out", key=after)
     assert tree(tmp_path / "out") == files
     protect(sealed.clean, tmp_path / "out", key=after, overwrite=True)
@@ -142,7 +142,7 @@ def test_originals_are_never_deleted(sealed: SimpleNamespace, tmp_path: Path) ->
     original.parent.mkdir(parents=True)
     original.write_bytes(b"an original")
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match=r"a\.png: originals lie there .* delete them yourself"):
+        with pytest.raises(OutputError, match=r"a\.png: an earlier run .* delete them yourself"):
             protect(sealed.clean, tmp_path / "out", key=KEY, overwrite=overwrite)
     assert tree(tmp_path / "out") == {"unpacked/a.png": b"an original"}
 

@@ -99,7 +99,7 @@ def test_what_cannot_be_described() -> None:
     ],
 )
 def test_foreign_targets_are_refused(target: str) -> None:
-    with pytest.raises(InputError, match="no class of monai_unlearnable"):
+    with pytest.raises(InputError, match="not a class of monai_unlearnable"):
         build({"_target_": target, "command": "true"})
 
 

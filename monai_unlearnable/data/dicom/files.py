@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DICOM files: series in folders, and what stands outside the pixels."""
+"""DICOM files: series in folders, and the headers around the pixels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 
 
 def is_series(folder: Path) -> bool:
-    """Whether DICOM files lie right in a folder.
+    """Whether a folder directly holds DICOM files.
 
     Raises:
         OSError: when folder or files cannot be read.
@@ -42,7 +42,7 @@ def _is_dicom(file: Path) -> bool:
 
 
 def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The DICOM files right in a folder, and the others.
+    """The DICOM files directly in a folder, and the others.
 
     Raises:
         ScanError: when the folder holds folders, or no DICOM file.
@@ -62,7 +62,7 @@ def read_slice(path: Path) -> Slice:
     """One file.
 
     Raises:
-        ScanError: naming the file, when it is no image, cannot be read, or could not be written back without loss.
+        ScanError: naming the file, when it is not an image, cannot be read, or could not be written back without loss.
     """
     with naming(path):
         content = path.read_bytes()
@@ -91,7 +91,7 @@ IDENTITY = (
 
 
 def derived_uid(source: str, content: bytes) -> UID:
-    """A UID that follows from that of the source and what was made of it: the same in every run."""
+    """A UID that follows from that of the source and the derived content: the same in every run."""
     digest = hashlib.sha256(source.encode() + b"\0" + content).digest()
     return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
 
@@ -101,8 +101,8 @@ def derive(dataset: Dataset, pixels: NDArray, voxels: NDArray, series: str) -> N
 
     Args:
         dataset: the header, changed in place.
-        pixels: of the new image.
-        voxels: of the new series.
+        pixels: pixels of the new image.
+        voxels: voxels of the new series.
         series: SHA-256 of these voxels, which decides on the UID of the series.
     """
     source = Dataset()
@@ -120,7 +120,7 @@ def derive(dataset: Dataset, pixels: NDArray, voxels: NDArray, series: str) -> N
 
 
 def _rename_instance(dataset: Dataset, content: bytes) -> None:
-    """Give an instance the UID that follows from what was made of it, and remove what no longer holds."""
+    """Give an instance the UID that follows from its content, and remove elements that no longer hold."""
     dataset.SOPInstanceUID = derived_uid(dataset.SOPInstanceUID, content)
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     for name in VOID:
@@ -179,7 +179,7 @@ def rename(content: bytes, renamed: Mapping[str, str]) -> bytes:
     longer holds, and signatures are removed. All else is kept.
 
     Args:
-        content: of the file.
+        content: content of the file.
         renamed: new UIDs of instances and series by the old ones.
     """
     dataset, found = parse(content), dict[str, str]()

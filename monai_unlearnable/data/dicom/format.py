@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DICOM files as a format of scans.
 
-Only pixels change, and what the header must then say of them. The owner keeps the headers of the originals, so that
+Only pixels change, and the header elements that describe them. The owner keeps the headers of the originals, so that
 restored files are the original ones."""
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class DicomFormat(ScanFormat):
             check_alike(slices)
             slices = in_order(slices)
             stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
-            remarks = [f"{file} is no DICOM file and is not published" for file in passed_over]
+            remarks = [f"{file} is not a DICOM file and is not published" for file in passed_over]
             remarks += identity_remarks(part.header for part in slices)
             names, contents = zip(*((part.path.name, part.content) for part in slices), strict=True)
             quantization, container = quantization_of(slices[0].header), _Container(names, contents, is_folder)

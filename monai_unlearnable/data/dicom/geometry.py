@@ -33,9 +33,9 @@ class Slice:
     """One file of a series.
 
     Args:
-        path: of the file.
-        content: all of it.
-        header: its elements without the pixels.
+        path: path of the file.
+        content: bytes of the file.
+        header: elements of the file without the pixels.
         pixels: stored numbers (rows, columns).
     """
 
@@ -69,7 +69,7 @@ class Grid:
 
     Args:
         shape: columns, rows, slices.
-        affine: from indices to mm in RAS+.
+        affine: matrix from indices to mm in RAS+.
         series: UID of the series.
         instances: UID of each slice, in their order.
         frame_of_reference: UID of the space that positions are in, if it has one.
@@ -86,7 +86,7 @@ def check_alike(slices: Sequence[Slice]) -> None:
     """Refuse files that are not slices of one series.
 
     Raises:
-        ScanError: naming the first file that differs, and what in.
+        ScanError: naming the first file that differs, and the difference.
     """
     first = slices[0]
     for other in slices[1:]:

@@ -32,19 +32,19 @@ DECODERS = {
 }
 SERVE = f"from {__name__} import serve; serve()"
 SIZE = struct.Struct("<Q")
-LIMIT = 300.0  # seconds for one file, of which the largest take a few
+LIMIT = 300.0  # seconds for one file; the largest take a few
 
 
 def decode(dataset: Dataset, content: bytes) -> NDArray:
     """The decoded pixels of a file.
 
     Args:
-        dataset: its elements.
-        content: all of it.
+        dataset: elements of the file.
+        content: bytes of the file.
 
     Raises:
-        ScanError: when the stream is damaged, or its decoder does not come to an end.
-        RuntimeError: and others of pydicom's, when it cannot be decoded.
+        ScanError: when the stream is damaged, or its decoder does not finish.
+        RuntimeError: or another error of pydicom, when it cannot be decoded.
     """
     decoder = DECODERS.get(dataset.file_meta.TransferSyntaxUID)
     if decoder is not None:
@@ -67,7 +67,7 @@ class _Child:
         self.lock, self.process = threading.Lock(), cast("subprocess.Popen[bytes] | None", None)
 
     def ask(self, content: bytes) -> bytes | None:
-        """What comes back; None where a new process ended over the question too.
+        """The answer; None if a new process ended over the question too.
 
         Raises:
             ScanError: when nothing does within the limit of time.
@@ -247,9 +247,9 @@ def replace_pixels(content: bytes, before: NDArray, after: NDArray) -> bytes:
     """A file with other pixels in the same transfer syntax, or Explicit VR Little Endian where that has no encoder.
 
     Args:
-        content: of the file.
-        before: what :func:`read_pixels` gives; for native syntaxes.
-        after: what it shall give.
+        content: content of the file.
+        before: pixels as :func:`read_pixels` returns them; for native syntaxes.
+        after: pixels that it returns for the new file.
     """
     dataset = parse(content)
     syntax = dataset.file_meta.TransferSyntaxUID

@@ -32,8 +32,8 @@ def read_segmentation(path: Path, grids: Sequence[Grid]) -> tuple[NDArray, Grid]
     """Read a segmentation.
 
     Args:
-        path: of the file.
-        grids: of the images that it can refer to.
+        path: path of the file.
+        grids: grids of the images that the segmentation can refer to.
 
     Returns:
         Segment numbers (columns, rows, slices) as uint16, 0 where there is no segment, and the grid they lie on.
