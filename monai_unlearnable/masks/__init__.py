@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks: where noise may go, and how much of it."""
 
-from .base import Complement, Everywhere, Intersection, MaskProvider, Union
-from .regions import ContourBand, OfClasses, Roi, TextureMap
+from .base import Complement, ContourBand, Everywhere, Intersection, MaskProvider, OfClasses, Roi, TextureMap, Union
 from .sparsity import ForegroundScore, GradientScore, RandomScore, Score, Sparsity, TopK, VarianceScore, top_k

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.masks.base import ComposedMask, MaskProvider
-from monai_unlearnable.masks.regions import local_deviation
+from monai_unlearnable.masks.base import ComposedMask, MaskProvider, local_deviation
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files of a protected dataset lie, and how every workflow touches them."""
+"""Where the files of a protected dataset lie, and how scans and labels are written there."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.crypto.encrypted import misplaced, places
 from monai_unlearnable.crypto.keys import Key, owner
-from monai_unlearnable.data.formats import read_scan, write_scan
-from monai_unlearnable.data.scan import Scan, voxel_digest
-from monai_unlearnable.errors import OutputError, ScanError
-from monai_unlearnable.noise import NoiseEntry
+from monai_unlearnable.data.dicom import annotation_remarks, is_annotation, rename
+from monai_unlearnable.data.formats import read_scan, renamed_by, write_scan
+from monai_unlearnable.data.scan import Scan, naming, voxel_digest
+from monai_unlearnable.errors import NoiseError, OutputError, ScanError, VerificationError
+from monai_unlearnable.noise import NoiseEntry, NoiseStore
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import (
@@ -32,7 +35,21 @@ from monai_unlearnable.utils.files import (
     write_atomic,
 )
 
-__all__ = ["Layout", "copy_file", "log_remarks", "publish_scan", "unknown_files", "write_datalist"]
+__all__ = [
+    "Layout",
+    "copy_file",
+    "log_remarks",
+    "publish_scan",
+    "unknown_files",
+    "write_datalist",
+    "PublishedLabel",
+    "check_label",
+    "label_remarks",
+    "original_label",
+    "publish_label",
+    "renamed_label",
+    "restore_label",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -211,3 +228,96 @@ def _datalist_item(entries: Sequence[NoiseEntry]) -> dict[str, Any]:
     if first.case_id != first.scan_id:
         item[CaseKeys.CASE_ID] = first.case_id
     return item
+
+
+@dataclass(frozen=True)
+class PublishedLabel:
+    """The facts about a label once it is published.
+
+    Args:
+        sha256: digest of the published file; None without a label.
+        clean_sha256: digest of the original, if that is another file.
+        original: the original file itself, if it is another one; for the owner to keep.
+    """
+
+    sha256: str | None = None
+    clean_sha256: str | None = None
+    original: bytes = b""
+
+
+def publish_label(source: Path, target: Path, written: Iterable[tuple[Scan, NDArray]]) -> PublishedLabel:
+    """Copy a label, or write the one that refers to the published scans.
+
+    Args:
+        source: the original.
+        target: file to write; atomic.
+        written: the scans of the case, each with the voxels that it is published with.
+
+    Raises:
+        OutputError: naming the file, when it cannot be written or is the original.
+        ScanError: naming the file, when it cannot be read.
+    """
+    if is_annotation(source):
+        with naming(source):
+            original = source.read_bytes()
+            content = renamed_label(original, written)
+        if content != original:
+            copy_file(source, target, content)
+            return PublishedLabel(_digest(content), _digest(original), original)
+    copy_file(source, target)
+    return PublishedLabel(file_digest(target))
+
+
+def label_remarks(path: Path) -> list[str]:
+    """What the owner should know of a label before it is published."""
+    if not is_annotation(path):
+        return []
+    with naming(path):
+        return annotation_remarks(path)
+
+
+def renamed_label(original: bytes, written: Iterable[tuple[Scan, NDArray]]) -> bytes:
+    """A DICOM label that refers to the published scans; see :func:`publish_label`."""
+    return rename(original, {old: new for scan, voxels in written for old, new in renamed_by(scan, voxels).items()})
+
+
+def original_label(store: NoiseStore, entry: NoiseEntry) -> bytes:
+    """The original of a label that is published in another form; it is kept with the first scan of the case.
+
+    Raises:
+        NoiseError: naming scan and file, when it is missing, or another one.
+    """
+    first = entry.case_scans[0]
+    content = store.label(first)
+    if _digest(content) != entry.clean_label_sha256:
+        raise NoiseError("the label that is kept is not the original one", case=first, file=store.path(first))
+    return content
+
+
+def restore_label(entry: NoiseEntry, store: NoiseStore, protected: Path, destination: Path) -> None:
+    """Write the original label of a case.
+
+    Raises:
+        VerificationError: naming the case, when the published label was changed since.
+        NoiseError: when :func:`original_label` raises it.
+    """
+    if entry.label is None:
+        return
+    source = protected / entry.label
+    check_label(entry, source, entry.label_sha256)
+    content = None if entry.clean_label_sha256 is None else original_label(store, entry)
+    copy_file(source, destination / entry.label, content)
+
+
+def check_label(entry: NoiseEntry, path: Path, digest: str | None) -> None:
+    """Check that a label is the one that was recorded.
+
+    Raises:
+        VerificationError: naming case and file, when it is another one.
+    """
+    if file_digest(path) != digest:
+        raise VerificationError("the label is not the one that was protected", case=entry.case_id, file=path)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

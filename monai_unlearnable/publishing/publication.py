@@ -26,8 +26,14 @@ from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, package_ve
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
-from monai_unlearnable.publishing.labels import PublishedLabel, label_remarks, publish_label
-from monai_unlearnable.publishing.layout import Layout, log_remarks, publish_scan
+from monai_unlearnable.publishing.layout import (
+    Layout,
+    PublishedLabel,
+    label_remarks,
+    log_remarks,
+    publish_label,
+    publish_scan,
+)
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.config import describe

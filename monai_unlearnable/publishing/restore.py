@@ -18,8 +18,18 @@ from monai_unlearnable.data.formats import original_headers, read_scan, with_hea
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
-from monai_unlearnable.publishing.labels import PublishedLabel, check_label, label_remarks, publish_label, restore_label
-from monai_unlearnable.publishing.layout import Layout, copy_file, log_remarks, publish_scan, write_datalist
+from monai_unlearnable.publishing.layout import (
+    Layout,
+    PublishedLabel,
+    check_label,
+    copy_file,
+    label_remarks,
+    log_remarks,
+    publish_label,
+    publish_scan,
+    restore_label,
+    write_datalist,
+)
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.files import file_digest

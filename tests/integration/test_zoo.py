@@ -56,11 +56,15 @@ def test_properties_are_found(name: str, dataset: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in bundle_names() if is_trained(name)])
-def test_the_network_takes_and_gives_what_the_metadata_say(name: str, dataset: Path, tmp_path: Path) -> None:
+def test_the_network_takes_and_gives_what_the_metadata_say(
+    name: str, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     configs = bundle_root(name) / "configs"
     more = {"dataset_dir": str(dataset), "output_dir": str(tmp_path), "bundle_root": str(configs.parent)}
     meta, config = str(configs / "metadata.json"), str(configs / "protect.yaml")
-    verify_net_in_out("network_def", meta, config, device="cpu", n=4, **more)
+    with caplog.at_level("INFO"):
+        verify_net_in_out("network_def", meta, config, device="cpu", n=4, **more)
+    assert "verified with no error" in caplog.text
 
 
 def test_bundles_hold_no_python_and_a_license() -> None:

@@ -10,14 +10,7 @@ from rich.console import Console
 from scipy import stats
 
 from monai_unlearnable.metrics import paired_test
-from monai_unlearnable.report import (
-    VictimRow,
-    compare,
-    comparison_table,
-    markdown_table,
-    p50_table,
-    victim_table,
-)
+from monai_unlearnable.report import VictimRow, compare, comparison_table, markdown_table, p50_table, victim_table
 from monai_unlearnable.report.comparison import pair_table
 from monai_unlearnable.report.html import render_page
 from monai_unlearnable.report.summaries import Matrix
