@@ -19,6 +19,7 @@ import pytest
 from monai_unlearnable.errors import InputError, NoiseError, UnlearnableError, VerificationError
 from monai_unlearnable.noise.records import encode_manifest
 from monai_unlearnable.publishing.restore import apply_stored, restore
+from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import (
     SHAPES,
@@ -301,6 +302,29 @@ def test_a_share_lower_than_that_of_the_files(published: SimpleNamespace, out: P
 def test_manifests_of_earlier_releases(published: SimpleNamespace, out: Path) -> None:
     edit(out, lambda m: [m.pop("noise_sha256"), *(scan["budget"].pop("fraction") for scan in m["scans"])], noise=True)
     assert verify(out, published.clean).scans == published.manifest.scans
+
+
+def test_outputs_in_the_words_of_the_release_before(published: SimpleNamespace, out: Path) -> None:
+    def before(content: dict[str, Any]) -> None:
+        content["schema_version"] = 2
+        for scan in content["scans"]:
+            scan["lattice"] = scan.pop("quantization")
+            scan["budget"] = in_words_before(scan["budget"])
+
+    def in_words_before(budget: dict[str, Any]) -> dict[str, Any]:
+        return {"radius": budget["epsilon"], "norm": budget["norm"], "share": budget["fraction"]}
+
+    edit(out, before, noise=True)
+    statement = json.loads((out / "statement.json").read_text())
+    with pytest.raises(VerificationError, match=r"statement\.json"):
+        verify(out, published.clean)  # it is that of another schema
+    statement["format"] = "monai_unlearnable statement 1"
+    for scan in statement["scans"]:
+        scan["budget"] = in_words_before(scan["budget"])
+    (out / "statement.json").write_text(json.dumps(statement, indent=1, sort_keys=True) + "\n")
+    assert verify(out, published.clean).scans == published.manifest.scans
+    assert not audit(out / "protected", out / "statement.json").findings
+    assert len(restore(out, out / "restored")) == len(published.manifest.scans)
 
 
 def test_a_manifest_that_says_the_same_in_other_bytes(out: Path) -> None:
