@@ -171,8 +171,15 @@ def load_perturber(
     return perturber.to(device).eval()
 
 
-def load_input_settings(path: str | Path, key: Key | None = None) -> InputSettings:
+def load_input_settings(
+    path: str | Path, key: Key | None = None, default: InputSettings | None = None
+) -> InputSettings:
     """The settings that cases are read with for the perturber in a file of :func:`save_perturber`.
+
+    Args:
+        path: file of the checkpoint.
+        key: the owner's key, where the file is encrypted.
+        default: settings in place of those that a checkpoint lacks.
 
     Raises:
         KeyMismatchError: naming the file, when it takes another key, or none.
@@ -180,6 +187,8 @@ def load_input_settings(path: str | Path, key: Key | None = None) -> InputSettin
     """
     with _opened(path, key) as (_, description):
         settings = build(description["input"])
+    if settings is None and default is not None:
+        return default
     if not isinstance(settings, InputSettings):
         raise InputError("holds no window and label values; give both as settings", file=path)
     return settings

@@ -22,7 +22,7 @@ from monai_unlearnable.data import Case, DatasetSummary, choose_window, inspect_
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.perturbers import Perturber, load_input_settings, load_perturber
+from monai_unlearnable.perturbers import InputSettings, Perturber, load_input_settings, load_perturber
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.training import EpochLoader, ProtectionTrainer, training_transforms
@@ -267,13 +267,12 @@ class Application(Protection):
     ) -> None:
         key = load_key(key)
         perturber = load_perturber(checkpoint, key=key, epsilon=epsilon)
-        limit = perturber.budget.fraction  # all that checkpoints of earlier releases know of it
-        if window is None or label_values is None:
-            known = load_input_settings(checkpoint, key)
-            window = known.window if window is None else window
-            label_values = known.label_values if label_values is None else label_values
-            limit = min(limit, known.fraction)
-        fraction = limit if fraction is None else fraction
+        given = None if window is None or label_values is None else InputSettings(window, label_values)
+        known = load_input_settings(checkpoint, key, given)
+        window = known.window if window is None else window
+        label_values = known.label_values if label_values is None else label_values
+        # Checkpoints of earlier releases know of the fraction only what the perturber does.
+        fraction = min(perturber.budget.fraction, known.fraction) if fraction is None else fraction
         super().__init__(
             dataset_dir, output_dir, perturber.epsilon, fraction, window, label_values, key=key, **arguments
         )

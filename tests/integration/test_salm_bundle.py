@@ -207,8 +207,11 @@ def test_the_mask_works_with_umed(datasets: dict[str, Path], tmp_path: Path, kin
     counts = changes(manifest, datasets[kind], tmp_path / "umed")
     assert 0 < max(counts) <= int(0.05 * np.prod(manifest.scans[0].shape))
     made = str(tmp_path / "umed/models/perturber.safetensors")
-    assert main(["apply", made, str(datasets[kind]), str(tmp_path / "applied")]) == 0
-    assert verify(tmp_path / "applied").run["budget"]["fraction"] == 0.05, "the checkpoint knows the bound"
+    window = str({"_target_": "monai_unlearnable.intensity.DtypeWindow"})
+    given = ["--window", window, "--label_values", "[0, 1, 2]"]
+    for name, settings in (("applied", []), ("with both given", given)):
+        assert main(["apply", made, str(datasets[kind]), str(tmp_path / name), *settings]) == 0
+        assert verify(tmp_path / name).run["budget"]["fraction"] == 0.05, "the checkpoint knows the bound"
     (network,) = load_perturber(made).mask_networks
     for kept, given in zip(network.parameters(), load_surrogate(checkpoint).parameters(), strict=True):
         assert torch.equal(kept, given)
