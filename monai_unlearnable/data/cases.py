@@ -56,6 +56,8 @@ def read_label(path: Path, images: Sequence[Scan], case: str | None = None) -> N
         raise LabelError(f"the label has {len(label)} channels; class indices need one", case=case, file=path)
     if whole:
         return label[:1]
+    if not np.isfinite(label).all():
+        raise LabelError("the label holds NaN or infinite values", case=case, file=path)
     if (label != np.rint(label)).any():
         raise LabelError("the label holds values that are not whole numbers", case=case, file=path)
     return label[:1].astype(np.int64)

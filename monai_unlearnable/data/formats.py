@@ -66,7 +66,21 @@ def read_scan(path: str | Path) -> Scan:
     """
     path = Path(path)
     with reading(path):
-        return find_format(path).read(path)
+        return find_format(path).read(path).check()
+
+
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """All files of a scan: of a folder those in it, of a header with its data file both, the header first.
+
+    Raises:
+        ScanError: naming the file, when a header cannot be read or names no file beside it.
+    """
+    path = Path(path)
+    with reading(path):
+        if path.is_dir():
+            return tuple(sorted(file for file in path.iterdir() if file.is_file()))
+        match = _match(path.name)
+        return (path,) if match is None else match[0].files(path)
 
 
 def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:
@@ -105,7 +119,8 @@ def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
         ScanError: naming the file, when it cannot be read, or is of no image.
     """
     if not is_annotation(path):
-        return read_scan(path)
+        with reading(path):
+            return find_format(path).read_label(path)
     grids = [DICOM.grid(image) for image in images if DICOM.has_read(image)]
     with naming(path):
         if not grids:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ __all__ = ["PngFormat", "TiffFormat", "JpegFormat"]
 # Pillow mode -> number of color channels; other modes are palettes, bitmaps or color spaces that convert lossily.
 COLOR_CHANNELS = {"L": 1, "LA": 1, "I;16": 1, "I;16B": 1, "I": 1, "F": 1, "RGB": 3, "RGBA": 3}
 
+INDICES = ("1", "P", "PA")
+
 MAX_RATIO = 2000  # pixels in a byte of a compressed file; deflate, LZW and JPEG stay below
 
 # TIFF tags, and the compression that loses pixels.
@@ -38,29 +41,47 @@ class _Container:
     content: bytes
     alpha: NDArray | None
     mode: str
-    info: dict[str, Any]
+    info: Mapping[Any, Any]
 
 
 class _PillowFormat(ScanFormat):
     def read(self, path: Path) -> Scan:
-        with naming(path):
-            content = path.read_bytes()
-            with Image.open(io.BytesIO(content)) as image:
-                self._check(image, content)
-                image.load()
-                mode, info, pixels = image.mode, dict(image.info), np.asarray(image)
+        with naming(path), self._open(path) as (image, content):
+            self._check(image, content)
+            image.load()
+            mode, info, pixels = image.mode, {**image.info}, np.asarray(image)
         channels = COLOR_CHANNELS[mode]
         layers = pixels.reshape(*pixels.shape[:2], -1)
         alpha = layers[..., channels:] if layers.shape[-1] > channels else None
         voxels = layers[..., :channels].T  # (row, column, channel) -> (channel, x, y)
         container = _Container(content, alpha, mode, info)
-        return Scan(path, voxels, StorageQuantization(voxels.dtype.str), container=container).check()
+        return Scan(path, voxels, StorageQuantization(voxels.dtype.str), container=container)
+
+    def read_label(self, path: Path) -> Scan:
+        """Read a label map; of a palette the indices, and no alpha channel."""
+        with naming(path), self._open(path) as (image, content):
+            if image.mode not in (*COLOR_CHANNELS, *INDICES):
+                raise ScanError(f"pixel mode {image.mode!r} holds no label values")
+            pixels = self._values(image, content)
+            layers = pixels.reshape(*pixels.shape[:2], -1)[..., : COLOR_CHANNELS.get(image.mode, 1)]
+        return Scan(path, layers.T, StorageQuantization(layers.dtype.str))
+
+    @contextmanager
+    def _open(self, path: Path) -> Iterator[tuple[Image.Image, bytes]]:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MAX_RATIO * len(content):
+                raise ScanError(f"{image.width}x{image.height} pixels cannot be in {len(content)} bytes")
+            if getattr(image, "n_frames", 1) > 1:
+                raise ScanError("files with several frames are not supported")
+            yield image, content
+
+    def _values(self, image: Image.Image, content: bytes) -> NDArray:
+        """The stored numbers of an image that may be a bitmap or a palette."""
+        pixels = np.asarray(image)
+        return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 
     def _check(self, image: Image.Image, content: bytes) -> None:
-        if image.width * image.height > MAX_RATIO * len(content):
-            raise ScanError(f"{image.width}x{image.height} pixels cannot be in {len(content)} bytes")
-        if getattr(image, "n_frames", 1) > 1:
-            raise ScanError("files with several frames are not supported")
         if image.mode not in COLOR_CHANNELS:
             reason = f"pixel mode {image.mode!r} cannot be written back without loss"
             raise ScanError(f"{reason}; convert to one of {sorted(COLOR_CHANNELS)}")
@@ -73,10 +94,17 @@ class PngFormat(_PillowFormat):
 
     def _check(self, image: Image.Image, content: bytes) -> None:
         super()._check(image, content)
-        depth, color = content[24], content[25]
+        depth, color = _png_kind(content)
         if depth < 8 or (depth == 16 and color != 0):
             reason = f"PNG with {depth} bits a sample and color type {color} is not supported"
             raise ScanError(f"{reason}; use 8-bit grey or RGB, or 16-bit grey")
+
+    def _values(self, image: Image.Image, content: bytes) -> NDArray:
+        depth, color = _png_kind(content)
+        if depth == 16 and color != 0:
+            raise ScanError("PNG with 16 bits a sample is read in gray only")
+        step = 255 // (2**depth - 1) if color == 0 and depth < 8 and image.mode == "L" else 1  # Pillow scales to 255
+        return super()._values(image, content) // np.uint8(step)
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
         chunks = _png_chunks(_save(scan, voxels, format="PNG"))
@@ -137,6 +165,11 @@ def _save(scan: Scan, voxels: NDArray, **options: Any) -> bytes:
     with naming(scan.path, "written back"):  # metadata may be readable but broken
         image.save(stream, **options)
     return stream.getvalue()
+
+
+def _png_kind(content: bytes) -> tuple[int, int]:
+    """Bits a sample, and color type."""
+    return content[24], content[25]
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -52,7 +52,7 @@ class NiftiFormat(ScanFormat):
         slope, inter = header.get_slope_inter()
         quantization = StorageQuantization(dtype.str, 1.0 if slope is None else slope, 0.0 if inter is None else inter)
         container = _Container(raw[:offset], raw[offset + size :])
-        return Scan(path, _channel_first(stored, path), quantization, header.get_best_affine(), container).check()
+        return Scan(path, _channel_first(stored, path), quantization, header.get_best_affine(), container)
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
         block = file_order(voxels)

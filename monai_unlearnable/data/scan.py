@@ -131,6 +131,22 @@ class ScanFormat(ABC):
             ScanError: naming the file, when it is missing or damaged, or its content cannot be written without loss.
         """
 
+    def read_label(self, path: Path) -> Scan:
+        """Read a label map, which is copied and never written: it may be of kinds that no image can be of.
+
+        Raises:
+            ScanError: naming the file, when it is missing or damaged.
+        """
+        return self.read(path)
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The files that make up a scan, the one that it is named by first.
+
+        Raises:
+            ScanError: naming the file, when it cannot be told.
+        """
+        return (path,)
+
     @abstractmethod
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
         """The bytes of the file that holds ``voxels`` in place of the scan's own; of all files where it is a folder.

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from PIL import Image, PngImagePlugin
 from pydicom import dcmread
 
 from monai_unlearnable.data import find_format, output_name, read_scan, write_scan
-from monai_unlearnable.data.formats import original_headers, with_headers
+from monai_unlearnable.data.formats import original_headers, read_label_scan, with_headers
 from monai_unlearnable.utils.files import read_content
 from tests import dicom
 from tests.helpers import OBLIQUE, nifti_header, raw_bytes, stored_voxels, write_nifti
@@ -242,6 +244,72 @@ def test_nifti_geometry_by_simpleitk(name: str, tmp_path: Path) -> None:
     first, second = sitk.ReadImage(str(path)), sitk.ReadImage(str(target_of(path)))
     for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection", "GetPixelIDTypeAsString"):
         assert getattr(first, what)() == getattr(second, what)(), what
+
+
+MASK = np.arange(12, dtype=np.uint8).reshape(3, 4) % 4  # rows and columns
+
+
+def mask_picture(mode: str, suffix: str = ".png", bits: int = 8, scale: int = 1) -> Callable:
+    """A mask of values 0 to 3 in a picture of any mode; its palette has colors that do not follow the values."""
+
+    def make(folder: Path) -> Path:
+        values = MASK % 2 ** min(bits, 2)
+        path = folder / f"mask{suffix}"
+        if mode == "P":
+            picture = Image.fromarray(values).convert("P")
+            picture.putpalette([0, 0, 0, 200, 9, 9, 9, 70, 3, 100, 1, 2] + [0] * 756)
+            picture.save(path, bits=bits) if suffix == ".png" else picture.save(path)
+        elif bits < 8 and mode == "L":
+            packed = np.packbits(np.unpackbits(values[..., None], axis=-1)[..., 8 - bits :].reshape(3, -1), axis=-1)
+            path.write_bytes(png_of(packed.tobytes(), 4, 3, bits))
+        else:
+            Image.fromarray(values * np.uint8(scale)).convert(mode).save(path)
+        return path
+
+    return make
+
+
+def png_of(rows: bytes, width: int, height: int, depth: int, color: int = 0) -> bytes:
+    """A PNG of packed rows, without a filter."""
+    stride = len(rows) // height
+    data = b"".join(b"\0" + rows[start : start + stride] for start in range(0, len(rows), stride))
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(data)), (b"IEND", b""))
+    written = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+# Files of labels, most of which no image can be in; the values are those of MASK, or 0 and 1 or 0 and 255.
+LABELS: dict[str, tuple[Callable[[Path], Path], NDArray]] = {
+    "bitmap": (mask_picture("1", scale=255), MASK > 0),
+    "gray-1-bit": (mask_picture("L", bits=1), MASK % 2),
+    "gray-2-bits": (mask_picture("L", bits=2), MASK),
+    "gray-4-bits": (mask_picture("L", bits=4), MASK),
+    **{f"palette-{bits}-bits": (mask_picture("P", bits=bits), MASK % 2 ** min(bits, 2)) for bits in (1, 2, 4, 8)},
+    "rgb": (mask_picture("RGB", scale=60), MASK * 60),
+    "rgba": (mask_picture("RGBA", scale=60), MASK * 60),
+    "gray-alpha": (mask_picture("LA", scale=60), MASK * 60),
+    "tiff-palette": (mask_picture("P", ".tif"), MASK),
+    "tiff-bitmap": (mask_picture("1", ".tif", scale=255), MASK > 0),
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels_in_pictures_are_read_as_the_values_that_are_stored(name: str, tmp_path: Path) -> None:
+    make, values = LABELS[name]
+    scan = read_label_scan(make(tmp_path), [])
+    assert np.array_equal(scan.voxels, np.broadcast_to(values.T, scan.voxels.shape))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "uint32", "int64", "uint64", "float64"])
+def test_labels_of_any_width_are_read(dtype: str, tmp_path: Path) -> None:
+    values = np.array([0, 1, 2**40 if dtype.endswith("64") else 77] * 20).reshape(3, 4, 5)
+    image = nib.Nifti1Image(values.astype(dtype), np.eye(4), dtype=dtype)
+    image.to_filename(tmp_path / "label.nii.gz")
+    scan = read_label_scan(tmp_path / "label.nii.gz", [])
+    assert np.array_equal(scan.voxels[0], values) and scan.voxels.dtype == dtype
 
 
 def png_chunks(content: bytes) -> list[tuple[bytes, bytes]]:

@@ -56,7 +56,7 @@ class DicomFormat(ScanFormat):
             remarks += identity_remarks(part.header for part in slices)
             names, contents = zip(*((part.path.name, part.content) for part in slices), strict=True)
             quantization, container = quantization_of(slices[0].header), _Container(names, contents, is_folder)
-            return Scan(path, stack.T[None], quantization, affine_of(slices), container, tuple(remarks)).check()
+            return Scan(path, stack.T[None], quantization, affine_of(slices), container, tuple(remarks))
 
     def has_read(self, scan: Scan) -> bool:
         """Whether a scan was read in this format."""
