@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,25 +151,25 @@ def apply_noise(
         BudgetError: when the noise is not finite, or the budget is positive but below one storage step of all channels,
             or its fraction of voxels below one voxel.
     """
-    budget.check_storage(min(window.step(quantization)), stored[0].size, case=case)
+    budget.check_storage(window.finest_step(quantization), stored[0].size, case=case)
     unit = np.broadcast_to(noise if mask is None else noise * mask, stored.shape)
     if not np.isfinite(unit).all():
         raise BudgetError("the noise holds NaN or infinite values", case=case)
     # The rest costs what the box of the noise does, not the volume.
     box = (slice(0, len(stored)), *bounding_box((unit != 0).any(axis=0)))
-    original, width = stored[box], window.width(stored.ndim)
+    original, width, quantization = stored[box], window.width(stored.ndim), quantization.slices(box[-1])
     # In double precision: the epsilon rounded to float32 may be larger than the epsilon.
-    steps = budget.project(unit[box].astype(np.float64)) * (width / quantization.slope)
+    steps = budget.project(unit[box].astype(np.float64)) * (width / np.asarray(quantization.slope))
     support = steps != 0
     before = original[support]
-    after = _shifted(before, steps[support], quantization)
+    after = _shifted(before, steps[support], quantization, support)
     moved = after != before
     support[support] = moved
     whole = stored.copy(order="K")
     protected = whole[box]
     protected[support] = after[moved]
     if budget.fraction < 1:
-        change = np.abs(np.subtract(protected, original, dtype=np.float64)) * abs(quantization.slope)
+        change = np.abs(np.subtract(protected, original, dtype=np.float64)) * np.abs(quantization.slope)
         excess = _excess(change / width, support, budget.limit(stored[0].size))
         np.copyto(protected, original, where=excess)
         support &= ~excess
@@ -190,20 +190,27 @@ def undo_change(protected: NDArray, change: VoxelChange) -> NDArray:
     return _changed(protected, change, -1)
 
 
-def _shifted(before: NDArray, steps: NDArray, quantization: StorageQuantization) -> NDArray:
-    low, high = quantization.bounds
+def _shifted(before: NDArray, steps: NDArray, quantization: StorageQuantization, support: NDArray) -> NDArray:
+    """Stored numbers after steps, of the voxels of a support (C, spatial...), one after the other."""
+    low, high = (_each(bound, support) for bound in quantization.bounds)
     if quantization.is_integer:
         whole = np.trunc(steps + np.copysign(STEP_TOLERANCE, steps))
         after = np.clip(before.astype(np.float64) + whole, low, high)
-        if quantization.has_padding:
-            beside = np.where(steps > 0, quantization.padding_low - 1, quantization.padding_high + 1)
-            after = np.where(quantization.is_padding(after), beside, after)
-            after = np.where(quantization.is_padding(before), before, after)
+        for gap_low, gap_high in quantization.gaps:
+            first, last = _each(gap_low, support), _each(gap_high, support)
+            beside = np.where(steps > 0, first - 1, last + 1)
+            after = np.where((after >= first) & (after <= last), beside, after)
+            after = np.where((before >= first) & (before <= last), before, after)
         return after.astype(before.dtype)
     after = np.clip(before.astype(np.float64) + steps, low, high).astype(before.dtype)
     overshot = np.abs(after.astype(np.float64) - before) > np.abs(steps)  # by rounding
     after[overshot] = np.nextafter(after[overshot], before[overshot])
     return after
+
+
+def _each(number: Any, support: NDArray) -> Any:
+    """A number of all slices, or of each one, for each voxel of a support."""
+    return number if np.ndim(number) == 0 else np.broadcast_to(number, support.shape)[support]
 
 
 def _excess(change: NDArray, support: NDArray, limit: int) -> NDArray:

@@ -8,9 +8,9 @@ Budgets are given in normalized intensity, noise is written in stored steps. Arr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,15 @@ from monai_unlearnable.utils.config import Configurable
 __all__ = ["StorageQuantization", "IntensityWindow", "WindowRule", "PercentileWindow", "FixedWindow", "DtypeWindow"]
 
 
+Number = Any  # a number of all slices, or an array of one a slice, which broadcasts on the last axis
+
+
 @dataclass(frozen=True)
 class StorageQuantization:
     """The numbers that a file can hold: ``physical = slope * stored + inter`` with ``stored`` of a given dtype.
+
+    All but the dtype may differ from slice to slice, as in PET series: then it is a tuple of one number a slice, along
+    the last spatial axis. A tuple of equal numbers becomes this number.
 
     Args:
         dtype: numpy dtype string of the stored voxels, byte order included (``"<i2"``).
@@ -34,14 +40,41 @@ class StorageQuantization:
         padding_low: the lowest stored value that marks a voxel outside the image; such values never change, and no
             other value becomes one.
         padding_high: the highest one; none does where it is less than the lowest.
+
+    Example:
+        >>> StorageQuantization("<i2", slope=(0.5, 0.7, 0.6)).slices(slice(1, 2))
+        StorageQuantization(dtype='<i2', slope=0.7, ...)
     """
 
     dtype: str
-    slope: float = 1.0
-    inter: float = 0.0
-    bits: int = 0
-    padding_low: int = 0
-    padding_high: int = -1
+    slope: float | tuple[float, ...] = 1.0
+    inter: float | tuple[float, ...] = 0.0
+    bits: int | tuple[int, ...] = 0
+    padding_low: int | tuple[int, ...] = 0
+    padding_high: int | tuple[int, ...] = -1
+
+    def __post_init__(self) -> None:
+        for name in BY_SLICE:
+            value = getattr(self, name)
+            if isinstance(value, (tuple, list)):  # JSON gives lists
+                object.__setattr__(self, name, value[0] if len(set(value)) == 1 else tuple(value))
+
+    @property
+    def num_slices(self) -> int | None:
+        """Number of slices that the numbers are given for; None where they are those of all slices.
+
+        Raises:
+            ValueError: when the tuples differ in length.
+        """
+        lengths = {len(value) for name in BY_SLICE if isinstance(value := getattr(self, name), tuple)}
+        if len(lengths) > 1:
+            raise ValueError(f"the storage is given for {sorted(lengths)} slices")
+        return next(iter(lengths), None)
+
+    def slices(self, which: slice) -> StorageQuantization:
+        """The storage of some slices, of which there is at least one."""
+        own: dict[str, Any] = {n: value[which] for n in BY_SLICE if isinstance(value := getattr(self, n), tuple)}
+        return replace(self, **own) if own else self
 
     @property
     def is_integer(self) -> bool:
@@ -49,35 +82,54 @@ class StorageQuantization:
         return np.dtype(self.dtype).kind in "iu"
 
     @property
-    def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest number that can be stored."""
-        if self.bits:
-            sign = int(np.dtype(self.dtype).kind == "i")
-            return -sign * 2.0 ** (self.bits - 1), 2.0 ** (self.bits - sign) - 1
-        info = np.iinfo(self.dtype) if self.is_integer else np.finfo(self.dtype)
-        return float(info.min), float(info.max)
+    def bounds(self) -> tuple[Number, Number]:
+        """The lowest and the highest number that can be stored; arrays of one a slice where the bits differ."""
+        dtype = np.dtype(self.dtype)
+        if not self.is_integer:
+            return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+        sign, whole = int(dtype.kind == "i"), 8 * dtype.itemsize
+        bits = _number(tuple(own or whole for own in self.bits) if isinstance(self.bits, tuple) else self.bits or whole)
+        return -sign * 2.0 ** (bits - 1), 2.0 ** (bits - sign) - 1
 
     @property
-    def has_padding(self) -> bool:
-        """Whether some values mark voxels outside the image."""
-        return self.padding_low <= self.padding_high
+    def steps(self) -> tuple[float, float]:
+        """Size of a storage step in physical units, of the slice with the smallest and of that with the largest."""
+        slope = np.abs(self.slope)
+        return float(slope.min()), float(slope.max())
 
-    def is_padding(self, stored: NDArray) -> NDArray:
+    @property
+    def gaps(self) -> list[tuple[Number, Number]]:
+        """The lowest and the highest number of each range of stored ones that are no data; empty where low > high."""
+        padding = _number(self.padding_low), _number(self.padding_high)
+        return [padding] if np.any(padding[0] <= padding[1]) else []
+
+    def is_nodata(self, stored: NDArray) -> NDArray:
         """Which stored values mark voxels outside the image."""
-        return (stored >= self.padding_low) & (stored <= self.padding_high)
+        nodata = np.zeros(stored.shape, bool)
+        for low, high in self.gaps:
+            nodata |= (stored >= low) & (stored <= high)
+        return nodata
 
     def to_physical(self, stored: NDArray, dtype: type = np.float32) -> NDArray:
         """Physical values of stored ones, computed in double precision and returned as ``dtype``."""
         if self.slope == 1.0 and self.inter == 0.0:
             return stored.astype(dtype)
-        return piecewise(lambda piece: piece * np.float64(self.slope) + self.inter, stored, dtype)
+        slope, inter = (np.asarray(number, np.float64)[()] for number in (self.slope, self.inter))
+        return piecewise(lambda piece, slope, inter: piece * slope + inter, stored, dtype, slope, inter)
 
     def to_stored(self, physical: NDArray) -> NDArray:
         """The nearest stored values of physical ones; exact where ``physical`` came from :meth:`to_physical`."""
-        stored = (np.asarray(physical, np.float64) - self.inter) / self.slope
+        stored = (np.asarray(physical, np.float64) - _number(self.inter)) / _number(self.slope)
         if self.is_integer:
             stored = np.clip(np.rint(stored), *self.bounds)
         return stored.astype(self.dtype)
+
+
+BY_SLICE = ("slope", "inter", "bits", "padding_low", "padding_high")
+
+
+def _number(value: float | tuple[float, ...]) -> Number:
+    return np.asarray(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -105,10 +157,17 @@ class IntensityWindow:
         return (np.asarray(self.high) - np.asarray(self.low)).reshape(-1, *[1] * (ndim - 1))
 
     def step(self, quantization: StorageQuantization) -> tuple[float, ...]:
-        """Normalized intensity of one storage step in each channel; 0 for float storage, which has no fixed step."""
-        if not quantization.is_integer:
-            return (0.0,) * len(self.low)
-        return tuple(abs(quantization.slope) / (high - low) for low, high in zip(self.low, self.high, strict=True))
+        """Normalized intensity of one storage step in each channel, the largest of all slices.
+
+        It is 0 for float storage, which has no fixed step.
+        """
+        largest = quantization.steps[1] if quantization.is_integer else 0.0
+        return tuple(largest / (high - low) for low, high in zip(self.low, self.high, strict=True))
+
+    def finest_step(self, quantization: StorageQuantization) -> float:
+        """The smallest storage step of any channel and slice in normalized intensity; 0 for float storage."""
+        smallest = quantization.steps[0] if quantization.is_integer else 0.0
+        return min(smallest / (high - low) for low, high in zip(self.low, self.high, strict=True))
 
     def to_unit(self, physical: NDArray) -> NDArray:
         """Normalized intensity of a channel-first physical array (C, spatial...), clipped to [0, 1], as float32."""
@@ -171,8 +230,9 @@ class DtypeWindow(Configurable):
     def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
         if not quantization.is_integer:
             raise ScanError(f"a dtype window needs integer storage, not {quantization.dtype}")
-        low, high = sorted(quantization.slope * bound + quantization.inter for bound in quantization.bounds)
-        return _same_window(physical, low, high)
+        slope, inter = np.asarray(quantization.slope), np.asarray(quantization.inter)
+        ends = np.concatenate([np.ravel(slope * bound + inter) for bound in quantization.bounds])
+        return _same_window(physical, float(ends.min()), float(ends.max()))
 
 
 def _same_window(physical: NDArray, low: float, high: float) -> IntensityWindow:

@@ -142,12 +142,45 @@ def test_padding_never_changes_and_nothing_becomes_padding(stored, noise, low: i
     arguments = {"budget": Budget(0.1), "window": window(60.0)}
     protected, change = apply_noise(stored, noise, quantization=quantization, **arguments)
     free, _ = apply_noise(stored, noise, quantization=StorageQuantization("<i2"), **arguments)
-    fixed = quantization.is_padding(stored)
-    assert np.array_equal(protected[fixed], stored[fixed]) and np.array_equal(quantization.is_padding(protected), fixed)
+    fixed = quantization.is_nodata(stored)
+    assert np.array_equal(protected[fixed], stored[fixed]) and np.array_equal(quantization.is_nodata(protected), fixed)
     assert (np.abs(protected - stored) <= np.abs(free - stored)).all()
-    same = ~fixed & ~quantization.is_padding(free)
+    same = ~fixed & ~quantization.is_nodata(free)
     assert np.array_equal(protected[same], free[same])
     assert np.array_equal(undo_change(protected, change), stored)
+
+
+@given(problems(INTEGERS + FLOATS), st.data())
+def test_storage_that_differs_from_slice_to_slice_changes_each_slice_as_its_own_does(p: dict[str, Any], data) -> None:
+    assume(p["stored"].ndim == 4)
+    slices, unit = p["stored"].shape[-1], p["quantization"].slope
+    factors = data.draw(st.lists(st.sampled_from([0.1, 0.7, 1.0, -1.0]), min_size=slices, max_size=slices))
+    quantization = StorageQuantization(p["stored"].dtype.str, tuple(unit * factor for factor in factors))
+    protected, change = apply_noise(**{**p, "quantization": quantization})
+    for index in range(slices):
+        part = np.s_[..., index : index + 1]
+        own = quantization.slices(part[1])
+        single, _ = apply_noise(**{**p, "stored": p["stored"][part], "noise": p["noise"][part], "quantization": own})
+        assert protected[part].tobytes() == single.tobytes()
+    assert undo_change(protected, change).tobytes() == p["stored"].tobytes()
+
+
+def test_a_budget_below_the_step_of_some_slices_changes_the_others() -> None:
+    stored, noise = np.full((1, 2, 2, 3), 100, "<i2"), np.ones((1, 2, 2, 3))
+    quantization = StorageQuantization("<i2", (1.0, 20.0, 5.0))
+    protected, _ = apply_noise(stored, noise, budget=Budget(0.1), window=window(100.0), quantization=quantization)
+    assert (protected - stored)[0, 0, 0].tolist() == [10, 0, 2]
+    with pytest.raises(BudgetError, match="less than one storage step"):
+        apply_noise(stored, noise, budget=Budget(0.001), window=window(100.0), quantization=quantization)
+
+
+def test_padding_differs_from_slice_to_slice() -> None:
+    stored = np.array([[[[0, 0], [1, 1], [5, 5]]]], "<i2")
+    quantization = StorageQuantization("<i2", padding_low=(0, 5), padding_high=(0, 6))
+    arguments = {"budget": Budget(0.1), "window": window(20.0), "quantization": quantization}
+    up, _ = apply_noise(stored, np.ones(stored.shape), **arguments)
+    down, _ = apply_noise(stored, -np.ones(stored.shape), **arguments)
+    assert up[0, 0].T.tolist() == [[0, 3, 7], [2, 3, 5]] and down[0, 0].T.tolist() == [[0, -1, 3], [-2, -1, 5]]
 
 
 def test_negative_slope_moves_stored_numbers_the_other_way() -> None:

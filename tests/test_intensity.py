@@ -38,6 +38,51 @@ def test_floats_without_slope_go_back_bit_for_bit(dtype: str, data: Any) -> None
     assert quantization.to_stored(quantization.to_physical(stored, np.float64)).tobytes() == stored.tobytes()
 
 
+@st.composite
+def storages(draw: Any, slices: int) -> StorageQuantization:
+    """Integer storage whose numbers differ from slice to slice."""
+    many = {"min_size": slices, "max_size": slices}
+    slope, inter = (tuple(draw(st.lists(numbers, **many))) for numbers in (SLOPES, INTERS))
+    bits = tuple(draw(st.lists(st.sampled_from([0, 12, 16]), **many)))
+    low = draw(st.lists(st.integers(0, 9), **many))
+    high = tuple(start + draw(st.integers(-1, 3)) for start in low)
+    return StorageQuantization(draw(st.sampled_from(["<i2", ">u2"])), slope, inter, bits, tuple(low), high)
+
+
+@given(st.integers(1, 4).flatmap(lambda slices: st.tuples(storages(slices), st.just(slices))), st.data())
+def test_storage_that_differs_from_slice_to_slice_is_that_of_each_slice(given_: Any, data: Any) -> None:
+    quantization, slices = given_
+    assert quantization.num_slices in (slices, None)
+    stored = data.draw(hnp.arrays(quantization.dtype, (2, 3, 4, slices), elements=st.integers(0, 2047)))
+    physical, nodata = quantization.to_physical(stored, np.float64), quantization.is_nodata(stored)
+    assert np.array_equal(quantization.to_stored(physical), stored)
+    for index in range(slices):
+        part = slice(index, index + 1)
+        own = quantization.slices(part)
+        assert own.num_slices is None
+        assert np.array_equal(physical[..., part], own.to_physical(stored[..., part], np.float64))
+        assert np.array_equal(nodata[..., part], own.is_nodata(stored[..., part]))
+        for bound, other in zip(quantization.bounds, own.bounds, strict=True):
+            assert np.broadcast_to(bound, slices)[index] == other
+    ends = [bound for index in range(slices) for bound in quantization.slices(slice(index, index + 1)).steps]
+    assert quantization.steps == (min(ends), max(ends))
+
+
+def test_a_tuple_of_equal_numbers_is_this_number() -> None:
+    quantization = StorageQuantization("<i2", (2.0, 2.0), (1.0, 1.0), (12, 12), (-5, -5), (-4, -4))
+    assert quantization == StorageQuantization("<i2", 2.0, 1.0, 12, -5, -4) and quantization.num_slices is None
+    assert StorageQuantization("<i2", [1.0, 2.0]) == StorageQuantization("<i2", (1.0, 2.0))  # type: ignore[arg-type]
+
+
+def test_physical_values_of_many_slices_are_those_of_few() -> None:
+    stored = np.random.default_rng(0).integers(-900, 900, (1, 90, 80, 70)).astype(np.int16)  # computed in pieces
+    slope, inter = np.random.default_rng(1).random((2, 70)) + 0.5
+    expected = stored * slope + inter
+    for order in ("C", "F"):
+        physical = StorageQuantization("<i2", tuple(slope), tuple(inter)).to_physical(np.asarray(stored, order=order))
+        assert physical.tobytes() == expected.astype(np.float32).tobytes()
+
+
 def test_to_stored_clips_at_the_dtype() -> None:
     quantization = StorageQuantization("|u1", 2.0, 10.0)
     assert quantization.to_stored(np.array([-500.0, 10.0, 13.1, 5000.0])).tolist() == [0, 0, 2, 255]
@@ -85,12 +130,19 @@ def test_step_of_a_quantization() -> None:
     window = IntensityWindow((0.0, 0.0), (100.0, 200.0))
     assert window.step(StorageQuantization("<i2", -2.0)) == pytest.approx((0.02, 0.01))
     assert window.step(StorageQuantization("<f4", 2.0)) == (0.0, 0.0)
+    many = StorageQuantization("<i2", (1.0, -4.0, 2.0))
+    assert window.step(many) == pytest.approx((0.04, 0.02)) and window.finest_step(many) == pytest.approx(0.005)
 
 
 @pytest.mark.parametrize(("dtype", "slope", "bounds"), [("|u1", 1.0, (0, 255)), ("<i2", -1.0, (-32767, 32768))])
 def test_dtype_window(dtype: str, slope: float, bounds: tuple[int, int]) -> None:
     window = DtypeWindow()(np.arange(4.0).reshape(1, 2, 2), StorageQuantization(dtype, slope))
     assert (window.low[0], window.high[0]) == bounds
+
+
+def test_dtype_window_spans_all_slices() -> None:
+    window = DtypeWindow()(np.arange(8.0).reshape(1, 2, 2, 2), StorageQuantization("|u1", (1.0, -2.0), (0.0, 10.0)))
+    assert (window.low[0], window.high[0]) == (-500, 255)
 
 
 def test_dtype_window_needs_integers() -> None:

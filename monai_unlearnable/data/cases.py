@@ -117,7 +117,7 @@ class LoadedCase:
 
     @property
     def step(self) -> tuple[float, ...]:
-        """Normalized intensity of one storage step, a channel at a time; 0 for float storage."""
+        """Normalized intensity of the largest storage step, a channel at a time; 0 for float storage."""
         return sum((window.step(scan.quantization) for scan, window in zip(self.scans, self.windows, strict=True)), ())
 
 

@@ -180,7 +180,9 @@ def _facts(
     loaded = read_case(case, window, label_values)
     count, shape = sum(len(scan.voxels) for scan in loaded.scans), loaded.scans[0].spatial_shape
     if budget is not None:
-        budget.check_storage(min(loaded.step), math.prod(shape), case=case.case_id)
+        pairs = zip(loaded.scans, loaded.windows, strict=True)
+        finest = min(window.finest_step(scan.quantization) for scan, window in pairs)
+        budget.check_storage(finest, math.prod(shape), case=case.case_id)
     found: set[int] = set()
     if loaded.label is not None and label_values is None:
         for piece in pieces(loaded.label):

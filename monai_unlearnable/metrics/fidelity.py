@@ -57,10 +57,12 @@ def measure_fidelity(
     support = clean.voxels != protected.voxels
     box = (slice(None), *bounding_box(support.any(axis=0)))  # all that depends on the changes lies in it
     inside, before, after = support[box], clean.voxels[box], protected.voxels[box]
-    scale = np.broadcast_to(abs(clean.quantization.slope) / window.width(support.ndim), inside.shape)[inside]
+    slope = np.abs(clean.quantization.slices(box[-1]).slope)
+    scale = np.broadcast_to(slope / window.width(support.ndim), inside.shape)[inside]
     change = (after[inside].astype(np.float64) - before[inside].astype(np.float64)) * scale
     linf = float(np.abs(change).max(initial=0.0))
-    sigma = [float(channel.std(dtype=np.float64)) * abs(clean.quantization.slope) for channel in clean.voxels]
+    channels, unit = _linear(clean)
+    sigma = [float(channel.std(dtype=np.float64)) * unit for channel in channels]
     widths = window.width(1).tolist()
     widest = max(width / s if s else 0.0 for width, s in zip(widths, sigma, strict=True))
     figures = {
@@ -68,7 +70,7 @@ def measure_fidelity(
         "linf_sigma": linf * widest,
         "l0": float(support.mean()),
         "psnr": _psnr(float(np.square(change).sum()), support.size),
-        **_own_scale(clean, change, support, widths, sigma),
+        **_own_scale(channels, unit, change, support, widths, sigma),
     }
     similarity = ssim_map(clean, protected, window, support)
     figures["ssim"] = float(similarity.mean())
@@ -81,26 +83,36 @@ def measure_fidelity(
     return figures
 
 
+def _linear(scan: Scan) -> tuple[NDArray, float]:
+    """Voxels (C, spatial...) that measure intensity on one scale, and the physical size of their unit.
+
+    They are the stored ones, unless the scale of storage differs from slice to slice.
+    """
+    slope = scan.quantization.slope
+    return (scan.physical(np.float64), 1.0) if isinstance(slope, tuple) else (scan.voxels, abs(slope))
+
+
 def _own_scale(
-    clean: Scan, change: NDArray, support: NDArray, widths: list[float], sigma: list[float]
+    clean: NDArray, unit: float, change: NDArray, support: NDArray, widths: list[float], sigma: list[float]
 ) -> dict[str, float]:
     """The change on scales of the clean scan itself, channel by channel.
 
-    ``change`` (changed voxels,) is in normalized intensity, channels one after the other, where ``support``
-    (C, spatial...) is true; ``widths`` of the window and ``sigma`` of each channel are physical.
+    ``clean`` and ``unit`` are those of :func:`_linear`; ``change`` (changed voxels,) is in normalized intensity,
+    channels one after the other, where ``support`` (C, spatial...) is true; ``widths`` of the window and ``sigma`` of
+    each channel are physical.
     """
-    slope, size = abs(clean.quantization.slope), support[0].size
+    size = support[0].size
     ends = np.cumsum([int(np.count_nonzero(channel)) for channel in support])[:-1]
     errors: dict[str, list[float]] = {"psnr_range": [], "psnr_5sigma": []}  # sums of squares in units of the peak
     ratios = []
-    for voxels, part, width, deviation in zip(clean.voxels, np.split(change, ends), widths, sigma, strict=True):
-        extent = (float(voxels.max()) - float(voxels.min())) * slope
+    for voxels, part, width, deviation in zip(clean, np.split(change, ends), widths, sigma, strict=True):
+        extent = (float(voxels.max()) - float(voxels.min())) * unit
         if not extent:
             continue
         squares = float(np.dot(part, part)) * width**2
         errors["psnr_range"].append(squares / extent**2)
         errors["psnr_5sigma"].append(squares / (10 * deviation) ** 2)
-        noise = noise_level(voxels) * slope
+        noise = noise_level(voxels) * unit
         if noise:
             ratios.append(float(part.std()) * width / noise if part.size else 0.0)
     figures = {name: _psnr(math.fsum(terms), len(terms) * size) for name, terms in errors.items() if terms}
@@ -124,8 +136,8 @@ def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDA
         return similarity
     box = _box_around(np.asarray(support.any(axis=0)), SSIM_WINDOW)
     region = (slice(None), *box)
-    first = window.to_unit(clean.quantization.to_physical(clean.voxels[region], np.float64))
-    second = window.to_unit(protected.quantization.to_physical(protected.voxels[region], np.float64))
+    storage = clean.quantization.slices(box[-1])
+    first, second = (window.to_unit(storage.to_physical(s.voxels[region], np.float64)) for s in (clean, protected))
     pairs = zip(first, second, strict=True)
     maps = [structural_similarity(a, b, win_size=size, data_range=1.0, full=True)[1] for a, b in pairs]
     similarity[region] = np.stack(maps)

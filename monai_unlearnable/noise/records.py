@@ -93,6 +93,8 @@ class NoiseEntry:
             values["case_scans"] = tuple(values["case_scans"])
             values["affine"] = tuple(tuple(row) for row in values["affine"])
             values["quantization"] = StorageQuantization(**values["quantization"])
+            if values["quantization"].num_slices not in (None, values["shape"][-1]):
+                raise ValueError("the storage is that of another number of slices")
             window = values["window"]
             values["window"] = IntensityWindow(tuple(window["low"]), tuple(window["high"]))
             values["budget"] = read_budget(values["budget"])

@@ -139,9 +139,11 @@ def _best_slice(classes: NDArray, axis: int) -> int:
 
 def _plane(cut: Cut, scan: Scan, protected: Scan, classes: NDArray, window: IntensityWindow) -> Plane:
     first, second = cut.take(scan.voxels), cut.take(protected.voxels)
-    before, after = (window.to_unit(scan.quantization.to_physical(plane, np.float64)) for plane in (first, second))
+    storage = scan.quantization
+    slope, inter = (cut.take(np.broadcast_to(number, scan.voxels.shape)) for number in (storage.slope, storage.inter))
+    before, after = (window.to_unit(plane * slope + inter) for plane in (first, second))
     steps = second.astype(np.float64) - first.astype(np.float64)
-    change = steps * scan.quantization.slope / window.width(first.ndim)
+    change = steps * slope / window.width(first.ndim)
     most = np.take_along_axis(change, np.abs(change).argmax(axis=0, keepdims=True), axis=0)[0]
     colors = slice(0, 3) if len(before) == 3 and not cut.name else 0
     return Plane(

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = ["bounding_box", "file_order", "pieces", "piecewise", "without_channel"]
 
@@ -30,18 +31,24 @@ def pieces(voxels: NDArray) -> Iterator[NDArray]:
             yield from channel
 
 
-def piecewise(function: Callable[[NDArray], NDArray], voxels: NDArray, dtype: DTypeLike) -> NDArray:
+def piecewise(function: Callable[..., NDArray], voxels: NDArray, dtype: DTypeLike, *others: ArrayLike) -> NDArray:
     """The results of a function for each voxel, as an array of a dtype; no temporary array is as large as the volume.
 
     Args:
         function: elementwise function of arrays.
         voxels: channel-first array, (C, spatial...).
         dtype: dtype of the result, which lies in memory as ``voxels`` do.
+        *others: further arguments of the function, that broadcast to the voxels.
     """
     result = np.empty_like(voxels, dtype)
-    for source, target in zip(pieces(voxels), pieces(result), strict=True):
-        target[...] = function(source)
+    numbers = [itertools.repeat(other) if np.ndim(other) == 0 else _spread(other, voxels) for other in others]
+    for source, target, *arguments in zip(pieces(voxels), pieces(result), *numbers, strict=False):
+        target[...] = function(source, *arguments)
     return result
+
+
+def _spread(values: ArrayLike, voxels: NDArray) -> Iterator[NDArray]:
+    return pieces(np.broadcast_to(np.asarray(values), voxels.shape))
 
 
 def bounding_box(support: NDArray) -> tuple[slice, ...]:

@@ -55,6 +55,16 @@ def test_agrees_with_scikit_image(shape: tuple[int, ...], dtype: str, slope: flo
     assert 0 < figures["ssim_roi"] <= figures["ssim"] < 1
 
 
+def test_figures_of_storage_that_differs_from_slice_to_slice_are_those_of_its_physical_values() -> None:
+    clean, protected, label = scans((25, 24, 30), "int16")
+    storage = StorageQuantization("<i2", tuple(np.linspace(0.2, 3, 30)), tuple(np.linspace(-50, 50, 30)))
+    stored = [replace(scan, quantization=storage) for scan in (clean, protected)]
+    values = [replace(s, voxels=s.physical(np.float64), quantization=StorageQuantization("<f8")) for s in stored]
+    window = stored[0].window(PercentileWindow())
+    figures = measure_fidelity(*stored, window, label)
+    assert figures == pytest.approx(measure_fidelity(*values, window, label), rel=1e-6)
+
+
 @pytest.mark.parametrize(("dtype", "slope"), [("uint8", 1.0), ("int16", -0.5), ("uint16", 2.0), ("float32", 3.0)])
 @pytest.mark.parametrize("shape", [(40, 33), (25, 24, 30)])
 def test_peaks_of_the_scan_itself(shape: tuple[int, ...], dtype: str, slope: float) -> None:

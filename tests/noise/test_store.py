@@ -191,6 +191,8 @@ def test_records_cannot_point_outside(field: str, name: str) -> None:
         {"budget": {"epsilon": 0.1, "fraction": 2}},
         {"shape": [1, float("inf"), 3]},
         {"quantization": {"dtype": "<i2", "x": 1}},
+        {"quantization": {"dtype": "<i2", "slope": [1.0, 2.0]}},
+        {"quantization": {"dtype": "<i2", "slope": [1.0] * 6 + [2.0], "inter": [1.0, 2.0]}},
         {"shape": 3},
         {"affine": None},
         {"target": -1},
@@ -214,7 +216,17 @@ def test_incomplete_records() -> None:
 def test_records_of_earlier_releases_use_all_bits_and_have_no_padding() -> None:
     content = ENTRY.to_dict()
     content["quantization"] = {"dtype": "<i2", "slope": 0.5, "inter": -3.0}
-    assert NoiseEntry.from_dict(content) == ENTRY and not ENTRY.quantization.has_padding
+    assert NoiseEntry.from_dict(content) == ENTRY and not ENTRY.quantization.gaps
+
+
+def test_records_hold_what_differs_from_slice_to_slice(tmp_path: Path) -> None:
+    slopes, low = tuple(1 + 0.1 * index for index in range(ENTRY.shape[-1])), tuple(range(ENTRY.shape[-1]))
+    entry = replace(ENTRY, quantization=StorageQuantization("<i2", slopes, padding_low=low, padding_high=9))
+    store = NoiseStore(tmp_path)
+    store.save(entry, change_of())
+    assert store.entry(entry.scan_id) == entry
+    Manifest({}, (entry,), "0").save(tmp_path / "manifest.json")
+    assert Manifest.load(tmp_path / "manifest.json").scans == (entry,)
 
 
 @pytest.mark.parametrize("headers", [b"", b"of the original"])
