@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .errors import *  # noqa: F403
+from .utils.gdcm import spare_gdcm
 
 if TYPE_CHECKING:
     from .budget import Budget
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from .publishing.run import apply, protect
     from .publishing.statement import audit
     from .publishing.verify import verify
+
+spare_gdcm()
 
 __version__ = "0.1.0"
 

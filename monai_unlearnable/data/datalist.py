@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The content of a folder: cases from datalists, tables and folders of files."""
+"""Cases, and the JSON files and tables that list them."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
 from typing import Any
 
-from monai_unlearnable.data.dicom import is_annotation, is_series
-from monai_unlearnable.data.formats import find_format, output_name, stem
-from monai_unlearnable.errors import DatalistError, LabelError, ScanError
+from monai_unlearnable.data.dicom import is_annotation
+from monai_unlearnable.data.formats import stem
+from monai_unlearnable.data.tables import SECTIONS, TABLE_SUFFIXES, read_table
+from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.utils.enums import CaseKeys
-from monai_unlearnable.utils.files import below, leads_outside, reading
+from monai_unlearnable.utils.files import leads_outside
 
-__all__ = ["Case", "load_cases", "DATALIST_NAMES", "SECTIONS", "TABLE_NAME", "TABLE_SUFFIXES", "read_table"]
+__all__ = ["Case", "DATALIST_NAMES", "Datalist", "Found", "label_file"]
 
 DATALIST_NAMES = ("datalist.json", "dataset.json")
-FOLDERS = (("images", "labels"), ("images", "masks"), ("imagesTr", "labelsTr"))
-NNUNET_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
 @dataclass(frozen=True)
@@ -59,75 +55,24 @@ class Case:
         return item
 
 
-def load_cases(
-    dataset_dir: str | Path, datalist: str | Path | None = None, section: str = "training", require_labels: bool = True
-) -> list[Case]:
-    """List the cases of a dataset in a fixed order.
+@dataclass(frozen=True)
+class Found:
+    """Cases, and what told them.
 
     Args:
-        dataset_dir: folder that file names are relative to.
-        datalist: Decathlon-style JSON file, or table of classes (:func:`~monai_unlearnable.data.datalist.read_table`);
-            by default ``datalist.json`` or ``dataset.json`` in the folder. Without one, or if it lacks the section,
-            folder names tell, or ``labels.csv`` where there are no folders of label maps.
-        section: list of the datalist to take.
-        require_labels: whether a case without a label is an error.
-
-    Raises:
-        DatalistError: when nothing is found, a datalist or table is broken, a case id occurs twice, a file lies
-            outside the folder, or a label bears the name of an image.
-        LabelError: naming the case whose label is missing.
+        cases: the cases, in order.
+        source: a phrase such as "folders images/ and labels/".
+        reasons: reasons why other files and folders are no cases, by name.
+        datalist: the file that lists the cases, if there is one.
     """
-    root = Path(dataset_dir)
-    with reading(root, DatalistError):
-        if not root.is_dir():
-            raise DatalistError("the dataset folder does not exist", file=root)
-        cases = _from_datalist(root, datalist, section)
-        if cases is None:
-            cases = _from_folders(root)
-            if not any(case.label for case in cases) and (root / TABLE_NAME).is_file():
-                cases = _from_datalist(root, root / TABLE_NAME, section)
-            cases = cases or _from_class_folders(root)
-        if not cases:
-            lists = f"{' or '.join((*DATALIST_NAMES, TABLE_NAME))} with a section {section!r}"
-            folders = "images/ and labels/, imagesTr/ and labelsTr/, or a folder for each class"
-            raise DatalistError(f"no cases found: expected {lists}, {folders}", file=root)
-        _check(cases, require_labels)
-    return cases
+
+    cases: Sequence[Case]
+    source: str
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    datalist: Path | None = None
 
 
-def _from_datalist(root: Path, datalist: str | Path | None, section: str) -> list[Case] | None:
-    path = Path(datalist) if datalist else next((root / n for n in DATALIST_NAMES if (root / n).is_file()), None)
-    if path is None:
-        return None
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        return [_entry(root, path, entry) for entry in read_table(path, section)]
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DatalistError(f"cannot be read: {error}", file=path) from error
-    entries = content.get(section) if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        if datalist is None:
-            return None  # nnU-Net's dataset.json lists no cases
-        raise DatalistError(f"holds no list {section!r}", file=path)
-    return [_entry(root, path, entry) for entry in entries]
-
-
-def _entry(root: Path, path: Path, entry: Any) -> Case:
-    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
-    found, label = fields.get(CaseKeys.IMAGE), fields.get(CaseKeys.LABEL)
-    names: list[Any] = [found] if isinstance(found, str) else found if isinstance(found, list) else []
-    are_names = names and all(isinstance(name, str) for name in names)
-    if not are_names or not (label is None or isinstance(label, str) or _is_class(label)):
-        raise DatalistError(f"an entry names no image file, or neither label file nor class: {entry!r}", file=path)
-    images = tuple(_inside(root, name, path) for name in names)
-    case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))
-    if _is_class(label):
-        return Case(case_id, root, images, target=label)
-    return Case(case_id, root, images, None if label is None else _label_file(root, _inside(root, label, path)))
-
-
-def _label_file(root: Path, name: str) -> str:
+def label_file(root: Path, name: str) -> str:
     """The segmentation that a folder holds, for a label given as the folder; other names as they are."""
     if not (root / name).is_dir():
         return name
@@ -140,6 +85,114 @@ def _label_file(root: Path, name: str) -> str:
     return (root / name / files[0].name).relative_to(root).as_posix()
 
 
+class Datalist:
+    """The lists of cases in a JSON file or table, by section.
+
+    JSON files are those of the Medical Segmentation Decathlon and of MONAI: an object of lists, of which ``train`` or
+    ``training`` is the section ``training``, or one list, which is ``training`` too. An entry has an ``image``, or a
+    list of images that are the channels of one case, and a ``label``: a file, or the class as a number.
+
+    Args:
+        path: path of the file.
+
+    Raises:
+        DatalistError: naming the file, when it is no list of cases.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._is_table = path.suffix.lower() in TABLE_SUFFIXES
+        self._content: dict[str, Any] = {} if self._is_table else _read(path)
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections that there are; of a table those that there can be."""
+        if self._is_table:
+            return tuple(dict.fromkeys(SECTIONS.values()))
+        return tuple(name for name, entries in self._content.items() if _is_section(name, entries))
+
+    def find(self, root: Path, section: str) -> Found:
+        """The cases of one section of a dataset.
+
+        Raises:
+            DatalistError: naming the file, when it has no such section, an entry is malformed, or a file lies outside
+                the dataset.
+        """
+        entries = self._entries(section)
+        others = (other for other in self.sections if other != section)
+        reasons = {name: f"of the section {other!r}" for other in others for name in self._names(root, other)}
+        cases = [_case(root, self.path, entry) for entry in entries]
+        return Found(cases, f"{self.path.name}, section {section!r}", reasons, self.path)
+
+    def _entries(self, section: str) -> list[Any]:
+        if self._is_table:
+            return read_table(self.path, section)
+        if not self._content.get(section):
+            found = "is empty" if section in self.sections else "is missing"
+            lists = ", ".join(repr(name) for name in self.sections) or "none"
+            reason = f"holds no list {section!r} of cases: it {found}; the lists in it are {lists}"
+            raise DatalistError(reason, file=self.path)
+        if section not in self.sections:
+            raise DatalistError(f"{section!r} is no list", file=self.path)
+        return list(self._content[section])
+
+    def _names(self, root: Path, section: str) -> Iterator[str]:
+        """The files that a section lists, as far as its entries are well-formed."""
+        try:
+            for entry in self._entries(section):
+                yield from _case(root, self.path, entry).files
+        except DatalistError:
+            return
+
+
+def _is_section(name: str, entries: Any) -> bool:
+    """Whether a member of a JSON file is a list of cases: nnU-Net's files have others."""
+    return isinstance(entries, list) and (name in SECTIONS or all(isinstance(entry, dict) for entry in entries))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The content of a JSON file, by section."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeError as error:
+        reason = "is not UTF-8; save it in this encoding (Notepad and PowerShell write UTF-16 unless told otherwise)"
+        raise DatalistError(f"cannot be read: it {reason}", file=path) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatalistError(f"cannot be read: {error}", file=path) from error
+    if isinstance(content, list):
+        content = {"training": content}
+    if not isinstance(content, dict):
+        raise DatalistError("holds neither an object of lists nor a list of cases", file=path)
+    found: dict[str, Any] = {}
+    for name, entries in content.items():
+        section = str(SECTIONS.get(name.strip().lower(), name)) if isinstance(entries, list) else name
+        if section in found:
+            raise DatalistError(f"two lists are the section {section!r}; keep one of them", file=path)
+        found[section] = entries
+    return found
+
+
+def _case(root: Path, path: Path, entry: Any) -> Case:
+    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    found, label = fields.get(CaseKeys.IMAGE), fields.get(CaseKeys.LABEL)
+    names = _images(found)
+    are_names = names and all(isinstance(name, str) for name in names)
+    if not are_names or not (label is None or isinstance(label, str) or _is_class(label)):
+        raise DatalistError(f"an entry names no image file, or neither label file nor class: {entry!r}", file=path)
+    images = tuple(_inside(root, name, path) for name in names)
+    case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))
+    if _is_class(label):
+        return Case(case_id, root, images, target=label)
+    return Case(case_id, root, images, None if label is None else label_file(root, _inside(root, label, path)))
+
+
+def _images(found: Any) -> Sequence[Any]:
+    """The images of an entry: one, a list of channels, or channels by the names of their modalities."""
+    if isinstance(found, dict):
+        return list(found.values())
+    return [found] if isinstance(found, str) else found if isinstance(found, list) else []
+
+
 def _is_class(label: Any) -> bool:
     return isinstance(label, int) and not isinstance(label, bool) and label >= 0
 
@@ -149,162 +202,3 @@ def _inside(root: Path, name: str, path: Path) -> str:
     if leads_outside(str(relative)):
         raise DatalistError(f"{name!r} lies outside the dataset folder", file=path)
     return PurePath(relative).as_posix()
-
-
-def _from_folders(root: Path) -> list[Case]:
-    pairs = [pair for pair in FOLDERS if (root / pair[0]).is_dir()]
-    if not pairs:
-        return []
-    images, labels = next((pair for pair in pairs if (root / pair[1]).is_dir()), pairs[0])
-    label_of = {stem(name): _label_file(root, name) for name in _files(root, labels)}
-    groups: dict[str, list[str]] = {}
-    for name in _files(root, images):
-        channel = NNUNET_CHANNEL.match(stem(name)) if images == "imagesTr" else None
-        groups.setdefault(channel["case"] if channel else stem(name), []).append(name)
-    return [
-        Case(case_id, root, tuple(names), label_of.get(f"{labels}/{case_id.removeprefix(images + '/')}"))
-        for case_id, names in groups.items()
-    ]
-
-
-def _from_class_folders(root: Path) -> list[Case]:
-    """Folders with images directly in them, whose names in ascending order are the classes 0, 1, ...; at least two."""
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = ([name for name in _files(root, folder) if name.count("/") == 1] for folder in folders)
-    classes = [files for files in found if files]
-    if len(classes) < 2:
-        return []
-    return [Case(stem(name), root, (name,), target=index) for index, files in enumerate(classes) for name in files]
-
-
-def _files(root: Path, folder: str) -> list[str]:
-    """The images below a folder; where DICOM files lie directly in a folder below, that folder is the image."""
-    names = []
-    series: Path | None = None
-    for path in below(root / folder):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if hidden or (series is not None and series in path.parents):
-            continue
-        if path.is_dir():
-            if not is_series(path):
-                continue
-            series = path
-        else:
-            try:
-                find_format(path)
-            except ScanError:
-                continue
-        names.append(path.relative_to(root).as_posix())
-    return names
-
-
-def _check(cases: Sequence[Case], require_labels: bool) -> None:
-    # A series is published as a whole folder, in which nothing else can be.
-    series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
-    outputs = {output_name(name) for case in cases for name in case.images}
-    seen: set[str] = set()
-    for case in cases:
-        for scan_id in {case.case_id, *map(stem, case.images)}:
-            if scan_id in seen:
-                raise DatalistError("the case or file is listed twice", case=scan_id, file=case.root)
-            seen.add(scan_id)
-        for name in case.files:
-            path = PurePosixPath(name)
-            if path == PurePosixPath(".") or series.intersection(path.parents):
-                reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
-                raise DatalistError(reason, case=case.case_id, file=case.root / name)
-            if not (case.root / name).exists():
-                raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
-        if case.label in outputs:
-            reason = "both an image and a label would be published under this name"
-            raise DatalistError(reason, case=case.case_id, file=case.root / case.label)
-        if require_labels and case.label is None and case.target is None:
-            raise LabelError("the case has no label", case=case.case_id, file=case.root / case.images[0])
-
-
-TABLE_NAME = "labels.csv"
-TABLE_SUFFIXES = (".csv", ".tsv")
-DELIMITERS = ",;\t"
-SECTION = "section"
-# The names of each column; the first one that exists counts.
-COLUMNS = {
-    CaseKeys.IMAGE: ("image", "file", "filename", "path"),
-    CaseKeys.LABEL: ("label", "class", "target"),
-    SECTION: ("split", "section"),
-    CaseKeys.CASE_ID: ("case_id",),
-}
-REQUIRED = (CaseKeys.IMAGE, CaseKeys.LABEL)
-# The names of the parts of a dataset, and the section of a datalist that each is.
-SECTIONS = {
-    **dict.fromkeys(("training", "train"), "training"),
-    **dict.fromkeys(("validation", "val", "valid"), "validation"),
-    "test": "test",
-}
-
-
-def read_table(path: Path, section: str) -> list[dict[str, Any]]:
-    """The rows of one section as entries of a datalist: ``image`` a file, ``label`` a class, ``case_id`` if given.
-
-    Cells are separated by commas, semicolons or tabs, whichever the header has most of. If every label of the file is
-    a whole number from 0 on, it is the class. Else every label is a name, numbers among them too, and the classes are
-    the places of the sorted names of the whole file, so that sections agree.
-
-    Args:
-        path: the table; UTF-8, a byte order mark is passed over.
-        section: ``training``, ``validation`` or ``test``; a table without sections is all training.
-
-    Raises:
-        DatalistError: naming file and line, when a column is missing, a cell is empty, a section is unknown, or no row
-            is of the section.
-    """
-    rows = _read_rows(path)
-    names = sorted({row[CaseKeys.LABEL] for row in rows})
-    are_numbers = all(name.isascii() and name.isdecimal() for name in names)
-    classes = {name: int(name) if are_numbers else index for index, name in enumerate(names)}
-    kept = [row for row in rows if row.pop(SECTION, "training") == section]
-    entries = [{**row, CaseKeys.LABEL: classes[row[CaseKeys.LABEL]]} for row in kept]
-    if not entries:
-        raise DatalistError(f"no row is of the section {section!r}", file=path)
-    return entries
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    """The cells of every row by their use."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DatalistError(f"cannot be read: {error}", file=path) from error
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text), delimiter=max(DELIMITERS, key=header.count), strict=True)
-    try:
-        columns = _find_columns(reader.fieldnames or ())
-        return [_read_row(cells, columns) for cells in reader]
-    except (csv.Error, ValueError) as error:
-        raise DatalistError(f"line {max(1, reader.reader.line_num)}: {error}", file=path) from error
-
-
-def _find_columns(header: Iterable[str]) -> dict[str, str]:
-    names = {name.strip().lower(): name for name in header}
-    found = {}
-    for use, known in COLUMNS.items():
-        name = next((names[name] for name in known if name in names), None)
-        if name is not None:
-            found[use] = name
-        elif use in REQUIRED:
-            raise ValueError(f"no column is called {' or '.join(known)}")
-    return found
-
-
-def _read_row(cells: dict[str, Any], columns: dict[str, str]) -> dict[str, str]:
-    if None in cells:
-        raise ValueError("the row has more cells than the header")
-    row = {use: (cells[name] or "").strip() for use, name in columns.items()}
-    empty = [columns[use] for use, cell in row.items() if not cell]
-    if empty:
-        raise ValueError(f"the cell of column {empty[0]!r} is empty")
-    if SECTION in row:
-        name = row[SECTION]
-        row[SECTION] = SECTIONS.get(name.lower(), "")
-        if not row[SECTION]:
-            raise ValueError(f"{name!r} is not a section; known are {', '.join(SECTIONS)}")
-    return row

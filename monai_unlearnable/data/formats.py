@@ -28,6 +28,11 @@ def _match(name: str) -> tuple[ScanFormat, str] | None:
     return None
 
 
+def is_known(name: str) -> bool:
+    """Whether a file name has the suffix of a known format."""
+    return _match(name) is not None
+
+
 def find_format(path: Path) -> ScanFormat:
     """The format of a file name; a folder is read as a DICOM series.
 

@@ -30,10 +30,10 @@ def is_series(folder: Path) -> bool:
     Raises:
         OSError: when folder or files cannot be read.
     """
-    return any(file.is_file() and not file.name.startswith(".") and _is_dicom(file) for file in folder.iterdir())
+    return any(file.is_file() and not file.name.startswith(".") and is_dicom(file) for file in folder.iterdir())
 
 
-def _is_dicom(file: Path) -> bool:
+def is_dicom(file: Path) -> bool:
     """Whether the name of a file or its first bytes say that it is DICOM."""
     if file.name.lower().endswith(SUFFIXES):
         return True
@@ -52,7 +52,7 @@ def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
     below = next((path for path in paths if path.is_dir()), None)
     if below is not None:
         raise ScanError("the folder of a series must not hold folders", file=below)
-    files = [path for path in paths if _is_dicom(path)]
+    files = [path for path in paths if is_dicom(path)]
     if not files:
         raise ScanError("the folder holds no DICOM file", file=folder)
     return files, sorted({*paths} - {*files})
@@ -158,7 +158,7 @@ def is_annotation(path: Path) -> bool:
         ScanError: naming the file, when the system does not let it be read.
     """
     with reading(path):
-        if not (path.is_file() and _is_dicom(path)):
+        if not (path.is_file() and is_dicom(path)):
             return False
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])

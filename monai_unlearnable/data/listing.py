@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The content of a dataset folder: its cases, where they come from, and what is passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from monai_unlearnable.data.datalist import DATALIST_NAMES, Case, Datalist, Found
+from monai_unlearnable.data.formats import output_name, stem
+from monai_unlearnable.data.layouts import from_classes, from_pairs
+from monai_unlearnable.data.tables import TABLE_NAME
+from monai_unlearnable.data.tree import Tree, parent
+from monai_unlearnable.errors import DatalistError, LabelError
+from monai_unlearnable.utils.files import reading
+
+__all__ = ["Listing", "PassedOver", "list_dataset", "load_cases"]
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A file or folder in a dataset that is part of no case.
+
+    Args:
+        name: name relative to the dataset; that of a folder ends with a slash.
+        reason: why it is passed over.
+    """
+
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a dataset folder holds.
+
+    Args:
+        root: folder of the dataset.
+        cases: its cases, in a fixed order.
+        source: what told the cases, such as "folders image/ and mask/".
+        passed_over: all else in the folder, each with the reason, in order of names.
+    """
+
+    root: Path
+    cases: tuple[Case, ...]
+    source: str
+    passed_over: tuple[PassedOver, ...]
+
+
+def load_cases(
+    dataset_dir: str | Path, datalist: str | Path | None = None, section: str = "training", require_labels: bool = True
+) -> list[Case]:
+    """The cases of a dataset in a fixed order; see :func:`list_dataset`."""
+    return list(list_dataset(dataset_dir, datalist, section, require_labels).cases)
+
+
+def list_dataset(
+    dataset_dir: str | Path, datalist: str | Path | None = None, section: str = "training", require_labels: bool = True
+) -> Listing:
+    """Find the cases of a dataset, and all that is none.
+
+    Args:
+        dataset_dir: folder that file names are relative to.
+        datalist: JSON file (:class:`~monai_unlearnable.data.datalist.Datalist`), or table of classes
+            (:func:`~monai_unlearnable.data.tables.read_table`), relative to the working directory or the dataset; by
+            default ``datalist.json`` or ``dataset.json`` in the folder. Without one, or if it lists no cases, folder
+            names tell, or ``labels.csv`` where there are no label maps.
+        section: section of the dataset to take.
+        require_labels: whether a case without a label is an error.
+
+    Raises:
+        DatalistError: when nothing is found, a datalist or table is broken, a case id occurs twice, a file lies
+            outside the folder, or a label bears the name of an image.
+        LabelError: naming the case whose label is missing.
+    """
+    root = Path(dataset_dir)
+    with reading(root, DatalistError):
+        if not root.is_dir():
+            raise DatalistError("the dataset folder does not exist", file=root)
+        tree = Tree.walk(root)
+        found = _find(tree, datalist, section)
+        _check(found.cases, require_labels)
+    return Listing(root, tuple(found.cases), found.source, tuple(_passed_over(tree, found)))
+
+
+def _find(tree: Tree, datalist: str | Path | None, section: str) -> Found:
+    root = tree.root
+    if (path := _datalist_path(root, datalist)) is not None:
+        listed = Datalist(path)
+        if datalist is not None or listed.sections:  # nnU-Net's dataset.json lists no cases
+            return listed.find(root, section)
+    found = from_pairs(tree)
+    table = root / TABLE_NAME
+    if table.is_file() and not (found and any(case.label for case in found.cases)):
+        return Datalist(table).find(root, section)
+    found = found or from_classes(tree)
+    if not found or not found.cases:
+        lists = f"{' or '.join((*DATALIST_NAMES, TABLE_NAME))} with a section {section!r}"
+        folders = "images/ and labels/, imagesTr/ and labelsTr/, or a folder for each class"
+        raise DatalistError(f"no cases found: expected {lists}, {folders}", file=root)
+    return found
+
+
+def _datalist_path(root: Path, datalist: str | Path | None) -> Path | None:
+    """The datalist that was given, relative to the working directory or the dataset, or else the one in the dataset."""
+    if datalist is None:
+        return next((root / name for name in DATALIST_NAMES if (root / name).is_file()), None)
+    return root / datalist if not Path(datalist).exists() and (root / datalist).exists() else Path(datalist)
+
+
+def _passed_over(tree: Tree, found: Found) -> Iterator[PassedOver]:
+    """All that is part of no case, but for the file that lists the cases."""
+    used = {name for case in found.cases for name in case.files}
+    names = [*tree.files, *(name for files in tree.dicom.values() for name in files), *tree.others]
+    for name in sorted(names, key=lambda name: PurePosixPath(name).parts):
+        folder = parent(name)
+        is_used = name in used or (folder in used and name not in tree.others)
+        if not is_used and tree.root / name != found.datalist:
+            reason = tree.others.get(name) or found.reasons.get(name) or found.reasons.get(folder)
+            yield PassedOver(name, reason or f"not among the cases of {found.source}")
+
+
+def _check(cases: Sequence[Case], require_labels: bool) -> None:
+    _refuse_twins(cases)
+    # A series is published as a whole folder, in which nothing else can be.
+    series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
+    outputs = {output_name(name) for case in cases for name in case.images}
+    seen: dict[str, str] = {}
+    for case in cases:
+        for scan_id, name in {case.case_id: case.images[0], **{stem(name): name for name in case.images}}.items():
+            if scan_id in seen:
+                reason = (
+                    f"the case or file is listed twice: {seen[scan_id]} and {name} have one name; rename one of them"
+                )
+                raise DatalistError(reason, case=scan_id, file=case.root)
+            seen[scan_id] = name
+        for name in case.files:
+            path = PurePosixPath(name)
+            if path == PurePosixPath(".") or series.intersection(path.parents):
+                reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
+                raise DatalistError(reason, case=case.case_id, file=case.root / name)
+            if not (case.root / name).exists():
+                raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
+        if case.label in outputs:
+            reason = "both an image and a label would be published under this name"
+            raise DatalistError(reason, case=case.case_id, file=case.root / case.label)
+        if require_labels and case.label is None and case.target is None:
+            raise LabelError("the case has no label", case=case.case_id, file=case.root / case.images[0])
+
+
+def _refuse_twins(cases: Sequence[Case]) -> None:
+    """Refuse files whose published names differ only in case: on many systems one would replace the other."""
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(name for case in cases for name in case.files):
+        first = seen.setdefault(output_name(name).lower(), name)
+        if output_name(first) != output_name(name):
+            reason = f"{first} and {name} differ only in upper and lower case; rename one of them"
+            raise DatalistError(reason, file=cases[0].root)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of the class of each image."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.errors import DatalistError
+from monai_unlearnable.utils.enums import CaseKeys
+
+__all__ = ["SECTIONS", "TABLE_NAME", "TABLE_SUFFIXES", "read_table"]
+
+TABLE_NAME = "labels.csv"
+TABLE_SUFFIXES = (".csv", ".tsv")
+DELIMITERS = ",;\t"
+SECTION = "section"
+# The names of each column; the first one that exists counts.
+COLUMNS = {
+    CaseKeys.IMAGE: ("image", "file", "filename", "path"),
+    CaseKeys.LABEL: ("label", "class", "target"),
+    SECTION: ("split", "section"),
+    CaseKeys.CASE_ID: ("case_id",),
+}
+REQUIRED = (CaseKeys.IMAGE, CaseKeys.LABEL)
+# The names of the parts of a dataset, and the section of a datalist that each is.
+SECTIONS = {
+    **dict.fromkeys(("training", "train"), "training"),
+    **dict.fromkeys(("validation", "val", "valid"), "validation"),
+    "test": "test",
+}
+
+
+def read_table(path: Path, section: str) -> list[dict[str, Any]]:
+    """The rows of one section as entries of a datalist: ``image`` a file, ``label`` a class, ``case_id`` if given.
+
+    Cells are separated by commas, semicolons or tabs, whichever the header has most of. If every label of the file is
+    a whole number from 0 on, it is the class. Else every label is a name, numbers among them too, and the classes are
+    the places of the sorted names of the whole file, so that sections agree.
+
+    Args:
+        path: the table; UTF-8, a byte order mark is passed over.
+        section: ``training``, ``validation`` or ``test``; a table without sections is all training.
+
+    Raises:
+        DatalistError: naming file and line, when a column is missing, a cell is empty, a section is unknown, or no row
+            is of the section.
+    """
+    rows = _read_rows(path)
+    names = sorted({row[CaseKeys.LABEL] for row in rows})
+    are_numbers = all(name.isascii() and name.isdecimal() for name in names)
+    classes = {name: int(name) if are_numbers else index for index, name in enumerate(names)}
+    kept = [row for row in rows if row.pop(SECTION, "training") == section]
+    entries = [{**row, CaseKeys.LABEL: classes[row[CaseKeys.LABEL]]} for row in kept]
+    if not entries:
+        raise DatalistError(f"no row is of the section {section!r}", file=path)
+    return entries
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """The cells of every row by their use."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DatalistError(f"cannot be read: {error}", file=path) from error
+    header = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=max(DELIMITERS, key=header.count), strict=True)
+    try:
+        columns = _find_columns(reader.fieldnames or ())
+        return [_read_row(cells, columns) for cells in reader]
+    except (csv.Error, ValueError) as error:
+        raise DatalistError(f"line {max(1, reader.reader.line_num)}: {error}", file=path) from error
+
+
+def _find_columns(header: Iterable[str]) -> dict[str, str]:
+    names = {name.strip().lower(): name for name in header}
+    found = {}
+    for use, known in COLUMNS.items():
+        name = next((names[name] for name in known if name in names), None)
+        if name is not None:
+            found[use] = name
+        elif use in REQUIRED:
+            raise ValueError(f"no column is called {' or '.join(known)}")
+    return found
+
+
+def _read_row(cells: dict[str, Any], columns: dict[str, str]) -> dict[str, str]:
+    if None in cells:
+        raise ValueError("the row has more cells than the header")
+    row = {use: (cells[name] or "").strip() for use, name in columns.items()}
+    empty = [columns[use] for use, cell in row.items() if not cell]
+    if empty:
+        raise ValueError(f"the cell of column {empty[0]!r} is empty")
+    if SECTION in row:
+        name = row[SECTION]
+        row[SECTION] = SECTIONS.get(name.lower(), "")
+        if not row[SECTION]:
+            raise ValueError(f"{name!r} is not a section; known are {', '.join(SECTIONS)}")
+    return row
