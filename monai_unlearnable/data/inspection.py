@@ -18,7 +18,7 @@ from monai_unlearnable.data.formats import read_scan
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.arrays import pieces
+from monai_unlearnable.utils.arrays import fits_channels, pieces
 
 __all__ = ["DatasetSummary", "choose_window", "inspect_cases"]
 
@@ -124,7 +124,8 @@ def inspect_cases(
         cases: the dataset.
         window: rule for the intensity windows.
         label_values: stored label value of each class; by default all values found, in ascending order.
-        channels: number expected; by default that of the first case. Use 1 to refuse 4D files.
+        channels: number expected; by default that of the first case, of gray and color pictures that of the latter. Use
+            1 to refuse 4D files.
         budget: budget that the files of all cases must be able to hold.
         roughness: whether to measure the roughness; else it is left empty.
 
@@ -136,14 +137,15 @@ def inspect_cases(
     unlike = next((case for case in cases if (case.target is None) != (cases[0].target is None)), None)
     if unlike is not None:
         raise LabelError("some cases have a label map and others a class", case=unlike.case_id)
-    found: set[int] = set()
+    found, wanted = set[int](), channels
     all_facts: list[_Facts] = []
     facts_of = partial(_facts, window=window, label_values=label_values, budget=budget, roughness=roughness)
     for case, facts in zip(cases, _each(cases, facts_of), strict=True):
         all_facts.append(facts)
-        channels = facts.channels if channels is None else channels
         dims = len(all_facts[0].shape)
-        if facts.channels != channels or len(facts.shape) != dims:
+        if wanted is None and fits_channels(channels or facts.channels, facts.channels, dims):
+            channels = facts.channels  # the first case, or color after gray
+        if not fits_channels(facts.channels, channels or 0, dims) or len(facts.shape) != dims:
             reason = f"{facts.channels} channel(s) of shape {facts.shape}, where {channels} channel(s) of {dims}D"
             raise ScanError(f"{reason} are expected", case=case.case_id, file=case.root / case.images[0])
         found.update(facts.values)

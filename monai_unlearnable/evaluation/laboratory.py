@@ -56,7 +56,10 @@ class Laboratory:
         if matrix.countermeasures == ("all",):
             names = Catalog.load("countermeasures", matrix.catalog).names()
             matrix = dataclasses.replace(matrix, countermeasures=tuple(names))
-        self.matrix, self.folder, self.bench = matrix, Path(folder), Bench(matrix)
+        self.bench = Bench(matrix)
+        if not matrix.victims:
+            matrix = self.bench.matrix = dataclasses.replace(matrix, victims=(self.bench.usual_victim,))
+        self.matrix, self.folder = matrix, Path(folder)
 
     @classmethod
     def open(cls, folder: str | Path) -> Laboratory:

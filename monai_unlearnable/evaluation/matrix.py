@@ -78,7 +78,7 @@ class Matrix:
         datalist: list of the originals, see :func:`~monai_unlearnable.data.load_cases`.
         test_dir: folder of clean held-out cases; by default section ``test`` of the datalist.
         originals: whether to train on the originals too.
-        victims: names of networks.
+        victims: names of networks; by default one that fits the task, ``UNet`` or ``ResNet18``.
         recipes: names of recipes.
         countermeasures: names of countermeasures; ``"all"`` for all of the catalog.
         seeds: random seeds of the trainings; a number n stands for 0 to n - 1.
@@ -105,7 +105,7 @@ class Matrix:
     datalist: str | None = None
     test_dir: str | None = None
     originals: bool = True
-    victims: tuple[str, ...] = ("UNet",)
+    victims: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ("plain",)
     countermeasures: tuple[str, ...] = ("none",)
     seeds: tuple[int, ...] = (0,)
@@ -125,6 +125,7 @@ class Matrix:
     def __post_init__(self) -> None:
         for name in ("victims", "recipes", "countermeasures", "seeds", "size"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
+        object.__setattr__(self, "victims", self.victims or ())
         protected = {name: _published(data) for name, data in self.protected.items()}
         object.__setattr__(self, "protected", protected)
         if CLEAN in protected or (RANDOM in protected and protected[RANDOM].role != RANDOM):

@@ -18,7 +18,7 @@ from torch import nn
 from monai_unlearnable import __version__
 from monai_unlearnable.countermeasures import Material, Prepared, label_separability, prepare, separability
 from monai_unlearnable.data import Case, DatasetSummary, choose_window, inspect_cases, load_cases
-from monai_unlearnable.errors import DivergedError, UnlearnableError, root_cause
+from monai_unlearnable.errors import DivergedError, ScanError, UnlearnableError, root_cause
 from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
 from monai_unlearnable.report import VictimRow
@@ -70,12 +70,19 @@ class Bench:
         """Dimensions, channels, classes and size of the training data."""
         return inspect_cases(self.originals.cases, choose_window(self.originals.cases), roughness=False)
 
+    @property
+    def usual_victim(self) -> str:
+        """The network that is trained where none is named."""
+        return (Segmentation if self.originals.is_segmentation else Classification).victim
+
     @cached_property
     def task(self) -> Task:
         """The task of the victims: class maps where labels are files, else classes."""
-        if any(case.label for case in self.originals.cases):
-            return Segmentation(self.summary.label_values)
-        return Classification(1 + max(case.target for case in self.originals.cases if case.target is not None))
+        channels = self.summary.channels
+        if self.originals.is_segmentation:
+            return Segmentation(self.summary.label_values, channels)
+        targets = (case.target for case in self.originals.cases if case.target is not None)
+        return Classification(1 + max(targets), channels)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -110,8 +117,12 @@ class Bench:
         for kind, wanted in zip(KINDS, names, strict=True):
             for name in wanted:
                 self.catalogs[kind].description(name)
-        for needed in ("values", "test"):
-            getattr(self, needed)
+        self.values  # noqa: B018 - the originals are read
+        values, channels = self.summary.label_values or None, self.summary.channels
+        held_out = inspect_cases(self.test, choose_window(self.test), values, channels, roughness=False)
+        if held_out.spatial_dims != self.summary.spatial_dims:
+            reason = f"the test cases are {held_out.spatial_dims}D, the training cases {self.summary.spatial_dims}D"
+            raise ScanError(reason, case=self.test[0].case_id, file=self.test[0].root / self.test[0].images[0])
 
     @cached_property
     def _weights_digest(self) -> str | None:
@@ -147,13 +158,14 @@ class Bench:
             }
         )
 
-    def network(self, name: str, seed: int) -> nn.Module:
-        """A network with weights drawn from the seed.
+    def network(self, name: str | None, seed: int) -> nn.Module:
+        """A network with weights drawn from the seed; without a name one that fits the task.
 
         Raises:
             InputError: when there is none of that name, or it cannot take images of the size.
         """
-        return fresh_network(self.catalogs["networks"], name, derive_seed(seed, "weights"), **self.values)
+        name, seed = name or self.usual_victim, derive_seed(seed, "weights")
+        return fresh_network(self.catalogs["networks"], name, seed, **self.values)
 
     def recipe(self, name: str) -> Recipe:
         """A recipe."""

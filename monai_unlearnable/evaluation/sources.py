@@ -58,6 +58,11 @@ class Source:
     epsilon: float | None = None
     window: WindowRule = field(default_factory=PercentileWindow)
 
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether labels are maps, rather than classes of whole images."""
+        return any(case.label for case in self.cases)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all files."""

@@ -78,6 +78,11 @@ class Perturber(nn.Module, Configurable, ABC):
         return self.allowed(image, label)
 
     @property
+    def image_channels(self) -> int | None:
+        """Channels of the images that it was made for; None where it takes any number."""
+        return getattr(next(iter(getattr(self, "networks", ())), self), "in_channels", None)
+
+    @property
     def budget(self) -> Budget:
         """The budget that the noise keeps to: its epsilon and, if it selects voxels, their fraction."""
         sparsity = getattr(self, "sparsity", None)

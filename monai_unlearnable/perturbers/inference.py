@@ -18,7 +18,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import LabelError, OutOfMemoryError
 from monai_unlearnable.perturbers.base import Perturber
-from monai_unlearnable.utils.arrays import bounding_box
+from monai_unlearnable.utils.arrays import as_channels, bounding_box, fits_channels
 from monai_unlearnable.utils.tensors import even_sides, pad_sides
 
 
@@ -180,7 +180,8 @@ def generate_noises(
     """The noise of images of equal shape in one pass, or in overlapping windows where they are large.
 
     Images are padded evenly on both sides, as MONAI's ``SpatialPad`` does, so that noise keeps step with the strides
-    of networks whose input is padded or cropped around its center. Work is bounded by the support of the noise. Images
+    of networks whose input is padded or cropped around its center. A perturber of color images sees gray ones in three
+    equal channels, and their noise is the mean over these. Work is bounded by the support of the noise. Images
     with one class for the whole are never divided: a window would be another image of that class.
 
     Where memory runs out, images go through one at a time, then in smaller and smaller windows, and a warning says so:
@@ -229,6 +230,9 @@ def _generate(
     window_voxels: int,
 ) -> list[NDArray]:
     device = next((parameter.device for parameter in perturber.parameters()), torch.device("cpu"))
+    channels, wanted = len(images[0]), perturber.image_channels
+    if wanted is not None and fits_channels(channels, wanted, images[0].ndim - 1):
+        images = [as_channels(image, wanted) for image in images]
     batch, classes = torch.as_tensor(_stacked(images, np.float32)).to(device), _batched(labels, device)
     support = _support(perturber, batch, classes, case_ids)
     noise, allowed = torch.zeros_like(batch), np.any((support > 0).cpu().numpy(), axis=(0, 1))
@@ -240,7 +244,7 @@ def _generate(
             make = partial(delta_in_windows, perturber, window_voxels)
         inside = part.take(classes) if classes is not None and classes.ndim > 1 else classes
         part.put(make(part.take(batch), case_ids, inside, part.take(support)), noise)
-    return [part.cpu().numpy() for part in noise]
+    return [(part if len(part) == channels else part.mean(0, keepdim=True)).cpu().numpy() for part in noise]
 
 
 def _may_divide(perturber: Perturber, labels: Sequence[Label]) -> bool:

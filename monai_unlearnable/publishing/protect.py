@@ -29,6 +29,7 @@ from monai_unlearnable.training import EpochLoader, ProtectionTrainer, training_
 from monai_unlearnable.training.data import class_weights
 from monai_unlearnable.training.handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, TensorBoardCurves
 from monai_unlearnable.utils import distributed
+from monai_unlearnable.utils.arrays import COLOR, GRAY
 from monai_unlearnable.utils.config import describe
 from monai_unlearnable.utils.files import encode_json, unlock
 from monai_unlearnable.utils.progress import track
@@ -335,7 +336,9 @@ def admit(
         try:
             found = inspect_cases([case], window, label_values, budget=budget, roughness=False)
             label = "a label map" if case.label is not None else "a class" if case.target is not None else "no label"
-            kinds[case.case_id] = f"{found.spatial_dims}D with {found.channels} channels and {label}"
+            dims, channels = found.spatial_dims, found.channels
+            mixed = dims == 2 and channels in (GRAY, COLOR)  # these go together
+            kinds[case.case_id] = f"{dims}D with {'1 or 3' if mixed else channels} channels and {label}"
         except UnlearnableError as error:
             reasons[case.case_id] = str(error)
     if not kinds:

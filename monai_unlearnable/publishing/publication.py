@@ -36,6 +36,7 @@ from monai_unlearnable.publishing.layout import (
 )
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
+from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.config import describe
 from monai_unlearnable.utils.files import file_digest, fingerprint, unlock
 from monai_unlearnable.utils.progress import track
@@ -263,9 +264,10 @@ def _label_digest(case: Case) -> str | None:
 def _refuse_other_kind(loaded: LoadedCase, perturber: Perturber) -> None:
     """Files may have been replaced since the method was fitted to the dataset."""
     made_for = next(iter(getattr(perturber, "networks", ())), perturber)
-    channels = sum(len(scan.voxels) for scan in loaded.scans)
-    for what, found in (("in_channels", channels), ("spatial_dims", len(loaded.scans[0].spatial_shape))):
-        if (known := getattr(made_for, what, found)) != found:
+    channels, dims = sum(len(scan.voxels) for scan in loaded.scans), len(loaded.scans[0].spatial_shape)
+    for what, found in (("in_channels", channels), ("spatial_dims", dims)):
+        known = getattr(made_for, what, found)
+        if not (known == found or (what == "in_channels" and fits_channels(found, known, dims))):
             reason = f"{what} is {found}, and {known} where the method was made"
             file = loaded.case.root / loaded.case.images[0]
             raise ScanError(reason, case=loaded.case.case_id, file=file, value=found, limit=known)

@@ -4,19 +4,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from monai.config import KeysCollection
 from monai.data import DataLoader
-from monai.transforms import Compose, EnsureTyped, RandCropByPosNegLabeld, Resized, SelectItemsd, SpatialPadd
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    MapTransform,
+    RandCropByPosNegLabeld,
+    Resized,
+    SelectItemsd,
+    SpatialPadd,
+)
 from torch.utils.data import Dataset, RandomSampler, Sampler, WeightedRandomSampler
 
 from monai_unlearnable.data import Case, DatasetSummary
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.transforms import EncodeLabeld, LoadScand, ScaleToWindowd
+from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.seeding import derive_seed, seed_transforms, seeded
@@ -37,17 +47,18 @@ def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size:
     """
     image, label = CaseKeys.IMAGE, CaseKeys.LABEL
     kept = SelectItemsd((image, label, CaseKeys.STEP, CaseKeys.CASE_ID))
+    normalized = [ScaleToWindowd(image, window), SameChannelsd((image, CaseKeys.STEP), summary.channels)]
     if not summary.is_segmentation:
         resized = Resized(image, patch_size, mode="area")
         typed = EnsureTyped((image, label), track_meta=False)
-        return Compose([LoadScand(image), ScaleToWindowd(image, window), resized, typed, kept])
+        return Compose([LoadScand(image), *normalized, resized, typed, kept])
     cropped = RandCropByPosNegLabeld(
         (image, label), label_key=label, spatial_size=patch_size, pos=1, neg=0, num_samples=1, allow_smaller=True
     )
     return Compose(
         [
             LoadScand((image, label)),
-            ScaleToWindowd(image, window),
+            *normalized,
             EncodeLabeld(label, summary.label_values),
             SpatialPadd((image, label), patch_size),
             EnsureTyped((image, label), track_meta=False),
@@ -55,6 +66,23 @@ def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size:
             kept,
         ]
     )
+
+
+class SameChannelsd(MapTransform):
+    """Gives gray pictures among color ones as many channels.
+
+    Args:
+        keys: entries (C, ...), a channel after the other.
+        channels: number of channels.
+    """
+
+    def __init__(self, keys: KeysCollection, channels: int) -> None:
+        super().__init__(keys)
+        self.channels = channels
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        d = dict(data)
+        return {**d, **{key: as_channels(d[key], self.channels) for key in self.key_iterator(d)}}
 
 
 def class_weights(cases: Sequence[Case]) -> list[float] | None:

@@ -17,8 +17,8 @@ from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_unlearnable.data.cases import encode_label
-from monai_unlearnable.data.formats import read_label_scan, read_scan
+from monai_unlearnable.data.cases import encode_label, read_label
+from monai_unlearnable.data.formats import read_scan
 from monai_unlearnable.data.scan import Scan, check_same_shape
 from monai_unlearnable.errors import NoiseMismatchError
 from monai_unlearnable.intensity import StorageQuantization, WindowRule
@@ -106,32 +106,46 @@ class LoadScan(Transform):
 class LoadScand(MapTransform):
     """Dictionary version of :class:`LoadScan`.
 
-    A label that is a DICOM segmentation is read on the grid of the images, whose key goes before it.
+    A label map is read by the rules of labels (:func:`~monai_unlearnable.data.read_label`) on the grid of the images,
+    whose key goes before it: its stored values, one channel.
 
     Args:
         keys: entries that hold a path, or a list of paths.
         dtype: dtype of the returned tensors, see :class:`LoadScan`.
         allow_missing_keys: whether keys may be absent.
+        label_key: entry with the path of a label map; None for none.
     """
 
     backend = LoadScan.backend
 
-    def __init__(self, keys: KeysCollection, dtype: type = np.float32, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        dtype: type = np.float32,
+        allow_missing_keys: bool = False,
+        label_key: str | None = CaseKeys.LABEL,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.load = LoadScan(dtype)
+        self.load, self.label_key = LoadScan(dtype), label_key
 
     def __call__(self, data: Mapping[Hashable, object]) -> dict[Hashable, object]:
         d, images = dict(data), list[Scan]()
         for key in self.key_iterator(d):
-            scans = _read(d[key], images)
+            if images and key == self.label_key:
+                d[key] = self._label(Path(str(d[key])), images)
+                continue
+            scans = _read(d[key])
             images = images or scans
             d[key] = self.load.convert(scans)
         return d
 
+    def _label(self, path: Path, images: Sequence[Scan]) -> MetaTensor:
+        values = torch.as_tensor(read_label(path, images).astype(self.load.dtype))
+        return MetaTensor(values, affine=torch.as_tensor(images[0].affine), meta={"filename_or_obj": str(path)})
 
-def _read(path: Any, images: Sequence[Scan] = ()) -> list[Scan]:
-    paths = [path] if isinstance(path, (str, Path)) else path
-    return [read_label_scan(Path(part), images) if images else read_scan(part) for part in paths]
+
+def _read(path: Any) -> list[Scan]:
+    return [read_scan(part) for part in ([path] if isinstance(path, (str, Path)) else path)]
 
 
 class ScaleToWindow(Transform):

@@ -10,11 +10,29 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["bounding_box", "file_order", "pieces", "piecewise", "without_channel"]
+__all__ = ["COLOR", "GRAY", "as_channels", "fits_channels"]
+__all__ += ["bounding_box", "file_order", "pieces", "piecewise", "without_channel"]
 
 Array = TypeVar("Array", bound=Any)
 
+GRAY, COLOR = 1, 3  # channels of pictures
 PIECE = 2**18  # voxels; a volume of no more is one piece
+
+
+def fits_channels(found: int, wanted: int, dims: int) -> bool:
+    """Whether images of so many channels can be used as ones of ``wanted`` channels, as gray pictures among color ones.
+
+    Args:
+        found: number of channels of an image.
+        wanted: number of channels that a model takes.
+        dims: number of spatial dimensions.
+    """
+    return found == wanted or (dims == 2 and (found, wanted) == (GRAY, COLOR))
+
+
+def as_channels(image: Array, channels: int | None) -> Array:
+    """An image (C, spatial...) with a number of channels: one of a single channel has it so many times."""
+    return image if channels is None or len(image) == channels else image[[0] * channels]
 
 
 def file_order(voxels: NDArray) -> NDArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +15,49 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from monai.losses import DiceCELoss
-from monai.transforms import MapLabelValued, Resized, ResizeWithPadOrCropd, SpatialPadd, Transform
+from monai.transforms import Resized, ResizeWithPadOrCropd, SpatialPadd, Transform
 from monai.utils import ensure_tuple
 from torch import Tensor, nn
 
-from monai_unlearnable.data import read_scan
-from monai_unlearnable.data.formats import read_label_scan
-from monai_unlearnable.data.scan import Scan
+from monai_unlearnable.data import encode_label, read_label, read_scan
+from monai_unlearnable.data.scan import check_same_shape
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.metrics.scores import chance_level, classification_scores, segmentation_scores
+from monai_unlearnable.utils.arrays import as_channels
+from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.victims.networks import DeepSupervision
 
 __all__ = ["Classification", "LoadImages", "Segmentation", "Task"]
 
 
 class LoadImages(Transform):
-    """Reads images and their label maps with the readers of ``protect``: physical values in float32, channels first.
+    """Reads images and their label maps as ``protect`` does: physical values in float32, class indices, channels first.
 
-    Several files of one case become the channels of one image. A label that is a DICOM segmentation is put on the grid
-    of its image.
+    Several files of one case become the channels of one image.
 
     Args:
         keys: entries that hold paths: the image, and the label map where there is one.
+        label_values: stored label value of each class, background first; needed where there is a label map.
+        channels: number of channels of the images, of which gray pictures among color ones get three equal ones; by
+            default that of the files.
     """
 
-    def __init__(self, keys: KeysCollection) -> None:
-        self.keys = ensure_tuple(keys)
+    def __init__(self, keys: KeysCollection, label_values: Sequence[int] = (), channels: int | None = None) -> None:
+        self.keys, self.label_values, self.channels = ensure_tuple(keys), tuple(label_values), channels
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Read what the keys name; other entries stay."""
         image, *labels = self.keys
         scans = [read_scan(path) for path in ensure_tuple(data[image])]
-        read = {key: _as_tensor([read_label_scan(Path(data[key]), scans)]) for key in labels}
-        return {**data, image: _as_tensor(scans), **read}
-
-
-def _as_tensor(scans: Sequence[Scan]) -> MetaTensor:
-    values = np.concatenate([np.ascontiguousarray(scan.physical()) for scan in scans])
-    return MetaTensor(torch.from_numpy(values), affine=torch.from_numpy(scans[0].affine))
+        check_same_shape(scans)
+        values = np.concatenate([np.ascontiguousarray(scan.physical()) for scan in scans])
+        read = {image: as_channels(values, self.channels)}
+        for key in labels:
+            path, case = Path(data[key]), data.get(CaseKeys.CASE_ID)
+            read[key] = encode_label(read_label(path, scans, case), self.label_values, case, path)
+        affine = torch.from_numpy(scans[0].affine)
+        return {**data, **{key: MetaTensor(torch.from_numpy(array), affine=affine) for key, array in read.items()}}
 
 
 class Task(ABC):
@@ -62,10 +66,12 @@ class Task(ABC):
     Attributes:
         metric: name of the score, for tables.
         keys: entries that spatial transforms act on.
+        victim: network that is trained for it where none is named.
     """
 
     metric: str
     keys: tuple[str, ...]
+    victim: str
 
     @property
     @abstractmethod
@@ -123,11 +129,14 @@ class Segmentation(Task):
 
     Args:
         label_values: stored label value of each class, background first.
+        channels: number of channels of the images, see :class:`LoadImages`.
     """
 
     label_values: tuple[int, ...]
+    channels: int | None = field(default=None, repr=False)  # the keys of kept runs hold the rest
     metric = "Dice"
     keys = ("image", "label")
+    victim = "UNet"
     chance = 0.0
 
     @property
@@ -139,7 +148,7 @@ class Segmentation(Task):
         return DeepSupervision(DiceCELoss(softmax=True, to_onehot_y=True, include_background=False))
 
     def loading(self) -> list[Any]:
-        return [LoadImages(self.keys), MapLabelValued("label", self.label_values, range(self.classes), dtype=np.uint8)]
+        return [LoadImages(self.keys, self.label_values, self.channels)]
 
     def fitting(self, size: Sequence[int], whole: bool) -> list[Any]:
         return [(ResizeWithPadOrCropd if whole else SpatialPadd)(self.keys, size)]
@@ -160,11 +169,14 @@ class Classification(Task):
 
     Args:
         count: number of classes, at least 2.
+        channels: number of channels of the images, see :class:`LoadImages`.
     """
 
     count: int
+    channels: int | None = field(default=None, repr=False)
     metric = "balanced accuracy"
     keys = ("image",)
+    victim = "ResNet18"
 
     def __post_init__(self) -> None:
         if self.count < 2:
@@ -184,7 +196,7 @@ class Classification(Task):
         return nn.CrossEntropyLoss()
 
     def loading(self) -> list[Any]:
-        return [LoadImages(self.keys)]
+        return [LoadImages(self.keys, channels=self.channels)]
 
     def fitting(self, size: Sequence[int], whole: bool) -> list[Any]:
         return [Resized(self.keys, size, mode="area")]

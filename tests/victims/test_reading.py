@@ -14,7 +14,7 @@ from monai_unlearnable.data import read_scan
 from monai_unlearnable.victims import Segmentation
 from monai_unlearnable.victims.tasks import LoadImages
 from tests import dicom
-from tests.helpers import random_image, two_classes, write_nifti
+from tests.helpers import random_image, two_classes
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -36,8 +36,9 @@ def test_single_files_and_labels(tmp_path: Path) -> None:
     image = random_image((9, 8), "uint16")
     path = dicom.save(dicom.make_slice(image.T), tmp_path / "a.dcm")
     assert np.array_equal(LoadImages("image")({"image": path})["image"][0], image)
-    dicom.write_series(tmp_path / "s", random_image((9, 8, 7)))
-    label = write_nifti(tmp_path / "s.nii.gz", two_classes((9, 8, 7)))
+    series = dicom.write_series(tmp_path / "s", random_image((9, 8, 7)))
+    label = tmp_path / "s.nii.gz"
+    dicom.write_label(series, label, two_classes((9, 8, 7)))
     item = {"image": str(tmp_path / "s"), "label": str(label)}
     for transform in Segmentation((0, 1, 2)).loading():
         item = transform(item)
