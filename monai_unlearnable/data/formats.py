@@ -8,7 +8,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.dicom import DicomFormat, is_annotation, read_segmentation
+from monai_unlearnable.data.dicom import DicomFormat, is_annotation, is_image, read_segmentation, volume_at
 from monai_unlearnable.data.image2d import JpegFormat, PngFormat, TiffFormat
 from monai_unlearnable.data.nifti import NiftiFormat
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming
@@ -34,12 +34,17 @@ def is_known(name: str) -> bool:
 
 
 def find_format(path: Path) -> ScanFormat:
-    """The format of a file name; a folder is read as a DICOM series.
+    """The format of a file name; a folder, or the address of a volume in one, is read as a DICOM series.
+
+    A file of an unknown suffix is DICOM if its content says so.
 
     Raises:
         ScanError: naming the file and the known suffixes.
+        OSError: when the file cannot be read.
     """
-    return DICOM if path.is_dir() else _format_of_name(path)
+    if path.is_dir() or (_match(path.name) is None and (is_image(path) if path.is_file() else volume_at(path))):
+        return DICOM
+    return _format_of_name(path)
 
 
 def _format_of_name(path: Path) -> ScanFormat:

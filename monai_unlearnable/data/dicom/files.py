@@ -14,48 +14,23 @@ from pydicom import DataElement, Dataset, dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
+from monai_unlearnable.data.dicom.detection import is_dicom, is_image
 from monai_unlearnable.data.dicom.geometry import Slice
 from monai_unlearnable.data.dicom.pixels import encode, parse, quantization_of, read_pixels
 from monai_unlearnable.data.scan import naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.utils.files import reading
 
-SUFFIXES = (".dcm",)
 NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder directly holds DICOM files.
+    """Whether a folder directly holds DICOM images.
 
     Raises:
         OSError: when folder or files cannot be read.
     """
-    return any(file.is_file() and not file.name.startswith(".") and is_dicom(file) for file in folder.iterdir())
-
-
-def is_dicom(file: Path) -> bool:
-    """Whether the name of a file or its first bytes say that it is DICOM."""
-    if file.name.lower().endswith(SUFFIXES):
-        return True
-    with file.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
-def list_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The DICOM files directly in a folder, and the others.
-
-    Raises:
-        ScanError: when the folder holds folders, or no DICOM file.
-        OSError: when folder or files cannot be read; a slice that is passed over would go unseen.
-    """
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    below = next((path for path in paths if path.is_dir()), None)
-    if below is not None:
-        raise ScanError("the folder of a series must not hold folders", file=below)
-    files = [path for path in paths if is_dicom(path)]
-    if not files:
-        raise ScanError("the folder holds no DICOM file", file=folder)
-    return files, sorted({*paths} - {*files})
+    return any(is_image(file) for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
 
 
 def read_slice(path: Path) -> Slice:

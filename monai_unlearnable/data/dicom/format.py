@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from monai_unlearnable.data.dicom.files import SUFFIXES, derive, derived_uid, identity_remarks, list_files, read_slice
+from monai_unlearnable.data.dicom.detection import SUFFIXES
+from monai_unlearnable.data.dicom.files import derive, derived_uid, identity_remarks, read_slice
 from monai_unlearnable.data.dicom.geometry import Grid, affine_of, check_alike, in_order
 from monai_unlearnable.data.dicom.pixels import NATIVE, encode, parse, pixel_range, quantization_of, replace_pixels
+from monai_unlearnable.data.dicom.volumes import sources
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming, voxel_digest
 from monai_unlearnable.errors import NoiseError
 from monai_unlearnable.utils.arrays import file_order
@@ -45,14 +47,14 @@ class DicomFormat(ScanFormat):
     suffixes = SUFFIXES
 
     def read(self, path: Path) -> Scan:
-        is_folder = path.is_dir()
+        is_folder = not path.is_file()
         with naming(path):
-            files, passed_over = list_files(path) if is_folder else ([path], [])
+            files, remarks = sources(path)
             slices = [read_slice(file) for file in files]
             check_alike(slices)
-            slices = in_order(slices)
+            slices, uneven = in_order(slices)
             stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
-            remarks = [f"{file} is not a DICOM file and is not published" for file in passed_over]
+            remarks += [f"{path}: {remark}" for remark in uneven]
             remarks += identity_remarks(part.header for part in slices)
             names, contents = zip(*((part.path.name, part.content) for part in slices), strict=True)
             quantization, container = quantization_of(slices[0].header), _Container(names, contents, is_folder)

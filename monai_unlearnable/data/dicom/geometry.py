@@ -103,14 +103,17 @@ def _alike(name: str, known: Any, found: Any) -> bool:
     return bool(known == found)
 
 
-def in_order(slices: Sequence[Slice]) -> list[Slice]:
-    """Slices in the order of their positions along the normal.
+def in_order(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
+    """Slices in the order of their positions along the normal, and remarks on a grid that is not an even one.
+
+    Noise needs no even grid, so a gantry tilt or a gap is no reason to refuse a series; resampled copies are of other
+    voxels, though, and who trains on them should know.
 
     Raises:
-        ScanError: naming a file, when positions are missing, the same, uneven, or not along the normal.
+        ScanError: naming a file, when positions are missing or the same.
     """
     if len(slices) == 1:
-        return list(slices)
+        return list(slices), []
     unplaced = next((s for s in slices if not (s.header.get("ImagePositionPatient") and s.header.get(CLOSE[0]))), None)
     if unplaced is not None:
         reason = "ImagePositionPatient or ImageOrientationPatient is missing, which tell the order of slices"
@@ -118,26 +121,40 @@ def in_order(slices: Sequence[Slice]) -> list[Slice]:
     normal = slices[0].axes[2]
     ordered = sorted(slices, key=lambda s: float(s.position @ normal))
     offsets = np.stack([s.position - ordered[0].position for s in ordered])
-    distances = offsets @ normal
-    gaps = np.diff(distances)
+    gaps = np.diff(offsets @ normal)
     if gaps.min() < SAME_PLACE:
         place = int(gaps.argmin())
         reason = f"lies at the same position as {ordered[place].path.name}; put each volume into a folder of its own"
         raise ScanError(reason, file=ordered[place + 1].path)
-    sideways = np.linalg.norm(offsets - np.outer(distances, normal), axis=1).max()
-    if sideways > max(TILT * distances[-1], SAME_PLACE):
-        reason = f"slices are shifted by up to {sideways:.4g} mm in their plane (gantry tilt); resample them first"
-        raise ScanError(reason, file=ordered[-1].path)
-    even = np.linspace(0, distances[-1], len(ordered))
+    return ordered, _unevenness(offsets, normal, [s.path.name for s in ordered])
+
+
+def _unevenness(offsets: NDArray, normal: NDArray, names: Sequence[str]) -> list[str]:
+    """Remarks on slices that are no even grid.
+
+    Args:
+        offsets: positions (slices, 3), relative to that of the first one.
+        normal: unit vector that slices are ordered along.
+        names: what the slices are called.
+    """
+    remarks, distances = [], offsets @ normal
+    gaps, even = np.diff(distances), np.linspace(0, distances[-1], len(names))
+    sideways = offsets - np.outer(distances, normal)
+    if np.linalg.norm(sideways, axis=1).max() > max(TILT * distances[-1], SAME_PLACE):
+        angle = np.degrees(np.arctan2(np.linalg.norm(sideways[-1]), distances[-1]))
+        remarks.append(f"slices are shifted in their plane, as by a gantry tilt of {angle:.3g} degrees")
     if np.abs(distances - even).max() > UNEVEN * even[1]:
         place = int(gaps.argmax())
-        reason = f"lies {gaps[place]:.4g} mm from {ordered[place].path.name}, others {gaps.min():.4g} mm apart: "
-        raise ScanError(reason + "is a slice missing?", file=ordered[place + 1].path)
-    return ordered
+        reason = f"slices lie {gaps.min():.4g} to {gaps.max():.4g} mm apart, farthest between {names[place]} and "
+        remarks.append(f"{reason}{names[place + 1]}: check that none is missing")
+    return remarks
 
 
 def affine_of(slices: Sequence[Slice]) -> NDArray:
-    """The matrix from indices of column, row and slice to mm in RAS+, as NIfTI has it."""
+    """The matrix from indices of column, row and slice to mm in RAS+, as NIfTI has it.
+
+    It shears where the gantry was tilted, and has the mean distance of slices that are not evenly apart.
+    """
     first, count = slices[0], len(slices)
     row, column, normal = first.axes
     affine = np.eye(4)
