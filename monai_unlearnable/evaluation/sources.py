@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_unlearnable.data import Case, load_cases, read_case
-from monai_unlearnable.data.dicom import sources
+from monai_unlearnable.data.dicom import files_of
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.evaluation.matrix import Published
 from monai_unlearnable.intensity import PercentileWindow, WindowRule
@@ -169,5 +169,5 @@ def _files(cases: Iterable[Case]) -> Iterator[tuple[Case, Path]]:
     """The image files; of a series, its slices, since one slice gives the whole away."""
     for case in cases:
         for path in (case.root / name for name in case.images):
-            for file in sources(path)[0]:
+            for file in files_of(path):
                 yield case, file

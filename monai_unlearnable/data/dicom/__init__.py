@@ -5,4 +5,4 @@ from .detection import is_dicom, is_image
 from .files import annotation_remarks, is_annotation, is_series, rename
 from .format import DicomFormat
 from .segmentation import read_segmentation
-from .volumes import Volume, as_channels, sources, survey, volume_at, volumes
+from .volumes import Volume, as_channels, files_of, survey, volume_at, volumes

@@ -25,12 +25,13 @@ NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 
 
 def is_series(folder: Path) -> bool:
-    """Whether a folder directly holds DICOM images.
+    """Whether a folder directly holds DICOM images, or an annotation of them.
 
     Raises:
         OSError: when folder or files cannot be read.
     """
-    return any(is_image(file) for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
+    files = (file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
+    return any(is_image(file) or is_annotation(file) for file in files)
 
 
 def read_slice(path: Path) -> Slice:

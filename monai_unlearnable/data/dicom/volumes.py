@@ -23,7 +23,7 @@ from monai_unlearnable.data.dicom.detection import DIRECTORY, holds_no_image, is
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.utils.files import reading
 
-__all__ = ["Survey", "Volume", "as_channels", "sources", "survey", "volume_at", "volumes"]
+__all__ = ["Survey", "Volume", "as_channels", "files_of", "sources", "survey", "volume_at", "volumes"]
 
 # What tells apart files of a series that lie at one position, and what it is called. Elements that differ from slice to
 # slice (times of acquisition) tell nothing there, and are passed over.
@@ -383,6 +383,20 @@ def sources(path: Path) -> tuple[list[Path], list[str]]:
         return list(found.volumes[0].files), [f"{file} {reason} and is not published" for file, reason in found.others]
     volume = volume_at(path)
     return ([path] if volume is None else list(volume.files)), []
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The DICOM files that lie under an address: a file, all in a folder, or those of one of its volumes.
+
+    Raises:
+        ScanError: naming folder or file, when the system does not let it be read.
+    """
+    if path.is_dir():
+        found = survey(path)
+        files = {file for volume in found.volumes for file in volume.files} | {file for file, _ in found.faults}
+        return tuple(sorted(files))
+    volume = volume_at(path)
+    return (path,) if volume is None else volume.files
 
 
 def _several(folder: str, found: Sequence[Volume]) -> str:
