@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .evaluation.laboratory import Laboratory
     from .intensity import DtypeWindow, FixedWindow, PercentileWindow
     from .proof import evaluate
+    from .publishing.pacs import publish
     from .publishing.restore import restore
     from .publishing.run import apply, protect
     from .publishing.statement import audit
@@ -45,6 +46,7 @@ __all__ = [
     "audit",
     "evaluate",
     "protect",
+    "publish",
     "restore",
     "verify",
 ]
@@ -61,6 +63,7 @@ _HOMES = {
     "audit": "publishing.statement:audit",
     "evaluate": "proof:evaluate",
     "protect": "publishing.run:protect",
+    "publish": "publishing.pacs:publish",
     "restore": "publishing.restore:restore",
     "verify": "publishing.verify:verify",
 }

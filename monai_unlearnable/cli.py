@@ -121,10 +121,10 @@ def program() -> None:
 @KEY
 @OVERWRITE
 def protect(method: str, dataset_dir: str, out: str, settings: Sequence[str], **known: Any) -> None:
-    """Protect a dataset, or a MedMNIST archive, with a method.
+    """Protect a dataset, a MedMNIST archive, or studies of a DICOMweb server, with a method.
 
     METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
-    --epochs 20 --masks#support#margin 1.
+    --epochs 20 --masks#support#margin 1. Studies are given as dicomweb://HOST/PATH?StudyInstanceUID=UID.
     """
     mu.protect(method, dataset_dir, out, **_settings(settings, **known))
     _say_protected(out)
@@ -208,6 +208,16 @@ def audit(protected: str, statement: str, public_key: str | None, as_json: bool)
     if count := len(report.findings):
         reason = f"{count} claims of the statement do not hold"
         raise VerificationError(reason, file=statement, findings=report.findings)
+
+
+@program.command()
+@click.argument("out")
+@click.argument("address", metavar="dicomweb://HOST/PATH")
+def publish(out: str, address: str) -> None:
+    """Store the protected series in an archive (PACS), and read them back to compare."""
+    done = mu.publish(out, address)
+    omitted = f"; not DICOM, and not stored: {', '.join(done.omitted)}" if done.omitted else ""
+    click.echo(f"published: {done.stored} instances stored, {done.known} were there; all read back equal{omitted}")
 
 
 @program.command()

@@ -15,6 +15,7 @@
     │       ├── NoiseMismatchError   noise of other voxels
     │       └── KeyMismatchError     an encrypted file that the key does not open
     ├── OutputError                  an output that exists, belongs to another run, or cannot be written (an OSError)
+    ├── ServerError                  a server that cannot be reached, refuses, or fails (an OSError)
     ├── VerificationError            published files that are not what their record claims; holds the findings
     ├── SkippedCasesError            cases that were skipped, while the others are done
     ├── DivergedError                a training whose loss is no longer a number
@@ -45,6 +46,7 @@ __all__ = [
     "NoiseMismatchError",
     "KeyMismatchError",
     "OutputError",
+    "ServerError",
     "SkippedCasesError",
     "VerificationError",
     "DivergedError",
@@ -120,6 +122,10 @@ class KeyMismatchError(NoiseError):
 
 class OutputError(UnlearnableError, OSError):
     """The output exists already, belongs to another run, or cannot be written."""
+
+
+class ServerError(UnlearnableError, OSError):
+    """A server cannot be reached, refuses a request, or answers with what cannot be used."""
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ class Layout:
         checkpoint: perturber that the noise comes from, if it is not encrypted.
         statement: file that third parties check the published files against.
         unpacked: folder of the originals of a dataset that came as an archive.
+        fetched: folder of the originals of a dataset that came from a server.
         report: folder of figures and pictures.
     """
 
@@ -82,6 +83,7 @@ class Layout:
         self.checkpoint = self.models / "perturber.safetensors"
         self.statement = self.root / "statement.json"
         self.unpacked = self.root / "unpacked"
+        self.fetched = self.root / "fetched"
         self.report = self.root / "report"
 
     @property

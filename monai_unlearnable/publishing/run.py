@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from monai_unlearnable.crypto import Key, load_key
 from monai_unlearnable.crypto.encrypted import is_owned
+from monai_unlearnable.data.dicomweb import is_address
 from monai_unlearnable.errors import InputError, UnlearnableError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.archives import is_archive, protected_archive
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.pacs import fetched_studies
 from monai_unlearnable.publishing.restore import apply_stored
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.catalog import Catalog
@@ -145,7 +147,7 @@ def protect(method: str | Path, dataset_dir: str | Path, output_dir: str | Path,
 
     Args:
         method: name of a method (``"umed"``, ``"lsp"``, ...), or path of a configuration file.
-        dataset_dir: the clean dataset: a folder, or an archive.
+        dataset_dir: the clean dataset: a folder, an archive, or the address of studies (``dicomweb://...``).
         output_dir: folder for ``protected/`` to publish, and ``noise/`` and ``models/`` to keep.
         **settings: settings of the method by name, see its card; ``{"masks#support#margin": 1}`` sets nested ones.
             ``overwrite`` replaces a finished output, and ``key`` is the owner's key or its file.
@@ -172,7 +174,7 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
 
     Args:
         source: a ``noise/`` folder, for the scans that it was made for, or a checkpoint, for further scans.
-        dataset_dir: the clean dataset: a folder, or an archive.
+        dataset_dir: the clean dataset: a folder, an archive, or the address of studies (``dicomweb://...``).
         output_dir: folder of the output, as in :func:`protect`.
         **settings: ``overwrite`` and ``key``, see :func:`protect`; with a checkpoint also settings of the run.
 
@@ -205,10 +207,12 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
 def _prepared(
     dataset_dir: str | Path, output_dir: str | Path, settings: dict[str, Any], key: Key | None, resume: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """Join the other processes and unpack an archive; yields all settings, with the folder to protect."""
+    """Join the others, and fetch studies or unpack an archive; yields all settings, with the folder to protect."""
     with distributed.joined(), ExitStack() as stack:
-        if is_archive(dataset_dir):
-            overwrite = bool(settings.get("overwrite"))
+        overwrite = bool(settings.get("overwrite"))
+        if is_address(dataset_dir):
+            dataset_dir = stack.enter_context(fetched_studies(dataset_dir, output_dir, overwrite, key))
+        elif is_archive(dataset_dir):
             dataset_dir = stack.enter_context(protected_archive(dataset_dir, output_dir, overwrite, key, resume))
         keyed = {} if key is None else {"key": key}
         yield {"dataset_dir": str(dataset_dir), "output_dir": str(output_dir), **settings, **keyed}
