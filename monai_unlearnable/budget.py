@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.errors import BudgetError, NoiseMismatchError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
-from monai_unlearnable.utils.arrays import bounding_box, file_order
+from monai_unlearnable.utils.arrays import bounding_box, differ, file_order
 
 __all__ = ["Budget", "VoxelChange", "apply_change", "apply_noise", "changed_fraction", "undo_change"]
 
@@ -29,8 +29,8 @@ class Budget:
     Args:
         epsilon: largest change of a voxel as a fraction of the intensity window, in [0, 1]; 8/255 is a common choice.
         norm: ``"linf"``, the only norm of the ball so far.
-        fraction: largest fraction of the voxels of a scan that may change, in (0, 1]. A voxel is a spatial position; it
-            counts as changed when any channel changes.
+        fraction: largest fraction of the voxels of a scan that may change, in (0, 1]. A voxel is a position that holds
+            data in any channel; it counts as changed when any channel changes.
 
     Example:
         >>> Budget(epsilon=8 / 255, fraction=0.1).limit(voxels=1000)
@@ -113,9 +113,16 @@ class VoxelChange:
         return tuple(slice(low, low + size) for low, size in zip(self.corner, self.steps.shape, strict=True))
 
 
-def changed_fraction(before: NDArray, after: NDArray) -> float:
-    """The fraction of voxels at which any channel of voxels (C, spatial...) differs."""
-    return float((before != after).any(axis=0).mean())
+def changed_fraction(before: NDArray, after: NDArray, count: int | None = None) -> float:
+    """The fraction of voxels at which any channel differs.
+
+    Args:
+        before: voxels (C, spatial...).
+        after: voxels in the same shape.
+        count: number of voxels that it is a fraction of; all by default.
+    """
+    changed = differ(before, after).any(axis=0)
+    return int(np.count_nonzero(changed)) / (count or changed.size)
 
 
 def apply_noise(
@@ -131,7 +138,7 @@ def apply_noise(
     """Add noise to stored voxels: mask, project, convert to stored steps, truncate toward zero, add.
 
     The noise is added to the original voxels, never to a windowed copy; where it would leave the numbers that can be
-    stored, or reach a value that marks padding, it shrinks. Padding never changes.
+    stored, or reach a value that is no data, it shrinks. Voxels without data never change.
     Where more voxels move than the budget allows, those of largest stored change do, of equal ones the first in C
     order; the others stay the original.
 
@@ -151,7 +158,8 @@ def apply_noise(
         BudgetError: when the noise is not finite, or the budget is positive but below one storage step of all channels,
             or its fraction of voxels below one voxel.
     """
-    budget.check_storage(window.finest_step(quantization), stored[0].size, case=case)
+    count = quantization.count_data(stored) if budget.fraction < 1 else stored[0].size
+    budget.check_storage(window.finest_step(quantization), count, case=case)
     unit = np.broadcast_to(noise if mask is None else noise * mask, stored.shape)
     if not np.isfinite(unit).all():
         raise BudgetError("the noise holds NaN or infinite values", case=case)
@@ -160,7 +168,7 @@ def apply_noise(
     original, width, quantization = stored[box], window.width(stored.ndim), quantization.slices(box[-1])
     # In double precision: the epsilon rounded to float32 may be larger than the epsilon.
     steps = budget.project(unit[box].astype(np.float64)) * (width / np.asarray(quantization.slope))
-    support = steps != 0
+    support = (steps != 0) & ~quantization.is_nodata(original)
     before = original[support]
     after = _shifted(before, steps[support], quantization, support)
     moved = after != before
@@ -169,8 +177,9 @@ def apply_noise(
     protected = whole[box]
     protected[support] = after[moved]
     if budget.fraction < 1:
-        change = np.abs(np.subtract(protected, original, dtype=np.float64)) * np.abs(quantization.slope)
-        excess = _excess(change / width, support, budget.limit(stored[0].size))
+        change = np.zeros(support.shape)
+        change[support] = np.abs(np.subtract(after[moved], before[moved], dtype=np.float64))
+        excess = _excess(change * np.abs(quantization.slope) / width, support, budget.limit(count))
         np.copyto(protected, original, where=excess)
         support &= ~excess
     own = bounding_box(file_order(support))
@@ -193,19 +202,24 @@ def undo_change(protected: NDArray, change: VoxelChange) -> NDArray:
 def _shifted(before: NDArray, steps: NDArray, quantization: StorageQuantization, support: NDArray) -> NDArray:
     """Stored numbers after steps, of the voxels of a support (C, spatial...), one after the other."""
     low, high = (_each(bound, support) for bound in quantization.bounds)
-    if quantization.is_integer:
-        whole = np.trunc(steps + np.copysign(STEP_TOLERANCE, steps))
-        after = np.clip(before.astype(np.float64) + whole, low, high)
-        for gap_low, gap_high in quantization.gaps:
-            first, last = _each(gap_low, support), _each(gap_high, support)
-            beside = np.where(steps > 0, first - 1, last + 1)
-            after = np.where((after >= first) & (after <= last), beside, after)
-            after = np.where((before >= first) & (before <= last), before, after)
-        return after.astype(before.dtype)
-    after = np.clip(before.astype(np.float64) + steps, low, high).astype(before.dtype)
-    overshot = np.abs(after.astype(np.float64) - before) > np.abs(steps)  # by rounding
-    after[overshot] = np.nextafter(after[overshot], before[overshot])
+    whole = np.trunc(steps + np.copysign(STEP_TOLERANCE, steps)) if quantization.is_integer else steps
+    after = np.clip(before.astype(np.float64) + whole, low, high).astype(before.dtype)
+    if not quantization.is_integer:
+        overshot = np.abs(after.astype(np.float64) - before) > np.abs(steps)  # by rounding
+        after[overshot] = np.nextafter(after[overshot], before[overshot])
+    gaps = [(_each(first, support), _each(last, support)) for first, last in quantization.gaps]
+    for first, last in gaps * len(gaps):  # what is beside one may lie in another
+        inside = (after >= first) & (after <= last)
+        if inside.any():
+            after[inside] = _beside(before, first, last, quantization.is_integer)[inside]
     return after
+
+
+def _beside(before: NDArray, first: Any, last: Any, is_integer: bool) -> NDArray:
+    """The last number before a gap of no data from ``first`` to ``last``, on the way from ``before``."""
+    if is_integer:
+        return np.where(before < first, first - 1, last + 1)
+    return np.nextafter(np.where(before < first, first, last).astype(before.dtype), before)
 
 
 def _each(number: Any, support: NDArray) -> Any:

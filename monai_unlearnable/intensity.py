@@ -8,6 +8,7 @@ Budgets are given in normalized intensity, noise is written in stored steps. Arr
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -32,13 +33,17 @@ class StorageQuantization:
     All but the dtype may differ from slice to slice, as in PET series: then it is a tuple of one number a slice, along
     the last spatial axis. A tuple of equal numbers becomes this number.
 
+    Some stored values are no data, whatever the file: NaN, infinite ones, and those from the largest float32 on in
+    float storage; -32768 in all 16 bits of signed integers; the value whose physical one is -3024 (which scanners write
+    around the field of view of CT); and the range that the file itself reserves for padding. Such a voxel never changes
+    and no other becomes one, so that protected files have the same ones.
+
     Args:
         dtype: numpy dtype string of the stored voxels, byte order included (``"<i2"``).
         slope: physical units a stored step; not 0.
         inter: physical value of a stored 0.
         bits: number of the dtype's bits that hold the number, the lowest ones; 0 if all do.
-        padding_low: the lowest stored value that marks a voxel outside the image; such values never change, and no
-            other value becomes one.
+        padding_low: the lowest stored value that marks a voxel outside the image, by the word of the file.
         padding_high: the highest one; none does where it is less than the lowest.
 
     Example:
@@ -83,10 +88,11 @@ class StorageQuantization:
 
     @property
     def bounds(self) -> tuple[Number, Number]:
-        """The lowest and the highest number that can be stored; arrays of one a slice where the bits differ."""
+        """The lowest and the highest number that a voxel may become; arrays of one a slice where the bits differ."""
         dtype = np.dtype(self.dtype)
         if not self.is_integer:
-            return float(np.finfo(dtype).min), float(np.finfo(dtype).max)
+            largest = float(np.nextafter(dtype.type(FLOAT_LIMIT), dtype.type(0)))
+            return -largest, largest
         sign, whole = int(dtype.kind == "i"), 8 * dtype.itemsize
         bits = _number(tuple(own or whole for own in self.bits) if isinstance(self.bits, tuple) else self.bits or whole)
         return -sign * 2.0 ** (bits - 1), 2.0 ** (bits - sign) - 1
@@ -99,26 +105,55 @@ class StorageQuantization:
 
     @property
     def gaps(self) -> list[tuple[Number, Number]]:
-        """The lowest and the highest number of each range of stored ones that are no data; empty where low > high."""
-        padding = _number(self.padding_low), _number(self.padding_high)
-        return [padding] if np.any(padding[0] <= padding[1]) else []
+        """The lowest and the highest number of each range of stored ones that are no data; empty where low > high.
+
+        Numbers of float storage that are not within :attr:`bounds` are none either.
+        """
+        dtype, gaps = np.dtype(self.dtype), [(_number(self.padding_low), _number(self.padding_high))]
+        if dtype.kind == "i" and dtype.itemsize == 2:
+            gaps.append((INT16_LOWEST, INT16_LOWEST))
+        with np.errstate(all="ignore"):  # a broken header may hold any slope
+            outside = (OUTSIDE_VIEW - np.asarray(self.inter, np.float64)) / self.slope
+            nearest = np.rint(outside) if self.is_integer else outside.astype(dtype).astype(np.float64)
+            low, high = self.bounds
+            exists = (nearest >= low) & (nearest <= high) & (np.abs(nearest - outside) < WHOLE_TOLERANCE)
+        if exists.any():
+            number = nearest if nearest.ndim else int(nearest) if self.is_integer else float(nearest)
+            gaps.append((number, np.where(exists, number, -np.inf) if nearest.ndim else number))
+        return [(low, high) for low, high in gaps if np.any(low <= high)]
 
     def is_nodata(self, stored: NDArray) -> NDArray:
-        """Which stored values mark voxels outside the image."""
-        nodata = np.zeros(stored.shape, bool)
-        for low, high in self.gaps:
-            nodata |= (stored >= low) & (stored <= high)
-        return nodata
+        """Which stored values (C, spatial...) are no data, by their value alone."""
+        gaps = self.gaps
+        if self.is_integer and not gaps:
+            return np.zeros_like(stored, bool)
+        return piecewise(_within, stored, bool, *itertools.chain(*gaps))
+
+    def count_data(self, stored: NDArray) -> int:
+        """Number of voxels with data in any channel of stored values (C, spatial...)."""
+        if self.is_integer and not self.gaps:
+            return stored[0].size
+        return stored[0].size - int(np.count_nonzero(self.is_nodata(stored).all(axis=0)))
 
     def to_physical(self, stored: NDArray, dtype: type = np.float32) -> NDArray:
-        """Physical values of stored ones, computed in double precision and returned as ``dtype``."""
-        if self.slope == 1.0 and self.inter == 0.0:
-            return stored.astype(dtype)
-        slope, inter = (np.asarray(number, np.float64)[()] for number in (self.slope, self.inter))
-        return piecewise(lambda piece, slope, inter: piece * slope + inter, stored, dtype, slope, inter)
+        """Physical values of stored ones, no data included, computed in double precision and returned as ``dtype``."""
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers that are no data
+            if self.slope == 1.0 and self.inter == 0.0:
+                return stored.astype(dtype)
+            slope, inter = (np.asarray(number, np.float64)[()] for number in (self.slope, self.inter))
+            return piecewise(lambda piece, slope, inter: piece * slope + inter, stored, dtype, slope, inter)
+
+    def to_data(self, stored: NDArray, dtype: type = np.float32) -> NDArray:
+        """Physical values of stored ones (C, spatial...), NaN where they are no data."""
+        physical, nodata = self.to_physical(stored, dtype), self.is_nodata(stored)
+        if nodata.any():
+            np.copyto(physical, np.nan, where=nodata)
+        return physical
 
     def to_stored(self, physical: NDArray) -> NDArray:
         """The nearest stored values of physical ones; exact where ``physical`` came from :meth:`to_physical`."""
+        if not self.is_integer and self.slope == 1.0 and self.inter == 0.0:
+            return np.asarray(physical).astype(self.dtype)  # NaN keeps its bits
         stored = (np.asarray(physical, np.float64) - _number(self.inter)) / _number(self.slope)
         if self.is_integer:
             stored = np.clip(np.rint(stored), *self.bounds)
@@ -126,6 +161,19 @@ class StorageQuantization:
 
 
 BY_SLICE = ("slope", "inter", "bits", "padding_low", "padding_high")
+FLOAT_LIMIT = float(np.finfo(np.float32).max)
+INT16_LOWEST = -(2**15)
+OUTSIDE_VIEW = -3024.0  # physical
+WHOLE_TOLERANCE = 1e-3  # of a step: slopes are rounded
+
+
+def _within(stored: NDArray, *ends: Number) -> NDArray:
+    """Which stored values are beyond the numbers of float32, or between two of the ends."""
+    floats = stored.dtype.kind == "f"
+    nodata = ~(np.abs(stored) < FLOAT_LIMIT) if floats else np.zeros(stored.shape, bool)
+    for low, high in zip(ends[::2], ends[1::2], strict=True):
+        nodata |= stored == low if low is high else (stored >= low) & (stored <= high)
+    return nodata
 
 
 def _number(value: float | tuple[float, ...]) -> Number:
@@ -170,7 +218,10 @@ class IntensityWindow:
         return min(smallest / (high - low) for low, high in zip(self.low, self.high, strict=True))
 
     def to_unit(self, physical: NDArray) -> NDArray:
-        """Normalized intensity of a channel-first physical array (C, spatial...), clipped to [0, 1], as float32."""
+        """Normalized intensity of a channel-first physical array (C, spatial...), clipped to [0, 1], as float32.
+
+        NaN, which is no data, becomes 0.
+        """
         bounds = np.broadcast_to(np.asarray([self.low, self.high], np.float64), (2, len(physical))).T
         channels = [
             piecewise(partial(_unit, low=low, high=high), channel, np.float32)
@@ -180,11 +231,11 @@ class IntensityWindow:
 
 
 def _unit(values: NDArray, low: np.float64, high: np.float64) -> NDArray:
-    return ((values - low) / (high - low)).clip(0, 1)
+    return np.fmin(np.fmax((values - low) / (high - low), 0), 1)
 
 
 class WindowRule(Protocol):
-    """Derives the :class:`IntensityWindow` of a scan from its physical values (C, spatial...)."""
+    """Derives the :class:`IntensityWindow` of a scan from physical values (C, spatial...); NaN means no data."""
 
     def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow: ...
 
@@ -206,10 +257,17 @@ class PercentileWindow(Configurable):
     upper: float = 99.5
 
     def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
-        flat = (channel.ravel(order="K") for channel in physical)  # as it lies in memory: any other order takes seconds
-        bounds = [np.percentile(channel, [self.lower, self.upper]).tolist() for channel in flat]
-        low, high = zip(*bounds, strict=True)
+        low, high = zip(*(self._bounds(channel, index) for index, channel in enumerate(physical)), strict=True)
         return IntensityWindow(low, high)
+
+    def _bounds(self, values: NDArray, channel: int) -> tuple[float, float]:
+        flat = values.ravel(order="K")  # as it lies in memory: any other order takes seconds
+        missing = np.isnan(flat)
+        flat = flat[~missing] if missing.any() else flat
+        if not flat.size:
+            raise WindowError(f"channel {channel} holds no data")
+        low, high = np.percentile(flat, [self.lower, self.upper]).tolist()
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -237,6 +295,7 @@ class DtypeWindow(Configurable):
 
 def _same_window(physical: NDArray, low: float, high: float) -> IntensityWindow:
     """One window for all channels of an image."""
-    if physical.min() == physical.max():
-        raise WindowError("the image is constant", value=float(physical.min()))
+    lowest, highest = (float(find.reduce(physical, axis=None, initial=np.nan)) for find in (np.fmin, np.fmax))
+    if not lowest < highest:
+        raise WindowError("the image is constant" if lowest == highest else "the image holds no data", value=lowest)
     return IntensityWindow((low,) * len(physical), (high,) * len(physical))

@@ -103,7 +103,8 @@ def window(*widths: float) -> IntensityWindow:
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32"])
 def test_overflow_shrinks_instead_of_wrapping(dtype: str) -> None:
     info = np.iinfo(dtype)
-    stored = np.array([[[info.min, info.min + 2, info.max - 2, info.max]]], dtype)
+    lowest = info.min + (dtype == "int16")  # -32768 is no data
+    stored = np.array([[[lowest, lowest + 2, info.max - 2, info.max]]], dtype)
     up, change = apply_noise(
         stored,
         np.ones(stored.shape),
@@ -111,7 +112,7 @@ def test_overflow_shrinks_instead_of_wrapping(dtype: str) -> None:
         window=window(100.0),
         quantization=StorageQuantization(stored.dtype.str),
     )
-    assert up.tolist() == [[[info.min + 10, info.min + 12, info.max, info.max]]]
+    assert up.tolist() == [[[lowest + 10, lowest + 12, info.max, info.max]]]
     assert undo_change(up, change).tolist() == stored.tolist()
     down, _ = apply_noise(
         stored,
@@ -120,7 +121,7 @@ def test_overflow_shrinks_instead_of_wrapping(dtype: str) -> None:
         window=window(100.0),
         quantization=StorageQuantization(stored.dtype.str),
     )
-    assert down.tolist() == [[[info.min, info.min, info.max - 12, info.max - 10]]]
+    assert down.tolist() == [[[lowest, lowest, info.max - 12, info.max - 10]]]
 
 
 @pytest.mark.parametrize(("dtype", "bounds"), [("<i2", (-2048, 2047)), ("<u2", (0, 4095))])
@@ -181,6 +182,62 @@ def test_padding_differs_from_slice_to_slice() -> None:
     up, _ = apply_noise(stored, np.ones(stored.shape), **arguments)
     down, _ = apply_noise(stored, -np.ones(stored.shape), **arguments)
     assert up[0, 0].T.tolist() == [[0, 3, 7], [2, 3, 5]] and down[0, 0].T.tolist() == [[0, -1, 3], [-2, -1, 5]]
+
+
+LIMIT = float(np.finfo(np.float32).max)
+NO_DATA: dict[str, list[float]] = {
+    "<i2": [-32768, -3024, -10, -9],
+    ">i2": [-32768, -3024, -10, -9],
+    "<u2": [],
+    "<i4": [-3024, -10, -9],
+    "<f4": [np.nan, np.inf, -np.inf, LIMIT, -LIMIT, -3024],
+    ">f8": [np.nan, np.inf, -np.inf, LIMIT, -LIMIT, -3024, np.finfo(np.float64).min, 1e300],
+}
+
+
+@given(st.sampled_from(sorted(NO_DATA)), st.data(), st.sampled_from([1.0, 0.2]))
+def test_voxels_without_data_never_change_and_none_loses_its_data(dtype: str, data: Any, fraction: float) -> None:
+    beside = [-32767, -32766, -3026, -3025, -3023, -12, -11, -8, 0, 5, 3e38]
+    usual = [value for value in beside if dtype[1] == "f" or np.iinfo(dtype).min <= value <= np.iinfo(dtype).max]
+    stored = data.draw(hnp.arrays(dtype, (2, 5, 6), elements=st.sampled_from(usual + NO_DATA[dtype])))
+    noise = data.draw(hnp.arrays(np.float64, (2, 5, 6), elements=st.sampled_from([-1, -0.04, 0, 0.02, 1])))
+    padding = {"padding_low": -10, "padding_high": -9} if dtype[1] == "i" else {}
+    quantization = StorageQuantization(dtype, **padding)
+    nodata = quantization.is_nodata(stored)
+    assert np.array_equal(nodata, np.isin(stored, NO_DATA[dtype]) | (np.isnan(stored) if dtype[1] == "f" else False))
+    assume(not nodata.all(axis=0).all() and quantization.count_data(stored) >= 5)
+    budget = Budget(0.1, fraction=fraction)
+    protected, change = apply_noise(stored, noise, budget=budget, window=window(100, 50), quantization=quantization)
+    assert protected[nodata].tobytes() == stored[nodata].tobytes()
+    assert np.array_equal(quantization.is_nodata(protected), nodata)
+    moved = protected[~nodata].astype(np.float64) - stored[~nodata].astype(np.float64)
+    assert (moved * np.broadcast_to(noise, stored.shape)[~nodata] >= 0).all() and np.abs(moved).max() <= 10
+    count = quantization.count_data(stored)
+    assert changed_fraction(stored, protected, count) <= fraction * (1 + 1e-9)
+    assert undo_change(protected, change).tobytes() == stored.tobytes()
+    assert apply_change(stored, change).tobytes() == protected.tobytes()
+
+
+def test_noise_stops_before_gaps_that_lie_side_by_side() -> None:
+    quantization = StorageQuantization("<i2", padding_low=-32767, padding_high=-32765)
+    stored = np.array([[[-32760, -32764, -32766, -32768]]], "<i2")
+    down, _ = apply_noise(
+        stored, -np.ones(stored.shape), budget=Budget(0.1), window=window(100.0), quantization=quantization
+    )
+    assert down.tolist() == [[[-32764, -32764, -32766, -32768]]]
+
+
+def test_the_fraction_is_one_of_the_voxels_with_data() -> None:
+    stored = np.zeros((1, 10, 10), np.float32)
+    stored[0, :5] = np.nan
+    protected, _ = apply_noise(
+        stored,
+        np.ones(stored.shape),
+        budget=Budget(0.1, fraction=0.1),
+        window=window(1.0),
+        quantization=StorageQuantization("<f4"),
+    )
+    assert np.count_nonzero(protected > 0) == 5 and changed_fraction(stored, protected) == 0.05
 
 
 def test_negative_slope_moves_stored_numbers_the_other_way() -> None:

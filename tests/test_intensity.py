@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from monai_unlearnable.data import Scan
 from monai_unlearnable.errors import ScanError, WindowError
 from monai_unlearnable.intensity import DtypeWindow, FixedWindow, IntensityWindow, PercentileWindow, StorageQuantization
 
@@ -124,6 +126,69 @@ def test_windows_do_not_depend_on_how_voxels_lie_in_memory(shape: tuple[int, ...
         low, high = (np.reshape(bound, (-1, *[1] * (len(shape) - 1))) for bound in (window.low, window.high))
         unit = ((expected - low) / (high - low)).clip(0, 1).astype(np.float32)
         assert window.to_unit(physical).tobytes() == unit.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("quantization", "nodata"),
+    [
+        (StorageQuantization("<i2"), [-32768, -3024]),
+        (StorageQuantization("<i2", 1.0, -1024.0), [-32768, -2000]),
+        (StorageQuantization("<i2", float(np.float32(0.1)), 0.0), [-32768, -30240]),
+        (StorageQuantization("<i2", -2.0, 0.0), [-32768, 1512]),
+        (StorageQuantization("<i2", 5.0, 0.0), [-32768]),
+        (StorageQuantization("<i2", bits=12, padding_low=-2000, padding_high=-1999), [-2000, -1999]),
+        (StorageQuantization("<u2", 1.0, -8192.0), [5168]),
+        (StorageQuantization("|u1"), []),
+        (StorageQuantization("<i4"), [-3024]),
+    ],
+)
+def test_integers_that_are_no_data(quantization: StorageQuantization, nodata: list[int]) -> None:
+    low, high = (int(bound) for bound in quantization.bounds)
+    stored = np.arange(max(low, -(2**16)), min(high, 2**16) + 1).astype(quantization.dtype)[None, None]
+    assert stored[quantization.is_nodata(stored)].tolist() == nodata
+    assert quantization.count_data(stored) == stored.size - len(nodata)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8"])
+def test_floats_that_are_no_data(dtype: str) -> None:
+    limit = np.finfo(np.float32).max
+    stored = np.array(
+        [[np.nan, np.inf, -np.inf, limit, -limit, np.nextafter(limit, np.float32(0)), -3024, 0, 5]], dtype
+    )
+    quantization = StorageQuantization(dtype)
+    assert quantization.is_nodata(stored[None]).tolist() == [[[True] * 5 + [False, True, False, False]]]
+    assert quantization.is_nodata(quantization.to_stored(quantization.to_physical(stored[None]))).sum() == 6
+    if dtype == "<f8":
+        assert quantization.is_nodata(np.array([[[np.finfo(dtype).min, 1e300, 3e38]]])).tolist() == [
+            [[True, True, False]]
+        ]
+
+
+@given(st.sampled_from(["<f4", ">f8", "<i2", "<u2"]), st.data())
+def test_windows_and_normalized_intensity_do_not_depend_on_voxels_without_data(dtype: str, data: Any) -> None:
+    values = data.draw(hnp.arrays(dtype, (1, 4, 5), elements=st.integers(0, 100)))
+    outside = data.draw(hnp.arrays(bool, (1, 4, 5)))
+    inside = values[~outside]
+    assume(inside.size and inside.min() < inside.max())
+    marks = [np.nan, np.inf, -np.inf, -np.finfo("f4").max, -3024] if dtype[1] == "f" else [300, 301]
+    marked = np.where(outside, data.draw(hnp.arrays(dtype, (1, 4, 5), elements=st.sampled_from(marks))), values)
+    scan = Scan(Path("a"), marked, StorageQuantization(dtype, padding_low=300, padding_high=301))
+    alone = Scan(Path("a"), inside[None, None], StorageQuantization(dtype))
+    for rule in (PercentileWindow(), FixedWindow(10, 50)):
+        window = scan.window(rule)
+        assert window == alone.window(rule)
+        unit = scan.unit(window)
+        assert (unit[outside] == 0).all() and unit[~outside].tobytes() == alone.unit(window).tobytes()
+    filled = scan.filled()
+    assert (filled[outside] == inside.min()).all() and np.array_equal(filled[~outside], inside)
+
+
+def test_a_channel_without_data_has_no_window() -> None:
+    physical = np.stack([np.arange(4.0), np.full(4, np.nan)])[..., None]
+    with pytest.raises(WindowError, match="channel 1 holds no data"):
+        PercentileWindow()(physical, StorageQuantization("<f4"))
+    with pytest.raises(WindowError, match="the image holds no data"):
+        FixedWindow(0, 1)(physical[1:], StorageQuantization("<f4"))
 
 
 def test_step_of_a_quantization() -> None:

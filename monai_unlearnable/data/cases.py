@@ -107,7 +107,7 @@ class LoadedCase:
     @property
     def image(self) -> NDArray:
         """Normalized intensity of all files, clipped to the window, channels stacked (C, spatial...), float32."""
-        units = [window.to_unit(scan.physical()) for scan, window in zip(self.scans, self.windows, strict=True)]
+        units = [scan.unit(window) for scan, window in zip(self.scans, self.windows, strict=True)]
         return units[0] if len(units) == 1 else np.concatenate(units)
 
     @property

@@ -184,7 +184,10 @@ def _facts(
     if budget is not None:
         pairs = zip(loaded.scans, loaded.windows, strict=True)
         finest = min(window.finest_step(scan.quantization) for scan, window in pairs)
-        budget.check_storage(finest, math.prod(shape), case=case.case_id)
+        voxels = (
+            min(scan.quantization.count_data(scan.voxels) for scan in loaded.scans) if budget.fraction < 1 else None
+        )
+        budget.check_storage(finest, voxels, case=case.case_id)
     found: set[int] = set()
     if loaded.label is not None and label_values is None:
         for piece in pieces(loaded.label):

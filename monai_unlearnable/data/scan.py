@@ -72,12 +72,33 @@ class Scan:
         return self.voxels.shape[1:]
 
     def physical(self, dtype: type = np.float32) -> NDArray:
-        """Physical values (slope and intercept applied), channel-first."""
+        """Physical values (slope and intercept applied), channel-first, those that are no data as they are."""
         return self.quantization.to_physical(self.voxels, dtype)
+
+    def data(self, dtype: type = np.float32) -> NDArray:
+        """Physical values, channel-first, NaN where there are no data."""
+        return self.quantization.to_data(self.voxels, dtype)
+
+    def filled(self) -> NDArray:
+        """Physical values in float32, channel-first, the lowest one of a channel where there are no data."""
+        data = self.data()
+        if (missing := np.isnan(data)).any():
+            lowest = np.nan_to_num(np.fmin.reduce(data, axis=tuple(range(1, data.ndim)), keepdims=True))
+            np.copyto(data, lowest, where=missing)
+        return data
+
+    @property
+    def nodata(self) -> NDArray:
+        """Which voxels (C, spatial...) hold no data: never changed, and reached by no other."""
+        return self.quantization.is_nodata(self.voxels)
 
     def window(self, rule: WindowRule) -> IntensityWindow:
         """The intensity window that a rule derives for this scan."""
-        return rule(self.physical(np.float64), self.quantization)
+        return rule(self.data(np.float64), self.quantization)
+
+    def unit(self, window: IntensityWindow) -> NDArray:
+        """Normalized intensity (C, spatial...), clipped to the window, 0 where there are no data, as float32."""
+        return window.to_unit(self.data())
 
     def digest(self) -> str:
         """SHA-256 of the stored voxels, dtype and shape included."""
@@ -87,7 +108,7 @@ class Scan:
         """Return the scan if it can be protected.
 
         Raises:
-            ScanError: naming the file, when voxels are not finite, of an unsupported dtype, or not 2D or 3D.
+            ScanError: naming the file, when voxels are of an unsupported dtype, not 2D or 3D, or none holds data.
         """
         kind, size = self.voxels.dtype.kind, self.voxels.dtype.itemsize
         if not ((kind in "iu" and size <= MAX_INTEGER_BYTES) or (kind == "f" and size in (4, 8))):
@@ -95,8 +116,10 @@ class Scan:
             raise ScanError(f"{reason}; use integers up to 32 bits, float32 or float64", file=self.path)
         if len(self.spatial_shape) not in (2, 3) or min(self.voxels.shape) == 0:
             raise ScanError(f"expected a 2D or 3D image, found shape {self.spatial_shape}", file=self.path)
-        if kind == "f" and not np.isfinite(self.voxels).all():
-            raise ScanError("the image holds NaN or infinite values", file=self.path)
+        layers = (slice(index, index + 1) for index in range(self.voxels.shape[-1]))  # mostly the first one tells
+        if all(self.quantization.slices(layer).is_nodata(self.voxels[..., layer]).all() for layer in layers):
+            reason = "the image holds no data: all voxels are NaN, infinite, or have a value that marks padding"
+            raise ScanError(reason, file=self.path)
         return self
 
 

@@ -88,7 +88,7 @@ class Source:
                 if clean.label is None:
                     continue
                 spacing = np.linalg.norm(before.affine[:3, :3], axis=0)[: clean.label.ndim - 1]
-                first, second = (scan.physical(np.float64)[0] for scan in (before, after))
+                first, second = (scan.data(np.float64)[0] for scan in (before, after))
                 for index, change in region_changes(first, second, clean.label[0], spacing).items():
                     regions.setdefault(str(index), []).append({name: abs(value) for name, value in change.items()})
         # Unchanged scans have an infinite PSNR: a mean over all scans would flatter the others.

@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import InputError, ScanError
 from monai_unlearnable.intensity import IntensityWindow
-from monai_unlearnable.utils.arrays import bounding_box, without_channel
+from monai_unlearnable.utils.arrays import bounding_box, differ, without_channel
 
 __all__ = ["LOSSLESS_PSNR", "measure_fidelity", "noise_level", "region_changes", "region_statistics", "ssim_map"]
 
@@ -22,23 +22,26 @@ LOSSLESS_PSNR = 200.0  # JSON has no infinity: the PSNR of an unchanged scan, in
 
 
 def measure_fidelity(
-    clean: Scan, protected: Scan, window: IntensityWindow, label: NDArray | None = None
+    clean: Scan, protected: Scan, window: IntensityWindow, label: NDArray | None = None, omit_nodata: bool = True
 ) -> dict[str, float]:
     """Figures of one scan, all from stored voxels and in normalized intensity where they have a scale.
 
-    PSNR is given with three peaks, as in the literature: each is only comparable with its own kind.
+    PSNR is given with three peaks, as in the literature: each is only comparable with its own kind. Voxels that hold no
+    data in any channel are omitted, so that what never changes does not flatter the scan.
 
     Args:
         clean: scan as read from the original file.
         protected: scan as read from the protected file.
         window: intensity window; PSNR and SSIM take its width as the peak.
         label: class indices (1, spatial...), for the figures inside the region.
+        omit_nodata: whether voxels without data are omitted; earlier releases counted them.
 
     Returns:
         Figures by name.
 
         - ``linf``: largest change, and ``linf_sigma``: the same in standard deviations of the clean scan;
         - ``l0``: fraction of voxels changed;
+        - ``nodata``: fraction of voxels omitted, where there are any;
         - ``psnr``: in dB, its peak the width of the window;
         - ``psnr_range``: its peak the range of the clean scan, highest minus lowest voxel;
         - ``psnr_5sigma``: its peak ten standard deviations of the clean scan (plus and minus five);
@@ -54,27 +57,32 @@ def measure_fidelity(
     """
     if clean.voxels.shape != protected.voxels.shape or clean.voxels.dtype != protected.voxels.dtype:
         raise ScanError("shape or dtype differ from the clean scan's", file=protected.path)
-    support = clean.voxels != protected.voxels
-    box = (slice(None), *bounding_box(support.any(axis=0)))  # all that depends on the changes lies in it
+    support = differ(clean.voxels, protected.voxels)
+    box = (slice(None), *bounding_box(np.asarray(support.any(axis=0))))  # all that depends on the changes lies in it
     inside, before, after = support[box], clean.voxels[box], protected.voxels[box]
     slope = np.abs(clean.quantization.slices(box[-1]).slope)
     scale = np.broadcast_to(slope / window.width(support.ndim), inside.shape)[inside]
     change = (after[inside].astype(np.float64) - before[inside].astype(np.float64)) * scale
     linf = float(np.abs(change).max(initial=0.0))
-    channels, unit = _linear(clean)
-    sigma = [float(channel.std(dtype=np.float64)) * unit for channel in channels]
+    omitted = clean.nodata.all(axis=0) if omit_nodata else np.zeros(support.shape[1:], bool)
+    size = omitted.size - int(np.count_nonzero(omitted))
+    channels, unit = _linear(clean, omit_nodata)
+    sigma = [float(values.std(dtype=np.float64)) * unit if values.size else 0.0 for values in map(_known, channels)]
     widths = window.width(1).tolist()
     widest = max(width / s if s else 0.0 for width, s in zip(widths, sigma, strict=True))
     figures = {
         "linf": linf,
         "linf_sigma": linf * widest,
-        "l0": float(support.mean()),
-        "psnr": _psnr(float(np.square(change).sum()), support.size),
-        **_own_scale(channels, unit, change, support, widths, sigma),
+        "l0": int(np.count_nonzero(support)) / (len(support) * size),
+        "psnr": _psnr(float(np.square(change).sum()), len(support) * size),
+        **_own_scale(channels, unit, change, support, size, widths, sigma),
     }
     similarity = ssim_map(clean, protected, window, support)
-    figures["ssim"] = float(similarity.mean())
-    roi = None if label is None else label > 0
+    if size < omitted.size:
+        figures["nodata"] = 1 - size / omitted.size
+        similarity[:, omitted] = 0
+    figures["ssim"] = float(similarity.mean() / (size / omitted.size))
+    roi = None if label is None else (label > 0) & ~omitted
     if roi is not None and roi.any():
         region = (slice(None), *bounding_box(roi[0]))
         own = np.broadcast_to(roi, support.shape)
@@ -83,30 +91,43 @@ def measure_fidelity(
     return figures
 
 
-def _linear(scan: Scan) -> tuple[NDArray, float]:
+def _linear(scan: Scan, omit_nodata: bool) -> tuple[NDArray, float]:
     """Voxels (C, spatial...) that measure intensity on one scale, and the physical size of their unit.
 
-    They are the stored ones, unless the scale of storage differs from slice to slice.
+    They are the stored ones, unless the scale of storage differs from slice to slice, or some are no data: NaN here.
     """
     slope = scan.quantization.slope
+    if omit_nodata and scan.nodata.any():
+        return scan.data(np.float64), 1.0
     return (scan.physical(np.float64), 1.0) if isinstance(slope, tuple) else (scan.voxels, abs(slope))
 
 
+def _known(values: NDArray) -> NDArray:
+    """All values but NaN."""
+    return values[~np.isnan(values)] if values.dtype.kind == "f" and np.isnan(values).any() else values
+
+
 def _own_scale(
-    clean: NDArray, unit: float, change: NDArray, support: NDArray, widths: list[float], sigma: list[float]
+    clean: NDArray,
+    unit: float,
+    change: NDArray,
+    support: NDArray,
+    size: int,
+    widths: list[float],
+    sigma: list[float],
 ) -> dict[str, float]:
     """The change on scales of the clean scan itself, channel by channel.
 
     ``clean`` and ``unit`` are those of :func:`_linear`; ``change`` (changed voxels,) is in normalized intensity,
-    channels one after the other, where ``support`` (C, spatial...) is true; ``widths`` of the window and ``sigma`` of
-    each channel are physical.
+    channels one after the other, where ``support`` (C, spatial...) is true; ``size`` is the number of voxels with data;
+    ``widths`` of the window and ``sigma`` of each channel are physical.
     """
-    size = support[0].size
     ends = np.cumsum([int(np.count_nonzero(channel)) for channel in support])[:-1]
     errors: dict[str, list[float]] = {"psnr_range": [], "psnr_5sigma": []}  # sums of squares in units of the peak
     ratios = []
     for voxels, part, width, deviation in zip(clean, np.split(change, ends), widths, sigma, strict=True):
-        extent = (float(voxels.max()) - float(voxels.min())) * unit
+        known = _known(voxels)
+        extent = (float(known.max()) - float(known.min())) * unit if known.size else 0.0
         if not extent:
             continue
         squares = float(np.dot(part, part)) * width**2
@@ -177,7 +198,7 @@ def noise_level(image: NDArray) -> float:
     Large images are sampled on a regular grid of at most ``2 ** 18`` voxels.
 
     Args:
-        image: (spatial...) of any dtype; axes with fewer than 3 voxels are not filtered.
+        image: (spatial...) of any dtype, NaN where there are no data; axes with fewer than 3 voxels are not filtered.
 
     Returns:
         The standard deviation in units of the image; 0 where nothing varies.
@@ -187,7 +208,8 @@ def noise_level(image: NDArray) -> float:
     for axis in reversed(range(image.ndim)):  # slices first: those of NIfTI files are contiguous
         if image.shape[axis] >= 3:
             residual, filtered = _second_difference(residual, axis, step), filtered + 1
-    magnitude = np.abs(residual[residual != 0])
+    magnitude = np.abs(residual)
+    magnitude = magnitude[magnitude > 0]  # NaN is not
     if not filtered or not magnitude.size:
         return 0.0
     return float(np.median(magnitude)) / (MAD_OF_NORMAL * 6 ** (filtered / 2))
@@ -221,7 +243,7 @@ def region_statistics(
     Skewness and kurtosis of a constant region are 0.
 
     Args:
-        image: physical intensities, (spatial...) or (1, spatial...).
+        image: physical intensities, (spatial...) or (1, spatial...); NaN counts for the volume only.
         label: class indices in the same shape; 0 is background.
         spacing: voxel size in mm, one number a spatial axis; 1 without it.
         bin_width: width of the bins of entropy and uniformity, in units of the image, with edges at its multiples as in
@@ -246,10 +268,11 @@ def region_statistics(
         raise InputError(f"image {voxels.shape}, label {classes.shape} and spacing {spacing} do not fit together")
     unit = math.prod(spacing) if spacing is not None else 1.0
     return {
-        int(index): {"volume": values.size * unit, **_first_order(values, bin_width)}
+        int(index): {"volume": values.size * unit, **_first_order(known, bin_width)}
         for index in np.unique(classes).tolist()
         if index > 0
         for values in [voxels[classes == index].astype(np.float64)]
+        if (known := _known(values)).size
     }
 
 

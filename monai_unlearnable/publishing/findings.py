@@ -24,7 +24,7 @@ class Findings(list[Finding]):
 
     def equal(self, what: str, found: Any, claimed: Any, file: str | Path, case: str | None = None) -> bool:
         """Add a finding unless two values are equal, and return whether they are."""
-        if found != claimed:
+        if found != claimed and repr(found) != repr(claimed):  # NaN is not equal to itself
             self.append(Finding(file, what, found, claimed, case))
             return False
         return True

@@ -223,7 +223,8 @@ class Publication:
         target = self.layout.protected / output_name(name)
         written = publish_scan(scan, voxels, target)
         measured = measure_fidelity(scan, written, window, loaded.label)
-        fraction, step = changed_fraction(scan.voxels, written.voxels), max(window.step(scan.quantization))
+        count = scan.quantization.count_data(scan.voxels)
+        fraction, step = changed_fraction(scan.voxels, written.voxels, count), max(window.step(scan.quantization))
         self.budget.check(measured["linf"], fraction=fraction, step=step, case=case.case_id)
         entry = NoiseEntry(
             scan_id=stem(name),

@@ -238,14 +238,16 @@ class _ScanCheck:
             label = read_label(self.label, self.images(scan) if is_annotation(self.label) else [scan], entry.case_id)
             if self.manifest.run["label_values"] is not None:
                 label = encode_label(label, self.manifest.run["label_values"], entry.case_id, self.label)
-        measured = measure_fidelity(clean, scan, entry.window, label)
+        omits = "nodata" in entry.measured  # earlier releases counted what is no data
+        measured = measure_fidelity(clean, scan, entry.window, label, omit_nodata=omits)
         if self.is_label_intact:
             self.equal("figures claimed", sorted(measured), sorted(entry.measured))
         for name, claimed in entry.measured.items():
             found = measured.get(name, claimed)
             if not math.isclose(found, claimed, rel_tol=FIGURE_TOLERANCE, abs_tol=1e-12):
                 self.equal(name, found, claimed)
-        fraction, step = changed_fraction(clean.voxels, scan.voxels), max(entry.window.step(entry.quantization))
+        count = entry.quantization.count_data(clean.voxels) if omits else None
+        fraction, step = changed_fraction(clean.voxels, scan.voxels, count), max(entry.window.step(entry.quantization))
         entry.budget.check(measured["linf"], fraction=fraction, step=step, case=entry.scan_id)
 
     def images(self, scan: Scan) -> list[Scan]:

@@ -24,6 +24,7 @@ from monai_unlearnable.intensity import IntensityWindow
 from monai_unlearnable.report.canvas import draw_scale, new_figure, to_png
 from monai_unlearnable.report.fidelity import format_percent
 from monai_unlearnable.report.tables import format_digits
+from monai_unlearnable.utils.arrays import differ
 
 __all__ = ["Cut", "Plane", "best_cuts", "cut_planes", "montage", "prediction_montage"]
 
@@ -141,8 +142,9 @@ def _plane(cut: Cut, scan: Scan, protected: Scan, classes: NDArray, window: Inte
     first, second = cut.take(scan.voxels), cut.take(protected.voxels)
     storage = scan.quantization
     slope, inter = (cut.take(np.broadcast_to(number, scan.voxels.shape)) for number in (storage.slope, storage.inter))
-    before, after = (window.to_unit(plane * slope + inter) for plane in (first, second))
-    steps = second.astype(np.float64) - first.astype(np.float64)
+    nodata, support = cut.take(scan.nodata), differ(first, second)
+    before, after = (window.to_unit(np.where(nodata, np.nan, plane * slope + inter)) for plane in (first, second))
+    steps = np.where(support, second.astype(np.float64) - first, 0)
     change = steps * slope / window.width(first.ndim)
     most = np.take_along_axis(change, np.abs(change).argmax(axis=0, keepdims=True), axis=0)[0]
     colors = slice(0, 3) if len(before) == 3 and not cut.name else 0
@@ -151,7 +153,7 @@ def _plane(cut: Cut, scan: Scan, protected: Scan, classes: NDArray, window: Inte
         scan=cut.turn(before[colors]),
         protected=cut.turn(after[colors]),
         difference=cut.turn(most),
-        support=cut.turn((first != second).any(axis=0)),
+        support=cut.turn(np.asarray(support.any(axis=0))),
         label=cut.turn(cut.take(classes[None])[0]),
     )
 

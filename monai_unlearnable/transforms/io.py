@@ -71,7 +71,9 @@ class LoadScan(Transform):
     """Read a scan, or several as channels of one image, with this package's readers.
 
     Unlike ``monai.transforms.LoadImage`` the result is channel-first, and its ``meta`` tells how the file stores voxels
-    (:class:`~monai_unlearnable.intensity.StorageQuantization`), which methods that respect the file need.
+    (:class:`~monai_unlearnable.intensity.StorageQuantization`), which methods that respect the file need. Values that
+    are no data, such as NaN, stay as they are: noise is bound to the voxels, bit for bit. :class:`ScaleToWindow` makes
+    them 0, so that no network sees them.
 
     Args:
         dtype: dtype of the returned tensor; float64 where float32 cannot hold the stored values exactly.
@@ -149,7 +151,7 @@ def _read(path: Any) -> list[Scan]:
 
 
 class ScaleToWindow(Transform):
-    """Map physical values to normalized intensity by a window rule, clipped to [0, 1].
+    """Map physical values to normalized intensity by a window rule, clipped to [0, 1]; no data, such as NaN, become 0.
 
     Args:
         window: rule for the window of each image.
@@ -172,8 +174,10 @@ class ScaleToWindow(Transform):
         """
         units, steps = [], list[float]()
         for channel, quantization in zip(to_numpy(img), quantization_of(img), strict=True):
-            window = self.window(channel[None].astype(np.float64), quantization)
-            units.append(window.to_unit(channel[None]))
+            nodata = quantization.is_nodata(quantization.to_stored(channel[None]))
+            data = np.where(nodata, np.nan, channel[None]) if nodata.any() else channel[None]
+            window = self.window(data.astype(np.float64), quantization)
+            units.append(window.to_unit(data))
             steps += window.step(quantization)
         return like(np.concatenate(units), img), torch.tensor(steps)
 

@@ -198,7 +198,7 @@ class GenerateNoise(Transform):
         # From stored numbers, as the file is protected: the precision of the image must not move the window.
         scans = [Scan(Path(case_id), own.to_stored(channel[None]), own) for own, channel in pairs]
         windows = [scan.window(self.window) for scan in scans]
-        image = np.concatenate([window.to_unit(scan.physical()) for window, scan in zip(windows, scans, strict=True)])
+        image = np.concatenate([scan.unit(window) for window, scan in zip(windows, scans, strict=True)])
         classes = None if label is None else to_numpy(label) if np.ndim(label) else int(label)
         noise = generate_noise(self.perturber, image, case_id, classes, self.window_voxels)
         channels, case = [], case_id or None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = ["COLOR", "GRAY", "as_channels", "fits_channels"]
-__all__ += ["bounding_box", "file_order", "pieces", "piecewise", "without_channel"]
+__all__ += ["bounding_box", "differ", "file_order", "pieces", "piecewise", "without_channel"]
 
 Array = TypeVar("Array", bound=Any)
 
@@ -67,6 +67,14 @@ def piecewise(function: Callable[..., NDArray], voxels: NDArray, dtype: DTypeLik
 
 def _spread(values: ArrayLike, voxels: NDArray) -> Iterator[NDArray]:
     return pieces(np.broadcast_to(np.asarray(values), voxels.shape))
+
+
+def differ(before: NDArray, after: NDArray) -> NDArray:
+    """Which voxels of two arrays differ; NaN is equal to NaN."""
+    different: NDArray = before != after
+    if before.dtype.kind == "f":
+        different &= ~(np.isnan(before) & np.isnan(after))
+    return different
 
 
 def bounding_box(support: NDArray) -> tuple[slice, ...]:

@@ -34,7 +34,8 @@ __all__ = ["Classification", "LoadImages", "Segmentation", "Task"]
 class LoadImages(Transform):
     """Reads images and their label maps as ``protect`` does: physical values in float32, class indices, channels first.
 
-    Several files of one case become the channels of one image.
+    Several files of one case become the channels of one image. Voxels that hold no data, such as NaN and the padding
+    around a CT, get its lowest value.
 
     Args:
         keys: entries that hold paths: the image, and the label map where there is one.
@@ -51,7 +52,7 @@ class LoadImages(Transform):
         image, *labels = self.keys
         scans = [read_scan(path) for path in ensure_tuple(data[image])]
         check_same_shape(scans)
-        values = np.concatenate([np.ascontiguousarray(scan.physical()) for scan in scans])
+        values = np.concatenate([np.ascontiguousarray(scan.filled()) for scan in scans])
         read = {image: as_channels(values, self.channels)}
         for key in labels:
             path, case = Path(data[key]), data.get(CaseKeys.CASE_ID)

@@ -88,8 +88,13 @@ def broken_header(root: Path, **fields: object) -> Path:
 
 SHAPE = SHAPES[3]
 BAD: dict[str, tuple[Callable[[Path], Path], type[UnlearnableError], str]] = {
-    "nan": (lambda r: replace_image(r, with_value("float32", np.nan)), ScanError, "NaN or infinite"),
-    "inf": (lambda r: replace_image(r, with_value("float64", np.inf)), ScanError, "NaN or infinite"),
+    "nan": (lambda r: replace_image(r, np.full(SHAPE, np.nan, "float32")), ScanError, "no data: all voxels are NaN"),
+    "lowest": (lambda r: replace_image(r, np.full(SHAPE, -(2**15), "int16")), ScanError, "no data"),
+    "constant-beside-nan": (
+        lambda r: replace_image(r, np.where(two_classes(SHAPE) > 0, np.nan, np.float32(7))),
+        WindowError,
+        "constant",
+    ),
     "constant": (lambda r: replace_image(r, np.full(SHAPE, 7, "int16")), WindowError, "constant"),
     "4d": (lambda r: replace_image(r, random_image((*SHAPE, 2))), ScanError, "1 channel"),
     "2d": (
@@ -123,6 +128,12 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[UnlearnableError], str]] = {
     ),
     "label-truncated": (lambda r: cut(r / "labels/b.nii.gz", 80), LabelError, "cannot be read"),
 }
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, np.finfo(np.float32).min])
+def test_voxels_without_data_are_no_error(dataset: Path, value: float) -> None:
+    replace_image(dataset, with_value("float32", value))
+    assert inspect(dataset) == inspect(dataset.parent / "clean") and np.isfinite(inspect(dataset).roughness).all()
 
 
 @pytest.mark.parametrize("kind", BAD)

@@ -55,6 +55,26 @@ def test_agrees_with_scikit_image(shape: tuple[int, ...], dtype: str, slope: flo
     assert 0 < figures["ssim_roi"] <= figures["ssim"] < 1
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf, -3024.0])
+def test_voxels_without_data_are_omitted(value: float) -> None:
+    clean, protected, label = scans((25, 24, 30), "float32")
+    storage = StorageQuantization("<f4")
+    clean, protected = (replace(scan, quantization=storage) for scan in (clean, protected))
+    border = ((0, 0), (6, 0), (0, 0), (0, 9))  # SSIM near the border differs
+    around = [replace(s, voxels=np.pad(s.voxels, border, constant_values=value)) for s in (clean, protected)]
+    window = clean.window(PercentileWindow())
+    assert around[0].window(PercentileWindow()) == window
+    alone = measure_fidelity(clean, protected, window, label)
+    figures = measure_fidelity(*around, window, np.pad(label, border, constant_values=1))
+    assert figures.pop("nodata") == pytest.approx(1 - 25 * 30 / (31 * 39)) and "nodata" not in alone
+    assert figures.pop("ssim") == pytest.approx(alone.pop("ssim"), abs=0.02)
+    del figures["ssim_roi"], alone["ssim_roi"]
+    assert figures == pytest.approx(alone)
+    if np.isfinite(value):
+        counted = measure_fidelity(*around, window, omit_nodata=False)
+        assert counted["l0"] < figures["l0"] and "nodata" not in counted
+
+
 def test_figures_of_storage_that_differs_from_slice_to_slice_are_those_of_its_physical_values() -> None:
     clean, protected, label = scans((25, 24, 30), "int16")
     storage = StorageQuantization("<i2", tuple(np.linspace(0.2, 3, 30)), tuple(np.linspace(-50, 50, 30)))

@@ -216,7 +216,10 @@ def test_incomplete_records() -> None:
 def test_records_of_earlier_releases_use_all_bits_and_have_no_padding() -> None:
     content = ENTRY.to_dict()
     content["quantization"] = {"dtype": "<i2", "slope": 0.5, "inter": -3.0}
-    assert NoiseEntry.from_dict(content) == ENTRY and not ENTRY.quantization.gaps
+    assert NoiseEntry.from_dict(content) == ENTRY and (ENTRY.quantization.bits, ENTRY.quantization.padding_high) == (
+        0,
+        -1,
+    )
 
 
 def test_records_hold_what_differs_from_slice_to_slice(tmp_path: Path) -> None:
