@@ -19,7 +19,13 @@ import yaml
 from rich.console import Console
 
 import monai_unlearnable as mu
-from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError, VerificationError
+from monai_unlearnable.errors import (
+    FailedTrainingsError,
+    InputError,
+    SkippedCasesError,
+    UnlearnableError,
+    VerificationError,
+)
 from monai_unlearnable.utils.progress import hush_monai
 
 if TYPE_CHECKING:
@@ -29,6 +35,7 @@ __all__ = ["CHECK_FAILED", "PROGRAM", "WRONG_INPUT", "main", "parse_overrides", 
 
 PROGRAM = "monai-unlearnable"
 CHECK_FAILED, WRONG_INPUT = 1, 2
+CHECKS = (VerificationError, SkippedCasesError, FailedTrainingsError)  # the errors of a check that failed
 PAGE_WIDTH = 120  # of output that is not a terminal, for tables to fit
 
 
@@ -49,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except UnlearnableError as error:
         click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
-        return CHECK_FAILED if isinstance(error, (VerificationError, SkippedCasesError)) else WRONG_INPUT
+        return CHECK_FAILED if isinstance(error, CHECKS) else WRONG_INPUT
 
 
 def parse_value(text: str) -> Any:
@@ -304,6 +311,11 @@ def share(owner_key: str, out: str, cases: Sequence[str], file: str) -> None:
 
 
 def _show(results: Results, page: Path) -> None:
+    """Print the tables and the verdict.
+
+    Raises:
+        FailedTrainingsError: with every reason, when no training has a score.
+    """
     from monai_unlearnable.report import p50_table, victim_table
 
     console = _console()
@@ -312,6 +324,11 @@ def _show(results: Results, page: Path) -> None:
         console.print(p50_table(results, brief=True).to_rich())
     console.print(results.verdict(), markup=False)
     click.echo(f"report: {page}")
+    failures, total = results.failures(), len(results.rows)
+    if total and sum(failures.values()) == total:
+        raise FailedTrainingsError(f"no training has a score. {'. '.join(failures)}")
+    for reason, count in failures.items():
+        click.echo(f"{count} of {total} trainings {reason}", err=True)
 
 
 @program.command(context_settings=WITH_SETTINGS)
@@ -341,7 +358,7 @@ def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
 @click.option("--recipe", required=True)
 @click.option("--countermeasure", required=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def run(laboratory: str, **names: Any) -> None:
+def run(laboratory: str, **names: Any) -> int:
     """Train one run of a laboratory's matrix alone."""
     from monai_unlearnable.evaluation.matrix import Run
 
@@ -349,6 +366,7 @@ def run(laboratory: str, **names: Any) -> None:
     low, high = row.interval
     score = f"{row.metric} {row.score:.1f} ({low:.1f} to {high:.1f})" if row.done else row.status
     click.echo(f"{row.victim} on {row.data}: {score}")
+    return 0 if row.done else CHECK_FAILED
 
 
 @program.command(context_settings=WITH_SETTINGS)

@@ -19,11 +19,12 @@
     ├── VerificationError            published files that are not what their record claims; holds the findings
     ├── SkippedCasesError            cases that were skipped, while the others are done
     ├── DivergedError                a training whose loss is no longer a number
+    ├── FailedTrainingsError         an evaluation none of whose trainings has a score
     └── OutOfMemoryError             a case that takes more memory than there is (also a MemoryError)
 
-The command line exits with 1 after :class:`VerificationError` and :class:`SkippedCasesError`, and with 2 after all
-others. Each error names the case or file it is about and the reason; where a number was out of bounds, ``value`` and
-``limit`` carry it for programs that handle the error.
+The command line exits with 1 after :class:`VerificationError`, :class:`SkippedCasesError` and
+:class:`FailedTrainingsError`, and with 2 after all others. Each error names the case or file it is about and the
+reason; where a number was out of bounds, ``value`` and ``limit`` carry it for programs that handle the error.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ __all__ = [
     "SkippedCasesError",
     "VerificationError",
     "DivergedError",
+    "FailedTrainingsError",
     "OutOfMemoryError",
     "Finding",
 ]
@@ -179,12 +181,19 @@ class DivergedError(UnlearnableError):
     """The training of a victim whose loss is no longer a number."""
 
 
+class FailedTrainingsError(UnlearnableError):
+    """No training of an evaluation has a score; the report says why."""
+
+
 class OutOfMemoryError(UnlearnableError, MemoryError):
     """A case takes more memory than there is."""
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The first error in a chain of causes: libraries wrap errors in others that do not tell the cause."""
-    while error.__cause__ is not None:
+    """The error in a chain of causes that tells most: ours, or else the first one.
+
+    Libraries wrap errors in others that do not tell the cause.
+    """
+    while error.__cause__ is not None and not isinstance(error, UnlearnableError):
         error = error.__cause__
     return error

@@ -20,7 +20,7 @@ import torch
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError, UnlearnableError
 from monai_unlearnable.evaluation.matrix import Matrix, Published, Run
-from monai_unlearnable.evaluation.runs import Bench, authorized_scores, detect, kept, train_run
+from monai_unlearnable.evaluation.runs import UNUSABLE, Bench, authorized_scores, detect, kept, one_line, train_run
 from monai_unlearnable.evaluation.sources import Source, published_source
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, PROTECTED
@@ -221,8 +221,8 @@ def _or_none(what: str, check: Callable[..., Found], *arguments: Any) -> Found |
     """The result of a check. One that is impossible, for example with too few cases, does not stop the rest."""
     try:
         return check(*arguments)
-    except UnlearnableError as error:
-        logger.warning("%s: not examined: %s", what, error)
+    except UNUSABLE as error:
+        logger.warning("%s: not examined: %s", what, one_line(error))
         return None
 
 

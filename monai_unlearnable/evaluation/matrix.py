@@ -83,7 +83,7 @@ class Matrix:
         countermeasures: names of countermeasures; ``"all"`` for all of the catalog.
         seeds: random seeds of the trainings; a number n stands for 0 to n - 1.
         size: spatial size of the network input; by default the median size of the training scans, rounded up to a
-            multiple of 8.
+            multiple of 8, and 16 voxels where all sides are smaller.
         width: channels of the first layer of the networks: 8 for two cores, 32 for full size.
         iterations: training steps.
         batch_size: cases a step.

@@ -28,11 +28,13 @@ from monai_unlearnable.utils.files import file_digest, fingerprint, write_json
 from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.victims import Classification, Recipe, Segmentation, Task, Trained, Victim, fresh_network
 
-__all__ = ["Bench", "authorized_scores", "detect", "kept", "train_run"]
+__all__ = ["UNUSABLE", "Bench", "authorized_scores", "detect", "kept", "one_line", "train_run"]
 
 logger = logging.getLogger(__name__)
 
 PICTURED = 2  # test cases whose predictions are kept
+UNUSABLE = (UnlearnableError, RuntimeError, ValueError)  # of models and data that do not go together
+SMALLEST = 16  # side of the input where all are smaller: nothing would be left of it in the depth of networks
 KINDS = ("networks", "recipes", "countermeasures")
 
 
@@ -87,7 +89,8 @@ class Bench:
     @property
     def size(self) -> tuple[int, ...]:
         """Spatial size of the network input."""
-        return tuple(self.matrix.size or self.summary.patch_size())
+        size = self.matrix.size or self.summary.patch_size()
+        return tuple(size if self.matrix.size or max(size) >= SMALLEST else [SMALLEST] * len(size))
 
     @cached_property
     def catalogs(self) -> dict[str, Catalog]:
@@ -202,12 +205,18 @@ def train_run(bench: Bench, run: Run, source: Source) -> tuple[VictimRow, bytes 
         trained = _train(bench, run, source)
     except DivergedError:
         return VictimRow(status=DIVERGED, **fields), None
-    except (UnlearnableError, RuntimeError, ValueError) as error:
+    except UNUSABLE as error:
         logger.debug("%s failed", run, exc_info=True)
-        status = FAILED + " ".join(str(root_cause(error)).split())
+        status = FAILED + one_line(error)
         return VictimRow(status=status, **fields), None
     pictures = _pictures(trained) if trained.outputs[0].ndim > 1 else None
     return VictimRow.from_scores(trained.scores, status=DONE, **fields), pictures
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, in one line."""
+    cause = root_cause(error)
+    return " ".join(str(cause).split()) or type(cause).__name__
 
 
 def _train(bench: Bench, run: Run, source: Source) -> Trained:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,12 @@ class Results:
         """Score against fidelity of each method, victim and recipe without countermeasure, with its P50."""
         return frontier_lines(Matrix(self.summaries()))
 
+    def failures(self) -> dict[str, int]:
+        """How many runs have no score, by the reason: ``"diverged"`` or ``"failed: ..."``."""
+        return dict(Counter(row.status for row in self.rows if not row.done))
+
     def verdict(self) -> str:
-        """One paragraph in plain language; it says so where the protection failed or the control drops too."""
+        """One paragraph in plain language; it says so where the protection does not hold or the control drops too."""
         return state_verdict(self.summaries())
 
     def to_json(self) -> str:

@@ -99,13 +99,14 @@ def _strength(matrix: Matrix, group: Sequence[Summary]) -> str:
         return "Even the models trained on the originals learned little, so this comparison proves nothing."
     small = [drop < SMALL_DROP for drop in _drops(matrix, group)]
     if all(small):
-        return f"The protection failed: it costs models less than {SMALL_DROP:.0f} points, so the scans remain usable."
+        cost = f"it costs models less than {SMALL_DROP:.0f} points, so the scans remain usable"
+        return f"The protection does not hold: {cost}."
     if _strengths(group) > 1:
         held = _p50(matrix, group[0].method)
         return f"{held[:1].upper()}{held[1:]}." if held else ""
     names = [s.victim for s, failed in zip(group, small, strict=True) if failed]
     if names:
-        return f"The protection failed against {', '.join(names)}: less than {SMALL_DROP:.0f} points are lost there."
+        return f"The protection does not hold against {', '.join(names)}: less than {SMALL_DROP:.0f} points are lost."
     if any(matrix.fraction(s) > HALF for s in group):
         return "The protection weakens training but does not prevent it: more than half of the usual score is left."
     return ""

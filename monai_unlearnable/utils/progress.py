@@ -15,6 +15,7 @@ from monai_unlearnable.utils.distributed import rank
 
 __all__ = ["hush_monai", "progress_bar", "track"]
 
+ENGINES = "ignite.engine"  # they log the errors that they raise, which the program tells itself
 # Loggers with remarks on bundles' properties and logging files, and on a decoder that is not installed.
 HUSHED = ("monai.bundle.workflows", "monai.data.nvimgcodec_pydicom_plugin")
 
@@ -48,9 +49,10 @@ def track(items: Sequence[T], description: str) -> Iterator[T]:
 
 
 def hush_monai() -> None:
-    """Omit MONAI's remarks from the output of our programs; its modules may be imported before or later."""
+    """Omit remarks of MONAI and Ignite from the output of our programs; they may be imported before or later."""
     for name in HUSHED:
         logging.getLogger(name).addFilter(_is_error)  # levels are set when the modules are imported
+    logging.getLogger(ENGINES).setLevel(logging.CRITICAL)
 
 
 def _is_error(record: logging.LogRecord) -> bool:

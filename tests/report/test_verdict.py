@@ -16,13 +16,13 @@ class TestOneMethod:
         )
 
     @pytest.mark.parametrize("protected", [80.0, 84.0, 90.0])
-    def test_protection_failed(self, protected):
-        assert "The protection failed" in results(protected=protected).verdict()
+    def test_protection_does_not_hold(self, protected):
+        assert "The protection does not hold:" in results(protected=protected).verdict()
 
-    def test_protection_failed_against_one(self):
+    def test_protection_does_not_hold_against_one(self):
         rows = [row("clean", 84.0, "SegResNet"), row("protected", 83.0, "SegResNet"), *results().rows]
         verdict = results(rows=rows).verdict()
-        assert "failed against SegResNet:" in verdict
+        assert "does not hold against SegResNet:" in verdict
         assert "2 kinds of model" in verdict
 
     def test_protection_is_partial(self):
