@@ -87,7 +87,7 @@ def running(folder: Path) -> Iterator[Orthanc]:
         try:
             yield Orthanc(port)
         finally:
-            process.terminate()
+            process.kill()  # its storage is thrown away
 
 
 # What a proxy does with a request of method and path: None passes it on.
@@ -122,6 +122,11 @@ class _Handler(BaseHTTPRequestHandler):
     REPLIES: ClassVar[dict[str, tuple[int, dict[str, str], bytes]]] = {
         "500": (500, {"Content-Type": "text/html"}, b"<h1>boom</h1>"),
         "html": (200, {"Content-Type": "text/html"}, b"<h1>Welcome</h1>"),
+        "refused": (
+            200,
+            {"Content-Type": "application/dicom+json"},
+            b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [42752]}}]}}',
+        ),
         "redirect": (302, {"Location": "http://127.0.0.1:1/elsewhere"}, b""),
         "outside": (
             200,
@@ -156,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         response = link.getresponse()
         content, headers = response.read(), dict(response.getheaders())
         link.close()
+        if fault == "other pixels":
+            content = content[:-200] + bytes(byte ^ 1 for byte in content[-200:-150]) + content[-150:]
         if fault == "lost":
             return None
         if fault == "cut":

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from typing import Any
 from pydicom import dcmread
 
 from monai_unlearnable.crypto import Key
+from monai_unlearnable.data.dicom.files import DERIVATION
 from monai_unlearnable.data.dicomweb import Address, Instance, Server, identify
 from monai_unlearnable.errors import InputError, OutputError, VerificationError
 from monai_unlearnable.publishing.layout import Layout
@@ -26,9 +29,11 @@ from monai_unlearnable.utils.progress import track
 
 __all__ = ["Stored", "fetched_studies", "publish"]
 
+logger = logging.getLogger(__name__)
+
 SUMS, SOURCE, STUDIES = "SHA256SUMS", "source.txt", "studies"
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-LINE = re.compile(r"([0-9a-f]{64})  (.+)")
+LINE = re.compile(rf"([0-9a-f]{{64}})  ({STUDIES}(?:/[0-9]+(?:\.[0-9]+)*){{3}}\.dcm)")  # leads nowhere else
 
 
 @contextmanager
@@ -60,13 +65,31 @@ def fetched_studies(
         instances = server.find(source)
         with layout.locked():
             cache.open(str(source), instances, overwrite)
-            for instance in track(instances, "fetch"):
-                if not cache.holds(instance, overwrite):
-                    cache.put(instance, server.fetch(instance))
+            _fetch(server, instances, cache, overwrite, named=bool(source.series))
     distributed.wait()
     yield cache.studies
     if key is not None and distributed.rank() == 0:
         cache.remove()
+
+
+def _fetch(server: Server, instances: Sequence[Instance], cache: Cache, overwrite: bool, named: bool) -> None:
+    """Fetch what the cache lacks, but no series that was protected and stored there earlier, unless it is named."""
+    omitted = set[str]()
+    for instance in track(instances, "fetch"):
+        if instance.series in omitted or cache.holds(instance, overwrite):
+            continue
+        content = server.fetch(instance)
+        if not named and _is_protected(content):
+            omitted.add(instance.series)
+            reason = f"is protected already, and passed over; {server.host} sends it if the address names the series"
+            logger.warning("series %s %s", instance.series, reason)
+        else:
+            cache.put(instance, content)
+
+
+def _is_protected(content: bytes) -> bool:
+    header = dcmread(BytesIO(content), stop_before_pixels=True, specific_tags=["DerivationDescription"])
+    return DERIVATION in str(header.get("DerivationDescription", ""))
 
 
 class Cache:
@@ -137,6 +160,8 @@ class Cache:
         try:
             with self.sums.open("a", encoding="utf-8") as stream:
                 stream.write(f"{self._digests[name]}  {name}\n")
+                stream.flush()
+                os.fsync(stream.fileno())
         except OSError as error:
             raise OutputError(f"cannot be written: {error.strerror or error}", file=self.sums) from error
         write_atomic(self.folder / name, content)

@@ -284,6 +284,12 @@ def test_what_was_changed_or_is_of_another_study_is_not_used(
         pass
     with fetched_studies(address, tmp_path / "out", overwrite=True):
         assert tree(folder) == good
+    sums = (tmp_path / "out/fetched/SHA256SUMS").read_text()
+    (folder / sums.splitlines()[-1].partition("  studies/")[2]).unlink()  # as if killed between line and file
+    (tmp_path / "out/fetched/SHA256SUMS").write_text(sums[:-40])
+    with fetched_studies(address, tmp_path / "out"):
+        assert tree(folder) == good
+    assert (tmp_path / "out/fetched/SHA256SUMS").read_text() == sums
     half = f"{address}&SeriesInstanceUID={study.series[0]}"
     with pytest.raises(OutputError, match="this output is of"), fetched_studies(half, tmp_path / "out"):
         pass
@@ -349,6 +355,7 @@ def test_publish_repeated_stores_what_is_missing(
     mu.protect(method, f"{archive.address}?StudyInstanceUID={study.uid}", out, datalist=str(study.datalist))
     for fault, reason in (
         (once("500", "POST", 3), "cannot store instance .*: the server answers 500"),
+        (once("refused", "POST", 3), "cannot store instance .*: the server refuses it, with the failure reason A700h"),
         (once("lost", "POST", 3), "cannot store instance .*: the connection was cut"),  # after it was stored
         (once("cut", "GET", 4), "cannot fetch instance .*: the connection was cut"),
     ):
@@ -385,6 +392,33 @@ def test_other_content_under_a_uid_is_an_error_and_stays(
     assert main(["publish", str(out), archive.address]) == CHECK_FAILED
     assert "other content under this UID" in (line := error_line()) and str(file) in line
     assert archive.content() == before
+
+
+def test_what_is_read_back_otherwise_is_found(
+    proxy: pacs.Proxy, study: SimpleNamespace, method: Path, tmp_path: Path, error_line: Callable[[], str]
+) -> None:
+    out = tmp_path / "out"
+    address = f"{proxy.address}?StudyInstanceUID={study.uid}&SeriesInstanceUID={study.series[0]}"
+    study.datalist.write_text(json.dumps({"training": [{"image": f"{study.uid}/{study.series[0]}", "label": 0}]}))
+    mu.protect(method, address, out, datalist=str(study.datalist))
+    proxy.fault = once("other pixels", "GET", 2)
+    assert main(["publish", str(out), proxy.address]) == CHECK_FAILED
+    assert "the server returns other content than was stored" in error_line()
+
+
+def test_series_that_were_protected_are_not_protected_again(
+    archive: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, out = f"{archive.address}?StudyInstanceUID={study.uid}", tmp_path / "out"
+    mu.protect(method, address, out, datalist=str(study.datalist))
+    mu.publish(out, archive.address)
+    added = {ds.SeriesInstanceUID for ds in published(out).values()} - {f"{uid}.0" for uid in study.series}
+    caplog.clear()
+    mu.protect(method, address, out, datalist=str(study.datalist), overwrite=True)
+    assert {path.parent.name for path in (out / "fetched").rglob("*.dcm")} & added == set()
+    assert all(any(f"series {uid} is protected already" in text for text in caplog.messages) for uid in added)
+    with fetched_studies(f"{address}&SeriesInstanceUID={min(added)}", tmp_path / "named") as folder:
+        assert len(tree(folder)) == SHAPES[3][2]
 
 
 def test_only_what_the_statement_says_is_stored(
