@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .budget import Budget
     from .crypto.keys import OwnerKey
     from .evaluation.laboratory import Laboratory
-    from .intensity import DtypeWindow, FixedWindow, PercentileWindow
+    from .intensity import AutoWindow, DtypeWindow, FixedWindow, PercentileWindow
     from .proof import evaluate
     from .publishing.pacs import publish
     from .publishing.restore import restore
@@ -35,6 +35,7 @@ spare_gdcm()
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoWindow",
     "Budget",
     "DtypeWindow",
     "FixedWindow",
@@ -53,6 +54,7 @@ __all__ = [
 __all__ += errors.__all__
 
 _HOMES = {
+    "AutoWindow": "intensity:AutoWindow",
     "Budget": "budget:Budget",
     "DtypeWindow": "intensity:DtypeWindow",
     "FixedWindow": "intensity:FixedWindow",

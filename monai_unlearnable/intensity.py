@@ -20,7 +20,8 @@ from monai_unlearnable.errors import ScanError, WindowError
 from monai_unlearnable.utils.arrays import piecewise
 from monai_unlearnable.utils.config import Configurable
 
-__all__ = ["StorageQuantization", "IntensityWindow", "WindowRule", "PercentileWindow", "FixedWindow", "DtypeWindow"]
+__all__ = ["IntensityWindow", "StorageQuantization"]
+__all__ += ["AutoWindow", "DtypeWindow", "FixedWindow", "PercentileWindow", "WindowRule"]
 
 
 Number = Any  # a number of all slices, or an array of one a slice, which broadcasts on the last axis
@@ -46,6 +47,9 @@ class StorageQuantization:
         padding_low: the lowest stored value that marks a voxel outside the image, by the word of the file.
         padding_high: the highest one; none does where it is less than the lowest.
 
+    Raises:
+        ScanError: when slope or intercept are not finite, or the slope is 0.
+
     Example:
         >>> StorageQuantization("<i2", slope=(0.5, 0.7, 0.6)).slices(slice(1, 2))
         StorageQuantization(dtype='<i2', slope=0.7, ...)
@@ -63,6 +67,8 @@ class StorageQuantization:
             value = getattr(self, name)
             if isinstance(value, (tuple, list)):  # JSON gives lists
                 object.__setattr__(self, name, value[0] if len(set(value)) == 1 else tuple(value))
+        if not (np.isfinite(self.slope).all() and np.isfinite(self.inter).all() and np.all(self.slope)):
+            raise ScanError("the slope of storage is 0, or slope or intercept are not finite")
 
     @property
     def num_slices(self) -> int | None:
@@ -194,11 +200,13 @@ class IntensityWindow:
     def __post_init__(self) -> None:
         for channel, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
             if not (np.isfinite(low) and np.isfinite(high)):
-                raise WindowError(f"the intensity window [{low}, {high}] of channel {channel} is not finite")
+                reason = f"the intensity window [{low}, {high}] of channel {channel} is not finite"
+                raise WindowError(f"{reason}; give another --window")
             if not high > low:
-                reason = f"the intensity window [{low}, {high}] of channel {channel} has no width"
-                cause = "the image is constant, or the window rule does not fit it"
-                raise WindowError(f"{reason}: {cause}", value=high - low)
+                reason = (
+                    f"the intensity window [{low}, {high}] of channel {channel} has no width; give another --window"
+                )
+                raise WindowError(reason, value=high - low)
 
     def width(self, ndim: int) -> NDArray:
         """Physical width of each channel, shaped to multiply a channel-first array of ``ndim`` dimensions."""
@@ -257,17 +265,30 @@ class PercentileWindow(Configurable):
     upper: float = 99.5
 
     def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
-        low, high = zip(*(self._bounds(channel, index) for index, channel in enumerate(physical)), strict=True)
-        return IntensityWindow(low, high)
+        bounds = [self._bounds(channel, index) for index, channel in enumerate(physical)]
+        return IntensityWindow(*zip(*bounds, strict=True))
 
     def _bounds(self, values: NDArray, channel: int) -> tuple[float, float]:
         flat = values.ravel(order="K")  # as it lies in memory: any other order takes seconds
         missing = np.isnan(flat)
         flat = flat[~missing] if missing.any() else flat
         if not flat.size:
-            raise WindowError(f"channel {channel} holds no data")
+            raise WindowError(f"channel {channel} of the image holds no data")
         low, high = np.percentile(flat, [self.lower, self.upper]).tolist()
+        if low == high:
+            lowest, highest = float(flat.min()), float(flat.max())
+            self._refuse(channel, low, lowest, highest)
         return low, high
+
+    def _refuse(self, channel: int, value: float, lowest: float, highest: float) -> None:
+        if lowest == highest:
+            raise WindowError(f"channel {channel} of the image is constant: {value:g} everywhere", value=value)
+        reason = (
+            f"nearly all voxels of channel {channel} are {value:g}, percentiles {self.lower:g} and {self.upper:g} too"
+        )
+        raise WindowError(
+            f"{reason}; give a --window, such as a FixedWindow from {lowest:g} to {highest:g}", value=value
+        )
 
 
 @dataclass(frozen=True)
@@ -287,15 +308,33 @@ class DtypeWindow(Configurable):
 
     def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
         if not quantization.is_integer:
-            raise ScanError(f"a dtype window needs integer storage, not {quantization.dtype}")
+            reason = f"the range of the data type is no window for floats ({quantization.dtype})"
+            raise ScanError(f"{reason}; give another --window, such as an AutoWindow")
         slope, inter = np.asarray(quantization.slope), np.asarray(quantization.inter)
         ends = np.concatenate([np.ravel(slope * bound + inter) for bound in quantization.bounds])
         return _same_window(physical, float(ends.min()), float(ends.max()))
 
 
+@dataclass(frozen=True)
+class AutoWindow(Configurable):
+    """The rule that fits each scan, the default: a :class:`DtypeWindow` for unsigned 8-bit storage, else percentiles.
+
+    Sets of mixed types are common: each scan gets the window that it would have in a set of its own type.
+    """
+
+    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
+        return self.choose(quantization)(physical, quantization)
+
+    def choose(self, quantization: StorageQuantization) -> WindowRule:
+        """The rule for scans that are stored in this way."""
+        return DtypeWindow() if np.dtype(quantization.dtype) == np.uint8 else PercentileWindow()
+
+
 def _same_window(physical: NDArray, low: float, high: float) -> IntensityWindow:
     """One window for all channels of an image."""
     lowest, highest = (float(find.reduce(physical, axis=None, initial=np.nan)) for find in (np.fmin, np.fmax))
+    if lowest == highest:
+        raise WindowError(f"the image is constant: {lowest:g} everywhere", value=lowest)
     if not lowest < highest:
-        raise WindowError("the image is constant" if lowest == highest else "the image holds no data", value=lowest)
+        raise WindowError("the image holds no data")
     return IntensityWindow((low,) * len(physical), (high,) * len(physical))

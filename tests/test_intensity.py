@@ -14,7 +14,14 @@ from hypothesis.extra import numpy as hnp
 
 from monai_unlearnable.data import Scan
 from monai_unlearnable.errors import ScanError, WindowError
-from monai_unlearnable.intensity import DtypeWindow, FixedWindow, IntensityWindow, PercentileWindow, StorageQuantization
+from monai_unlearnable.intensity import (
+    AutoWindow,
+    DtypeWindow,
+    FixedWindow,
+    IntensityWindow,
+    PercentileWindow,
+    StorageQuantization,
+)
 
 SLOPES = st.sampled_from([1.0, 0.5, -3.0, 0.0039]) | st.floats(0.01, 50)
 INTERS = st.floats(-2000, 2000)
@@ -185,7 +192,7 @@ def test_windows_and_normalized_intensity_do_not_depend_on_voxels_without_data(d
 
 def test_a_channel_without_data_has_no_window() -> None:
     physical = np.stack([np.arange(4.0), np.full(4, np.nan)])[..., None]
-    with pytest.raises(WindowError, match="channel 1 holds no data"):
+    with pytest.raises(WindowError, match="channel 1 of the image holds no data"):
         PercentileWindow()(physical, StorageQuantization("<f4"))
     with pytest.raises(WindowError, match="the image holds no data"):
         FixedWindow(0, 1)(physical[1:], StorageQuantization("<f4"))
@@ -215,7 +222,33 @@ def test_dtype_window_needs_integers() -> None:
         DtypeWindow()(np.arange(4.0).reshape(1, 2, 2), StorageQuantization("<f4"))
 
 
-@pytest.mark.parametrize("rule", [PercentileWindow(), FixedWindow(0, 1), DtypeWindow()])
+@pytest.mark.parametrize("rule", [PercentileWindow(), FixedWindow(0, 1), DtypeWindow(), AutoWindow()])
 def test_constant_images_have_no_window(rule: Any) -> None:
-    with pytest.raises(WindowError, match="constant"):
+    with pytest.raises(WindowError, match="constant: 7 everywhere"):
         rule(np.full((1, 4, 4), 7.0), StorageQuantization("<i2"))
+
+
+@pytest.mark.parametrize("rule", [PercentileWindow(), AutoWindow()])
+def test_images_that_are_nearly_constant_are_told_of_other_windows(rule: Any) -> None:
+    physical = np.full((1, 40, 40), -1000.0)
+    physical[0, 3, 3:5] = 40
+    reason = r"nearly all voxels of channel 0 are -1000.*--window, such as a FixedWindow from -1000 to 40"
+    with pytest.raises(WindowError, match=reason) as caught:
+        rule(physical, StorageQuantization("<i2"))
+    assert "nan" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("|u1", DtypeWindow()), *((dtype, PercentileWindow()) for dtype in ("|i1", "<u2", ">i2", "<f4", ">f8"))],
+)
+def test_the_default_window_is_decided_for_each_scan(dtype: str, expected: Any) -> None:
+    physical, storage = np.arange(100.0).reshape(1, 10, 10), StorageQuantization(dtype)
+    assert AutoWindow().choose(storage) == expected
+    assert AutoWindow()(physical, storage) == expected(physical, storage)
+
+
+@pytest.mark.parametrize("broken", [{"slope": 0.0}, {"slope": np.nan}, {"slope": (1.0, np.inf)}, {"inter": np.nan}])
+def test_storage_without_a_scale_is_refused(broken: Any) -> None:
+    with pytest.raises(ScanError, match="slope of storage"):
+        StorageQuantization("<i2", **broken)

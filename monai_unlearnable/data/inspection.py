@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data.cases import read_case
 from monai_unlearnable.data.datalist import Case
-from monai_unlearnable.data.formats import read_scan
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
-from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
+from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels, pieces
 
-__all__ = ["DatasetSummary", "choose_window", "inspect_cases"]
+__all__ = ["DatasetSummary", "inspect_cases"]
 
 MAX_CLASSES = 64  # more distinct values than this is an image given as a label, or a label saved as JPEG
 
@@ -87,25 +86,6 @@ class _Facts:
     shape: tuple[int, ...]
     roughness: tuple[float, ...]
     values: tuple[int, ...]
-
-
-def choose_window(cases: Sequence[Case]) -> WindowRule:
-    """The rule for intensity windows that fits the files: the dtype's range for 8-bit images, else percentiles.
-
-    Args:
-        cases: dataset; the first case that can be read tells.
-
-    Raises:
-        ScanError: the first one, when no case can be read.
-    """
-    errors: list[ScanError] = []
-    for case in cases:
-        try:
-            scan = read_scan(case.root / case.images[0])
-            return DtypeWindow() if scan.voxels.dtype == np.uint8 else PercentileWindow()
-        except ScanError as error:
-            errors.append(error)
-    raise errors[0]
 
 
 def inspect_cases(

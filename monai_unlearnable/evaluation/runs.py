@@ -17,10 +17,11 @@ from torch import nn
 
 from monai_unlearnable import __version__
 from monai_unlearnable.countermeasures import Material, Prepared, label_separability, prepare, separability
-from monai_unlearnable.data import Case, DatasetSummary, choose_window, inspect_cases, load_cases
+from monai_unlearnable.data import Case, DatasetSummary, inspect_cases, load_cases
 from monai_unlearnable.errors import DivergedError, ScanError, UnlearnableError, root_cause
 from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
+from monai_unlearnable.intensity import AutoWindow
 from monai_unlearnable.report import VictimRow
 from monai_unlearnable.report.rows import CLEAN, DIVERGED, DONE, FAILED, NO_COUNTERMEASURE
 from monai_unlearnable.utils.catalog import Catalog
@@ -70,7 +71,7 @@ class Bench:
     @cached_property
     def summary(self) -> DatasetSummary:
         """Dimensions, channels, classes and size of the training data."""
-        return inspect_cases(self.originals.cases, choose_window(self.originals.cases), roughness=False)
+        return inspect_cases(self.originals.cases, AutoWindow(), roughness=False)
 
     @property
     def usual_victim(self) -> str:
@@ -122,7 +123,7 @@ class Bench:
                 self.catalogs[kind].description(name)
         self.values  # noqa: B018 - the originals are read
         values, channels = self.summary.label_values or None, self.summary.channels
-        held_out = inspect_cases(self.test, choose_window(self.test), values, channels, roughness=False)
+        held_out = inspect_cases(self.test, AutoWindow(), values, channels, roughness=False)
         if held_out.spatial_dims != self.summary.spatial_dims:
             reason = f"the test cases are {held_out.spatial_dims}D, the training cases {self.summary.spatial_dims}D"
             raise ScanError(reason, case=self.test[0].case_id, file=self.test[0].root / self.test[0].images[0])

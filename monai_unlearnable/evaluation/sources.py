@@ -16,7 +16,7 @@ from monai_unlearnable.data import Case, load_cases, read_case
 from monai_unlearnable.data.dicom import files_of
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.evaluation.matrix import Published
-from monai_unlearnable.intensity import PercentileWindow, WindowRule
+from monai_unlearnable.intensity import AutoWindow, WindowRule
 from monai_unlearnable.metrics import measure_fidelity, region_changes
 from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.utils.config import build
@@ -56,7 +56,7 @@ class Source:
     cases: tuple[Case, ...]
     method: str
     epsilon: float | None = None
-    window: WindowRule = field(default_factory=PercentileWindow)
+    window: WindowRule = field(default_factory=AutoWindow)
 
     @property
     def is_segmentation(self) -> bool:
@@ -131,7 +131,7 @@ def published_source(name: str, data: Published, originals: Source) -> Source:
     if missing:
         raise DatalistError(f"the case is not in the {name} data", case=missing[0], file=data.folder)
     cases = tuple(found[case.case_id] for case in originals.cases)
-    window = PercentileWindow() if data.window is None else build(data.window)
+    window = AutoWindow() if data.window is None else build(data.window)
     return Source(name, data.role, cases, data.method or EPSILON.sub("", name), data.epsilon, window)
 
 

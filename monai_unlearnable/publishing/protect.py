@@ -18,9 +18,9 @@ from torch import nn
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key, load_key, secret_seed
 from monai_unlearnable.crypto.encrypted import place, places, write_owned
-from monai_unlearnable.data import Case, DatasetSummary, choose_window, inspect_cases, load_cases
+from monai_unlearnable.data import Case, DatasetSummary, inspect_cases, load_cases
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError
-from monai_unlearnable.intensity import WindowRule
+from monai_unlearnable.intensity import AutoWindow, WindowRule
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_input_settings, load_perturber
 from monai_unlearnable.publishing.layout import Layout
@@ -51,8 +51,7 @@ class Protection:
         output_dir: folder of the output: ``protected/``, ``noise/``, ``models/``.
         epsilon: largest change of a voxel, a fraction of its intensity window, in [0, 1].
         fraction: largest fraction of the voxels of a scan that may change, in (0, 1].
-        window: rule for the intensity window of each scan; by default the dtype's range where the first image has 8
-            bits, else percentiles.
+        window: rule for the intensity window of each scan; by default :class:`~monai_unlearnable.intensity.AutoWindow`.
         label_values: stored label value of each class, background first; by default all values found.
         datalist: Decathlon-style JSON or CSV; by default what is found in ``dataset_dir``.
         seed: random seed; with a key, all randomness follows from :attr:`secret_seed` instead.
@@ -93,7 +92,7 @@ class Protection:
         self.key = load_key(key)
         self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid
         self.curves = self.key is None if curves is None else curves
-        self.cache_gib, self._window = cache_gib, window
+        self.cache_gib, self.window = cache_gib, AutoWindow() if window is None else window
         self.patch_size: Sequence[int] | None = None  # of the training
         self._processes = ExitStack()
         self._processes.enter_context(distributed.joined())
@@ -107,11 +106,6 @@ class Protection:
     def is_segmentation(self) -> bool:
         """Whether labels are maps, rather than classes of whole images."""
         return any(case.label for case in self.listed)
-
-    @cached_property
-    def window(self) -> WindowRule:
-        """The rule for intensity windows."""
-        return choose_window(self.listed) if self._window is None else self._window
 
     @cached_property
     def secret_seed(self) -> int:

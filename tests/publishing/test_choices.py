@@ -10,9 +10,9 @@ import pytest
 import torch
 from monai.data import Dataset
 
-from monai_unlearnable.data import DatasetSummary, choose_window, load_cases
+from monai_unlearnable.data import DatasetSummary, load_cases, read_scan
 from monai_unlearnable.errors import InputError, LabelError
-from monai_unlearnable.intensity import DtypeWindow, PercentileWindow
+from monai_unlearnable.intensity import AutoWindow, DtypeWindow, PercentileWindow
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
 from monai_unlearnable.perturbers import ClasswiseNoise, GradientNoise, LinearSurrogate, Objective, Surrogate
 from monai_unlearnable.publishing import choices
@@ -64,10 +64,9 @@ def test_classes_that_cannot_be_spared(unperturbed: Any) -> None:
     ],
 )
 def test_windows(tmp_path: Path, dims: int, dtype: str, suffix: str, expected: Any) -> None:
-    cases = load_cases(write_class_folders(tmp_path / "classes", dims, dtype, (1, 1), suffix))
-    assert choose_window(cases) == expected
-    if suffix != ".tif":
-        assert choose_window(load_cases(write_dataset(tmp_path / "maps", dims, dtype, suffix=suffix))) == expected
+    for case in load_cases(write_class_folders(tmp_path / "classes", dims, dtype, (1, 1), suffix)):
+        scan = read_scan(case.root / case.images[0])
+        assert scan.window(AutoWindow()) == scan.window(expected)
 
 
 def test_classes_are_drawn_equally_often(tmp_path: Path) -> None:
