@@ -52,7 +52,7 @@ def two_classes(shape: tuple[int, ...]) -> NDArray:
 
 def write_nifti(path: Path, voxels: NDArray, slope: float | None = None, inter: float = 0.0, cls: Any = None) -> Path:
     """A NIfTI file with an oblique affine and header fields that careless writers drop."""
-    image = (cls or nib.Nifti1Image)(voxels, OBLIQUE)
+    image = (cls or nib.Nifti1Image)(voxels, OBLIQUE, dtype=voxels.dtype)
     image.header["descrip"], image.header["aux_file"] = b"made by hand", b"colors"
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(OBLIQUE, code=2)
@@ -70,7 +70,7 @@ def write_nifti(path: Path, voxels: NDArray, slope: float | None = None, inter: 
 def raw_bytes(path: Path) -> bytes:
     """The content of a file, decompressed."""
     content = path.read_bytes()
-    return gzip.decompress(content) if path.name.endswith(".gz") else content
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
 
 
 def nifti_header(path: Path) -> tuple[nib.Nifti1Header, int]:

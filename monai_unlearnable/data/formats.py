@@ -10,14 +10,21 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.data.dicom import DicomFormat, is_annotation, is_image, read_segmentation, volume_at
 from monai_unlearnable.data.image2d import JpegFormat, PngFormat, TiffFormat
-from monai_unlearnable.data.nifti import NiftiFormat
+from monai_unlearnable.data.metaimage import MetaImageFormat
+from monai_unlearnable.data.mgh import MghFormat
+from monai_unlearnable.data.nifti import NiftiFormat, NiftiPairFormat
+from monai_unlearnable.data.nrrd import NrrdFormat
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.files import reading, write_atomic
 
 DICOM = DicomFormat()
-FORMATS: tuple[ScanFormat, ...] = (NiftiFormat(), PngFormat(), TiffFormat(), JpegFormat(), DICOM)
+FORMATS: tuple[ScanFormat, ...] = (
+    *(NiftiFormat(), NiftiPairFormat(), MetaImageFormat(), NrrdFormat(), MghFormat()),
+    *(PngFormat(), TiffFormat(), JpegFormat()),
+    DICOM,
+)
 
 
 def _match(name: str) -> tuple[ScanFormat, str] | None:

@@ -19,9 +19,10 @@ from monai_unlearnable.intensity import IntensityWindow, StorageQuantization, Wi
 from monai_unlearnable.utils.arrays import file_order
 from monai_unlearnable.utils.files import Content, named_by
 
-__all__ = ["Scan", "ScanFormat", "check_same_shape", "naming", "voxel_digest"]
+__all__ = ["LPS_TO_RAS", "Scan", "ScanFormat", "check_same_shape", "naming", "voxel_digest"]
 
-MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these
+MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these, and on numbers of more within bounds
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # affines count to the right, to the front and up
 
 
 @contextmanager
@@ -108,18 +109,24 @@ class Scan:
         """Return the scan if it can be protected.
 
         Raises:
-            ScanError: naming the file, when voxels are of an unsupported dtype, not 2D or 3D, or none holds data.
+            ScanError: naming the file, when voxels are of an unsupported dtype or too large, not 2D or 3D, or
+                none holds data; or when the place of the image is not finite.
         """
         kind, size = self.voxels.dtype.kind, self.voxels.dtype.itemsize
-        if not ((kind in "iu" and size <= MAX_INTEGER_BYTES) or (kind == "f" and size in (4, 8))):
+        if not (kind in "iu" or (kind == "f" and size in (4, 8))):
             reason = f"voxels of type {self.voxels.dtype} are not supported"
-            raise ScanError(f"{reason}; use integers up to 32 bits, float32 or float64", file=self.path)
+            raise ScanError(f"{reason}; use integers, float32 or float64", file=self.path)
         if len(self.spatial_shape) not in (2, 3) or min(self.voxels.shape) == 0:
             raise ScanError(f"expected a 2D or 3D image, found shape {self.spatial_shape}", file=self.path)
         layers = (slice(index, index + 1) for index in range(self.voxels.shape[-1]))  # mostly the first one tells
         if all(self.quantization.slices(layer).is_nodata(self.voxels[..., layer]).all() for layer in layers):
             reason = "the image holds no data: all voxels are NaN, infinite, or have a value that marks padding"
             raise ScanError(reason, file=self.path)
+        low, high = self.quantization.bounds
+        if size > MAX_INTEGER_BYTES and kind in "iu" and (self.voxels.min() < low or self.voxels.max() > high):
+            raise ScanError("the image holds whole numbers beyond 2**53, which are not exact", file=self.path)
+        if not np.isfinite(self.affine).all():
+            raise ScanError("broken header: the place of the image is not finite", file=self.path)
         return self
 
 

@@ -21,6 +21,7 @@ from monai_unlearnable.errors import InputError, OutputError, ScanError, Unlearn
 
 __all__ = [
     "Content",
+    "Siblings",
     "encode_json",
     "file_digest",
     "read_content",
@@ -40,7 +41,12 @@ __all__ = [
     "unlock",
 ]
 
-Content = bytes | Mapping[str, bytes]  # of a file, or of the files of a folder by name
+
+class Siblings(dict[str, bytes]):
+    """The files of a scan that lie beside each other, by name relative to their folder; the one that names it first."""
+
+
+Content = bytes | Mapping[str, bytes]  # of a file, of siblings, or of the files of a folder by name
 
 BLOCK = 2**20  # bytes
 UNFINISHED = re.compile(r"\..+\.[a-z0-9_]{8}\.part")
@@ -60,6 +66,8 @@ def read_content(path: Path) -> Content:
 def write_atomic(path: Path, content: Content) -> None:
     """Write ``content`` to ``path`` through a temporary file or folder beside it, making parent folders.
 
+    Of several files side by side each is written so, the one at ``path`` last.
+
     Raises:
         OutputError: naming the file, when the disk is full or the folder cannot be written; nothing is left behind.
     """
@@ -74,6 +82,10 @@ def write_atomic(path: Path, content: Content) -> None:
 
 
 def _write(path: Path, content: Content) -> None:
+    if isinstance(content, Siblings):
+        for name in reversed(content):  # the one that names the others last
+            _write(path.parent / name, content[name])
+        return
     if not isinstance(content, bytes):
         return _write_folder(path, content)
     with temporary_file(path, content) as temporary:

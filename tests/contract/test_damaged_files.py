@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ import pytest
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import OwnerKey, load_key
 from monai_unlearnable.data import load_cases, output_name, read_label, read_scan, unpack_archive, write_scan
-from monai_unlearnable.errors import UnlearnableError
+from monai_unlearnable.data.formats import files_of, read_label_scan
+from monai_unlearnable.errors import ScanError, UnlearnableError
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.perturbers import RandomNoise, load_input_settings, load_perturber
@@ -28,9 +30,10 @@ from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.publishing.verify import verify
 from tests import dicom
-from tests.contract.test_readers import FILES, changed
+from tests.contract.test_readers import FILES, LABELS, changed
 from tests.damage import COUNT, damaged
 from tests.helpers import random_image, tree, two_classes, write_dataset
+from tests.volumes import VOLUMES
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries, on what they find
 
@@ -39,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries, on what they 
 def test_scans(name: str, tmp_path: Path) -> None:
     path, out = FILES[name](tmp_path), tmp_path / "out"
     file = sorted(path.iterdir())[1 if len(list(path.iterdir())) > 1 else 0] if path.is_dir() else path
-    for content in damaged(file.read_bytes(), compressed=file.suffix == ".gz"):
+    for content in damaged(file.read_bytes(), compressed=file.suffix in (".gz", ".mgz")):
         file.write_bytes(content)
         try:
             scan = read_scan(path)
@@ -47,6 +50,34 @@ def test_scans(name: str, tmp_path: Path) -> None:
         except UnlearnableError as error:
             assert path.name in str(error) and not out.exists()
         shutil.rmtree(out, ignore_errors=True)
+
+
+@pytest.mark.parametrize("name", [name for name in VOLUMES if name.startswith(("pair", "mhd", "nhdr"))])
+def test_data_files(name: str, tmp_path: Path) -> None:
+    path, out = FILES[name](tmp_path), tmp_path / "out"
+    file = files_of(path)[-1]
+    for content in damaged(file.read_bytes(), compressed=file.suffix == ".gz"):
+        file.write_bytes(content)
+        try:
+            scan = read_scan(path)
+            write_scan(scan, changed(scan.voxels), out / path.name)
+        except UnlearnableError as error:
+            assert path.name in str(error) and not out.exists()
+        shutil.rmtree(out, ignore_errors=True)
+    file.unlink()
+    with pytest.raises(ScanError, match=re.escape(path.name)):
+        read_scan(path)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_labels(name: str, tmp_path: Path) -> None:
+    path = LABELS[name][0](tmp_path)
+    for content in damaged(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            read_label_scan(path, [])
+        except UnlearnableError as error:
+            assert path.name in str(error)
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -20,10 +23,11 @@ from PIL import Image, PngImagePlugin
 from pydicom import dcmread
 
 from monai_unlearnable.data import find_format, output_name, read_scan, write_scan
-from monai_unlearnable.data.formats import original_headers, read_label_scan, with_headers
+from monai_unlearnable.data.formats import files_of, original_headers, read_label_scan, with_headers
 from monai_unlearnable.utils.files import read_content
 from tests import dicom
 from tests.helpers import OBLIQUE, nifti_header, raw_bytes, stored_voxels, write_nifti
+from tests.volumes import VOLUMES, by_last_axis, reference
 
 RNG = np.random.default_rng(0)
 
@@ -52,6 +56,15 @@ def nifti_with(change: Callable[[nib.Nifti1Image], None], endianness: str = "<")
 
 def add_extension(image: nib.Nifti1Image) -> None:
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"kept to the byte"))
+
+
+def nifti_colors(names: str) -> Callable:
+    def make(folder: Path) -> Path:
+        colors = voxels((5, 6, 7, len(names)), "uint8").view([(name, "u1") for name in names])[..., 0]
+        nib.Nifti1Image(colors, OBLIQUE).to_filename(folder / "scan.nii.gz")
+        return folder / "scan.nii.gz"
+
+    return make
 
 
 def set_nan_slope(image: nib.Nifti1Image) -> None:
@@ -113,6 +126,12 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "nifti-big-endian": nifti_with(lambda image: None, ">"),
     "nifti-extension": nifti_with(add_extension),
     "nifti-nan-slope": nifti_with(set_nan_slope),
+    **{f"nifti-{dtype}": nifti((5, 6, 7), dtype) for dtype in ("int64", "uint64")},
+    "nifti-gz-suffix-upper": nifti((5, 6, 7), "i2", ".NII.GZ"),
+    "nifti-6d": nifti((5, 6, 7, 2, 3), "i2"),
+    "nifti-rgb": nifti_colors("RGB"),
+    "nifti-rgba": nifti_colors("RGBA"),
+    **VOLUMES,
     "png-grey": picture(".png"),
     "png-grey16": picture(".png", "uint16"),
     "png-rgb": picture(".png", channels=3),
@@ -162,22 +181,33 @@ def target_of(path: Path) -> Path:
     return path.parent / "out" / output_name(path.name)
 
 
-def test_reads_what_reference_reads(path: Path) -> None:
+VOLUME_NAMES = [name for name in FILES if name.startswith("nifti") or name in VOLUMES]
+
+
+@pytest.mark.parametrize("name", VOLUME_NAMES)
+def test_volumes_are_read_as_reference_reads_them(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
     scan = read_scan(path)
-    reference = None if path.name in ("series", "scan.dcm") else stored_voxels(path)
-    if ".nii" in path.name.lower():
-        flat = reference.reshape(*[n for n in reference.shape[:3] if n > 1], -1)
-        assert np.array_equal(np.moveaxis(scan.voxels, 0, -1), flat)
-        physical = np.asanyarray(nib.load(path).dataobj).reshape(flat.shape)
-        assert np.allclose(np.moveaxis(scan.physical(np.float64), 0, -1), physical, rtol=1e-6)
-        assert np.array_equal(scan.affine, nib.load(path).affine)
-    elif path.is_dir() or path.suffix == ".dcm":
+    voxels, affine = reference(path)
+    assert np.array_equal(scan.voxels, voxels) and scan.quantization.dtype == scan.voxels.dtype.str
+    assert np.allclose(scan.affine, affine, atol=1e-6)
+    if name.startswith("nifti") and "rgb" not in name:
+        physical = by_last_axis(np.asanyarray(nib.load(path).dataobj))
+        assert np.allclose(scan.physical(np.float64), physical, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in VOLUME_NAMES])
+def test_reads_what_reference_reads(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    expected = None if path.name in ("series", "scan.dcm") else stored_voxels(path)
+    if path.is_dir() or path.suffix == ".dcm":
         image = dicom.read_with_sitk(path)
         assert np.allclose(scan.physical(np.float64)[0].T, dicom.sitk_values(path))
         columns = [0, 1, 2, 3] if scan.voxels.ndim == 4 else [0, 1, 3]  # a slice alone has no distance to the next
         assert np.allclose(scan.affine[:, columns], dicom.sitk_affine(image)[:, columns], atol=1e-5)
     else:
-        colors = reference.reshape(*reference.shape[:2], -1)[..., : len(scan.voxels)]
+        colors = expected.reshape(*expected.shape[:2], -1)[..., : len(scan.voxels)]
         assert np.array_equal(scan.voxels, colors.T)
     assert scan.quantization.dtype == scan.voxels.dtype.str
 
@@ -202,6 +232,35 @@ def test_same_voxels_same_bytes_and_same_digest(path: Path) -> None:
     assert first == again
     write_scan(scan, scan.voxels, target)
     assert read_scan(target).digest() == scan.digest()
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_all_bytes_of_a_volume_but_voxels_are_kept(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    old, new = files_of(path), files_of(target_of(path))
+    assert [file.relative_to(path.parent) for file in old] == [file.relative_to(new[0].parent) for file in new]
+    before, after = (b"".join(map(unpacked, files)) for files in (old, new))
+    differing = np.flatnonzero(np.frombuffer(before, "u1") != np.frombuffer(after, "u1"))
+    assert len(before) == len(after) and len(differing) and differing[-1] - differing[0] < scan.voxels.nbytes
+    write_scan(read_scan(target_of(path)), scan.voxels, tmp_path / "back" / path.name)
+    for first, second in zip(old, files_of(tmp_path / "back" / path.name), strict=True):
+        assert unpacked(first) == unpacked(second)
+        if unpacked(first) == first.read_bytes():
+            assert first.read_bytes() == second.read_bytes()
+
+
+def unpacked(path: Path) -> bytes:
+    """The content of a file, its compressed part decompressed, and without the size of that."""
+    content = path.read_bytes()
+    end = re.match(rb"NRRD.*?\n\n|ObjectType.*?LOCAL\r?\n", content, re.DOTALL)
+    start = end.end() if end else 0
+    header, packed = re.sub(rb"CompressedDataSize = \d+", b"", content[:start]), content[start:]
+    for magic, decompress in ((b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\x78", zlib.decompress)):
+        if packed.startswith(magic):
+            return header + decompress(packed)
+    return re.sub(rb"CompressedDataSize = \d+", b"", content) if path.suffix == ".mhd" else content
 
 
 NIFTI = [name for name in FILES if name.startswith("nifti")]

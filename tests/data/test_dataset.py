@@ -225,8 +225,8 @@ def test_truncated_pictures(tmp_path: Path, suffix: str, keep: float) -> None:
 
 
 def test_unknown_and_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match=r"x\.mha: unknown file type; supported are \.nii\.gz"):
-        read_scan(tmp_path / "x.mha")
+    with pytest.raises(ScanError, match=r"x\.xyz: unknown file type; supported are \.nii\.gz"):
+        read_scan(tmp_path / "x.xyz")
     for name in ("x.nii", "x.png"):
         with pytest.raises(ScanError, match=f"{name}: the file does not exist"):
             read_scan(tmp_path / name)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from monai_unlearnable.data.scan import LPS_TO_RAS
 from monai_unlearnable.errors import ScanError
 
 __all__ = ["Grid", "Slice", "affine_of", "check_alike", "in_order"]
@@ -25,7 +26,6 @@ ROUNDING = 1e-4  # of numbers that scanners write as text
 SAME_PLACE = 1e-3  # mm
 TILT = 0.005  # shift within the plane for each mm along the normal
 UNEVEN = 0.1  # of the distance of slices, by which rounded positions may be off
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RTStructureSetStorage
 
-from monai_unlearnable.data.dicom.geometry import LPS_TO_RAS, Grid
+from monai_unlearnable.data.dicom.geometry import Grid
 from monai_unlearnable.data.dicom.pixels import LOSSLESS, NATIVE
+from monai_unlearnable.data.scan import LPS_TO_RAS
 from monai_unlearnable.errors import ScanError
 
 __all__ = ["read_segmentation"]
