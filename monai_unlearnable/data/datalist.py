@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -181,6 +182,7 @@ def _case(root: Path, path: Path, entry: Any) -> Case:
         raise DatalistError(f"an entry names no image file, or neither label file nor class: {entry!r}", file=path)
     images = tuple(_inside(root, name, path) for name in names)
     case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))
+    images = images if len(images) > 1 else _channel_files(root, images[0])
     if _is_class(label):
         return Case(case_id, root, images, target=label)
     return Case(case_id, root, images, None if label is None else label_file(root, _inside(root, label, path)))
@@ -191,6 +193,14 @@ def _images(found: Any) -> Sequence[Any]:
     if isinstance(found, dict):
         return list(found.values())
     return [found] if isinstance(found, str) else found if isinstance(found, list) else []
+
+
+def _channel_files(root: Path, name: str) -> tuple[str, ...]:
+    """The files of an image: lists of nnU-Net, version 1, name ``a.nii.gz`` where there are ``a_0000.nii.gz``, ..."""
+    if (root / name).exists():
+        return (name,)
+    channels = (f"{stem(name)}_{number:04}{name[len(stem(name)) :]}" for number in itertools.count())
+    return tuple(itertools.takewhile(lambda channel: (root / channel).exists(), channels)) or (name,)
 
 
 def _is_class(label: Any) -> bool:

@@ -1,46 +1,154 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cases by the names of folders and files."""
+"""Cases by the names of folders and files: which layout a dataset has."""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable, Sequence
 
-from monai_unlearnable.data.datalist import Case, Found, label_file
+from monai_unlearnable.data.bids import from_bids, is_bids
+from monai_unlearnable.data.datalist import Case, Found
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.tree import Tree
+from monai_unlearnable.data.names import IMAGE, LABEL, MODALITIES, role_of, section_of, without_sections, words
+from monai_unlearnable.data.pairs import from_pairs
+from monai_unlearnable.data.studies import from_studies
+from monai_unlearnable.data.tree import Tree, in_order, parent
+from monai_unlearnable.errors import DatalistError
 
-__all__ = ["from_classes", "from_pairs"]
+__all__ = ["find_layout", "has_label_folders"]
 
-FOLDERS = (("images", "labels"), ("images", "masks"), ("imagesTr", "labelsTr"))
-NNUNET_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+TRAINING = "training"
+PATIENT = re.compile(r"(patient|pat|case|subject|subj|sub|study|scan|exam|series|visit|session|ses|p|id)\d+")
+NUMBERED = re.compile(r"(.*?)(\d{2,})")
+LISTS = "datalist.json, or labels.csv for classes"
 
 
-def from_pairs(tree: Tree) -> Found | None:
-    """Folders of images and of label maps."""
-    pairs = [pair for pair in FOLDERS if (tree.root / pair[0]).is_dir()]
-    if not pairs:
+def find_layout(tree: Tree, section: str) -> Found | None:
+    """The cases that the names of folders and files tell, or None where they tell of none.
+
+    Args:
+        tree: what lies in the dataset.
+        section: section of the dataset; folders called ``train``, ``val``, ``test`` or the like tell of sections, and
+            what lies in none of them is for training.
+
+    Raises:
+        DatalistError: when names tell of cases that cannot be made out.
+    """
+    scans = _scans(tree)
+    sections = {name: section_of(name) for name in scans}
+    inside = [name for name in scans if sections[name] == section]
+    unsaid = [name for name in scans if sections[name] is None]
+    if section == TRAINING and not inside:
+        inside, unsaid = unsaid, []
+    reasons = {name: f"of the section {other!r}" for name, other in sections.items() if other not in (None, section)}
+    if not inside:
         return None
-    images, labels = next((pair for pair in pairs if (tree.root / pair[1]).is_dir()), pairs[0])
-    label_of = {stem(name): label_file(tree.root, name) for name in tree.scans(labels)}
-    groups: dict[str, list[str]] = {}
-    for name in tree.scans(images):
-        channel = NNUNET_CHANNEL.match(stem(name)) if images == "imagesTr" else None
-        groups.setdefault(channel["case"] if channel else name, []).append(name)
-    cases = [
-        Case(stem(key), tree.root, tuple(names), label_of.get(f"{labels}/{stem(key).removeprefix(images + '/')}"))
-        for key, names in groups.items()
-    ]
-    return Found(cases, f"folders {images}/ and {labels}/")
+    found = _bids(tree, inside) or _studies(tree, inside) or from_pairs(tree.root, inside, unsaid)
+    found = found or _classes(tree, inside, scans)
+    return found and Found(found.cases, found.source, {**reasons, **found.reasons})
 
 
-def from_classes(tree: Tree) -> Found | None:
-    """Folders with images directly in them, whose names in ascending order are the classes 0, 1, ...; at least two."""
-    folders = sorted({name.split("/")[0] for name in (*tree.files, *tree.dicom) if "/" in name or name in tree.dicom})
-    found = ([name for name in tree.scans(folder) if name.count("/") == 1] for folder in folders if folder)
-    classes = [files for files in found if files]
-    if len(classes) < 2:
+def has_label_folders(tree: Tree) -> bool:
+    """Whether a folder with scans in it is called like one of label maps."""
+    folders = {parent(name) for name in tree.files} | {*tree.dicom}
+    return any(map(_is_of_labels, folders))
+
+
+def _bids(tree: Tree, names: Sequence[str]) -> Found | None:
+    return from_bids(tree.root, names) if is_bids(names) else None
+
+
+def _studies(tree: Tree, names: Sequence[str]) -> Found | None:
+    """Series and the DICOM labels that refer to them, unless folders of images tell what belongs together."""
+    if not tree.dicom or any(role_of(folder) == IMAGE for name in names for folder in parent(name).split("/")):
         return None
-    cases = [
-        Case(stem(name), tree.root, (name,), target=index) for index, files in enumerate(classes) for name in files
-    ]
-    return Found(cases, f"a folder for each of {len(classes)} classes")
+    return from_studies(tree, names)
+
+
+def _scans(tree: Tree) -> list[str]:
+    """The names of scans; a folder of label maps that holds no volume, but a DICOM label, is that label."""
+    pictures = _pictures(tree)
+    labels = (folder for folder in tree.dicom if folder not in pictures and _is_of_labels(folder))
+    return in_order([*tree.scans(pictures), *(folder for folder in labels if not tree.volumes(folder))])
+
+
+def _is_of_labels(folder: str) -> bool:
+    return any(role_of(part) == LABEL for part in folder.split("/"))
+
+
+def _pictures(tree: Tree) -> set[str]:
+    """The folders in which each DICOM file is for itself: those of label maps, and of images with a label for each."""
+    labels = {folder for folder in tree.dicom if role_of(folder.rpartition("/")[2]) == LABEL}
+    files = (*tree.files, *(name for folder in labels for name in tree.dicom[folder]))
+    stems = {_last(name) for name in files if _is_of_labels(parent(name))}
+    images = {folder for folder in tree.dicom if role_of(folder.rpartition("/")[2]) == IMAGE}
+    return labels | {folder for folder in images if stems.intersection(map(_last, tree.dicom[folder]))}
+
+
+def _last(name: str) -> str:
+    return stem(name).rpartition("/")[2]
+
+
+def _classes(tree: Tree, names: Sequence[str], all_names: Iterable[str]) -> Found | None:
+    """Folders with images directly in them, whose names in ascending order are the classes 0, 1, ...; at least two.
+
+    The names are those of all sections, so that sections agree.
+    """
+    paths = {name: without_sections(name) for name in all_names}
+    base = _common_folder(paths.values())
+    class_of = {}
+    for name, path in paths.items():
+        inner = path[len(base) :].split("/")
+        if len(inner) == 2:
+            class_of[name] = inner[0]
+        elif len(inner) == 1 and name in tree.dicom and len(tree.dicom[name]) == 1:
+            class_of[tree.dicom[name][0]] = inner[0]  # a picture alone in the folder of its class
+    known = sorted(set(class_of.values()))
+    mine = [file for name in names for file in (name, *tree.dicom.get(name, ())) if file in class_of]
+    if len(known) < 2 or not mine:
+        return None
+    _refuse_what_are_no_classes(tree, known, class_of)
+    cases = [Case(stem(name), tree.root, (name,), target=known.index(class_of[name])) for name in mine]
+    reasons = dict.fromkeys({*names}.difference(mine), "not right in the folder of a class")
+    return Found(cases, f"a folder for each of {len(known)} classes", reasons)
+
+
+def _common_folder(names: Iterable[str]) -> str:
+    """The innermost folder that all names lie in, or that holds the folders they lie in; with a slash, or empty."""
+    folders = sorted({parent(name) for name in names})
+    common = os.path.commonpath(folders) if all(folders) else ""
+    if common in folders:  # one of the folders of classes is not above the others
+        common = parent(common)
+    return f"{common}/" if common else ""
+
+
+def _refuse_what_are_no_classes(tree: Tree, folders: Sequence[str], class_of: dict[str, str]) -> None:
+    """Refuse folders that are called like images, modalities or patients: they would be protected as classes."""
+    told = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more" if len(folders) > 3 else "")
+    roles = {role_of(folder) for folder in folders}
+    if LABEL in roles or roles == {IMAGE}:
+        raise DatalistError(f"{told} are called like images or labels, not like classes; give {LISTS}", file=tree.root)
+    stems: dict[str, set[str]] = {}
+    for name, folder in class_of.items():
+        stems.setdefault(folder, set()).add(_last(name))
+    if all("".join(words(folder)) in MODALITIES for folder in folders) and len({*map(frozenset, stems.values())}) == 1:
+        reason = f"the folders {told} are called like modalities and hold the same names, but there are no labels"
+        raise DatalistError(f"{reason}; give {LISTS}", file=tree.root)
+    is_volume = any(not (tree.root / name).exists() for name in class_of)
+    if is_volume or _are_patients(folders, stems):
+        reason = f"the folders {told} look like patients, not like classes, and no file in them like a label"
+        raise DatalistError(f"{reason}; name labels like *_seg, or give {LISTS}", file=tree.root)
+
+
+def _are_patients(folders: Sequence[str], stems: dict[str, set[str]]) -> bool:
+    """Whether folders have names of patients, or hold files that are called like modalities."""
+    texts = [re.sub(r"[\W_]", "", folder.lower()) for folder in folders]
+    if all(PATIENT.fullmatch(text) for text in texts):
+        return True
+    numbered = [NUMBERED.fullmatch(text) for text in texts]
+    if all(numbered) and len({match[1] for match in numbered if match}) == 1:
+        return True
+    rest = {(stem_.lower().removeprefix(folder.lower())) for folder, found in stems.items() for stem_ in found}
+    kinds = {"".join(words(text)) for text in rest}
+    return kinds <= MODALITIES | {"image", "img", "scan", "volume", "imaging"}

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from monai_unlearnable.data.datalist import DATALIST_NAMES, Case, Datalist, Found
 from monai_unlearnable.data.formats import output_name, stem
-from monai_unlearnable.data.layouts import from_classes, from_pairs
+from monai_unlearnable.data.layouts import find_layout, has_label_folders
 from monai_unlearnable.data.tables import TABLE_NAME
-from monai_unlearnable.data.tree import Tree, parent
+from monai_unlearnable.data.tree import Tree, in_order
 from monai_unlearnable.errors import DatalistError, LabelError
 from monai_unlearnable.utils.files import reading
 
@@ -93,16 +93,26 @@ def _find(tree: Tree, datalist: str | Path | None, section: str) -> Found:
         listed = Datalist(path)
         if datalist is not None or listed.sections:  # nnU-Net's dataset.json lists no cases
             return listed.find(root, section)
-    found = from_pairs(tree)
     table = root / TABLE_NAME
-    if table.is_file() and not (found and any(case.label for case in found.cases)):
+    if table.is_file() and not has_label_folders(tree):
         return Datalist(table).find(root, section)
-    found = found or from_classes(tree)
-    if not found or not found.cases:
-        lists = f"{' or '.join((*DATALIST_NAMES, TABLE_NAME))} with a section {section!r}"
-        folders = "images/ and labels/, imagesTr/ and labelsTr/, or a folder for each class"
-        raise DatalistError(f"no cases found: expected {lists}, {folders}", file=root)
+    found = find_layout(tree, section)
+    if found is None or not found.cases:
+        raise DatalistError(f"no cases found in section {section!r}: {_content(tree)}; {EXPECTED}", file=root)
     return found
+
+
+EXPECTED = (
+    f"expected are {' or '.join((*DATALIST_NAMES, TABLE_NAME))}, folders such as images/ and labels/, files such as "
+    "a.nii.gz and a_seg.nii.gz, DICOM series with labels that refer to them, or a folder for each class"
+)
+
+
+def _content(tree: Tree) -> str:
+    """What lies in a dataset, in short."""
+    scans, others = [*tree.files, *tree.dicom], list(tree.others)
+    told = f"{len(scans)} files or series" + (f" such as {', '.join(scans[:3])}" if scans else "")
+    return told + (f", and {len(others)} other files such as {', '.join(others[:3])}" if others else "")
 
 
 def _datalist_path(root: Path, datalist: str | Path | None) -> Path | None:
@@ -115,13 +125,23 @@ def _datalist_path(root: Path, datalist: str | Path | None) -> Path | None:
 def _passed_over(tree: Tree, found: Found) -> Iterator[PassedOver]:
     """All that is part of no case, but for the file that lists the cases."""
     used = {name for case in found.cases for name in case.files}
-    names = [*tree.files, *(name for files in tree.dicom.values() for name in files), *tree.others]
-    for name in sorted(names, key=lambda name: PurePosixPath(name).parts):
-        folder = parent(name)
-        is_used = name in used or (folder in used and name not in tree.others)
-        if not is_used and tree.root / name != found.datalist:
-            reason = tree.others.get(name) or found.reasons.get(name) or found.reasons.get(folder)
-            yield PassedOver(name, reason or f"not among the cases of {found.source}")
+    reasons = {**tree.others, **found.reasons}
+    names = {*tree.files, *tree.others} - used
+    for folder, files in tree.dicom.items():
+        if folder not in used and not used.issuperset(files):
+            remarks = tree.remarks(folder)
+            reasons = {**remarks, **reasons}
+            names |= remarks.keys() - used
+            for name, parts in tree.volumes(folder).items():
+                if name not in used:
+                    names |= {*parts} - used if used.intersection(parts) else {name}
+    usual = f"not among the cases of {found.source}"
+    for name in in_order(names):
+        if tree.root / name != found.datalist:
+            yield PassedOver(name, reasons.get(name, usual))
+
+
+NO_LABEL = "the case has no label; add it, move the image elsewhere, or list the cases in datalist.json"
 
 
 def _check(cases: Sequence[Case], require_labels: bool) -> None:
@@ -149,7 +169,7 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
             reason = "both an image and a label would be published under this name"
             raise DatalistError(reason, case=case.case_id, file=case.root / case.label)
         if require_labels and case.label is None and case.target is None:
-            raise LabelError("the case has no label", case=case.case_id, file=case.root / case.images[0])
+            raise LabelError(NO_LABEL, case=case.case_id, file=case.root / case.images[0])
 
 
 def _refuse_twins(cases: Sequence[Case]) -> None:

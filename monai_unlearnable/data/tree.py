@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from monai_unlearnable.data.dicom import is_dicom
+from monai_unlearnable.data.dicom import is_dicom, survey
 from monai_unlearnable.data.formats import is_known
 
-__all__ = ["Tree", "parent"]
+__all__ = ["Tree", "in_order", "parent"]
 
 DICOM_SUFFIX = ".dcm"
 # Formats that scans come in and that are not read: whoever has such files should hear of it.
@@ -78,22 +79,53 @@ class Tree:
                 others[name] = _reason(last)
         return cls(root, tuple(files), {folder: tuple(names) for folder, names in dicom.items()}, others)
 
-    def scans(self, folder: str = "") -> list[str]:
-        """The scans below a folder, in order; where DICOM files lie in a folder below it, that folder is the scan."""
-        series = {name for name in self.dicom if name != folder and is_below(name, folder)}
-        outer = {name for name in series if not any(up in series for up in _parents(name))}
-        loose = (name for name in (*self.files, *self.dicom.get(folder, ())) if is_below(name, folder))
-        names = [name for name in loose if not any(up in outer for up in _parents(name))]
-        return sorted((*names, *outer), key=lambda name: PurePosixPath(name).parts)
+    def volumes(self, folder: str) -> dict[str, tuple[str, ...]]:
+        """The DICOM volumes right in a folder, by the names that they are read under, and the files of each.
+
+        Raises:
+            ScanError: naming folder or file, when the system does not let it be read.
+        """
+        found = {}
+        for volume in survey(self.root / folder).volumes:
+            files = tuple(map(self._name, volume.files))
+            name = self._name(volume.path)
+            # A folder that holds other scans too is not the name of one of them.
+            found[files[0] if name == folder and len(files) == 1 and folder in self._above else name] = files
+        return found
+
+    def remarks(self, folder: str) -> dict[str, str]:
+        """The DICOM files right in a folder that are of no volume, each with the reason."""
+        return {self._name(path): reason for path, reason in survey(self.root / folder).passed_over}
+
+    @cached_property
+    def _above(self) -> set[str]:
+        """The folders above those that scans lie in."""
+        folders = {*map(parent, self.files), *self.dicom}
+        return {above for folder in folders if folder for above in _parents(folder)}
+
+    def _name(self, path: Path) -> str:
+        name = path.relative_to(self.root).as_posix()
+        return "" if name == "." else name
+
+    def scans(self, pictures: Container[str] = ()) -> list[str]:
+        """The names of all scans, in order.
+
+        Args:
+            pictures: folders in which each DICOM file is a scan of its own; elsewhere they make up volumes.
+        """
+        found = list(self.files)
+        for folder, files in self.dicom.items():
+            found += files if folder in pictures else self.volumes(folder)
+        return in_order(found)
 
 
-def is_below(name: str, folder: str) -> bool:
-    """Whether a name is that of something below a folder, at any depth."""
-    return not folder or name.startswith(f"{folder}/")
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names in the order of a walk through the folders."""
+    return sorted(names, key=lambda name: PurePosixPath(name).parts)
 
 
 def _parents(name: str) -> Iterator[str]:
-    while "/" in name:
+    while name:
         name = parent(name)
         yield name
 
