@@ -11,7 +11,7 @@ from monai_unlearnable.data.datalist import DATALIST_NAMES, Case, Datalist, Foun
 from monai_unlearnable.data.formats import output_name, stem
 from monai_unlearnable.data.layouts import find_layout, has_label_folders
 from monai_unlearnable.data.tables import TABLE_NAME
-from monai_unlearnable.data.tree import Tree, in_order
+from monai_unlearnable.data.tree import Tree, in_order, parent
 from monai_unlearnable.errors import DatalistError, LabelError
 from monai_unlearnable.utils.files import reading
 
@@ -96,6 +96,10 @@ def _find(tree: Tree, datalist: str | Path | None, section: str) -> Found:
     table = root / TABLE_NAME
     if table.is_file() and not has_label_folders(tree):
         return Datalist(table).find(root, section)
+    for name in tree.others:
+        if PurePosixPath(name).name in DATALIST_NAMES and "/" in name:
+            reason = f"{name} is the list of a dataset of its own; give the folder {parent(name)} as the dataset"
+            raise DatalistError(reason, file=root)
     found = find_layout(tree, section)
     if found is None or not found.cases:
         raise DatalistError(f"no cases found in section {section!r}: {_content(tree)}; {EXPECTED}", file=root)

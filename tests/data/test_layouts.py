@@ -165,6 +165,7 @@ def test_pairs_inside_folders_that_look_like_classes(tmp_path: Path) -> None:
         (["sub-01/anat/sub-01_T1w.nii.gz"], "BIDS dataset holds images, but no label map"),
         (["test/x/a.png", "test/y/b.png"], "no cases found in section 'training': 2 files"),
         (["one/a.png", "one/b.png"], "no cases found"),
+        (["x/datalist.json", "x/images/a.png", "x/labels/a.png"], "dataset of its own; give the folder x as the"),
         (["a.mnc", "README.md"], "no cases found in section 'training': 0 files or series, and 2 other files"),
     ],
 )

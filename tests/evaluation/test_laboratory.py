@@ -230,8 +230,9 @@ def test_bad_data(folders: dict[str, Path], tmp_path: Path) -> None:
     shutil.copy(folders["data"] / "images" / "b.nii.gz", copied / "images" / "y.nii.gz")
     with pytest.raises(DatalistError, match=r"images/y, .*in the training data and in the test data.* images/b,"):
         prepared(folders, tmp_path / "lab", test_dir=str(copied)).run()
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DatalistError, match="no cases found"):
-        prepared(folders, tmp_path / "lab", test_dir=str(tmp_path)).run()
+        prepared(folders, tmp_path / "lab", test_dir=str(tmp_path / "empty")).run()
     other = shutil.copytree(folders["out"] / "protected", tmp_path / "other")
     (other / "datalist.json").unlink()
     (other / "images" / "c.nii.gz").unlink()
