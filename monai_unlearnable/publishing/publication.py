@@ -34,6 +34,7 @@ from monai_unlearnable.publishing.layout import (
     publish_label,
     publish_scan,
 )
+from monai_unlearnable.publishing.spread import exceeding_spread, spread_remarks
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
@@ -83,6 +84,7 @@ class Publication:
         self.layout, self.label_values, self.overwrite = Layout(output_dir), label_values, overwrite
         self.config, self.key, self.store = config or {}, key, NoiseStore(self.layout.noise, key)
         self.remarks: set[str] = set()
+        self.exceeding: dict[str, str] = {}  # scans whose noise may exceed the spread of the labeled voxels
 
     def run(self) -> Manifest:
         """Protect all cases.
@@ -112,6 +114,7 @@ class Publication:
         batches = [self.cases[start : start + perturber.batch_size] for start in starts]
         for cases in track(distributed.share(batches), "protect"):
             self._protect(cases, perturber)
+        self.remarks.update(spread_remarks(self.exceeding, sum(len(case.images) for case in self.cases)))
         log_remarks(self.remarks)  # of all processes: they are done
         if distributed.rank() == 0:
             scans = [self.store.entry(stem(name)) for case in self.cases for name in case.images]
@@ -153,6 +156,7 @@ class Publication:
         for case in loaded:
             _refuse_other_kind(case, perturber)
             self.remarks.update(remark for scan in case.scans for remark in scan.remarks)
+            self.exceeding.update(exceeding_spread(case, min(self.budget.epsilon, perturber.epsilon)))
             if case.case.label is not None:
                 self.remarks.update(label_remarks(case.case.root / case.case.label))
         done = {case.case.case_id for case in loaded if self._is_done(case, labels[case.case.case_id])}

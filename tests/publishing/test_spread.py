@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The remark on noise that is larger than what labeled voxels differ by."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.data import load_cases, read_case
+from monai_unlearnable.intensity import FixedWindow
+from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.publishing.spread import exceeding_spread
+from tests.helpers import SHAPES, protect, write_dataset, write_nifti
+
+WINDOW = FixedWindow(0, 1000)
+
+
+def write_cases(root: Path, **spreads: float) -> Path:
+    """Cases whose labeled voxels are 500 plus and minus a number, beside others from 0 to 1000."""
+    label = np.zeros(SHAPES[3], np.uint8)
+    label[2:6, 4:8, 2:6] = 1
+    for name, spread in spreads.items():
+        voxels = np.random.default_rng(0).uniform(0, 1000, label.shape).astype(np.float32)
+        voxels[label > 0] = 500 + spread * np.where(np.arange(64) % 2, 1, -1)
+        write_nifti(root / f"images/{name}.nii.gz", voxels)
+        write_nifti(root / f"labels/{name}.nii.gz", label)
+    return root
+
+
+def test_scans_whose_noise_exceeds_the_spread_are_counted_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clean = write_cases(tmp_path / "clean", a=60, b=20, c=49)
+    with caplog.at_level(logging.WARNING):
+        protect(clean, tmp_path / "out", RandomNoise(0.05), WINDOW, Budget(0.05))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the noise may exceed the spread of the labeled voxels in 2 of 3 scans, such as images/b: a change of 50, "
+        "a standard deviation of 20; give a narrower --window or a smaller --epsilon"
+    ]
+
+
+def test_the_spread_is_that_of_the_labeled_voxels_with_data(tmp_path: Path) -> None:
+    (case,) = load_cases(write_cases(tmp_path, a=20))
+    loaded = read_case(case, WINDOW, [0, 1])
+    assert loaded.label is not None
+    assert exceeding_spread(loaded, 0.0201) == {"images/a": "a change of 20.1, a standard deviation of 20"}
+    assert not exceeding_spread(loaded, 0.0199)
+    loaded.label[...] = 1  # all voxels: far more of a spread
+    assert not exceeding_spread(loaded, 0.05)
+    loaded.label[...] = 0
+    assert not exceeding_spread(loaded, 0.05)
+
+
+def test_usual_noise_is_not_remarked_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_dataset(tmp_path / "clean")
+    with caplog.at_level(logging.WARNING):
+        protect(tmp_path / "clean", tmp_path / "out", RandomNoise(8 / 255), budget=Budget(8 / 255))
+    assert not caplog.records
