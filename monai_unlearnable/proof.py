@@ -13,7 +13,7 @@ from typing import Any
 
 from monai_unlearnable.crypto import Key, load_key, secret_seed
 from monai_unlearnable.crypto.encrypted import place
-from monai_unlearnable.data import Case, load_cases
+from monai_unlearnable.data import Case, LabelGeometry, load_cases
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Published
@@ -162,7 +162,10 @@ def random_control(
     if budget.fraction < 1:
         support = TopK(Sparsity(budget.fraction, RandomScore(seed)), within=support)
     noise, again = RandomNoise(budget.epsilon, support, seed), bool(known.records)
-    Publication(cases, noise, control_dir, window, budget, manifest.run["label_values"], overwrite=again, key=key).run()
+    values, geometry = manifest.run["label_values"], LabelGeometry.IGNORE  # as for the output, which was admitted
+    Publication(
+        cases, noise, control_dir, window, budget, values, overwrite=again, key=key, label_geometry=geometry
+    ).run()
     return control_dir
 
 

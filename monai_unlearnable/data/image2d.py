@@ -55,7 +55,7 @@ class _PillowFormat(ScanFormat):
         alpha = layers[..., channels:] if layers.shape[-1] > channels else None
         voxels = layers[..., :channels].T  # (row, column, channel) -> (channel, x, y)
         container = _Container(content, alpha, mode, info)
-        return Scan(path, voxels, StorageQuantization(voxels.dtype.str), container=container)
+        return Scan(path, voxels, StorageQuantization(voxels.dtype.str), container=container, has_geometry=False)
 
     def read_label(self, path: Path) -> Scan:
         """Read a label map; of a palette the indices, and no alpha channel."""
@@ -64,7 +64,7 @@ class _PillowFormat(ScanFormat):
                 raise ScanError(f"pixel mode {image.mode!r} holds no label values")
             pixels = self._values(image, content)
             layers = pixels.reshape(*pixels.shape[:2], -1)[..., : COLOR_CHANNELS.get(image.mode, 1)]
-        return Scan(path, layers.T, StorageQuantization(layers.dtype.str))
+        return Scan(path, layers.T, StorageQuantization(layers.dtype.str), has_geometry=False)
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[tuple[Image.Image, bytes]]:

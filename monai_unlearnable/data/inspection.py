@@ -4,24 +4,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.data.cases import read_case
+from monai_unlearnable.data.cases import LoadedCase, read_case
 from monai_unlearnable.data.datalist import Case
+from monai_unlearnable.data.labels import LabelGeometry, soft_edges, value_counts
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.arrays import fits_channels, pieces
+from monai_unlearnable.utils.arrays import fits_channels
 
 __all__ = ["DatasetSummary", "inspect_cases"]
-
-MAX_CLASSES = 64  # more distinct values than this is an image given as a label, or a label saved as JPEG
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,12 @@ class DatasetSummary:
         median_shape: median shape of the images.
         roughness: root mean square of the second difference along each spatial axis.
         targets: number of cases of each class of whole images; empty where labels are maps.
+        class_voxels: number of voxels of each class, in all cases together; empty where labels are no maps.
+        ignored_voxels: number of voxels that belong to no class: their label value is negative.
+        empty: cases whose label is all background.
+        doubtful: errors of the cases whose label looks like a smooth mask, or an image.
+        dtypes: number of files by the type of their stored voxels.
+        window_range: the lowest and the highest end of all intensity windows, in physical units.
     """
 
     spatial_dims: int
@@ -43,6 +50,12 @@ class DatasetSummary:
     median_shape: tuple[int, ...]
     roughness: tuple[float, ...] = ()
     targets: tuple[int, ...] = ()
+    class_voxels: tuple[int, ...] = ()
+    ignored_voxels: int = 0
+    empty: tuple[str, ...] = ()
+    doubtful: tuple[LabelError, ...] = ()
+    dtypes: Mapping[str, int] = field(default_factory=dict)
+    window_range: tuple[float, float] | None = None
 
     @property
     def is_segmentation(self) -> bool:
@@ -63,6 +76,18 @@ class DatasetSummary:
     def num_classes(self) -> int:
         """Number of classes, background included."""
         return len(self.label_values) or len(self.targets)
+
+    def check_labels(self) -> None:
+        """Check that label maps are label maps, and hold something that noise can follow.
+
+        Raises:
+            LabelError: when one looks like a smooth mask or an image, or all are background.
+        """
+        for error in self.doubtful:
+            raise error
+        if self.is_segmentation and not any(self.class_voxels[1:]):
+            reason = f"the labels of all cases hold one value, {self.label_values[0]}: there is nothing to follow"
+            raise LabelError(f"{reason}; label_values says which value is background")
 
     def cases_within(self, gib: float) -> int:
         """The number of cases of typical size that fit into ``gib`` GiB, with float32 images and int64 label maps."""
@@ -85,7 +110,11 @@ class _Facts:
     channels: int
     shape: tuple[int, ...]
     roughness: tuple[float, ...]
-    values: tuple[int, ...]
+    counts: Mapping[int, int]
+    ignored: int
+    doubt: str | None
+    dtypes: tuple[str, ...]
+    windows: tuple[float, float]
 
 
 def inspect_cases(
@@ -95,6 +124,7 @@ def inspect_cases(
     channels: int | None = None,
     budget: Budget | None = None,
     roughness: bool = True,
+    label_geometry: str = LabelGeometry.MATCH,
 ) -> DatasetSummary:
     """Read every case once, so that bad input is found before anything is computed or written.
 
@@ -108,6 +138,8 @@ def inspect_cases(
             1 to refuse 4D files.
         budget: budget that the files of all cases must be able to hold.
         roughness: whether to measure the roughness; else it is left empty.
+        label_geometry: whether labels must lie where their images lie, see
+            :func:`~monai_unlearnable.data.labels.read_label`.
 
     Raises:
         UnlearnableError: a subclass that says what is wrong, naming the first bad case and file.
@@ -117,9 +149,10 @@ def inspect_cases(
     unlike = next((case for case in cases if (case.target is None) != (cases[0].target is None)), None)
     if unlike is not None:
         raise LabelError("some cases have a label map and others a class", case=unlike.case_id)
-    found, wanted = set[int](), channels
+    wanted = channels
     all_facts: list[_Facts] = []
-    facts_of = partial(_facts, window=window, label_values=label_values, budget=budget, roughness=roughness)
+    read = partial(read_case, window=window, label_values=label_values, label_geometry=label_geometry)
+    facts_of = partial(_facts, read=read, is_encoded=label_values is not None, budget=budget, roughness=roughness)
     for case, facts in zip(cases, _each(cases, facts_of), strict=True):
         all_facts.append(facts)
         dims = len(all_facts[0].shape)
@@ -128,16 +161,43 @@ def inspect_cases(
         if not fits_channels(facts.channels, channels or 0, dims) or len(facts.shape) != dims:
             reason = f"{facts.channels} channel(s) of shape {facts.shape}, where {channels} channel(s) of {dims}D"
             raise ScanError(f"{reason} are expected", case=case.case_id, file=case.root / case.images[0])
-        found.update(facts.values)
-        if len(found) > MAX_CLASSES:
-            reason = f"more than {MAX_CLASSES} label values: is this a label?"
-            raise LabelError(reason, case=case.case_id, file=case.root / str(case.label))
-    values = tuple(sorted(found)) if label_values is None else tuple(label_values)
     shapes = [facts.shape for facts in all_facts]
     median = tuple(int(extent) for extent in np.median(shapes, axis=0))
     mean_roughness = tuple(np.mean([facts.roughness for facts in all_facts], axis=0).tolist()) if roughness else ()
     targets = tuple(np.bincount([case.target for case in cases if case.target is not None]).tolist())
-    return DatasetSummary(len(shapes[0]), int(channels or 0), values, median, mean_roughness, targets)
+    lows, highs = zip(*(facts.windows for facts in all_facts), strict=True)
+    return DatasetSummary(
+        spatial_dims=len(shapes[0]),
+        channels=int(channels or 0),
+        median_shape=median,
+        roughness=mean_roughness,
+        targets=targets,
+        dtypes=Counter(dtype for facts in all_facts for dtype in facts.dtypes),
+        window_range=(min(lows), max(highs)),
+        **_of_labels(cases, all_facts, label_values),
+    )
+
+
+def _of_labels(cases: Sequence[Case], facts: Sequence[_Facts], label_values: Sequence[int] | None) -> dict[str, Any]:
+    """The part of label maps in the summary: values, counts, and cases that are empty or doubtful."""
+    if cases[0].label is None:
+        return {"label_values": () if label_values is None else tuple(label_values)}
+    total = sum((Counter(own.counts) for own in facts), Counter[int]())
+    if not total:
+        raise LabelError("all label values are negative, which means to ignore: there is nothing to follow")
+    classes = sorted(total) if label_values is None else range(len(label_values))  # values, or their indices
+    pairs = list(zip(cases, facts, strict=True))
+    return {
+        "label_values": tuple(classes if label_values is None else label_values),
+        "class_voxels": tuple(total[value] for value in classes),
+        "ignored_voxels": sum(own.ignored for own in facts),
+        "empty": tuple(case.case_id for case, own in pairs if own.counts.keys() <= {classes[0]}),
+        "doubtful": tuple(
+            LabelError(own.doubt, case=case.case_id, file=case.root / str(case.label))
+            for case, own in pairs
+            if own.doubt
+        ),
+    }
 
 
 def _each(cases: Sequence[Case], facts_of: Callable[[Case], _Facts]) -> Iterator[_Facts]:
@@ -157,9 +217,9 @@ def _each(cases: Sequence[Case], facts_of: Callable[[Case], _Facts]) -> Iterator
 
 
 def _facts(
-    case: Case, window: WindowRule, label_values: Sequence[int] | None, budget: Budget | None, roughness: bool
+    case: Case, read: Callable[[Case], LoadedCase], is_encoded: bool, budget: Budget | None, roughness: bool
 ) -> _Facts:
-    loaded = read_case(case, window, label_values)
+    loaded = read(case)
     count, shape = sum(len(scan.voxels) for scan in loaded.scans), loaded.scans[0].spatial_shape
     if budget is not None:
         pairs = zip(loaded.scans, loaded.windows, strict=True)
@@ -168,11 +228,24 @@ def _facts(
             min(scan.quantization.count_data(scan.voxels) for scan in loaded.scans) if budget.fraction < 1 else None
         )
         budget.check_storage(finest, voxels, case=case.case_id)
-    found: set[int] = set()
-    if loaded.label is not None and label_values is None:
-        for piece in pieces(loaded.label):
-            found.update(np.unique(piece).tolist())
-    return _Facts(count, shape, _roughness(loaded.image) if roughness else (), tuple(sorted(found)))
+    counts, ignored, doubt = dict[int, int](), 0, None
+    if loaded.label is not None:
+        counts = value_counts(loaded.label)
+        if not is_encoded:
+            doubt = soft_edges(loaded.label, counts)
+        if loaded.ignored is not None:
+            ignored = int(np.count_nonzero(loaded.ignored))
+            counts = {value: number for value, number in {**counts, 0: counts[0] - ignored}.items() if number}
+    return _Facts(
+        channels=count,
+        shape=shape,
+        roughness=_roughness(loaded.image) if roughness else (),
+        counts=counts,
+        ignored=ignored,
+        doubt=doubt,
+        dtypes=tuple(scan.voxels.dtype.name for scan in loaded.scans),
+        windows=(min(min(own.low) for own in loaded.windows), max(max(own.high) for own in loaded.windows)),
+    )
 
 
 def _roughness(image: NDArray) -> tuple[float, ...]:

@@ -45,7 +45,8 @@ class _Header:
         if self.header.get_data_dtype().names == ("R", "G", "B", "A"):
             voxels, carried = voxels[:COLORS], voxels[COLORS:]
         blocks = replace(blocks, axes=self.axes, carried=carried)
-        return Scan(path, voxels, quantization, self.header.get_best_affine(), blocks)
+        is_placed = bool(self.header["sform_code"] or self.header["qform_code"])
+        return Scan(path, voxels, quantization, self.header.get_best_affine(), blocks, has_geometry=is_placed)
 
 
 class NiftiFormat(ScanFormat):

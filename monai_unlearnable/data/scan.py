@@ -58,6 +58,7 @@ class Scan:
         affine: 4x4 matrix from voxel indices to millimeters; identity where the format has none.
         container: data that only the format which read the scan uses.
         remarks: notes for the owner to read before the file is published.
+        has_geometry: whether the file tells where its voxels lie.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class Scan:
     affine: NDArray = field(default_factory=lambda: np.eye(4))
     container: Any = None
     remarks: tuple[str, ...] = ()
+    has_geometry: bool = True
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

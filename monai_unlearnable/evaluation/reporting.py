@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_unlearnable.data import read_case
+from monai_unlearnable.data import LabelGeometry, read_case
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.report import Results, write_report
 from monai_unlearnable.report.charts import result_pictures
@@ -58,7 +58,8 @@ def _montages(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:
         values = laboratory.bench.summary.label_values or None
         pairs = zip(laboratory.bench.originals.cases[:pictured], source.cases, strict=False)
         for number, (original, case) in enumerate(pairs, 1):
-            clean, changed = read_case(original, source.window, values), read_case(case, source.window, values)
+            both = (read_case(one, source.window, values, LabelGeometry.IGNORE) for one in (original, case))
+            clean, changed = both
             name = f"montage-{number}" if len(sources) == 1 else f"montage-{place}-{number}"
             pictures[name] = montage(clean.scans[0], changed.scans[0], clean.label, clean.windows[0])
     return pictures

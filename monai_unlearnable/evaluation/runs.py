@@ -17,7 +17,7 @@ from torch import nn
 
 from monai_unlearnable import __version__
 from monai_unlearnable.countermeasures import Material, Prepared, label_separability, prepare, separability
-from monai_unlearnable.data import Case, DatasetSummary, inspect_cases, load_cases
+from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases, load_cases
 from monai_unlearnable.errors import DivergedError, ScanError, UnlearnableError, root_cause
 from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
@@ -71,7 +71,8 @@ class Bench:
     @cached_property
     def summary(self) -> DatasetSummary:
         """Dimensions, channels, classes and size of the training data."""
-        return inspect_cases(self.originals.cases, AutoWindow(), roughness=False)
+        cases, ignore = self.originals.cases, LabelGeometry.IGNORE
+        return inspect_cases(cases, AutoWindow(), roughness=False, label_geometry=ignore)
 
     @property
     def usual_victim(self) -> str:
@@ -249,8 +250,8 @@ def _pictures(trained: Trained) -> bytes:
         image = sample["image"][0].numpy()
         low, high = np.percentile(image, (0.5, 99.5))
         arrays[f"image{index}"] = ((image - low) / max(high - low, 1e-6)).clip(0, 1).astype(np.float16)
-        arrays[f"truth{index}"] = sample["label"][0].numpy().astype(np.uint8)
-        arrays[f"prediction{index}"] = trained.outputs[index].numpy().astype(np.uint8)
+        arrays[f"truth{index}"] = sample["label"][0].numpy()
+        arrays[f"prediction{index}"] = trained.outputs[index].numpy()
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
     return stream.getvalue()

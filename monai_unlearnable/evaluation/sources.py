@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_unlearnable.data import Case, load_cases, read_case
+from monai_unlearnable.data import Case, LabelGeometry, load_cases, read_case
 from monai_unlearnable.data.dicom import files_of
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.evaluation.matrix import Published
@@ -82,7 +82,8 @@ class Source:
         regions: dict[str, list[Mapping[str, float]]] = {}
         pairs = list(zip(originals.cases, self.cases, strict=True))
         for original, case in track(pairs, f"measure {self.name}"):
-            clean, changed = read_case(original, self.window), read_case(case, self.window)
+            both = (read_case(one, self.window, label_geometry=LabelGeometry.IGNORE) for one in (original, case))
+            clean, changed = both
             for before, after, window in zip(clean.scans, changed.scans, clean.windows, strict=True):
                 figures.append(measure_fidelity(before, after, window, clean.label))
                 if clean.label is None:

@@ -18,7 +18,7 @@ from torch import nn
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key, load_key, secret_seed
 from monai_unlearnable.crypto.encrypted import place, places, write_owned
-from monai_unlearnable.data import Case, DatasetSummary, inspect_cases, load_cases
+from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases, load_cases
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError
 from monai_unlearnable.intensity import AutoWindow, WindowRule
 from monai_unlearnable.noise import Manifest
@@ -31,6 +31,7 @@ from monai_unlearnable.training.handlers import BudgetAudit, ProgressBar, Resuma
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import COLOR, GRAY
 from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import encode_json, unlock
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import reset_parameters
@@ -53,6 +54,8 @@ class Protection:
         fraction: largest fraction of the voxels of a scan that may change, in (0, 1].
         window: rule for the intensity window of each scan; by default :class:`~monai_unlearnable.intensity.AutoWindow`.
         label_values: stored label value of each class, background first; by default all values found.
+        label_geometry: ``"match"``: a label must lie where its image lies; ``"ignore"``: voxels belong together by
+            their index.
         datalist: Decathlon-style JSON or CSV; by default what is found in ``dataset_dir``.
         seed: random seed; with a key, all randomness follows from :attr:`secret_seed` instead.
         key: the owner's key or its file, to encrypt noise, manifest and models with and to sign the statement.
@@ -86,9 +89,11 @@ class Protection:
         skip_invalid: bool = False,
         curves: bool | None = None,
         cache_gib: float = 2.0,
+        label_geometry: str = LabelGeometry.MATCH,
     ) -> None:
         self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(output_dir)
         self.budget, self.label_values, self.seed = Budget(epsilon, fraction=fraction), label_values, seed
+        self.label_geometry = look_up("rule for the geometry of labels", label_geometry, LabelGeometry)
         self.key = load_key(key)
         self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid
         self.curves = self.key is None if curves is None else curves
@@ -117,7 +122,7 @@ class Protection:
         """The cases that are protected, and why others are not."""
         if not self.skip_invalid:
             return Admitted(self.listed)
-        return admit(self.listed, self.window, self.label_values, self.budget)
+        return admit(self.listed, self.window, self.label_values, self.budget, self.label_geometry)
 
     @property
     def cases(self) -> list[Case]:
@@ -127,9 +132,19 @@ class Protection:
     @cached_property
     def summary(self) -> DatasetSummary:
         """What networks must know of the cases; all of them are read, so that bad input is found first."""
-        return inspect_cases(
-            self.cases, self.window, self.label_values, budget=self.budget, roughness=self.measures_roughness
+        summary = inspect_cases(
+            self.cases,
+            self.window,
+            self.label_values,
+            budget=self.budget,
+            roughness=self.measures_roughness,
+            label_geometry=self.label_geometry,
         )
+        summary.check_labels()
+        if summary.empty and distributed.rank() == 0:
+            names = ", ".join(summary.empty[:5]) + (", ..." if len(summary.empty) > 5 else "")
+            logger.warning("%d of %d labels are empty: %s", len(summary.empty), len(self.cases), names)
+        return summary
 
     def dataset(self, patch_size: Sequence[int]) -> Dataset:
         """The cases as surrogates see them: normalized intensity, class indices, patches of one size.
@@ -198,7 +213,16 @@ class Protection:
                 trainer.run()
             values = self.summary.label_values or None
             publication = Publication(
-                self.cases, perturber, root, self.window, self.budget, values, settings, self.overwrite, self.key
+                self.cases,
+                perturber,
+                root,
+                self.window,
+                self.budget,
+                values,
+                settings,
+                self.overwrite,
+                self.key,
+                self.label_geometry,
             )
             manifest = publication.run()
             self.admitted.report(root / "skipped.json", self.key)
@@ -311,7 +335,11 @@ class Admitted:
 
 
 def admit(
-    cases: Sequence[Case], window: WindowRule, label_values: Sequence[int] | None = None, budget: Budget | None = None
+    cases: Sequence[Case],
+    window: WindowRule,
+    label_values: Sequence[int] | None = None,
+    budget: Budget | None = None,
+    label_geometry: str = LabelGeometry.MATCH,
 ) -> Admitted:
     """Select the cases that can be protected together: each is readable, and of the same kind as most are.
 
@@ -320,6 +348,7 @@ def admit(
         window: rule for the intensity windows, see :func:`~monai_unlearnable.data.inspect_cases`.
         label_values: stored label value of each class; None for all values found.
         budget: budget that each case must be able to keep to.
+        label_geometry: whether labels must lie where their images lie.
 
     Raises:
         InputError: when there are no such cases.
@@ -328,7 +357,11 @@ def admit(
     reasons: dict[str, str] = {}
     for case in track(cases, "inspect"):
         try:
-            found = inspect_cases([case], window, label_values, budget=budget, roughness=False)
+            found = inspect_cases(
+                [case], window, label_values, budget=budget, roughness=False, label_geometry=label_geometry
+            )
+            for error in found.doubtful:
+                raise error
             label = "a label map" if case.label is not None else "a class" if case.target is not None else "no label"
             dims, channels = found.spatial_dims, found.channels
             mixed = dims == 2 and channels in (GRAY, COLOR)  # these go together

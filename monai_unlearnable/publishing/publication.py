@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget, VoxelChange, apply_noise, changed_fraction
 from monai_unlearnable.crypto.encrypted import Key, place, read_owned
-from monai_unlearnable.data import Case, LoadedCase, output_name, read_case, stem
+from monai_unlearnable.data import Case, LabelGeometry, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.data.formats import original_headers
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
@@ -66,6 +66,8 @@ class Publication:
         config: JSON-ready settings to record in the manifest.
         overwrite: whether a finished output, or cases of another run, may be replaced.
         key: the owner's key, to encrypt noise, manifest and checkpoint with and to sign the statement.
+        label_geometry: whether labels must lie where their images lie, see
+            :func:`~monai_unlearnable.data.labels.read_label`.
     """
 
     def __init__(
@@ -79,9 +81,11 @@ class Publication:
         config: dict[str, Any] | None = None,
         overwrite: bool = False,
         key: Key | None = None,
+        label_geometry: str = LabelGeometry.MATCH,
     ) -> None:
         self.cases, self.perturber, self.window, self.budget = list(cases), perturber, window, budget
         self.layout, self.label_values, self.overwrite = Layout(output_dir), label_values, overwrite
+        self.label_geometry = label_geometry
         self.config, self.key, self.store = config or {}, key, NoiseStore(self.layout.noise, key)
         self.remarks: set[str] = set()
         self.exceeding: dict[str, str] = {}  # scans whose noise may exceed the spread of the labeled voxels
@@ -152,7 +156,7 @@ class Publication:
 
     def _protect(self, cases: Sequence[Case], perturber: Perturber) -> None:
         labels = {case.case_id: _label_digest(case) for case in cases}
-        loaded = [read_case(case, self.window, self.label_values) for case in cases]
+        loaded = [read_case(case, self.window, self.label_values, self.label_geometry) for case in cases]
         for case in loaded:
             _refuse_other_kind(case, perturber)
             self.remarks.update(remark for scan in case.scans for remark in scan.remarks)
@@ -205,6 +209,8 @@ class Publication:
             original_label: digest of the label as it was when the case was read.
         """
         case, name, label = loaded.case, loaded.case.case_id, PublishedLabel()
+        if loaded.ignored is not None:
+            noise = np.where(loaded.ignored, 0, noise)
         parts = np.split(noise, np.cumsum([len(scan.voxels) for scan in loaded.scans])[:-1])
         changed = [
             apply_noise(scan.voxels, part, budget=self.budget, window=window, quantization=scan.quantization, case=name)

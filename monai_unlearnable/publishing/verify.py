@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from monai_unlearnable.budget import VoxelChange, changed_fraction, undo_change
 from monai_unlearnable.crypto import Key, load_key
 from monai_unlearnable.crypto.encrypted import SUFFIX, place, read_owned
-from monai_unlearnable.data import encode_label, read_label, unpack_archive
+from monai_unlearnable.data import LabelGeometry, encode_label, read_label, unpack_archive
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.formats import find_format, read_scan, with_headers
 from monai_unlearnable.data.medmnist import archive_images
@@ -235,7 +235,8 @@ class _ScanCheck:
             return
         label = None
         if entry.label is not None and self.is_label_intact:
-            label = read_label(self.label, self.images(scan) if is_annotation(self.label) else [scan], entry.case_id)
+            images = self.images(scan) if is_annotation(self.label) else [scan]
+            label = read_label(self.label, images, entry.case_id, LabelGeometry.IGNORE)
             if self.manifest.run["label_values"] is not None:
                 label = encode_label(label, self.manifest.run["label_values"], entry.case_id, self.label)
         omits = "nodata" in entry.measured  # earlier releases counted what is no data

@@ -17,8 +17,7 @@ from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_unlearnable.data.cases import encode_label, read_label
-from monai_unlearnable.data.formats import read_scan
+from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read_scan
 from monai_unlearnable.data.scan import Scan, check_same_shape
 from monai_unlearnable.errors import NoiseMismatchError
 from monai_unlearnable.intensity import StorageQuantization, WindowRule
@@ -142,7 +141,9 @@ class LoadScand(MapTransform):
         return d
 
     def _label(self, path: Path, images: Sequence[Scan]) -> MetaTensor:
-        values = torch.as_tensor(read_label(path, images).astype(self.load.dtype))
+        label = read_label(path, images, geometry=LabelGeometry.IGNORE)
+        is_exact = label.dtype.itemsize < 4 or np.abs(label).max() <= 2**24  # in float32
+        values = torch.as_tensor(label.astype(self.load.dtype if is_exact else np.float64))
         return MetaTensor(values, affine=torch.as_tensor(images[0].affine), meta={"filename_or_obj": str(path)})
 
 
@@ -208,7 +209,7 @@ class ScaleToWindowd(MapTransform):
 
 
 class EncodeLabel(Transform):
-    """Turn stored label values into class indices 0, 1, ...
+    """Turn stored label values into class indices 0, 1, ...; negative values that are no class become background.
 
     Args:
         values: the stored value of each class, background first.
@@ -223,7 +224,7 @@ class EncodeLabel(Transform):
         """Encode a label (1, spatial...).
 
         Raises:
-            LabelError: when it holds a value that is not a class.
+            LabelError: when it holds another value that is not a class.
         """
         return like(encode_label(to_numpy(label), self.values), label)
 

@@ -19,7 +19,8 @@ from monai.transforms import Resized, ResizeWithPadOrCropd, SpatialPadd, Transfo
 from monai.utils import ensure_tuple
 from torch import Tensor, nn
 
-from monai_unlearnable.data import encode_label, read_label, read_scan
+from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read_scan
+from monai_unlearnable.data.labels import index_dtype
 from monai_unlearnable.data.scan import check_same_shape
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.metrics.frontier import Scores
@@ -56,7 +57,8 @@ class LoadImages(Transform):
         read = {image: as_channels(values, self.channels)}
         for key in labels:
             path, case = Path(data[key]), data.get(CaseKeys.CASE_ID)
-            read[key] = encode_label(read_label(path, scans, case), self.label_values, case, path)
+            label = read_label(path, scans, case, LabelGeometry.IGNORE)
+            read[key] = encode_label(label, self.label_values, case, path)
         affine = torch.from_numpy(scans[0].affine)
         return {**data, **{key: MetaTensor(torch.from_numpy(array), affine=affine) for key, array in read.items()}}
 
@@ -158,7 +160,7 @@ class Segmentation(Task):
         return SlidingWindowInferer(tuple(size), sw_batch_size=4)
 
     def decode(self, logits: Tensor) -> Tensor:
-        return logits.argmax(0).to(torch.uint8)
+        return logits.argmax(0).to(torch.from_numpy(np.empty(0, index_dtype(self.classes))).dtype)
 
     def score(self, outputs: Sequence[Tensor], labels: Sequence[Tensor], spacings: Sequence[Any] | None) -> Scores:
         return segmentation_scores(outputs, labels, self.classes, spacings, distances=spacings is not None)

@@ -15,11 +15,9 @@ from PIL import Image
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import (
     DatasetSummary,
-    encode_label,
     inspect_cases,
     load_cases,
     read_case,
-    read_label,
     read_scan,
 )
 from monai_unlearnable.errors import BudgetError, DatalistError, LabelError, ScanError, UnlearnableError, WindowError
@@ -34,7 +32,19 @@ def inspect(root: Path, channels: int | None = 1, label_values: tuple[int, ...] 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_summary(tmp_path: Path, dims: int) -> None:
     summary = inspect(write_dataset(tmp_path, dims), None, None)
-    assert summary == DatasetSummary(dims, 1, (0, 1, 2), SHAPES[dims], summary.roughness)
+    voxels = np.bincount(two_classes(SHAPES[dims]).ravel())
+    assert summary == DatasetSummary(
+        dims,
+        1,
+        (0, 1, 2),
+        SHAPES[dims],
+        summary.roughness,
+        class_voxels=tuple((2 * voxels).tolist()),
+        dtypes={"int16": 2},
+        window_range=summary.window_range,
+    )
+    low, high = summary.window_range
+    assert -500 <= low < high <= 900
     assert summary.num_classes == 3 and summary.patch_size() == ((24, 24), (16, 16, 16))[dims - 2]
     assert inspect(tmp_path, 1, (0, 1, 2)) == summary
 
@@ -156,12 +166,6 @@ def test_budgets_that_no_voxel_fits_into_name_the_case(dataset: Path) -> None:
         inspect_cases(load_cases(dataset), PercentileWindow(), budget=Budget(0.1, fraction=0.008))
 
 
-def test_images_with_many_values_are_no_labels(dataset: Path) -> None:
-    replace_label(dataset, random_image(SHAPE))
-    with pytest.raises(LabelError, match="more than 64 label values"):
-        inspect(dataset, label_values=None)
-
-
 def test_no_cases() -> None:
     with pytest.raises(DatalistError, match="no cases"):
         inspect_cases([], PercentileWindow())
@@ -230,29 +234,6 @@ def test_unknown_and_missing_files(tmp_path: Path) -> None:
     for name in ("x.nii", "x.png"):
         with pytest.raises(ScanError, match=f"{name}: the file does not exist"):
             read_scan(tmp_path / name)
-
-
-def test_labels_are_encoded_by_value() -> None:
-    label = np.array([[[0, 255], [7, 0]]])
-    assert encode_label(label, (0, 255, 7)).tolist() == [[[0, 1], [2, 0]]]
-    assert encode_label(label, (7, 0, 255)).dtype == np.uint8
-    with pytest.raises(LabelError, match=r"c1, l\.png: unknown label value \[7\]"):
-        encode_label(label, (0, 255), "c1", Path("l.png"))
-
-
-@pytest.mark.parametrize("dtype", ["uint8", ">i2", "int64", "float32"])
-@pytest.mark.parametrize("values", [(0, 1, 2), (2, 0, 1), (0, 7, 3, 1, 2)])
-def test_labels_of_every_type_and_order_are_encoded_alike(dtype: str, values: tuple[int, ...]) -> None:
-    label = np.random.default_rng(0).integers(0, 3, (1, 70, 80, 90))
-    for order in ("C", "F"):
-        encoded = encode_label(np.asarray(label, dtype, order=order), values)
-        assert encoded.dtype == np.uint8 and np.array_equal(np.asarray(values)[encoded], label)
-
-
-def test_grey_labels_in_rgb_are_labels(tmp_path: Path) -> None:
-    label = two_classes((9, 8))
-    Image.fromarray(np.stack([label.T] * 3, -1)).save(tmp_path / "l.png")
-    assert np.array_equal(read_label(tmp_path / "l.png", [read_scan(tmp_path / "l.png")])[0], label)
 
 
 def test_label_maps_and_classes_are_not_mixed(tmp_path: Path) -> None:
