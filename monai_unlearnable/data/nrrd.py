@@ -143,7 +143,8 @@ class NrrdFormat(ScanFormat):
             pieces, block = cut_files(files or [content], size, packing, start, before, skip)
             blocks = Blocks(axes, pieces, content if files else content[:start], header.names)
             voxels = axes.channel_first(np.frombuffer(block, dtype))
-            return Scan(path, voxels, storage(dtype), header.affine, blocks)
+            is_placed = "space directions" in header.fields
+            return Scan(path, voxels, storage(dtype), header.affine, blocks, has_geometry=is_placed)
 
     def read_label(self, path: Path) -> Scan:
         """Read a label map; of a segmentation in layers the segments, numbered from 1 on as they are listed.
@@ -160,7 +161,7 @@ class NrrdFormat(ScanFormat):
             label = np.zeros(scan.spatial_shape, np.uint16)
             for number, (value, layer) in enumerate(segments, start=1):
                 label[scan.voxels[layer] == value] = number
-        return Scan(path, label[None], storage(label.dtype), scan.affine)
+        return Scan(path, label[None], storage(label.dtype), scan.affine, has_geometry=scan.has_geometry)
 
     def files(self, path: Path) -> tuple[Path, ...]:
         with naming(path), path.open("rb") as stream:
