@@ -221,7 +221,7 @@ def audit(protected: str, statement: str, public_key: str | None, as_json: bool)
 @click.argument("out")
 @click.argument("address", metavar="dicomweb://HOST/PATH")
 def publish(out: str, address: str) -> None:
-    """Store the protected series in an archive (PACS), and read them back to compare."""
+    """Store the protected series in a PACS, and read them back to compare."""
     done = mu.publish(out, address)
     omitted = f"; not DICOM, and not stored: {', '.join(done.omitted)}" if done.omitted else ""
     click.echo(f"published: {done.stored} instances stored, {done.known} were there; all read back equal{omitted}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An archive to test with: Orthanc on a loopback port, and a proxy before it that makes mistakes."""
+"""A PACS to test with: Orthanc on a loopback port, and a proxy before it that makes mistakes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECONDS = 30
 
 @dataclass(frozen=True)
 class Orthanc:
-    """A running archive, asked by its own interface and not by DICOMweb."""
+    """A running PACS, asked by its own interface and not by DICOMweb."""
 
     port: int
 
@@ -48,7 +48,7 @@ class Orthanc:
             assert self.ask("POST", "/instances", data=file.read_bytes()).json()["Status"] == "Success"
 
     def content(self) -> dict[str, bytes]:
-        """Every file by the name that the archive gave it."""
+        """Every file by the name that Orthanc gave it."""
         names = self.ask("GET", "/instances").json()
         return {name: self.ask("GET", f"/instances/{name}/file").content for name in names}
 
@@ -95,13 +95,13 @@ Fault = Callable[[str, str], str | None]
 
 
 class Proxy(ThreadingHTTPServer):
-    """Passes requests on to an archive, but for those that ``fault`` names a mishap for."""
+    """Passes requests on to a PACS, but for those that ``fault`` names a mishap for."""
 
     daemon_threads = True
 
-    def __init__(self, archive: Orthanc) -> None:
+    def __init__(self, orthanc: Orthanc) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.archive, self.seen = archive, list[tuple[str, str]]()
+        self.orthanc, self.seen = orthanc, list[tuple[str, str]]()
         self.fault: Fault = lambda method, path: None
 
     @property
@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             path += ("&" if "?" in path else "?") + "limit=2"
         if fault is not None and fault.startswith("as "):
             path = f"/dicom-web/studies/{fault[3:]}"
-        link = http.client.HTTPConnection("127.0.0.1", self.server.archive.port, timeout=SECONDS)
+        link = http.client.HTTPConnection("127.0.0.1", self.server.orthanc.port, timeout=SECONDS)
         dropped = ("host", "accept-encoding") if fault == "cut, unseen" else ("host",)
         link.request(method, path, body, {k: v for k, v in self.headers.items() if k.lower() not in dropped})
         response = link.getresponse()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DICOMweb: addresses of studies in an archive (PACS), and the server that searches, sends and stores instances.
+"""DICOMweb: addresses of studies in a PACS, and the server there, which searches, sends and stores instances.
 
 Needs the extra ``pacs``. What a server answers is checked before it is used: UIDs become names of files.
 """
@@ -229,7 +229,7 @@ class Server:
             return content
 
     def store(self, content: bytes) -> None:
-        """Add a file to the archive.
+        """Add a file to the studies of the server.
 
         Raises:
             ServerError: when the server fails or refuses it.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From an archive (PACS) and back: studies fetched to be protected, and the protected series stored."""
+"""From a PACS and back: studies fetched to be protected, and the protected series stored."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class Cache:
 
 @dataclass(frozen=True)
 class Stored:
-    """What became of the protected files in an archive.
+    """What became of the protected files in a PACS.
 
     Args:
         stored: number of instances that were added.
@@ -195,7 +195,7 @@ class Stored:
 
 
 def publish(output_dir: str | Path, address: str) -> Stored:
-    """Store the protected series of an output in an archive (PACS) by DICOMweb, and read each instance back.
+    """Store the protected series of an output in a PACS by DICOMweb, and read each instance back.
 
     Files are checked against the statement before, and nothing on the server is replaced or deleted. After a failure,
     a second call stores what is missing.
@@ -250,12 +250,12 @@ def _instances(layout: Layout) -> tuple[dict[Instance, Path], tuple[str, ...]]:
                 instance = identify(file)
             except ValueError as error:
                 if name not in labels:
-                    reason = "not in the file format of DICOM, the only one that such an archive takes"
+                    reason = "not in the file format of DICOM, the only one that a PACS takes"
                     raise InputError(reason, file=file) from error
                 omitted.append(name)
                 continue
             if instance in files:
-                raise InputError(f"the same instance as {files[instance]}; an archive takes it once", file=file)
+                raise InputError(f"the same instance as {files[instance]}; a PACS takes it once", file=file)
             files[instance] = file
     return files, tuple(omitted)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Studies of an archive (PACS) are protected and stored there: against Orthanc, over a loopback port."""
+"""Studies of a PACS are protected and stored there: against Orthanc, over a loopback port."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pacs.Orthanc]:
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pacs.Orthanc]:
     with pacs.running(tmp_path_factory.mktemp("orthanc")) as found:
         yield found
 
 
 @pytest.fixture
-def proxy(archive: pacs.Orthanc) -> Iterator[pacs.Proxy]:
-    with pacs.Proxy(archive) as found:
+def proxy(orthanc: pacs.Orthanc) -> Iterator[pacs.Proxy]:
+    with pacs.Proxy(orthanc) as found:
         yield found
 
 
@@ -99,10 +99,10 @@ def write_study(folder: Path, shape: tuple[int, ...] = SHAPES[3]) -> SimpleNames
 
 
 @pytest.fixture
-def study(archive: pacs.Orthanc, tmp_path: Path) -> SimpleNamespace:
-    """A study in the archive."""
+def study(orthanc: pacs.Orthanc, tmp_path: Path) -> SimpleNamespace:
+    """A study in the PACS."""
     found = write_study(tmp_path / "study")
-    archive.upload(*found.files)
+    orthanc.upload(*found.files)
     return found
 
 
@@ -128,21 +128,21 @@ def error_line(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixt
     return read
 
 
-def test_from_the_archive_and_back(
-    archive: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_from_a_pacs_and_back(
+    orthanc: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before, out = archive.content(), tmp_path / "out"
-    address = f"{archive.address}?StudyInstanceUID={study.uid}"
-    assert main(["protect", str(method), address, str(out), "--datalist", str(study.datalist)]) == 0
+    before, out = orthanc.content(), tmp_path / "out"
+    address = f"{orthanc.address}?StudyInstanceUID={study.uid}"
+    assert main(["protect", str(method), address, str(out)]) == 0
     fetched = tree(out / "fetched/studies")
     assert sorted(fetched.values()) == sorted(file.read_bytes() for file in study.files), "byte for byte"
     assert all(name.startswith(f"{study.uid}/") and name.count("/") == 2 for name in fetched)
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=out / "fetched", check=True)
     capsys.readouterr()
-    assert main(["publish", str(out), archive.address]) == 0
+    assert main(["publish", str(out), orthanc.address]) == 0
     files = published(out)
     assert capsys.readouterr().out == f"published: {len(files)} instances stored, 0 were there; all read back equal\n"
-    after = archive.content()
+    after = orthanc.content()
     assert {name: after[name] for name in before} == before, "originals are as they were"
     added = by_uid({name: after[name] for name in after.keys() - before.keys()})
     assert added.keys() == files.keys() and len(files) == 2 * SHAPES[3][2] + 2
@@ -151,22 +151,22 @@ def test_from_the_archive_and_back(
         assert added[uid].PixelData == ds.PixelData and added[uid].StudyInstanceUID == study.uid
     changed = {ds.PixelData for ds in files.values()} - {ds.PixelData for ds in originals.values()}
     assert len(changed) == 2 * SHAPES[3][2], "every slice, and no segmentation"
-    assert main(["publish", str(out), archive.address]) == 0
+    assert main(["publish", str(out), orthanc.address]) == 0
     assert f"0 instances stored, {len(files)} were there" in capsys.readouterr().out
-    assert archive.content() == after
+    assert orthanc.content() == after
     mu.verify(out, out / "fetched/studies")
     mu.restore(out, tmp_path / "back")
     restored = tree(tmp_path / "back")
     assert all(fetched[name] == content for name, content in restored.items() if name.startswith(study.series[0]))
 
 
-def test_what_an_address_names_is_fetched(archive: pacs.Orthanc, study: SimpleNamespace, tmp_path: Path) -> None:
+def test_what_an_address_names_is_fetched(orthanc: pacs.Orthanc, study: SimpleNamespace, tmp_path: Path) -> None:
     others = write_study(tmp_path / "others")
-    archive.upload(*others.files)
+    orthanc.upload(*others.files)
 
     def fetched(query: str) -> set[str]:
         out = tmp_path / str(next(_numbers))
-        with fetched_studies(f"{archive.address}?{query}", out) as folder:
+        with fetched_studies(f"{orthanc.address}?{query}", out) as folder:
             return {path.relative_to(folder).as_posix() for path in folder.rglob("*.dcm")}
 
     one, two = (fetched(f"StudyInstanceUID={each.uid}") for each in (study, others))
@@ -181,7 +181,7 @@ def test_what_an_address_names_is_fetched(archive: pacs.Orthanc, study: SimpleNa
         "PatientID=nobody": "there is no study of that PatientID",
         f"StudyInstanceUID={study.uid}&PatientID=nobody": "there is no study",
     }.items():
-        with pytest.raises(ServerError, match=rf"^127\.0\.0\.1:{archive.port}: {named}"):
+        with pytest.raises(ServerError, match=rf"^127\.0\.0\.1:{orthanc.port}: {named}"):
             fetched(query)
     assert not (tmp_path / str(next(_numbers) - 1)).exists(), "nothing is written before anything is found"
     with pytest.raises(InputError, match="names no study"):
@@ -262,7 +262,7 @@ def test_an_instance_that_was_not_asked_for_is_refused(
     proxy: pacs.Proxy, study: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = write_study(tmp_path / "other")
-    proxy.archive.upload(*other.files)
+    proxy.orthanc.upload(*other.files)
     proxy.fault = lambda method, path: f"as {other.uid}/" if is_file(path) else None
     with (
         pytest.raises(ServerError, match="cannot fetch instance .*: the answer is not that"),
@@ -273,9 +273,9 @@ def test_an_instance_that_was_not_asked_for_is_refused(
 
 
 def test_what_was_changed_or_is_of_another_study_is_not_used(
-    archive: pacs.Orthanc, study: SimpleNamespace, tmp_path: Path
+    orthanc: pacs.Orthanc, study: SimpleNamespace, tmp_path: Path
 ) -> None:
-    address = f"{archive.address}?StudyInstanceUID={study.uid}"
+    address = f"{orthanc.address}?StudyInstanceUID={study.uid}"
     with fetched_studies(address, tmp_path / "out") as folder:
         good = tree(folder)
     name = next(iter(good))
@@ -298,18 +298,18 @@ def test_what_was_changed_or_is_of_another_study_is_not_used(
 
 
 def test_with_a_key_originals_do_not_stay(
-    archive: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path
+    orthanc: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path
 ) -> None:
     key, out = OwnerKey.generate(), tmp_path / "out"
-    address = f"{archive.address}?StudyInstanceUID={study.uid}"
+    address = f"{orthanc.address}?StudyInstanceUID={study.uid}"
     mu.protect(method, address, out, key=key, datalist=str(study.datalist))
     assert not (out / "fetched").exists() and (out / "protected").is_dir()
-    assert mu.publish(out, archive.address).stored == len(study.files)
+    assert mu.publish(out, orthanc.address).stored == len(study.files)
 
 
 @pytest.mark.parametrize("place", ["environment", "address", "netrc"])
 def test_passwords_are_taken_and_never_written(
-    archive: pacs.Orthanc,
+    orthanc: pacs.Orthanc,
     study: SimpleNamespace,
     method: Path,
     tmp_path: Path,
@@ -318,14 +318,14 @@ def test_passwords_are_taken_and_never_written(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    service, right = archive.address, pacs.PASSWORD
+    service, right = orthanc.address, pacs.PASSWORD
     for password, code in (("wrong-sesame", WRONG_INPUT), (right, 0)):
         if place != "environment":
             monkeypatch.delenv("MONAI_UNLEARNABLE_DICOMWEB_USER", raising=False)
         if place == "environment":
             monkeypatch.setenv("MONAI_UNLEARNABLE_DICOMWEB_PASSWORD", password)
         elif place == "address":
-            service = archive.address.replace("://", f"://{pacs.USER}:{password}@")
+            service = orthanc.address.replace("://", f"://{pacs.USER}:{password}@")
         else:
             (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login {pacs.USER} password {password}\n")
             monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -336,23 +336,23 @@ def test_passwords_are_taken_and_never_written(
         said = capsys.readouterr()
         if code:
             assert "user or password is wrong or missing (401)" in said.err and said.err.count("\n") == 1
-            assert f"127.0.0.1:{archive.port}" in said.err and not out.exists()
+            assert f"127.0.0.1:{orthanc.port}" in said.err and not out.exists()
         texts = [said.out, said.err, caplog.text, *map(str, tree(tmp_path / "out0").values())]
         assert not any(password in text for text in texts)
         if not code:
-            assert (out / "fetched/source.txt").read_text() == f"{archive.address}?StudyInstanceUID={study.uid}\n"
+            assert (out / "fetched/source.txt").read_text() == f"{orthanc.address}?StudyInstanceUID={study.uid}\n"
 
 
 def test_publish_repeated_stores_what_is_missing(
-    archive: pacs.Orthanc,
+    orthanc: pacs.Orthanc,
     proxy: pacs.Proxy,
     study: SimpleNamespace,
     method: Path,
     tmp_path: Path,
     error_line: Callable[[], str],
 ) -> None:
-    out, originals = tmp_path / "out", archive.content()
-    mu.protect(method, f"{archive.address}?StudyInstanceUID={study.uid}", out, datalist=str(study.datalist))
+    out, originals = tmp_path / "out", orthanc.content()
+    mu.protect(method, f"{orthanc.address}?StudyInstanceUID={study.uid}", out, datalist=str(study.datalist))
     for fault, reason in (
         (once("500", "POST", 3), "cannot store instance .*: the server answers 500"),
         (once("refused", "POST", 3), "cannot store instance .*: the server refuses it, with the failure reason A700h"),
@@ -363,11 +363,11 @@ def test_publish_repeated_stores_what_is_missing(
         assert main(["publish", str(out), proxy.address]) == WRONG_INPUT
         assert re.search(reason, error_line())
     proxy.fault = lambda method, path: None
-    there = len(archive.content()) - len(originals)
+    there = len(orthanc.content()) - len(originals)
     assert 6 < there < len(study.files)
     done = mu.publish(out, proxy.address)
     assert (done.stored, done.known, done.omitted) == (len(study.files) - there, there, ())
-    after = archive.content()
+    after = orthanc.content()
     assert {name: after[name] for name in originals} == originals
     added = by_uid({name: after[name] for name in after.keys() - originals.keys()})
     assert {uid: ds.PixelData for uid, ds in added.items()} == {u: ds.PixelData for u, ds in published(out).items()}
@@ -375,23 +375,23 @@ def test_publish_repeated_stores_what_is_missing(
 
 
 def test_other_content_under_a_uid_is_an_error_and_stays(
-    archive: pacs.Orthanc,
+    orthanc: pacs.Orthanc,
     study: SimpleNamespace,
     method: Path,
     tmp_path: Path,
     error_line: Callable[[], str],
 ) -> None:
     out = tmp_path / "out"
-    mu.protect(method, f"{archive.address}?StudyInstanceUID={study.uid}", out, datalist=str(study.datalist))
+    mu.protect(method, f"{orthanc.address}?StudyInstanceUID={study.uid}", out, datalist=str(study.datalist))
     file = next(path for path in sorted((out / "protected").rglob("*.dcm")) if path.parent.name == study.series[0])
     ds = dcmread(file)
     ds.PixelData = ds.PixelData[::-1]
     ds.save_as(tmp_path / "other.dcm")
-    archive.upload(tmp_path / "other.dcm")
-    before = archive.content()
-    assert main(["publish", str(out), archive.address]) == CHECK_FAILED
+    orthanc.upload(tmp_path / "other.dcm")
+    before = orthanc.content()
+    assert main(["publish", str(out), orthanc.address]) == CHECK_FAILED
     assert "other content under this UID" in (line := error_line()) and str(file) in line
-    assert archive.content() == before
+    assert orthanc.content() == before
 
 
 def test_what_is_read_back_otherwise_is_found(
@@ -406,12 +406,30 @@ def test_what_is_read_back_otherwise_is_found(
     assert "the server returns other content than was stored" in error_line()
 
 
-def test_series_that_were_protected_are_not_protected_again(
-    archive: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_series_without_a_label_are_fetched_and_passed_over(
+    orthanc: pacs.Orthanc, method: Path, tmp_path: Path, error_line: Callable[[], str]
 ) -> None:
-    address, out = f"{archive.address}?StudyInstanceUID={study.uid}", tmp_path / "out"
+    study = write_study(tmp_path / "study")
+    orthanc.upload(*(file for file in study.files if file.name != "MR.seg.dcm"))
+    address, out = f"{orthanc.address}?StudyInstanceUID={study.uid}", tmp_path / "out"
+    manifest = mu.protect(method, address, out)
+    assert [entry.scan_id for entry in manifest.scans] == [f"{study.uid}/{study.series[0]}"]
+    assert mu.publish(out, orthanc.address).stored == SHAPES[3][2] + 1
+    command = ["protect", str(method), f"{address}&SeriesInstanceUID={study.series[1]}", str(tmp_path / "unlabeled")]
+    assert main(command) == WRONG_INPUT
+    assert study.series[1] in error_line() and not (tmp_path / "unlabeled/protected").exists()
+    (tmp_path / "unlabeled/fetched/studies/datalist.json").write_text(
+        json.dumps({"training": [{"image": f"{study.uid}/{study.series[1]}", "label": 0}]})
+    )
+    assert main(command) == 0
+
+
+def test_series_that_were_protected_are_not_protected_again(
+    orthanc: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, out = f"{orthanc.address}?StudyInstanceUID={study.uid}", tmp_path / "out"
     mu.protect(method, address, out, datalist=str(study.datalist))
-    mu.publish(out, archive.address)
+    mu.publish(out, orthanc.address)
     added = {ds.SeriesInstanceUID for ds in published(out).values()} - {f"{uid}.0" for uid in study.series}
     caplog.clear()
     mu.protect(method, address, out, datalist=str(study.datalist), overwrite=True)
@@ -438,16 +456,16 @@ def test_only_what_the_statement_says_is_stored(
 
 
 def test_a_label_that_is_not_dicom_is_named(
-    archive: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    orthanc: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    address, out = f"{archive.address}?StudyInstanceUID={study.uid}&SeriesInstanceUID={study.series[0]}", tmp_path / "o"
+    address, out = f"{orthanc.address}?StudyInstanceUID={study.uid}&SeriesInstanceUID={study.series[0]}", tmp_path / "o"
     image = f"{study.uid}/{study.series[0]}"
     study.datalist.write_text(json.dumps({"training": [{"image": image, "label": "labels/ct.nii.gz"}]}))
     with fetched_studies(address, out) as folder:
         dicom.write_label(folder / image, folder / "labels/ct.nii.gz", two_classes(SHAPES[3]))
     mu.protect(method, address, out, datalist=str(study.datalist))
     capsys.readouterr()
-    assert main(["publish", str(out), archive.address]) == 0
+    assert main(["publish", str(out), orthanc.address]) == 0
     assert "not DICOM, and not stored: labels/ct.nii.gz" in capsys.readouterr().out
 
 
@@ -504,24 +522,22 @@ def write_certificate(folder: Path) -> Path:
 
 
 @pytest.mark.data
-def test_real_series_from_the_archive_and_back(
-    archive: pacs.Orthanc, real_data: Path, method: Path, tmp_path: Path
-) -> None:
+def test_real_series_from_a_pacs_and_back(orthanc: pacs.Orthanc, real_data: Path, method: Path, tmp_path: Path) -> None:
     names = ("ct_philips_512x512x64", "mr_oblique_512x512x22")
     folders = [real_data / "dicom" / name for name in names]
     if not all(folder.is_dir() for folder in folders):
         pytest.skip(f"no folder of {' or '.join(map(str, folders))}")
     files = [file for folder in folders for file in sorted(folder.glob("*.dcm"))]
     first = [dcmread(next(folder.glob("*.dcm")), stop_before_pixels=True) for folder in folders]
-    archive.upload(*files)
-    before, out = archive.content(), tmp_path / "out"
+    orthanc.upload(*files)
+    before, out = orthanc.content(), tmp_path / "out"
     images = [f"{ds.StudyInstanceUID}/{ds.SeriesInstanceUID}" for ds in first]
     listed = [{"image": image, "label": index} for index, image in enumerate(images)]
     (tmp_path / "list.json").write_text(json.dumps({"training": listed}))
     query = "&".join(f"StudyInstanceUID={ds.StudyInstanceUID}&SeriesInstanceUID={ds.SeriesInstanceUID}" for ds in first)
-    mu.protect(method, f"{archive.address}?{query}", out, datalist=str(tmp_path / "list.json"))
-    assert mu.publish(out, archive.address).stored == len(files) == 86
-    after, protected = archive.content(), published(out)
+    mu.protect(method, f"{orthanc.address}?{query}", out, datalist=str(tmp_path / "list.json"))
+    assert mu.publish(out, orthanc.address).stored == len(files) == 86
+    after, protected = orthanc.content(), published(out)
     assert {name: after[name] for name in before} == before
     added = by_uid({name: after[name] for name in after.keys() - before.keys()})
     assert added.keys() == protected.keys()
