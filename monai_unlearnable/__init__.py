@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .proof import evaluate
     from .publishing.pacs import publish
     from .publishing.restore import restore
-    from .publishing.run import apply, protect
+    from .publishing.run import apply, plan, protect
     from .publishing.statement import audit
     from .publishing.verify import verify
 
@@ -46,6 +46,7 @@ __all__ = [
     "apply",
     "audit",
     "evaluate",
+    "plan",
     "protect",
     "publish",
     "restore",
@@ -64,6 +65,7 @@ _HOMES = {
     "apply": "publishing.run:apply",
     "audit": "publishing.statement:audit",
     "evaluate": "proof:evaluate",
+    "plan": "publishing.run:plan",
     "protect": "publishing.run:protect",
     "publish": "publishing.pacs:publish",
     "restore": "publishing.restore:restore",

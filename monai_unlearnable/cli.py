@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments after the name of the program; by default those that it was started with.
     """
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    _show_plans()
     hush_monai()
     try:
         return int(program.main(argv, PROGRAM, standalone_mode=False) or 0)
@@ -57,6 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UnlearnableError as error:
         click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
         return CHECK_FAILED if isinstance(error, CHECKS) else WRONG_INPUT
+
+
+class _Echo(logging.Handler):
+    """Prints messages as they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
+
+
+def _show_plans() -> None:
+    """Print what a run found, before it begins, beside its other messages."""
+    shown = logging.getLogger("monai_unlearnable.publishing.plan")
+    shown.setLevel(logging.INFO)
+    if not shown.handlers:
+        shown.addHandler(_Echo())
+        shown.propagate = False
 
 
 def parse_value(text: str) -> Any:
@@ -127,12 +144,22 @@ def program() -> None:
 @SETTINGS
 @KEY
 @OVERWRITE
-def protect(method: str, dataset_dir: str, out: str, settings: Sequence[str], **known: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Say what was found and what it will take, and write nothing.")
+@JSON
+def protect(
+    method: str, dataset_dir: str, out: str, settings: Sequence[str], dry_run: bool, as_json: bool, **known: Any
+) -> None:
     """Protect a dataset, a MedMNIST archive, or studies of a DICOMweb server, with a method.
 
     METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
     --epochs 20 --masks#support#margin 1. Studies are given as dicomweb://HOST/PATH?StudyInstanceUID=UID.
     """
+    if dry_run:
+        plan = mu.plan(method, dataset_dir, out, **_settings(settings, **known))
+        click.echo(plan.to_json() if as_json else plan.page())
+        return
+    if as_json:
+        raise InputError("--json is the form of the plan; give --dry-run with it")
     mu.protect(method, dataset_dir, out, **_settings(settings, **known))
     _say_protected(out)
 

@@ -42,6 +42,8 @@ class DatasetSummary:
         doubtful: errors of the cases whose label looks like a smooth mask, or an image.
         dtypes: number of files by the type of their stored voxels.
         window_range: the lowest and the highest end of all intensity windows, in physical units.
+        window_widths: the least and the largest width of an intensity window, in physical units.
+        sizes: number of voxels of each case, channels included.
     """
 
     spatial_dims: int
@@ -55,7 +57,9 @@ class DatasetSummary:
     empty: tuple[str, ...] = ()
     doubtful: tuple[LabelError, ...] = ()
     dtypes: Mapping[str, int] = field(default_factory=dict)
-    window_range: tuple[float, float] | None = None
+    window_range: tuple[float, float] = (0.0, 1.0)
+    window_widths: tuple[float, float] = (1.0, 1.0)
+    sizes: tuple[int, ...] = ()
 
     @property
     def is_segmentation(self) -> bool:
@@ -114,7 +118,7 @@ class _Facts:
     ignored: int
     doubt: str | None
     dtypes: tuple[str, ...]
-    windows: tuple[float, float]
+    windows: tuple[tuple[float, float], ...]
 
 
 def inspect_cases(
@@ -165,7 +169,8 @@ def inspect_cases(
     median = tuple(int(extent) for extent in np.median(shapes, axis=0))
     mean_roughness = tuple(np.mean([facts.roughness for facts in all_facts], axis=0).tolist()) if roughness else ()
     targets = tuple(np.bincount([case.target for case in cases if case.target is not None]).tolist())
-    lows, highs = zip(*(facts.windows for facts in all_facts), strict=True)
+    lows, highs = zip(*(window for facts in all_facts for window in facts.windows), strict=True)
+    widths = [high - low for low, high in zip(lows, highs, strict=True)]
     return DatasetSummary(
         spatial_dims=len(shapes[0]),
         channels=int(channels or 0),
@@ -174,6 +179,8 @@ def inspect_cases(
         targets=targets,
         dtypes=Counter(dtype for facts in all_facts for dtype in facts.dtypes),
         window_range=(min(lows), max(highs)),
+        window_widths=(min(widths), max(widths)),
+        sizes=tuple(facts.channels * math.prod(facts.shape) for facts in all_facts),
         **_of_labels(cases, all_facts, label_values),
     )
 
@@ -244,7 +251,7 @@ def _facts(
         ignored=ignored,
         doubt=doubt,
         dtypes=tuple(scan.voxels.dtype.name for scan in loaded.scans),
-        windows=(min(min(own.low) for own in loaded.windows), max(max(own.high) for own in loaded.windows)),
+        windows=tuple(ends for own in loaded.windows for ends in zip(own.low, own.high, strict=True)),
     )
 
 

@@ -129,7 +129,12 @@ class Layout:
             self._begin(overwrite, key)
         distributed.wait()
 
-    def _begin(self, overwrite: bool, key: Key | None) -> None:
+    def check(self, overwrite: bool, key: Key | None = None) -> None:
+        """Refuse what :meth:`begin` would refuse; nothing is made, removed or locked.
+
+        Raises:
+            OutputError: naming the file, see :meth:`begin`.
+        """
         if key is not None:
             owner(key)
         if self.records and not overwrite:
@@ -142,8 +147,11 @@ class Layout:
         if misplaced and not overwrite:
             kind = "is not encrypted, but a key is given" if key else "is encrypted, but no key is given"
             raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
+
+    def _begin(self, overwrite: bool, key: Key | None) -> None:
+        self.check(overwrite, key)
         lock(self.root)
-        for path in (*misplaced, *self.records, self.statement):
+        for path in (*self.misplaced(key), *self.records, self.statement):
             path.unlink(missing_ok=True)
         for folder in (self.protected, self.noise, self.models):
             remove_unfinished(folder)

@@ -18,12 +18,13 @@ from torch import nn
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key, load_key, secret_seed
 from monai_unlearnable.crypto.encrypted import place, places, write_owned
-from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases, load_cases
+from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, Listing, inspect_cases, list_dataset
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError
 from monai_unlearnable.intensity import AutoWindow, WindowRule
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_input_settings, load_perturber
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.plan import DatasetPlan
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.training import EpochLoader, ProtectionTrainer, training_transforms
 from monai_unlearnable.training.data import class_weights
@@ -103,9 +104,14 @@ class Protection:
         self._processes.enter_context(distributed.joined())
 
     @cached_property
+    def listing(self) -> Listing:
+        """All cases of the dataset, where they were found, and what was passed over."""
+        return list_dataset(self.dataset_dir, self.datalist)
+
+    @property
     def listed(self) -> list[Case]:
         """All cases of the dataset."""
-        return load_cases(self.dataset_dir, self.datalist)
+        return list(self.listing.cases)
 
     @property
     def is_segmentation(self) -> bool:
@@ -185,9 +191,21 @@ class Protection:
             BudgetError: when the noise would exceed the budget.
             OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`.
         """
+        self.check(perturber)
+        if distributed.rank() == 0:
+            self.understood(perturber).announce()
+        self.layout.begin(self.overwrite, self.key)
+
+    def check(self, perturber: Perturber) -> None:
+        """Refuse what :meth:`begin` would refuse; nothing is made, removed or locked."""
         self.summary  # noqa: B018 - bad input is found first
         self.budget.check(perturber.epsilon)
-        self.layout.begin(self.overwrite, self.key)
+        self.layout.check(self.overwrite, self.key)
+
+    def understood(self, perturber: Perturber) -> DatasetPlan:
+        """What was found in the dataset, and what will be done to it."""
+        method, reasons = type(perturber).__name__, self.admitted.reasons
+        return DatasetPlan(self.listing, self.summary, self.budget, method, self.layout.root, reasons)
 
     def run(self, perturber: Perturber, trainers: Sequence[ProtectionTrainer] = ()) -> Manifest:
         """Fit a perturber to the cases and publish them with its noise.

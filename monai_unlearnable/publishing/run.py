@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from monai_unlearnable.crypto import Key, load_key
 from monai_unlearnable.crypto.encrypted import is_owned
+from monai_unlearnable.data import unpack_archive
 from monai_unlearnable.data.dicomweb import is_address
 from monai_unlearnable.errors import InputError, UnlearnableError
 from monai_unlearnable.noise import Manifest
@@ -26,7 +28,9 @@ from monai_unlearnable.utils.files import unlock
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
-__all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle", "apply", "protect"]
+    from monai_unlearnable.publishing.plan import DatasetPlan
+
+__all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle", "apply", "plan", "protect"]
 
 # Earlier, longer names of bundle settings, for those who still use them.
 RENAMED = {
@@ -76,7 +80,10 @@ def bundle_root(name: str) -> Path:
     raise InputError(f"unknown method {name!r}{hint}; known are {', '.join(known)}, or give a configuration file")
 
 
-def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
+REHEARSAL = "monai_unlearnable.publishing.rehearsal.Rehearsal"
+
+
+def run_bundle(method: str, config: str = "protect", **overrides: Any) -> ConfigWorkflow:
     """Run a bundle's configuration in this process.
 
     Args:
@@ -84,6 +91,9 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
             bundle is the folder above its own.
         config: name of the configuration in the bundle.
         overrides: settings by id, as on the command line of ``monai.bundle run``.
+
+    Returns:
+        The workflow, which has run.
 
     Raises:
         InputError: when the configuration does not have a setting, such as a key that would encrypt nothing.
@@ -105,6 +115,7 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> None:
         workflow.initialize()
         workflow.run()
         workflow.finalize()
+        return workflow
     except RuntimeError as error:
         cause: BaseException | None = error
         while not isinstance(cause, UnlearnableError):
@@ -167,6 +178,35 @@ def protect(method: str | Path, dataset_dir: str | Path, output_dir: str | Path,
     with _prepared(dataset_dir, output_dir, settings, key) as run:
         run_bundle(str(method), "protect", **run)
         return Manifest.load(Layout(output_dir).manifest, key)
+
+
+def plan(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> DatasetPlan:
+    """Understand a dataset and measure what :func:`protect` will take, without writing to the output.
+
+    Args:
+        method: see :func:`protect`, as all arguments.
+        dataset_dir: the clean dataset.
+        output_dir: folder of the output to come.
+        **settings: settings of the method.
+
+    Returns:
+        What was found, what was passed over, and the expected time and disk.
+
+    Raises:
+        UnlearnableError: naming case, file and reason of what would stop the run.
+
+    Example:
+        >>> print(plan("lattice", "DATASET", "OUT", epsilon=8 / 255).page())
+    """
+    key = load_key(settings.pop("key", None))
+    with ExitStack() as stack:
+        if is_archive(dataset_dir):
+            folder = stack.enter_context(TemporaryDirectory())
+            dataset_dir = unpack_archive(Path(dataset_dir), Path(folder))
+        with _prepared(dataset_dir, output_dir, {**settings, "protection#_target_": REHEARSAL}, key) as run:
+            workflow = run_bundle(str(method), "protect", **run)
+    found: DatasetPlan = workflow.parser.get_parsed_content("protection").plan
+    return found
 
 
 def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> Manifest:

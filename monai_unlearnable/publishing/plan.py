@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was understood of a dataset, and what protecting it will take: shown before anything is written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.data import DatasetSummary, Listing
+from monai_unlearnable.utils.files import encode_json
+
+__all__ = ["Cost", "DatasetPlan"]
+
+logger = logging.getLogger(__name__)
+
+NAMED = 5  # files and cases; the JSON has all
+# Facts of the summary that people are told.
+TOLD = (
+    "spatial_dims",
+    "channels",
+    "median_shape",
+    "label_values",
+    "class_voxels",
+    "ignored_voxels",
+    "empty",
+    "targets",
+)
+TOLD += ("dtypes", "window_range", "window_widths")
+GIB, MIB = 2**30, 2**20
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run is expected to take, measured on the first cases.
+
+    Args:
+        preparation: seconds to read and inspect the dataset, and to set up networks and patterns.
+        training: seconds of all trainings.
+        publication: seconds to make the noise, and to write, read back and record all cases.
+        disk: bytes of everything that is written.
+        measured: number of cases that were published on trial.
+    """
+
+    preparation: float
+    training: float
+    publication: float
+    disk: int
+    measured: int
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the whole run."""
+        return self.preparation + self.training + self.publication
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """The facts about a dataset, and what protecting it will take.
+
+    Args:
+        listing: cases, where they were found, and what was passed over.
+        summary: facts about their content.
+        budget: budget of each scan.
+        method: name of the method.
+        output: folder of the output.
+        skipped: reason by case that cannot be protected, where such cases are skipped.
+        cost: expected time and disk; None where it was not measured.
+    """
+
+    listing: Listing
+    summary: DatasetSummary
+    budget: Budget
+    method: str
+    output: Path
+    skipped: dict[str, str] = field(default_factory=dict)
+    cost: Cost | None = None
+
+    @property
+    def task(self) -> str:
+        """``"segmentation"`` where each voxel has a class, else ``"classification"``."""
+        return "segmentation" if self.summary.is_segmentation else "classification"
+
+    @property
+    def steps(self) -> tuple[float, float]:
+        """The largest change of a voxel in the units of the files: the least and the most of all scans."""
+        low, high = self.summary.window_widths
+        return self.budget.epsilon * low, self.budget.epsilon * high
+
+    def to_dict(self) -> dict[str, Any]:
+        """All facts, JSON-ready."""
+        listing, summary = self.listing, self.summary
+        return {
+            "dataset": str(listing.root),
+            "source": listing.source,
+            "task": self.task,
+            "method": self.method,
+            "cases": [case.case_id for case in listing.cases if case.case_id not in self.skipped],
+            **{name: value for name, value in vars(summary).items() if name in TOLD},
+            "passed_over": {entry.name: entry.reason for entry in listing.passed_over},
+            "skipped": self.skipped,
+            "budget": {**asdict(self.budget), "native": list(self.steps)},
+            "output": str(self.output),
+            "cost": None if self.cost is None else {**asdict(self.cost), "seconds": self.cost.seconds},
+        }
+
+    def to_json(self) -> str:
+        """All facts as the text of a JSON file."""
+        return encode_json(self.to_dict()).decode()
+
+    def announce(self) -> None:
+        """Log the page, which the command line shows before the work begins."""
+        logger.info("%s", self.page())
+
+    def page(self) -> str:
+        """The facts for people to read, a line each."""
+        return "\n".join(f"{name:<12} {text}" for name, text in self._lines())
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        listing, summary, budget = self.listing, self.summary, self.budget
+        yield "dataset", f"{listing.root}: {listing.source}"
+        channels = f"{summary.channels} channel{'s' if summary.channels > 1 else ''}"
+        yield "task", f"{self.task} in {summary.spatial_dims}D, {channels}, {summary.num_classes} classes"
+        shape = " x ".join(map(str, summary.median_shape))
+        yield "cases", f"{len(listing.cases) - len(self.skipped)}, of {shape} voxels in the median"
+        yield "storage", ", ".join(f"{name}: {count:,}" for name, count in summary.dtypes.items())
+        yield "classes", self._classes()
+        if summary.empty:
+            yield "no region", f"{len(summary.empty):,} cases have nothing to follow: {_named(summary.empty)}"
+        low, high = summary.window_range
+        yield "windows", f"intensities from {low:,.6g} to {high:,.6g}"
+        least, most = (f"{step:,.4g}" for step in self.steps)
+        native = least if least == most else f"{least} to {most}"
+        fraction = "" if budget.fraction == 1 else f", in at most {budget.fraction:.3g} of the voxels"
+        yield (
+            "budget",
+            f"{self.method}, {budget.epsilon:.4g} of the window: {native} in the units of the files{fraction}",
+        )
+        yield from self._omitted()
+        yield "output", str(self.output)
+        if self.cost is not None:
+            yield "expected", self._expected(self.cost)
+
+    def _classes(self) -> str:
+        summary = self.summary
+        if not summary.is_segmentation:
+            return ", ".join(f"{index}: {count:,} images" for index, count in enumerate(summary.targets))
+        total = max(1, sum(summary.class_voxels))
+        pairs = list(zip(summary.label_values, summary.class_voxels, strict=True))
+        shown = [f"{value}: {count:,} voxels ({count / total:.2%})" for value, count in pairs[: 2 * NAMED]]
+        return ", ".join(shown) + (f", and {len(pairs) - len(shown)} more" if len(pairs) > len(shown) else "")
+
+    def _omitted(self) -> Iterator[tuple[str, str]]:
+        """Lines about files and cases that will not be protected, grouped by the reason."""
+        reasons: dict[str, list[str]] = {}
+        for entry in self.listing.passed_over:
+            reasons.setdefault(entry.reason, []).append(entry.name)
+        for reason, names in reasons.items():
+            yield "passed over", f"{len(names):,}, {reason}: {_named(names)}"
+        if self.skipped:
+            yield "skipped", f"{len(self.skipped):,} cases: {_named(self.skipped)}"
+
+    def _expected(self, cost: Cost) -> str:
+        parts = {"preparation": cost.preparation, "training": cost.training, "publication": cost.publication}
+        shown = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in parts.items() if seconds)
+        size = f"{cost.disk / GIB:.1f} GiB" if cost.disk >= GIB else f"{cost.disk / MIB:.1f} MiB"
+        return f"{_duration(cost.seconds)} ({shown}) and {size}, by {cost.measured} of the cases"
+
+
+def _named(names: Iterable[str] | Sequence[str]) -> str:
+    """The first few names."""
+    listed = list(names)
+    return ", ".join(listed[:NAMED]) + (", ..." if len(listed) > NAMED else "")
+
+
+def _duration(seconds: float) -> str:
+    """A time in the two units that tell it best."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
