@@ -19,18 +19,8 @@ logger = logging.getLogger(__name__)
 
 NAMED = 5  # files and cases; the JSON has all
 # Facts of the summary that people are told.
-TOLD = (
-    "spatial_dims",
-    "channels",
-    "median_shape",
-    "label_values",
-    "class_voxels",
-    "ignored_voxels",
-    "empty",
-    "targets",
-)
-TOLD += ("dtypes", "window_range", "window_widths")
-GIB, MIB = 2**30, 2**20
+TOLD = ("spatial_dims", "channels", "median_shape", "dtypes", "window_range", "window_widths", "label_values")
+TOLD_OF_CLASSES = ("class_voxels", "ignored_voxels", "empty", "targets")
 
 
 @dataclass(frozen=True)
@@ -99,7 +89,7 @@ class DatasetPlan:
             "task": self.task,
             "method": self.method,
             "cases": [case.case_id for case in listing.cases if case.case_id not in self.skipped],
-            **{name: value for name, value in vars(summary).items() if name in TOLD},
+            **{name: value for name, value in vars(summary).items() if name in TOLD + TOLD_OF_CLASSES},
             "passed_over": {entry.name: entry.reason for entry in listing.passed_over},
             "skipped": self.skipped,
             "budget": {**asdict(self.budget), "native": list(self.steps)},
@@ -166,14 +156,20 @@ class DatasetPlan:
     def _expected(self, cost: Cost) -> str:
         parts = {"preparation": cost.preparation, "training": cost.training, "publication": cost.publication}
         shown = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in parts.items() if seconds)
-        size = f"{cost.disk / GIB:.1f} GiB" if cost.disk >= GIB else f"{cost.disk / MIB:.1f} MiB"
-        return f"{_duration(cost.seconds)} ({shown}) and {size}, by {cost.measured} of the cases"
+        cases = "1 case" if cost.measured == 1 else f"{cost.measured} cases"
+        return f"{_duration(cost.seconds)} ({shown}) and {_size(cost.disk)}, measured on {cases}"
 
 
 def _named(names: Iterable[str] | Sequence[str]) -> str:
     """The first few names."""
     listed = list(names)
     return ", ".join(listed[:NAMED]) + (", ..." if len(listed) > NAMED else "")
+
+
+def _size(count: int) -> str:
+    """A number of bytes in the unit that tells it best."""
+    power = min(max(count, 1).bit_length() // 10, 3)
+    return f"{count / 1024**power:.1f} {('bytes', 'KiB', 'MiB', 'GiB')[power]}"
 
 
 def _duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -206,7 +207,7 @@ def plan(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **
         with _prepared(dataset_dir, output_dir, {**settings, "protection#_target_": REHEARSAL}, key) as run:
             workflow = run_bundle(str(method), "protect", **run)
     found: DatasetPlan = workflow.parser.get_parsed_content("protection").plan
-    return found
+    return replace(found, method=str(method))
 
 
 def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> Manifest:

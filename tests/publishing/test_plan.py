@@ -14,6 +14,7 @@ from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.publishing import rehearsal
 from monai_unlearnable.publishing.plan import DatasetPlan
 from tests.helpers import tree, write_class_folders, write_dataset
+from tests.publishing.test_archives import write_archive
 
 UMED = {"network_def#channels": [4, 8], "network_def#strides": [2], "batch_size": 1, "epoch_length": 2}
 
@@ -100,6 +101,10 @@ def test_what_would_stop_the_run_stops_the_plan(tmp_path: Path) -> None:
     assert tree(out) == before
 
 
-def test_an_archive_is_planned_without_unpacking_it_beside_the_output(tmp_path: Path, medmnist_archive: Path) -> None:
-    plan = plan_of(medmnist_archive, tmp_path / "out", epsilon=8 / 255)
-    assert plan.task == "classification"
+def test_an_archive_is_planned_without_unpacking_it_beside_the_output(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_archive(tmp_path / "data" / "scans.npz")
+    assert (
+        mu.plan("lattice", tmp_path / "data" / "scans.npz", tmp_path / "out", epsilon=8 / 255).task == "classification"
+    )
+    assert not (tmp_path / "out").exists() and [*tree(tmp_path / "data")] == ["scans.npz"]
