@@ -21,6 +21,8 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import (
     JPEG2000,
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -30,12 +32,15 @@ from pydicom.uid import (
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
+    UltrasoundImageStorage,
+    UltrasoundMultiFrameImageStorage,
 )
 
 from tests.helpers import SHAPES, random_image, two_classes
 
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 LOSSLESS = (RLELossless, JPEGLSLossless, JPEG2000Lossless)
+DEFLATED = DeflatedExplicitVRLittleEndian
 DECODED = (JPEGLosslessSV1, JPEGBaseline8Bit, JPEG2000, JPEGLSNearLossless)  # written in Explicit VR Little Endian
 OBLIQUE = (0.96, 0.28, 0.0, -0.224, 0.768, 0.6)
 ORIGIN, SPACING = np.array([-31.0, 12.5, 7.25]), (0.8, 0.7, 2.5)
@@ -84,7 +89,7 @@ def save(ds: FileDataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> P
         ds.PixelData = encapsulate([stream.getvalue()])
         ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
         ds.LossyImageCompression = "01"
-    elif syntax == ExplicitVRBigEndian:
+    elif syntax == ExplicitVRBigEndian and ds.BitsAllocated > 8:
         ds.PixelData = np.frombuffer(ds.PixelData, f"u{ds.BitsAllocated // 8}").byteswap().tobytes()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == JPEGLosslessSV1 else syntax
     dcmwrite(
@@ -138,6 +143,73 @@ def write_series(
             change(index, ds)
         save(ds, folder / (names[index] if names else f"{count - index:03}.dcm"), syntax)
     return folder
+
+
+def write_enhanced(
+    path: Path,
+    frames: NDArray,
+    places: Sequence[int] | None = None,
+    syntax: str = ExplicitVRLittleEndian,
+    bits: int | None = None,
+    change: Callable[[FileDataset], object] | None = None,
+    change_frame: Callable[[int, Dataset], object] | None = None,
+    orientation: Sequence[float] = OBLIQUE,
+    **tags: Any,
+) -> Path:
+    """An enhanced MR file of frames (frames, rows, columns).
+
+    Args:
+        places: number of the slice, along the normal, that each frame lies on; by default they follow each other.
+        change: is given the file before it is written.
+        change_frame: is given the functional groups of each frame.
+    """
+    ds = make_slice(frames[0], bits, **tags)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        del ds[name]
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    ds.Modality, ds.NumberOfFrames = "MR", len(frames)
+    shared, ds.PerFrameFunctionalGroupsSequence = Dataset(), []
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [Dataset()], [Dataset()]
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = list(orientation)
+    shared.PixelMeasuresSequence[0].PixelSpacing = [SPACING[1], SPACING[0]]
+    shared.PixelMeasuresSequence[0].SliceThickness = SPACING[2]
+    shared.MRImageFrameTypeSequence = [Dataset()]
+    shared.MRImageFrameTypeSequence[0].FrameType = ["ORIGINAL", "PRIMARY", "M"]
+    ds.SharedFunctionalGroupsSequence = [shared]
+    normal = np.cross(orientation[:3], orientation[3:])
+    for index, place in enumerate(range(len(frames)) if places is None else places):
+        groups = Dataset()
+        groups.PlanePositionSequence, groups.FrameContentSequence = [Dataset()], [Dataset()]
+        groups.PlanePositionSequence[0].ImagePositionPatient = (ORIGIN + place * SPACING[2] * normal).round(6).tolist()
+        if change_frame is not None:
+            change_frame(index, groups)
+        ds.PerFrameFunctionalGroupsSequence.append(groups)
+    put_pixels(ds, frames)
+    if change is not None:
+        change(ds)
+    return save(ds, path, syntax)
+
+
+def put_pixels(ds: FileDataset, pixels: NDArray) -> None:
+    """Give a file other pixels, in the order that they lie in."""
+    data = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"))).tobytes()
+    ds.PixelData = data + b"\0" * (len(data) % 2)
+    ds["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
+
+
+def make_color(pixels: NDArray, kind: str = "RGB", by_plane: bool = False, **tags: Any) -> FileDataset:
+    """Pictures (frames, rows, columns, 3) in color, an ultrasound loop where there are several."""
+    ds = make_slice(pixels[0, :, :, 0], **tags)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient"):
+        del ds[name]
+    several = len(pixels) > 1
+    ds.SOPClassUID = UltrasoundMultiFrameImageStorage if several else UltrasoundImageStorage
+    ds.file_meta.MediaStorageSOPClassUID, ds.Modality = ds.SOPClassUID, "US"
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, kind, int(by_plane)
+    if several:
+        ds.NumberOfFrames = len(pixels)
+    put_pixels(ds, np.moveaxis(pixels, -1, 1) if by_plane else pixels)
+    return ds
 
 
 def write_dataset(root: Path, first_seed: int = 0) -> Path:
@@ -252,9 +324,81 @@ def sitk_affine(image: sitk.Image) -> NDArray:
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a path is one that the functions of this module wrote."""
+    return path.is_dir() or path.suffix in (".dcm", ".ima", "")
+
+
+def read_by_gdcm(path: Path) -> bool:
+    """Whether GDCM reads a file as this package does: it knows one gray frame a file."""
+    ds = dcmread(slices_of(path)[0], force=True)
+    is_gray = ds.SamplesPerPixel == 1 and "NumberOfFrames" not in ds
+    return bool(is_gray and "TransferSyntaxUID" in ds.file_meta and ds.preamble)
+
+
+def _by_pydicom(path: Path) -> tuple[Dataset, list[list[tuple[NDArray, Dataset]]]]:
+    """The header of a file, and (pixels, functional groups) of the frames at each position, in the order of slices."""
+    ds = dcmread(path, force=True)
+    if "TransferSyntaxUID" not in ds.file_meta:
+        ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    is_lossy = ds.file_meta.TransferSyntaxUID == JPEGBaseline8Bit
+    ds.pixel_array_options(raw=not is_lossy)
+    count = int(ds.get("NumberOfFrames", 1))
+    frames = ds.pixel_array.reshape(count, ds.Rows, ds.Columns, ds.SamplesPerPixel)
+    own = list(ds.get("PerFrameFunctionalGroupsSequence", [Dataset()] * count))
+    slices: dict[float, list[tuple[NDArray, Dataset]]] = {}
+    for number, (pixels, groups) in enumerate(zip(frames, own, strict=True)):
+        place = float(number)
+        if "PlanePositionSequence" in groups:
+            directions = np.asarray(_directions(ds), float)
+            place = round(np.asarray(_position(groups)) @ np.cross(directions[:3], directions[3:]), 3)
+        slices.setdefault(place, []).append((pixels, groups))
+
+    def in_time(frame: tuple[NDArray, Dataset]) -> int:
+        return int(frame[1].FrameContentSequence[0].get("TemporalPositionIndex", 0)) if len(slices) < count else 0
+
+    return ds, [sorted(slices[place], key=in_time) for place in sorted(slices)]
+
+
+def _directions(ds: Dataset) -> Any:
+    return ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+
+
+def _position(groups: Dataset) -> Any:
+    return groups.PlanePositionSequence[0].ImagePositionPatient
+
+
+def pydicom_values(path: Path) -> NDArray:
+    """Physical values (C, x, y[, z]) of a file by pydicom: frames at one position and colors are channels."""
+    ds, slices = _by_pydicom(path)
+    planes = []
+    for frames in slices:
+        channels = []
+        for pixels, groups in frames:
+            rescale = groups.get("PixelValueTransformationSequence", [ds])[0]
+            slope, inter = float(rescale.get("RescaleSlope", 1)), float(rescale.get("RescaleIntercept", 0))
+            channels.append(pixels.T * slope + inter)
+        planes.append(np.concatenate(channels))
+    return np.stack(planes, -1) if len(planes) > 1 else planes[0]
+
+
+def pydicom_affine(path: Path) -> NDArray:
+    """From indices to mm in RAS+, by the positions of the first and the last slice."""
+    ds, slices = _by_pydicom(path)
+    affine = np.diag([*ds.get("PixelSpacing", (1, 1))[::-1], ds.get("SliceThickness", 1), 1.0])
+    if "PerFrameFunctionalGroupsSequence" in ds:
+        row, column = np.reshape(_directions(ds), (2, 3)).astype(float)
+        first, last = (np.asarray(_position(slices[i][0][1]), float) for i in (0, -1))
+        step = (last - first) / (len(slices) - 1) if len(slices) > 1 else np.cross(row, column) * SPACING[2]
+        affine[:3] = np.stack([row * SPACING[0], column * SPACING[1], step, first], -1)
+    elif ds.get("ImagePositionPatient"):
+        affine[:3, 3] = ds.ImagePositionPatient
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
 def elements(path: Path) -> dict[str, Any]:
     """The elements of a file but its pixels, by keyword or tag."""
-    ds = dcmread(path)
+    ds = dcmread(path, force=True)
     return {e.keyword or str(e.tag): (e.VR, e.value) for e in [*ds.file_meta, *ds] if e.keyword != "PixelData"}
 
 

@@ -14,7 +14,7 @@ import pytest
 from pydicom.uid import JPEGLosslessSV1
 
 from monai_unlearnable.data import load_cases, read_scan
-from monai_unlearnable.data.dicom import pixels as decoding
+from monai_unlearnable.data.dicom import decoding
 from monai_unlearnable.errors import DatalistError, ScanError
 from tests import dicom
 from tests.helpers import random_image, two_classes

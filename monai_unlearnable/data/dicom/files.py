@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,9 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from monai_unlearnable.data.dicom.detection import is_dicom, is_image
-from monai_unlearnable.data.dicom.geometry import Slice
-from monai_unlearnable.data.dicom.pixels import encode, parse, quantization_of, read_pixels
-from monai_unlearnable.data.scan import naming
-from monai_unlearnable.errors import ScanError
+from monai_unlearnable.data.dicom.multiframe import set_derived
+from monai_unlearnable.data.dicom.pixels import encode, parse
 from monai_unlearnable.utils.files import reading
-
-NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 
 
 def is_series(folder: Path) -> bool:
@@ -32,28 +29,6 @@ def is_series(folder: Path) -> bool:
     """
     files = (file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
     return any(is_image(file) or is_annotation(file) for file in files)
-
-
-def read_slice(path: Path) -> Slice:
-    """One file.
-
-    Raises:
-        ScanError: naming the file, when it is not an image, cannot be read, or could not be written back without loss.
-    """
-    with naming(path):
-        content = path.read_bytes()
-        header = parse(content)
-        if header.get("SegmentationType"):
-            raise ScanError("a segmentation is a label, not an image")
-        if "PixelData" not in header:
-            raise ScanError("the file holds no image, or was cut: PixelData is missing")
-        missing = next((name for name in NEEDED if not header.get(name)), None)
-        if missing is not None:
-            raise ScanError(f"{missing} is missing")
-        quantization_of(header)
-        pixels = read_pixels(header, content)
-        del header.PixelData
-        return Slice(path, content, header, pixels)
 
 
 DERIVATION = "Pixel values changed within a bound (monai_unlearnable)"
@@ -72,40 +47,44 @@ def derived_uid(source: str, content: bytes) -> UID:
     return UID(f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}")
 
 
-def derive(dataset: Dataset, pixels: NDArray, voxels: NDArray, series: str) -> None:
+def derive(dataset: Dataset, identity: bytes, planes: NDArray, voxels: NDArray, series: str) -> None:
     """Turn the header of an image into that of one derived from it.
 
     Args:
         dataset: the header, changed in place.
-        pixels: pixels of the new image.
+        identity: what the new UID of the instance follows from, besides the old one.
+        planes: pixels of the new image.
         voxels: voxels of the new series.
         series: SHA-256 of these voxels, which decides on the UID of the series.
     """
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     dataset.SourceImageSequence = [*dataset.get("SourceImageSequence", ()), source]
-    _rename_instance(dataset, pixels.tobytes())
+    _rename_instance(dataset, identity)
     dataset.SeriesInstanceUID = derived_uid(dataset.SeriesInstanceUID, series.encode())
     kind = dataset.get("ImageType") or ["", "PRIMARY"]
     dataset.ImageType = ["DERIVED", *([] if isinstance(kind, str) else kind[1:])]
+    set_derived(dataset)
     known = dataset.get("DerivationDescription")
     dataset.DerivationDescription = f"{known}; {DERIVATION}"[-MAX_TEXT:] if known else DERIVATION
-    for kind, values in (("ImagePixelValue", pixels), ("PixelValueInSeries", voxels)):
-        _set_extreme(dataset, f"Smallest{kind}", int(values.min()))
-        _set_extreme(dataset, f"Largest{kind}", int(values.max()))
+    for name, values in (("ImagePixelValue", planes), ("PixelValueInSeries", voxels)):
+        _set_extreme(dataset, f"Smallest{name}", values, np.min)
+        _set_extreme(dataset, f"Largest{name}", values, np.max)
 
 
 def _rename_instance(dataset: Dataset, content: bytes) -> None:
     """Give an instance the UID that follows from its content, and remove elements that no longer hold."""
     dataset.SOPInstanceUID = derived_uid(dataset.SOPInstanceUID, content)
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    if "MediaStorageSOPInstanceUID" in dataset.file_meta:
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     for name in VOID:
         dataset.pop(name, None)
 
 
-def _set_extreme(dataset: Dataset, name: str, value: int) -> None:
+def _set_extreme(dataset: Dataset, name: str, values: NDArray, extreme: Callable[[NDArray], Any]) -> None:
     """Replace an element where it is; one whose 16 bits cannot hold the value is omitted rather than wrong."""
     if name in dataset:
+        value = int(extreme(values))
         vr, dtype = ("SS", np.int16) if dataset.PixelRepresentation else ("US", np.uint16)
         if np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
             dataset.add_new(name, vr, value)

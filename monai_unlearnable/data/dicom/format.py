@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """DICOM files as a format of scans.
 
-Only pixels change, and the header elements that describe them. The owner keeps the headers of the originals, so that
+Only pixels change, and the header elements that describe them. The owner keeps what else the originals hold, so that
 restored files are the original ones."""
 
 from __future__ import annotations
 
-import io
+import hashlib
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,51 +14,89 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
 
 from monai_unlearnable.data.dicom.detection import SUFFIXES
-from monai_unlearnable.data.dicom.files import derive, derived_uid, identity_remarks, read_slice
-from monai_unlearnable.data.dicom.geometry import Grid, affine_of, check_alike, in_order
-from monai_unlearnable.data.dicom.pixels import NATIVE, encode, parse, pixel_range, quantization_of, replace_pixels
+from monai_unlearnable.data.dicom.files import derive, derived_uid, identity_remarks
+from monai_unlearnable.data.dicom.geometry import Grid, affine_of, arrange
+from monai_unlearnable.data.dicom.pixels import NATIVE, PixelFile, encode, parse, parse_header, put_pixels
+from monai_unlearnable.data.dicom.reading import DicomFile, quantization_of, read_file
 from monai_unlearnable.data.dicom.volumes import sources
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming, voxel_digest
-from monai_unlearnable.errors import NoiseError
-from monai_unlearnable.utils.arrays import file_order
+from monai_unlearnable.errors import NoiseError, ScanError
 from monai_unlearnable.utils.files import Content
 
 __all__ = ["DicomFormat"]
 
 
 @dataclass(frozen=True)
+class _Original:
+    """What a file was before it was protected.
+
+    Args:
+        content: bytes of the file, with the protected pixels in the place of its own.
+        is_whole: whether its own pixels are in it: where they were compressed, no other encoder need make them again.
+        digest: SHA-256 of the file; None in records of earlier releases.
+    """
+
+    content: bytes
+    is_whole: bool
+    digest: bytes | None
+
+
+@dataclass(frozen=True)
 class _Container:
-    names: tuple[str, ...]  # of the files, in the order of slices
-    contents: tuple[bytes, ...]
+    """The files of a scan.
+
+    Args:
+        names: names of the files.
+        files: the files around their pixels.
+        frames: number of frames of each file.
+        order: numbers of the frames (channels, slices) among those of all files.
+        is_folder: whether the scan is a folder, not a file by itself.
+        originals: the files that voxels are to be written to, if they are not those that were read.
+    """
+
+    names: tuple[str, ...]
+    files: tuple[PixelFile, ...]
+    frames: tuple[int, ...]
+    order: NDArray
     is_folder: bool
-    is_original: bool = False  # whether the header is that of the voxels to write, not of those that were read
+    originals: tuple[_Original, ...] = ()
 
 
 class DicomFormat(ScanFormat):
-    """A ``.dcm`` file as a 2D image, and a folder that holds one series as a 3D one, or 2D if it has a single slice.
+    """A file as an image of one slice or of its frames, and a folder of files as the volume that they make up.
 
-    Slices go by their position along the normal of their plane. Compressed pixels are compressed again in the same
-    lossless transfer syntax, or written in Explicit VR Little Endian where it was lossy or has no encoder.
+    Slices go by their position along the normal of their plane. Frames at one position, and colors, are channels.
+    Compressed pixels are compressed again in the same lossless transfer syntax, or written in Explicit VR Little Endian
+    where it was lossy or has no encoder.
     """
 
     suffixes = SUFFIXES
 
     def read(self, path: Path) -> Scan:
-        is_folder = not path.is_file()
         with naming(path):
-            files, remarks = sources(path)
-            slices = [read_slice(file) for file in files]
-            check_alike(slices)
-            slices, uneven = in_order(slices)
-            stack = np.stack([part.pixels for part in slices]) if len(slices) > 1 else slices[0].pixels
+            paths, remarks = sources(path)
+            files = [read_file(file) for file in paths]
+            order, uneven = arrange([frame for file in files for frame in file.frames])
+            if len(files) > 1 and len(order) > 1:
+                first, second = (files[index].path.name for index in order[:2, 0])
+                raise ScanError(f"{first} and {second} lie at the same position")
+            if len(files) > 1:  # in the order of slices, as they are compared and named
+                files = [files[index] for index in order[0]]
+                order = np.arange(len(files))[None]
+            frames = [frame for file in files for frame in file.frames]
             remarks += [f"{path}: {remark}" for remark in uneven]
-            remarks += identity_remarks(part.header for part in slices)
-            names, contents = zip(*((part.path.name, part.content) for part in slices), strict=True)
-            quantization, container = quantization_of(slices[0].header), _Container(names, contents, is_folder)
-            return Scan(path, stack.T[None], quantization, affine_of(slices), container, tuple(remarks))
+            remarks += identity_remarks(file.pixels.header for file in files)
+            container = _Container(
+                tuple(file.path.name for file in files),
+                tuple(file.pixels for file in files),
+                tuple(len(file.frames) for file in files),
+                order,
+                is_folder=not path.is_file(),
+            )
+            affine = affine_of([frames[index] for index in order[0]])
+            return Scan(path, _voxels(files, order), quantization_of(files, order), affine, container, tuple(remarks))
 
     def has_read(self, scan: Scan) -> bool:
         """Whether a scan was read in this format."""
@@ -66,29 +104,59 @@ class DicomFormat(ScanFormat):
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
         container: _Container = scan.container
-        contents = list(container.contents)  # as they are where nothing changed
-        if container.is_original or not np.array_equal(voxels, scan.voxels):
-            before, after = _planes(scan.voxels), _planes(voxels)
-            digest = voxel_digest(voxels)
-            for index, content in enumerate(contents):
-                with naming(scan.path, "written"):
-                    content = replace_pixels(content, before[index], after[index])
-                    if not container.is_original:
-                        dataset = parse(content)
-                        derive(dataset, after[index], voxels, digest)
-                        content = encode(dataset)
-                contents[index] = content
+        if container.originals:
+            contents = [self._restored(scan, index, own) for index, own in enumerate(_planes(scan, voxels))]
+        elif np.array_equal(voxels, scan.voxels):
+            contents = [file.content for file in container.files]  # as they are where nothing changed
+        else:
+            contents = self._derived(scan, voxels)
         return dict(zip(container.names, contents, strict=True)) if container.is_folder else contents[0]
+
+    def _derived(self, scan: Scan, voxels: NDArray) -> list[bytes]:
+        """The files with other voxels, and headers that say so."""
+        contents, digest = [], voxel_digest(voxels)
+        pairs = zip(scan.container.files, _planes(scan, scan.voxels), _planes(scan, voxels), strict=True)
+        for file, before, after in pairs:
+            with naming(scan.path, "written"):
+                identity = _identity(after, digest)
+                contents.append(
+                    file.derived(before, after, lambda header: derive(header, identity, after, voxels, digest))  # noqa: B023
+                )
+        return contents
+
+    def _restored(self, scan: Scan, index: int, after: NDArray) -> bytes:
+        """The original of a file.
+
+        Raises:
+            ScanError: when the file that comes out is another one.
+        """
+        original: _Original = scan.container.originals[index]
+        content = original.content
+        with naming(scan.path, "written"):
+            if original.is_whole:
+                pass
+            elif original.digest is None and parse_header(content).file_meta.TransferSyntaxUID not in NATIVE:
+                dataset = parse(content)
+                put_pixels(dataset, after)
+                content = encode(dataset)
+            else:
+                file = PixelFile.open(content)
+                content = file.with_planes(file.planes(), after)
+        if original.digest not in (None, hashlib.sha256(content).digest()):
+            raise ScanError(f"{scan.container.names[index]} does not come back as it was", file=scan.path)
+        return content
 
     def grid(self, scan: Scan) -> Grid:
         """Where the pixels of a scan lie, and its UIDs."""
-        headers = _uids(scan)
+        container: _Container = scan.container
+        headers = [file.header for file in container.files]
         columns, rows, slices = (*scan.spatial_shape, 1)[:3]
+        owners = np.repeat(np.arange(len(headers)), container.frames)
         return Grid(
             shape=(columns, rows, slices),
             affine=scan.affine,
             series=headers[0].SeriesInstanceUID,
-            instances=tuple(header.SOPInstanceUID for header in headers),
+            instances=tuple(headers[owners[index]].SOPInstanceUID for index in container.order[0]),
             frame_of_reference=headers[0].get("FrameOfReferenceUID"),
         )
 
@@ -96,63 +164,101 @@ class DicomFormat(ScanFormat):
         """The UIDs that a series and its instances get when it is written with ``voxels``, by those it has."""
         if np.array_equal(voxels, scan.voxels):
             return {}
-        headers = _uids(scan)
-        renamed = {headers[0].SeriesInstanceUID: voxel_digest(voxels).encode()}
-        renamed |= {h.SOPInstanceUID: pixels.tobytes() for h, pixels in zip(headers, _planes(voxels), strict=True)}
+        headers = [parse_header(own.content) for own in scan.container.originals]
+        headers = headers or [file.header for file in scan.container.files]
+        digest = voxel_digest(voxels)
+        renamed = {headers[0].SeriesInstanceUID: digest.encode()}
+        planes = _planes(scan, voxels)
+        renamed |= {h.SOPInstanceUID: _identity(own, digest) for h, own in zip(headers, planes, strict=True)}
         return {old: derived_uid(old, content) for old, content in renamed.items()}
 
     def headers(self, scan: Scan) -> bytes:
-        """All that the files of a scan hold besides pixels: what :meth:`with_headers` takes."""
-        parts = []
-        for content in scan.container.contents:
-            pixels = pixel_range(content)
-            head, tail = content[: pixels.start], content[pixels.stop :]
-            parts += [struct.pack("<3Q", len(head), pixels.stop - pixels.start, len(tail)), head, tail]
+        """What brings back the files of a scan, together with its voxels: what :meth:`with_headers` takes.
+
+        It is all that the files hold besides pixels that lie in them as they are, and whole files where pixels are
+        compressed or deflated: no other encoder need make the same bytes.
+        """
+        parts = [MAGIC]
+        for file in scan.container.files:
+            content = file.content
+            place = file.place if file.is_plain else slice(len(content), len(content))
+            head, tail = content[: place.start], content[place.stop :]
+            sizes = struct.pack("<3Q", len(head), place.stop - place.start, len(tail))
+            parts += [hashlib.sha256(content).digest(), sizes, head, tail]
         return b"".join(parts)
 
     def with_headers(self, scan: Scan, headers: bytes) -> Scan:
-        """The scan in the files of another one, the original: encoding writes their headers, and voxels of its own.
+        """The scan in the files of another one, the original: encoding writes these, and voxels of its own.
 
         Raises:
             NoiseError: when the headers are of another number of files, or of pixels that take other space.
         """
         container: _Container = scan.container
         try:
-            pairs = zip(container.contents, _split(headers), strict=True)
-            contents = tuple(_with_header(content, *header) for content, header in pairs)
+            originals = tuple(_original(*pair) for pair in zip(container.files, _split(headers), strict=True))
         except Exception as error:  # whatever pydicom raises
             raise NoiseError(f"the stored headers do not fit the files: {error}", file=scan.path) from error
-        return replace(scan, container=replace(container, contents=contents, is_original=True))
+        return replace(scan, container=replace(container, originals=originals))
 
 
-def _uids(scan: Scan) -> list[Dataset]:
-    """The elements of each file that tell what others call it."""
-    tags = ["SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"]
-    contents = scan.container.contents
-    return [dcmread(io.BytesIO(content), stop_before_pixels=True, specific_tags=tags) for content in contents]
+MAGIC = b"DICOM\0\0\2"  # begins the headers; those of earlier releases begin with a length, which is less
 
 
-def _planes(voxels: NDArray) -> Sequence[NDArray]:
-    stack = file_order(voxels)[0]
-    return [np.ascontiguousarray(plane) for plane in (stack if stack.ndim == 3 else stack[None])]
+def _identity(planes: NDArray, digest: str) -> bytes:
+    """What the UID of an instance follows from: its pixels, or the digest of all voxels where it has several frames."""
+    return planes.tobytes() if len(planes) == 1 else digest.encode()
 
 
-def _split(headers: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    position = 0
+def _voxels(files: Sequence[DicomFile], order: NDArray) -> NDArray:
+    """Voxels (C, x, y[, z]) of the planes (frames, samples, rows, columns) of files."""
+    planes = files[0].planes if len(files) == 1 else np.concatenate([file.planes for file in files])
+    if (order[0] != np.arange(len(planes))[: order.shape[1]]).any() or len(order) > 1:
+        planes = planes[order.T]  # (slices, channels, samples, rows, columns)
+        planes = planes.reshape(len(planes), -1, *planes.shape[3:])
+    voxels = np.moveaxis(planes, 1, 0).swapaxes(1, 3)  # (C, x, y, z)
+    return voxels if voxels.shape[3] > 1 else voxels[..., 0]
+
+
+def _planes(scan: Scan, voxels: NDArray) -> list[NDArray]:
+    """Voxels as the planes (frames, samples, rows, columns) of each file."""
+    container: _Container = scan.container
+    stack = voxels if voxels.ndim == 4 else voxels[..., None]
+    channels, slices = container.order.shape
+    planes = np.moveaxis(stack.swapaxes(1, 3), 0, 1)  # (slices, C, rows, columns)
+    planes = planes.reshape(slices, channels, -1, *planes.shape[2:])
+    if channels > 1 or (container.order[0] != np.arange(slices)).any():
+        frames = np.empty((channels * slices, *planes.shape[2:]), voxels.dtype)
+        frames[container.order.T] = planes
+    else:
+        frames = planes[:, 0]
+    ends = np.cumsum(container.frames)[:-1]
+    return [np.ascontiguousarray(own) for own in np.split(frames, ends)]
+
+
+def _split(headers: bytes) -> Iterator[tuple[bytes | None, bytes, int, bytes]]:
+    """SHA-256 of each file, what it holds before its pixels, the size of these, and what it holds after them."""
+    is_current = headers.startswith(MAGIC)
+    position = len(MAGIC) if is_current else 0
     while position < len(headers):
+        digest = headers[position : position + 32] if is_current else None
+        position += 32 if is_current else 0
         head, size, tail = struct.unpack_from("<3Q", headers, position)
         position += struct.calcsize("<3Q")
         middle, end = position + head, position + head + tail
         if end > len(headers):
             raise ValueError("they were cut")
-        yield headers[position:middle], size, headers[middle:end]
+        yield digest, headers[position:middle], size, headers[middle:end]
         position = end
 
 
-def _with_header(content: bytes, head: bytes, size: int, tail: bytes) -> bytes:
-    """A file with another header; its pixels stay where both are native, and have yet to be written elsewhere."""
-    syntax = dcmread(io.BytesIO(head), stop_before_pixels=True).file_meta.TransferSyntaxUID
-    native, pixels = syntax in NATIVE, content[pixel_range(content)]
-    if native and len(pixels) != size:
-        raise ValueError(f"{len(pixels)} bytes of pixels, not {size}")
-    return head + (pixels if native else b"") + tail
+def _original(file: PixelFile, stored: tuple[bytes | None, bytes, int, bytes]) -> _Original:
+    """An original with the pixels of its protected file, where they lie in both as they are."""
+    digest, head, size, tail = stored
+    if digest is not None and not size:
+        return _Original(head, True, digest)
+    if digest is None and parse_header(head).file_meta.TransferSyntaxUID not in NATIVE:
+        return _Original(head + tail, False, None)
+    place = file.place if digest is not None else slice(file.start, file.stop)
+    if place.stop - place.start != size:
+        raise ValueError(f"{place.stop - place.start} bytes of pixels, not {size}")
+    return _Original(head + file.content[place] + tail, False, digest)

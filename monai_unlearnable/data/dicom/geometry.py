@@ -1,66 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the slices of a DICOM series make up one volume."""
+"""How the frames of DICOM files make up one volume."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 
 from monai_unlearnable.data.scan import LPS_TO_RAS
 from monai_unlearnable.errors import ScanError
 
-__all__ = ["Grid", "Slice", "affine_of", "check_alike", "in_order"]
+__all__ = ["Frame", "Grid", "affine_of", "arrange"]
 
-SAME = (
-    *("SeriesInstanceUID", "Rows", "Columns", "PhotometricInterpretation", "BitsAllocated", "BitsStored"),
-    *("PixelRepresentation", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-)
-CLOSE = ("ImageOrientationPatient", "PixelSpacing")
-ROUNDING = 1e-4  # of numbers that scanners write as text
+ROUNDING = 1e-3  # of directions that scanners write as text
 SAME_PLACE = 1e-3  # mm
 TILT = 0.005  # shift within the plane for each mm along the normal
 UNEVEN = 0.1  # of the distance of slices, by which rounded positions may be off
 
 
 @dataclass(frozen=True)
-class Slice:
-    """One file of a series.
+class Frame:
+    """One plane of pixels: where it lies, and what its numbers mean.
 
     Args:
-        path: path of the file.
-        content: bytes of the file.
-        header: elements of the file without the pixels.
-        pixels: stored numbers (rows, columns).
+        name: what errors and remarks call it.
+        position: center of the first pixel, in mm of the patient (LPS), if it is known.
+        directions: unit vectors along a row and along a column, one after the other, if they are known.
+        spacing: distance of columns and of rows in mm, 1 where it is unknown.
+        thickness: distance of slices in mm, for a frame that is the only one.
+        slope: physical units a stored step.
+        inter: physical value of a stored 0.
+        turn: what tells the order of frames at one position: time, echo, diffusion weighting, number.
     """
 
-    path: Path
-    content: bytes
-    header: Dataset
-    pixels: NDArray
+    name: str
+    position: tuple[float, ...] | None = None
+    directions: tuple[float, ...] | None = None
+    spacing: tuple[float, float] = (1.0, 1.0)
+    thickness: float = 1.0
+    slope: float = 1.0
+    inter: float = 0.0
+    turn: tuple[float, ...] = ()
 
-    @property
-    def position(self) -> NDArray:
-        """The center of the first pixel, in mm of the patient (LPS)."""
-        return np.asarray(self.header.get("ImagePositionPatient") or (0, 0, 0), np.float64)
+    @cached_property
+    def origin(self) -> NDArray:
+        """The position, 0 where it is unknown."""
+        return np.asarray(self.position or (0, 0, 0), np.float64)
 
-    @property
+    @cached_property
     def axes(self) -> tuple[NDArray, NDArray, NDArray]:
         """Unit vectors: along a row, along a column, and the normal of the plane."""
-        directions = np.asarray(self.header.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0), np.float64)
+        directions = np.asarray(self.directions or (1, 0, 0, 0, 1, 0), np.float64)
         row, column = directions[:3], directions[3:]
         return row, column, np.cross(row, column)
-
-    @property
-    def spacing(self) -> tuple[float, float]:
-        """The distance of columns and of rows in mm, 1 where it is unknown."""
-        rows, columns = self.header.get("PixelSpacing") or self.header.get("ImagerPixelSpacing") or (1, 1)
-        return float(columns), float(rows)
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Grid:
         shape: columns, rows, slices.
         affine: matrix from indices to mm in RAS+.
         series: UID of the series.
-        instances: UID of each slice, in their order.
+        instances: UID of each slice, in their order; that of the file where it holds all of them.
         frame_of_reference: UID of the space that positions are in, if it has one.
     """
 
@@ -82,61 +77,58 @@ class Grid:
     frame_of_reference: str | None = None
 
 
-def check_alike(slices: Sequence[Slice]) -> None:
-    """Refuse files that are not slices of one series.
+def arrange(frames: Sequence[Frame]) -> tuple[NDArray, list[str]]:
+    """The frames of each slice of a volume, and remarks on a grid that is not an even one.
 
-    Raises:
-        ScanError: naming the first file that differs, and the difference.
-    """
-    first = slices[0]
-    for other in slices[1:]:
-        for name in (*SAME, *CLOSE):
-            known, found = first.header.get(name), other.header.get(name)
-            if not _alike(name, known, found):
-                reason = f"{name} is {found}, but {known} in {first.path.name}; a folder must hold one series"
-                raise ScanError(reason, file=other.path)
-
-
-def _alike(name: str, known: Any, found: Any) -> bool:
-    if name in CLOSE and known and found:
-        return np.allclose(known, found, rtol=0, atol=ROUNDING)
-    return bool(known == found)
-
-
-def in_order(slices: Sequence[Slice]) -> tuple[list[Slice], list[str]]:
-    """Slices in the order of their positions along the normal, and remarks on a grid that is not an even one.
+    Slices go by their position along the normal. Frames at one position, as many at each, are channels: echoes or time
+    points, in their order. Frames without positions, of several orientations, or of one position where others are not,
+    are slices in the order that they come in.
 
     Noise needs no even grid, so a gantry tilt or a gap is no reason to refuse a series; resampled copies are of other
     voxels, though, and who trains on them should know.
 
+    Returns:
+        Numbers of frames (channels, slices), counted from 0, and the remarks.
+
     Raises:
-        ScanError: naming a file, when positions are missing or the same.
+        ScanError: when only some frames have a position.
     """
-    if len(slices) == 1:
-        return list(slices), []
-    unplaced = next((s for s in slices if not (s.header.get("ImagePositionPatient") and s.header.get(CLOSE[0]))), None)
-    if unplaced is not None:
-        reason = "ImagePositionPatient or ImageOrientationPatient is missing, which tell the order of slices"
-        raise ScanError(reason, file=unplaced.path)
-    normal = slices[0].axes[2]
-    ordered = sorted(slices, key=lambda s: float(s.position @ normal))
-    offsets = np.stack([s.position - ordered[0].position for s in ordered])
-    gaps = np.diff(offsets @ normal)
-    if gaps.min() < SAME_PLACE:
-        place = int(gaps.argmin())
-        reason = f"lies at the same position as {ordered[place].path.name}; put each volume into a folder of its own"
-        raise ScanError(reason, file=ordered[place + 1].path)
-    return ordered, _unevenness(offsets, normal, [s.path.name for s in ordered])
+    in_turn = np.arange(len(frames))[None]
+    placed = [frame for frame in frames if frame.position is not None and frame.directions is not None]
+    if len(frames) == 1 or not placed:
+        return in_turn, []
+    if len(placed) < len(frames):
+        missing = next(frame.name for frame in frames if frame not in placed)
+        raise ScanError(f"{missing} has no position or orientation, and others do")
+    directions = np.array([frame.directions for frame in frames])
+    if np.abs(directions - directions[0]).max() > ROUNDING or len({frame.spacing for frame in frames}) > 1:
+        return in_turn, ["frames are of several orientations or pixel sizes, and taken in their order as slices"]
+    normal = frames[0].axes[2]
+    offsets = np.stack([frame.origin - frames[0].origin for frame in frames])
+    distances = offsets @ normal
+    order = np.argsort(distances, kind="stable")
+    starts = np.flatnonzero(np.diff(distances[order], prepend=-np.inf) >= SAME_PLACE)
+    counts = np.diff(np.append(starts, len(frames)))
+    if (counts != counts[0]).any():
+        return in_turn, ["more frames lie at some positions than at others; they are taken in their order as slices"]
+    parts = np.split(order, starts[1:])
+    slices = np.array([sorted(part.tolist(), key=lambda index: (frames[index].turn, index)) for part in parts]).T
+    if any(len({(frames[i].slope, frames[i].inter) for i in own}) > 1 for own in slices.T):
+        return in_turn, ["frames at one position are scaled differently; they are taken in their order as slices"]
+    return slices, _unevenness(offsets[slices[0]], normal, [frames[i].name for i in slices[0]])
 
 
 def _unevenness(offsets: NDArray, normal: NDArray, names: Sequence[str]) -> list[str]:
     """Remarks on slices that are no even grid.
 
     Args:
-        offsets: positions (slices, 3), relative to that of the first one.
+        offsets: positions (slices, 3).
         normal: unit vector that slices are ordered along.
         names: what the slices are called.
     """
+    if len(offsets) == 1:
+        return []
+    offsets = offsets - offsets[0]
     remarks, distances = [], offsets @ normal
     gaps, even = np.diff(distances), np.linspace(0, distances[-1], len(names))
     sideways = offsets - np.outer(distances, normal)
@@ -150,16 +142,19 @@ def _unevenness(offsets: NDArray, normal: NDArray, names: Sequence[str]) -> list
     return remarks
 
 
-def affine_of(slices: Sequence[Slice]) -> NDArray:
+def affine_of(frames: Sequence[Frame]) -> NDArray:
     """The matrix from indices of column, row and slice to mm in RAS+, as NIfTI has it.
 
     It shears where the gantry was tilted, and has the mean distance of slices that are not evenly apart.
+
+    Args:
+        frames: one of each slice, in their order.
     """
-    first, count = slices[0], len(slices)
+    first, last = frames[0], frames[-1]
     row, column, normal = first.axes
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = row * first.spacing[0], column * first.spacing[1]
-    thickness = float(first.header.get("SpacingBetweenSlices") or first.header.get("SliceThickness") or 1)
-    affine[:3, 2] = normal * thickness if count == 1 else (slices[-1].position - first.position) / (count - 1)
-    affine[:3, 3] = first.position
+    step = (last.origin - first.origin) / max(len(frames) - 1, 1)
+    affine[:3, 2] = step if step @ normal > 0 else normal * first.thickness
+    affine[:3, 3] = first.origin
     return LPS_TO_RAS @ affine

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
-import subprocess
-import sys
-import threading
-import time
-from typing import IO, cast
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,255 +15,283 @@ from pydicom import Dataset, dcmread, dcmwrite, uid
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 
+from monai_unlearnable.data.dicom.color import PixelLayout
+from monai_unlearnable.data.dicom.decoding import EXACT, decode
+from monai_unlearnable.data.dicom.detection import LONG, VALUE_REPRESENTATIONS, has_mark, is_dicom_content
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.intensity import StorageQuantization
-
-# Named, since pydicom goes from one that fails to the next, and GDCM is among these.
-DECODERS = {
-    uid.RLELossless: "pydicom",
-    uid.JPEGLSLossless: "pyjpegls",
-    uid.JPEGLSNearLossless: "pyjpegls",
-    uid.JPEG2000Lossless: "pylibjpeg",
-    uid.JPEG2000: "pylibjpeg",
-    uid.JPEGBaseline8Bit: "pillow",
-}
-SERVE = f"from {__name__} import serve; serve()"
-SIZE = struct.Struct("<Q")
-LIMIT = 300.0  # seconds for one file; the largest take a few
-
-
-def decode(dataset: Dataset, content: bytes) -> NDArray:
-    """The decoded pixels of a file.
-
-    Args:
-        dataset: elements of the file.
-        content: bytes of the file.
-
-    Raises:
-        ScanError: when the stream is damaged, or its decoder does not finish.
-        RuntimeError: or another error of pydicom, when it cannot be decoded.
-    """
-    decoder = DECODERS.get(dataset.file_meta.TransferSyntaxUID)
-    if decoder is not None:
-        return _decode(dataset, decoder)
-    answer = _children.setdefault(os.getpid(), _Child()).ask(content)
-    if answer is None:
-        raise ScanError("the compressed pixels cannot be decoded: their decoder ended")
-    if not answer.startswith(np.lib.format.MAGIC_PREFIX):
-        raise ScanError(f"the compressed pixels cannot be decoded: {answer.decode()}")
-    pixels: NDArray = np.load(io.BytesIO(answer), allow_pickle=False)
-    if pixels.shape != (dataset.Rows, dataset.Columns) or 8 * pixels.itemsize != dataset.BitsAllocated:
-        raise ScanError(f"the compressed pixels are {pixels.dtype} {pixels.shape}, unlike what the header says")
-    return pixels
-
-
-class _Child:
-    """The process that decodes for this one; answers always belong to the question."""
-
-    def __init__(self) -> None:
-        self.lock, self.process = threading.Lock(), cast("subprocess.Popen[bytes] | None", None)
-
-    def ask(self, content: bytes) -> bytes | None:
-        """The answer; None if a new process ended over the question too.
-
-        Raises:
-            ScanError: when nothing does within the limit of time.
-        """
-        with self.lock:
-            for _ in range(2):
-                start = time.monotonic()
-                try:
-                    answer = self._exchange(content)
-                except BaseException:
-                    self._stop()  # an answer that comes later would be taken for that of the next question
-                    raise
-                if answer is not None:
-                    return answer
-                self._stop()
-                if time.monotonic() - start >= LIMIT:
-                    raise ScanError(f"the compressed pixels cannot be decoded: no end after {LIMIT:g} s")
-        return None
-
-    def _exchange(self, content: bytes) -> bytes | None:
-        """The answer; None where the process ended, or was ended for being late."""
-        if self.process is None:
-            # Our own interpreter and code, and no shell.
-            words = [sys.executable, "-c", f"import sys; sys.path[:] = filter(None, sys.path); {SERVE}"]
-            pipe = subprocess.PIPE
-            self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)  # noqa: S603
-        assert self.process.stdin is not None and self.process.stdout is not None
-        timer = threading.Timer(LIMIT, self.process.kill)
-        timer.start()
-        try:
-            _send(self.process.stdin, content)
-            return _receive(self.process.stdout)
-        except OSError:
-            return None
-        finally:
-            timer.cancel()
-
-    def _stop(self) -> None:
-        process, self.process = self.process, None
-        if process is not None:
-            process.kill()
-            process.communicate()  # closes the pipes, and waits for its end
-
-
-_children: dict[int, _Child] = {}  # by the process that asks, since forked ones must not share one
-
-
-def serve() -> None:
-    """Decode with GDCM what comes in, until nothing does; what the process of :func:`decode` runs."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # decoders print
-    while (content := _receive(sys.stdin.buffer)) is not None:
-        stream = io.BytesIO()
-        try:
-            np.save(stream, _decode(dcmread(io.BytesIO(content)), "gdcm"))
-            answer = stream.getvalue()
-        except Exception as error:  # whatever pydicom raises for a file that was cut or damaged
-            answer = repr(error).encode()
-        _send(answers, answer)
-
-
-def _decode(dataset: Dataset, decoder: str) -> NDArray:
-    dataset.pixel_array_options(decoding_plugin=decoder)
-    return dataset.pixel_array
-
-
-def _send(stream: IO[bytes], content: bytes) -> None:
-    stream.write(SIZE.pack(len(content)) + content)
-    stream.flush()
-
-
-def _receive(stream: IO[bytes]) -> bytes | None:
-    """What was sent; None at the end of the stream."""
-    head = stream.read(SIZE.size)
-    content = stream.read(SIZE.unpack(head)[0]) if len(head) == SIZE.size else b""
-    return content or None
-
 
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
-ENHANCED = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # geometry and rescaling lie there
 LOSSLESS = (uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless)  # that can be encoded, not only decoded
+PIXELS, FLOATS = 0x7FE00010, (0x7FE00008, 0x7FE00009)
+UNDEFINED = 0xFFFFFFFF  # length
+ITEM, END_OF_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+MISSING = "the file holds no image, or was cut: PixelData is missing"
 
 
 def parse(content: bytes) -> Dataset:
-    """The elements of a DICOM file."""
+    """The elements of a DICOM file.
+
+    Raises:
+        ScanError: when it is none.
+    """
+    return _read(io.BytesIO(content), content)
+
+
+def parse_header(content: bytes) -> Dataset:
+    """The elements of a DICOM file before its pixels.
+
+    Raises:
+        ScanError: when it is none.
+    """
+    return _read(io.BytesIO(content), content, before_pixels=True)
+
+
+def _read(stream: io.BytesIO, content: bytes, before_pixels: bool = False) -> Dataset:
     try:
-        return dcmread(io.BytesIO(content))
+        force = not has_mark(content) and is_dicom_content(content)
+        dataset = dcmread(stream, force=force, stop_before_pixels=before_pixels)
     except InvalidDicomError as error:
         raise ScanError("not a DICOM file") from error
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        # Known to the reader, not written: files keep the elements that they have.
+        is_implicit, is_little = dataset.original_encoding
+        syntax = NATIVE[0] if is_implicit else NATIVE[1] if is_little else NATIVE[2]
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.file_meta.is_guessed = True
+    return dataset
 
 
 def encode(dataset: Dataset) -> bytes:
     """The bytes of a DICOM file; elements that nobody looked at are as they were read."""
-    stream = io.BytesIO()
-    dcmwrite(stream, dataset, enforce_file_format=False)
+    stream, is_implicit = io.BytesIO(), dataset.original_encoding[0]
+    if getattr(dataset.file_meta, "is_guessed", False):
+        is_little = dataset.file_meta.TransferSyntaxUID.is_little_endian
+        del dataset.file_meta.TransferSyntaxUID
+        dcmwrite(stream, dataset, implicit_vr=is_implicit, little_endian=is_little, enforce_file_format=False)
+    else:
+        dcmwrite(stream, dataset, enforce_file_format=False)
     return stream.getvalue()
 
 
-def quantization_of(dataset: Dataset) -> StorageQuantization:
-    """What the file can store.
-
-    Raises:
-        ScanError: when its pixels cannot be written back without loss.
-    """
-    allocated, bits, signed = dataset.BitsAllocated, dataset.BitsStored, dataset.PixelRepresentation
-    if dataset.get("SamplesPerPixel", 1) != 1 or not str(dataset.PhotometricInterpretation).startswith("MONOCHROME"):
-        raise ScanError(f"{dataset.PhotometricInterpretation} pixels are not supported; use MONOCHROME1 or MONOCHROME2")
-    if int(dataset.get("NumberOfFrames") or 1) != 1 or any(name in dataset for name in ENHANCED):
-        reason = "enhanced files and others with several frames are not supported; convert them to one frame a file"
-        raise ScanError(f"{reason}, with emf2sf of dcm4che for example")
-    if allocated not in (8, 16, 32) or not 0 < bits <= allocated or dataset.HighBit != bits - 1:
-        raise ScanError(f"{bits} bits up to bit {dataset.HighBit} of {allocated} are not supported")
-    if allocated == 8 and dataset.file_meta.TransferSyntaxUID == uid.ExplicitVRBigEndian:
-        raise ScanError("8-bit pixels in big endian are not supported")
-    if "ModalityLUTSequence" in dataset:
-        raise ScanError("a lookup table for physical values is not supported; RescaleSlope and RescaleIntercept are")
-    dtype = np.dtype(f"<{'i' if signed else 'u'}{allocated // 8}")
-    slope, inter = float(dataset.get("RescaleSlope") or 1), float(dataset.get("RescaleIntercept") or 0)
-    return StorageQuantization(dtype.str, slope, inter, 0 if bits == allocated else bits, *_padding(dataset, dtype))
-
-
-def _padding(dataset: Dataset, dtype: np.dtype) -> tuple[int, ...]:
-    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
-    if value is None:
-        return ()
-    ends = np.array([value, value if limit is None else limit]).astype(dtype)  # some give -1 as 65535
-    return tuple(sorted(_numbers(ends, dataset).tolist()))
-
-
-def read_pixels(dataset: Dataset, content: bytes) -> NDArray:
-    """The stored numbers (rows, columns), in little endian; bits that hold no number are omitted.
+@dataclass(frozen=True)
+class PixelFile:
+    """A file, and where its pixels lie.
 
     Args:
-        dataset: the elements of a file.
-        content: all of it.
-
-    Raises:
-        ScanError: when there are fewer than the header says, or the transfer syntax is unknown.
+        content: bytes of the file.
+        header: elements before the pixels.
+        data: bytes that hold the value of the pixels: those of the file, or what they were before they were deflated.
+        start: where it begins in them.
+        stop: where it ends.
+        vr: its value representation.
     """
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in NATIVE:
-        words = _words(dataset, dataset.PixelData)
-    elif syntax.is_encapsulated:
-        words = decode(dataset, content)
-    else:
-        raise ScanError(f"the transfer syntax {syntax.name} is not supported")
-    return _numbers(words, dataset)
 
+    content: bytes
+    header: Dataset
+    data: bytes
+    start: int
+    stop: int
+    vr: str
 
-def _numbers(words: NDArray, dataset: Dataset) -> NDArray:
-    """What the bits that hold a number say."""
-    size, spare = words.itemsize, 8 * words.itemsize - dataset.BitsStored
-    shifted = words.astype(words.dtype.newbyteorder("<")).view(f"<u{size}") << spare
-    return shifted.view(f"<{'i' if dataset.PixelRepresentation else 'u'}{size}") >> spare
+    @classmethod
+    def open(cls, content: bytes) -> PixelFile:
+        """Find the pixels of a file.
 
+        Raises:
+            ScanError: when it is not DICOM, or holds none.
+        """
+        stream = io.BytesIO(content)
+        header = _read(stream, content, before_pixels=True)
+        if header.file_meta.TransferSyntaxUID != uid.DeflatedExplicitVRLittleEndian:
+            return cls(content, header, content, *_pixels_at(content, stream.tell(), header))
+        header = parse(content)
+        if "PixelData" not in header:
+            raise ScanError(MISSING)
+        data = header.PixelData
+        del header.PixelData
+        return cls(content, header, data, 0, len(data), "OW")
 
-def _words(dataset: Dataset, data: bytes, offset: int = 0) -> NDArray:
-    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
-    dtype, shape = np.dtype(f"{order}u{dataset.BitsAllocated // 8}"), (dataset.Rows, dataset.Columns)
-    expected = dtype.itemsize * shape[0] * shape[1]
-    if len(data) - offset < expected:
-        raise ScanError(f"truncated: {expected} bytes of pixels expected, {len(data) - offset} found")
-    return np.frombuffer(data, dtype, shape[0] * shape[1], offset).reshape(shape)
+    @cached_property
+    def layout(self) -> PixelLayout:
+        """How the numbers lie, once they are decoded."""
+        layout = PixelLayout.of(self.header)
+        return replace(layout, by_plane=False) if self.syntax.is_encapsulated else layout
 
+    @property
+    def syntax(self) -> uid.UID:
+        """The transfer syntax."""
+        return self.header.file_meta.TransferSyntaxUID  # type: ignore[no-any-return]
 
-def pixel_range(content: bytes) -> slice:
-    """Where the pixel data lie in a file."""
-    element = _element(parse(content))
-    return slice(element.value_tell, element.value_tell + len(element.value or b""))
+    @property
+    def is_plain(self) -> bool:
+        """Whether the numbers lie in the file as they are, and others can take their place."""
+        return self.syntax in NATIVE and not self.layout.is_subsampled
 
+    @property
+    def place(self) -> slice:
+        """Where the numbers lie in a plain file; bytes that pad them are not part of it."""
+        size = self.layout.size * self.header.BitsAllocated // 8
+        return slice(self.start, self.start + size + (size % 2 if self._is_swapped else 0))
 
-def _element(dataset: Dataset) -> RawDataElement:
-    return dataset.get_item("PixelData")  # type: ignore[return-value]
+    @property
+    def _is_swapped(self) -> bool:
+        """Whether bytes lie in words of two, whose order is that of big endian."""
+        return self.syntax == uid.ExplicitVRBigEndian and self.header.BitsAllocated == 8 and self.vr == "OW"
 
+    def planes(self) -> NDArray:
+        """The stored numbers (frames, samples, rows, columns) in little endian; bits that hold none are omitted.
 
-def replace_pixels(content: bytes, before: NDArray, after: NDArray) -> bytes:
-    """A file with other pixels in the same transfer syntax, or Explicit VR Little Endian where that has no encoder.
+        Raises:
+            ScanError: when there are fewer than the header says, or the transfer syntax is unknown.
+        """
+        if self.syntax.is_encapsulated:
+            self.header.add_new(PIXELS, "OB", self.content[self.start : self.stop])
+            self.header["PixelData"].is_undefined_length = True
+            words = decode(self.header, self.content)
+            del self.header.PixelData
+            if 8 * words.itemsize != self.header.BitsAllocated:
+                raise ScanError(f"the compressed pixels are {words.dtype}, unlike what the header says")
+        elif self.syntax in (*NATIVE, uid.DeflatedExplicitVRLittleEndian):
+            words = self._words()
+        else:
+            raise ScanError(f"the transfer syntax {self.syntax.name} is not supported")
+        return numbers(self.layout.planes(words), self.header)
 
-    Args:
-        content: content of the file.
-        before: pixels as :func:`read_pixels` returns them; for native syntaxes.
-        after: pixels that it returns for the new file.
-    """
-    dataset = parse(content)
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax in NATIVE:
-        # Flipping bits keeps whatever lies in those that hold no number, and flipping them again gives it back.
-        start = _element(dataset).value_tell
-        words = _words(dataset, content, start).copy()
-        words ^= (before ^ after).astype(words.dtype)
-        return content[:start] + words.tobytes() + content[start + words.nbytes :]
-    if syntax in LOSSLESS:
-        dataset.compress(syntax, after, generate_instance_uid=False)
+    def _words(self) -> NDArray:
+        place, found = self.place, self.stop - self.start
+        if found < place.stop - place.start:
+            raise ScanError(f"truncated: {place.stop - place.start} bytes of pixels expected, {found} found")
+        if self._is_swapped:
+            return _swapped(np.frombuffer(self.data, np.uint8)[place])[: self.layout.size]
+        order = "<" if self.syntax.is_little_endian else ">"
+        return np.frombuffer(self.data, f"{order}u{self.header.BitsAllocated // 8}", self.layout.size, self.start)
+
+    def _flipped(self, before: NDArray, after: NDArray) -> bytes:
+        """The bytes of other numbers.
+
+        Flipping bits keeps whatever lies in those that hold no number, and flipping them again gives it back.
+        """
+        flips = np.ascontiguousarray(self.layout.in_file_order(before ^ after)).ravel()
+        if self._is_swapped:
+            flips = flips.view(np.uint8)
+            flips = _swapped(np.append(flips, np.zeros(flips.size % 2, np.uint8)))
+            return (np.frombuffer(self.data, np.uint8)[self.place] ^ flips).tobytes()
+        words = self._words()
+        return (words ^ flips.view(f"<u{flips.itemsize}").astype(words.dtype, copy=False)).astype(words.dtype).tobytes()
+
+    def with_planes(self, before: NDArray, after: NDArray) -> bytes:
+        """The file with other pixels, and nothing else changed; a plain one.
+
+        Args:
+            before: pixels as :meth:`planes` returns them.
+            after: pixels that it returns for the new file.
+        """
+        place = self.place
+        return self.content[: place.start] + self._flipped(before, after) + self.content[place.stop :]
+
+    def derived(self, before: NDArray, after: NDArray, change: Callable[[Dataset], object]) -> bytes:
+        """The file with other pixels and a header that says so, in its transfer syntax.
+
+        Where that has no encoder the file is written in Explicit VR Little Endian, and where two pixels share their
+        colors each gets its own.
+
+        Args:
+            before: pixels as :meth:`planes` returns them.
+            after: pixels that it returns for the new file.
+            change: is given the dataset to change its header.
+        """
+        dataset = parse(self.content)
+        if self.is_plain:
+            element: RawDataElement = dataset.get_item("PixelData")  # type: ignore[assignment]
+            place, value = self.place, element.value or b""
+            data = self._flipped(before, after) + value[place.stop - place.start :]
+            dataset[PIXELS] = element._replace(value=data, length=len(data))
+        else:
+            put_pixels(dataset, after)
+        change(dataset)
         return encode(dataset)
-    dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    data = after.tobytes()
+
+
+def put_pixels(dataset: Dataset, planes: NDArray) -> None:
+    """Put pixels into a dataset that is compressed, in its transfer syntax or Explicit VR Little Endian.
+
+    Args:
+        dataset: elements of the file, changed in place.
+        planes: its new pixels (frames, samples, rows, columns).
+    """
+    syntax, layout = dataset.file_meta.TransferSyntaxUID, PixelLayout.of(dataset)
+    if syntax in LOSSLESS:
+        pixels = np.moveaxis(planes, 1, -1)
+        pixels = pixels[..., 0] if layout.samples == 1 else pixels
+        pixels = np.ascontiguousarray(pixels[0] if layout.frames == 1 else pixels)
+        dataset.compress(syntax, pixels, generate_instance_uid=False)
+        return
+    kind = dataset.PhotometricInterpretation
+    if layout.is_subsampled:
+        dataset.PhotometricInterpretation = "YBR_FULL"
+    elif layout.samples > 1 and syntax.is_encapsulated and (syntax not in EXACT or kind == "YBR_RCT"):
+        dataset.PhotometricInterpretation = "RGB"
+    if syntax.is_encapsulated:
+        dataset.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
+    data = np.ascontiguousarray(layout.in_file_order(planes)).tobytes()
     dataset.PixelData = data + b"\0" * (len(data) % 2)
     element = dataset["PixelData"]
     element.VR, element.is_undefined_length = ("OB" if dataset.BitsAllocated == 8 else "OW"), False
     for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         dataset.pop(name, None)
-    return encode(dataset)
+
+
+def _swapped(words: NDArray) -> NDArray:
+    return words.reshape(-1, 2)[:, ::-1].ravel()
+
+
+def numbers(words: NDArray, dataset: Dataset) -> NDArray:
+    """What the bits that hold a number say, in little endian."""
+    size, spare = words.itemsize, 8 * words.itemsize - dataset.BitsStored
+    kind = "i" if dataset.PixelRepresentation else "u"
+    words = words if words.dtype.isnative or size == 1 else words.astype(words.dtype.newbyteorder("<"))
+    if not spare:
+        return words.view(f"<{kind}{size}")
+    return (words.view(f"<u{size}") << spare).view(f"<{kind}{size}") >> spare
+
+
+def _pixels_at(content: bytes, position: int, header: Dataset) -> tuple[int, int, str]:
+    """Where the value of the element of pixels begins and ends, and its value representation.
+
+    Args:
+        content: bytes of the file.
+        position: where the element begins.
+        header: elements before it.
+    """
+    syntax = header.file_meta.TransferSyntaxUID
+    order = "<" if syntax.is_little_endian else ">"
+    if len(content) < position + 12:
+        raise ScanError(MISSING)
+    group, element, vr = struct.unpack_from(f"{order}2H2s", content, position)
+    tag = group << 16 | element
+    if tag in FLOATS:
+        raise ScanError("pixels that are floating-point numbers are not supported; use integers and RescaleSlope")
+    if tag != PIXELS:
+        raise ScanError(MISSING)
+    if vr in LONG:
+        start, (length,) = position + 12, struct.unpack_from(f"{order}L", content, position + 8)
+    elif vr in VALUE_REPRESENTATIONS:
+        start, (length,) = position + 8, struct.unpack_from(f"{order}H", content, position + 6)
+    else:
+        start, (length,), vr = position + 8, struct.unpack_from(f"{order}L", content, position + 4), b"OW"
+    if syntax.is_encapsulated:
+        return start, _end_of_items(content, start), vr.decode()
+    return start, min(start + length, len(content)), vr.decode()
+
+
+def _end_of_items(content: bytes, position: int) -> int:
+    """Where the items of compressed pixels end, the mark of their end included.
+
+    Raises:
+        ScanError: when the file does before.
+    """
+    while content[position : position + 4] == ITEM and len(content) >= position + 8:
+        position += 8 + struct.unpack_from("<L", content, position + 4)[0]
+    if content[position : position + 4] != END_OF_ITEMS:
+        raise ScanError(MISSING)
+    return position + 8
