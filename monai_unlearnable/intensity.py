@@ -9,6 +9,8 @@ Budgets are given in normalized intensity, noise is written in stored steps. Arr
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -19,9 +21,10 @@ from numpy.typing import NDArray
 from monai_unlearnable.errors import ScanError, WindowError
 from monai_unlearnable.utils.arrays import piecewise
 from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.distributions import Distribution, count_numbers
 
 __all__ = ["IntensityWindow", "StorageQuantization"]
-__all__ += ["AutoWindow", "DtypeWindow", "FixedWindow", "PercentileWindow", "WindowRule"]
+__all__ += ["AutoWindow", "ChannelRule", "DtypeWindow", "FixedWindow", "PercentileWindow", "WindowRule"]
 
 
 Number = Any  # a number of all slices, or an array of one a slice, which broadcasts on the last axis
@@ -93,6 +96,11 @@ class StorageQuantization:
         return np.dtype(self.dtype).kind in "iu"
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether there are so few stored values, at most 2**16, that each is worth computing once."""
+        return self.is_integer and np.dtype(self.dtype).itemsize <= 2 and self.num_slices is None
+
+    @property
     def bounds(self) -> tuple[Number, Number]:
         """The lowest and the highest number that a voxel may become; arrays of one a slice where the bits differ."""
         dtype = np.dtype(self.dtype)
@@ -155,6 +163,21 @@ class StorageQuantization:
         if nodata.any():
             np.copyto(physical, np.nan, where=nodata)
         return physical
+
+    def distributions(self, stored: NDArray) -> list[Distribution]:
+        """The physical values of each channel of stored ones (C, spatial...) that are data, without rounding."""
+        if self.is_narrow:
+            return [self._counted(channel) for channel in stored]
+        is_physical = not self.is_integer and self.slope == 1.0 and self.inter == 0.0
+        data = self.to_data(stored, np.dtype(self.dtype).type if is_physical else np.float64)
+        return [Distribution.of(channel) for channel in data]
+
+    def _counted(self, channel: NDArray) -> Distribution:
+        numbers, counts = count_numbers(channel)
+        known = ~self.is_nodata(numbers)
+        values, counts = self.to_physical(numbers[known], np.float64), counts[known]
+        order = slice(None, None, -1 if self.slope < 0 else 1)  # type: ignore[operator]
+        return Distribution(values[order], counts[order])
 
     def to_stored(self, physical: NDArray) -> NDArray:
         """The nearest stored values of physical ones; exact where ``physical`` came from :meth:`to_physical`."""
@@ -248,8 +271,19 @@ class WindowRule(Protocol):
     def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow: ...
 
 
+class ChannelRule(Configurable, ABC):
+    """Base of rules that depend on nothing but how often values occur in each channel, which is far faster to know."""
+
+    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
+        return self.of_channels([Distribution.of(channel) for channel in physical], quantization)
+
+    @abstractmethod
+    def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
+        """The window of a scan whose channels have these physical values."""
+
+
 @dataclass(frozen=True)
-class PercentileWindow(Configurable):
+class PercentileWindow(ChannelRule):
     """A window of each scan's own percentiles, a channel at a time: the rule for MR, whose units are arbitrary.
 
     Args:
@@ -264,77 +298,68 @@ class PercentileWindow(Configurable):
     lower: float = 0.5
     upper: float = 99.5
 
-    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
-        bounds = [self._bounds(channel, index) for index, channel in enumerate(physical)]
+    def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
+        bounds = [self._bounds(values, channel) for channel, values in enumerate(channels)]
         return IntensityWindow(*zip(*bounds, strict=True))
 
-    def _bounds(self, values: NDArray, channel: int) -> tuple[float, float]:
-        flat = values.ravel(order="K")  # as it lies in memory: any other order takes seconds
-        missing = np.isnan(flat)
-        flat = flat[~missing] if missing.any() else flat
-        if not flat.size:
+    def _bounds(self, values: Distribution, channel: int) -> tuple[float, float]:
+        if not values.size:
             raise WindowError(f"channel {channel} of the image holds no data")
-        low, high = np.percentile(flat, [self.lower, self.upper]).tolist()
-        if low == high:
-            lowest, highest = float(flat.min()), float(flat.max())
-            self._refuse(channel, low, lowest, highest)
-        return low, high
-
-    def _refuse(self, channel: int, value: float, lowest: float, highest: float) -> None:
+        low, high = values.percentiles(self.lower, self.upper)
+        lowest, highest = values.ends
         if lowest == highest:
-            raise WindowError(f"channel {channel} of the image is constant: {value:g} everywhere", value=value)
-        reason = (
-            f"nearly all voxels of channel {channel} are {value:g}, percentiles {self.lower:g} and {self.upper:g} too"
-        )
-        raise WindowError(
-            f"{reason}; give a --window, such as a FixedWindow from {lowest:g} to {highest:g}", value=value
-        )
+            raise WindowError(f"channel {channel} of the image is constant: {low:g} everywhere", value=low)
+        if low == high:
+            reason = f"nearly all voxels of channel {channel} are {low:g}, as are percentiles {self.lower:g}"
+            advice = f"give a --window, such as a FixedWindow from {lowest:g} to {highest:g}"
+            raise WindowError(f"{reason} and {self.upper:g}; {advice}", value=low)
+        return low, high
 
 
 @dataclass(frozen=True)
-class FixedWindow(Configurable):
+class FixedWindow(ChannelRule):
     """The same physical window for every scan: the rule for CT (``low=-160, high=240`` Hounsfield units, say)."""
 
     low: float
     high: float
 
-    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
-        return _same_window(physical, self.low, self.high)
+    def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
+        return _same_window(channels, self.low, self.high)
 
 
 @dataclass(frozen=True)
-class DtypeWindow(Configurable):
+class DtypeWindow(ChannelRule):
     """The whole range of an integer dtype: the rule for 8-bit images, where it is 0 to 255."""
 
-    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
+    def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
         if not quantization.is_integer:
             reason = f"the range of the data type is no window for floats ({quantization.dtype})"
             raise ScanError(f"{reason}; give another --window, such as an AutoWindow")
         slope, inter = np.asarray(quantization.slope), np.asarray(quantization.inter)
         ends = np.concatenate([np.ravel(slope * bound + inter) for bound in quantization.bounds])
-        return _same_window(physical, float(ends.min()), float(ends.max()))
+        return _same_window(channels, float(ends.min()), float(ends.max()))
 
 
 @dataclass(frozen=True)
-class AutoWindow(Configurable):
+class AutoWindow(ChannelRule):
     """The rule that fits each scan, the default: a :class:`DtypeWindow` for unsigned 8-bit storage, else percentiles.
 
     Sets of mixed types are common: each scan gets the window that it would have in a set of its own type.
     """
 
-    def __call__(self, physical: NDArray, quantization: StorageQuantization) -> IntensityWindow:
-        return self.choose(quantization)(physical, quantization)
+    def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
+        return self.choose(quantization).of_channels(channels, quantization)
 
-    def choose(self, quantization: StorageQuantization) -> WindowRule:
+    def choose(self, quantization: StorageQuantization) -> ChannelRule:
         """The rule for scans that are stored in this way."""
         return DtypeWindow() if np.dtype(quantization.dtype) == np.uint8 else PercentileWindow()
 
 
-def _same_window(physical: NDArray, low: float, high: float) -> IntensityWindow:
+def _same_window(channels: Sequence[Distribution], low: float, high: float) -> IntensityWindow:
     """One window for all channels of an image."""
-    lowest, highest = (float(find.reduce(physical, axis=None, initial=np.nan)) for find in (np.fmin, np.fmax))
-    if lowest == highest:
-        raise WindowError(f"the image is constant: {lowest:g} everywhere", value=lowest)
-    if not lowest < highest:
+    ends = [end for values in channels if values.size for end in values.ends]
+    if not ends:
         raise WindowError("the image holds no data")
-    return IntensityWindow((low,) * len(physical), (high,) * len(physical))
+    if min(ends) == max(ends):
+        raise WindowError(f"the image is constant: {ends[0]:g} everywhere", value=ends[0])
+    return IntensityWindow((low,) * len(channels), (high,) * len(channels))

@@ -190,6 +190,18 @@ def test_windows_and_normalized_intensity_do_not_depend_on_voxels_without_data(d
     assert (filled[outside] == inside.min()).all() and np.array_equal(filled[~outside], inside)
 
 
+@pytest.mark.parametrize("dtype", ["|u1", "|i1", "<i2", ">i2", "<u2"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_normalized_intensity_of_many_voxels_is_that_of_each(dtype: str, order: Any) -> None:
+    info = np.iinfo(dtype)
+    stored = np.random.default_rng(0).integers(info.min, info.max + 1, (2, 60, 50, 40)).astype(dtype)
+    storage = StorageQuantization(dtype, -0.37, 12.0, padding_low=3, padding_high=20)
+    window = IntensityWindow((-3.0, -5000.0), (40.0, 3000.0))
+    unit = Scan(Path("a"), np.asarray(stored, order=order), storage).unit(window)
+    assert unit.tobytes() == window.to_unit(storage.to_data(stored)).tobytes() and unit.dtype == np.float32
+    assert (unit[storage.is_nodata(stored)] == 0).all()
+
+
 def test_a_channel_without_data_has_no_window() -> None:
     physical = np.stack([np.arange(4.0), np.full(4, np.nan)])[..., None]
     with pytest.raises(WindowError, match="channel 1 of the image holds no data"):

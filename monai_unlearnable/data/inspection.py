@@ -257,7 +257,16 @@ def _facts(
 
 def _roughness(image: NDArray) -> tuple[float, ...]:
     """Root mean square of the second difference along each spatial axis of an image (C, spatial...)."""
-    return tuple(
-        float(np.sqrt(np.mean(np.square(np.diff(image, 2, axis=axis))))) if image.shape[axis] > 2 else np.inf
-        for axis in range(1, image.ndim)
-    )
+    squares, counts = np.zeros(image.ndim - 1), np.zeros(image.ndim - 1)
+    for channel in image:
+        planes = channel.T  # (z, y, x) or (y, x): as it lies in memory, so that three planes fit into a cache
+        stack = planes if planes.ndim == 3 else planes[None]
+        for index, plane in enumerate(stack):
+            differences = [np.diff(plane, 2, axis=1), np.diff(plane, 2, axis=0)]
+            if index > 1:
+                differences.append(np.diff(stack[index - 2 : index + 1], 2, axis=0))
+            for axis, difference in enumerate(differences):
+                squares[axis] += float(np.square(difference).sum())
+                counts[axis] += difference.size
+    known = counts > 0
+    return tuple(np.where(known, np.sqrt(squares / np.maximum(counts, 1)), np.inf).tolist())

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import ScanError
-from monai_unlearnable.intensity import IntensityWindow, StorageQuantization, WindowRule
-from monai_unlearnable.utils.arrays import file_order
+from monai_unlearnable.intensity import ChannelRule, IntensityWindow, StorageQuantization, WindowRule
+from monai_unlearnable.utils.arrays import file_order, pieces
 from monai_unlearnable.utils.files import Content, named_by
 
 __all__ = ["LPS_TO_RAS", "Scan", "ScanFormat", "check_same_shape", "naming", "voxel_digest"]
@@ -97,11 +97,22 @@ class Scan:
 
     def window(self, rule: WindowRule) -> IntensityWindow:
         """The intensity window that a rule derives for this scan."""
+        if isinstance(rule, ChannelRule):
+            return rule.of_channels(self.quantization.distributions(self.voxels), self.quantization)
         return rule(self.data(np.float64), self.quantization)
 
     def unit(self, window: IntensityWindow) -> NDArray:
         """Normalized intensity (C, spatial...), clipped to the window, 0 where there are no data, as float32."""
-        return window.to_unit(self.data())
+        dtype, storage = self.voxels.dtype, self.quantization
+        if not storage.is_narrow or self.voxels[0].size < 2 ** (8 * dtype.itemsize):
+            return window.to_unit(self.data())
+        numbers = np.arange(2 ** (8 * dtype.itemsize)).astype(f"u{dtype.itemsize}").view(dtype.newbyteorder("="))
+        tables = window.to_unit(storage.to_data(np.stack([numbers] * len(self.voxels))))
+        unit = np.empty_like(self.voxels, np.float32)
+        for channel, table in enumerate(tables):
+            for source, target in zip(*(pieces(array[channel, None]) for array in (self.voxels, unit)), strict=True):
+                target[...] = table[np.ascontiguousarray(source).view(f"{dtype.str[0]}u{dtype.itemsize}")]
+        return unit
 
     def digest(self) -> str:
         """SHA-256 of the stored voxels, dtype and shape included."""

@@ -67,6 +67,15 @@ def test_smoothest_axis_is_the_one_without_texture(tmp_path: Path, dims: int, ax
     assert summary.roughness[axis] == 0
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_roughness_is_that_of_normalized_intensity(tmp_path: Path, dims: int) -> None:
+    root = write_dataset(tmp_path, dims)
+    images = [read_case(case, PercentileWindow()).image for case in load_cases(root)]
+    axes = range(1, dims + 1)
+    expected = [[np.sqrt(np.mean(np.diff(image, 2, axis=axis) ** 2)) for axis in axes] for image in images]
+    assert inspect(root, None, None).roughness == pytest.approx(np.mean(expected, axis=0).tolist())
+
+
 def replace_image(root: Path, voxels: np.ndarray) -> Path:
     return write_nifti(root / "images/b.nii.gz", voxels)
 
