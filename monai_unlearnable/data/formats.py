@@ -9,6 +9,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from monai_unlearnable.data.dicom import DicomFormat, is_annotation, is_image, read_segmentation, volume_at
+from monai_unlearnable.data.dicom import files_of as dicom_files
 from monai_unlearnable.data.image2d import JpegFormat, PngFormat, TiffFormat
 from monai_unlearnable.data.metaimage import MetaImageFormat
 from monai_unlearnable.data.mgh import MghFormat
@@ -17,7 +18,7 @@ from monai_unlearnable.data.nrrd import NrrdFormat
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
-from monai_unlearnable.utils.files import reading, write_atomic
+from monai_unlearnable.utils.files import Content, Siblings, file_digest, files_digest, reading, write_atomic
 
 DICOM = DicomFormat()
 FORMATS: tuple[ScanFormat, ...] = (
@@ -96,8 +97,62 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
     with reading(path):
         if path.is_dir():
             return tuple(sorted(file for file in path.iterdir() if file.is_file()))
+        if volume := volume_at(path):
+            return tuple(volume.files)
         match = _match(path.name)
         return (path,) if match is None else match[0].files(path)
+
+
+def data_files(path: Path) -> tuple[Path, ...]:
+    """The files that a header names, if a file is one that does; none if they cannot be told."""
+    try:
+        return files_of(path)[1:] if path.is_file() else ()
+    except ScanError:
+        return ()
+
+
+def voxel_files(path: Path) -> tuple[Path, ...]:
+    """The files of a scan that hold its voxels: not the header of others, and of a folder the DICOM files.
+
+    Raises:
+        ScanError: see :func:`files_of`.
+    """
+    files = dicom_files(path) if path.is_dir() else files_of(path)
+    return files[1:] if len(files) > 1 and files[0] == path else files
+
+
+def names_of(path: Path) -> dict[str, Path]:
+    """The files of a scan by the names that they are published under: relative to its folder, or in one of its own.
+
+    Raises:
+        ScanError: see :func:`files_of`.
+    """
+    files = files_of(path)
+    has_folder = path.is_dir() or not path.exists()
+    return {file.name if has_folder else file.relative_to(path.parent).as_posix(): file for file in files}
+
+
+def content_of(path: Path) -> Content:
+    """The bytes of all files of a scan.
+
+    Raises:
+        ScanError: naming the file, when one cannot be read.
+    """
+    with reading(path):
+        content = {name: file.read_bytes() for name, file in names_of(path).items()}
+    if path.is_dir() or not path.exists():
+        return content
+    return content[path.name] if len(content) == 1 else Siblings(content)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of the file of a scan; where it has several, of their names and digests.
+
+    Raises:
+        ScanError: naming the file, when one cannot be read.
+    """
+    files = names_of(path)
+    return file_digest(path) if list(files.values()) == [path] else files_digest(files)
 
 
 def write_scan(scan: Scan, voxels: NDArray, path: str | Path) -> None:

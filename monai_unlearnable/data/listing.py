@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from monai_unlearnable.data.datalist import DATALIST_NAMES, Case, Datalist, Found
-from monai_unlearnable.data.formats import output_name, stem
+from monai_unlearnable.data.formats import data_files, output_name, stem
 from monai_unlearnable.data.layouts import find_layout, has_label_folders
 from monai_unlearnable.data.tables import TABLE_NAME
 from monai_unlearnable.data.tree import Tree, in_order, parent
@@ -129,6 +129,7 @@ def _datalist_path(root: Path, datalist: str | Path | None) -> Path | None:
 def _passed_over(tree: Tree, found: Found) -> Iterator[PassedOver]:
     """All that is part of no case, but for the file that lists the cases."""
     used = {name for case in found.cases for name in case.files}
+    used |= {file.relative_to(tree.root).as_posix() for name in used for file in data_files(tree.root / name)}
     reasons = {**tree.others, **found.reasons}
     names = {*tree.files, *tree.others} - used
     for folder, files in tree.dicom.items():
@@ -150,6 +151,7 @@ NO_LABEL = "the case has no label; add it, move the image elsewhere, or list the
 
 def _check(cases: Sequence[Case], require_labels: bool) -> None:
     _refuse_twins(cases)
+    _refuse_shared(cases)
     # A series is published as a whole folder, in which nothing else can be.
     series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
     outputs = {output_name(name) for case in cases for name in case.images}
@@ -174,6 +176,18 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
             raise DatalistError(reason, case=case.case_id, file=case.root / case.label)
         if require_labels and case.label is None and case.target is None:
             raise LabelError(NO_LABEL, case=case.case_id, file=case.root / case.images[0])
+
+
+def _refuse_shared(cases: Sequence[Case]) -> None:
+    """Refuse headers that name the same data file: the voxels of one would replace those of the other."""
+    seen: dict[Path, str] = {}
+    for case in cases:
+        for name in dict.fromkeys(case.files):
+            for file in data_files(case.root / name):
+                first = seen.setdefault(file, name)
+                if first != name:
+                    reason = f"{first} and {name} name the same data file {file.relative_to(case.root).as_posix()}"
+                    raise DatalistError(f"{reason}; give each one of its own", case=case.case_id, file=case.root / name)
 
 
 def _refuse_twins(cases: Sequence[Case]) -> None:

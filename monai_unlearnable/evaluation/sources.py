@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_unlearnable.data import Case, LabelGeometry, load_cases, read_case
-from monai_unlearnable.data.dicom import files_of
+from monai_unlearnable.data.formats import digest_of, voxel_files
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.evaluation.matrix import Published
 from monai_unlearnable.intensity import AutoWindow, WindowRule
@@ -34,7 +34,7 @@ def digest_cases(cases: Sequence[Case]) -> str:
     for case in cases:
         digest.update(f"{case.case_id}\0{case.target}\0".encode())
         for name in (*case.images, *([case.label] if case.label else [])):
-            digest.update(file_digest(case.root / name).encode())
+            digest.update(digest_of(case.root / name).encode())
     return digest.hexdigest()
 
 
@@ -170,5 +170,5 @@ def _files(cases: Iterable[Case]) -> Iterator[tuple[Case, Path]]:
     """The image files; of a series, its slices, since one slice gives the whole away."""
     for case in cases:
         for path in (case.root / name for name in case.images):
-            for file in files_of(path):
+            for file in voxel_files(path):
                 yield case, file

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.crypto.encrypted import misplaced, places
 from monai_unlearnable.crypto.keys import Key, owner
 from monai_unlearnable.data.dicom import annotation_remarks, is_annotation, rename
-from monai_unlearnable.data.formats import read_scan, renamed_by, write_scan
+from monai_unlearnable.data.formats import content_of, data_files, digest_of, read_scan, renamed_by, write_scan
 from monai_unlearnable.data.scan import Scan, naming, voxel_digest
 from monai_unlearnable.errors import NoiseError, OutputError, ScanError, VerificationError
 from monai_unlearnable.noise import NoiseEntry, NoiseStore
@@ -27,9 +27,9 @@ from monai_unlearnable.utils.files import (
     Content,
     below,
     file_digest,
+    holds,
     lock,
     locked,
-    read_content,
     reading,
     remove_unfinished,
     write_atomic,
@@ -184,8 +184,9 @@ def log_remarks(remarks: Iterable[str]) -> None:
         logger.warning(remark)
 
 
-def unknown_files(folder: Path, known: Container[str]) -> Iterator[Path]:
-    """Files below a folder that are neither known by their relative names nor part of a known folder of files."""
+def unknown_files(folder: Path, known: Iterable[str]) -> Iterator[Path]:
+    """Files below a folder that are neither known by their relative names nor part of a known scan of several files."""
+    known = {*known, *(file.relative_to(folder).as_posix() for name in known for file in data_files(folder / name))}
     for path in below(folder):
         name = path.relative_to(folder)
         is_known = name.as_posix() in known or name.parent.as_posix() in known
@@ -208,8 +209,8 @@ def copy_file(source: Path, target: Path, content: Content | None = None) -> Non
     _refuse_original(source, target)
     if content is None:
         with reading(source):
-            content = read_content(source)
-    if not (target.exists() and read_content(target) == content):
+            content = content_of(source)
+    if not holds(target, content):
         write_atomic(target, content)
 
 
@@ -275,7 +276,7 @@ def publish_label(source: Path, target: Path, written: Iterable[tuple[Scan, NDAr
             copy_file(source, target, content)
             return PublishedLabel(_digest(content), _digest(original), original)
     copy_file(source, target)
-    return PublishedLabel(file_digest(target))
+    return PublishedLabel(digest_of(target))
 
 
 def label_remarks(path: Path) -> list[str]:
@@ -325,7 +326,7 @@ def check_label(entry: NoiseEntry, path: Path, digest: str | None) -> None:
     Raises:
         VerificationError: naming case and file, when it is another one.
     """
-    if file_digest(path) != digest:
+    if digest_of(path) != digest:
         raise VerificationError("the label is not the one that was protected", case=entry.case_id, file=path)
 
 

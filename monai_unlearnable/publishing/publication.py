@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.budget import Budget, VoxelChange, apply_noise, changed_fraction
 from monai_unlearnable.crypto.encrypted import Key, place, read_owned
 from monai_unlearnable.data import Case, LabelGeometry, LoadedCase, output_name, read_case, stem
-from monai_unlearnable.data.formats import original_headers
+from monai_unlearnable.data.formats import digest_of, original_headers
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
@@ -39,7 +39,7 @@ from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.config import describe
-from monai_unlearnable.utils.files import file_digest, fingerprint, unlock
+from monai_unlearnable.utils.files import fingerprint, unlock
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["Publication"]
@@ -194,10 +194,10 @@ class Publication:
         if made_of != (self.fingerprint, loaded.scans[index].digest(), original_label, case.target):
             return False
         # Voxels are not all that is published: a name may have been removed from the header since.
-        same_file = entry.file_sha256 in (None, file_digest(case.root / case.images[index]))
+        same_file = entry.file_sha256 in (None, digest_of(case.root / case.images[index]))
         # A label does not depend on the voxels of this scan alone: it may refer to the other scans of the case.
         label = None if entry.label is None else self.layout.protected / entry.label
-        same_label = label is None or (label.exists() and file_digest(label) == entry.label_sha256)
+        same_label = label is None or (label.exists() and digest_of(label) == entry.label_sha256)
         return same_file and same_label and (self.layout.protected / entry.output).exists()
 
     def _write(self, loaded: LoadedCase, noise: NDArray, original_label: str | None) -> None:
@@ -242,12 +242,12 @@ class Publication:
             case_scans=tuple(stem(other) for other in case.images),
             file=name,
             output=output_name(name),
-            output_sha256=file_digest(target),
+            output_sha256=digest_of(target),
             label=case.label,
             label_sha256=label.sha256,
             clean_label_sha256=label.clean_sha256,
             target=case.target,
-            file_sha256=file_digest(case.root / name),
+            file_sha256=digest_of(case.root / name),
             shape=scan.voxels.shape,
             affine=tuple(tuple(row) for row in scan.affine.tolist()),
             quantization=scan.quantization,
@@ -267,7 +267,7 @@ def _label_digest(case: Case) -> str | None:
     if case.label is None:
         return None
     try:
-        return file_digest(case.root / case.label)
+        return digest_of(case.root / case.label)
     except ScanError as error:
         raise LabelError(error.reason, case=case.case_id, file=error.file) from error
 

@@ -14,7 +14,7 @@ from monai_unlearnable.budget import VoxelChange, apply_change, undo_change
 from monai_unlearnable.crypto import Key, KeyRing, load_key
 from monai_unlearnable.data import read_label
 from monai_unlearnable.data.dicom import is_annotation
-from monai_unlearnable.data.formats import original_headers, read_scan, with_headers
+from monai_unlearnable.data.formats import digest_of, files_of, original_headers, read_scan, with_headers
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
@@ -32,7 +32,6 @@ from monai_unlearnable.publishing.layout import (
 )
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.files import file_digest
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["apply_stored", "restore"]
@@ -95,7 +94,7 @@ def _apply_case(
     for index, (scan, voxels, own, change) in enumerate(loaded):
         target = layout.protected / own.output
         publish_scan(scan, voxels, target)
-        written, clean = file_digest(target), file_digest(scan.path)
+        written, clean = digest_of(target), digest_of(scan.path)
         record = replace(own, output_sha256=written, file_sha256=clean)
         record = replace(record, label_sha256=label.sha256, clean_label_sha256=label.clean_sha256)
         if record != own:
@@ -156,7 +155,9 @@ def restore(
     store = NoiseStore(layout.noise, key)
     scans = _shared(store) if isinstance(key, KeyRing) else Manifest.load(layout.manifest, key).scans
     datalist = Path(destination) / layout.datalist.name
-    for target in (*(Path(destination) / entry.output for entry in scans), datalist):
+    files = (file for entry in scans for file in files_of(layout.protected / entry.output))
+    names = {*(file.relative_to(layout.protected) for file in files), *(Path(entry.output) for entry in scans)}
+    for target in (*(Path(destination) / name for name in sorted(names)), datalist):
         if target.exists() and not overwrite:
             raise OutputError("the file exists already; set overwrite to replace it", file=target)
     for entry in track(scans, "restore"):

@@ -13,9 +13,10 @@ from typing import Any
 from monai_unlearnable.crypto import Key, OwnerKey
 from monai_unlearnable.crypto.keyfiles import from_base64, read_file, to_base64
 from monai_unlearnable.crypto.signing import is_signed, load_public_key, public_key, sign
+from monai_unlearnable.data.formats import digest_of
 from monai_unlearnable.data.medmnist import archive_images
 from monai_unlearnable.data.scan import voxel_digest
-from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError
+from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError, ScanError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.records import read_budget, refuse_outside, write_budget
 from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
@@ -188,8 +189,17 @@ def _file_findings(stated: dict[str, str], folder: Path) -> Iterator[Finding]:
     for name, digest in sorted(stated.items()):
         if not (folder / name).exists():
             yield Finding(name, "missing")
-        elif (found := file_digest(folder / name)) != digest:
+        elif (found := _digest(folder / name)) != digest:
             yield Finding(name, "changed", found, digest)
+
+
+def _digest(path: Path) -> str | None:
+    """The digest of a published scan; None where a header does not tell its other files any more."""
+    with reading(path):
+        try:
+            return digest_of(path)
+        except ScanError:
+            return None
 
 
 def _figure_findings(scan: dict[str, Any]) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from monai_unlearnable.crypto import Key, load_key
 from monai_unlearnable.crypto.encrypted import SUFFIX, place, read_owned
 from monai_unlearnable.data import LabelGeometry, encode_label, read_label, unpack_archive
 from monai_unlearnable.data.dicom import is_annotation
-from monai_unlearnable.data.formats import find_format, read_scan, with_headers
+from monai_unlearnable.data.formats import digest_of, find_format, read_scan, with_headers
 from monai_unlearnable.data.medmnist import archive_images
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import Finding, InputError
@@ -28,7 +28,7 @@ from monai_unlearnable.publishing.archives import is_archive
 from monai_unlearnable.publishing.findings import CheckReport, Findings, figure_ranges
 from monai_unlearnable.publishing.layout import Layout, original_label, renamed_label, unknown_files
 from monai_unlearnable.publishing.statement import DECIMALS, encode_statement
-from monai_unlearnable.utils.files import file_digest, fingerprint, read_content, reading
+from monai_unlearnable.utils.files import file_digest, fingerprint, holds, reading
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["check", "verify"]
@@ -200,7 +200,7 @@ class _ScanCheck:
             with self.findings.collecting(clean_dir / self.entry.file, self.entry.scan_id):
                 self.check_file(self.scan, clean_dir / self.entry.file)
         with self.findings.collecting(self.path, self.entry.scan_id):
-            self.equal("SHA-256 of the protected file", file_digest(self.path), self.entry.output_sha256)
+            self.equal("SHA-256 of the protected file", digest_of(self.path), self.entry.output_sha256)
 
     def read_noise(self) -> None:
         entry, digests = self.entry, self.manifest.noise_sha256
@@ -260,7 +260,7 @@ class _ScanCheck:
         """The protected file must be the clean file with other voxels."""
         clean = read_scan(clean_file)
         self.equal("SHA-256 of the clean voxels", clean.digest(), self.entry.clean_sha256)
-        if find_format(clean_file).encode(clean, scan.voxels, self.path) != read_content(self.path):
+        if not holds(self.path, find_format(clean_file).encode(clean, scan.voxels, self.path)):
             what = "bytes outside the voxels differ from those of the clean file"
             self.findings.append(Finding(self.path, what, case=self.entry.scan_id))
 
@@ -269,4 +269,4 @@ class _ScanCheck:
 
 
 def _digest(path: Path) -> str | None:
-    return file_digest(path) if path.exists() else None
+    return digest_of(path) if path.exists() else None

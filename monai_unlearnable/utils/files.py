@@ -24,6 +24,8 @@ __all__ = [
     "Siblings",
     "encode_json",
     "file_digest",
+    "files_digest",
+    "holds",
     "read_content",
     "remove_unfinished",
     "temporary_file",
@@ -61,6 +63,17 @@ def read_content(path: Path) -> Content:
     if not path.is_dir():
         return path.read_bytes()
     return {file.name: file.read_bytes() for file in sorted(path.iterdir()) if file.is_file()}
+
+
+def holds(path: Path, content: Content) -> bool:
+    """Whether exactly this content is at a path.
+
+    Raises:
+        OSError: when what is there cannot be read.
+    """
+    if isinstance(content, Siblings):
+        return all(holds(path.parent / name, part) for name, part in content.items())
+    return path.exists() and path.is_dir() != isinstance(content, bytes) and read_content(path) == content
 
 
 def write_atomic(path: Path, content: Content) -> None:
@@ -225,12 +238,22 @@ def file_digest(path: Path) -> str:
     digest = hashlib.sha256()
     with reading(path):
         if path.is_dir():
-            for file in sorted(file for file in path.iterdir() if file.is_file()):
-                digest.update(f"{file.name}\0{file_digest(file)}\0".encode())
-            return digest.hexdigest()
+            return files_digest({file.name: file for file in path.iterdir() if file.is_file()})
         with path.open("rb") as stream:
             while block := stream.read(BLOCK):
                 digest.update(block)
+    return digest.hexdigest()
+
+
+def files_digest(files: Mapping[str, Path]) -> str:
+    """SHA-256 of the names and digests of files, in order of names.
+
+    Raises:
+        ScanError: naming the file, when one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name, file in sorted(files.items()):
+        digest.update(f"{name}\0{file_digest(file)}\0".encode())
     return digest.hexdigest()
 
 
