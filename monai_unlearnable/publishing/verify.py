@@ -233,6 +233,8 @@ class _ScanCheck:
         clean = replace(scan, voxels=undo_change(scan.voxels, change))
         if not self.equal("SHA-256 of the restored voxels", clean.digest(), entry.clean_sha256):
             return
+        if headers := self.store.headers(entry.scan_id):  # raises where the original file would not come back
+            find_format(self.path).encode(with_headers(scan, headers), clean.voxels, self.path)
         label = None
         if entry.label is not None and self.is_label_intact:
             images = self.images(scan) if is_annotation(self.label) else [scan]

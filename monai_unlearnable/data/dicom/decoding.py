@@ -50,11 +50,13 @@ def decode(dataset: Dataset, content: bytes) -> NDArray:
 
     Raises:
         ScanError: when the stream is damaged, or its decoder does not finish.
-        RuntimeError: or another error of pydicom, when it cannot be decoded.
     """
     decoder = DECODERS.get(dataset.file_meta.TransferSyntaxUID)
     if decoder is not None:
-        return _decode(dataset, decoder)
+        try:
+            return _decode(dataset, decoder)
+        except Exception as error:  # whatever pydicom and its decoders raise
+            raise ScanError(f"the compressed pixels cannot be decoded: {_last_line(error)}") from error
     answer = _children.setdefault(os.getpid(), _Child()).ask(content)
     if answer is None:
         raise ScanError("the compressed pixels cannot be decoded: their decoder ended")
@@ -129,13 +131,19 @@ def serve() -> None:
             np.save(stream, _decode(dcmread(io.BytesIO(content), force=not has_mark(content)), "gdcm"))
             answer = stream.getvalue()
         except Exception as error:  # whatever pydicom raises for a file that was cut or damaged
-            answer = repr(error).encode()
+            answer = _last_line(error).encode()
         _send(answers, answer)
 
 
 def _decode(dataset: Dataset, decoder: str) -> NDArray:
     dataset.pixel_array_options(decoding_plugin=decoder, raw=dataset.file_meta.TransferSyntaxUID in EXACT)
     return dataset.pixel_array
+
+
+def _last_line(error: Exception) -> str:
+    """What a decoder said; pydicom puts it below what it says itself."""
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def _send(stream: IO[bytes], content: bytes) -> None:

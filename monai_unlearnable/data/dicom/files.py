@@ -61,7 +61,8 @@ def derive(dataset: Dataset, identity: bytes, planes: NDArray, voxels: NDArray, 
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = dataset.SOPClassUID, dataset.SOPInstanceUID
     dataset.SourceImageSequence = [*dataset.get("SourceImageSequence", ()), source]
     _rename_instance(dataset, identity)
-    dataset.SeriesInstanceUID = derived_uid(dataset.SeriesInstanceUID, series.encode())
+    if dataset.get("SeriesInstanceUID"):
+        dataset.SeriesInstanceUID = derived_uid(dataset.SeriesInstanceUID, series.encode())
     kind = dataset.get("ImageType") or ["", "PRIMARY"]
     dataset.ImageType = ["DERIVED", *([] if isinstance(kind, str) else kind[1:])]
     set_derived(dataset)

@@ -155,7 +155,7 @@ class DicomFormat(ScanFormat):
         return Grid(
             shape=(columns, rows, slices),
             affine=scan.affine,
-            series=headers[0].SeriesInstanceUID,
+            series=headers[0].get("SeriesInstanceUID") or "",
             instances=tuple(headers[owners[index]].SOPInstanceUID for index in container.order[0]),
             frame_of_reference=headers[0].get("FrameOfReferenceUID"),
         )
@@ -167,7 +167,8 @@ class DicomFormat(ScanFormat):
         headers = [parse_header(own.content) for own in scan.container.originals]
         headers = headers or [file.header for file in scan.container.files]
         digest = voxel_digest(voxels)
-        renamed = {headers[0].SeriesInstanceUID: digest.encode()}
+        series = headers[0].get("SeriesInstanceUID")
+        renamed = {series: digest.encode()} if series else {}
         planes = _planes(scan, voxels)
         renamed |= {h.SOPInstanceUID: _identity(own, digest) for h, own in zip(headers, planes, strict=True)}
         return {old: derived_uid(old, content) for old, content in renamed.items()}

@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, dcmwrite, uid
 from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
+from pydicom.filewriter import correct_ambiguous_vr
 
 from monai_unlearnable.data.dicom.color import PixelLayout
 from monai_unlearnable.data.dicom.decoding import EXACT, decode
-from monai_unlearnable.data.dicom.detection import LONG, VALUE_REPRESENTATIONS, has_mark, is_dicom_content
+from monai_unlearnable.data.dicom.detection import (
+    LONG,
+    VALUE_REPRESENTATIONS,
+    has_mark,
+    holds_no_image,
+    is_dicom_content,
+)
 from monai_unlearnable.errors import ScanError
 
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)
@@ -63,9 +70,14 @@ def _read(stream: io.BytesIO, content: bytes, before_pixels: bool = False) -> Da
 
 def encode(dataset: Dataset) -> bytes:
     """The bytes of a DICOM file; elements that nobody looked at are as they were read."""
-    stream, is_implicit = io.BytesIO(), dataset.original_encoding[0]
+    stream, syntax = io.BytesIO(), dataset.file_meta.TransferSyntaxUID
+    is_implicit, is_little = syntax.is_implicit_VR, syntax.is_little_endian
+    if not is_implicit and any(element.VR is None for element in dataset.values()):
+        # Written without value representations, against what the syntax says; those that it names look them up.
+        dataset = correct_ambiguous_vr(dataset, is_little)
+        for _ in dataset.iterall():
+            pass
     if getattr(dataset.file_meta, "is_guessed", False):
-        is_little = dataset.file_meta.TransferSyntaxUID.is_little_endian
         del dataset.file_meta.TransferSyntaxUID
         dcmwrite(stream, dataset, implicit_vr=is_implicit, little_endian=is_little, enforce_file_format=False)
     else:
@@ -102,6 +114,10 @@ class PixelFile:
         """
         stream = io.BytesIO(content)
         header = _read(stream, content, before_pixels=True)
+        kind = holds_no_image(header)
+        if kind is not None:
+            what = "a label, not an image" if header.get("SegmentationType") else "no image"
+            raise ScanError(f"{kind} is {what}")
         if header.file_meta.TransferSyntaxUID != uid.DeflatedExplicitVRLittleEndian:
             return cls(content, header, content, *_pixels_at(content, stream.tell(), header))
         header = parse(content)
@@ -220,11 +236,7 @@ def put_pixels(dataset: Dataset, planes: NDArray) -> None:
         planes: its new pixels (frames, samples, rows, columns).
     """
     syntax, layout = dataset.file_meta.TransferSyntaxUID, PixelLayout.of(dataset)
-    if syntax in LOSSLESS:
-        pixels = np.moveaxis(planes, 1, -1)
-        pixels = pixels[..., 0] if layout.samples == 1 else pixels
-        pixels = np.ascontiguousarray(pixels[0] if layout.frames == 1 else pixels)
-        dataset.compress(syntax, pixels, generate_instance_uid=False)
+    if syntax in LOSSLESS and _is_compressed(dataset, layout, planes):
         return
     kind = dataset.PhotometricInterpretation
     if layout.is_subsampled:
@@ -239,6 +251,18 @@ def put_pixels(dataset: Dataset, planes: NDArray) -> None:
     element.VR, element.is_undefined_length = ("OB" if dataset.BitsAllocated == 8 else "OW"), False
     for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         dataset.pop(name, None)
+
+
+def _is_compressed(dataset: Dataset, layout: PixelLayout, planes: NDArray) -> bool:
+    """Compress pixels into a dataset in its transfer syntax; false where that has no encoder for such pixels."""
+    pixels = np.moveaxis(planes, 1, -1)
+    pixels = pixels[..., 0] if layout.samples == 1 else pixels
+    pixels = np.ascontiguousarray(pixels[0] if layout.frames == 1 else pixels)
+    try:
+        dataset.compress(dataset.file_meta.TransferSyntaxUID, pixels, generate_instance_uid=False)
+    except (ValueError, RuntimeError):
+        return False
+    return True
 
 
 def _swapped(words: NDArray) -> NDArray:

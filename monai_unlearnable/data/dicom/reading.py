@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from monai_unlearnable.data.dicom.detection import holds_no_image
 from monai_unlearnable.data.dicom.geometry import Frame
 from monai_unlearnable.data.dicom.multiframe import frames_of
 from monai_unlearnable.data.dicom.pixels import PixelFile, numbers
@@ -21,7 +20,7 @@ from monai_unlearnable.intensity import StorageQuantization
 
 __all__ = ["DicomFile", "quantization_of", "read_file"]
 
-NEEDED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
+NEEDED = ("SOPClassUID", "SOPInstanceUID")
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,6 @@ def read_file(path: Path) -> DicomFile:
     with naming(path):
         pixels = PixelFile.open(path.read_bytes())
         header = pixels.header
-        kind = holds_no_image(header)
-        if kind is not None:
-            raise ScanError(f"{kind} is {'a label, not an image' if header.get('SegmentationType') else 'no image'}")
         missing = next((name for name in NEEDED if not header.get(name)), None)
         if missing is not None:
             raise ScanError(f"{missing} is missing")
