@@ -218,6 +218,8 @@ def publish(output_dir: str | Path, address: str) -> Stored:
     layout, target = Layout(output_dir), Address.parse(address)
     if target.studies or target.series or target.patient is not None:
         raise InputError(f"{target.host}: the address to store to names no study: the files know theirs")
+    if not layout.statement.is_file():
+        raise InputError("there is no statement; publish a complete output", file=layout.statement)
     report = audit(layout.protected, layout.statement)
     if report.findings:
         raise VerificationError(f"not published: {report.findings[0]}", file=layout.statement, findings=report.findings)

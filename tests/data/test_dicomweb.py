@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from monai_unlearnable.data.dicomweb import Address, is_address
+from monai_unlearnable.data.dicomweb import Address, Server, is_address
 from monai_unlearnable.errors import InputError
 
 HOST = "pacs.example:8042/dicom-web"
@@ -66,3 +68,9 @@ def test_paths_are_no_addresses() -> None:
     for path in ("scans", "/data/scans", "./dicomweb:", r"C:\scans", "C://scans", "a.npz"):
         assert not is_address(path)
     assert is_address("dicomweb://x") and is_address("s3://bucket")
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dicomweb_client", None)
+    with pytest.raises(InputError, match=r"pip install 'monai_unlearnable\[pacs\]'"):
+        Server(Address.parse(f"dicomweb://{HOST}"))

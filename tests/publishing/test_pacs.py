@@ -453,6 +453,8 @@ def test_only_what_the_statement_says_is_stored(
     assert "a.nii.gz: not in the file format of DICOM" in error_line() and not proxy.seen
     assert main(["publish", str(out), f"{proxy.address}?StudyInstanceUID=1.2"]) == WRONG_INPUT
     assert "names no study" in error_line()
+    assert main(["publish", str(tmp_path), proxy.address]) == WRONG_INPUT
+    assert "there is no statement; publish a complete output" in error_line() and not proxy.seen
 
 
 def test_a_label_that_is_not_dicom_is_named(
