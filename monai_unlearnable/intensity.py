@@ -303,17 +303,23 @@ class PercentileWindow(ChannelRule):
         return IntensityWindow(*zip(*bounds, strict=True))
 
     def _bounds(self, values: Distribution, channel: int) -> tuple[float, float]:
-        if not values.size:
-            raise WindowError(f"channel {channel} of the image holds no data")
-        low, high = values.percentiles(self.lower, self.upper)
-        lowest, highest = values.ends
-        if lowest == highest:
-            raise WindowError(f"channel {channel} of the image is constant: {low:g} everywhere", value=low)
+        low, high = _percentiles(values, channel, self.lower, self.upper)
         if low == high:
             reason = f"nearly all voxels of channel {channel} are {low:g}, as are percentiles {self.lower:g}"
+            lowest, highest = values.ends
             advice = f"give a --window, such as a FixedWindow from {lowest:g} to {highest:g}"
             raise WindowError(f"{reason} and {self.upper:g}; {advice}", value=low)
         return low, high
+
+
+def _percentiles(values: Distribution, channel: int, lower: float, upper: float) -> tuple[float, float]:
+    if not values.size:
+        raise WindowError(f"channel {channel} of the image holds no data")
+    lowest, highest = values.ends
+    if lowest == highest:
+        raise WindowError(f"channel {channel} of the image is constant: {lowest:g} everywhere", value=lowest)
+    low, high = values.percentiles(lower, upper)
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -342,17 +348,23 @@ class DtypeWindow(ChannelRule):
 
 @dataclass(frozen=True)
 class AutoWindow(ChannelRule):
-    """The rule that fits each scan, the default: a :class:`DtypeWindow` for unsigned 8-bit storage, else percentiles.
+    """The default, which fits each scan: the range of the dtype for unsigned 8-bit storage, else percentiles.
 
-    Sets of mixed types are common: each scan gets the window that it would have in a set of its own type.
+    These are the windows of :class:`DtypeWindow` and :class:`PercentileWindow`: each scan of a set of mixed types gets
+    the one that it would have in a set of its own type. A channel that is nearly all of one value, so that percentiles
+    are equal, gets its whole range.
     """
 
     def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
-        return self.choose(quantization).of_channels(channels, quantization)
+        if np.dtype(quantization.dtype) == np.uint8:
+            return DtypeWindow().of_channels(channels, quantization)
+        bounds = [self._bounds(values, channel) for channel, values in enumerate(channels)]
+        return IntensityWindow(*zip(*bounds, strict=True))
 
-    def choose(self, quantization: StorageQuantization) -> ChannelRule:
-        """The rule for scans that are stored in this way."""
-        return DtypeWindow() if np.dtype(quantization.dtype) == np.uint8 else PercentileWindow()
+    def _bounds(self, values: Distribution, channel: int) -> tuple[float, float]:
+        usual = PercentileWindow()
+        low, high = _percentiles(values, channel, usual.lower, usual.upper)
+        return (low, high) if low < high else values.ends
 
 
 def _same_window(channels: Sequence[Distribution], low: float, high: float) -> IntensityWindow:

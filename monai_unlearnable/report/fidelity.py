@@ -63,6 +63,11 @@ FIGURES = {
         "The same in standard deviations of the scan's intensities.",
     ),
     "l0": Figure("Voxels changed", format_percent, "Fraction of all voxels; the others are those of the original."),
+    "nodata": Figure(
+        "Voxels without data",
+        format_percent,
+        "Fraction of voxels that are NaN or padding: never changed, and left out of all other figures.",
+    ),
     "changed": Figure("Scans changed", format_percent, "Fraction of all scans; figures are means over these."),
     "noise_ratio": Figure(
         "Noise ratio",
