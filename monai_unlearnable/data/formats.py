@@ -105,6 +105,9 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
 
 def data_files(path: Path) -> tuple[Path, ...]:
     """The files that a header names, if a file is one that does; none if they cannot be told."""
+    match = _match(path.name)
+    if match is None or type(match[0]).files is ScanFormat.files:  # of one file, which need not be looked at
+        return ()
     try:
         return files_of(path)[1:] if path.is_file() else ()
     except ScanError:

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from monai_unlearnable.data.datalist import DATALIST_NAMES, Case, Datalist, Found
+from monai_unlearnable.data.dicom import volume_at
 from monai_unlearnable.data.formats import data_files, output_name, stem
 from monai_unlearnable.data.layouts import find_layout, has_label_folders
 from monai_unlearnable.data.tables import TABLE_NAME
-from monai_unlearnable.data.tree import Tree, in_order, parent
+from monai_unlearnable.data.tree import Tree, folders_above, in_order, parent
 from monai_unlearnable.errors import DatalistError, LabelError
 from monai_unlearnable.utils.files import reading
 
@@ -153,23 +155,20 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
     _refuse_twins(cases)
     _refuse_shared(cases)
     # A series is published as a whole folder, in which nothing else can be.
-    series = {PurePosixPath(name) for case in cases for name in case.images if (case.root / name).is_dir()}
+    series = {name for case in cases for name in case.images if os.path.isdir(f"{case.root}/{name}")}
     outputs = {output_name(name) for case in cases for name in case.images}
     seen: dict[str, str] = {}
     for case in cases:
         for scan_id, name in {case.case_id: case.images[0], **{stem(name): name for name in case.images}}.items():
             if scan_id in seen:
-                reason = (
-                    f"the case or file is listed twice: {seen[scan_id]} and {name} have one name; rename one of them"
-                )
+                reason = f"the case or file is listed twice: {seen[scan_id]} and {name} have one name; rename one"
                 raise DatalistError(reason, case=scan_id, file=case.root)
             seen[scan_id] = name
         for name in case.files:
-            path = PurePosixPath(name)
-            if path == PurePosixPath(".") or series.intersection(path.parents):
+            if name in ("", ".") or not series.isdisjoint(folders_above(name)):
                 reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
                 raise DatalistError(reason, case=case.case_id, file=case.root / name)
-            if not (case.root / name).exists():
+            if not os.path.exists(f"{case.root}/{name}") and volume_at(case.root / name) is None:
                 raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
         if case.label in outputs:
             reason = "both an image and a label would be published under this name"

@@ -41,6 +41,7 @@ SECTION_NOISE = frozenset(("set", "sets", "data"))  # "train_set", "test data"
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")  # "GroundTruth" and "JPEGImages" are two words each
 LETTERS = re.compile(r"[^\W\d_]+")
 JOINTS = "_-. "
+SLICER = ".seg.nrrd"  # whose first part is the word for labels
 
 
 @lru_cache(maxsize=65536)
@@ -116,7 +117,7 @@ class ScanName:
     @classmethod
     def parse(cls, name: str) -> ScanName:
         """Take a name apart. The innermost folder that tells the role counts."""
-        *folders, last = stem(name).split("/")
+        *folders, last = (name[:-5] if name.lower().endswith(SLICER) else stem(name)).split("/")
         roles = [role_of(folder) for folder in folders]
         place = next((i for i in reversed(range(len(roles))) if roles[i]), None)
         role, modality = (None, "") if place is None else (roles[place], "")

@@ -36,9 +36,9 @@ def from_pairs(root: Path, names: Sequence[str], others: Sequence[str] = ()) -> 
         DatalistError: when names tell of labels that pair with no image, or not uniquely; or when cases have different
             channels.
     """
-    parts = [ScanName.parse(name) for name in names]
-    labels, images = _sort([*parts, *map(ScanName.parse, others)])
-    images = [part for part in images if part.name in {*names}]
+    labels, images = _sort(list(map(ScanName.parse, (*names, *others))))
+    outside = {*others}
+    images = [part for part in images if part.name not in outside]
     if not labels:
         return _unlabeled(root, images)
     pairing = _Pairing(root, labels, images)

@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from monai_unlearnable.data.dicom import is_dicom, survey
+from monai_unlearnable.data.dicom.detection import SUFFIXES
 from monai_unlearnable.data.formats import is_known
 
-__all__ = ["Tree", "in_order", "parent"]
+__all__ = ["Tree", "folders_above", "in_order", "parent"]
 
-DICOM_SUFFIX = ".dcm"
 # Formats that scans come in and that are not read: whoever has such files should hear of it.
 FOREIGN = (
     ".mnc",
@@ -71,7 +71,7 @@ class Tree:
                 others[name] = "hidden"
             elif last.upper() == "DICOMDIR":
                 others[name] = "an index of DICOM files; the files themselves are read"
-            elif is_known(last) and not last.lower().endswith(DICOM_SUFFIX):
+            elif is_known(last) and not last.lower().endswith(SUFFIXES):
                 files.append(name)
             elif is_dicom(root / name):
                 dicom.setdefault(parent(name), []).append(name)
@@ -101,7 +101,7 @@ class Tree:
     def _above(self) -> set[str]:
         """The folders above those that scans lie in."""
         folders = {*map(parent, self.files), *self.dicom}
-        return {above for folder in folders if folder for above in _parents(folder)}
+        return {above for folder in folders if folder for above in folders_above(folder)}
 
     def _name(self, path: Path) -> str:
         name = path.relative_to(self.root).as_posix()
@@ -121,10 +121,11 @@ class Tree:
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Names in the order of a walk through the folders."""
-    return sorted(names, key=lambda name: PurePosixPath(name).parts)
+    return sorted(names, key=lambda name: name.split("/"))
 
 
-def _parents(name: str) -> Iterator[str]:
+def folders_above(name: str) -> Iterator[str]:
+    """The folders that a name lies in, the innermost first; the last one is the dataset, whose name is empty."""
     while name:
         name = parent(name)
         yield name

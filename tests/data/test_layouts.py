@@ -48,6 +48,8 @@ def test_folders_of_images_and_of_labels(tmp_path: Path, images: str, labels: st
         *[("{}.nii.gz", f"{{}}{suffix}.nii.gz") for suffix in ("_seg", "_mask", "_segmentation", "-label", "_label")],
         *[("{}.nii.gz", f"{{}}{suffix}.nii.gz") for suffix in (".gt", "_Mask", "_lesion_mask", " seg", "_labels")],
         ("{}_img.nii.gz", "{}_seg.nii.gz"),
+        ("{}.nrrd", "{}.seg.nrrd"),
+        ("Case{}.mhd", "Case{}_segmentation.mhd"),
         ("{}_image.nii.gz", "{}_label.nii.gz"),
         ("volume-{}.nii", "segmentation-{}.nii"),
         ("img{}.png", "mask{}.png"),
