@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -99,7 +101,10 @@ def stored_voxels(path: Path) -> NDArray:
     """Stored numbers of a file, by nibabel or Pillow alone."""
     if ".nii" in path.name.lower():
         return np.asarray(nib.load(path).dataobj.get_unscaled())
-    return np.asarray(Image.open(path))
+    if path.suffix == ".tif":
+        pixels = tifffile.imread(path)
+        return np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 and len(pixels) == 3 else pixels
+    return np.asarray(imagecodecs.imread(path) if path.suffix == ".png" else Image.open(path))
 
 
 def write_dataset(

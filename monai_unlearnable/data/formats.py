@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.data.dicom import DicomFormat, is_annotation, is_image, read_segmentation, volume_at
 from monai_unlearnable.data.dicom import files_of as dicom_files
-from monai_unlearnable.data.image2d import JpegFormat, PngFormat, TiffFormat
+from monai_unlearnable.data.image2d import BmpFormat, JpegFormat, PngFormat, WebpFormat
 from monai_unlearnable.data.metaimage import MetaImageFormat
 from monai_unlearnable.data.mgh import MghFormat
 from monai_unlearnable.data.nifti import NiftiFormat, NiftiPairFormat
 from monai_unlearnable.data.nrrd import NrrdFormat
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming
+from monai_unlearnable.data.signatures import refuse_other_content
+from monai_unlearnable.data.tiff import TiffFormat
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.files import Content, Siblings, file_digest, files_digest, reading, write_atomic
@@ -23,7 +25,7 @@ from monai_unlearnable.utils.files import Content, Siblings, file_digest, files_
 DICOM = DicomFormat()
 FORMATS: tuple[ScanFormat, ...] = (
     *(NiftiFormat(), NiftiPairFormat(), MetaImageFormat(), NrrdFormat(), MghFormat()),
-    *(PngFormat(), TiffFormat(), JpegFormat()),
+    *(PngFormat(), TiffFormat(), JpegFormat(), WebpFormat(), BmpFormat()),
     DICOM,
 )
 
@@ -39,6 +41,19 @@ def _match(name: str) -> tuple[ScanFormat, str] | None:
 def is_known(name: str) -> bool:
     """Whether a file name has the suffix of a known format."""
     return _match(name) is not None
+
+
+def _checked_format(path: Path) -> ScanFormat:
+    """The format of a file whose content is what its name says.
+
+    Raises:
+        ScanError: naming the file.
+        OSError: when it cannot be read.
+    """
+    found, match = find_format(path), _match(path.name)
+    if match is not None and path.is_file():
+        refuse_other_content(path, match[1], found.kinds)
+    return found
 
 
 def find_format(path: Path) -> ScanFormat:
@@ -84,7 +99,7 @@ def read_scan(path: str | Path) -> Scan:
     """
     path = Path(path)
     with reading(path):
-        return find_format(path).read(path).check()
+        return _checked_format(path).read(path).check()
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:
@@ -195,7 +210,7 @@ def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
     """
     if not is_annotation(path):
         with reading(path):
-            return find_format(path).read_label(path)
+            return _checked_format(path).read_label(path)
     grids = [DICOM.grid(image) for image in images if DICOM.has_read(image)]
     with naming(path):
         if not grids:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""2D images: PNG and TIFF written back as they are, JPEG written as PNG because JPEG cannot hold exact pixels.
+"""2D images: PNG written back as it is; JPEG, which cannot hold exact pixels, WebP and BMP written as PNG.
 
 Pixels are indexed x, y as MONAI's readers do. An alpha channel is carried along unchanged."""
 
@@ -14,26 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
 
-__all__ = ["PngFormat", "TiffFormat", "JpegFormat"]
+__all__ = ["MAX_RATIO", "BmpFormat", "JpegFormat", "PillowFormat", "PngFormat", "WebpFormat", "save"]
 
 # Pillow mode -> number of color channels; other modes are palettes, bitmaps or color spaces that convert lossily.
 COLOR_CHANNELS = {"L": 1, "LA": 1, "I;16": 1, "I;16B": 1, "I": 1, "F": 1, "RGB": 3, "RGBA": 3}
 
 INDICES = ("1", "P", "PA")
 
+PNG_LEVEL = 6  # of deflate
 MAX_RATIO = 2000  # pixels in a byte of a compressed file; deflate, LZW and JPEG stay below
-
-# TIFF tags, and the compression that loses pixels.
-BITS_PER_SAMPLE, PLANAR_CONFIGURATION, SAMPLE_FORMAT = 258, 284, 339
-LOSSY = ("jpeg", "tiff_jpeg", "webp")
 
 
 @dataclass(frozen=True)
@@ -44,14 +42,15 @@ class _Container:
     info: Mapping[Any, Any]
 
 
-class _PillowFormat(ScanFormat):
+class PillowFormat(ScanFormat):
+    """Images that Pillow reads: gray or RGB, with an alpha channel or without."""
+
     def read(self, path: Path) -> Scan:
         with naming(path), self._open(path) as (image, content):
             self._check(image, content)
-            image.load()
-            mode, info, pixels = image.mode, {**image.info}, np.asarray(image)
-        channels = COLOR_CHANNELS[mode]
+            mode, info, pixels = image.mode, {**image.info}, self._pixels(image, content)
         layers = pixels.reshape(*pixels.shape[:2], -1)
+        channels = 3 if layers.shape[-1] > 2 else 1
         alpha = layers[..., channels:] if layers.shape[-1] > channels else None
         voxels = layers[..., :channels].T  # (row, column, channel) -> (channel, x, y)
         container = _Container(content, alpha, mode, info)
@@ -63,22 +62,31 @@ class _PillowFormat(ScanFormat):
             if image.mode not in (*COLOR_CHANNELS, *INDICES):
                 raise ScanError(f"pixel mode {image.mode!r} holds no label values")
             pixels = self._values(image, content)
-            layers = pixels.reshape(*pixels.shape[:2], -1)[..., : COLOR_CHANNELS.get(image.mode, 1)]
+            pixels = pixels.reshape(*pixels.shape[:2], -1)
+            layers = pixels[..., : 3 if pixels.shape[-1] > 2 else 1]
         return Scan(path, layers.T, StorageQuantization(layers.dtype.str), has_geometry=False)
 
     @contextmanager
     def _open(self, path: Path) -> Iterator[tuple[Image.Image, bytes]]:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
+        try:
+            opened = Image.open(io.BytesIO(content), formats=self.kinds)
+        except UnidentifiedImageError as error:
+            raise ScanError(f"not a {self.kinds[0]} file, or a damaged one") from error
+        with opened as image:
             if image.width * image.height > MAX_RATIO * len(content):
                 raise ScanError(f"{image.width}x{image.height} pixels cannot be in {len(content)} bytes")
             if getattr(image, "n_frames", 1) > 1:
                 raise ScanError("files with several frames are not supported")
             yield image, content
 
+    def _pixels(self, image: Image.Image, content: bytes) -> NDArray:
+        """The stored numbers of an image (rows, columns[, channels])."""
+        return np.asarray(image)
+
     def _values(self, image: Image.Image, content: bytes) -> NDArray:
-        """The stored numbers of an image that may be a bitmap or a palette."""
-        pixels = np.asarray(image)
+        """The stored numbers of a label, which may be a bitmap or a palette."""
+        pixels = self._pixels(image, content)
         return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 
     def _check(self, image: Image.Image, content: bytes) -> None:
@@ -87,27 +95,34 @@ class _PillowFormat(ScanFormat):
             raise ScanError(f"{reason}; convert to one of {sorted(COLOR_CHANNELS)}")
 
 
-class PngFormat(_PillowFormat):
+class PngFormat(PillowFormat):
     """PNG, grey or RGB: only the pixel data are replaced, all other chunks stay as they were."""
 
     suffixes = (".png",)
+    kinds = ("PNG",)
 
     def _check(self, image: Image.Image, content: bytes) -> None:
         super()._check(image, content)
         depth, color = _png_kind(content)
-        if depth < 8 or (depth == 16 and color != 0):
-            reason = f"PNG with {depth} bits a sample and color type {color} is not supported"
-            raise ScanError(f"{reason}; use 8-bit grey or RGB, or 16-bit grey")
+        if depth < 8:
+            raise ScanError(f"PNG with {depth} bits a sample and color type {color} is not supported; use 8 or 16 bits")
+
+    def _pixels(self, image: Image.Image, content: bytes) -> NDArray:
+        if not _is_deep_color(content):
+            return super()._pixels(image, content)
+        return np.asarray(imagecodecs.png_decode(content))
 
     def _values(self, image: Image.Image, content: bytes) -> NDArray:
         depth, color = _png_kind(content)
-        if depth == 16 and color != 0:
-            raise ScanError("PNG with 16 bits a sample is read in gray only")
         step = 255 // (2**depth - 1) if color == 0 and depth < 8 and image.mode == "L" else 1  # Pillow scales to 255
-        return super()._values(image, content) // np.uint8(step)
+        return super()._values(image, content) // step
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        chunks = _png_chunks(_save(scan, voxels, format="PNG"))
+        if _is_deep_color(scan.container.content):
+            layers = np.ascontiguousarray(_with_alpha(scan, voxels))
+            chunks = _png_chunks(bytes(imagecodecs.png_encode(layers, level=PNG_LEVEL)))
+        else:
+            chunks = _png_chunks(save(scan, voxels, format="PNG"))
         data = b"".join(body for kind, body in chunks if kind == b"IDAT")
         pieces, written = [scan.container.content[:8]], False
         for kind, body in _png_chunks(scan.container.content):
@@ -121,50 +136,57 @@ class PngFormat(_PillowFormat):
         return b"".join(pieces)
 
 
-class TiffFormat(_PillowFormat):
-    """Single-page TIFF; tags are kept, lossy compression is refused."""
+class _ConvertedFormat(PillowFormat):
+    """In as it is, PNG out: resolution, color profile and EXIF are carried over."""
 
-    suffixes = (".tif", ".tiff")
-
-    def _check(self, image: Image.Image, content: bytes) -> None:
-        super()._check(image, content)
-        if image.info.get("compression") in LOSSY:
-            raise ScanError(f"{image.info['compression']} compression in TIFF cannot hold exact pixels")
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        bits = {"I;16": 16, "I;16B": 16, "I": 32, "F": 32}.get(image.mode, 8)
-        unsigned = image.mode == "I" and set(tags.get(SAMPLE_FORMAT, (1,))) != {2}
-        if set(tags.get(BITS_PER_SAMPLE, (1,))) != {bits} or unsigned or tags.get(PLANAR_CONFIGURATION, 1) != 1:
-            reason = "TIFF of this sample type or with separate color planes cannot be written back without loss"
-            raise ScanError(f"{reason}; use 8- or 16-bit unsigned, 32-bit signed or 32-bit float samples")
-
-    def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
-        with Image.open(io.BytesIO(scan.container.content)) as original:
-            tags = original.tag_v2  # type: ignore[attr-defined]
-            compression = scan.container.info.get("compression", "raw")
-            return _save(scan, voxels, format="TIFF", tiffinfo=tags, compression=compression)
-
-
-class JpegFormat(_PillowFormat):
-    """JPEG in, PNG out: resolution, color profile and EXIF are carried over."""
-
-    suffixes = (".jpg", ".jpeg")
     output_suffix = ".png"
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
         kept = {key: scan.container.info[key] for key in ("dpi", "icc_profile", "exif") if key in scan.container.info}
-        return _save(scan, voxels, format="PNG", **kept)
+        return save(scan, voxels, format="PNG", **kept)
 
 
-def _save(scan: Scan, voxels: NDArray, **options: Any) -> bytes:
+class JpegFormat(_ConvertedFormat):
+    """JPEG, which cannot hold exact pixels."""
+
+    suffixes = (".jpg", ".jpeg")
+    kinds = ("JPEG",)
+
+
+class WebpFormat(_ConvertedFormat):
+    """WebP of one frame."""
+
+    suffixes = (".webp",)
+    kinds = ("WebP",)
+
+
+class BmpFormat(_ConvertedFormat):
+    """BMP, gray or RGB."""
+
+    suffixes = (".bmp",)
+    kinds = ("BMP",)
+
+
+def save(scan: Scan, voxels: NDArray, **options: Any) -> bytes:
     """A file of voxels (C, x, y) in place of the scan's own, with its alpha channel."""
-    layers = voxels.T
-    if scan.container.alpha is not None:
-        layers = np.concatenate([layers, scan.container.alpha], axis=-1)
+    layers = _with_alpha(scan, voxels)
     image = Image.frombytes(scan.container.mode, voxels.shape[1:], layers.tobytes())
     stream = io.BytesIO()
     with naming(scan.path, "written back"):  # metadata may be readable but broken
         image.save(stream, **options)
     return stream.getvalue()
+
+
+def _with_alpha(scan: Scan, voxels: NDArray) -> NDArray:
+    """Pixels (rows, columns, channels)."""
+    alpha = scan.container.alpha
+    return voxels.T if alpha is None else np.concatenate([voxels.T, alpha], axis=-1)
+
+
+def _is_deep_color(content: bytes) -> bool:
+    """Whether a PNG has 16 bits a sample and several channels, of which Pillow keeps 8 bits."""
+    depth, color = _png_kind(content)
+    return depth == 16 and color != 0
 
 
 def _png_kind(content: bytes) -> tuple[int, int]:

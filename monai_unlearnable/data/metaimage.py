@@ -98,6 +98,7 @@ class MetaImageFormat(ScanFormat):
     """``.mha`` and ``.mhd``: raw or deflated voxels, in the file, in another one, or in one for each slice."""
 
     suffixes = (".mha", ".mhd")
+    kinds = ("MetaImage",)
 
     def read(self, path: Path) -> Scan:
         """Read an image, or a label of any width."""

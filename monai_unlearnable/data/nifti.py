@@ -53,6 +53,7 @@ class NiftiFormat(ScanFormat):
     """``.nii`` and ``.nii.gz``: 2D and 3D images; further axes, and colors, are taken as channels."""
 
     suffixes = (".nii.gz", ".nii")
+    kinds = ("NIfTI",)
 
     def read(self, path: Path) -> Scan:
         """Read an image, or a label of any width."""
@@ -76,6 +77,7 @@ class NiftiPairFormat(ScanFormat):
     """``.hdr`` with ``.img``, each of which may be compressed; the header names the scan."""
 
     suffixes = (".hdr.gz", ".hdr")
+    kinds = ("NIfTI",)
 
     def read(self, path: Path) -> Scan:
         """Read an image, or a label of any width."""

@@ -131,6 +131,7 @@ class NrrdFormat(ScanFormat):
     """``.nrrd`` and ``.nhdr``: raw voxels, or ones compressed with gzip or bzip2."""
 
     suffixes = (".seg.nrrd", ".nrrd", ".nhdr")
+    kinds = ("NRRD",)
 
     def read(self, path: Path) -> Scan:
         with naming(path):

@@ -160,10 +160,12 @@ class ScanFormat(ABC):
 
     Attributes:
         suffixes: suffixes of its files, in lower case.
+        kinds: the names of what its files are, by their first bytes.
         output_suffix: None where the format can hold exact voxels, else the suffix of the one that replaces it.
     """
 
     suffixes: tuple[str, ...]
+    kinds: tuple[str, ...] = ()
     output_suffix: str | None = None
 
     @abstractmethod

@@ -12,10 +12,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 
 from monai_unlearnable.data import find_format, output_name, read_scan, write_scan
 from monai_unlearnable.data.formats import files_of, original_headers, read_label_scan, with_headers
+from monai_unlearnable.errors import ScanError
 from monai_unlearnable.utils.files import read_content
 from tests import dicom
 from tests.helpers import OBLIQUE, nifti_header, raw_bytes, stored_voxels, write_nifti
@@ -76,6 +79,30 @@ def picture(suffix: str, dtype: str = "uint8", channels: int = 1, **options: obj
         shape = (9, 13) if channels == 1 else (9, 13, channels)
         Image.fromarray(voxels(shape, dtype)).save(folder / f"scan{suffix}", **options)
         return folder / f"scan{suffix}"
+
+    return make
+
+
+def tiff(dtype: str, channels: int = 1, **options: object) -> Callable:
+    def make(folder: Path) -> Path:
+        shape = (21, 19) if channels == 1 else (21, 19, channels)
+        pixels = voxels(shape, dtype) - (np.array(100, dtype) if dtype.startswith("int") else np.array(0, dtype))
+        pixels = np.moveaxis(pixels, -1, 0) if options.get("planarconfig") == "separate" else pixels
+        tifffile.imwrite(folder / "scan.tif", pixels, description="a slide", metadata=None, **options)
+        return folder / "scan.tif"
+
+    return make
+
+
+def deep_png(channels: int) -> Callable:
+    """A PNG of 16 bits a sample, with a remark."""
+
+    def make(folder: Path) -> Path:
+        content = imagecodecs.png_encode((RNG.random((9, 13, channels)) * 65535).astype(np.uint16))
+        text = b"tEXtComment\0kept"
+        chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+        (folder / "scan.png").write_bytes(content[:33] + chunk + content[33:])
+        return folder / "scan.png"
 
     return make
 
@@ -210,6 +237,25 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "tiff-rgb-dpi": picture(".tif", channels=3, dpi=(72, 72), description="a slide"),
     "tiff-lzw": picture(".tif", compression="tiff_lzw"),
     "tiff-deflate16": picture(".tif", "uint16", compression="tiff_adobe_deflate"),
+    **{
+        f"tiff-{'little' if order == '<' else 'big'}-{dtype}": tiff(dtype, byteorder=order)
+        for order in "<>"
+        for dtype in ("int8", "int16", "uint32", "int64", "float64")
+    },
+    **{f"tiff-big-{dtype}": tiff(dtype, byteorder=">", compression="lzw") for dtype in ("uint16", "float32", "int32")},
+    "tiff-big-deflate-predictor": tiff("int16", byteorder=">", compression="deflate", predictor=True, rowsperstrip=2),
+    "tiff-deep-rgb": tiff("uint16", 3, compression="zstd", photometric="rgb"),
+    "tiff-deep-rgba": tiff("uint16", 4, photometric="rgb", extrasamples=["unassalpha"], compression="packbits"),
+    "tiff-planes": tiff("int16", 3, planarconfig="separate", photometric="rgb"),
+    "tiff-tiles": tiff("int16", tile=(16, 16), compression="deflate", predictor=True),
+    "bigtiff": tiff("int16", bigtiff=True, compression="lzw"),
+    "png-deep-rgb": deep_png(3),
+    "png-deep-rgba": deep_png(4),
+    "png-deep-gray-alpha": deep_png(2),
+    "bmp-grey": picture(".bmp"),
+    "bmp-rgb": picture(".BMP", channels=3),
+    "webp": picture(".webp", channels=3, quality=80),
+    "webp-alpha": picture(".webp", channels=4, lossless=True),
     "jpeg-grey": picture(".jpg", quality=90, dpi=(150, 150)),
     "jpeg-rgb": picture(".jpeg", channels=3),
     **{f"dicom-{dtype}": series(dtype) for dtype in ("uint8", "int8", "int16", "uint16", "int32", "uint32")},
@@ -501,18 +547,93 @@ def test_png_chunks_are_kept(name: str, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(old)[..., -1], np.asarray(new)[..., -1])
 
 
+def tiff_tags(path: Path) -> dict[int, object]:
+    return {tag.code: tag.value for tag in tifffile.TiffFile(path).pages[0].tags}
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("tiff")])
 def test_tiff_tags_are_kept(name: str, tmp_path: Path) -> None:
     path = FILES[name](tmp_path)
     scan = read_scan(path)
     write_scan(scan, changed(scan.voxels), target_of(path))
-    place = {273, 278, 279}  # where the strips lie, and how they are cut
-    first, second = (dict(Image.open(p).tag_v2) for p in (path, target_of(path)))
+    place = {273, 278, 279, 324, 325}  # where the strips lie, and how they are cut
+    first, second = (tiff_tags(p) for p in (path, target_of(path)))
     assert {k: v for k, v in first.items() if k not in place} == {k: v for k, v in second.items() if k not in place}
 
 
-@pytest.mark.parametrize("name", ["jpeg-grey", "jpeg-rgb"])
-def test_jpeg_becomes_png_with_the_decoded_pixels(name: str, tmp_path: Path) -> None:
+SPLICED = [
+    name for name in FILES if name.startswith(("tiff-little", "tiff-big", "tiff-deep", "tiff-p", "tiff-t", "bigt"))
+]
+
+
+@pytest.mark.parametrize("name", SPLICED)
+def test_pixels_are_spliced_into_tiff(name: str, tmp_path: Path) -> None:
+    path = FILES[name](tmp_path)
+    scan, content = read_scan(path), path.read_bytes()
+    write_scan(scan, scan.voxels, target_of(path))
+    assert target_of(path).read_bytes() == content
+    new = changed(scan.voxels)
+    write_scan(scan, new, target_of(path))
+    old, written = tifffile.TiffFile(path), tifffile.TiffFile(target_of(path))
+    assert old.byteorder == written.byteorder and old.pages[0].compression == written.pages[0].compression
+    pixels = written.pages[0].asarray()
+    pixels = np.moveaxis(pixels, 0, -1) if name == "tiff-planes" else pixels
+    assert np.array_equal(pixels.reshape(*pixels.shape[:2], -1)[..., : len(new)].T, new)
+    if "alpha" in name:
+        assert np.array_equal(pixels[..., -1], old.pages[0].asarray()[..., -1])
+    for start, size in zip(old.pages[0].dataoffsets, old.pages[0].databytecounts, strict=True):
+        assert content[start : start + size] not in target_of(path).read_bytes(), "nothing of the original stays"
+    write_scan(read_scan(target_of(path)), scan.voxels, tmp_path / "back.tif")
+    assert np.array_equal(tifffile.imread(tmp_path / "back.tif"), tifffile.imread(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "written_as", "kind"),
+    [
+        *[
+            (name, "JPEG", "JPEG")
+            for name in ("a.png", "a.tif", "a.bmp", "a.webp", "a.nii", "a.mha", "a.dcm", "a.nii.gz")
+        ],
+        *[(name, "PNG", "PNG") for name in ("a.jpg", "a.tiff", "a.mgz", "a.NRRD")],
+        ("a.jpg", "TIFF", "TIFF"),
+        ("a.png", "WEBP", "WebP"),
+        ("a.png", "GIF", "GIF"),
+    ],
+)
+def test_content_of_another_kind_than_the_name_says_is_refused(
+    name: str, written_as: str, kind: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    Image.fromarray(voxels((9, 13), "uint8")).convert("L").save(path, written_as)
+    suffix = ".nii.gz" if name.endswith("gz") and "nii" in name else path.suffix.lower()
+    for read in (read_scan, lambda path: read_label_scan(path, [])):
+        with pytest.raises(ScanError, match=rf"the file is {kind}, named \{suffix}; name it \."):
+            read(path)
+
+
+def test_volumes_under_wrong_names_are_refused(tmp_path: Path) -> None:
+    nifti, mha = FILES["nifti-i2"](tmp_path), FILES["mha-i2"](tmp_path)
+    (tmp_path / "a.mha").write_bytes(nifti.read_bytes())
+    (tmp_path / "a.nii").write_bytes(mha.read_bytes())
+    (tmp_path / "b.nii").write_bytes(gzip.compress(nifti.read_bytes()))
+    (tmp_path / "c.nii.gz").write_bytes(nifti.read_bytes())
+    (tmp_path / "d.png").write_bytes(b"")
+    expected = {"a.mha": "is NIfTI, named", "a.nii": "is MetaImage, named", "b.nii": "is gzip, named"}
+    for name, reason in {**expected, "c.nii.gz": "is NIfTI, named", "d.png": "is empty"}.items():
+        with pytest.raises(ScanError, match=f"{name}: the file {reason}"):
+            read_scan(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tif", ".png"])
+def test_pictures_of_several_frames_are_refused(suffix: str, tmp_path: Path) -> None:
+    frames = [Image.fromarray(voxels((9, 13, 3), "uint8")) for _ in range(3)]
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
+    with pytest.raises(ScanError, match="several frames"):
+        read_scan(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("name", ["jpeg-grey", "jpeg-rgb", "bmp-grey", "bmp-rgb", "webp", "webp-alpha"])
+def test_what_cannot_be_written_back_becomes_png_with_the_decoded_pixels(name: str, tmp_path: Path) -> None:
     path = FILES[name](tmp_path)
     scan = read_scan(path)
     write_scan(scan, scan.voxels, target_of(path))

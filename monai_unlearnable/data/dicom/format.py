@@ -73,6 +73,7 @@ class DicomFormat(ScanFormat):
     """
 
     suffixes = SUFFIXES
+    kinds = ("DICOM",)
 
     def read(self, path: Path) -> Scan:
         with naming(path):
