@@ -36,6 +36,9 @@ def find_layout(tree: Tree, section: str) -> Found | None:
         DatalistError: when names tell of cases that cannot be made out.
     """
     scans = _scans(tree)
+    if "" in scans:
+        reason = "the folder of the dataset is itself a DICOM series; give the series a folder in it, such as images/a"
+        raise DatalistError(reason, file=tree.root)
     sections = {name: section_of(name) for name in scans}
     inside = [name for name in scans if sections[name] == section]
     unsaid = [name for name in scans if sections[name] is None]
