@@ -208,7 +208,12 @@ def _is_class(label: Any) -> bool:
 
 
 def _inside(root: Path, name: str, path: Path) -> str:
-    relative = Path(name).relative_to(root) if Path(name).is_absolute() and Path(name).is_relative_to(root) else name
-    if leads_outside(str(relative)):
+    """A name relative to the dataset; lists of Windows have backslashes, other lists whole paths."""
+    if "\\" in name and not (root / name).exists():
+        name = name.replace("\\", "/")
+    known = (folder for folder in (root, root.absolute(), root.resolve()) if Path(name).is_relative_to(folder))
+    folder = next(known, None) if Path(name).is_absolute() else None
+    relative = name if folder is None else str(Path(name).relative_to(folder))
+    if leads_outside(relative):
         raise DatalistError(f"{name!r} lies outside the dataset folder", file=path)
     return PurePath(relative).as_posix()

@@ -45,6 +45,12 @@ def find_layout(tree: Tree, section: str) -> Found | None:
     if section == TRAINING and not inside:
         inside, unsaid = unsaid, []
     reasons = {name: f"of the section {other!r}" for name, other in sections.items() if other not in (None, section)}
+    if not inside and reasons:
+        known = sorted({other for other in sections.values() if other})
+        reason = f"no scan is of the section {section!r}; folders tell of {', '.join(known)}"
+        raise DatalistError(
+            f"{reason}. Give the folder to protect itself, or list the cases in datalist.json", file=tree.root
+        )
     if not inside:
         return None
     found = _bids(tree, inside) or _studies(tree, inside) or from_pairs(tree.root, inside, unsaid)

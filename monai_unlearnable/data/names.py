@@ -115,10 +115,16 @@ class ScanName:
     modality: str = ""
 
     @classmethod
-    def parse(cls, name: str) -> ScanName:
-        """Take a name apart. The innermost folder that tells the role counts."""
+    def parse(cls, name: str, shared: int = 0) -> ScanName:
+        """Take a name apart. The innermost folder that tells the role counts.
+
+        Args:
+            name: the name, relative to the dataset.
+            shared: number of outer folders that all scans lie in; that they are called like labels tells nothing.
+        """
         *folders, last = (name[:-5] if name.lower().endswith(SLICER) else stem(name)).split("/")
         roles = [role_of(folder) for folder in folders]
+        roles[:shared] = [None if role == LABEL else role for role in roles[:shared]]
         place = next((i for i in reversed(range(len(roles))) if roles[i]), None)
         role, modality = (None, "") if place is None else (roles[place], "")
         if place is None:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from monai_unlearnable.data.datalist import Case, Found, label_file
 from monai_unlearnable.data.formats import stem
 from monai_unlearnable.data.names import IMAGE, JOINTS, LABEL, ScanName
+from monai_unlearnable.data.tree import parent
 from monai_unlearnable.errors import DatalistError
 
 __all__ = ["from_pairs"]
@@ -36,7 +38,8 @@ def from_pairs(root: Path, names: Sequence[str], others: Sequence[str] = ()) -> 
         DatalistError: when names tell of labels that pair with no image, or not uniquely; or when cases have different
             channels.
     """
-    labels, images = _sort(list(map(ScanName.parse, (*names, *others))))
+    shared = len(PurePosixPath(os.path.commonpath([parent(name) or "." for name in (*names, *others)])).parts)
+    labels, images = _sort([ScanName.parse(name, shared) for name in (*names, *others)])
     outside = {*others}
     images = [part for part in images if part.name not in outside]
     if not labels:

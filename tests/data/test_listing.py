@@ -63,6 +63,16 @@ def test_datalists_as_people_write_them(tmp_path: Path, name: str | None, encodi
     assert (case.images, case.label) == (("a.nii",), "y.nii")
 
 
+def test_whole_paths_and_backslashes(tmp_path: Path, monkeypatch) -> None:
+    touch(tmp_path / "data", "images/a.nii", "labels/a.nii")
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    write_datalist(tmp_path / "data", [{"image": f"{tmp_path}/data/images/a.nii", "label": "labels\\a.nii"}])
+    for root in (tmp_path / "data", Path("data"), Path("link")):
+        (case,) = list_dataset(root).cases
+        assert case.files == ("images/a.nii", "labels/a.nii")
+
+
 def test_a_datalist_is_found_in_the_dataset_and_in_the_working_directory(tmp_path: Path, monkeypatch) -> None:
     touch(tmp_path / "data", "a.nii", "b.nii", "y.nii")
     for folder, image in (("data/lists", "a.nii"), ("here", "b.nii")):
