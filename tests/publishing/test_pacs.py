@@ -9,7 +9,7 @@ import re
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -35,6 +35,7 @@ from tests.helpers import SHAPES, protect, random_image, tree, two_classes, writ
 from tests.publishing.test_archives import METHOD
 
 STUDY = "1.2.826.0.2"
+LIBRARIES = ("dicomweb_client", "requests", "retrying", "urllib3")
 _numbers = count(1)
 
 
@@ -114,18 +115,23 @@ def published(out: Path) -> dict[str, FileDataset]:
     return by_uid({name: file for name, file in tree(out / "protected").items() if name != "datalist.json"})
 
 
-@pytest.fixture
-def error_line(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """Gives the only line of an error, where libraries log nothing."""
-    capsys.readouterr()
+Fails = Callable[[int, Sequence[str]], str]
 
-    def read() -> str:
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Fails:
+    """Runs a command that ends with a code, and gives the only line that it prints; libraries log nothing."""
+
+    def run(code: int, command: Sequence[str]) -> str:
+        capsys.readouterr()
+        caplog.clear()
+        assert main(command) == code
         lines = capsys.readouterr().err.splitlines()
         assert len(lines) == 1 and lines[0].startswith("error: "), lines
-        assert not [record for record in caplog.records if not record.name.startswith("monai_unlearnable")]
+        assert not [record for record in caplog.records if record.name.split(".")[0] in LIBRARIES]
         return lines[0]
 
-    return read
+    return run
 
 
 def test_from_a_pacs_and_back(
@@ -212,13 +218,12 @@ def test_a_fetch_goes_on_where_it_stopped(
     tmp_path: Path,
     fault: str,
     reason: str,
-    error_line: Callable[[], str],
+    fails: Fails,
 ) -> None:
     address, out = f"{proxy.address}?StudyInstanceUID={study.uid}", tmp_path / "out"
     command = ["protect", str(method), address, str(out), "--datalist", str(study.datalist)]
     proxy.fault = once(fault, "GET", 7)
-    assert main(command) == WRONG_INPUT
-    line = error_line()
+    line = fails(WRONG_INPUT, command)
     assert f"127.0.0.1:{proxy.server_port}: cannot fetch instance " in line and reason in line and "boom" not in line
     left = [path for path in out.rglob("*") if path.is_file()]
     assert sum(path.suffix == ".dcm" for path in left) == 7 and not [p for p in left if p.suffix == ".part"]
@@ -349,7 +354,7 @@ def test_publish_repeated_stores_what_is_missing(
     study: SimpleNamespace,
     method: Path,
     tmp_path: Path,
-    error_line: Callable[[], str],
+    fails: Fails,
 ) -> None:
     out, originals = tmp_path / "out", orthanc.content()
     mu.protect(method, f"{orthanc.address}?StudyInstanceUID={study.uid}", out, datalist=str(study.datalist))
@@ -360,8 +365,8 @@ def test_publish_repeated_stores_what_is_missing(
         (once("cut", "GET", 4), "cannot fetch instance .*: the connection was cut"),
     ):
         proxy.fault = fault
-        assert main(["publish", str(out), proxy.address]) == WRONG_INPUT
-        assert re.search(reason, error_line())
+        line = fails(WRONG_INPUT, ["publish", str(out), proxy.address])
+        assert re.search(reason, line)
     proxy.fault = lambda method, path: None
     there = len(orthanc.content()) - len(originals)
     assert 6 < there < len(study.files)
@@ -379,7 +384,7 @@ def test_other_content_under_a_uid_is_an_error_and_stays(
     study: SimpleNamespace,
     method: Path,
     tmp_path: Path,
-    error_line: Callable[[], str],
+    fails: Fails,
 ) -> None:
     out = tmp_path / "out"
     mu.protect(method, f"{orthanc.address}?StudyInstanceUID={study.uid}", out, datalist=str(study.datalist))
@@ -389,25 +394,25 @@ def test_other_content_under_a_uid_is_an_error_and_stays(
     ds.save_as(tmp_path / "other.dcm")
     orthanc.upload(tmp_path / "other.dcm")
     before = orthanc.content()
-    assert main(["publish", str(out), orthanc.address]) == CHECK_FAILED
-    assert "other content under this UID" in (line := error_line()) and str(file) in line
+    line = fails(CHECK_FAILED, ["publish", str(out), orthanc.address])
+    assert "other content under this UID" in line and str(file) in line
     assert orthanc.content() == before
 
 
 def test_what_is_read_back_otherwise_is_found(
-    proxy: pacs.Proxy, study: SimpleNamespace, method: Path, tmp_path: Path, error_line: Callable[[], str]
+    proxy: pacs.Proxy, study: SimpleNamespace, method: Path, tmp_path: Path, fails: Fails
 ) -> None:
     out = tmp_path / "out"
     address = f"{proxy.address}?StudyInstanceUID={study.uid}&SeriesInstanceUID={study.series[0]}"
     study.datalist.write_text(json.dumps({"training": [{"image": f"{study.uid}/{study.series[0]}", "label": 0}]}))
     mu.protect(method, address, out, datalist=str(study.datalist))
     proxy.fault = once("other pixels", "GET", 2)
-    assert main(["publish", str(out), proxy.address]) == CHECK_FAILED
-    assert "the server returns other content than was stored" in error_line()
+    line = fails(CHECK_FAILED, ["publish", str(out), proxy.address])
+    assert "the server returns other content than was stored" in line
 
 
 def test_series_without_a_label_are_fetched_and_passed_over(
-    orthanc: pacs.Orthanc, method: Path, tmp_path: Path, error_line: Callable[[], str]
+    orthanc: pacs.Orthanc, method: Path, tmp_path: Path, fails: Fails
 ) -> None:
     study = write_study(tmp_path / "study")
     orthanc.upload(*(file for file in study.files if file.name != "MR.seg.dcm"))
@@ -416,8 +421,8 @@ def test_series_without_a_label_are_fetched_and_passed_over(
     assert [entry.scan_id for entry in manifest.scans] == [f"{study.uid}/{study.series[0]}"]
     assert mu.publish(out, orthanc.address).stored == SHAPES[3][2] + 1
     command = ["protect", str(method), f"{address}&SeriesInstanceUID={study.series[1]}", str(tmp_path / "unlabeled")]
-    assert main(command) == WRONG_INPUT
-    assert study.series[1] in error_line() and not (tmp_path / "unlabeled/protected").exists()
+    line = fails(WRONG_INPUT, command)
+    assert study.series[1] in line and not (tmp_path / "unlabeled/protected").exists()
     (tmp_path / "unlabeled/fetched/studies/datalist.json").write_text(
         json.dumps({"training": [{"image": f"{study.uid}/{study.series[1]}", "label": 0}]})
     )
@@ -440,21 +445,21 @@ def test_series_that_were_protected_are_not_protected_again(
 
 
 def test_only_what_the_statement_says_is_stored(
-    proxy: pacs.Proxy, study: SimpleNamespace, method: Path, tmp_path: Path, error_line: Callable[[], str]
+    proxy: pacs.Proxy, study: SimpleNamespace, method: Path, tmp_path: Path, fails: Fails
 ) -> None:
     out = tmp_path / "out"
     mu.protect(method, f"{proxy.address}?StudyInstanceUID={study.uid}", out, datalist=str(study.datalist))
     (out / "protected/notes.txt").write_text("mine")
     proxy.seen.clear()
-    assert main(["publish", str(out), proxy.address]) == CHECK_FAILED
-    assert "notes.txt: extra" in error_line() and not proxy.seen
+    line = fails(CHECK_FAILED, ["publish", str(out), proxy.address])
+    assert "notes.txt: extra" in line and not proxy.seen
     protect(write_dataset(tmp_path / "nifti"), tmp_path / "other")
-    assert main(["publish", str(tmp_path / "other"), proxy.address]) == WRONG_INPUT
-    assert "a.nii.gz: not in the file format of DICOM" in error_line() and not proxy.seen
-    assert main(["publish", str(out), f"{proxy.address}?StudyInstanceUID=1.2"]) == WRONG_INPUT
-    assert "names no study" in error_line()
-    assert main(["publish", str(tmp_path), proxy.address]) == WRONG_INPUT
-    assert "there is no statement; publish a complete output" in error_line() and not proxy.seen
+    line = fails(WRONG_INPUT, ["publish", str(tmp_path / "other"), proxy.address])
+    assert "a.nii.gz: not in the file format of DICOM" in line and not proxy.seen
+    line = fails(WRONG_INPUT, ["publish", str(out), f"{proxy.address}?StudyInstanceUID=1.2"])
+    assert "names no study" in line
+    line = fails(WRONG_INPUT, ["publish", str(tmp_path), proxy.address])
+    assert "there is no statement; publish a complete output" in line and not proxy.seen
 
 
 def test_a_label_that_is_not_dicom_is_named(
@@ -471,9 +476,7 @@ def test_a_label_that_is_not_dicom_is_named(
     assert "not DICOM, and not stored: labels/ct.nii.gz" in capsys.readouterr().out
 
 
-def test_encryption_that_fails_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_line: Callable[[], str]
-) -> None:
+def test_encryption_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Fails) -> None:
     certificate = write_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -483,17 +486,17 @@ def test_encryption_that_fails_is_one_line(
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         place = f"localhost:{server.server_port}"
         command = ["protect", "lattice", f"dicomweb://{place}/dicom-web?StudyInstanceUID=1.2", str(tmp_path / "out")]
-        assert main(command) == WRONG_INPUT
-        assert "no encrypted connection" in (line := error_line()) and place in line
+        line = fails(WRONG_INPUT, command)
+        assert "no encrypted connection" in line and place in line
         server.socket = context.wrap_socket(plain, server_side=True)
-        assert main(command) == WRONG_INPUT
-        assert "its certificate is not trusted: self-signed certificate" in (line := error_line()) and place in line
+        line = fails(WRONG_INPUT, command)
+        assert "its certificate is not trusted: self-signed certificate" in line and place in line
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
-        assert main(command) == WRONG_INPUT
-        assert "the server answers 501 Not Implemented" in error_line(), "it is trusted, and knows no DICOMweb"
+        line = fails(WRONG_INPUT, command)
+        assert "the server answers 501 Not Implemented" in line, "it is trusted, and knows no DICOMweb"
         server.shutdown()
-    assert main(command) == WRONG_INPUT
-    assert "no connection: Connection refused" in error_line()
+    line = fails(WRONG_INPUT, command)
+    assert "no connection: Connection refused" in line
     assert not (tmp_path / "out").exists()
 
 
