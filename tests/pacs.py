@@ -161,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         response = link.getresponse()
         content, headers = response.read(), dict(response.getheaders())
         link.close()
+        if fault == "pages":
+            headers["Warning"] = '299 pacs "there is more"'
         if fault == "other pixels":
             content = content[:-200] + bytes(byte ^ 1 for byte in content[-200:-150]) + content[-150:]
         if fault == "lost":

@@ -285,7 +285,7 @@ def identify(file: bytes | Path) -> Instance:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """No log lines of the libraries, which print tracebacks of what becomes one error here, and texts of the server."""
+    """No log lines of the libraries: tracebacks of what becomes one error here, and texts of the server."""
     loggers = [logging.getLogger(name) for name in ("dicomweb_client.web", "retrying", "urllib3.connectionpool")]
     try:
         for logger in loggers:

@@ -194,10 +194,13 @@ def test_what_an_address_names_is_fetched(orthanc: pacs.Orthanc, study: SimpleNa
         fetched("")
 
 
-def test_a_server_may_send_results_in_pages(proxy: pacs.Proxy, study: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_server_may_send_results_in_pages(
+    proxy: pacs.Proxy, study: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     proxy.fault = lambda method, path: "pages" if path.partition("?")[0].endswith(("series", "instances")) else None
     with fetched_studies(f"{proxy.address}?StudyInstanceUID={study.uid}", tmp_path) as folder:
         assert len(tree(folder)) == len(study.files)
+    assert "there is more" not in caplog.text, "texts of a server are not printed"
 
 
 @pytest.mark.parametrize(
