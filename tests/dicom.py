@@ -255,12 +255,14 @@ def write_seg(
     syntax: str = ExplicitVRLittleEndian,
     numbers: Sequence[int] | None = None,
     change: Callable[[FileDataset], object] | None = None,
+    **options: Any,
 ) -> Path:
     """A label map (x, y, z) on the grid of a series, or segments (x, y, z, n), as a segmentation by highdicom.
 
     Args:
         numbers: of the segments that are described; by default those of the map.
         change: is given the segmentation before it is written.
+        **options: further arguments of highdicom's segmentation.
     """
     sources = sources_of(series)
     normal = np.cross(sources[0].ImageOrientationPatient[:3], sources[0].ImageOrientationPatient[3:])
@@ -280,6 +282,7 @@ def write_seg(
         ],
         *("1.2.3.7", 7, "1.2.3.8", 1, "maker", "model", "1", "0"),
         transfer_syntax_uid=syntax,
+        **options,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     if change is not None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.data.datalist import Case
 from monai_unlearnable.data.formats import read_scan
-from monai_unlearnable.data.labels import LabelGeometry, encode_label, ignored_voxels, read_label
+from monai_unlearnable.data.labels import LabelGeometry, encode_label, ignored_voxels, read_label_map
 from monai_unlearnable.data.scan import Scan, check_same_shape
 from monai_unlearnable.errors import UnlearnableError
 from monai_unlearnable.intensity import IntensityWindow, WindowRule
@@ -32,6 +32,7 @@ class LoadedCase:
         windows: intensity windows, one per scan.
         label: class indices (1, spatial...), or None; background where voxels are to be ignored.
         ignored: voxels that belong to no class and get no noise, (1, spatial...); None where there are none.
+        remarks: notes on the files for the owner.
     """
 
     case: Case
@@ -39,6 +40,7 @@ class LoadedCase:
     windows: tuple[IntensityWindow, ...]
     label: NDArray | None
     ignored: NDArray | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def image(self) -> NDArray:
@@ -84,16 +86,18 @@ def read_case(
             windows.append(scans[-1].window(window))
             check_same_shape(scans)
     label = ignored = None
+    remarks = sum((scan.remarks for scan in scans), ())
     if case.label is not None:
         path = case.root / case.label
         with _naming(case, path):
-            label = read_label(path, scans, case.case_id, label_geometry)
+            read = read_label_map(path, scans, case.case_id, label_geometry)
+        label, remarks = read.voxels, remarks + read.remarks
         ignored = ignored_voxels(label, label_values)
         if label_values is not None:
             label = encode_label(label, label_values, case.case_id, path)
         elif ignored is not None:
             label = np.where(ignored, 0, label)
-    return LoadedCase(case, tuple(scans), tuple(windows), label, ignored)
+    return LoadedCase(case, tuple(scans), tuple(windows), label, ignored, remarks)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.dicom import DicomFormat, is_annotation, is_image, read_segmentation, volume_at
+from monai_unlearnable.data.dicom import DicomFormat, is_annotation, is_image, read_annotation, volume_at
 from monai_unlearnable.data.dicom import files_of as dicom_files
 from monai_unlearnable.data.image2d import BmpFormat, JpegFormat, PngFormat, WebpFormat
 from monai_unlearnable.data.metaimage import MetaImageFormat
@@ -199,7 +199,7 @@ def with_headers(scan: Scan, headers: bytes) -> Scan:
 
 
 def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
-    """Read the file of a label map: any supported one, or a DICOM segmentation, on the grid of the image it is of.
+    """Read the file of a label map: any supported one, or a DICOM annotation, on the grid of the image it is of.
 
     Args:
         path: path of the label.
@@ -214,10 +214,10 @@ def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
     grids = [DICOM.grid(image) for image in images if DICOM.has_read(image)]
     with naming(path):
         if not grids:
-            raise ScanError("a DICOM segmentation needs a DICOM image, to whose slices it refers")
-        label, grid = read_segmentation(path, grids)
+            raise ScanError("a DICOM segmentation or structure set needs a DICOM image, to whose slices it refers")
+        label, grid, remarks = read_annotation(path, grids)
     flat = label if len(images[0].spatial_shape) == 3 else label[..., 0]
-    return Scan(path, flat[None], StorageQuantization(flat.dtype.str), grid.affine)
+    return Scan(path, flat[None], StorageQuantization(flat.dtype.str), grid.affine, remarks=remarks)
 
 
 def renamed_by(scan: Scan, voxels: NDArray) -> dict[str, str]:

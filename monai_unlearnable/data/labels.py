@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from monai_unlearnable.data.formats import read_label_scan
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import LabelError, ScanError
+from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.arrays import file_order, pieces
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "encode_label",
     "ignored_voxels",
     "read_label",
+    "read_label_map",
     "soft_edges",
     "value_counts",
 ]
@@ -45,6 +47,13 @@ class LabelGeometry(str, Enum):
 def read_label(
     path: Path, images: Sequence[Scan], case: str | None = None, geometry: str = LabelGeometry.MATCH
 ) -> NDArray:
+    """Stored label values (1, spatial...), whole numbers of any width; see :func:`read_label_map`."""
+    return read_label_map(path, images, case, geometry).voxels
+
+
+def read_label_map(
+    path: Path, images: Sequence[Scan], case: str | None = None, geometry: str = LabelGeometry.MATCH
+) -> Scan:
     """Read a label map.
 
     Args:
@@ -56,7 +65,7 @@ def read_label(
             Files that do not tell where they lie are not compared.
 
     Returns:
-        Stored label values (1, spatial...): the whole numbers of the file where it stores such, else int64.
+        The label with one channel of whole numbers: those of the file where it stores such, else int64.
 
     Raises:
         LabelError: when shape or place differ from the image's, or values are not whole numbers.
@@ -69,9 +78,10 @@ def read_label(
         _check_shape(scan, images[0])
         if geometry == LabelGeometry.MATCH:
             _check_place(scan, images[0])
-        return _whole_numbers(_single_channel(scan))
+        values = _whole_numbers(_single_channel(scan))
     except LabelError as error:
         raise LabelError(error.reason, case=case, file=path, value=error.value, limit=error.limit) from None
+    return replace(scan, voxels=values, quantization=StorageQuantization(values.dtype.str))
 
 
 def _check_shape(label: Scan, image: Scan) -> None:

@@ -159,7 +159,7 @@ class Publication:
         loaded = [read_case(case, self.window, self.label_values, self.label_geometry) for case in cases]
         for case in loaded:
             _refuse_other_kind(case, perturber)
-            self.remarks.update(remark for scan in case.scans for remark in scan.remarks)
+            self.remarks.update(case.remarks)
             self.exceeding.update(exceeding_spread(case, min(self.budget.epsilon, perturber.epsilon)))
             if case.case.label is not None:
                 self.remarks.update(label_remarks(case.case.root / case.case.label))

@@ -20,7 +20,6 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
-    RTStructureSetStorage,
 )
 
 from monai_unlearnable.data import load_cases, read_case, read_label, read_scan
@@ -176,11 +175,6 @@ def of_other(seg: Any) -> None:
         item.ReferencedSOPInstanceUID += ".9"
 
 
-def structure_set(seg: Any) -> None:
-    seg.SOPClassUID = RTStructureSetStorage
-    del seg.PixelData, seg.SegmentationType
-
-
 def short(seg: Any) -> None:
     seg.PixelData = seg.PixelData[:-8]
 
@@ -211,13 +205,12 @@ REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
         r"frame 2 holds segment 5, which is not described; described are 1 \(part 1\), 2 \(part 2\)",
     ),
     "no segment": (without("SegmentIdentificationSequence"), "frame 1 does not say of which segment it is"),
-    "fractional": (lambda seg: setattr(seg, "SegmentationType", "FRACTIONAL"), "FRACTIONAL segments are not supported"),
+    "kind": (lambda seg: setattr(seg, "SegmentationType", "SURFACE"), "SURFACE segments are not supported; BINARY, FR"),
     "truncated": (short, "truncated: 15 bytes of pixels expected, 8 found"),
     "descriptions": (
         lambda seg: seg.PerFrameFunctionalGroupsSequence.pop(),
         r"4 frames, but 3 descriptions of frames",
     ),
-    "structure set": (structure_set, r"contours \(RTSTRUCT\) are not read; convert them to DICOM-SEG, or to NIfTI"),
 }
 
 
@@ -232,11 +225,31 @@ def test_what_does_not_fit_is_refused_with_the_reason(series: Path, tmp_path: Pa
     assert (caught.value.case, caught.value.file) == ("a", seg)
 
 
-def test_overlapping_segments_are_refused(series: Path, tmp_path: Path) -> None:
-    segments = np.stack([two_classes(SHAPE) > 0, two_classes(SHAPE) == 2], -1).astype(np.uint8)
-    seg = dicom.write_seg(series, tmp_path / "a.dcm", segments, numbers=[1, 2])
-    with pytest.raises(LabelError, match=r"makes the segments 1 \(part 1\) and 2 \(part 2\) overlap"):
-        read(seg, series)
+@pytest.mark.parametrize("smallest", [1, 2])
+def test_of_overlapping_segments_the_smallest_counts(series: Path, tmp_path: Path, smallest: int) -> None:
+    segments = [two_classes(SHAPE) > 0, two_classes(SHAPE) == 2]
+    ordered = segments if smallest == 2 else segments[::-1]
+    seg = dicom.write_seg(series, tmp_path / "a.dcm", np.stack(ordered, -1).astype(np.uint8), numbers=[1, 2])
+    expected = np.where(segments[1], smallest, np.where(segments[0], 3 - smallest, 0))
+    assert np.array_equal(read(seg, series), expected)
+    (tmp_path / "labels").mkdir()
+    seg.rename(tmp_path / "labels/a.dcm")
+    (case,) = load_cases(tmp_path)
+    overlap = int(segments[1].sum())
+    remark = f"segments 1 (part 1) and 2 (part 2) overlap in {overlap} voxels; a voxel counts for the smallest segment"
+    assert any(remark in own for own in read_case(case, PercentileWindow()).remarks)
+
+
+@pytest.mark.parametrize("syntax", [dicom.NATIVE[1], RLELossless])
+def test_half_of_a_voxel_belongs_to_a_fractional_segment(series: Path, tmp_path: Path, syntax: str) -> None:
+    fractions = np.zeros(SHAPE, np.float32)
+    fractions[1:3, 1:4, 2:5], fractions[3, 1:4, 2:5], fractions[4, 1:4, 2:5] = 1, 0.5, 0.49
+    seg = dicom.write_seg(series, tmp_path / "a.dcm", fractions, "FRACTIONAL", syntax, [1], max_fractional_value=100)
+    assert np.array_equal(read(seg, series), fractions >= 0.5)
+
+
+def test_segments_that_touch_do_not_overlap(series: Path, tmp_path: Path) -> None:
+    seg = tmp_path / "a.dcm"
     apart = np.stack([two_classes(SHAPE) == 1, two_classes(SHAPE) == 2], -1).astype(np.uint8)
     assert np.array_equal(read(dicom.write_seg(series, seg, apart, numbers=[1, 2]), series), two_classes(SHAPE))
 
@@ -268,7 +281,7 @@ def test_segmentations_and_images_are_told_apart(series: Path, tmp_path: Path) -
     with pytest.raises(ScanError, match=r"a\.dcm: a segmentation is a label, not an image"):
         read_scan(seg)
     image = write_nifti(tmp_path / "a.nii.gz", random_image(SHAPE))
-    with pytest.raises(LabelError, match=r"a\.dcm: the label cannot be used: a DICOM segmentation needs a DICOM image"):
+    with pytest.raises(LabelError, match=r"a\.dcm: the label cannot be used: a DICOM segmentation or structure set needs a"):
         read(seg, image)
 
 

@@ -53,6 +53,7 @@ class _Container:
         frames: number of frames of each file.
         order: numbers of the frames (channels, slices) among those of all files.
         is_folder: whether the scan is a folder, not a file by itself.
+        origins: center of the first pixel of each slice (slices, 3), in mm of the patient (LPS).
         originals: the files that voxels are to be written to, if they are not those that were read.
     """
 
@@ -61,6 +62,7 @@ class _Container:
     frames: tuple[int, ...]
     order: NDArray
     is_folder: bool
+    origins: NDArray
     originals: tuple[_Original, ...] = ()
 
 
@@ -95,6 +97,7 @@ class DicomFormat(ScanFormat):
                 tuple(len(file.frames) for file in files),
                 order,
                 is_folder=not path.is_file(),
+                origins=np.stack([frames[index].origin for index in order[0]]),
             )
             affine = affine_of([frames[index] for index in order[0]])
             return Scan(path, _voxels(files, order), quantization_of(files, order), affine, container, tuple(remarks))
@@ -159,6 +162,7 @@ class DicomFormat(ScanFormat):
             series=headers[0].get("SeriesInstanceUID") or "",
             instances=tuple(headers[owners[index]].SOPInstanceUID for index in container.order[0]),
             frame_of_reference=headers[0].get("FrameOfReferenceUID"),
+            origins=container.origins,
         )
 
     def renamed(self, scan: Scan, voxels: NDArray) -> dict[str, str]:

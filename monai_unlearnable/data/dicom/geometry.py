@@ -68,6 +68,8 @@ class Grid:
         series: UID of the series.
         instances: UID of each slice, in their order; that of the file where it holds all of them.
         frame_of_reference: UID of the space that positions are in, if it has one.
+        origins: center of the first pixel of each slice (slices, 3) in mm of the patient (LPS), which need be no even
+            grid; by default they follow from the matrix.
     """
 
     shape: tuple[int, int, int]
@@ -75,6 +77,46 @@ class Grid:
     series: str
     instances: tuple[str, ...]
     frame_of_reference: str | None = None
+    origins: NDArray | None = None
+
+    @cached_property
+    def steps(self) -> NDArray:
+        """From one column, row and slice to the next, in mm of the patient (LPS), as the columns of a matrix."""
+        return (LPS_TO_RAS @ self.affine)[:3, :3]
+
+    @cached_property
+    def corners(self) -> NDArray:
+        """The center of the first pixel of each slice (slices, 3)."""
+        if self.origins is not None:
+            return self.origins
+        return (LPS_TO_RAS @ self.affine)[:3, 3] + np.arange(self.shape[2])[:, None] * self.steps[:, 2]
+
+    @cached_property
+    def normal(self) -> NDArray:
+        """The unit vector across slices."""
+        normal = np.cross(self.steps[:, 0], self.steps[:, 1])
+        return normal / np.linalg.norm(normal)
+
+    def gap(self, index: int) -> float:
+        """The distance of a slice from its nearest neighbor in mm."""
+        heights = self.corners @ self.normal
+        others = np.abs(np.delete(heights, index) - heights[index])
+        return float(others.min() if len(others) else abs(self.steps[:, 2] @ self.normal))
+
+    def locate(self, points: NDArray) -> tuple[int, NDArray, NDArray]:
+        """The slice that points of a plane are nearest to, and where they lie.
+
+        Args:
+            points: in mm of the patient (LPS), (points, 3).
+
+        Returns:
+            Number of the slice; column and row of each point, in pixels; distance of each point from the slice in mm.
+        """
+        heights = points @ self.normal
+        index = int(np.abs(self.corners @ self.normal - heights.mean()).argmin())
+        offsets = points - self.corners[index]
+        places = np.linalg.lstsq(self.steps[:, :2], offsets.T, rcond=None)[0].T
+        return index, places, offsets @ self.normal
 
 
 def arrange(frames: Sequence[Frame]) -> tuple[NDArray, list[str]]:
