@@ -32,9 +32,11 @@ from pydicom.uid import (
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
+    RTStructureSetStorage,
     UltrasoundImageStorage,
     UltrasoundMultiFrameImageStorage,
 )
+from skimage.measure import find_contours
 
 from tests.helpers import SHAPES, random_image, two_classes
 
@@ -413,3 +415,75 @@ def slices_of(path: Path) -> list[Path]:
 def pixel_bytes(path: Path) -> bytes:
     """The pixel data of all files as they are in them."""
     return b"".join(dcmread(file).PixelData for file in slices_of(path))
+
+
+def contours_of(mask: NDArray) -> list[tuple[int, NDArray]]:
+    """The outlines of a mask (x, y, z), halfway between pixels: number of the slice, and points (points, 2) in pixels.
+
+    Holes have outlines of their own.
+    """
+    found = []
+    for index in np.flatnonzero(mask.any(axis=(0, 1))):
+        plane = np.pad(mask[:, :, index].astype(float), 1)
+        found += [(int(index), points[:-1] - 1) for points in find_contours(plane, 0.5)]
+    return found
+
+
+def write_structures(
+    series: Path,
+    path: Path,
+    structures: dict[int, list[tuple[int, NDArray]]],
+    kind: str = "CLOSED_PLANAR",
+    change: Callable[[FileDataset], object] | None = None,
+) -> Path:
+    """A structure set of contours on the slices of a series.
+
+    Args:
+        structures: contours of each structure by its number, see :func:`contours_of`; slices counted along the normal.
+        kind: geometric type of the contours.
+        change: is given the structure set before it is written.
+    """
+    slices = sources_of(series)
+    normal = np.cross(slices[0].ImageOrientationPatient[:3], slices[0].ImageOrientationPatient[3:])
+    slices.sort(key=lambda ds: ds.ImagePositionPatient @ normal)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RTStructureSetStorage, "1.2.3.9.1"
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds = FileDataset("", {}, preamble=b"\0" * 128, file_meta=meta)
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = RTStructureSetStorage, "1.2.3.9.1", "RTSTRUCT"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = slices[0].StudyInstanceUID, "1.2.3.9"
+    space, study, referenced = Dataset(), Dataset(), Dataset()
+    referenced.SeriesInstanceUID = slices[0].SeriesInstanceUID
+    referenced.ContourImageSequence = [_reference(source) for source in slices]
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = "1.2.840.10008.3.1.2.3.1", ds.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [referenced]
+    space.FrameOfReferenceUID, space.RTReferencedStudySequence = slices[0].FrameOfReferenceUID, [study]
+    ds.ReferencedFrameOfReferenceSequence = [space]
+    ds.StructureSetROISequence, ds.ROIContourSequence = [], []
+    for number, contours in structures.items():
+        described, item = Dataset(), Dataset()
+        described.ROINumber, described.ROIName = number, f"part {number}"
+        described.ReferencedFrameOfReferenceUID = space.FrameOfReferenceUID
+        item.ReferencedROINumber, item.ContourSequence = number, []
+        for index, points in contours:
+            contour, source = Dataset(), slices[index]
+            row, column = np.reshape(source.ImageOrientationPatient, (2, 3)).astype(float)
+            steps = np.stack([row * source.PixelSpacing[1], column * source.PixelSpacing[0]])
+            places = np.asarray(source.ImagePositionPatient, float) + points @ steps
+            contour.ContourGeometricType, contour.NumberOfContourPoints = kind, len(points)
+            contour.ContourData = places.round(5).ravel().tolist()
+            contour.ContourImageSequence = [_reference(source)]
+            item.ContourSequence.append(contour)
+        ds.StructureSetROISequence.append(described)
+        ds.ROIContourSequence.append(item)
+    if change is not None:
+        change(ds)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dcmwrite(path, ds, enforce_file_format=True)
+    return path
+
+
+def _reference(source: FileDataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+    return item

@@ -281,7 +281,9 @@ def test_segmentations_and_images_are_told_apart(series: Path, tmp_path: Path) -
     with pytest.raises(ScanError, match=r"a\.dcm: a segmentation is a label, not an image"):
         read_scan(seg)
     image = write_nifti(tmp_path / "a.nii.gz", random_image(SHAPE))
-    with pytest.raises(LabelError, match=r"a\.dcm: the label cannot be used: a DICOM segmentation or structure set needs a"):
+    with pytest.raises(
+        LabelError, match=r"a\.dcm: the label cannot be used: a DICOM segmentation or structure set needs a"
+    ):
         read(seg, image)
 
 
