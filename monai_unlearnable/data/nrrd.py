@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_unlearnable.data.blocks import Axes, Blocks, Packing, cut_files, data_files, numbered, storage
+from monai_unlearnable.data.overlap import Segments, overlap_remarks
 from monai_unlearnable.data.scan import LPS_TO_RAS, Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.utils.files import Content
@@ -150,7 +151,7 @@ class NrrdFormat(ScanFormat):
     def read_label(self, path: Path) -> Scan:
         """Read a label map; of a segmentation in layers the segments, numbered from 1 on as they are listed.
 
-        Where segments overlap the last one listed counts.
+        Where segments overlap the smallest one counts.
         """
         scan = self.read(path)
         if len(scan.voxels) == 1:
@@ -159,10 +160,12 @@ class NrrdFormat(ScanFormat):
             segments = _segments(_parse(scan.container.header).fields)
             if not segments:
                 return scan
-            label = np.zeros(scan.spatial_shape, np.uint16)
+            merged = Segments((1, 1, scan.voxels[0].size))
             for number, (value, layer) in enumerate(segments, start=1):
-                label[scan.voxels[layer] == value] = number
-        return Scan(path, label[None], storage(label.dtype), scan.affine, has_geometry=scan.has_geometry)
+                merged.add(0, number * (scan.voxels[layer] == value).reshape(1, -1))
+            flat, overlaps = merged.merge()
+        label, remarks = flat.reshape(1, *scan.spatial_shape), tuple(overlap_remarks(overlaps))
+        return replace(scan, voxels=label, quantization=storage(label.dtype), container=None, remarks=remarks)
 
     def files(self, path: Path) -> tuple[Path, ...]:
         with naming(path), path.open("rb") as stream:

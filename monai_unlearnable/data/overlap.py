@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Segments"]
+__all__ = ["Segments", "overlap_remarks"]
 
 BACKGROUND = 0
 
@@ -63,16 +63,17 @@ class Segments:
         return label, overlaps
 
 
-def overlap_remarks(overlaps: Mapping[tuple[int, int], int], names: Mapping[int, str]) -> list[str]:
+def overlap_remarks(overlaps: Mapping[tuple[int, int], int], names: Mapping[int, str] | None = None) -> list[str]:
     """What the owner should know of segments that overlap.
 
     Args:
         overlaps: number of voxels by the numbers of two segments.
-        names: names of the segments.
+        names: names of the segments, where they are known.
     """
     if not overlaps:
         return []
     (first, second), most = max(overlaps.items(), key=lambda pair: pair[1])
-    pair = " and ".join(f"{number} ({names.get(number, '')})" for number in (first, second))
+    called = {number: f"{number} ({name})" for number, name in (names or {}).items() if name}
+    pair = " and ".join(called.get(number, str(number)) for number in (first, second))
     others = f", and {len(overlaps) - 1} more pairs" if len(overlaps) > 1 else ""
     return [f"the segments {pair} overlap in {most} voxels{others}; a voxel counts for the smallest segment"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -388,3 +389,21 @@ def test_labels_of_real_sets_are_labels(real_data: Path, name: str) -> None:
             case.root / case.label, [read_scan(case.root / case.images[0])], geometry=LabelGeometry.MATCH
         )
         assert soft_edges(label, value_counts(label)) is None
+
+
+@pytest.mark.parametrize("order", ["body first", "organ first"])
+def test_of_overlapping_layers_of_3d_slicer_the_smallest_counts(tmp_path: Path, order: str) -> None:
+    body, organ = two_classes(SHAPE) > 0, two_classes(SHAPE) == 2
+    layers = (body, organ) if order == "body first" else (organ, body)
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": [[np.nan] * 3, *np.eye(3).tolist()],
+        "space origin": [0.0, 0.0, 0.0],
+        "kinds": ["list", "domain", "domain", "domain"],
+        **{f"Segment{n}_{key}": value for n in (0, 1) for key, value in (("LabelValue", "1"), ("Layer", str(n)))},
+    }
+    nrrd.write(str(tmp_path / "labels.seg.nrrd"), np.stack(layers).astype(np.uint8), header)
+    image = write_nifti(tmp_path / "a.nii.gz", random_image(SHAPE))
+    found = read_label(tmp_path / "labels.seg.nrrd", [read_scan(image)], geometry=LabelGeometry.IGNORE)[0]
+    expected = np.where(organ, 2, body) if order == "body first" else np.where(organ, 1, 2 * body)
+    assert np.array_equal(found, expected)
