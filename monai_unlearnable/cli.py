@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 a check failed or cases were skipped, 2 wrong usage or inp
 from __future__ import annotations
 
 import ast
+import io
 import logging
 import os
 import sys
@@ -29,6 +30,7 @@ from monai_unlearnable.errors import (
 from monai_unlearnable.utils.progress import hush_monai
 
 if TYPE_CHECKING:
+    from monai_unlearnable.noise import Manifest
     from monai_unlearnable.report import Results
 
 __all__ = ["CHECK_FAILED", "PROGRAM", "WRONG_INPUT", "main", "parse_overrides", "parse_value", "program"]
@@ -36,6 +38,7 @@ __all__ = ["CHECK_FAILED", "PROGRAM", "WRONG_INPUT", "main", "parse_overrides", 
 PROGRAM = "monai-unlearnable"
 CHECK_FAILED, WRONG_INPUT = 1, 2
 CHECKS = (VerificationError, SkippedCasesError, FailedTrainingsError)  # the errors of a check that failed
+NAMED = 5  # scans without noise that are named
 PAGE_WIDTH = 120  # of output that is not a terminal, for tables to fit
 
 
@@ -46,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: arguments after the name of the program; by default those that it was started with.
     """
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names need not be text in the encoding of the terminal
     _show_plans()
     hush_monai()
     try:
@@ -56,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except UnlearnableError as error:
-        click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True)
+        click.echo(f"{click.style('error', fg='red', bold=True)}: {_printable(str(error))}", err=True)
         return CHECK_FAILED if isinstance(error, CHECKS) else WRONG_INPUT
 
 
@@ -74,6 +79,11 @@ def _show_plans() -> None:
     if not shown.handlers:
         shown.addHandler(_Echo())
         shown.propagate = False
+
+
+def _printable(text: str) -> str:
+    """A text without characters that control a terminal or are none, which names of files may hold."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def parse_value(text: str) -> Any:
@@ -154,14 +164,14 @@ def protect(
     METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
     --epochs 20 --masks#support#margin 1. Studies are given as dicomweb://HOST/PATH?StudyInstanceUID=UID.
     """
+    chosen = _settings(settings, **known)
     if dry_run:
-        plan = mu.plan(method, dataset_dir, out, **_settings(settings, **known))
+        plan = mu.plan(method, dataset_dir, out, **chosen)
         click.echo(plan.to_json() if as_json else plan.page())
         return
     if as_json:
         raise InputError("--json is the form of the plan; give --dry-run with it")
-    mu.protect(method, dataset_dir, out, **_settings(settings, **known))
-    _say_protected(out)
+    _say_protected(out, mu.protect(method, dataset_dir, out, **chosen))
 
 
 @program.command(context_settings=WITH_SETTINGS)
@@ -176,13 +186,20 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
 
     SOURCE is a folder noise/, or a checkpoint of models/.
     """
-    mu.apply(source, dataset_dir, out, **_settings(settings, **known))
-    _say_protected(out)
+    _say_protected(out, mu.apply(source, dataset_dir, out, **_settings(settings, **known)))
 
 
-def _say_protected(out: str) -> None:
+def _say_protected(out: str, manifest: Manifest) -> None:
     if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts
-        click.echo(f"protected: {Path(out) / 'protected'}")
+        click.echo(f"protected: {Path(out) / 'protected'}{_unchanged(manifest)}")
+
+
+def _unchanged(manifest: Manifest) -> str:
+    """The end of a line that counts the scans without noise, and names the first of them."""
+    names = manifest.unchanged
+    more = ", ..." if len(names) > NAMED else ""
+    shown = f"{', '.join(names[:NAMED])}{more}"
+    return f"; {len(names)} of {len(manifest.scans)} scans are unchanged: {shown}" if names else ""
 
 
 @program.command()
@@ -200,7 +217,8 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
     elif report.findings:
         click.echo(report.page())
     else:
-        click.echo(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds")
+        end = _unchanged(manifest)
+        click.echo(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds{end}")
     if report.findings:
         raise report.error()
 

@@ -29,6 +29,7 @@ reason; where a number was out of bounds, ``value`` and ``limit`` carry it for p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ class UnlearnableError(Exception):
         value: Any = None,
         limit: Any = None,
     ) -> None:
+        reason = one_line(reason)
         self.reason, self.case, self.file, self.value, self.limit = reason, case, file, value, limit
         where = ", ".join(str(part) for part in (case, file) if part is not None)
         super().__init__(f"{where}: {reason}" if where else reason)
@@ -187,6 +189,19 @@ class FailedTrainingsError(UnlearnableError):
 
 class OutOfMemoryError(UnlearnableError, MemoryError):
     """A case takes more memory than there is."""
+
+
+ADDRESS = re.compile(r" ?<[^<>]* at 0x[0-9a-fA-F]+>")  # of an object, in texts of libraries
+
+
+def one_line(text: str) -> str:
+    """A text in one line, without addresses of objects."""
+    return " ".join(ADDRESS.sub("", text).split())
+
+
+def told(error: BaseException) -> str:
+    """What an error of a library says, in one line; the name of its class where it says nothing."""
+    return one_line(str(error)) or type(error).__name__
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -22,6 +22,7 @@ from monai_unlearnable.masks import Everywhere, MaskProvider, RandomScore, Roi, 
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.places import refuse_within
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import Results
@@ -120,6 +121,7 @@ def prepare_laboratory(
     """
     if not isinstance(protected or {}, Mapping):
         raise InputError(f"protected is {protected!r}; give folders by name, such as {{'umed': 'OUT'}}")
+    refuse_within(output_dir, dataset_dir)
     folders, opened = dict(protected or {}), load_key(key)
     data = {name: describe_output(folder, opened) for name, folder in folders.items()}
     prepared = Laboratory(Matrix.of(dataset_dir=str(dataset_dir), protected=data, **settings), output_dir)

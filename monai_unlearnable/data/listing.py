@@ -81,6 +81,8 @@ def list_dataset(
     """
     root = Path(dataset_dir)
     with reading(root, DatalistError):
+        if root.is_file():
+            raise DatalistError("a dataset is a folder, and this is a file; give the folder that holds it", file=root)
         if not root.is_dir():
             raise DatalistError("the dataset folder does not exist", file=root)
         tree = Tree.walk(root)

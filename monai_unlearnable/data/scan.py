@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.errors import ScanError
+from monai_unlearnable.errors import ScanError, told
 from monai_unlearnable.intensity import ChannelRule, IntensityWindow, StorageQuantization, WindowRule
 from monai_unlearnable.utils.arrays import file_order, pieces
 from monai_unlearnable.utils.files import Content, named_by
@@ -37,7 +37,7 @@ def naming(path: Path, done: str = "read") -> Iterator[None]:
     except OSError as error:
         raise ScanError(f"cannot be {done}: {error.strerror or error}", file=named_by(error) or path) from error
     except Exception as error:
-        raise ScanError(f"cannot be {done}: {error}", file=path) from error
+        raise ScanError(f"cannot be {done}: {told(error)}", file=path) from error
 
 
 def voxel_digest(voxels: NDArray) -> str:

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import torch
 
 from monai_unlearnable import __version__
-from monai_unlearnable.errors import InputError, UnlearnableError
+from monai_unlearnable.errors import InputError, UnlearnableError, root_cause, told
 from monai_unlearnable.evaluation.matrix import Matrix, Published, Run
-from monai_unlearnable.evaluation.runs import UNUSABLE, Bench, authorized_scores, detect, kept, one_line, train_run
+from monai_unlearnable.evaluation.runs import UNUSABLE, Bench, authorized_scores, detect, kept, train_run
 from monai_unlearnable.evaluation.sources import Source, published_source
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, PROTECTED
@@ -222,7 +222,7 @@ def _or_none(what: str, check: Callable[..., Found], *arguments: Any) -> Found |
     try:
         return check(*arguments)
     except UNUSABLE as error:
-        logger.warning("%s: not examined: %s", what, one_line(error))
+        logger.warning("%s: not examined: %s", what, told(root_cause(error)))
         return None
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from monai_unlearnable import __version__
 from monai_unlearnable.countermeasures import Material, Prepared, label_separability, prepare, separability
 from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases, load_cases
-from monai_unlearnable.errors import DivergedError, ScanError, UnlearnableError, root_cause
+from monai_unlearnable.errors import DatalistError, DivergedError, ScanError, UnlearnableError, root_cause, told
 from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
 from monai_unlearnable.intensity import AutoWindow
@@ -29,7 +29,7 @@ from monai_unlearnable.utils.files import file_digest, fingerprint, write_json
 from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.victims import Classification, Recipe, Segmentation, Task, Trained, Victim, fresh_network
 
-__all__ = ["UNUSABLE", "Bench", "authorized_scores", "detect", "kept", "one_line", "train_run"]
+__all__ = ["UNUSABLE", "Bench", "authorized_scores", "detect", "kept", "train_run"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +64,15 @@ class Bench:
             DatalistError: when there are none, or one of their images is also trained on, under whatever name.
         """
         own, matrix = self.matrix.test_dir, self.matrix
-        cases = load_cases(own) if own is not None else load_cases(matrix.dataset_dir, matrix.datalist, section="test")
-        refuse_overlap(self.originals.cases, cases)
+        try:
+            place = (matrix.dataset_dir, matrix.datalist, "test") if own is None else (own,)
+            cases = load_cases(*place)
+            refuse_overlap(self.originals.cases, cases)
+        except DatalistError as error:
+            if own is not None:
+                raise
+            reason = f"the dataset has no test cases of its own ({error.reason}); give a folder of some as test_dir"
+            raise DatalistError(reason, case=error.case, file=error.file) from error
         return tuple(cases)
 
     @cached_property
@@ -209,16 +216,10 @@ def train_run(bench: Bench, run: Run, source: Source) -> tuple[VictimRow, bytes 
         return VictimRow(status=DIVERGED, **fields), None
     except UNUSABLE as error:
         logger.debug("%s failed", run, exc_info=True)
-        status = FAILED + one_line(error)
+        status = FAILED + told(root_cause(error))
         return VictimRow(status=status, **fields), None
     pictures = _pictures(trained) if trained.outputs[0].ndim > 1 else None
     return VictimRow.from_scores(trained.scores, status=DONE, **fields), pictures
-
-
-def one_line(error: Exception) -> str:
-    """What went wrong, in one line."""
-    cause = root_cause(error)
-    return " ".join(str(cause).split()) or type(cause).__name__
 
 
 def _train(bench: Bench, run: Run, source: Source) -> Trained:

@@ -20,7 +20,7 @@ from monai_unlearnable.intensity import AutoWindow, WindowRule
 from monai_unlearnable.metrics import measure_fidelity, region_changes
 from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.utils.config import build
-from monai_unlearnable.utils.files import file_digest, reading
+from monai_unlearnable.utils.files import encoded, file_digest, reading
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["Source", "clean_source", "published_source", "digest_cases", "refuse_overlap"]
@@ -32,7 +32,7 @@ def digest_cases(cases: Sequence[Case]) -> str:
     """SHA-256 of names, classes and bytes of all files of the cases."""
     digest = hashlib.sha256()
     for case in cases:
-        digest.update(f"{case.case_id}\0{case.target}\0".encode())
+        digest.update(encoded(f"{case.case_id}\0{case.target}\0"))
         for name in (*case.images, *([case.label] if case.label else [])):
             digest.update(digest_of(case.root / name).encode())
     return digest.hexdigest()

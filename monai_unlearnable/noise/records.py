@@ -13,7 +13,7 @@ from typing import Any
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key
 from monai_unlearnable.crypto.encrypted import read_owned, write_owned
-from monai_unlearnable.errors import KeyMismatchError, NoiseError
+from monai_unlearnable.errors import KeyMismatchError, NoiseError, told
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
 from monai_unlearnable.utils.files import leads_outside
 
@@ -182,6 +182,11 @@ class Manifest:
     noise_sha256: dict[str, str] | None = None
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def unchanged(self) -> list[str]:
+        """Ids of the scans that are published as they were."""
+        return [entry.scan_id for entry in self.scans if entry.measured.get("l0") == 0]
+
     def save(self, path: Path, key: Key | None = None) -> None:
         """Write as JSON; atomic, and encrypted with a key."""
         write_owned(path, encode_manifest({**asdict(self), "schema_version": SCHEMA_VERSION}), key)
@@ -207,6 +212,9 @@ class Manifest:
             return cls(content["run"], scans, content["datalist_sha256"], content.get("noise_sha256"), version)
         except KeyMismatchError:
             raise
+        except FileNotFoundError as error:
+            reason = "the manifest cannot be read: there is none; give the folder of a finished output"
+            raise NoiseError(reason, file=path) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = error.reason if isinstance(error, NoiseError) else error
+            reason = error.reason if isinstance(error, NoiseError) else told(error)
             raise NoiseError(f"the manifest cannot be read: {reason}", file=path) from error

@@ -45,6 +45,9 @@ def support(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) ->
     if isinstance(kind, bool) or not isinstance(kind, int) or not 0 <= kind < summary.num_classes:
         known = f"{LARGEST!r}, {NOBODY!r} or 0 to {summary.num_classes - 1}"
         raise InputError(f"class {unperturbed!r} cannot be left unperturbed; give {known}")
+    if summary.targets[kind] == sum(summary.targets):
+        reason = f"all images are of class {kind}, which is left unperturbed: nothing would be changed"
+        raise InputError(f"{reason}; set unperturbed to none")
     return Everywhere() & ~OfClasses([kind])
 
 

@@ -61,6 +61,7 @@ class CheckReport:
         figures: lowest and highest value of each recorded figure.
         findings: every claim that does not hold; empty where all do.
         signature: state of the record's signature, if the record is one for third parties.
+        unchanged: ids of the scans that are published as they were, where the record is the owner's.
     """
 
     method: str
@@ -69,6 +70,7 @@ class CheckReport:
     figures: Mapping[str, tuple[float, float]]
     findings: tuple[Finding, ...]
     signature: str | None = None
+    unchanged: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The report as JSON, for programs."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ from monai_unlearnable.utils.files import (
 __all__ = [
     "Layout",
     "copy_file",
+    "encode_datalist",
     "log_remarks",
     "publish_scan",
     "unknown_files",
@@ -225,9 +226,13 @@ def write_datalist(scans: Sequence[NoiseEntry], path: Path) -> str:
     cases: dict[str, list[NoiseEntry]] = {}
     for entry in scans:
         cases.setdefault(entry.case_id, []).append(entry)
-    content = {"training": [_datalist_item(entries) for entries in cases.values()]}
-    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_atomic(path, encode_datalist([_datalist_item(entries) for entries in cases.values()]))
     return file_digest(path)
+
+
+def encode_datalist(items: Sequence[Mapping[str, Any]]) -> bytes:
+    """The datalist of entries, as a file."""
+    return (json.dumps({"training": items}, indent=1) + "\n").encode()
 
 
 def _datalist_item(entries: Sequence[NoiseEntry]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +19,20 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key, load_key, secret_seed
 from monai_unlearnable.crypto.encrypted import place, places, write_owned
 from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, Listing, inspect_cases, list_dataset
-from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError
+from monai_unlearnable.errors import (
+    BudgetError,
+    InputError,
+    LabelError,
+    ScanError,
+    SkippedCasesError,
+    UnlearnableError,
+    WindowError,
+)
 from monai_unlearnable.intensity import AutoWindow, WindowRule
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_input_settings, load_perturber
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.places import check_cases, check_output
 from monai_unlearnable.publishing.plan import DatasetPlan
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.training import EpochLoader, ProtectionTrainer, training_transforms
@@ -95,6 +104,9 @@ class Protection:
         self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(output_dir)
         self.budget, self.label_values, self.seed = Budget(epsilon, fraction=fraction), label_values, seed
         self.label_geometry = look_up("rule for the geometry of labels", label_geometry, LabelGeometry)
+        if self.budget.epsilon == 0:
+            raise BudgetError("epsilon is 0: nothing would be changed; a common choice is 8/255", value=0)
+        check_output(output_dir, dataset_dir, (datalist,))
         self.key = load_key(key)
         self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid
         self.curves = self.key is None if curves is None else curves
@@ -138,15 +150,16 @@ class Protection:
     @cached_property
     def summary(self) -> DatasetSummary:
         """What networks must know of the cases; all of them are read, so that bad input is found first."""
-        summary = inspect_cases(
-            self.cases,
-            self.window,
-            self.label_values,
-            budget=self.budget,
-            roughness=self.measures_roughness,
-            label_geometry=self.label_geometry,
-        )
-        summary.check_labels()
+        with _advising_to_skip(not self.skip_invalid and len(self.cases) > 1):
+            summary = inspect_cases(
+                self.cases,
+                self.window,
+                self.label_values,
+                budget=self.budget,
+                roughness=self.measures_roughness,
+                label_geometry=self.label_geometry,
+            )
+            summary.check_labels()
         if summary.empty and distributed.rank() == 0:
             names = ", ".join(summary.empty[:5]) + (", ..." if len(summary.empty) > 5 else "")
             logger.warning("%d of %d labels are empty: %s", len(summary.empty), len(self.cases), names)
@@ -189,7 +202,8 @@ class Protection:
         Raises:
             UnlearnableError: naming the first bad case.
             BudgetError: when the noise would exceed the budget.
-            OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`.
+            OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`, or the folder,
+                where it lies among originals (:mod:`~monai_unlearnable.publishing.places`).
         """
         self.check(perturber)
         if distributed.rank() == 0:
@@ -200,6 +214,7 @@ class Protection:
         """Refuse what :meth:`begin` would refuse; nothing is made, removed or locked."""
         self.summary  # noqa: B018 - bad input is found first
         self.budget.check(perturber.epsilon)
+        check_cases(self.cases, self.layout.root)
         self.layout.check(self.overwrite, self.key)
 
     def understood(self, perturber: Perturber) -> DatasetPlan:
@@ -243,6 +258,9 @@ class Protection:
                 self.label_geometry,
             )
             manifest = publication.run()
+            if len(manifest.unchanged) == len(manifest.scans):
+                reason = "no voxel of any scan was changed: raise epsilon, or allow noise in a larger region"
+                raise BudgetError(reason, file=self.layout.protected)
             self.admitted.report(root / "skipped.json", self.key)
             return manifest
         finally:
@@ -269,6 +287,18 @@ class Protection:
             settings = {**settings, "window": describe(self.window), "label_values": list(self.summary.label_values)}
             checkpoint = ResumableCheckpoint(path, trainer.stateful(), settings, overwrite=self.overwrite, key=self.key)
             checkpoint.attach(trainer)
+
+
+@contextmanager
+def _advising_to_skip(possible: bool) -> Iterator[None]:
+    """Errors of one case name the setting that omits it."""
+    try:
+        yield
+    except (BudgetError, LabelError, ScanError, WindowError) as error:
+        if not possible or error.case is None:
+            raise
+        about = {"case": error.case, "file": error.file, "value": error.value, "limit": error.limit}
+        raise type(error)(f"{error.reason}. To omit such cases, set skip_invalid", **about) from error
 
 
 class Application(Protection):
@@ -371,8 +401,9 @@ def admit(
     Raises:
         InputError: when there are no such cases.
     """
-    kinds: dict[str, str] = {}
+    kinds: dict[str, tuple[Any, ...]] = {}
     reasons: dict[str, str] = {}
+    words: dict[str, str] = {}
     for case in track(cases, "inspect"):
         try:
             found = inspect_cases(
@@ -382,16 +413,18 @@ def admit(
                 raise error
             label = "a label map" if case.label is not None else "a class" if case.target is not None else "no label"
             dims, channels = found.spatial_dims, found.channels
-            mixed = dims == 2 and channels in (GRAY, COLOR)  # these go together
-            kinds[case.case_id] = f"{dims}D with {'1 or 3' if mixed else channels} channels and {label}"
+            together = dims == 2 and channels in (GRAY, COLOR)
+            kinds[case.case_id] = (dims, COLOR if together else channels, label)
+            words[case.case_id] = f"{dims}D with {channels} channels and {label}"
         except UnlearnableError as error:
             reasons[case.case_id] = str(error)
     if not kinds:
         raise InputError(f"no case can be protected; the first: {next(iter(reasons.values()), 'none given')}")
     usual = Counter(kinds.values()).most_common(1)[0][0]
     for case in cases:
-        if (kind := kinds.get(case.case_id, usual)) != usual:
-            reasons[case.case_id] = f"{case.case_id}: {kind}, where most cases are {usual}"
+        if kinds.get(case.case_id, usual) != usual:
+            known = next(words[other] for other, kind in kinds.items() if kind == usual)
+            reasons[case.case_id] = f"{case.case_id}: {words[case.case_id]}, where most cases are {known}"
     for reason in reasons.values():
         logger.warning("skipped: %s", reason)
     return Admitted([case for case in cases if kinds.get(case.case_id) == usual], reasons)

@@ -30,6 +30,7 @@ from monai_unlearnable.publishing.layout import (
     restore_label,
     write_datalist,
 )
+from monai_unlearnable.publishing.places import check_destination, check_output
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.progress import track
@@ -63,10 +64,11 @@ def apply_stored(
         NoiseMismatchError: naming the scan, when clean voxels are not those that the noise was made for.
         VerificationError: naming the case, when a label is not the one that was protected.
         LabelError: naming the case, when a DICOM segmentation does not belong to its current images.
-        OutputError: when the output exists.
+        OutputError: when the output exists, or lies where it must not.
     """
     store, layout = NoiseStore(noise_dir, key), Layout(output_dir)
     manifest = Manifest.load(store.folder / layout.manifest.name, key)
+    check_output(output_dir, dataset_dir)
     cases = [list(case) for _, case in groupby(manifest.scans, lambda entry: entry.case_id)]
     with layout.locked():
         if layout.noise.resolve() != store.folder.resolve():
@@ -149,17 +151,19 @@ def restore(
         KeyMismatchError: naming the file, when it takes another key, or none.
         NoiseMismatchError: naming the scan, when the protected voxels were changed since.
         VerificationError: naming the case, when a label was changed since.
-        OutputError: when a file exists already.
+        OutputError: when a file exists already, or the destination is in the output or among the originals.
     """
     layout, key = Layout(output_dir), load_key(key)
     store = NoiseStore(layout.noise, key)
     scans = _shared(store) if isinstance(key, KeyRing) else Manifest.load(layout.manifest, key).scans
+    check_destination(scans, layout.root, destination)
     datalist = Path(destination) / layout.datalist.name
     files = (file for entry in scans for file in files_of(layout.protected / entry.output))
     names = {*(file.relative_to(layout.protected) for file in files), *(Path(entry.output) for entry in scans)}
     for target in (*(Path(destination) / name for name in sorted(names)), datalist):
         if target.exists() and not overwrite:
             raise OutputError("the file exists already; set overwrite to replace it", file=target)
+    write_datalist(scans, datalist)  # first: it says what the folder is, should the rest be stopped
     for entry in track(scans, "restore"):
         scan = read_scan(layout.protected / entry.output)
         own, change = store.load(entry.scan_id)
@@ -168,7 +172,6 @@ def restore(
         store.bind(entry, voxel_digest(voxels))
         restore_label(entry, store, layout.protected, Path(destination))
         publish_scan(with_headers(scan, store.headers(entry.scan_id)), voxels, Path(destination) / entry.output)
-    write_datalist(scans, datalist)
     return scans
 
 

@@ -21,6 +21,7 @@ from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.archives import is_archive, protected_archive
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.pacs import fetched_studies
+from monai_unlearnable.publishing.places import check_output
 from monai_unlearnable.publishing.restore import apply_stored
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.catalog import Catalog
@@ -48,6 +49,9 @@ RENAMED = {
     "tile": "pattern_size",
     "view": "augmentation",
 }
+
+
+COUNTS = ("epochs", "epoch_length", "batch_size", "iterations", "steps", "samples")  # settings of 1 or more
 
 
 def _folder() -> Path:
@@ -143,6 +147,8 @@ def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
             raise InputError(f"the configuration has no setting {name!r}{hint}", file=file)
         if isinstance(known.get(name), bool) and not isinstance(value, bool) and not str(value).startswith(("$", "@")):
             raise InputError(f"{name} is True or False, not {value!r}", file=file)
+        if name in COUNTS and isinstance(value, (int, float)) and value < 1:
+            raise InputError(f"{name} is {value}: nothing would be done; give 1 or more", value=value, limit=1)
     metadata = str(file.parent / "metadata.json")
     try:
         return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)
@@ -250,8 +256,9 @@ def _prepared(
 ) -> Iterator[dict[str, Any]]:
     """Join the others, and fetch studies or unpack an archive; yields all settings, with the folder to protect."""
     with distributed.joined(), ExitStack() as stack:
-        overwrite = bool(settings.get("overwrite"))
-        if is_address(dataset_dir):
+        overwrite, is_far = bool(settings.get("overwrite")), is_address(dataset_dir)
+        check_output(output_dir, None if is_far else dataset_dir, (settings.get("datalist"),))
+        if is_far:
             dataset_dir = stack.enter_context(fetched_studies(dataset_dir, output_dir, overwrite, key))
         elif is_archive(dataset_dir):
             dataset_dir = stack.enter_context(protected_archive(dataset_dir, output_dir, overwrite, key, resume))

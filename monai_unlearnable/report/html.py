@@ -97,7 +97,7 @@ def write_report(results: Results, pictures: Mapping[str, bytes], folder: str | 
     write_atomic(target / "results.json", results.to_json().encode())
     for name, content in pictures.items():
         write_atomic(target / f"{name}.png", content)
-    write_atomic(target / "index.html", page.encode())
+    write_atomic(target / "index.html", page.encode("utf-8", "backslashreplace"))
 
 
 def compare_page(first: Results, second: Results) -> str:
@@ -120,7 +120,7 @@ def write_comparison(first: Results, second: Results, path: str | Path) -> None:
     Raises:
         OutputError: naming the file, when it cannot be written.
     """
-    write_atomic(Path(path), compare_page(first, second).encode())
+    write_atomic(Path(path), compare_page(first, second).encode("utf-8", "backslashreplace"))
 
 
 @cache

@@ -134,6 +134,8 @@ class ProtectionTrainer(Trainer, Described):
     ) -> None:
         if penalties and (perturber is None or perturber_optimizer is None):
             raise InputError("penalties are terms of the loss of a perturber, and none is trained")
+        if max_epochs < 1 or (epoch_length is not None and epoch_length < 1):
+            raise InputError("without epochs and iterations nothing is trained; both are at least 1", value=max_epochs)
         super().__init__(
             device=device,
             max_epochs=max_epochs,

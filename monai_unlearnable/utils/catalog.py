@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from monai_unlearnable.errors import InputError, root_cause
+from monai_unlearnable.errors import InputError, root_cause, told
 
 __all__ = ["KINDS", "Catalog"]
 
@@ -82,7 +82,7 @@ class Catalog:
         try:
             return ConfigParser({**values, ENTRY: description}).get_parsed_content(ENTRY)
         except Exception as error:  # whatever the constructor of a configured object raises
-            raise InputError(f"{name!r} of {self.kind} cannot be built: {root_cause(error)}") from error
+            raise InputError(f"{name!r} of {self.kind} cannot be built: {told(root_cause(error))}") from error
 
 
 def _read(path: Path, kind: str) -> dict[str, Any]:

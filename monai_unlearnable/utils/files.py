@@ -23,6 +23,7 @@ __all__ = [
     "Content",
     "Siblings",
     "encode_json",
+    "encoded",
     "file_digest",
     "files_digest",
     "holds",
@@ -229,6 +230,11 @@ def leads_outside(name: str) -> bool:
     return bool(path.anchor) or ".." in path.parts
 
 
+def encoded(text: str) -> bytes:
+    """A text as UTF-8, with the bytes of file names that are none."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, read a block at a time; for a folder, of the names and digests of its files.
 
@@ -253,7 +259,7 @@ def files_digest(files: Mapping[str, Path]) -> str:
     """
     digest = hashlib.sha256()
     for name, file in sorted(files.items()):
-        digest.update(f"{name}\0{file_digest(file)}\0".encode())
+        digest.update(encoded(f"{name}\0{file_digest(file)}\0"))
     return digest.hexdigest()
 
 

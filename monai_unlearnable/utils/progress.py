@@ -27,13 +27,13 @@ def progress_bar() -> Iterator[Progress]:
     """A rich progress bar on the error stream; silent where that is no terminal, and in all processes but the first."""
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # names may hold brackets
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console, disable=rank() > 0 or not console.is_terminal) as progress:
         yield progress

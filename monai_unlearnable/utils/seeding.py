@@ -14,6 +14,8 @@ import torch
 from monai.transforms import Compose, Randomizable
 from torch import nn
 
+from monai_unlearnable.utils.files import encoded
+
 __all__ = ["Learned", "derive_seed", "is_secret", "isolated_seed", "reset_parameters", "seed_transforms", "seeded"]
 
 TORCH_BITS = 64  # that torch takes for a seed; a larger one is an owner's secret
@@ -60,7 +62,7 @@ def is_secret(*parts: Any) -> bool:
 
 
 def _text(parts: Sequence[Any]) -> bytes:
-    return "\0".join(str(part) for part in parts).encode()
+    return encoded("\0".join(str(part) for part in parts))
 
 
 def _fill(generator: torch.Generator, secret: bytes) -> None:

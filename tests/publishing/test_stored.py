@@ -123,7 +123,7 @@ def test_apply_spares_the_originals(published: SimpleNamespace, tmp_path: Path) 
     clean = tmp_path / "x/protected"
     shutil.copytree(published.clean, clean)
     before = tree(clean)
-    with pytest.raises(OutputError, match="would replace the original"):
+    with pytest.raises(OutputError, match="inside the dataset"):
         apply_stored(published.out / "noise", clean, tmp_path / "x")
     assert tree(clean) == before
 

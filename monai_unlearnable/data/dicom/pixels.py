@@ -93,19 +93,17 @@ class PixelFile:
         content: bytes of the file.
         header: elements before the pixels.
         data: bytes that hold the value of the pixels: those of the file, or what they were before they were deflated.
-        begin: where the element begins in them.
-        start: where its value does.
+        start: where it begins in them.
         stop: where it ends.
-        vr: its value representation; None where the file does not say.
+        vr: its value representation.
     """
 
     content: bytes
     header: Dataset
     data: bytes
-    begin: int
     start: int
     stop: int
-    vr: str | None
+    vr: str
 
     @classmethod
     def open(cls, content: bytes) -> PixelFile:
@@ -127,7 +125,7 @@ class PixelFile:
             raise ScanError(MISSING)
         data = header.PixelData
         del header.PixelData
-        return cls(content, header, data, 0, 0, len(data), "OW")
+        return cls(content, header, data, 0, len(data), "OW")
 
     @cached_property
     def layout(self) -> PixelLayout:
@@ -144,11 +142,6 @@ class PixelFile:
     def is_plain(self) -> bool:
         """Whether the numbers lie in the file as they are, and others can take their place."""
         return self.syntax in NATIVE and not self.layout.is_subsampled
-
-    @property
-    def ends_file(self) -> bool:
-        """Whether nothing follows the pixels, and they are an element as the transfer syntax says that elements are."""
-        return self.stop == len(self.content) and (self.vr is None) == self.syntax.is_implicit_VR
 
     @property
     def place(self) -> slice:
@@ -180,12 +173,6 @@ class PixelFile:
             raise ScanError(f"the transfer syntax {self.syntax.name} is not supported")
         return numbers(self.layout.planes(words), self.header)
 
-    @cached_property
-    def has_spare_bits(self) -> bool:
-        """Whether bits that belong to no number hold something else, which is to stay."""
-        words = self._words()
-        return not np.shares_memory(words, numbers(words, self.header))
-
     def _words(self) -> NDArray:
         place, found = self.place, self.stop - self.start
         if found < place.stop - place.start:
@@ -195,20 +182,18 @@ class PixelFile:
         order = "<" if self.syntax.is_little_endian else ">"
         return np.frombuffer(self.data, f"{order}u{self.header.BitsAllocated // 8}", self.layout.size, self.start)
 
-    def _flipped(self, before: NDArray, after: NDArray) -> memoryview:
+    def _flipped(self, before: NDArray, after: NDArray) -> bytes:
         """The bytes of other numbers.
 
         Flipping bits keeps whatever lies in those that hold no number, and flipping them again gives it back.
         """
-        flips = before ^ after if self.has_spare_bits or self._is_swapped else after
-        flips = np.ascontiguousarray(self.layout.in_file_order(flips)).ravel()
+        flips = np.ascontiguousarray(self.layout.in_file_order(before ^ after)).ravel()
         if self._is_swapped:
             flips = flips.view(np.uint8)
             flips = _swapped(np.append(flips, np.zeros(flips.size % 2, np.uint8)))
-            return (np.frombuffer(self.data, np.uint8)[self.place] ^ flips).data
+            return (np.frombuffer(self.data, np.uint8)[self.place] ^ flips).tobytes()
         words = self._words()
-        flips = flips.view(f"<u{flips.itemsize}").astype(words.dtype, copy=False)
-        return (np.bitwise_xor(words, flips, out=flips) if self.has_spare_bits else flips).data.cast("B")
+        return (words ^ flips.view(f"<u{flips.itemsize}").astype(words.dtype, copy=False)).astype(words.dtype).tobytes()
 
     def with_planes(self, before: NDArray, after: NDArray) -> bytes:
         """The file with other pixels, and nothing else changed; a plain one.
@@ -218,7 +203,7 @@ class PixelFile:
             after: pixels that it returns for the new file.
         """
         place = self.place
-        return b"".join([self.content[: place.start], self._flipped(before, after), self.content[place.stop :]])
+        return self.content[: place.start] + self._flipped(before, after) + self.content[place.stop :]
 
     def derived(self, before: NDArray, after: NDArray, change: Callable[[Dataset], object]) -> bytes:
         """The file with other pixels and a header that says so, in its transfer syntax.
@@ -231,17 +216,11 @@ class PixelFile:
             after: pixels that it returns for the new file.
             change: is given the dataset to change its header.
         """
-        if self.is_plain and self.ends_file:
-            # Spliced: a library would copy pixels, and parse and write what nobody looked at.
-            dataset = parse_header(self.content)
-            change(dataset)
-            head, pad = self.content[self.begin : self.start], self.content[self.place.stop :]
-            return b"".join([encode(dataset), head, self._flipped(before, after), pad])
         dataset = parse(self.content)
         if self.is_plain:
             element: RawDataElement = dataset.get_item("PixelData")  # type: ignore[assignment]
             place, value = self.place, element.value or b""
-            data = bytes(self._flipped(before, after)) + value[place.stop - place.start :]
+            data = self._flipped(before, after) + value[place.stop - place.start :]
             dataset[PIXELS] = element._replace(value=data, length=len(data))
         else:
             put_pixels(dataset, after)
@@ -291,19 +270,17 @@ def _swapped(words: NDArray) -> NDArray:
 
 
 def numbers(words: NDArray, dataset: Dataset) -> NDArray:
-    """What the bits that hold a number say, in little endian; the words themselves where their other bits agree."""
-    size, bits = words.itemsize, dataset.BitsStored
-    kind, spare = "i" if dataset.PixelRepresentation else "u", 8 * words.itemsize - bits
+    """What the bits that hold a number say, in little endian."""
+    size, spare = words.itemsize, 8 * words.itemsize - dataset.BitsStored
+    kind = "i" if dataset.PixelRepresentation else "u"
     words = words if words.dtype.isnative or size == 1 else words.astype(words.dtype.newbyteorder("<"))
-    values = words.view(f"<{kind}{size}")
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if kind == "i" else (0, 2**bits - 1)
-    if not spare or not values.size or (values.min() >= low and values.max() <= high):
-        return values
+    if not spare:
+        return words.view(f"<{kind}{size}")
     return (words.view(f"<u{size}") << spare).view(f"<{kind}{size}") >> spare
 
 
-def _pixels_at(content: bytes, position: int, header: Dataset) -> tuple[int, int, int, str | None]:
-    """Where the element of pixels begins, its value does and ends, and its value representation.
+def _pixels_at(content: bytes, position: int, header: Dataset) -> tuple[int, int, str]:
+    """Where the value of the element of pixels begins and ends, and its value representation.
 
     Args:
         content: bytes of the file.
@@ -325,9 +302,10 @@ def _pixels_at(content: bytes, position: int, header: Dataset) -> tuple[int, int
     elif vr in VALUE_REPRESENTATIONS:
         start, (length,) = position + 8, struct.unpack_from(f"{order}H", content, position + 6)
     else:
-        start, (length,), vr = position + 8, struct.unpack_from(f"{order}L", content, position + 4), b""
-    stop = _end_of_items(content, start) if syntax.is_encapsulated else min(start + length, len(content))
-    return position, start, stop, vr.decode() or None
+        start, (length,), vr = position + 8, struct.unpack_from(f"{order}L", content, position + 4), b"OW"
+    if syntax.is_encapsulated:
+        return start, _end_of_items(content, start), vr.decode()
+    return start, min(start + length, len(content)), vr.decode()
 
 
 def _end_of_items(content: bytes, position: int) -> int:
