@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bz2
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -97,8 +98,6 @@ def _window(packed: bytes) -> int:
 
 def pack(parts: Sequence[Any], packing: Packing) -> bytes:
     """Bytes compressed, always in the same way: with a fixed header, and no time."""
-    if packing is Packing.RAW:
-        return b"".join(parts)
     if packing is Packing.BZIP2:
         return bz2.compress(b"".join(parts))
     packer = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, WINDOWS[packing])
@@ -125,11 +124,12 @@ class Piece:
     after: bytes = b""
     packing: Packing = Packing.RAW
 
-    def around(self, block: memoryview) -> bytes:
-        """The bytes of the part with other voxels."""
-        if self.packing is Packing.RAW:
-            return b"".join([self.before, self.head, block, self.tail, self.after])
-        return self.before + pack([self.head, block, self.tail], self.packing) + self.after
+    def around(self, block: memoryview) -> list[Any]:
+        """The bytes of the part with other voxels, one after the other."""
+        parts: list[Any] = [self.head, block, self.tail]
+        if self.packing is not Packing.RAW:
+            parts = [pack(parts, self.packing)]
+        return [self.before, *parts, self.after]
 
 
 def cut(unpacked: tuple[memoryview, bytes], size: int, packing: Packing, skip: int = 0) -> tuple[Piece, memoryview]:
@@ -245,16 +245,16 @@ class Blocks:
     names: tuple[str, ...] = ()
     carried: NDArray | None = None
 
-    def parts(self, voxels: NDArray) -> list[bytes]:
-        """The bytes that follow the header, or of each data file, with other voxels."""
+    def parts(self, voxels: NDArray) -> list[list[Any]]:
+        """The bytes that follow the header, or of each data file, with other voxels; in pieces, without copies."""
         voxels = voxels if self.carried is None else np.concatenate([voxels, self.carried])
-        block, start, parts = self.axes.in_file(voxels), 0, []
+        block, start, parts = self.axes.in_file(voxels), 0, list[list[Any]]()
         for piece in self.pieces:
             parts.append(piece.around(block[start : start + piece.size]))
             start += piece.size
         return parts
 
-    def content(self, path: Path, header: bytes, parts: Sequence[bytes]) -> Content:
+    def content(self, path: Path, header: bytes, parts: Sequence[Sequence[Any]]) -> Content:
         """The bytes of the file of a scan, or of each of its files.
 
         Args:
@@ -263,8 +263,9 @@ class Blocks:
             parts: made by :meth:`parts`.
         """
         if not self.names:
-            return b"".join([header, *parts]) if header else parts[0]
-        return Siblings({path.name: header, **dict(zip(self.names, parts, strict=True))})
+            return b"".join([header, *itertools.chain(*parts)])
+        files = (b"".join(part) for part in parts)
+        return Siblings({path.name: header, **dict(zip(self.names, files, strict=True))})
 
 
 def data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:

@@ -31,6 +31,7 @@ MAX_HEADER = 2**20  # bytes
 LAST = re.compile(rb"^[ \t]*ElementDataFile[ \t]*[=:][ \t]*([^\r\n]*?)[ \t]*(?:\r?\n|\Z)", re.MULTILINE)
 FIELD = re.compile(r"\s*(\w+)\s*[=:]\s*(.*?)\s*")
 COMPRESSED_SIZE = re.compile(rb"^([ \t]*CompressedDataSize[ \t]*[=:][ \t]*)\d+", re.MULTILINE)
+DIRECTIONS, PLACES = ("TransformMatrix", "Rotation", "Orientation"), ("Offset", "Position", "Origin")
 LOCAL, LIST = "LOCAL", "LIST"
 
 
@@ -85,13 +86,18 @@ class _Header:
         """Voxel indices to millimeters; the file gives the direction of each axis, and counts to the left and back."""
         dims = int(self.fields["NDims"])
         size, affine = min(dims, 3), np.eye(4)
-        directions = self.numbers("TransformMatrix", "Rotation", "Orientation")
-        spacing, offset = self.numbers("ElementSpacing", "ElementSize"), self.numbers("Offset", "Position", "Origin")
+        directions = self.numbers(*DIRECTIONS)
+        spacing, offset = self.numbers("ElementSpacing", "ElementSize"), self.numbers(*PLACES)
         directions = directions.reshape(dims, dims) if directions.size else np.eye(dims)
         spacing = spacing if spacing.size else np.ones(dims)
         affine[:size, :size] = (directions[:size, :size] * spacing[:size, None]).T
         affine[:size, 3] = offset[:size] if offset.size else 0
         return LPS_TO_RAS @ affine
+
+    @property
+    def has_geometry(self) -> bool:
+        """Whether the file says where the image lies."""
+        return any(self.words(*names) for names in (PLACES, DIRECTIONS))
 
 
 class MetaImageFormat(ScanFormat):
@@ -114,7 +120,7 @@ class MetaImageFormat(ScanFormat):
             pieces, block = cut_files(files or [content], size, packing, start, before, skip)
             blocks = Blocks(axes, pieces, content[: header.end] if not files else content, header.names)
             voxels = axes.channel_first(np.frombuffer(block, dtype))
-            return Scan(path, voxels, storage(dtype), header.affine, blocks)
+            return Scan(path, voxels, storage(dtype), header.affine, blocks, has_geometry=header.has_geometry)
 
     def files(self, path: Path) -> tuple[Path, ...]:
         with naming(path), path.open("rb") as stream:
@@ -123,7 +129,7 @@ class MetaImageFormat(ScanFormat):
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
         blocks: Blocks = scan.container
         parts = blocks.parts(voxels)
-        size = len(parts[0]) - len(blocks.pieces[0].before) - len(blocks.pieces[0].after)
+        size = sum(map(len, parts[0][1:-1]))
         header = COMPRESSED_SIZE.sub(rb"\g<1>%d" % size, blocks.header)
         return blocks.content(path, header, parts)
 

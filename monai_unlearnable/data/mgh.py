@@ -35,8 +35,10 @@ class MghFormat(ScanFormat):
             dtype = np.dtype(dtype).newbyteorder(">")
             piece, block = cut(unpacked, axes.size * dtype.itemsize, packing, DATA_OFFSET)
             voxels = axes.channel_first(np.frombuffer(block, dtype))
-            return Scan(path, voxels, storage(dtype), header.get_affine(), Blocks(axes, (piece,)))
+            has_geometry = bool(header["goodRASFlag"])
+            blocks = Blocks(axes, (piece,))
+            return Scan(path, voxels, storage(dtype), header.get_affine(), blocks, has_geometry=has_geometry)
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
         blocks: Blocks = scan.container
-        return blocks.parts(voxels)[0]
+        return b"".join(blocks.parts(voxels)[0])

@@ -70,7 +70,7 @@ class NiftiFormat(ScanFormat):
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> bytes:
         blocks: Blocks = scan.container
         piece = replace(blocks.pieces[0], packing=packing_of(path.name))
-        return replace(blocks, pieces=(piece,)).parts(voxels)[0]
+        return b"".join(replace(blocks, pieces=(piece,)).parts(voxels)[0])
 
 
 class NiftiPairFormat(ScanFormat):

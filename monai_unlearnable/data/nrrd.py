@@ -140,7 +140,7 @@ class NrrdFormat(ScanFormat):
             header = _parse(content)
             files = [file.read_bytes() for file in data_files(path, header.names)]
             start, packing, axes, dtype = 0 if files else header.end, header.packing, header.axes, header.dtype
-            before = _lines(files[0] if files else content[start:], header.skip("line skip", "lineskip"))
+            before = _lines(files[0] if files else content, start, header.skip("line skip", "lineskip"))
             skip, size = header.skip("byte skip", "byteskip"), axes.size * dtype.itemsize
             pieces, block = cut_files(files or [content], size, packing, start, before, skip)
             blocks = Blocks(axes, pieces, content if files else content[:start], header.names)
@@ -197,14 +197,14 @@ def _parse(content: bytes) -> _Header:
     return _Header(fields, end.end() if end else len(content), tuple(names))
 
 
-def _lines(content: bytes, count: int) -> int:
+def _lines(content: bytes, start: int, count: int) -> int:
     """Number of bytes of so many lines."""
-    position = 0
+    position = start
     for _ in range(count):
         position = content.find(b"\n", position) + 1
         if not position:
             raise ScanError("fewer lines than the header says (line skip)")
-    return position
+    return position - start
 
 
 def _segments(fields: Mapping[str, Any]) -> list[tuple[int, int]]:
