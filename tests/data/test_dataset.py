@@ -32,17 +32,10 @@ def inspect(root: Path, channels: int | None = 1, label_values: tuple[int, ...] 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_summary(tmp_path: Path, dims: int) -> None:
     summary = inspect(write_dataset(tmp_path, dims), None, None)
-    voxels = np.bincount(two_classes(SHAPES[dims]).ravel())
-    assert summary == DatasetSummary(
-        dims,
-        1,
-        (0, 1, 2),
-        SHAPES[dims],
-        summary.roughness,
-        class_voxels=tuple((2 * voxels).tolist()),
-        dtypes={"int16": 2},
-        window_range=summary.window_range,
-    )
+    assert (summary.spatial_dims, summary.channels, summary.label_values) == (dims, 1, (0, 1, 2))
+    assert summary.median_shape == SHAPES[dims] and len(summary.roughness) == dims
+    assert summary.class_voxels == tuple((2 * np.bincount(two_classes(SHAPES[dims]).ravel())).tolist())
+    assert summary.dtypes == {"int16": 2} and summary.empty == () and summary.ignored_voxels == 0
     low, high = summary.window_range
     assert -500 <= low < high <= 900
     assert summary.num_classes == 3 and summary.patch_size() == ((24, 24), (16, 16, 16))[dims - 2]
@@ -126,7 +119,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[UnlearnableError], str]] = {
     "float128": (lambda r: broken_header(r, datatype=1536, dim=[3, 2, 7, 9, 1, 1, 1, 1]), ScanError, "unsupported"),
     "truncated-gzip": (lambda r: cut(r / "images/b.nii.gz", 900), ScanError, "cannot be read"),
     "truncated-header": (lambda r: cut(r / "images/b.nii.gz", 60), ScanError, "cannot be read"),
-    "empty-file": (lambda r: cut(r / "images/b.nii.gz", 0), ScanError, "not a NIfTI file"),
+    "empty-file": (lambda r: cut(r / "images/b.nii.gz", 0), ScanError, "the file is empty"),
     "no-nifti": (lambda r: (p := r / "images/b.nii.gz", p.write_bytes(b"x" * 4000))[0], ScanError, "not a NIfTI file"),
     "negative-dim": (lambda r: broken_header(r, dim=[3, -1, 14, 9, 1, 1, 1, 1]), ScanError, "shape"),
     "zero-dim": (lambda r: broken_header(r, dim=[3, 0, 14, 9, 1, 1, 1, 1]), ScanError, "shape"),
@@ -209,23 +202,6 @@ def test_pictures_that_cannot_be_written_back(tmp_path: Path, mode: str) -> None
         read_scan(path)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "shape", "options"),
-    [
-        ("int16", (9, 8), {}),
-        ("uint32", (9, 8), {}),
-        ("float64", (9, 8), {}),
-        ("uint8", (3, 9, 8), {"photometric": "rgb", "planarconfig": "separate"}),
-    ],
-    ids=["int16", "uint32", "float64", "planes"],
-)
-def test_tiff_that_pillow_would_write_otherwise(tmp_path: Path, dtype: str, shape: tuple[int, ...], options) -> None:
-    tifffile = pytest.importorskip("tifffile", reason="comes with scikit-image")
-    tifffile.imwrite(tmp_path / "x.tif", np.arange(np.prod(shape)).reshape(shape).astype(dtype), **options)
-    with pytest.raises(ScanError, match=r"x\.tif: "):
-        read_scan(tmp_path / "x.tif")
-
-
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
 @pytest.mark.parametrize("keep", [0, 30, 0.6])
 def test_truncated_pictures(tmp_path: Path, suffix: str, keep: float) -> None:
@@ -233,7 +209,7 @@ def test_truncated_pictures(tmp_path: Path, suffix: str, keep: float) -> None:
     Image.fromarray(random_image((40, 40), "uint8")).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(keep if keep != 0.6 else keep * len(content))])
-    with pytest.raises(ScanError, match=rf"x{suffix}: cannot be read"):
+    with pytest.raises(ScanError, match=rf"x{suffix}: (cannot be read|the file is empty|not a PNG file)"):
         read_scan(path)
 
 
