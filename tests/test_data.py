@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from monai_unlearnable import protect
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.data import inspect_cases, load_cases
+from monai_unlearnable.data import inspect_cases, load_cases, read_scan
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import apply_stored, restore
@@ -64,3 +65,23 @@ def test_noise_stays_in_the_region(subset, tmp_path: Path) -> None:
     change = stored_voxels(tmp_path / "protected" / case.images[0]) != stored_voxels(root / case.images[0])
     label = stored_voxels(root / case.label)
     assert change.any() and not (change & (np.squeeze(label) == 0)).any()
+
+
+@pytest.mark.data
+def test_a_set_of_mixed_types_at_default_settings(real_data: Path, tmp_path: Path) -> None:
+    if not (real_data / "hippocampus").is_dir():
+        pytest.skip(f"no folder hippocampus in {real_data}")
+    firsts: dict[str, Path] = {}
+    for path in sorted((real_data / "hippocampus/images").iterdir()):
+        firsts.setdefault(read_scan(path).voxels.dtype.name, path)
+    assert {"uint8", "float32"} <= firsts.keys()
+    for path in firsts.values():
+        for folder in ("images", "labels"):
+            (tmp_path / "clean" / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path.parents[1] / folder / path.name, tmp_path / "clean" / folder / path.name)
+    manifest = protect("lattice", tmp_path / "clean", tmp_path / "out")
+    for entry in manifest.scans:
+        rule = DtypeWindow() if entry.quantization.dtype == "|u1" else PercentileWindow()
+        assert entry.window == read_scan(tmp_path / "clean" / entry.file).window(rule)
+        assert 0 < entry.measured["linf"] <= entry.budget.epsilon + 1e-6
+    verify(tmp_path / "out", tmp_path / "clean")

@@ -64,9 +64,10 @@ def measure_fidelity(
     scale = np.broadcast_to(slope / window.width(support.ndim), inside.shape)[inside]
     change = (after[inside].astype(np.float64) - before[inside].astype(np.float64)) * scale
     linf = float(np.abs(change).max(initial=0.0))
-    omitted = clean.nodata.all(axis=0) if omit_nodata else np.zeros(support.shape[1:], bool)
+    nodata = clean.nodata if omit_nodata else np.zeros_like(support)
+    omitted = nodata.all(axis=0)
     size = omitted.size - int(np.count_nonzero(omitted))
-    channels, unit = _linear(clean, omit_nodata)
+    channels, unit = _linear(clean, has_gaps=bool(nodata.any()))
     sigma = [float(values.std(dtype=np.float64)) * unit if values.size else 0.0 for values in map(_known, channels)]
     widths = window.width(1).tolist()
     widest = max(width / s if s else 0.0 for width, s in zip(widths, sigma, strict=True))
@@ -91,13 +92,13 @@ def measure_fidelity(
     return figures
 
 
-def _linear(scan: Scan, omit_nodata: bool) -> tuple[NDArray, float]:
+def _linear(scan: Scan, has_gaps: bool) -> tuple[NDArray, float]:
     """Voxels (C, spatial...) that measure intensity on one scale, and the physical size of their unit.
 
     They are the stored ones, unless the scale of storage differs from slice to slice, or some are no data: NaN here.
     """
     slope = scan.quantization.slope
-    if omit_nodata and scan.nodata.any():
+    if has_gaps:
         return scan.data(np.float64), 1.0
     return (scan.physical(np.float64), 1.0) if isinstance(slope, tuple) else (scan.voxels, abs(slope))
 
