@@ -13,7 +13,7 @@ import pytest
 import monai_unlearnable as mu
 from monai_unlearnable.data import list_dataset
 from tests import dicom
-from tests.helpers import raw_bytes
+from tests.helpers import raw_bytes, stored_voxels
 
 pytestmark = pytest.mark.data
 SETS = {
@@ -98,6 +98,9 @@ def test_protected_verified_and_restored(layout: Callable[[Path, Path], None], r
         for name in case.files:
             for file in sorted((clean / name).iterdir()) if (clean / name).is_dir() else [clean / name]:
                 again = back / file.relative_to(clean)
-                assert raw_bytes(again) == raw_bytes(file)
+                if file.suffix == ".png":  # compressed anew
+                    assert np.array_equal(stored_voxels(again), stored_voxels(file))
+                else:
+                    assert raw_bytes(again) == raw_bytes(file)
     if layout is as_study:
         assert [item.name for item in found.passed_over] == ["P2/CT/2"]
