@@ -74,7 +74,7 @@ def holds_no_image(header: Dataset) -> str | None:
     kind = header.get("SOPClassUID") or getattr(header, "file_meta", Dataset()).get("MediaStorageSOPClassUID")
     if kind is None or header.get("Rows"):
         return "a segmentation" if header.get("SegmentationType") else None
-    name = uid.UID(kind).name
+    name = uid.UID(str(kind)).name
     # A slice whose pixels were cut off is of one of these classes, and must not go unseen.
     return None if "Image" in name or "Dose" in name or name == kind else name.removesuffix(" Storage")
 
@@ -90,8 +90,8 @@ def is_image(file: Path) -> bool:
     try:
         tags = ["SOPClassUID", "Rows", "SegmentationType"]
         header = dcmread(file, force=lacks_mark(file), stop_before_pixels=True, specific_tags=tags)
+        return holds_no_image(header) is None
     except OSError:
         raise
     except Exception:  # whatever pydicom raises for a damaged file
         return True
-    return holds_no_image(header) is None
