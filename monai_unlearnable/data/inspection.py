@@ -17,6 +17,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.data.cases import LoadedCase, read_case
 from monai_unlearnable.data.datalist import Case
 from monai_unlearnable.data.labels import LabelGeometry, soft_edges, value_counts
+from monai_unlearnable.data.spread import exceeding_spread
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.utils import distributed
@@ -44,6 +45,8 @@ class DatasetSummary:
         window_range: the lowest and the highest end of all intensity windows, in physical units.
         window_widths: the least and the largest width of an intensity window, in physical units.
         sizes: number of voxels of each case, channels included.
+        exceeding: scans whose noise may exceed the spread of the labeled voxels, see
+            :func:`~monai_unlearnable.data.spread.exceeding_spread`; known where a budget was given.
     """
 
     spatial_dims: int
@@ -60,6 +63,7 @@ class DatasetSummary:
     window_range: tuple[float, float] = (0.0, 1.0)
     window_widths: tuple[float, float] = (1.0, 1.0)
     sizes: tuple[int, ...] = ()
+    exceeding: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_segmentation(self) -> bool:
@@ -119,6 +123,7 @@ class _Facts:
     doubt: str | None
     dtypes: tuple[str, ...]
     windows: tuple[tuple[float, float], ...]
+    exceeding: Mapping[str, str]
 
 
 def inspect_cases(
@@ -181,6 +186,7 @@ def inspect_cases(
         window_range=(min(lows), max(highs)),
         window_widths=(min(widths), max(widths)),
         sizes=tuple(facts.channels * math.prod(facts.shape) for facts in all_facts),
+        exceeding={name: what for facts in all_facts for name, what in facts.exceeding.items()},
         **_of_labels(cases, all_facts, label_values),
     )
 
@@ -252,6 +258,7 @@ def _facts(
         doubt=doubt,
         dtypes=tuple(scan.voxels.dtype.name for scan in loaded.scans),
         windows=tuple(ends for own in loaded.windows for ends in zip(own.low, own.high, strict=True)),
+        exceeding={} if budget is None else exceeding_spread(loaded, budget.epsilon),
     )
 
 

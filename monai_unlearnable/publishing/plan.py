@@ -11,6 +11,7 @@ from typing import Any
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import DatasetSummary, Listing
+from monai_unlearnable.data.spread import spread_remark
 from monai_unlearnable.utils.files import encode_json
 
 __all__ = ["Cost", "DatasetPlan"]
@@ -20,7 +21,7 @@ logger = logging.getLogger(__name__)
 NAMED = 5  # files and cases; the JSON has all
 # Facts of the summary that people are told.
 TOLD = ("spatial_dims", "channels", "median_shape", "dtypes", "window_range", "window_widths", "label_values")
-TOLD_OF_CLASSES = ("class_voxels", "ignored_voxels", "empty", "targets")
+TOLD_OF_CLASSES = ("class_voxels", "ignored_voxels", "empty", "targets", "exceeding")
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ class DatasetPlan:
             "budget",
             f"{self.method}, {budget.epsilon:.4g} of the window: {native} in the units of the files{fraction}",
         )
+        if summary.exceeding:
+            yield "remark", spread_remark(summary.exceeding, sum(summary.dtypes.values()))
         yield from self._omitted()
         yield "output", str(self.output)
         if self.cost is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -19,6 +20,7 @@ from monai_unlearnable.budget import Budget, VoxelChange, apply_noise, changed_f
 from monai_unlearnable.crypto.encrypted import Key, place, read_owned
 from monai_unlearnable.data import Case, LabelGeometry, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.data.formats import digest_of, original_headers
+from monai_unlearnable.data.spread import exceeding_spread, spread_remark
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
@@ -34,7 +36,6 @@ from monai_unlearnable.publishing.layout import (
     publish_label,
     publish_scan,
 )
-from monai_unlearnable.publishing.spread import exceeding_spread, spread_remarks
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
@@ -118,7 +119,9 @@ class Publication:
         batches = [self.cases[start : start + perturber.batch_size] for start in starts]
         for cases in track(distributed.share(batches), "protect"):
             self._protect(cases, perturber)
-        self.remarks.update(spread_remarks(self.exceeding, sum(len(case.images) for case in self.cases)))
+        exceeding = dict(ChainMap(*distributed.gather(self.exceeding)))
+        if exceeding:
+            self.remarks.add(spread_remark(exceeding, sum(len(case.images) for case in self.cases)))
         log_remarks(self.remarks)  # of all processes: they are done
         if distributed.rank() == 0:
             scans = [self.store.entry(stem(name)) for case in self.cases for name in case.images]

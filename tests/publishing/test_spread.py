@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.data import load_cases, read_case
+from monai_unlearnable.data import inspect_cases, load_cases, read_case
+from monai_unlearnable.data.spread import exceeding_spread
 from monai_unlearnable.intensity import FixedWindow
 from monai_unlearnable.perturbers import RandomNoise
-from monai_unlearnable.publishing.spread import exceeding_spread
 from tests.helpers import SHAPES, protect, write_dataset, write_nifti
 
 WINDOW = FixedWindow(0, 1000)
@@ -47,6 +47,7 @@ def test_the_spread_is_that_of_the_labeled_voxels_with_data(tmp_path: Path) -> N
     (case,) = load_cases(write_cases(tmp_path, a=20))
     loaded = read_case(case, WINDOW, [0, 1])
     assert loaded.label is not None
+    assert inspect_cases([case], WINDOW, budget=Budget(0.0201)).exceeding == exceeding_spread(loaded, 0.0201)
     assert exceeding_spread(loaded, 0.0201) == {"images/a": "a change of 20.1, a standard deviation of 20"}
     assert not exceeding_spread(loaded, 0.0199)
     loaded.label[...] = 1  # all voxels: far more of a spread

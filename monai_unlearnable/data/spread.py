@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from monai_unlearnable.data import LoadedCase, stem
-from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.arrays import bounding_box
+from monai_unlearnable.data.cases import LoadedCase
+from monai_unlearnable.data.datalist import stem
+from monai_unlearnable.utils.arrays import bounding_box, file_order
 
-__all__ = ["exceeding_spread", "spread_remarks"]
+__all__ = ["exceeding_spread", "spread_remark"]
 
 
 def exceeding_spread(loaded: LoadedCase, epsilon: float) -> dict[str, str]:
@@ -24,14 +24,14 @@ def exceeding_spread(loaded: LoadedCase, epsilon: float) -> dict[str, str]:
     Returns:
         Both in physical units, by id of the scan, of the channel where they differ most.
     """
-    region = None if loaded.label is None else loaded.label[0] > 0
+    region = None if loaded.label is None else loaded.label > 0
     if region is None or not region.any():
         return {}
-    box = (slice(None), *bounding_box(region))
-    region, found = region[box[1:]], {}
+    box = (slice(None), *bounding_box(region[0]))
+    region, found = file_order(region[box])[0], {}
     for name, scan, window in zip(loaded.case.images, loaded.scans, loaded.windows, strict=True):
         data = scan.quantization.slices(box[-1]).to_data(scan.voxels[box], np.float64)
-        channels = [values[~np.isnan(values)] for values in data[:, region]]
+        channels = [values[~np.isnan(values)] for values in file_order(data)[:, region]]
         spread = np.array([float(values.std()) if values.size > 1 else np.inf for values in channels])
         change = epsilon * window.width(1)
         worst = int(np.argmax(change - spread))
@@ -40,13 +40,8 @@ def exceeding_spread(loaded: LoadedCase, epsilon: float) -> dict[str, str]:
     return found
 
 
-def spread_remarks(found: Mapping[str, str], scans: int) -> list[str]:
-    """One remark on what :func:`exceeding_spread` found in all processes, out of a number of scans."""
-    everywhere: dict[str, str] = {}
-    for own in distributed.gather(dict(found)):
-        everywhere.update(own)
-    if not everywhere:
-        return []
-    example = min(everywhere)
-    reason = f"the noise may exceed the spread of the labeled voxels in {len(everywhere)} of {scans} scans"
-    return [f"{reason}, such as {example}: {everywhere[example]}; give a narrower --window or a smaller --epsilon"]
+def spread_remark(found: Mapping[str, str], scans: int) -> str:
+    """One remark on what :func:`exceeding_spread` found in all cases, out of a number of scans."""
+    example = min(found)
+    reason = f"the noise may exceed the spread of the labeled voxels in {len(found)} of {scans} scans"
+    return f"{reason}, such as {example}: {found[example]}; give a narrower --window or a smaller --epsilon"
