@@ -112,6 +112,7 @@ class Protection:
         self.curves = self.key is None if curves is None else curves
         self.cache_gib, self.window = cache_gib, AutoWindow() if window is None else window
         self.patch_size: Sequence[int] | None = None  # of the training
+        self._announced = False  # bundles begin before they train, and a run begins in any case
         self._processes = ExitStack()
         self._processes.enter_context(distributed.joined())
 
@@ -206,8 +207,9 @@ class Protection:
                 where it lies among originals (:mod:`~monai_unlearnable.publishing.places`).
         """
         self.check(perturber)
-        if distributed.rank() == 0:
+        if distributed.rank() == 0 and not self._announced:
             self.understood(perturber).announce()
+        self._announced = True
         self.layout.begin(self.overwrite, self.key)
 
     def check(self, perturber: Perturber) -> None:
