@@ -84,6 +84,17 @@ def nrrd_with(header: str, data: bytes = b"", files: dict[str, bytes] | None = N
     return make
 
 
+def gipl(dtype: str, suffix: str = ".gipl") -> Callable:
+    def make(folder: Path) -> Path:
+        image = sitk.GetImageFromArray(voxels((7, 6, 5), dtype))
+        image.SetSpacing([0.5, 0.7, 2.5])
+        image.SetOrigin([-30.25, 12.5, 7.0])
+        sitk.WriteImage(image, str(folder / f"scan{suffix}"))
+        return folder / f"scan{suffix}"
+
+    return make
+
+
 def mgh(shape: tuple[int, ...], dtype: str, suffix: str = ".mgz", tail: bytes = b"") -> Callable:
     def make(folder: Path) -> Path:
         name, path = f"scan{suffix}", folder / f"scan{suffix.replace('.mgh.gz', '.mgz')}"
@@ -208,6 +219,8 @@ VOLUMES: dict[str, Callable[[Path], Path]] = {
         NRRD + "encoding: gzip\ndata file: LIST\n" + "".join(f"z{n}.gz\n" for n in range(6)),
         files={f"z{n}.gz": gzip.compress(part) for n, part in enumerate(SLICES)},
     ),
+    **{f"gipl-{dtype}": gipl(dtype) for dtype in ("u1", "i2", "f4")},
+    "gipl-gz": gipl("u2", ".gipl.gz"),
     **{f"mgz-{dtype}": mgh((5, 6, 7), dtype) for dtype in ("uint8", "int16", "int32", "float32")},
     "mgh": mgh((5, 6, 7), "int16", ".mgh", b"tags of FreeSurfer"),
     "mgz-tags": mgh((5, 6, 7), "int16", ".mgz", b"tags of FreeSurfer"),

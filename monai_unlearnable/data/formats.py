@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.data.dicom import DicomFormat, is_annotation, is_image, read_annotation, volume_at
 from monai_unlearnable.data.dicom import files_of as dicom_files
+from monai_unlearnable.data.gipl import GiplFormat
 from monai_unlearnable.data.image2d import BmpFormat, JpegFormat, PngFormat, WebpFormat
 from monai_unlearnable.data.metaimage import MetaImageFormat
 from monai_unlearnable.data.mgh import MghFormat
@@ -24,7 +25,7 @@ from monai_unlearnable.utils.files import Content, Siblings, file_digest, files_
 
 DICOM = DicomFormat()
 FORMATS: tuple[ScanFormat, ...] = (
-    *(NiftiFormat(), NiftiPairFormat(), MetaImageFormat(), NrrdFormat(), MghFormat()),
+    *(NiftiFormat(), NiftiPairFormat(), MetaImageFormat(), NrrdFormat(), MghFormat(), GiplFormat()),
     *(PngFormat(), TiffFormat(), JpegFormat(), WebpFormat(), BmpFormat()),
     DICOM,
 )

@@ -411,7 +411,8 @@ def unpacked(path: Path) -> bytes:
     start = end.end() if end else 0
     header, packed = re.sub(rb"CompressedDataSize = \d+", b"", content[:start]), content[start:]
     for magic, decompress in ((b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\x78", zlib.decompress)):
-        if packed.startswith(magic):
+        is_zlib = magic != b"\x78" or b"CompressedData = True" in header or path.suffix == ".zraw"
+        if packed.startswith(magic) and is_zlib:
             return header + decompress(packed)
     return re.sub(rb"CompressedDataSize = \d+", b"", content) if path.suffix == ".mhd" else content
 
