@@ -10,6 +10,7 @@ from pathlib import Path
 from monai_unlearnable.data.datalist import Case, Found
 from monai_unlearnable.data.formats import stem
 from monai_unlearnable.data.names import LABEL_WORDS
+from monai_unlearnable.data.tree import parent
 from monai_unlearnable.errors import DatalistError
 
 __all__ = ["from_bids", "is_bids"]
@@ -45,6 +46,11 @@ class _Name:
     @property
     def is_label(self) -> bool:
         return not LABEL_WORDS.isdisjoint(word.lower() for word in self.words)
+
+    @property
+    def kind(self) -> str:
+        """The folder that tells the kind of image: ``anat``, ``dwi``."""
+        return parent(self.name).rpartition("/")[2]
 
     @property
     def told(self) -> str:
@@ -104,7 +110,9 @@ def _used(cases: Sequence[Case]) -> set[str]:
 
 
 def _image_of(root: Path, label: _Name, images: Sequence[_Name]) -> _Name:
-    named = [part for part in images if part.suffix in label.words] or list(images)
+    named = [part for part in images if part.words <= label.words]
+    named = named or [part for part in images if part.suffix in label.words]
+    named = named or [part for part in images if part.kind == label.kind] or list(images)
     if len(named) > 1:
         told = ", ".join(part.name for part in named[:3])
         reason = f"{label.told} has {len(named)} images: {told}, and {label.name} does not say which one it is of"

@@ -118,6 +118,12 @@ def _classes(tree: Tree, names: Sequence[str], all_names: Iterable[str]) -> Foun
     if len(known) < 2 or not mine:
         return None
     _refuse_what_are_no_classes(tree, known, class_of)
+    deeper = [name for name, path in paths.items() if path[len(base) :].count("/") > 1]
+    if len(deeper) > len(class_of):
+        reason = (
+            f"most scans lie deeper than in the folders {_few(known)}, such as {deeper[0]}, and no name tells of labels"
+        )
+        raise DatalistError(f"{reason}; give {LISTS}", file=tree.root)
     cases = [Case(stem(name), tree.root, (name,), target=known.index(class_of[name])) for name in mine]
     reasons = dict.fromkeys({*names}.difference(mine), "not right in the folder of a class")
     return Found(cases, f"a folder for each of {len(known)} classes", reasons)
@@ -134,7 +140,7 @@ def _common_folder(names: Iterable[str]) -> str:
 
 def _refuse_what_are_no_classes(tree: Tree, folders: Sequence[str], class_of: dict[str, str]) -> None:
     """Refuse folders that are called like images, modalities or patients: they would be protected as classes."""
-    told = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more" if len(folders) > 3 else "")
+    told = _few(folders)
     roles = {role_of(folder) for folder in folders}
     if LABEL in roles or roles == {IMAGE}:
         raise DatalistError(f"{told} are called like images or labels, not like classes; give {LISTS}", file=tree.root)
@@ -150,6 +156,10 @@ def _refuse_what_are_no_classes(tree: Tree, folders: Sequence[str], class_of: di
         raise DatalistError(f"{reason}; name labels like *_seg, or give {LISTS}", file=tree.root)
 
 
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _are_patients(folders: Sequence[str], stems: dict[str, set[str]]) -> bool:
     """Whether folders have names of patients, or hold files that are called like modalities."""
     texts = [re.sub(r"[\W_]", "", folder.lower()) for folder in folders]
@@ -157,6 +167,9 @@ def _are_patients(folders: Sequence[str], stems: dict[str, set[str]]) -> bool:
         return True
     numbered = [NUMBERED.fullmatch(text) for text in texts]
     if all(numbered) and len({match[1] for match in numbered if match}) == 1:
+        return True
+    common = set.intersection(*stems.values())
+    if all(len(found) == 1 for found in stems.values()) and any(re.search("[a-z]{3}", name.lower()) for name in common):
         return True
     rest = {(stem_.lower().removeprefix(folder.lower())) for folder, found in stems.items() for stem_ in found}
     kinds = {"".join(words(text)) for text in rest}

@@ -150,7 +150,7 @@ def _passed_over(tree: Tree, found: Found) -> Iterator[PassedOver]:
             yield PassedOver(name, reasons.get(name, usual))
 
 
-NO_LABEL = "the case has no label; add it, move the image elsewhere, or list the cases in datalist.json"
+NO_LABEL = "the case has no label; add it, move the image elsewhere, or list the cases, or classes, in datalist.json"
 
 
 def _check(cases: Sequence[Case], require_labels: bool) -> None:

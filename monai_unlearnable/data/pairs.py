@@ -114,7 +114,12 @@ class _Pairing:
         for key, rest in part.beginnings():
             for known in (loose, exact):
                 if key in known and (key or "/" not in part.full):
+                    rest = "" if rest == key.rpartition("/")[2] else rest
                     return self._only(known[key], part), f"{part.modality} {rest}".strip()
+        for key in (part.full, part.bare):  # a folder of labels beside one of images that has a name of its own
+            for known in (exact, loose):
+                if (last := key.rpartition("/")[2]) in known:
+                    return self._only(known[last], part), part.modality
         return None, ""
 
     def _only(self, labels: Sequence[ScanName], image: ScanName) -> ScanName:

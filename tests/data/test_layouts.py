@@ -50,6 +50,12 @@ def test_folders_of_images_and_of_labels(tmp_path: Path, images: str, labels: st
         *[("{}.nii.gz", f"{{}}{suffix}.nii.gz") for suffix in (".gt", "_Mask", "_lesion_mask", " seg", "_labels")],
         ("{}_img.nii.gz", "{}_seg.nii.gz"),
         ("{}.nrrd", "{}.seg.nrrd"),
+        ("CXR_png/{}.png", "masks/{}_mask.png"),
+        ("CT_{}.nii.gz", "seg_{}.nii.gz"),
+        ("images/{0}/{0}.nii.gz", "labels/{0}.nii.gz"),
+        ("images/{}/t1.nii.gz", "masks/{}/mask.nii.gz"),
+        ("RawData/Training/img/img{}.nii.gz", "RawData/Training/label/label{}.nii.gz"),
+        ("Dataset_with_GT/benign/benign ({}).png", "Dataset_with_GT/benign/benign ({})_mask.png"),
         ("Case{}.mhd", "Case{}_segmentation.mhd"),
         ("segmentation/volume-{}.nii", "segmentation/segmentation-{}.nii"),
         ("{}_image.nii.gz", "{}_label.nii.gz"),
@@ -73,7 +79,7 @@ def test_folders_of_images_and_of_labels(tmp_path: Path, images: str, labels: st
     ],
 )
 def test_names_of_files_tell_labels_from_images(tmp_path: Path, image: str, label: str) -> None:
-    expected = [((image.replace("{}", name),), label.replace("{}", name)) for name in ("001", "002")]
+    expected = [((image.format(*2 * [name]),), label.format(*2 * [name])) for name in ("001", "002")]
     touch(tmp_path, *[name for (images, label) in expected for name in (*images, label)])
     assert sorted(pairs(tmp_path)) == expected
 
@@ -161,6 +167,12 @@ def test_pairs_inside_folders_that_look_like_classes(tmp_path: Path) -> None:
         (["patient01/t1.nii.gz", "patient02/t1.nii.gz"], "patient01, patient02 look like patients"),
         (["A/A_t1.nii.gz", "B/B_t1.nii.gz"], "A, B look like patients"),
         (["BraTS_001/x.nii.gz", "BraTS_002/y.nii.gz", "BraTS_003/z.nii.gz"], "look like patients"),
+        (["1/wmh.nii.gz", "2/wmh.nii.gz", "3/wmh.nii.gz"], "1, 2, 3 look like patients"),
+        (
+            ["a/1.png", "b/1.png", "a/x/1.png", "a/x/2.png", "b/x/3.png"],
+            "most scans lie deeper than in the folders a, b",
+        ),
+        (["s1/ct.nii.gz", "s1/segmentations/liver.nii.gz", "s1/segmentations/lung.nii.gz"], "but no names pair"),
         (["T1/a.nii.gz", "T2/a.nii.gz"], "called like modalities and hold the same names"),
         (["images/a.png", "lung_masks/a.png", "heart_masks/a.png"], "are labels of one image, images/a.png; merge"),
         (["images/a.png", "masks/a/0.png", "masks/a/1.png"], "are labels of one image"),
@@ -218,6 +230,9 @@ def test_bids(tmp_path: Path) -> None:
     assert reasons[flair] == "not the image that the label of the session is of"
     assert reasons[images[2]] == "an image without a label"
     assert reasons[derived] == "derived from an image, and no label"
+    touch(tmp_path, "sub-02/ses-1/func/sub-02_ses-1_task-rest_bold.nii.gz")
+    (tmp_path / labels[1]).rename(tmp_path / "derivatives/manual/sub-02/ses-1/anat/sub-02_ses-1_mask.nii.gz")
+    assert pairs(tmp_path)[1][0] == (images[1],), "of the images in anat/ as the label"
     (tmp_path / labels[0]).rename(tmp_path / "derivatives/manual/sub-01/ses-1/anat/sub-01_ses-1_mask.nii.gz")
     with pytest.raises(DatalistError, match="sub-01_ses-1 has 2 images: .* does not say which one it is of; list"):
         list_dataset(tmp_path)
