@@ -30,7 +30,7 @@ from monai_unlearnable.errors import ScanError
 from monai_unlearnable.utils.files import read_content
 from tests import dicom
 from tests.helpers import OBLIQUE, nifti_header, raw_bytes, stored_voxels, write_nifti
-from tests.volumes import VOLUMES, by_last_axis, reference
+from tests.volumes import VOLUMES, by_last_axis, by_sitk, reference
 
 RNG = np.random.default_rng(0)
 
@@ -678,6 +678,26 @@ def test_any_nifti_round_trip(
     )
     write_scan(scan, scan.voxels, target_of(path))
     assert raw_bytes(target_of(path)) == raw_bytes(path)
+
+
+@given(
+    shape=st.lists(st.integers(2, 6), min_size=2, max_size=3),
+    dtype=st.sampled_from(["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]),
+    channels=st.integers(1, 3),
+    suffix=st.sampled_from([".mha", ".mhd", ".nrrd", ".nhdr"]),
+    compress=st.booleans(),
+)
+def test_any_volume_round_trip(
+    tmp_path_factory: pytest.TempPathFactory, shape: list[int], dtype: str, channels: int, suffix: str, compress: bool
+) -> None:
+    path = by_sitk(suffix, tuple(shape), dtype, channels, compress)(tmp_path_factory.mktemp("any"))
+    scan = read_scan(path)
+    stored, affine = reference(path)
+    assert np.array_equal(scan.voxels, stored) and np.allclose(scan.affine, affine, atol=1e-6)
+    new = changed(scan.voxels)
+    write_scan(scan, new, target_of(path))
+    assert np.array_equal(reference(target_of(path))[0], new)
+    assert np.array_equal(reference(target_of(path))[1], affine)
 
 
 @given(

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from monai_unlearnable.data import list_dataset, load_cases
+from monai_unlearnable.data import list_dataset, load_cases, output_name, read_scan
 from monai_unlearnable.errors import DatalistError, OutputError, VerificationError
 from monai_unlearnable.evaluation.sources import refuse_overlap
+from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.publishing.verify import verify
-from tests.helpers import SHAPES, protect, random_image, tree, two_classes
+from tests.contract.test_readers import FILES
+from tests.helpers import SHAPES, protect, random_image, tree, two_classes, write_datalist
 
 SUFFIXES = (".mhd", ".nhdr", ".hdr", ".mha", ".nrrd", ".mgz")
 DATA = {".mhd": ".raw", ".nhdr": ".raw", ".hdr": ".img"}
@@ -54,12 +56,43 @@ def test_all_files_of_volumes_are_published_checked_and_restored(suffix: str, tm
     restore(out, tmp_path / "back")
     back = tree(tmp_path / "back")
     del back["datalist.json"]
-    opened = gzip.decompress if suffix == ".mgz" else bytes
     assert {name: opened(content) for name, content in back.items()} == {
         name: opened(content) for name, content in before.items()
     }
     again = apply_stored(out / "noise", data, tmp_path / "again")
     assert [entry.output_sha256 for entry in again.scans] == [entry.output_sha256 for entry in verify(out).scans]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("nifti-int64", "nifti-uint64", "nifti-rgb", "nifti-rgba", "nifti-gz-suffix-upper", "nifti-6d", "mha-vector"),
+        *("mha-4d", "mhd-list", "mhd-end", "nrrd-list-first", "nhdr-list", "gipl-i2", "mgz-frames", "bmp-rgb", "webp"),
+        *("png-deep-rgb", "png-deep-rgba", "tiff-big-int16", "tiff-little-int8", "tiff-tiles", "tiff-planes"),
+    ],
+)
+def test_files_of_every_kind_go_the_whole_way(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    path, out = FILES[kind](tmp_path / "data"), tmp_path / "out"
+    write_datalist(tmp_path / "data", [{"image": path.name, "label": 0}])
+    before = tree(tmp_path / "data")
+    protect(tmp_path / "data", out, RandomNoise(0.1, Everywhere()))
+    verify(out, clean=tmp_path / "data")
+    assert not audit(out / "protected", out / "statement.json").findings
+    original, protected = read_scan(path), read_scan(out / "protected" / output_name(path.name))
+    assert protected.digest() != original.digest()
+    assert np.array_equal(protected.affine, original.affine) and protected.quantization == original.quantization
+    restore(out, tmp_path / "back")
+    assert read_scan(tmp_path / "back" / output_name(path.name)).digest() == original.digest()
+    back = tree(tmp_path / "back")
+    if kind.startswith(("nifti", "mhd", "gipl")):
+        assert {name: opened(content) for name, content in back.items() if name != "datalist.json"} == {
+            name: opened(content) for name, content in before.items() if name != "datalist.json"
+        }
+
+
+def opened(content: bytes) -> bytes:
+    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
 
 
 @pytest.mark.parametrize("suffix", DATA)
