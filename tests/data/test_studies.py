@@ -62,6 +62,16 @@ def test_labels_find_their_series_at_any_depth(tmp_path: Path) -> None:
     assert label is not None and label.all()
 
 
+def test_labels_that_name_instances_alone(tmp_path: Path) -> None:
+    def forget(seg: Dataset) -> None:
+        del seg.ReferencedSeriesSequence
+
+    for number in (1, 2):
+        series(tmp_path, f"A/{number}", number)
+    dicom.write_seg(tmp_path / "A/2", tmp_path / "A/seg/1.dcm", LABEL, change=forget)
+    assert [case.files for case in list_dataset(tmp_path).cases] == [("A/2", "A/seg/1.dcm")]
+
+
 def test_a_whole_study_in_one_folder(tmp_path: Path) -> None:
     series(tmp_path, "study", 1, "a")
     series(tmp_path, "study", 2, "b")
@@ -124,8 +134,12 @@ def test_what_cannot_be_told_is_refused(tmp_path: Path) -> None:
         list_dataset(tmp_path / "two")
     series(tmp_path / "away", "A/ct", 1)
     refer(tmp_path / "away/A/rs/1.dcm", 7)
-    with pytest.raises(DatalistError, match=r"refer to series that are not there: 1\.2\.7"):
+    with pytest.raises(DatalistError, match=r"none of the DICOM labels refers to a series that is there: A/rs/1\.dcm"):
         list_dataset(tmp_path / "away")
+    series(tmp_path / "inside", "A/ct", 1)
+    refer(tmp_path / "inside/A/ct/rs", 1)
+    with pytest.raises(DatalistError, match="the label A/ct/rs lies in the folder of its series; move it"):
+        list_dataset(tmp_path / "inside")
     series(tmp_path / "itself", "", 1)
     refer(tmp_path / "itself/rs/1.dcm", 1)
     with pytest.raises(DatalistError, match="the folder of the dataset is itself a DICOM series; give"):
