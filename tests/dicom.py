@@ -335,7 +335,9 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_by_gdcm(path: Path) -> bool:
-    """Whether GDCM reads a file as this package does: it knows one gray frame a file."""
+    """Whether GDCM reads a file as this package does: it knows one gray frame a file, and no zeros after it."""
+    if slices_of(path)[0].read_bytes().endswith(b"\0" * 100):
+        return False
     ds = dcmread(slices_of(path)[0], force=True)
     is_gray = ds.SamplesPerPixel == 1 and "NumberOfFrames" not in ds
     return bool(is_gray and "TransferSyntaxUID" in ds.file_meta and ds.preamble)
@@ -395,7 +397,8 @@ def pydicom_affine(path: Path) -> NDArray:
         row, column = np.reshape(_directions(ds), (2, 3)).astype(float)
         first, last = (np.asarray(_position(slices[i][0][1]), float) for i in (0, -1))
         step = (last - first) / (len(slices) - 1) if len(slices) > 1 else np.cross(row, column) * SPACING[2]
-        affine[:3] = np.stack([row * SPACING[0], column * SPACING[1], step, first], -1)
+        rows, columns = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].get("PixelSpacing", (1, 1))
+        affine[:3] = np.stack([row * columns, column * rows, step, first], -1)
     elif ds.get("ImagePositionPatient"):
         affine[:3, 3] = ds.ImagePositionPatient
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

@@ -194,6 +194,33 @@ def cut_off(count: int) -> Callable:
     return make
 
 
+def followed_by(tail: bytes, syntax: str = dicom.NATIVE[1]) -> Callable:
+    """Bytes after the last element, as archives on tape leave them."""
+
+    def make(folder: Path) -> Path:
+        path = single(shape=(40, 36), syntax=syntax)(folder)
+        path.write_bytes(path.read_bytes() + tail)
+        return path
+
+    return make
+
+
+def with_items_of_unknown_length(ds: Dataset) -> None:
+    for element in ds.iterall():
+        if element.VR == "SQ":
+            element.is_undefined_length = True
+            for item in element.value:
+                item.is_undefined_length_sequence_item = True
+
+
+def against_the_syntax(folder: Path) -> Path:
+    """Elements without value representation, where the transfer syntax says that they have one."""
+    path = single(syntax=dicom.NATIVE[0])(folder)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"1.2.840.10008.1.2\0\0\0", b"1.2.840.10008.1.2.1\0"))
+    return path
+
+
 def named(name: str) -> Callable:
     return lambda folder: single()(folder).rename(folder / name)
 
@@ -301,6 +328,11 @@ FILES: dict[str, Callable[[Path], Path]] = {
     "dicom-without-meta": without_meta,
     "dicom-odd-unpadded": cut_off(0),
     "dicom-odd-more": cut_off(4),
+    "dicom-followed-by-zeros": followed_by(b"\0" * 100),
+    "dicom-followed-by-zeros-rle": followed_by(b"\0" * 100, dicom.LOSSLESS[0]),
+    "dicom-followed-by-padding": followed_by(b"\xfc\xff\xfc\xffOB\0\0\4\0\0\0\1\2\3\4"),
+    "dicom-enhanced-items-of-unknown-length": enhanced(change=with_items_of_unknown_length),
+    "dicom-enhanced-JPEGLosslessSV1": enhanced((3, 40, 36), syntax=dicom.DECODED[0], places=(2, 0, 1)),
     "dicom-ima": named("scan.ima"),
     "dicom-without-suffix": named("IM000001"),
     "dicom-rescale": series(RescaleSlope="0.37", RescaleIntercept="-1024"),
@@ -719,7 +751,10 @@ def test_any_picture_round_trip(tmp_path: Path, width: int, height: int, kind: t
 
 
 DICOM = [name for name in FILES if name.startswith("dicom")]
-DECODED = {f"dicom-{syntax.keyword}" for syntax in dicom.DECODED} | {"dicom-color-jpeg"}
+DECODED = {f"dicom-{syntax.keyword}" for syntax in dicom.DECODED} | {
+    "dicom-color-jpeg",
+    "dicom-enhanced-JPEGLosslessSV1",
+}
 META = "FileMetaInformationGroupLength"
 CHANGED = {
     *("SOPInstanceUID", "MediaStorageSOPInstanceUID", "SeriesInstanceUID", "ImageType"),

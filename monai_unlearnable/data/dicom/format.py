@@ -110,7 +110,7 @@ class DicomFormat(ScanFormat):
         container: _Container = scan.container
         if container.originals:
             contents = [self._restored(scan, index, own) for index, own in enumerate(_planes(scan, voxels))]
-        elif np.array_equal(voxels, scan.voxels):
+        elif _is_same(voxels, scan.voxels):
             contents = [file.content for file in container.files]  # as they are where nothing changed
         else:
             contents = self._derived(scan, voxels)
@@ -167,7 +167,7 @@ class DicomFormat(ScanFormat):
 
     def renamed(self, scan: Scan, voxels: NDArray) -> dict[str, str]:
         """The UIDs that a series and its instances get when it is written with ``voxels``, by those it has."""
-        if np.array_equal(voxels, scan.voxels):
+        if _is_same(voxels, scan.voxels):
             return {}
         headers = [parse_header(own.content) for own in scan.container.originals]
         headers = headers or [file.header for file in scan.container.files]
@@ -208,6 +208,11 @@ class DicomFormat(ScanFormat):
 
 
 MAGIC = b"DICOM\0\0\2"  # begins the headers; those of earlier releases begin with a length, which is less
+
+
+def _is_same(voxels: NDArray, others: NDArray) -> bool:
+    """Whether two arrays (C, x, y[, z]) are equal; most that are not differ in the first slice already."""
+    return all(np.array_equal(first, second) for first, second in zip(voxels.T, others.T, strict=True))
 
 
 def _identity(planes: NDArray, digest: str) -> bytes:

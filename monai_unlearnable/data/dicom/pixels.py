@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, dcmwrite, uid
-from pydicom.dataelem import RawDataElement
 from pydicom.errors import InvalidDicomError
 from pydicom.filewriter import correct_ambiguous_vr
 
@@ -32,6 +31,7 @@ LOSSLESS = (uid.RLELossless, uid.JPEGLSLossless, uid.JPEG2000Lossless)  # that c
 PIXELS, FLOATS = 0x7FE00010, (0x7FE00008, 0x7FE00009)
 UNDEFINED = 0xFFFFFFFF  # length
 ITEM, END_OF_ITEMS = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+SIGNATURES = b"\xfa\xff\xfa\xff"  # tag of digital signatures, which follow the pixels
 MISSING = "the file holds no image, or was cut: PixelData is missing"
 
 
@@ -93,17 +93,19 @@ class PixelFile:
         content: bytes of the file.
         header: elements before the pixels.
         data: bytes that hold the value of the pixels: those of the file, or what they were before they were deflated.
-        start: where it begins in them.
+        begin: where the element begins in them.
+        start: where its value does.
         stop: where it ends.
-        vr: its value representation.
+        vr: its value representation; None where the file does not say.
     """
 
     content: bytes
     header: Dataset
     data: bytes
+    begin: int
     start: int
     stop: int
-    vr: str
+    vr: str | None
 
     @classmethod
     def open(cls, content: bytes) -> PixelFile:
@@ -125,7 +127,7 @@ class PixelFile:
             raise ScanError(MISSING)
         data = header.PixelData
         del header.PixelData
-        return cls(content, header, data, 0, len(data), "OW")
+        return cls(content, header, data, 0, 0, len(data), "OW")
 
     @cached_property
     def layout(self) -> PixelLayout:
@@ -142,6 +144,11 @@ class PixelFile:
     def is_plain(self) -> bool:
         """Whether the numbers lie in the file as they are, and others can take their place."""
         return self.syntax in NATIVE and not self.layout.is_subsampled
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the elements are of the kind that the transfer syntax says."""
+        return (self.vr is None) == self.syntax.is_implicit_VR
 
     @property
     def place(self) -> slice:
@@ -173,6 +180,12 @@ class PixelFile:
             raise ScanError(f"the transfer syntax {self.syntax.name} is not supported")
         return numbers(self.layout.planes(words), self.header)
 
+    @cached_property
+    def has_spare_bits(self) -> bool:
+        """Whether bits that belong to no number hold something else, which is to stay."""
+        words = self._words()
+        return not np.shares_memory(words, numbers(words, self.header))
+
     def _words(self) -> NDArray:
         place, found = self.place, self.stop - self.start
         if found < place.stop - place.start:
@@ -182,18 +195,20 @@ class PixelFile:
         order = "<" if self.syntax.is_little_endian else ">"
         return np.frombuffer(self.data, f"{order}u{self.header.BitsAllocated // 8}", self.layout.size, self.start)
 
-    def _flipped(self, before: NDArray, after: NDArray) -> bytes:
+    def _flipped(self, before: NDArray, after: NDArray) -> memoryview:
         """The bytes of other numbers.
 
         Flipping bits keeps whatever lies in those that hold no number, and flipping them again gives it back.
         """
-        flips = np.ascontiguousarray(self.layout.in_file_order(before ^ after)).ravel()
+        flips = before ^ after if self.has_spare_bits or self._is_swapped else after
+        flips = np.ascontiguousarray(self.layout.in_file_order(flips)).ravel()
         if self._is_swapped:
             flips = flips.view(np.uint8)
             flips = _swapped(np.append(flips, np.zeros(flips.size % 2, np.uint8)))
-            return (np.frombuffer(self.data, np.uint8)[self.place] ^ flips).tobytes()
+            return (np.frombuffer(self.data, np.uint8)[self.place] ^ flips).data
         words = self._words()
-        return (words ^ flips.view(f"<u{flips.itemsize}").astype(words.dtype, copy=False)).astype(words.dtype).tobytes()
+        flips = flips.view(f"<u{flips.itemsize}").astype(words.dtype, copy=False)
+        return (np.bitwise_xor(words, flips, out=flips) if self.has_spare_bits else flips).data.cast("B")
 
     def with_planes(self, before: NDArray, after: NDArray) -> bytes:
         """The file with other pixels, and nothing else changed; a plain one.
@@ -203,7 +218,7 @@ class PixelFile:
             after: pixels that it returns for the new file.
         """
         place = self.place
-        return self.content[: place.start] + self._flipped(before, after) + self.content[place.stop :]
+        return b"".join([self.content[: place.start], self._flipped(before, after), self.content[place.stop :]])
 
     def derived(self, before: NDArray, after: NDArray, change: Callable[[Dataset], object]) -> bytes:
         """The file with other pixels and a header that says so, in its transfer syntax.
@@ -216,16 +231,19 @@ class PixelFile:
             after: pixels that it returns for the new file.
             change: is given the dataset to change its header.
         """
-        dataset = parse(self.content)
-        if self.is_plain:
-            element: RawDataElement = dataset.get_item("PixelData")  # type: ignore[assignment]
-            place, value = self.place, element.value or b""
-            data = self._flipped(before, after) + value[place.stop - place.start :]
-            dataset[PIXELS] = element._replace(value=data, length=len(data))
-        else:
-            put_pixels(dataset, after)
+        dataset, tail = parse_header(self.content), self.content[self.stop :]
+        if self.syntax == uid.DeflatedExplicitVRLittleEndian:
+            dataset, tail = parse(self.content), b""
+        if SIGNATURES in tail or not self.is_consistent:
+            tail = b""
+        if self.is_plain and self.is_consistent:
+            # Spliced: a library would copy pixels, and parse and write what nobody looked at.
+            change(dataset)
+            head, pad = self.content[self.begin : self.start], self.content[self.place.stop : self.stop]
+            return b"".join([encode(dataset), head, self._flipped(before, after), pad, tail])
+        put_pixels(dataset, after)
         change(dataset)
-        return encode(dataset)
+        return encode(dataset) + tail
 
 
 def put_pixels(dataset: Dataset, planes: NDArray) -> None:
@@ -236,6 +254,8 @@ def put_pixels(dataset: Dataset, planes: NDArray) -> None:
         planes: its new pixels (frames, samples, rows, columns).
     """
     syntax, layout = dataset.file_meta.TransferSyntaxUID, PixelLayout.of(dataset)
+    for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        dataset.pop(name, None)
     if syntax in LOSSLESS and _is_compressed(dataset, layout, planes):
         return
     kind = dataset.PhotometricInterpretation
@@ -249,8 +269,6 @@ def put_pixels(dataset: Dataset, planes: NDArray) -> None:
     dataset.PixelData = data + b"\0" * (len(data) % 2)
     element = dataset["PixelData"]
     element.VR, element.is_undefined_length = ("OB" if dataset.BitsAllocated == 8 else "OW"), False
-    for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-        dataset.pop(name, None)
 
 
 def _is_compressed(dataset: Dataset, layout: PixelLayout, planes: NDArray) -> bool:
@@ -270,17 +288,19 @@ def _swapped(words: NDArray) -> NDArray:
 
 
 def numbers(words: NDArray, dataset: Dataset) -> NDArray:
-    """What the bits that hold a number say, in little endian."""
-    size, spare = words.itemsize, 8 * words.itemsize - dataset.BitsStored
-    kind = "i" if dataset.PixelRepresentation else "u"
+    """What the bits that hold a number say, in little endian; the words themselves where their other bits agree."""
+    size, bits = words.itemsize, dataset.BitsStored
+    kind, spare = "i" if dataset.PixelRepresentation else "u", 8 * words.itemsize - bits
     words = words if words.dtype.isnative or size == 1 else words.astype(words.dtype.newbyteorder("<"))
-    if not spare:
-        return words.view(f"<{kind}{size}")
+    values = words.view(f"<{kind}{size}")
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if kind == "i" else (0, 2**bits - 1)
+    if not spare or not values.size or (values.min() >= low and values.max() <= high):
+        return values
     return (words.view(f"<u{size}") << spare).view(f"<{kind}{size}") >> spare
 
 
-def _pixels_at(content: bytes, position: int, header: Dataset) -> tuple[int, int, str]:
-    """Where the value of the element of pixels begins and ends, and its value representation.
+def _pixels_at(content: bytes, position: int, header: Dataset) -> tuple[int, int, int, str | None]:
+    """Where the element of pixels begins, its value does and ends, and its value representation.
 
     Args:
         content: bytes of the file.
@@ -302,10 +322,9 @@ def _pixels_at(content: bytes, position: int, header: Dataset) -> tuple[int, int
     elif vr in VALUE_REPRESENTATIONS:
         start, (length,) = position + 8, struct.unpack_from(f"{order}H", content, position + 6)
     else:
-        start, (length,), vr = position + 8, struct.unpack_from(f"{order}L", content, position + 4), b"OW"
-    if syntax.is_encapsulated:
-        return start, _end_of_items(content, start), vr.decode()
-    return start, min(start + length, len(content)), vr.decode()
+        start, (length,), vr = position + 8, struct.unpack_from(f"{order}L", content, position + 4), b""
+    stop = _end_of_items(content, start) if syntax.is_encapsulated else min(start + length, len(content))
+    return position, start, stop, vr.decode() or None
 
 
 def _end_of_items(content: bytes, position: int) -> int:
