@@ -95,7 +95,7 @@ class DatasetSummary:
             raise error
         if self.is_segmentation and not any(self.class_voxels[1:]):
             reason = f"the labels of all cases hold one value, {self.label_values[0]}: there is nothing to follow"
-            raise LabelError(f"{reason}; label_values says which value is background")
+            raise LabelError(f"{reason}; --label_values tells which value is background")
 
     def cases_within(self, gib: float) -> int:
         """The number of cases of typical size that fit into ``gib`` GiB, with float32 images and int64 label maps."""

@@ -43,6 +43,9 @@ class LabelGeometry(str, Enum):
     MATCH = "match"
     IGNORE = "ignore"
 
+    def __str__(self) -> str:
+        return self.value
+
 
 def read_label(
     path: Path, images: Sequence[Scan], case: str | None = None, geometry: str = LabelGeometry.MATCH
@@ -104,7 +107,7 @@ def _check_place(label: Scan, image: Scan) -> None:
     if voxels > FAR:
         offset = float(np.linalg.norm(places[0] - places[1], axis=1).max())
         reason = f"the label lies up to {offset:.4g} mm from the image: its axes are others, or flipped"
-        way = "resample it onto the image, or set label_geometry to ignore if voxels of equal index belong together"
+        way = "resample it onto the image, or give --label_geometry ignore if voxels of equal index belong together"
         raise LabelError(f"{reason}; {way}", value=offset)
 
 
@@ -138,18 +141,33 @@ def _whole_numbers(scan: Scan) -> NDArray:
 
 def _not_whole(values: NDArray) -> str:
     """What is wrong with values, all of which are no whole numbers."""
-    reason = f"the label holds values that are not whole numbers, in {len(values)} voxels"
     finite = values[np.isfinite(values)]
-    if len(finite) < len(values):
-        reason += f", {len(values) - len(finite)} of them NaN or infinite"
+    parts = []
     if len(finite):
-        reason += f" (from {finite.min():.4g} to {finite.max():.4g})"
-    return f"{reason}; if it was resampled, do so by the nearest neighbor, or threshold it"
+        parts.append(f"not whole numbers in {len(finite)} voxels (from {finite.min():.4g} to {finite.max():.4g})")
+    if len(finite) < len(values):
+        parts.append(f"NaN or infinite in {len(values) - len(finite)} voxels")
+    return f"label values are {' and '.join(parts)}; resample labels by the nearest neighbor, or threshold them"
 
 
 def index_dtype(count: int) -> DTypeLike:
     """The dtype of the indices of so many classes: one that torch computes with."""
     return next(dtype for dtype in (np.uint8, np.int16, np.int32) if count - 1 <= np.iinfo(dtype).max)
+
+
+def check_values(values: Sequence[int]) -> tuple[int, ...]:
+    """The label values of classes that a user gave.
+
+    Raises:
+        LabelError: when they are no whole numbers, fewer than two, or not all different.
+    """
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        raise LabelError(f"--label_values is a list such as [0, 1], not {values!r}")
+    if not all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in values):
+        raise LabelError(f"--label_values are whole numbers, not {list(values)}")
+    if len(set(values)) < max(2, len(values)):
+        raise LabelError(f"--label_values are at least two, all different, not {list(values)}")
+    return tuple(int(value) for value in values)
 
 
 def ignored_voxels(label: NDArray, values: Sequence[int] | None = None) -> NDArray | None:
@@ -194,7 +212,7 @@ def encode_label(label: NDArray, values: Sequence[int], case: str | None = None,
         unknown.update(value for value in np.unique(source[other]).tolist() if not value < 0)
     if unknown:
         shown = f"{sorted(unknown)[:5]}; known are {list(values)}"
-        raise LabelError(f"unknown label value {shown} (label_values)", case=case, file=file)
+        raise LabelError(f"unknown label value {shown}; --label_values gives all", case=case, file=file)
     return indices
 
 
@@ -249,13 +267,13 @@ def soft_edges(label: NDArray, counts: Mapping[int, int]) -> str | None:
     if is_mask and loose.sum() >= max(len(values) / 2, 2 if extent >= RIPPLE else 3):
         return (
             f"{len(values)} label values, {loose.sum()} of which lie along the edges of the others ({listed(counts)}): "
-            "a mask that was resized smoothly, or saved as JPEG? Threshold it, or give all values as label_values if "
+            "a mask that was resized smoothly, or saved as JPEG? Threshold it, or give all values as --label_values if "
             "they are classes"
         )
     if len(values) > MANY and is_between.mean() > 0.5 and touching[is_between].mean() < IMAGE:
         return (
             f"{len(values)} label values, which make up no regions ({listed(counts)}): an image in the place of a "
-            "label? Give all values as label_values if they are classes"
+            "label? Give all values as --label_values if they are classes"
         )
     return None
 

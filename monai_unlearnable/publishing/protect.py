@@ -19,6 +19,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key, load_key, secret_seed
 from monai_unlearnable.crypto.encrypted import place, places, write_owned
 from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, Listing, inspect_cases, list_dataset
+from monai_unlearnable.data.labels import check_values
 from monai_unlearnable.errors import (
     BudgetError,
     InputError,
@@ -102,7 +103,8 @@ class Protection:
         label_geometry: str = LabelGeometry.MATCH,
     ) -> None:
         self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(output_dir)
-        self.budget, self.label_values, self.seed = Budget(epsilon, fraction=fraction), label_values, seed
+        self.budget, self.seed = Budget(epsilon, fraction=fraction), seed
+        self.label_values = None if label_values is None else check_values(label_values)
         self.label_geometry = look_up("rule for the geometry of labels", label_geometry, LabelGeometry)
         if self.budget.epsilon == 0:
             raise BudgetError("epsilon is 0: nothing would be changed; a common choice is 8/255", value=0)

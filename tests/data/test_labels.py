@@ -66,7 +66,7 @@ def test_labels_of_a_drifting_slope_are_rounded(dataset: Path) -> None:
     assert np.array_equal(read(dataset), two_classes(SHAPE))
     label_of(dataset, two_classes(SHAPE).astype("f4") * np.float32(0.75))
     with pytest.raises(
-        LabelError, match=r"not whole numbers, in 280 voxels \(from 0\.75 to 1\.5\).*threshold"
+        LabelError, match=r"not whole numbers in 280 voxels \(from 0\.75 to 1\.5\).*threshold"
     ) as caught:
         read(dataset)
     assert caught.value.case == "images/b" and caught.value.file == dataset / "labels/b.nii.gz"
@@ -196,7 +196,7 @@ def test_labels_that_lie_elsewhere_are_refused_unless_told_otherwise(tmp_path: P
     protection = Protection(tmp_path / "clean", tmp_path / "out", 0.1, label_geometry="ignore")
     protection.run(NOISE)
     verify(tmp_path / "out", tmp_path / "clean")
-    with pytest.raises(InputError, match="unknown rule for the geometry of labels 'ignored'.*did you mean 'ignore'"):
+    with pytest.raises(InputError, match="'ignored'; known are match, ignore; did you mean 'ignore'"):
         Protection(tmp_path / "clean", tmp_path / "out", 0.1, label_geometry="ignored")
 
 
@@ -354,23 +354,33 @@ def test_labels_are_labels(name: str) -> None:
 
 
 def test_smooth_masks_are_refused_with_their_counts(tmp_path: Path) -> None:
+    clean, out = tmp_path / "clean", tmp_path / "out"
     for folder in ("images", "labels"):
-        (tmp_path / folder).mkdir()
+        (clean / folder).mkdir(parents=True)
     for name in ("a", "b"):
-        Image.fromarray(random_image((60, 80), "uint8")).save(tmp_path / f"images/{name}.png")
-        Image.fromarray(ellipse()).save(tmp_path / f"labels/{name}.png")
-    Image.fromarray(ellipse()).save(tmp_path / "labels/b.jpg", quality=95)
-    (tmp_path / "labels/b.png").unlink()
+        Image.fromarray(random_image((60, 80), "uint8")).save(clean / f"images/{name}.png")
+        Image.fromarray(ellipse()).save(clean / f"labels/{name}.png")
+    Image.fromarray(ellipse()).save(clean / "labels/b.jpg", quality=95)
+    (clean / "labels/b.png").unlink()
     match = r"14 label values, 12 of which lie along the edges of the others \(0: 2756, 1: 150, 2: 78, .*JPEG"
     with pytest.raises(LabelError, match=match) as caught:
-        Protection(tmp_path, tmp_path / "out", 0.1).begin(NOISE)
-    assert caught.value.case == "images/b" and caught.value.file == tmp_path / "labels/b.jpg"
-    assert not (tmp_path / "out").exists()
-    cases = load_cases(tmp_path)
+        Protection(clean, out, 0.1).begin(NOISE)
+    assert caught.value.case == "images/b" and caught.value.file == clean / "labels/b.jpg"
+    assert not out.exists()
+    cases = load_cases(clean)
     admitted = admit(cases, PercentileWindow())
     assert admitted.cases == cases[:1] and "14 label values" in admitted.reasons["images/b"]
     values = inspect_cases(cases, PercentileWindow()).label_values
-    Protection(tmp_path, tmp_path / "out", 0.1, label_values=values).begin(NOISE)
+    Protection(clean, out, 0.1, label_values=values).begin(NOISE)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [((0, 0, 1), "all different"), ((1,), "at least two"), ((0, 0.5), "whole numbers"), (1, "a list such as")],
+)
+def test_label_values_that_name_no_classes(tmp_path: Path, values: object, reason: str) -> None:
+    with pytest.raises(LabelError, match=f"--label_values .*{reason}"):
+        Protection(tmp_path, tmp_path / "out", 0.1, label_values=values)  # type: ignore[arg-type]
 
 
 def test_counts_of_values() -> None:
