@@ -12,7 +12,7 @@ from typing import Any
 
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.tables import SECTIONS, TABLE_SUFFIXES, read_table
+from monai_unlearnable.data.tables import NOT_UTF8, SECTIONS, TABLE_SUFFIXES, read_table
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import leads_outside
@@ -156,10 +156,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeError as error:
-        reason = "is not UTF-8; save it in this encoding (Notepad and PowerShell write UTF-16 unless told otherwise)"
-        raise DatalistError(f"cannot be read: it {reason}", file=path) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatalistError(f"cannot be read: {error}", file=path) from error
+        raise DatalistError(NOT_UTF8, file=path) from error
+    except OSError as error:
+        raise DatalistError(f"cannot be read: {error.strerror or error}", file=path) from error
+    except (ValueError, RecursionError) as error:
+        raise DatalistError(f"cannot be read as JSON: {error}", file=path) from error
     if isinstance(content, list):
         content = {"training": content}
     if not isinstance(content, dict):
@@ -179,7 +180,8 @@ def _case(root: Path, path: Path, entry: Any) -> Case:
     names = _images(found)
     are_names = names and all(isinstance(name, str) for name in names)
     if not are_names or not (label is None or isinstance(label, str) or _is_class(label)):
-        raise DatalistError(f"an entry names no image file, or neither label file nor class: {entry!r}", file=path)
+        reason = f"an entry names no image file, or neither label file nor class: {entry!r}"
+        raise DatalistError(f'{reason}; entries are {{"image": FILE, "label": FILE or class}}', file=path)
     images = tuple(_inside(root, name, path) for name in names)
     case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))
     images = images if len(images) > 1 else _channel_files(root, images[0])

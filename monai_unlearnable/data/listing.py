@@ -171,7 +171,8 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
                 reason = "lies inside the folder of a series, or is the folder of the dataset; give each one of its own"
                 raise DatalistError(reason, case=case.case_id, file=case.root / name)
             if not os.path.exists(f"{case.root}/{name}") and volume_at(case.root / name) is None:
-                raise DatalistError("the file does not exist", case=case.case_id, file=case.root / name)
+                reason = "the file does not exist; names in lists are relative to the dataset folder"
+                raise DatalistError(reason, case=case.case_id, file=case.root / name)
         if case.label in outputs:
             reason = "both an image and a label would be published under this name"
             raise DatalistError(reason, case=case.case_id, file=case.root / case.label)

@@ -12,8 +12,11 @@ from typing import Any
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.utils.enums import CaseKeys
 
-__all__ = ["SECTIONS", "TABLE_NAME", "TABLE_SUFFIXES", "read_table"]
+__all__ = ["NOT_UTF8", "SECTIONS", "TABLE_NAME", "TABLE_SUFFIXES", "read_table"]
 
+NOT_UTF8 = (
+    "cannot be read: it is not UTF-8; save it as text in this encoding (Excel, Notepad and PowerShell have others too)"
+)
 TABLE_NAME = "labels.csv"
 TABLE_SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t"
@@ -64,8 +67,10 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     """The cells of every row by their use."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DatalistError(f"cannot be read: {error}", file=path) from error
+    except UnicodeError as error:
+        raise DatalistError(NOT_UTF8, file=path) from error
+    except OSError as error:
+        raise DatalistError(f"cannot be read: {error.strerror or error}", file=path) from error
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text), delimiter=max(DELIMITERS, key=header.count), strict=True)
     try:

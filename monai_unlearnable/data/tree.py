@@ -65,7 +65,7 @@ class Tree:
         files: list[str] = []
         dicom: dict[str, list[str]] = {}
         others: dict[str, str] = {}
-        for name in _names(root, "", frozenset()):
+        for name, is_file in _names(root, "", frozenset()):
             last = name.rstrip("/").rpartition("/")[2]
             if last.startswith("."):
                 others[name] = "hidden"
@@ -73,6 +73,8 @@ class Tree:
                 others[name] = "an index of DICOM files; the files themselves are read"
             elif is_known(last) and not last.lower().endswith(SUFFIXES):
                 files.append(name)
+            elif not is_file:
+                others[name] = "a link that leads nowhere, or no file"
             elif is_dicom(root / name):
                 dicom.setdefault(parent(name), []).append(name)
             else:
@@ -131,20 +133,23 @@ def folders_above(name: str) -> Iterator[str]:
         yield name
 
 
-def _names(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[str]:
-    """Names of all files below a folder, in order; links are followed, unless they lead back to a folder above."""
+def _names(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, bool]]:
+    """All names below a folder, in order, and whether they are files; of hidden folders the name alone.
+
+    Links are followed, unless they lead back to a folder above.
+    """
     real = os.path.realpath(folder)
     if real in above:
         return
     with os.scandir(folder) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries)
-    for name, is_folder in found:
+        found = sorted((entry.name, entry.is_dir(), entry.is_file()) for entry in entries)
+    for name, is_folder, is_file in found:
         if is_folder and name.startswith("."):
-            yield f"{prefix}{name}/"
+            yield f"{prefix}{name}/", False
         elif is_folder:
             yield from _names(folder / name, f"{prefix}{name}/", above | {real})
         else:
-            yield prefix + name
+            yield prefix + name, is_file
 
 
 def _reason(name: str) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,16 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     (tmp_path / "store" / "back").symlink_to(tmp_path / "data")
     (case,) = list_dataset(tmp_path / "data").cases
     assert case.files == ("images/a.nii", "labels/a.nii")
+
+
+def test_what_is_no_file_stops_nothing(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.nii", "labels/a.nii")
+    (tmp_path / "notes").symlink_to(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    reason = "a link that leads nowhere, or no file"
+    assert passed_over(tmp_path) == {"notes": reason, "pipe": reason}
+    with pytest.raises(DatalistError, match=r"a\.nii: a dataset is a folder, and this is a file"):
+        list_dataset(tmp_path / "images/a.nii")
 
 
 def test_cases_without_labels_are_an_error_unless_none_are_needed(tmp_path: Path) -> None:
