@@ -29,6 +29,7 @@ FORMATS: tuple[ScanFormat, ...] = (
     *(PngFormat(), TiffFormat(), JpegFormat(), WebpFormat(), BmpFormat()),
     DICOM,
 )
+DATA_SUFFIXES = (".img", ".img.gz", ".raw", ".zraw", ".raw.gz")
 
 
 def _match(name: str) -> tuple[ScanFormat, str] | None:
@@ -74,6 +75,8 @@ def find_format(path: Path) -> ScanFormat:
 def _format_of_name(path: Path) -> ScanFormat:
     match = _match(path.name)
     if match is None:
+        if path.name.lower().endswith(DATA_SUFFIXES):
+            raise ScanError("the file holds voxels without a header; name its header (.hdr, .mhd, .nhdr)", file=path)
         known = ", ".join(suffix for scan_format in FORMATS for suffix in scan_format.suffixes)
         raise ScanError(f"unknown file type; supported are {known}", file=path)
     return match[0]

@@ -56,4 +56,5 @@ def refuse_other_content(path: Path, suffix: str, kinds: Collection[str]) -> Non
     found = [(kind, usual) for kind, start, mark, usual in SIGNATURES if head[start : start + len(mark)] == mark]
     if found and not any(kind in expected for kind, _ in found):
         kind, usual = found[0]
+        usual = suffix + usual if kind == "gzip" else usual
         raise ScanError(f"the file is {kind}, named {suffix}; name it {usual}, or write it anew", file=path)

@@ -127,6 +127,12 @@ class _Page:
             extent = rows if page.is_tiled else place[0].stop - place[0].start
             yield _Segment(int(offset), int(size), (extent, columns, place[2].stop - place[2].start), place)
 
+    def refuse_lossy(self) -> None:
+        """Refuse compression that loses pixels."""
+        kind = LOSSY_CODES.get(int(self.page.compression))
+        if kind is not None:
+            raise ScanError(f"{kind} compression in TIFF cannot hold exact pixels; write it with LZW or deflate")
+
     def check(self, kinds: tuple[int, ...]) -> None:
         """Refuse what cannot be spliced.
 
@@ -134,8 +140,6 @@ class _Page:
             kinds: photometric interpretations that are welcome.
         """
         page = self.page
-        if int(page.compression) in LOSSY_CODES:
-            raise ScanError(f"{LOSSY_CODES[int(page.compression)]} compression in TIFF cannot hold exact pixels")
         if int(page.compression) not in CODECS or int(page.predictor) not in (NO_PREDICTOR, DIFFERENCES):
             raise ScanError("TIFF of this compression is not supported; use none, LZW or deflate")
         if not self.has_whole_bytes or int(page.fillorder) != 1 or int(page.photometric) not in kinds:
@@ -225,6 +229,7 @@ class TiffFormat(PillowFormat):
     def read(self, path: Path) -> Scan:
         with naming(path):
             page = _Page(path.read_bytes())
+            page.refuse_lossy()
             if page.is_by_pillow:
                 return super().read(path)
             page.check(GRAY + COLOR)

@@ -657,6 +657,20 @@ def test_volumes_under_wrong_names_are_refused(tmp_path: Path) -> None:
             read_scan(tmp_path / name)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_tiff_that_lost_pixels_is_refused_as_an_image_and_read_as_a_label(channels: int, tmp_path: Path) -> None:
+    path = picture(".tif", channels=channels, compression="jpeg")(tmp_path)
+    with pytest.raises(ScanError, match="jpeg compression in TIFF cannot hold exact pixels"):
+        read_scan(path)
+    assert read_label_scan(path, []).spatial_shape == (13, 9)
+
+
+def test_data_files_are_no_scans_of_their_own(tmp_path: Path) -> None:
+    path = FILES["pair"](tmp_path)
+    with pytest.raises(ScanError, match=r"scan\.img: the file holds voxels without a header; name its header"):
+        read_scan(path.with_suffix(".img"))
+
+
 @pytest.mark.parametrize("suffix", [".webp", ".tif", ".png"])
 def test_pictures_of_several_frames_are_refused(suffix: str, tmp_path: Path) -> None:
     frames = [Image.fromarray(voxels((9, 13, 3), "uint8")) for _ in range(3)]
