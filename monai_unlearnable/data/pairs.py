@@ -101,7 +101,10 @@ class _Pairing:
                 self.left.append(part)
             else:
                 self._put(label, channel, part)
+        self.unlabeled: list[ScanName] = []
         self._pair_longer_labels()
+        for part in self.left:
+            self._leave(part, "an image without a label")
         self._choose()
 
     def _label_of(
@@ -160,8 +163,7 @@ class _Pairing:
         for group in self.groups.values():
             if "" in group.images and len(group.images) > 1:
                 for channel in [*filter(None, group.images)]:
-                    part = group.images.pop(channel)
-                    self.reasons[part.name] = f"not the image that {group.label.name} is named after"
+                    self._leave(group.images.pop(channel), f"not the image that {group.label.name} is named after")
         kinds = Counter(tuple(sorted(group.images)) for group in self.groups.values())
         if len(kinds) > 1 and any(len(kind) > 1 or kind[0] == "" or kind[0].isdigit() for kind in kinds):
             first = {tuple(sorted(group.images)): group.label.name for group in reversed(self.groups.values())}
@@ -171,16 +173,19 @@ class _Pairing:
             raise DatalistError(f"{reason}; complete them, or list the cases in datalist.json", file=self.root)
         self.channels = next(iter(kinds)) if kinds else ()
 
+    def _leave(self, image: ScanName, reason: str) -> None:
+        """An image without a label is a case without one where its folder says that it is an image of the dataset."""
+        if image.role == IMAGE:
+            self.unlabeled.append(image)
+        else:
+            self.reasons[image.name] = reason
+
     def found(self) -> Found:
         cases = [self._case(group) for group in self.groups.values()]
         for part in self.labels:
             if part.name not in self.groups:
                 self.reasons[part.name] = "a label without an image"
-        in_folders = [part for part in self.left if part.role == IMAGE]
-        cases += [Case(case_id, self.root, names) for case_id, names in _channels(in_folders).items()]
-        for part in self.left:
-            if part.role != IMAGE:
-                self.reasons[part.name] = "an image without a label"
+        cases += [Case(case_id, self.root, names) for case_id, names in _channels(self.unlabeled).items()]
         order = {part.name: index for index, part in enumerate(self.images)}
         cases.sort(key=lambda case: order[case.images[0]])
         return Found(cases, self._source(), self.reasons)

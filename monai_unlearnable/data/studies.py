@@ -11,7 +11,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 
 from monai_unlearnable.data.datalist import Case, Found
-from monai_unlearnable.data.dicom import is_annotation, survey
+from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.dicom.detection import lacks_mark
 from monai_unlearnable.data.formats import stem
 from monai_unlearnable.data.scan import naming
@@ -46,7 +46,7 @@ class _Studies:
     def of(cls, tree: Tree, names: Sequence[str]) -> _Studies:
         found, taken = cls(), {*names}
         for folder in tree.dicom:
-            content = survey(tree.root / folder)
+            content = tree.survey(folder)
             for volume in content.volumes:
                 name = volume.path.relative_to(tree.root).as_posix()
                 if name in taken:

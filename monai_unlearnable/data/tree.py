@@ -11,27 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from monai_unlearnable.data.dicom import is_dicom, survey
 from monai_unlearnable.data.dicom.detection import SUFFIXES
+from monai_unlearnable.data.dicom.volumes import Survey
 from monai_unlearnable.data.formats import is_known
 
 __all__ = ["Tree", "folders_above", "in_order", "parent"]
 
 # Formats that scans come in and that are not read: whoever has such files should hear of it.
-FOREIGN = (
-    ".mnc",
-    ".mat",
-    ".npy",
-    ".npz",
-    ".h5",
-    ".hdf5",
-    ".gif",
-    ".svs",
-    ".czi",
-    ".nd2",
-    ".par",
-    ".rec",
-    ".v",
-    ".xml.gz",
-)
+FOREIGN = (".mnc", ".mat", ".npy", ".npz", ".h5", ".hdf5", ".gif", ".svs", ".czi", ".nd2", ".par", ".rec")
 
 
 def parent(name: str) -> str:
@@ -81,6 +67,20 @@ class Tree:
                 others[name] = _reason(last)
         return cls(root, tuple(files), {folder: tuple(names) for folder, names in dicom.items()}, others)
 
+    def survey(self, folder: str) -> Survey:
+        """What lies right in a folder of DICOM files; their headers are read once.
+
+        Raises:
+            ScanError: naming folder or file, when the system does not let it be read.
+        """
+        if folder not in self._surveys:
+            self._surveys[folder] = survey(self.root / folder)
+        return self._surveys[folder]
+
+    @cached_property
+    def _surveys(self) -> dict[str, Survey]:
+        return {}
+
     def volumes(self, folder: str) -> dict[str, tuple[str, ...]]:
         """The DICOM volumes right in a folder, by the names that they are read under, and the files of each.
 
@@ -88,7 +88,7 @@ class Tree:
             ScanError: naming folder or file, when the system does not let it be read.
         """
         found = {}
-        for volume in survey(self.root / folder).volumes:
+        for volume in self.survey(folder).volumes:
             files = tuple(map(self._name, volume.files))
             name = self._name(volume.path)
             # A folder that holds other scans too is not the name of one of them.
@@ -97,7 +97,7 @@ class Tree:
 
     def remarks(self, folder: str) -> dict[str, str]:
         """The DICOM files right in a folder that are of no volume, each with the reason."""
-        return {self._name(path): reason for path, reason in survey(self.root / folder).passed_over}
+        return {self._name(path): reason for path, reason in self.survey(folder).passed_over}
 
     @cached_property
     def _above(self) -> set[str]:

@@ -164,6 +164,7 @@ def test_pairs_inside_folders_that_look_like_classes(tmp_path: Path) -> None:
         (["with_mask/1.png", "without_mask/2.png"], "look like label maps .* none like images"),
         (["masks/1.png", "labels/2.png"], "look like label maps .* none like images"),
         (["images/1.png", "scans/2.png"], "has no label"),
+        (["images/a.png", "images/a_b.png", "labels/a.png"], "images/a_b.*has no label"),
         (["patient01/t1.nii.gz", "patient02/t1.nii.gz"], "patient01, patient02 look like patients"),
         (["A/A_t1.nii.gz", "B/B_t1.nii.gz"], "A, B look like patients"),
         (["BraTS_001/x.nii.gz", "BraTS_002/y.nii.gz", "BraTS_003/z.nii.gz"], "look like patients"),
