@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ class LoadedCase:
         label: class indices (1, spatial...), or None; background where voxels are to be ignored.
         ignored: voxels that belong to no class and get no noise, (1, spatial...); None where there are none.
         remarks: notes on the files for the owner.
+        value_names: names of the stored label values, where the file has them.
     """
 
     case: Case
@@ -41,6 +42,7 @@ class LoadedCase:
     label: NDArray | None
     ignored: NDArray | None = None
     remarks: tuple[str, ...] = ()
+    value_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def image(self) -> NDArray:
@@ -86,18 +88,19 @@ def read_case(
             windows.append(scans[-1].window(window))
             check_same_shape(scans)
     label = ignored = None
+    names: Mapping[int, str] = {}
     remarks = sum((scan.remarks for scan in scans), ())
     if case.label is not None:
         path = case.root / case.label
         with _naming(case, path):
             read = read_label_map(path, scans, case.case_id, label_geometry)
-        label, remarks = read.voxels, remarks + read.remarks
+        label, remarks, names = read.voxels, remarks + read.remarks, read.value_names
         ignored = ignored_voxels(label, label_values)
         if label_values is not None:
             label = encode_label(label, label_values, case.case_id, path)
         elif ignored is not None:
             label = np.where(ignored, 0, label)
-    return LoadedCase(case, tuple(scans), tuple(windows), label, ignored, remarks)
+    return LoadedCase(case, tuple(scans), tuple(windows), label, ignored, remarks, names)
 
 
 @contextmanager

@@ -219,9 +219,16 @@ def read_label_scan(path: Path, images: Sequence[Scan]) -> Scan:
     with naming(path):
         if not grids:
             raise ScanError("a DICOM segmentation or structure set needs a DICOM image, to whose slices it refers")
-        label, grid, remarks = read_annotation(path, grids)
-    flat = label if len(images[0].spatial_shape) == 3 else label[..., 0]
-    return Scan(path, flat[None], StorageQuantization(flat.dtype.str), grid.affine, remarks=remarks)
+        read = read_annotation(path, grids)
+    flat = read.label if len(images[0].spatial_shape) == 3 else read.label[..., 0]
+    return Scan(
+        path,
+        flat[None],
+        StorageQuantization(flat.dtype.str),
+        read.grid.affine,
+        remarks=read.remarks,
+        value_names=read.names,
+    )
 
 
 def renamed_by(scan: Scan, voxels: NDArray) -> dict[str, str]:

@@ -41,6 +41,7 @@ class DatasetSummary:
         ignored_voxels: number of voxels that belong to no class: their label value is negative.
         empty: cases whose label is all background.
         doubtful: errors of the cases whose label looks like a smooth mask, or an image.
+        class_names: what label files call a label value, by that value; several names where they differ.
         dtypes: number of files by the type of their stored voxels.
         window_range: the lowest and the highest end of all intensity windows, in physical units.
         window_widths: the least and the largest width of an intensity window, in physical units.
@@ -59,6 +60,7 @@ class DatasetSummary:
     ignored_voxels: int = 0
     empty: tuple[str, ...] = ()
     doubtful: tuple[LabelError, ...] = ()
+    class_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     dtypes: Mapping[str, int] = field(default_factory=dict)
     window_range: tuple[float, float] = (0.0, 1.0)
     window_widths: tuple[float, float] = (1.0, 1.0)
@@ -97,6 +99,18 @@ class DatasetSummary:
             reason = f"the labels of all cases hold one value, {self.label_values[0]}: there is nothing to follow"
             raise LabelError(f"{reason}; --label_values tells which value is background")
 
+    def label_remarks(self) -> list[str]:
+        """What the owner should know of the labels: cases that are empty, numbers that may mean several things."""
+        remarks = []
+        if self.empty:
+            names = ", ".join(self.empty[:5]) + (", ..." if len(self.empty) > 5 else "")
+            remarks.append(f"{len(self.empty)} of {len(self.sizes)} labels are empty: {names}")
+        for value, called in self.class_names.items():
+            if len(called) > 1:
+                names = " and ".join(map(repr, called[:3]))
+                remarks.append(f"label value {value} is called {names}; it must mean the same in all cases")
+        return remarks
+
     def cases_within(self, gib: float) -> int:
         """The number of cases of typical size that fit into ``gib`` GiB, with float32 images and int64 label maps."""
         size = math.prod(self.median_shape) * (4 * self.channels + 8 * self.is_segmentation)
@@ -121,6 +135,7 @@ class _Facts:
     counts: Mapping[int, int]
     ignored: int
     doubt: str | None
+    names: Mapping[int, str]
     dtypes: tuple[str, ...]
     windows: tuple[tuple[float, float], ...]
     exceeding: Mapping[str, str]
@@ -205,12 +220,22 @@ def _of_labels(cases: Sequence[Case], facts: Sequence[_Facts], label_values: Seq
         "class_voxels": tuple(total[value] for value in classes),
         "ignored_voxels": sum(own.ignored for own in facts),
         "empty": tuple(case.case_id for case, own in pairs if own.counts.keys() <= {classes[0]}),
+        "class_names": _names(facts),
         "doubtful": tuple(
             LabelError(own.doubt, case=case.case_id, file=case.root / str(case.label))
             for case, own in pairs
             if own.doubt
         ),
     }
+
+
+def _names(facts: Sequence[_Facts]) -> dict[int, tuple[str, ...]]:
+    """The different names of each label value; spelling with other capitals, spaces or underscores is no other name."""
+    found: dict[int, dict[str, str]] = {}
+    for own in facts:
+        for value, name in own.names.items():
+            found.setdefault(value, {}).setdefault("".join(filter(str.isalnum, name.casefold())), name)
+    return {value: tuple(names.values()) for value, names in sorted(found.items())}
 
 
 def _each(cases: Sequence[Case], facts_of: Callable[[Case], _Facts]) -> Iterator[_Facts]:
@@ -256,6 +281,7 @@ def _facts(
         counts=counts,
         ignored=ignored,
         doubt=doubt,
+        names=loaded.value_names,
         dtypes=tuple(scan.voxels.dtype.name for scan in loaded.scans),
         windows=tuple(ends for own in loaded.windows for ends in zip(own.low, own.high, strict=True)),
         exceeding={} if budget is None else exceeding_spread(loaded, budget.epsilon),

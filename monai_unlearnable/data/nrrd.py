@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nrrd
 import numpy as np
@@ -154,18 +154,23 @@ class NrrdFormat(ScanFormat):
         Where segments overlap the smallest one counts.
         """
         scan = self.read(path)
-        if len(scan.voxels) == 1:
-            return scan
         with naming(path):
             segments = _segments(_parse(scan.container.header).fields)
-            if not segments:
-                return scan
+            if len(scan.voxels) == 1 or not segments:
+                return replace(scan, value_names={own.value: own.name for own in segments if own.name})
             merged = Segments((1, 1, scan.voxels[0].size))
-            for number, (value, layer) in enumerate(segments, start=1):
-                merged.add(0, number * (scan.voxels[layer] == value).reshape(1, -1))
+            for number, own in enumerate(segments, start=1):
+                merged.add(0, number * (scan.voxels[own.layer] == own.value).reshape(1, -1))
             flat, overlaps = merged.merge()
-        label, remarks = flat.reshape(1, *scan.spatial_shape), tuple(overlap_remarks(overlaps))
-        return replace(scan, voxels=label, quantization=storage(label.dtype), container=None, remarks=remarks)
+        names = {number: own.name for number, own in enumerate(segments, start=1) if own.name}
+        return replace(
+            scan,
+            voxels=flat.reshape(1, *scan.spatial_shape),
+            quantization=storage(flat.dtype),
+            container=None,
+            remarks=tuple(f"{path}: {remark}" for remark in overlap_remarks(overlaps, names)),
+            value_names=names,
+        )
 
     def files(self, path: Path) -> tuple[Path, ...]:
         with naming(path), path.open("rb") as stream:
@@ -207,10 +212,19 @@ def _lines(content: bytes, start: int, count: int) -> int:
     return position - start
 
 
-def _segments(fields: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Label value and layer of each segment, in the order of their numbers."""
+class _Segment(NamedTuple):
+    """A segment of 3D Slicer: the value that it has in a layer."""
+
+    value: int
+    layer: int
+    name: str
+
+
+def _segments(fields: Mapping[str, Any]) -> list[_Segment]:
+    """The segments in the order of their numbers."""
     found: dict[int, dict[str, str]] = {}
     for name, value in fields.items():
         if match := SEGMENT.fullmatch(name):
             found.setdefault(int(match[1]), {})[match[2]] = str(value)
-    return [(int(own.get("LabelValue", 1)), int(own.get("Layer", 0))) for _, own in sorted(found.items())]
+    ordered = [own for _, own in sorted(found.items())]
+    return [_Segment(int(own.get("LabelValue", 1)), int(own.get("Layer", 0)), own.get("Name", "")) for own in ordered]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +59,7 @@ class Scan:
         container: data that only the format which read the scan uses.
         remarks: notes for the owner to read before the file is published.
         has_geometry: whether the file tells where its voxels lie.
+        value_names: names of the values of a label map, where the file has them.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class Scan:
     container: Any = None
     remarks: tuple[str, ...] = ()
     has_geometry: bool = True
+    value_names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:

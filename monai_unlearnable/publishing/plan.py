@@ -143,7 +143,10 @@ class DatasetPlan:
             return ", ".join(f"{index}: {count:,} images" for index, count in enumerate(summary.targets))
         total = max(1, sum(summary.class_voxels))
         pairs = list(zip(summary.label_values, summary.class_voxels, strict=True))
-        shown = [f"{value}: {count:,} voxels ({count / total:.2%})" for value, count in pairs[: 2 * NAMED]]
+        named = {value: f"{value} ({names[0]})" for value, names in summary.class_names.items()}
+        shown = [
+            f"{named.get(value, value)}: {count:,} voxels ({count / total:.2%})" for value, count in pairs[: 2 * NAMED]
+        ]
         return ", ".join(shown) + (f", and {len(pairs) - len(shown)} more" if len(pairs) > len(shown) else "")
 
     def _omitted(self) -> Iterator[tuple[str, str]]:

@@ -163,9 +163,8 @@ class Protection:
                 label_geometry=self.label_geometry,
             )
             summary.check_labels()
-        if summary.empty and distributed.rank() == 0:
-            names = ", ".join(summary.empty[:5]) + (", ..." if len(summary.empty) > 5 else "")
-            logger.warning("%d of %d labels are empty: %s", len(summary.empty), len(self.cases), names)
+        for remark in summary.label_remarks() if distributed.rank() == 0 else ():
+            logger.warning("%s", remark)
         return summary
 
     def dataset(self, patch_size: Sequence[int]) -> Dataset:

@@ -24,7 +24,7 @@ from monai_unlearnable.data import (
     read_label,
     read_scan,
 )
-from monai_unlearnable.data.labels import soft_edges, value_counts
+from monai_unlearnable.data.labels import read_label_map, soft_edges, value_counts
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.masks import Everywhere
@@ -410,10 +410,16 @@ def test_of_overlapping_layers_of_3d_slicer_the_smallest_counts(tmp_path: Path, 
         "space directions": [[np.nan] * 3, *np.eye(3).tolist()],
         "space origin": [0.0, 0.0, 0.0],
         "kinds": ["list", "domain", "domain", "domain"],
-        **{f"Segment{n}_{key}": value for n in (0, 1) for key, value in (("LabelValue", "1"), ("Layer", str(n)))},
+        **{
+            f"Segment{n}_{key}": value
+            for n in (0, 1)
+            for key, value in (("LabelValue", "1"), ("Layer", str(n)), ("Name", f"part {n}"))
+        },
     }
     nrrd.write(str(tmp_path / "labels.seg.nrrd"), np.stack(layers).astype(np.uint8), header)
     image = write_nifti(tmp_path / "a.nii.gz", random_image(SHAPE))
-    found = read_label(tmp_path / "labels.seg.nrrd", [read_scan(image)], geometry=LabelGeometry.IGNORE)[0]
+    read = read_label_map(tmp_path / "labels.seg.nrrd", [read_scan(image)], geometry=LabelGeometry.IGNORE)
     expected = np.where(organ, 2, body) if order == "body first" else np.where(organ, 1, 2 * body)
-    assert np.array_equal(found, expected)
+    assert np.array_equal(read.voxels[0], expected)
+    assert read.value_names == {1: "part 0", 2: "part 1"}
+    assert f"1 (part 0) and 2 (part 1) overlap in {organ.sum()} voxels" in read.remarks[0]

@@ -13,7 +13,7 @@ from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
-from monai_unlearnable.data import load_cases, read_case, read_label, read_scan
+from monai_unlearnable.data import inspect_cases, load_cases, read_case, read_label, read_scan
 from monai_unlearnable.data.dicom.contours import fill
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.intensity import PercentileWindow
@@ -151,6 +151,28 @@ def test_slices_of_an_uneven_grid_are_found(tmp_path: Path, kind: str) -> None:
     else:
         path = dicom.write_seg(series, tmp_path / "a.dcm", organ().astype(np.uint8))
     assert np.array_equal(read(path, series), organ())
+
+
+def test_numbers_that_mean_several_things_are_named(tmp_path: Path) -> None:
+    for number, name in enumerate(("Liver", "liver_", "Spleen")):
+        uid = f"1.2.3.{20 + number}"
+
+        def change(index: int, ds: Any, uid: str = uid) -> None:
+            ds.SeriesInstanceUID = uid
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{uid}.{index + 1}"
+
+        def call(ds: Any, name: str = name) -> None:
+            ds.StructureSetROISequence[0].ROIName = name
+
+        series = dicom.write_series(tmp_path / f"images/{number}", random_image(SHAPE, seed=number), change=change)
+        contours = dicom.contours_of(organ())
+        dicom.write_structures(series, tmp_path / f"labels/{number}.dcm", {1: contours}, change=call)
+    summary = inspect_cases(load_cases(tmp_path), PercentileWindow())
+    assert summary.class_names == {1: ("Liver", "Spleen")}
+    assert summary.label_remarks() == [
+        "label value 1 is called 'Liver' and 'Spleen'; it must mean the same in all cases"
+    ]
+    assert not inspect_cases(load_cases(tmp_path)[:2], PercentileWindow()).label_remarks()
 
 
 def other_series(ds: Any) -> None:

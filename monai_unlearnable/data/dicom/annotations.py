@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from numpy.typing import NDArray
@@ -15,19 +16,32 @@ from monai_unlearnable.data.dicom.geometry import Grid
 from monai_unlearnable.data.dicom.segmentation import check_segmentation, frame_sources, read_frames
 from monai_unlearnable.errors import ScanError
 
-__all__ = ["read_annotation"]
+__all__ = ["Annotation", "read_annotation"]
 
 
-def read_annotation(path: Path, grids: Sequence[Grid]) -> tuple[NDArray, Grid, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Annotation:
+    """A label map on the grid of an image.
+
+    Args:
+        label: numbers of segments or structures (columns, rows, slices), 0 where there is none.
+        grid: the grid.
+        names: names of the segments by their numbers.
+        remarks: notes for the owner.
+    """
+
+    label: NDArray
+    grid: Grid
+    names: Mapping[int, str]
+    remarks: tuple[str, ...]
+
+
+def read_annotation(path: Path, grids: Sequence[Grid]) -> Annotation:
     """Read a segmentation or a structure set.
 
     Args:
         path: path of the file.
         grids: grids of the images that it can refer to.
-
-    Returns:
-        Numbers of segments or structures (columns, rows, slices), 0 where there is none; the grid they lie on; and
-        remarks for the owner.
 
     Raises:
         ScanError: when it is of another image, lies elsewhere, or is of a kind that is not read.
@@ -35,12 +49,12 @@ def read_annotation(path: Path, grids: Sequence[Grid]) -> tuple[NDArray, Grid, t
     dataset = dcmread(path)
     if dataset.SOPClassUID == RTStructureSetStorage:
         grid = _referenced(dataset, grids)
-        label, remarks = read_contours(dataset, grid)
+        label, names, remarks = read_contours(dataset, grid)
     else:
         check_segmentation(dataset)
         grid = _referenced(dataset, grids)
-        label, remarks = read_frames(dataset, grid)
-    return label, grid, tuple(f"{path}: {remark}" for remark in remarks)
+        label, names, remarks = read_frames(dataset, grid)
+    return Annotation(label, grid, names, tuple(f"{path}: {remark}" for remark in remarks))
 
 
 def _referenced(dataset: Dataset, grids: Sequence[Grid]) -> Grid:

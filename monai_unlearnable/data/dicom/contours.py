@@ -23,7 +23,7 @@ NEAR = 0.25  # of the distance of slices, and in pixels beyond the border
 ON_EDGE = 1e-6  # pixels
 
 
-def read_contours(dataset: Dataset, grid: Grid) -> tuple[NDArray, list[str]]:
+def read_contours(dataset: Dataset, grid: Grid) -> tuple[NDArray, dict[int, str], list[str]]:
     """Fill the contours of a structure set.
 
     Args:
@@ -31,7 +31,8 @@ def read_contours(dataset: Dataset, grid: Grid) -> tuple[NDArray, list[str]]:
         grid: grid of the series that it refers to.
 
     Returns:
-        Numbers of structures (columns, rows, slices), 0 where there is none, and remarks on what was passed over.
+        Numbers of structures (columns, rows, slices), 0 where there is none; names of the structures; remarks on what
+        was passed over.
 
     Raises:
         ScanError: when a contour lies on no slice of the grid, or nothing is left.
@@ -55,12 +56,13 @@ def read_contours(dataset: Dataset, grid: Grid) -> tuple[NDArray, list[str]]:
     label, overlaps = segments.merge()
     if not label.any():
         raise ScanError(f"holds no closed contours: {', '.join(skipped) or 'no structures'}")
-    remarks = overlap_remarks(overlaps, {numbers[number]: name for number, name in names.items()})
+    named = {numbers[number]: name for number, name in names.items()}
+    remarks = overlap_remarks(overlaps, named)
     if 0 in names:
         remarks.append(f"structure 0 ({names[0]}) has the label value {numbers[0]}; 0 is background")
     if skipped:
         remarks.append(f"only closed contours have an inside; passed over: {', '.join(skipped)}")
-    return label.T, remarks
+    return label.T, named, remarks
 
 
 def _contours(item: Dataset) -> tuple[list[NDArray], set[str]]:

@@ -29,7 +29,7 @@ KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
 FULL = 255  # the fraction 1 where the file does not say otherwise
 
 
-def read_frames(dataset: Dataset, grid: Grid) -> tuple[NDArray, list[str]]:
+def read_frames(dataset: Dataset, grid: Grid) -> tuple[NDArray, dict[int, str], list[str]]:
     """Put the frames of a segmentation on the slices of a series.
 
     Args:
@@ -37,7 +37,8 @@ def read_frames(dataset: Dataset, grid: Grid) -> tuple[NDArray, list[str]]:
         grid: grid of the series.
 
     Returns:
-        Segment numbers (columns, rows, slices), 0 where there is no segment, and remarks on segments that overlap.
+        Segment numbers (columns, rows, slices), 0 where there is no segment; names of the segments; remarks on those
+        that overlap.
 
     Raises:
         ScanError: when a frame lies elsewhere, or holds a segment that is not described.
@@ -55,7 +56,7 @@ def read_frames(dataset: Dataset, grid: Grid) -> tuple[NDArray, list[str]]:
         except ScanError as error:
             raise ScanError(f"frame {number} {error.reason}") from error
     label, overlaps = segments.merge()
-    return label.T, overlap_remarks(overlaps, names)
+    return label.T, names, overlap_remarks(overlaps, names)
 
 
 def check_segmentation(dataset: Dataset) -> None:
