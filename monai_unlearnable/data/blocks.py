@@ -23,6 +23,7 @@ from monai_unlearnable.utils.arrays import file_order
 from monai_unlearnable.utils.files import Content, Siblings, leads_outside
 
 __all__ = [
+    "GZIP_MAGIC",
     "Axes",
     "Blocks",
     "Packing",
@@ -55,6 +56,7 @@ class Packing(str, Enum):
     BZIP2 = "bzip2"
 
 
+MEMBERS = {Packing.GZIP: (GZIP_MAGIC,), Packing.BZIP2: (b"BZh",)}
 WINDOWS = {Packing.GZIP: 16 + isal_zlib.MAX_WBITS, Packing.ZLIB: isal_zlib.MAX_WBITS}
 
 
@@ -82,7 +84,7 @@ def unpack(content: bytes, packing: Packing, start: int = 0) -> tuple[memoryview
     if packing is Packing.RAW:
         return rest, b""
     members, packed = list[bytes](), bytes(rest) if start else content
-    while not members or packed[:2] == GZIP_MAGIC:  # a gzip file may have several
+    while not members or packed.startswith(MEMBERS.get(packing, ())):  # such a file may have several
         stream: Any = bz2.BZ2Decompressor() if packing is Packing.BZIP2 else isal_zlib.decompressobj(_window(packed))
         members.append(stream.decompress(packed))
         if not stream.eof:
