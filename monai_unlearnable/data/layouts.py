@@ -161,16 +161,20 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _are_patients(folders: Sequence[str], stems: dict[str, set[str]]) -> bool:
-    """Whether folders have names of patients, or hold files that are called like modalities."""
+    """Whether folders have names of patients, or hold files that are called like modalities or all the same."""
     texts = [re.sub(r"[\W_]", "", folder.lower()) for folder in folders]
-    if all(PATIENT.fullmatch(text) for text in texts):
-        return True
     numbered = [NUMBERED.fullmatch(text) for text in texts]
-    if all(numbered) and len({match[1] for match in numbered if match}) == 1:
+    if all(map(PATIENT.fullmatch, texts)) or (all(numbered) and len({match[1] for match in numbered if match}) == 1):
         return True
-    common = set.intersection(*stems.values())
-    if all(len(found) == 1 for found in stems.values()) and any(re.search("[a-z]{3}", name.lower()) for name in common):
+    alike = set.intersection(*stems.values())
+    if all(found == alike for found in stems.values()) and any(map(_is_word, alike)):
         return True
-    rest = {(stem_.lower().removeprefix(folder.lower())) for folder, found in stems.items() for stem_ in found}
-    kinds = {"".join(words(text)) for text in rest}
-    return kinds <= MODALITIES | {"image", "img", "scan", "volume", "imaging"}
+    if len(texts) > 2 and all(map(str.isdigit, texts)) and all(len(found) == 1 for found in stems.values()):
+        return True
+    rest = {name.lower().removeprefix(folder.lower()) for folder, found in stems.items() for name in found}
+    return {"".join(words(text)) for text in rest} <= MODALITIES | {"", "image", "img", "scan", "volume", "imaging"}
+
+
+def _is_word(name: str) -> bool:
+    """Whether a name is a word: files of classes have numbers, those of patients say what they are."""
+    return "".join(words(name)) in MODALITIES or bool(re.fullmatch(r"[^\W\d]{3,}", name))
