@@ -18,7 +18,15 @@ from torch import nn
 from monai_unlearnable import __version__
 from monai_unlearnable.countermeasures import Material, Prepared, label_separability, prepare, separability
 from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases, load_cases
-from monai_unlearnable.errors import DatalistError, DivergedError, ScanError, UnlearnableError, root_cause, told
+from monai_unlearnable.errors import (
+    DatalistError,
+    DivergedError,
+    LabelError,
+    ScanError,
+    UnlearnableError,
+    root_cause,
+    told,
+)
 from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
 from monai_unlearnable.intensity import AutoWindow
@@ -130,11 +138,24 @@ class Bench:
             for name in wanted:
                 self.catalogs[kind].description(name)
         self.values  # noqa: B018 - the originals are read
-        values, channels = self.summary.label_values or None, self.summary.channels
-        held_out = inspect_cases(self.test, AutoWindow(), values, channels, roughness=False)
-        if held_out.spatial_dims != self.summary.spatial_dims:
-            reason = f"the test cases are {held_out.spatial_dims}D, the training cases {self.summary.spatial_dims}D"
-            raise ScanError(reason, case=self.test[0].case_id, file=self.test[0].root / self.test[0].images[0])
+        nothing = "the labels of all {} cases are background: there is nothing to {}"
+        if self.summary.is_segmentation and not any(self.summary.class_voxels[1:]):
+            raise LabelError(nothing.format("training", "learn"), file=self.matrix.dataset_dir)
+        found = [self._has_target(case) for case in self.test]
+        if not any(found):
+            raise LabelError(nothing.format("test", "score"), file=self.test[0].root)
+
+    def _has_target(self, case: Case) -> bool:
+        """Read a test case as victims will, and say whether its label holds anything to score."""
+        (load,) = self.task.loading()
+        sample = load(case.to_dict())
+        known = (self.summary.channels, self.summary.spatial_dims)
+        found = (len(sample["image"]), sample["image"].ndim - 1)
+        if found != known:
+            reason = "the test case has {} channel(s) in {}D, ".format(*found)
+            reason += "where the training cases have {} channel(s) in {}D".format(*known)
+            raise ScanError(reason, case=case.case_id, file=case.root / case.images[0])
+        return not self.summary.is_segmentation or bool(sample["label"].any())
 
     @cached_property
     def _weights_digest(self) -> str | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import LabelError, OutOfMemoryError
 from monai_unlearnable.perturbers.base import Perturber
-from monai_unlearnable.utils.arrays import as_channels, bounding_box, fits_channels
+from monai_unlearnable.utils.arrays import as_channels, bounding_box
 from monai_unlearnable.utils.tensors import even_sides, pad_sides
 
 
@@ -231,8 +231,7 @@ def _generate(
 ) -> list[NDArray]:
     device = next((parameter.device for parameter in perturber.parameters()), torch.device("cpu"))
     channels, wanted = len(images[0]), perturber.image_channels
-    if wanted is not None and fits_channels(channels, wanted, images[0].ndim - 1):
-        images = [as_channels(image, wanted) for image in images]
+    images = [as_channels(image, wanted, image.ndim - 1) for image in images]
     batch, classes = torch.as_tensor(_stacked(images, np.float32)).to(device), _batched(labels, device)
     support = _support(perturber, batch, classes, case_ids)
     noise, allowed = torch.zeros_like(batch), np.any((support > 0).cpu().numpy(), axis=(0, 1))

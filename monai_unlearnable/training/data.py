@@ -47,7 +47,10 @@ def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size:
     """
     image, label = CaseKeys.IMAGE, CaseKeys.LABEL
     kept = SelectItemsd((image, label, CaseKeys.STEP, CaseKeys.CASE_ID))
-    normalized = [ScaleToWindowd(image, window), SameChannelsd((image, CaseKeys.STEP), summary.channels)]
+    normalized = [
+        ScaleToWindowd(image, window),
+        SameChannelsd((image, CaseKeys.STEP), summary.channels, summary.spatial_dims),
+    ]
     if not summary.is_segmentation:
         resized = Resized(image, patch_size, mode="area")
         typed = EnsureTyped((image, label), track_meta=False)
@@ -74,15 +77,16 @@ class SameChannelsd(MapTransform):
     Args:
         keys: entries (C, ...), a channel after the other.
         channels: number of channels.
+        dims: number of spatial dimensions of the pictures.
     """
 
-    def __init__(self, keys: KeysCollection, channels: int) -> None:
+    def __init__(self, keys: KeysCollection, channels: int, dims: int) -> None:
         super().__init__(keys)
-        self.channels = channels
+        self.channels, self.dims = channels, dims
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         d = dict(data)
-        return {**d, **{key: as_channels(d[key], self.channels) for key in self.key_iterator(d)}}
+        return {**d, **{key: as_channels(d[key], self.channels, self.dims) for key in self.key_iterator(d)}}
 
 
 def class_weights(cases: Sequence[Case]) -> list[float] | None:

@@ -30,9 +30,16 @@ def fits_channels(found: int, wanted: int, dims: int) -> bool:
     return found == wanted or (dims == 2 and (found, wanted) == (GRAY, COLOR))
 
 
-def as_channels(image: Array, channels: int | None) -> Array:
-    """An image (C, spatial...) with a number of channels: one of a single channel has it so many times."""
-    return image if channels is None or len(image) == channels else image[[0] * channels]
+def as_channels(image: Array, channels: int | None, dims: int) -> Array:
+    """An image as one of so many channels: a gray picture among color ones gets equal ones, all others stay.
+
+    Args:
+        image: array or tensor (C, ...).
+        channels: number of channels that a model takes; None for those that the image has.
+        dims: number of spatial dimensions.
+    """
+    is_fit = channels in (None, len(image)) or not fits_channels(len(image), channels or 0, dims)
+    return image if is_fit else image[[0] * (channels or 0)]
 
 
 def file_order(voxels: NDArray) -> NDArray:

@@ -54,7 +54,7 @@ class LoadImages(Transform):
         scans = [read_scan(path) for path in ensure_tuple(data[image])]
         check_same_shape(scans)
         values = np.concatenate([np.ascontiguousarray(scan.filled()) for scan in scans])
-        read = {image: as_channels(values, self.channels)}
+        read = {image: as_channels(values, self.channels, values.ndim - 1)}
         for key in labels:
             path, case = Path(data[key]), data.get(CaseKeys.CASE_ID)
             label = read_label(path, scans, case, LabelGeometry.IGNORE)

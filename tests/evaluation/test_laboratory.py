@@ -15,7 +15,7 @@ from PIL import Image
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import read_scan
-from monai_unlearnable.errors import DatalistError, InputError
+from monai_unlearnable.errors import DatalistError, InputError, LabelError, ScanError
 from monai_unlearnable.evaluation import runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Run
@@ -240,10 +240,17 @@ def test_bad_data(folders: dict[str, Path], tmp_path: Path) -> None:
         prepared(folders, tmp_path / "lab", protected={"other": str(other)}).run()
 
 
-def test_a_class_that_is_never_there_is_left_out(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_data_without_anything_to_learn_or_to_score_are_found_before_the_work(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
     empty = write_dataset(tmp_path / "empty", names=("x", "y"), empty=("x", "y"), first_seed=10)
-    results = prepared(folders, tmp_path / "lab", test_dir=str(empty), control=False).run()
-    assert all(row.status.startswith("failed: ") for row in results.rows)
+    with pytest.raises(LabelError, match="the labels of all test cases are background"):
+        prepared(folders, tmp_path / "lab", test_dir=str(empty), control=False)
+    with pytest.raises(LabelError, match="the labels of all training cases are background"):
+        prepared(folders, tmp_path / "lab", dataset_dir=empty, protected={})
+    flat = write_dataset(tmp_path / "flat", dims=2, suffix=".png", dtype="uint8")
+    with pytest.raises(ScanError, match="in 2D, where the training cases have 1 channel.* in 3D"):
+        prepared(folders, tmp_path / "lab", test_dir=str(flat))
 
 
 def test_data_protected_by_other_code(folders: dict[str, Path], tmp_path: Path) -> None:
