@@ -47,10 +47,8 @@ def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size:
     """
     image, label = CaseKeys.IMAGE, CaseKeys.LABEL
     kept = SelectItemsd((image, label, CaseKeys.STEP, CaseKeys.CASE_ID))
-    normalized = [
-        ScaleToWindowd(image, window),
-        SameChannelsd((image, CaseKeys.STEP), summary.channels, summary.spatial_dims),
-    ]
+    alike = SameChannelsd((image, CaseKeys.STEP), summary.channels, summary.spatial_dims)
+    normalized = [ScaleToWindowd(image, window), alike]
     if not summary.is_segmentation:
         resized = Resized(image, patch_size, mode="area")
         typed = EnsureTyped((image, label), track_meta=False)
