@@ -21,7 +21,8 @@ WAY_OUT = "list the cases in datalist.json"
 
 def is_bids(names: Sequence[str]) -> bool:
     """Whether scans are laid out as BIDS says: ``sub-01/[ses-1/]anat/sub-01_[ses-1_]T1w.nii.gz``."""
-    return any(_Name.parse(name) is not None and not _is_derived(name) for name in names)
+    parts = (part for part in map(_Name.parse, names) if part is not None and not _is_derived(part.name))
+    return any(not part.kind.startswith(("sub-", "ses-")) for part in parts)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ def test_names_of_files_tell_labels_from_images(tmp_path: Path, image: str, labe
         ("{0}/{0}_{1}.nii.gz", "{0}/{0}_seg.nii.gz", ("flair", "t1", "t1ce", "t2")),
         ("{0}/{0}-{1}.nii.gz", "{0}/{0}-seg.nii.gz", ("t1c", "t1n", "t2f", "t2w")),
         ("{0}/{1}.nii.gz", "{0}/seg.nii.gz", ("t1", "t2")),
+        ("sub-{0}/sub-{0}_{1}.nii.gz", "sub-{0}/sub-{0}_mask.nii.gz", ("adc", "dwi")),
         ("{0}/{1}.nii.gz", "labels/{0}.nii.gz", ("t1", "t2")),
         ("imagesTr/{0}_{1}.nii.gz", "labelsTr/{0}.nii.gz", ("0000", "0001")),
         ("{0}/{1}_image.nii.gz", "{0}/mask.nii.gz", ("adc", "dwi")),
