@@ -190,14 +190,12 @@ class ContourBand(MaskProvider):
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
-        present = torch.unique(label)
-        present = present[present > 0]
-        if not len(present):
-            return torch.zeros_like(image[:, :1])
-        classes = (label == present.reshape(1, -1, *[1] * (label.ndim - 2))).float()
-        # The border of the image is no contour: voxels beyond it count for neither filter.
-        band = max_filter(classes, self.outer) - (1 - max_filter(1 - classes, self.inner))
-        return band.amax(dim=1, keepdim=True)
+        band = torch.zeros_like(label, dtype=torch.float32)
+        for value in torch.unique(label[label > 0]).tolist():  # one at a time: there may be hundreds
+            own = (label == value).float()
+            # The border of the image is no contour: voxels beyond it count for neither filter.
+            band = torch.maximum(band, max_filter(own, self.outer) - (1 - max_filter(1 - own, self.inner)))
+        return band
 
 
 @dataclass(frozen=True)

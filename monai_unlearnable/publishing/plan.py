@@ -121,6 +121,8 @@ class DatasetPlan:
         yield "classes", self._classes()
         if summary.empty:
             yield "no region", f"{len(summary.empty):,} cases have nothing to follow: {_named(summary.empty)}"
+        if summary.ignored_voxels:
+            yield "ignored", f"{summary.ignored_voxels:,} voxels with negative label values: no class, no noise"
         low, high = summary.window_range
         yield "windows", f"intensities from {low:,.6g} to {high:,.6g}"
         least, most = (f"{step:,.4g}" for step in self.steps)
