@@ -150,7 +150,8 @@ def names_of(path: Path) -> dict[str, Path]:
         ScanError: see :func:`files_of`.
     """
     files = files_of(path)
-    has_folder = path.is_dir() or not path.exists()
+    with reading(path):
+        has_folder = path.is_dir() or not path.exists()
     return {file.name if has_folder else file.relative_to(path.parent).as_posix(): file for file in files}
 
 
@@ -162,8 +163,8 @@ def content_of(path: Path) -> Content:
     """
     with reading(path):
         content = {name: file.read_bytes() for name, file in names_of(path).items()}
-    if path.is_dir() or not path.exists():
-        return content
+        if path.is_dir() or not path.exists():
+            return content
     return content[path.name] if len(content) == 1 else Siblings(content)
 
 
