@@ -60,7 +60,7 @@ def test_the_commands_take_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (data / "images" / "a" / "005.dcm").unlink()
     capsys.readouterr()
     assert main(["protect", "umed", str(data), str(tmp_path / "again"), *QUICK]) == WRONG_INPUT
-    assert "is a slice missing?" in capsys.readouterr().err.replace("\n", " ")
+    assert "the label has shape (11, 14, 9), the image (11, 14, 8)" in capsys.readouterr().err
     assert not (tmp_path / "again" / "protected").exists()
 
 
