@@ -195,11 +195,12 @@ def _file_findings(stated: dict[str, str], folder: Path) -> Iterator[Finding]:
 
 def _digest(path: Path) -> str | None:
     """The digest of a published scan; None where a header does not tell its other files any more."""
-    with reading(path):
-        try:
-            return digest_of(path)
-        except ScanError:
-            return None
+    try:
+        return digest_of(path)
+    except ScanError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        return None
 
 
 def _figure_findings(scan: dict[str, Any]) -> Iterator[Finding]:
