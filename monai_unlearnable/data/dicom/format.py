@@ -10,6 +10,7 @@ import hashlib
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -119,16 +120,13 @@ class DicomFormat(ScanFormat):
     def _derived(self, scan: Scan, voxels: NDArray) -> list[bytes]:
         """The files with other voxels, and headers that say so."""
         contents, digest = [], voxel_digest(voxels)
-        pairs = zip(scan.container.files, _planes(scan, scan.voxels), _planes(scan, voxels), strict=True)
-        for file, before, after in pairs:
+        for file, planes in zip(scan.container.files, _planes(scan, voxels), strict=True):
+            change = partial(derive, identity=_identity(planes, digest), planes=planes, voxels=voxels, series=digest)
             with naming(scan.path, "written"):
-                identity = _identity(after, digest)
-                contents.append(
-                    file.derived(before, after, lambda header: derive(header, identity, after, voxels, digest))  # noqa: B023
-                )
+                contents.append(file.derived(planes, change))
         return contents
 
-    def _restored(self, scan: Scan, index: int, after: NDArray) -> bytes:
+    def _restored(self, scan: Scan, index: int, planes: NDArray) -> bytes:
         """The original of a file.
 
         Raises:
@@ -141,11 +139,10 @@ class DicomFormat(ScanFormat):
                 pass
             elif original.digest is None and parse_header(content).file_meta.TransferSyntaxUID not in NATIVE:
                 dataset = parse(content)
-                put_pixels(dataset, after)
+                put_pixels(dataset, planes)
                 content = encode(dataset)
             else:
-                file = PixelFile.open(content)
-                content = file.with_planes(file.planes(), after)
+                content = PixelFile.open(content).with_planes(planes)
         if original.digest not in (None, hashlib.sha256(content).digest()):
             raise ScanError(f"{scan.container.names[index]} does not come back as it was", file=scan.path)
         return content

@@ -195,12 +195,12 @@ class PixelFile:
         order = "<" if self.syntax.is_little_endian else ">"
         return np.frombuffer(self.data, f"{order}u{self.header.BitsAllocated // 8}", self.layout.size, self.start)
 
-    def _flipped(self, before: NDArray, after: NDArray) -> memoryview:
+    def _bytes_of(self, planes: NDArray) -> memoryview:
         """The bytes of other numbers.
 
         Flipping bits keeps whatever lies in those that hold no number, and flipping them again gives it back.
         """
-        flips = before ^ after if self.has_spare_bits or self._is_swapped else after
+        flips = self.planes() ^ planes if self.has_spare_bits or self._is_swapped else planes
         flips = np.ascontiguousarray(self.layout.in_file_order(flips)).ravel()
         if self._is_swapped:
             flips = flips.view(np.uint8)
@@ -210,25 +210,23 @@ class PixelFile:
         flips = flips.view(f"<u{flips.itemsize}").astype(words.dtype, copy=False)
         return (np.bitwise_xor(words, flips, out=flips) if self.has_spare_bits else flips).data.cast("B")
 
-    def with_planes(self, before: NDArray, after: NDArray) -> bytes:
+    def with_planes(self, planes: NDArray) -> bytes:
         """The file with other pixels, and nothing else changed; a plain one.
 
         Args:
-            before: pixels as :meth:`planes` returns them.
-            after: pixels that it returns for the new file.
+            planes: pixels that :meth:`planes` returns for the new file.
         """
         place = self.place
-        return b"".join([self.content[: place.start], self._flipped(before, after), self.content[place.stop :]])
+        return b"".join([self.content[: place.start], self._bytes_of(planes), self.content[place.stop :]])
 
-    def derived(self, before: NDArray, after: NDArray, change: Callable[[Dataset], object]) -> bytes:
+    def derived(self, planes: NDArray, change: Callable[[Dataset], object]) -> bytes:
         """The file with other pixels and a header that says so, in its transfer syntax.
 
         Where that has no encoder the file is written in Explicit VR Little Endian, and where two pixels share their
         colors each gets its own.
 
         Args:
-            before: pixels as :meth:`planes` returns them.
-            after: pixels that it returns for the new file.
+            planes: pixels that :meth:`planes` returns for the new file.
             change: is given the dataset to change its header.
         """
         dataset, tail = parse_header(self.content), self.content[self.stop :]
@@ -240,8 +238,8 @@ class PixelFile:
             # Spliced: a library would copy pixels, and parse and write what nobody looked at.
             change(dataset)
             head, pad = self.content[self.begin : self.start], self.content[self.place.stop : self.stop]
-            return b"".join([encode(dataset), head, self._flipped(before, after), pad, tail])
-        put_pixels(dataset, after)
+            return b"".join([encode(dataset), head, self._bytes_of(planes), pad, tail])
+        put_pixels(dataset, planes)
         change(dataset)
         return encode(dataset) + tail
 
