@@ -220,9 +220,9 @@ def _identity(planes: NDArray, digest: str) -> bytes:
 def _voxels(files: Sequence[DicomFile], order: NDArray) -> NDArray:
     """Voxels (C, x, y[, z]) of the planes (frames, samples, rows, columns) of files."""
     planes = files[0].planes if len(files) == 1 else np.concatenate([file.planes for file in files])
-    if (order[0] != np.arange(len(planes))[: order.shape[1]]).any() or len(order) > 1:
-        planes = planes[order.T]  # (slices, channels, samples, rows, columns)
-        planes = planes.reshape(len(planes), -1, *planes.shape[3:])
+    if (order.T.ravel() != np.arange(len(planes))).any():
+        planes = np.take(planes, order.T.ravel(), axis=0)
+    planes = planes.reshape(order.shape[1], -1, *planes.shape[2:])  # (slices, channels, rows, columns)
     voxels = np.moveaxis(planes, 1, 0).swapaxes(1, 3)  # (C, x, y, z)
     return voxels if voxels.shape[3] > 1 else voxels[..., 0]
 
@@ -234,13 +234,13 @@ def _planes(scan: Scan, voxels: NDArray) -> list[NDArray]:
     channels, slices = container.order.shape
     planes = np.moveaxis(stack.swapaxes(1, 3), 0, 1)  # (slices, C, rows, columns)
     planes = planes.reshape(slices, channels, -1, *planes.shape[2:])
-    if channels > 1 or (container.order[0] != np.arange(slices)).any():
-        frames = np.empty((channels * slices, *planes.shape[2:]), voxels.dtype)
-        frames[container.order.T] = planes
-    else:
-        frames = planes[:, 0]
-    ends = np.cumsum(container.frames)[:-1]
-    return [np.ascontiguousarray(own) for own in np.split(frames, ends)]
+    frames = planes.reshape(-1, *planes.shape[2:])
+    places = np.argsort(container.order.T.ravel())  # of each frame, where channels of a slice follow each other
+    if (places == np.arange(len(places))[::-1]).all():
+        frames = frames[::-1]  # a view
+    elif (places != np.arange(len(places))).any():
+        frames = np.take(frames, places, axis=0)
+    return np.split(frames, np.cumsum(container.frames)[:-1])
 
 
 def _split(headers: bytes) -> Iterator[tuple[bytes | None, bytes, int, bytes]]:

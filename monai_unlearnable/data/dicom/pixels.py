@@ -195,20 +195,22 @@ class PixelFile:
         order = "<" if self.syntax.is_little_endian else ">"
         return np.frombuffer(self.data, f"{order}u{self.header.BitsAllocated // 8}", self.layout.size, self.start)
 
-    def _bytes_of(self, planes: NDArray) -> memoryview:
-        """The bytes of other numbers.
+    def _parts_of(self, planes: NDArray) -> list[memoryview]:
+        """The bytes of other numbers, in parts that follow each other.
 
         Flipping bits keeps whatever lies in those that hold no number, and flipping them again gives it back.
         """
-        flips = self.planes() ^ planes if self.has_spare_bits or self._is_swapped else planes
-        flips = np.ascontiguousarray(self.layout.in_file_order(flips)).ravel()
         if self._is_swapped:
-            flips = flips.view(np.uint8)
+            flips = np.ascontiguousarray(self.layout.in_file_order(self.planes() ^ planes)).view(np.uint8).ravel()
             flips = _swapped(np.append(flips, np.zeros(flips.size % 2, np.uint8)))
-            return (np.frombuffer(self.data, np.uint8)[self.place] ^ flips).data
+            return [(np.frombuffer(self.data, np.uint8)[self.place] ^ flips).data]
         words = self._words()
-        flips = flips.view(f"<u{flips.itemsize}").astype(words.dtype, copy=False)
-        return (np.bitwise_xor(words, flips, out=flips) if self.has_spare_bits else flips).data.cast("B")
+        kind = np.dtype(words.dtype).newbyteorder("<")
+        if not self.has_spare_bits:
+            frames = self.layout.in_file_order(planes).view(kind)
+            return [np.ascontiguousarray(frame, words.dtype).data.cast("B") for frame in frames]
+        flips = np.ascontiguousarray(self.layout.in_file_order(self.planes() ^ planes)).view(kind).ravel()
+        return [np.bitwise_xor(words, flips).astype(words.dtype, copy=False).data.cast("B")]
 
     def with_planes(self, planes: NDArray) -> bytes:
         """The file with other pixels, and nothing else changed; a plain one.
@@ -217,7 +219,7 @@ class PixelFile:
             planes: pixels that :meth:`planes` returns for the new file.
         """
         place = self.place
-        return b"".join([self.content[: place.start], self._bytes_of(planes), self.content[place.stop :]])
+        return b"".join([self.content[: place.start], *self._parts_of(planes), self.content[place.stop :]])
 
     def derived(self, planes: NDArray, change: Callable[[Dataset], object]) -> bytes:
         """The file with other pixels and a header that says so, in its transfer syntax.
@@ -238,7 +240,7 @@ class PixelFile:
             # Spliced: a library would copy pixels, and parse and write what nobody looked at.
             change(dataset)
             head, pad = self.content[self.begin : self.start], self.content[self.place.stop : self.stop]
-            return b"".join([encode(dataset), head, self._bytes_of(planes), pad, tail])
+            return b"".join([encode(dataset), head, *self._parts_of(planes), pad, tail])
         put_pixels(dataset, planes)
         change(dataset)
         return encode(dataset) + tail
