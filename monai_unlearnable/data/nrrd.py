@@ -160,7 +160,7 @@ class NrrdFormat(ScanFormat):
                 return replace(scan, value_names={own.value: own.name for own in segments if own.name})
             merged = Segments((1, 1, scan.voxels[0].size))
             for number, own in enumerate(segments, start=1):
-                merged.add(0, number * (scan.voxels[own.layer] == own.value).reshape(1, -1))
+                merged.add_mask(number, 0, scan.voxels[own.layer] == own.value)
             flat, overlaps = merged.merge()
         names = {number: own.name for number, own in enumerate(segments, start=1) if own.name}
         return replace(

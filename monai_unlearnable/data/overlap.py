@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -26,6 +27,7 @@ class Segments:
     def __init__(self, shape: tuple[int, int, int]) -> None:
         self.shape = shape
         self._parts: dict[int, list[NDArray]] = {}
+        self._dtype = np.int32 if math.prod(shape) < 2**31 else np.int64
 
     def add(self, index: int, values: NDArray) -> None:
         """Add the segments of a slice.
@@ -36,11 +38,19 @@ class Segments:
         """
         flat = np.flatnonzero(values)
         own = values.ravel()[flat]
-        places = flat + index * (self.shape[1] * self.shape[2])
         order = np.argsort(own, kind="stable")
         numbers, starts = np.unique(own[order], return_index=True)
-        for number, part in zip(numbers.tolist(), np.split(places[order], starts[1:]), strict=True):
-            self._parts.setdefault(number, []).append(part)
+        if len(numbers):
+            for number, part in zip(numbers.tolist(), np.split(flat[order], starts[1:]), strict=True):
+                self._add(number, index, part)
+
+    def add_mask(self, number: int, index: int, mask: NDArray) -> None:
+        """Add a part of a segment: a mask (rows, columns) of a slice."""
+        self._add(number, index, np.flatnonzero(mask))
+
+    def _add(self, number: int, index: int, pixels: NDArray) -> None:
+        places = (pixels + index * (self.shape[1] * self.shape[2])).astype(self._dtype)
+        self._parts.setdefault(number, []).append(places)
 
     def merge(self) -> tuple[NDArray, Counter[tuple[int, int]]]:
         """The map.
@@ -52,14 +62,14 @@ class Segments:
         largest = max(self._parts, default=0)
         label = np.zeros(self.shape, np.uint16 if largest < 2**16 else np.int32)
         flat, overlaps = label.reshape(-1), Counter[tuple[int, int]]()
-        places = {number: np.unique(np.concatenate(parts)) for number, parts in self._parts.items()}
-        for number in sorted(places, key=lambda number: (-len(places[number]), number)):
-            own = places[number]
-            others, counts = np.unique(flat[own], return_counts=True)
-            for other, count in zip(others.tolist(), counts.tolist(), strict=True):
-                if other != BACKGROUND:
+        sizes = {number: sum(map(len, parts)) for number, parts in self._parts.items()}
+        for number in sorted(sizes, key=lambda number: (-sizes[number], number)):
+            for part in self._parts[number]:
+                known = flat[part]
+                others, counts = np.unique(known[(known != BACKGROUND) & (known != number)], return_counts=True)
+                for other, count in zip(others.tolist(), counts.tolist(), strict=True):
                     overlaps[min(other, number), max(other, number)] += count
-            flat[own] = number
+                flat[part] = number
         return label, overlaps
 
 

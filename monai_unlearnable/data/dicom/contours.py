@@ -87,8 +87,7 @@ def _add(segments: Segments, number: int, contours: Sequence[NDArray], grid: Gri
         index, places = _place(points, grid)
         of_slice.setdefault(index, []).append(places)
     for index, polygons in of_slice.items():
-        inside = fill(polygons, (grid.shape[1], grid.shape[0]))
-        segments.add(index, np.where(inside, number, 0))
+        segments.add_mask(number, index, fill(polygons, (grid.shape[1], grid.shape[0])))
 
 
 def _place(points: NDArray, grid: Grid) -> tuple[int, NDArray]:
@@ -116,14 +115,17 @@ def fill(polygons: Sequence[NDArray], shape: tuple[int, int]) -> NDArray:
     rows, columns = shape
     starts = np.concatenate(polygons)
     ends = np.concatenate([np.roll(polygon, -1, axis=0) for polygon in polygons])
-    marks = np.zeros((rows, columns + 1), np.int32)
+    top, bottom = np.clip([np.floor(starts[:, 1].min()), np.ceil(starts[:, 1].max()) + 1], 0, rows).astype(np.int64)
+    marks = np.zeros((bottom - top, columns + 1), np.int32)
     for row, left, right in (*_spans(starts, ends), *_flat(starts, ends)):
         first = np.ceil(left - ON_EDGE).astype(np.int64).clip(0, columns)
         last = np.floor(right + ON_EDGE).astype(np.int64).clip(-1, columns - 1) + 1
-        used = (row >= 0) & (row < rows) & (first < last)
-        np.add.at(marks, (row[used], first[used]), 1)
-        np.add.at(marks, (row[used], last[used]), -1)
-    return np.cumsum(marks, axis=1)[:, :-1] > 0
+        used = (row >= top) & (row < bottom) & (first < last)
+        np.add.at(marks, (row[used] - top, first[used]), 1)
+        np.add.at(marks, (row[used] - top, last[used]), -1)
+    mask = np.zeros(shape, bool)
+    mask[top:bottom] = np.cumsum(marks, axis=1)[:, :-1] > 0
+    return mask
 
 
 def _spans(starts: NDArray, ends: NDArray) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
