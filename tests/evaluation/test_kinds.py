@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -52,6 +53,13 @@ def volume(make: Callable[[int], NDArray]) -> Write:
     return write
 
 
+def metaimage(make: Callable[[int], NDArray]) -> Write:
+    def write(path: Path, seed: int) -> None:
+        sitk.WriteImage(sitk.GetImageFromArray(make(seed).T), str(path.with_suffix(".mha")))
+
+    return write
+
+
 def boxes(dtype: str, shape: tuple[int, ...] = (18, 16, 12)) -> Write:
     return volume(lambda seed: two_classes(shape).astype(dtype))
 
@@ -65,6 +73,8 @@ def voxels(dtype: str, channels: int = 0) -> Write:
 
 
 PLAIN = mask(lambda image: image)
+METAIMAGE = metaimage(lambda seed: random_image((18, 16, 12), seed=seed))
+METAIMAGE_LABEL = metaimage(lambda seed: two_classes((18, 16, 12)))
 Pairs = list[tuple[Write, Write]]
 SETS: dict[str, Pairs] = {
     "pictures": [
@@ -77,8 +87,9 @@ SETS: dict[str, Pairs] = {
         (picture("RGB", ".jpg"), PLAIN),
     ],
     "volumes": [
-        (voxels("uint16"), boxes("float32")),
         (voxels("uint8"), boxes("int64")),
+        (voxels("uint16"), boxes("float32")),
+        (METAIMAGE, METAIMAGE_LABEL),
         (voxels("float32"), boxes("uint8")),
     ],
     "vectors": [(voxels("int16", 2), boxes("uint8"))],
