@@ -73,7 +73,7 @@ DATASETS: dict[str, tuple[Callable[[Path], Path], list[str], tuple[str, ...]]] =
     "file": (lambda root: write_dataset(root) / "images" / "a.nii.gz", [], ("a.nii.gz", "give the folder")),
     "empty folder": (lambda root: root, [], ("no cases found", "images/ and labels/")),
     "empty file": (lambda root: put(root, "images/scan[left].nii.gz", b""), [], ("images/scan[left].nii.gz: ",)),
-    "markup": (lambda root: put(root, "images/[/b]/x.nii.gz", b""), [], ("images/[/b]/x.nii.gz", "name them alike")),
+    "markup": (lambda root: put(root, "images/[/b]/x.nii.gz", b""), [], ("images/[/b]/x.nii.gz",)),
     "newline": (lambda root: put(root, "images/a\nb.nii.gz", b""), [], (r"images/a\nb.nii.gz: ",)),
     "escape": (lambda root: put(root, "images/\x1b[31m.nii.gz", b""), [], (r"images/\x1b[31m.nii.gz: ",)),
     "no UTF-8": (lambda root: put(root, f"images/{UNDECODABLE}.nii.gz", b""), [], (r"images/sc\udce9n.nii.gz: ",)),
