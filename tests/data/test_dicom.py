@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from monai_unlearnable.data import load_cases, read_case, read_label, read_scan, write_scan
@@ -207,6 +208,24 @@ def test_enhanced_files_say_that_they_are_derived(tmp_path: Path) -> None:
     assert new.SOPInstanceUID != old.SOPInstanceUID and new.SeriesInstanceUID != old.SeriesInstanceUID
     assert new.PerFrameFunctionalGroupsSequence == old.PerFrameFunctionalGroupsSequence
     assert np.array_equal(new.pixel_array, FRAMES + 1)
+
+
+def test_segmentations_of_an_enhanced_file_lie_on_its_slices(tmp_path: Path) -> None:
+    def complete(ds: Any) -> None:
+        for name in dicom.PERSON:
+            ds.setdefault(name, None)
+        ds.DimensionOrganizationSequence = [Dataset()]
+        ds.DimensionOrganizationSequence[0].DimensionOrganizationUID = "1.2.3.4"
+
+    source = dcmread(dicom.write_enhanced(tmp_path / "a.dcm", FRAMES, places=(2, 0, 3, 1), change=complete))
+    kind = hd.seg.SegmentAlgorithmTypeValues.MANUAL
+    part = hd.seg.SegmentDescription(1, "a", codes.SCT.Tissue, codes.SCT.Liver, kind)
+    maker = ("1.2.3.7", 7, "1.2.3.8", 1, "maker", "model", "1", "0")
+    hd.seg.Segmentation([source], (FRAMES % 7 == 0).astype(np.uint8), "BINARY", [part], *maker).save_as(
+        tmp_path / "b.dcm"
+    )
+    scan = read_scan(tmp_path / "a.dcm")
+    assert np.array_equal(read_label(tmp_path / "b.dcm", [scan]) != 0, scan.voxels % 7 == 0)
 
 
 def test_legacy_enhanced_files_are_the_series_that_they_were_made_from(tmp_path: Path) -> None:
