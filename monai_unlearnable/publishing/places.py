@@ -77,7 +77,7 @@ def check_cases(cases: Iterable[Case], output_dir: str | Path) -> None:
 
 
 def check_destination(scans: Sequence[NoiseEntry], output_dir: str | Path, destination: str | Path) -> None:
-    """Refuse to restore into the output, or into the dataset that the output was made of.
+    """Refuse to restore among the files of the output, or into the dataset that the output was made of.
 
     Args:
         scans: records of the scans to restore.
@@ -89,11 +89,11 @@ def check_destination(scans: Sequence[NoiseEntry], output_dir: str | Path, desti
     """
     layout, target = Layout(output_dir), Path(destination)
     with reading(target):
-        here = target.resolve()
-        for folder in _resolved(layout.root, layout.protected):
-            if here == folder or folder in here.parents:
-                reason = f"the destination lies inside the output {layout.root}, which is for protected files"
-                raise OutputError(f"{reason}; choose a folder beside it", file=target)
+        here, root = target.resolve(), layout.root.resolve()
+        taken = _resolved(*(layout.root / name for name in OWN))
+        if here == root or taken.intersection((here, *here.parents)):
+            reason = f"the destination lies inside the output {layout.root}, among its own files"
+            raise OutputError(f"{reason}; choose a folder beside them", file=target)
         if _is_restored(target / layout.datalist.name):
             return
         for folder, entries in ((here, scans), *((above, scans[:1]) for above in here.parents)):

@@ -72,7 +72,7 @@ def test_checkpoint_protects_cases_it_has_never_seen(tmp_path: Path) -> None:
 
 
 def test_checkpoint_reads_new_cases_as_it_was_trained_unless_told_otherwise(tmp_path: Path) -> None:
-    data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", empty=("a", "b"))
+    data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", empty=("a",))
     trained, other = (
         {"_target_": "monai_unlearnable.intensity.FixedWindow", "low": -400, "high": high} for high in (800, 700)
     )

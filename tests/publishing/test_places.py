@@ -98,7 +98,7 @@ def test_nothing_is_restored_into_originals_or_outputs(
             refuses(
                 capsys, tmp_path, ["restore", str(out), str(place), *more], "the originals are in", "Choose a folder"
             )
-        for place in (out, out / "protected", out / "restored"):
+        for place in (out, out / "protected", out / "noise" / "restored"):
             refuses(capsys, tmp_path, ["restore", str(out), str(place), *more], "inside the output", "choose a folder")
     assert main(["restore", str(out), str(restored)]) == main(["restore", str(out), str(restored), "--overwrite"]) == 0
     (restored / "images" / "a.nii.gz").unlink()  # as if it had been stopped

@@ -52,9 +52,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], P
     """A protected dataset of each kind, plain and sealed."""
     root = tmp_path_factory.mktemp("outputs")
     for kind, lock in KINDS:
-        if not (root / kind).exists():
-            MAKE[kind](root / kind)
-        cases, noise = load_cases(root / kind), RandomNoise(0.1, Everywhere())
+        data = root / kind / "data"
+        if not data.exists():
+            MAKE[kind](data)
+        cases, noise = load_cases(data), RandomNoise(0.1, Everywhere())
         Publication(cases, noise, root / kind / lock, PercentileWindow(), Budget(0.1), key=KEYS[lock]).run()
     return {(kind, lock): root / kind / lock for kind, lock in KINDS}
 
