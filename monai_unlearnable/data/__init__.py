@@ -2,10 +2,9 @@
 """Datasets of scans: found, read and written without loss."""
 
 from .cases import LoadedCase, read_case
-from .datalist import Case
 from .formats import find_format, output_name, read_scan, stem, write_scan
 from .inspection import DatasetSummary, inspect_cases
 from .labels import LabelGeometry, encode_label, read_label
-from .listing import Listing, PassedOver, list_dataset, load_cases
+from .listing import Case, Listing, PassedOver, list_dataset, load_cases
 from .medmnist import pack_archive, unpack_archive
 from .scan import Scan, voxel_digest

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.datalist import Case
 from monai_unlearnable.data.formats import read_scan
 from monai_unlearnable.data.labels import LabelGeometry, encode_label, ignored_voxels, read_label_map
+from monai_unlearnable.data.listing.datalist import Case
 from monai_unlearnable.data.scan import Scan, check_same_shape
 from monai_unlearnable.errors import UnlearnableError
 from monai_unlearnable.intensity import IntensityWindow, WindowRule

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data.cases import LoadedCase, read_case
-from monai_unlearnable.data.datalist import Case
 from monai_unlearnable.data.labels import LabelGeometry, soft_edges, value_counts
+from monai_unlearnable.data.listing.datalist import Case
 from monai_unlearnable.data.spread import exceeding_spread
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import WindowRule

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from monai_unlearnable.data.formats import read_scan
-from monai_unlearnable.data.tables import SECTIONS
+from monai_unlearnable.data.listing.tables import SECTIONS
 from monai_unlearnable.errors import DatalistError, OutputError, ScanError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import encode_json, write_atomic

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from monai_unlearnable.data.cases import LoadedCase
-from monai_unlearnable.data.datalist import stem
+from monai_unlearnable.data.listing.datalist import stem
 from monai_unlearnable.utils.arrays import bounding_box, file_order
 
 __all__ = ["exceeding_spread", "spread_remark"]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from monai_unlearnable.data.datalist import Case, Found
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.names import LABEL_WORDS
-from monai_unlearnable.data.tree import parent
+from monai_unlearnable.data.listing.datalist import Case, Found
+from monai_unlearnable.data.listing.names import LABEL_WORDS
+from monai_unlearnable.data.listing.tree import parent
 from monai_unlearnable.errors import DatalistError
 
 __all__ = ["from_bids", "is_bids"]

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.blocks import GZIP_MAGIC, Axes, Blocks, Packing, cut, packing_of, storage, unpack
+from monai_unlearnable.data.formats.blocks import GZIP_MAGIC, Axes, Blocks, Packing, cut, packing_of, storage, unpack
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.utils.files import Content

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from monai_unlearnable.data.datalist import DATALIST_NAMES, Case, Datalist, Found
 from monai_unlearnable.data.dicom import volume_at
 from monai_unlearnable.data.formats import data_files, output_name, stem
-from monai_unlearnable.data.layouts import find_layout, has_label_folders
-from monai_unlearnable.data.tables import TABLE_NAME
-from monai_unlearnable.data.tree import Tree, folders_above, in_order, parent
+from monai_unlearnable.data.listing.datalist import DATALIST_NAMES, Case, Datalist, Found
+from monai_unlearnable.data.listing.layouts import find_layout, has_label_folders
+from monai_unlearnable.data.listing.tables import TABLE_NAME
+from monai_unlearnable.data.listing.tree import Tree, folders_above, in_order, parent
 from monai_unlearnable.errors import DatalistError, LabelError
 from monai_unlearnable.utils.files import reading
 
@@ -67,10 +67,10 @@ def list_dataset(
 
     Args:
         dataset_dir: folder that file names are relative to.
-        datalist: JSON file (:class:`~monai_unlearnable.data.datalist.Datalist`), or table of classes
-            (:func:`~monai_unlearnable.data.tables.read_table`), relative to the working directory or the dataset; by
-            default ``datalist.json`` or ``dataset.json`` in the folder. Without one, or if it lists no cases, folder
-            names tell, or ``labels.csv`` where there are no label maps.
+        datalist: JSON file (:class:`~monai_unlearnable.data.listing.datalist.Datalist`), or table of classes
+            (:func:`~monai_unlearnable.data.listing.tables.read_table`), relative to the working directory or the
+            dataset; by default ``datalist.json`` or ``dataset.json`` in the folder. Without one, or if it lists no
+            cases, folder names tell, or ``labels.csv`` where there are no label maps.
         section: section of the dataset to take.
         require_labels: whether a case without a label is an error.
 

@@ -16,7 +16,7 @@ import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.blocks import Axes, Blocks, Packing, cut_files, data_files, numbered, storage
+from monai_unlearnable.data.formats.blocks import Axes, Blocks, Packing, cut_files, data_files, numbered, storage
 from monai_unlearnable.data.overlap import Segments, overlap_remarks
 from monai_unlearnable.data.scan import LPS_TO_RAS, Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError

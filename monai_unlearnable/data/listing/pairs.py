@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from monai_unlearnable.data.datalist import Case, Found, label_file
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.names import IMAGE, JOINTS, LABEL, ScanName
-from monai_unlearnable.data.tree import parent
+from monai_unlearnable.data.listing.datalist import Case, Found, label_file
+from monai_unlearnable.data.listing.names import IMAGE, JOINTS, LABEL, ScanName
+from monai_unlearnable.data.listing.tree import parent
 from monai_unlearnable.errors import DatalistError
 
 __all__ = ["from_pairs"]

@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from monai_unlearnable.data.bids import from_bids, is_bids
-from monai_unlearnable.data.datalist import Case, Found
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.names import IMAGE, LABEL, MODALITIES, role_of, section_of, without_sections, words
-from monai_unlearnable.data.pairs import from_pairs
-from monai_unlearnable.data.studies import from_studies
-from monai_unlearnable.data.tree import Tree, in_order, parent
+from monai_unlearnable.data.listing.bids import from_bids, is_bids
+from monai_unlearnable.data.listing.datalist import Case, Found
+from monai_unlearnable.data.listing.names import IMAGE, LABEL, MODALITIES, role_of, section_of, without_sections, words
+from monai_unlearnable.data.listing.pairs import from_pairs
+from monai_unlearnable.data.listing.studies import from_studies
+from monai_unlearnable.data.listing.tree import Tree, in_order, parent
 from monai_unlearnable.errors import DatalistError
 
 __all__ = ["find_layout", "has_label_folders"]

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.data.dicom import DicomFormat, is_annotation, is_image, read_annotation, volume_at
 from monai_unlearnable.data.dicom import files_of as dicom_files
-from monai_unlearnable.data.gipl import GiplFormat
-from monai_unlearnable.data.image2d import BmpFormat, JpegFormat, PngFormat, WebpFormat
-from monai_unlearnable.data.metaimage import MetaImageFormat
-from monai_unlearnable.data.mgh import MghFormat
-from monai_unlearnable.data.nifti import NiftiFormat, NiftiPairFormat
-from monai_unlearnable.data.nrrd import NrrdFormat
+from monai_unlearnable.data.formats.gipl import GiplFormat
+from monai_unlearnable.data.formats.image2d import BmpFormat, JpegFormat, PngFormat, WebpFormat
+from monai_unlearnable.data.formats.metaimage import MetaImageFormat
+from monai_unlearnable.data.formats.mgh import MghFormat
+from monai_unlearnable.data.formats.nifti import NiftiFormat, NiftiPairFormat
+from monai_unlearnable.data.formats.nrrd import NrrdFormat
+from monai_unlearnable.data.formats.signatures import refuse_other_content
+from monai_unlearnable.data.formats.tiff import TiffFormat
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming
-from monai_unlearnable.data.signatures import refuse_other_content
-from monai_unlearnable.data.tiff import TiffFormat
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.files import Content, Siblings, file_digest, files_digest, reading, write_atomic

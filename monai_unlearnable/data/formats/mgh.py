@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.freesurfer.mghformat import DATA_OFFSET, MGHHeader
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.blocks import GZIP_MAGIC, Axes, Blocks, Packing, cut, packing_of, storage, unpack
+from monai_unlearnable.data.formats.blocks import GZIP_MAGIC, Axes, Blocks, Packing, cut, packing_of, storage, unpack
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 

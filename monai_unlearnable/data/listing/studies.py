@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from monai_unlearnable.data.datalist import Case, Found
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.dicom.detection import lacks_mark
 from monai_unlearnable.data.formats import stem
+from monai_unlearnable.data.listing.datalist import Case, Found
+from monai_unlearnable.data.listing.tree import Tree, parent
 from monai_unlearnable.data.scan import naming
-from monai_unlearnable.data.tree import Tree, parent
 from monai_unlearnable.errors import DatalistError
 
 __all__ = ["from_studies"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.tables import NOT_UTF8, SECTIONS, TABLE_SUFFIXES, read_table
+from monai_unlearnable.data.listing.tables import NOT_UTF8, SECTIONS, TABLE_SUFFIXES, read_table
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import leads_outside

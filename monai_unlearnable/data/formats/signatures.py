@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from monai_unlearnable.data.blocks import Packing, packing_of
+from monai_unlearnable.data.formats.blocks import Packing, packing_of
 from monai_unlearnable.errors import ScanError
 
 __all__ = ["refuse_other_content"]

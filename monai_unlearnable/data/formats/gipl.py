@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.blocks import Axes, Blocks, cut, packing_of, storage, unpack
+from monai_unlearnable.data.formats.blocks import Axes, Blocks, cut, packing_of, storage, unpack
 from monai_unlearnable.data.scan import LPS_TO_RAS, Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tifffile import TiffFile, TiffPage
 
-from monai_unlearnable.data.blocks import storage
-from monai_unlearnable.data.image2d import MAX_RATIO, PillowFormat, save
+from monai_unlearnable.data.formats.blocks import storage
+from monai_unlearnable.data.formats.image2d import MAX_RATIO, PillowFormat, save
 from monai_unlearnable.data.scan import Scan, naming
 from monai_unlearnable.errors import ScanError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.tables import SECTIONS
+from monai_unlearnable.data.listing.tables import SECTIONS
 
 __all__ = ["IMAGE", "LABEL", "MODALITIES", "ScanName", "role_of", "section_of", "without_sections", "words"]
 
