@@ -128,10 +128,8 @@ class DatasetPlan:
         least, most = (f"{step:,.4g}" for step in self.steps)
         native = least if least == most else f"{least} to {most}"
         fraction = "" if budget.fraction == 1 else f", in at most {budget.fraction:.3g} of the voxels"
-        yield (
-            "budget",
-            f"{self.method}, {budget.epsilon:.4g} of the window: {native} in the units of the files{fraction}",
-        )
+        yield "method", self.method
+        yield "budget", f"{budget.epsilon:.4g} of the window: {native} in the units of the files{fraction}"
         if summary.exceeding:
             yield "remark", spread_remark(summary.exceeding, sum(summary.dtypes.values()))
         yield from self._omitted()
