@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from rich.console import Console
 
 import monai_unlearnable as mu
 
@@ -46,13 +47,14 @@ def main() -> None:
     plan = mu.plan(words.method, data, out)
     planned = time.monotonic() - begin
     assert plan.cost is not None
-    print(plan.page())
+    console = Console(width=160, markup=False, highlight=False)
+    console.print(plan.page())
     begin = time.monotonic()
     mu.protect(words.method, data, out)
     took = time.monotonic() - begin
     written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    print(f"dry run {planned:.0f} s; expected {plan.cost.seconds:.0f} s and {plan.cost.disk / 2**30:.2f} GiB", end="")
-    print(f"; the run took {took:.0f} s ({plan.cost.seconds / took - 1:+.0%}) and {written / 2**30:.2f} GiB")
+    console.print(f"dry run {planned:.0f} s, expected {plan.cost.seconds:.0f} s and {plan.cost.disk / 2**30:.2f} GiB")
+    console.print(f"the run took {took:.0f} s ({plan.cost.seconds / took - 1:+.0%}) and {written / 2**30:.2f} GiB")
 
 
 if __name__ == "__main__":
