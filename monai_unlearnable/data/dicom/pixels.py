@@ -174,17 +174,19 @@ class PixelFile:
             del self.header.PixelData
             if 8 * words.itemsize != self.header.BitsAllocated:
                 raise ScanError(f"the compressed pixels are {words.dtype}, unlike what the header says")
-        elif self.syntax in (*NATIVE, uid.DeflatedExplicitVRLittleEndian):
-            words = self._words()
-        else:
-            raise ScanError(f"the transfer syntax {self.syntax.name} is not supported")
-        return numbers(self.layout.planes(words), self.header)
+            return numbers(self.layout.planes(words), self.header)
+        if self.syntax in (*NATIVE, uid.DeflatedExplicitVRLittleEndian):
+            return self.layout.planes(self._numbers)
+        raise ScanError(f"the transfer syntax {self.syntax.name} is not supported")
 
     @cached_property
     def has_spare_bits(self) -> bool:
         """Whether bits that belong to no number hold something else, which is to stay."""
-        words = self._words()
-        return not np.shares_memory(words, numbers(words, self.header))
+        return not np.shares_memory(self._words(), self._numbers)
+
+    @cached_property
+    def _numbers(self) -> NDArray:
+        return numbers(self._words(), self.header)
 
     def _words(self) -> NDArray:
         place, found = self.place, self.stop - self.start
