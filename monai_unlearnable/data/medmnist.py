@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +156,11 @@ def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path
     if "train" not in [split.name for split in splits]:
         raise DatalistError("the archive has no train_images", file=archive)
     listed, datalist = _datalist(splits), folder / "datalist.json"
-    known = _is_there(datalist, overwrite, datalist.is_file() and datalist.read_bytes() == listed)
+    known = _is_there(datalist, overwrite, lambda: datalist.read_bytes() == listed)
     for split in splits:
         for index in track(range(len(split.images)), f"unpack {split.name}"):
             path = folder / split.file(index)
-            if not _is_there(path, overwrite, _holds(path, split.voxels(index))):
+            if not _is_there(path, overwrite, partial(_holds, path, split.voxels(index))):
                 write_atomic(path, _encode(split.images[index]))
     if not known:
         write_atomic(datalist, listed)
@@ -203,7 +204,7 @@ def pack_archive(archive: Path, folder: Path, target: Path, overwrite: bool = Fa
     if not found:
         raise DatalistError(f"the folder holds no image of {archive.name}", file=folder)
     content = stream.getvalue()
-    if not _is_there(target, overwrite, target.is_file() and target.read_bytes() == content):
+    if not _is_there(target, overwrite, lambda: target.read_bytes() == content):
         write_atomic(target, content)
     return target
 
@@ -230,16 +231,22 @@ def _datalist(splits: list[Split]) -> bytes:
     return encode_json(content)
 
 
-def _is_there(path: Path, overwrite: bool, same: bool) -> bool:
-    """Whether a file need not be written; refuses one with other content."""
-    if path.exists() and not same and not overwrite:
+def _is_there(path: Path, overwrite: bool, is_same: Callable[[], bool]) -> bool:
+    """Whether a file need not be written; refuses one with other content.
+
+    Processes that work together write the same files at once: one that is not there now may be when it is compared.
+    """
+    if not path.exists():
+        return False
+    same = path.is_file() and is_same()
+    if not same and not overwrite:
         raise OutputError("a file with other content exists; set overwrite to replace it", file=path)
     return same
 
 
 def _holds(path: Path, voxels: NDArray) -> bool:
     try:
-        return path.is_file() and np.array_equal(read_scan(path).voxels, voxels)
+        return np.array_equal(read_scan(path).voxels, voxels)
     except ScanError:
         return False
 

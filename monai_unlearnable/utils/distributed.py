@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -81,6 +81,9 @@ def joined() -> Iterator[None]:
     torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield
+        # One that leaves while others still use the group may be aborted. Another that failed tells why itself.
+        with suppress(RuntimeError):
+            wait()
     finally:
         torch.distributed.destroy_process_group()
 
