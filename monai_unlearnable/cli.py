@@ -28,6 +28,7 @@ from monai_unlearnable.errors import (
     VerificationError,
 )
 from monai_unlearnable.utils.progress import hush_monai
+from monai_unlearnable.utils.text import first_few
 
 if TYPE_CHECKING:
     from monai_unlearnable.noise import Manifest
@@ -38,7 +39,6 @@ __all__ = ["CHECK_FAILED", "PROGRAM", "WRONG_INPUT", "main", "parse_overrides", 
 PROGRAM = "monai-unlearnable"
 CHECK_FAILED, WRONG_INPUT = 1, 2
 CHECKS = (VerificationError, SkippedCasesError, FailedTrainingsError)  # the errors of a check that failed
-NAMED = 5  # scans without noise that are named
 PAGE_WIDTH = 120  # of output that is not a terminal, for tables to fit
 
 
@@ -197,9 +197,7 @@ def _say_protected(out: str, manifest: Manifest) -> None:
 def _unchanged(manifest: Manifest) -> str:
     """The end of a line that counts the scans without noise, and names the first of them."""
     names = manifest.unchanged
-    more = ", ..." if len(names) > NAMED else ""
-    shown = f"{', '.join(names[:NAMED])}{more}"
-    return f"; {len(names)} of {len(manifest.scans)} scans are unchanged: {shown}" if names else ""
+    return f"; {len(names)} of {len(manifest.scans)} scans are unchanged: {first_few(names)}" if names else ""
 
 
 @program.command()

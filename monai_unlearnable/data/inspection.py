@@ -22,6 +22,7 @@ from monai_unlearnable.errors import DatalistError, LabelError, ScanError, Unlea
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
+from monai_unlearnable.utils.text import first_few
 
 __all__ = ["DatasetSummary", "inspect_cases"]
 
@@ -103,8 +104,7 @@ class DatasetSummary:
         """What the owner should know of the labels: cases that are empty, numbers that may mean several things."""
         remarks = []
         if self.empty:
-            names = ", ".join(self.empty[:5]) + (", ..." if len(self.empty) > 5 else "")
-            remarks.append(f"{len(self.empty)} of {len(self.sizes)} labels are empty: {names}")
+            remarks.append(f"{len(self.empty)} of {len(self.sizes)} labels are empty: {first_few(self.empty)}")
         for value, called in self.class_names.items():
             if len(called) > 1:
                 names = " and ".join(map(repr, called[:3]))

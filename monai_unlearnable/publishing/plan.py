@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import DatasetSummary, Listing
 from monai_unlearnable.data.spread import spread_remark
 from monai_unlearnable.utils.files import encode_json
+from monai_unlearnable.utils.text import first_few
 
 __all__ = ["Cost", "DatasetPlan"]
 
@@ -120,7 +121,7 @@ class DatasetPlan:
         yield "storage", ", ".join(f"{name}: {count:,}" for name, count in summary.dtypes.items())
         yield "classes", self._classes()
         if summary.empty:
-            yield "no region", f"{len(summary.empty):,} cases have nothing to follow: {_named(summary.empty)}"
+            yield "no region", f"{len(summary.empty):,} cases have nothing to follow: {first_few(summary.empty)}"
         if summary.ignored_voxels:
             yield "ignored", f"{summary.ignored_voxels:,} voxels with negative label values: no class, no noise"
         low, high = summary.window_range
@@ -155,21 +156,15 @@ class DatasetPlan:
         for entry in self.listing.passed_over:
             reasons.setdefault(entry.reason, []).append(entry.name)
         for reason, names in reasons.items():
-            yield "passed over", f"{len(names):,}, {reason}: {_named(names)}"
+            yield "passed over", f"{len(names):,}, {reason}: {first_few(names)}"
         if self.skipped:
-            yield "skipped", f"{len(self.skipped):,} cases: {_named(self.skipped)}"
+            yield "skipped", f"{len(self.skipped):,} cases: {first_few(self.skipped)}"
 
     def _expected(self, cost: Cost) -> str:
         parts = {"preparation": cost.preparation, "training": cost.training, "publication": cost.publication}
         shown = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in parts.items() if seconds)
         cases = "1 case" if cost.measured == 1 else f"{cost.measured} cases"
         return f"{_duration(cost.seconds)} ({shown}) and {_size(cost.disk)}, measured on {cases}"
-
-
-def _named(names: Iterable[str] | Sequence[str]) -> str:
-    """The first few names."""
-    listed = list(names)
-    return ", ".join(listed[:NAMED]) + (", ..." if len(listed) > NAMED else "")
 
 
 def _size(count: int) -> str:

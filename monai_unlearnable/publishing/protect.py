@@ -46,6 +46,7 @@ from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import encode_json, unlock
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import reset_parameters
+from monai_unlearnable.utils.text import first_few
 
 __all__ = ["Application", "Protection"]
 
@@ -380,8 +381,7 @@ class Admitted:
             if self.reasons:
                 write_owned(path, encode_json(self.reasons), key)
         if self.reasons:
-            names = ", ".join(list(self.reasons)[:5]) + (", ..." if len(self.reasons) > 5 else "")
-            reason = f"{len(self.reasons)} cases were skipped and the others protected: {names}"
+            reason = f"{len(self.reasons)} cases were skipped and the others protected: {first_few(self.reasons)}"
             raise SkippedCasesError(reason, file=place(path, key))
 
 
