@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from monai_unlearnable.demo import write_phantom_dataset
 from monai_unlearnable.errors import UnlearnableError
+from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from monai_unlearnable.cli import parse_overrides
-from monai_unlearnable.demo import write_phantom_dataset
+from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.proof import laboratory
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.run import run_bundle

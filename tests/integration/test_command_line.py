@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main, program
-from monai_unlearnable.demo import write_phantom_dataset
+from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.report import Results
 from tests import dicom
 from tests.helpers import flip_byte, tree, write_dataset

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from monai_unlearnable.demo import write_phantom_dataset
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import Results
 from tests.helpers import protect

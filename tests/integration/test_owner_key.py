@@ -17,9 +17,9 @@ from monai_unlearnable.crypto import OwnerKey, load_key
 from monai_unlearnable.crypto.encrypted import read_owned
 from monai_unlearnable.crypto.keys import VARIABLE
 from monai_unlearnable.data import read_scan
-from monai_unlearnable.demo import write_phantom_dataset
 from monai_unlearnable.errors import InputError, KeyMismatchError
 from monai_unlearnable.noise import Manifest
+from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing import publication
 from monai_unlearnable.publishing.run import bundle_names, bundle_root, run_bundle
 from monai_unlearnable.publishing.verify import verify

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.data import load_cases, read_label, read_scan
-from monai_unlearnable.demo import write_phantom_dataset
 from monai_unlearnable.errors import InputError, OutputError
+from monai_unlearnable.phantoms import FIELD_OF_VIEW, Sampling, draw_phantom, write_phantom_dataset
 
 SIZE = (40, 48, 32)
 
@@ -97,7 +97,67 @@ def test_another_dataset_is_not_overwritten(dataset, tmp_path):
     assert content(tmp_path) == {"dataset.json": b"{}"}
 
 
-@pytest.mark.parametrize("arguments", [{"count": 0}, {"test_count": -1}, {"size": (40, 48, 8)}, {"size": (40, 48)}])
+ORGANS = ("liver", "pancreas", "head", "tail", "vessel")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mixed")
+    write_phantom_dataset(folder, count=6, test_count=0, seed=1, size=None, structures=ORGANS)
+    return [nib.load(folder / case.label) for case in load_cases(folder)]
+
+
+def middle(label, number):
+    """Center of a class in millimeters."""
+    voxels = np.argwhere(np.asarray(label.dataobj) == number)
+    return nib.affines.apply_affine(label.affine, voxels.mean(0)) - center(label)
+
+
+def center(label):
+    return nib.affines.apply_affine(label.affine, (np.array(label.shape) - 1) / 2)
+
+
+def test_protocols_are_mixed(mixed):
+    assert len({nib.aff2axcodes(label.affine) for label in mixed}) >= 4
+    spacings = np.array([label.header.get_zooms() for label in mixed])
+    assert (np.ptp(spacings, axis=0) > 0.5).all()
+    ratio = spacings.max(1) / spacings.min(1)
+    assert ratio.min() < 1.01
+    assert ratio.max() > 1.5
+
+
+def test_organs_have_their_size_and_side_at_any_protocol(mixed):
+    """Shapes are drawn in space: neither voxel size nor the order of axes changes where and how large they are."""
+    for label in mixed:
+        milliliters = (
+            np.bincount(np.asarray(label.dataobj).ravel(), minlength=6)[1:] * np.prod(label.header.get_zooms()) / 1000
+        )
+        low, high = [90, 3, 70, 50, 8], [350, 10, 350, 250, 60]
+        assert (milliliters > low).all()
+        assert (milliliters < high).all()
+        liver, head, tail = (middle(label, ORGANS.index(name) + 1) for name in ("liver", "head", "tail"))
+        assert liver[0] < -10 < 10 < head[0]
+        assert head[1] > tail[1] + 20
+        assert liver[2] > head[2] + 10
+
+
+def test_a_body_is_the_same_on_two_grids():
+    def draw(size, parts):
+        sampling = Sampling(size, np.array(FIELD_OF_VIEW), parts)
+        return draw_phantom(np.random.default_rng(5), sampling, ("head", "tail"))
+
+    (fine, fine_label), (coarse, coarse_label) = draw((40, 48, 32), (1, 1, 1)), draw((40, 48, 16), (1, 1, 2))
+    means = fine.reshape(40, 48, 16, 2).mean(3)
+    assert np.corrcoef(means.ravel(), coarse.ravel())[0, 1] > 0.95
+    overlap = (fine_label[..., ::2] > 0) & (coarse_label > 0)
+    assert 2 * overlap.sum() / ((fine_label[..., ::2] > 0).sum() + (coarse_label > 0).sum()) > 0.93
+
+
+BAD = [{"count": 0}, {"test_count": -1}, {"size": (40, 48, 8)}, {"size": (40, 48)}]
+BAD += [{"structures": ()}, {"structures": ("heart",)}, {"structures": ("head", "head")}]
+
+
+@pytest.mark.parametrize("arguments", BAD)
 def test_bad_arguments(tmp_path, arguments):
     with pytest.raises(InputError):
         write_phantom_dataset(tmp_path / "new", **arguments)
