@@ -7,5 +7,8 @@ BUNDLES = "monai_unlearnable.bundles"
 setup(
     packages=[*find_packages(include=["monai_unlearnable*"]), BUNDLES],
     package_dir={BUNDLES: "bundles"},
-    package_data={"monai_unlearnable": ["py.typed", "catalogs/*.yaml", "report/templates/*.j2"], BUNDLES: ["**/*"]},
+    package_data={
+        "monai_unlearnable": ["py.typed", "catalogs/*.yaml", "evidence/entries/*.json", "report/templates/*.j2"],
+        BUNDLES: ["**/*"],
+    },
 )

@@ -454,6 +454,32 @@ def compare(first: str, second: str, page: str | None) -> None:
         click.echo(f"page: {page}")
 
 
+# Evidence.
+
+
+@program.group()
+def evidence() -> None:
+    """Keep measured figures as data."""
+
+
+@evidence.command("record")
+@click.argument("laboratory")
+@click.option("--to", metavar="DIR", help="Folder of the entries; default: evidence/ of the laboratory.")
+@click.option("--dataset", default="", help="Name of the dataset; default: that of its folder.")
+@click.option("--date", metavar="YYYY-MM-DD", help="Day of the measurement; default: today.")
+@click.option("--source", default="", help="Where the figures come from, such as a command.")
+@click.option("--remark", default="", help="Remark for readers, a sentence.")
+def record_entries(laboratory: str, to: str | None, date: str | None, **settings: str) -> None:
+    """Record what a laboratory has measured so far, one JSON file a figure; nothing is trained."""
+    from monai_unlearnable.evaluation.reporting import record_evidence
+
+    known = {**settings, **({"date": date} if date else {})}
+    written, overstated = record_evidence(laboratory, to, **known)
+    click.echo("".join(f"recorded: {name}\n" for name in written), nl=False)
+    click.echo("".join(f"overstated: {name}\n" for name in overstated), nl=False)
+    click.echo(f"{len(written)} entries in {Path(laboratory) / 'evidence' if to is None else to}")
+
+
 @program.command()
 @click.argument("out")
 def demo(out: str) -> None:

@@ -196,7 +196,8 @@ class Laboratory:
             kept.pop(name)  # paths of this machine do not belong in the report
         kept["size"] = list(self.bench.size)
         counts = {"training cases": len(self.bench.originals.cases), "test cases": len(self.bench.test)}
-        return {**json.loads(json.dumps(kept)), **counts}
+        known = {"dataset_sha256": self.bench.originals.digest, "version": __version__}
+        return {**json.loads(json.dumps(kept)), **counts, **known}
 
     def _path(self, run: Run) -> Path:
         name = f"{self.bench.key(run, self.sources[run.data])[:24]}.json"

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from monai_unlearnable.data import LabelGeometry, read_case
 from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evidence import record
 from monai_unlearnable.report import Results, write_report
 from monai_unlearnable.report.charts import result_pictures
 from monai_unlearnable.report.rows import CLEAN, PROTECTED
 from monai_unlearnable.report.slices import montage, prediction_montage
 
-__all__ = ["rewrite_report", "write_laboratory_report"]
+__all__ = ["record_evidence", "rewrite_report", "write_laboratory_report"]
 
 
 def write_laboratory_report(laboratory: Laboratory, results: Results, folder: Path, pictured: int = 2) -> Path:
@@ -49,6 +53,29 @@ def rewrite_report(folder: str | Path) -> tuple[Results, Path]:
     laboratory = Laboratory.open(folder)
     results = laboratory.results()
     return results, write_laboratory_report(laboratory, results, laboratory.folder / "report")
+
+
+def record_evidence(folder: str | Path, to: str | Path | None = None, **settings: Any) -> tuple[list[str], list[str]]:
+    """Record what a laboratory has measured so far as entries of evidence; nothing is trained.
+
+    Args:
+        folder: folder of the laboratory.
+        to: folder of the entries; by default ``evidence/`` of the laboratory.
+        **settings: settings of :func:`~monai_unlearnable.evidence.recording.entries_from`; the date is today's where
+            none is given.
+
+    Returns:
+        Names of the entries that were written, and of those that are marked as overstated now.
+
+    Raises:
+        InputError: naming the file, when the folder holds no laboratory, or an entry cannot be read.
+    """
+    laboratory = Laboratory.open(folder)
+    only_runs = dataclasses.replace(laboratory.matrix, authorized=False, detectors=False)
+    results = Laboratory(only_runs, folder).results()
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    target = laboratory.folder / "evidence" if to is None else to
+    return record(results, target, **{"date": today, **settings})
 
 
 def _montages(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:

@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_unlearnable import __version__
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import read_scan
 from monai_unlearnable.errors import DatalistError, InputError, LabelError, ScanError
 from monai_unlearnable.evaluation import runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Run
+from monai_unlearnable.evaluation.reporting import record_evidence
+from monai_unlearnable.evidence import load_entries
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.proof import prepare_laboratory
 from tests.helpers import protect, tree, write_datalist, write_dataset
@@ -369,3 +372,19 @@ def test_images_that_are_black_but_for_a_spot(tmp_path: Path) -> None:
     settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"]}
     made = Matrix(dataset_dir=str(tmp_path / "data"), test_dir=str(tmp_path / "data"), **settings)
     assert Laboratory(made, tmp_path / "lab").bench.summary.num_classes == 2
+
+
+def test_evidence_is_recorded_without_training(folders: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    laboratory = prepared(folders, tmp_path / "lab", authorized=True, detectors=True)
+    for run in laboratory.runs()[:2]:  # originals and umed; the control was not trained yet
+        laboratory.matrix.save(laboratory.folder)
+        laboratory.train(run)
+    trained = count_trainings(monkeypatch)
+    (name,), overstated = record_evidence(tmp_path / "lab", dataset="phantoms")
+    (kept,) = load_entries(tmp_path / "lab" / "evidence").values()
+    assert (trained, overstated) == ([], [])
+    assert (kept.dataset, kept.method, kept.epsilon) == ("phantoms", "umed", "25.5/255")
+    assert kept.dataset_sha256 == laboratory.bench.originals.digest
+    assert kept.clean is not None and kept.random is None
+    assert (kept.iterations, kept.version) == (4, __version__)
+    assert name.startswith("phantoms-umed-25.5_255-UNet-plain-4")

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a figure claims: whether the exploiter was stopped, and whether a stronger run says otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+
+from monai_unlearnable.evidence.entries import Entry, Overstated, Score
+from monai_unlearnable.report.rows import NO_COUNTERMEASURE
+from monai_unlearnable.report.summaries import HALF
+from monai_unlearnable.report.verdict import SMALL_DROP
+
+__all__ = ["NOT_STOPPED", "STOPPED", "UNKNOWN", "WEAKENED"]
+__all__ += ["by_strength", "claim", "exploiter_words", "fraction", "stronger_run", "with_overstated"]
+
+STOPPED, WEAKENED, NOT_STOPPED, UNKNOWN = "stopped", "weakened", "not stopped", "no control"
+RECIPES = {
+    "plain": "no augmentation",
+    "early_stop": "early stopping",
+    "patches": "random patches",
+    "mirror": "mirroring",
+    "monai": "MONAI's tutorial pipeline",
+    "nnunet": "nnU-Net's augmentation",
+    "own": "its own pipeline",
+    "adversarial": "adversarial training",
+    "finetune": "fine-tuning",
+    "finetune_frozen": "fine-tuning with a frozen encoder",
+}  # recipes in words; others are told by their names
+
+
+def fraction(entry: Entry) -> float:
+    """How far the score lies between chance, 0, and the originals, 1; NaN where these were not trained on.
+
+    Random noise may do worse than chance, and protected data better than originals: the value is not clipped.
+    """
+    if entry.clean is None or entry.clean.mean <= entry.chance:
+        return math.nan
+    return (entry.score.mean - entry.chance) / (entry.clean.mean - entry.chance)
+
+
+def claim(entry: Entry) -> str:
+    """``"stopped"`` where at most half of what originals teach is left, ``"not stopped"`` where less than 10 points
+    are lost, between them ``"weakened"``; ``"no control"`` where the originals were not trained on."""
+    left = fraction(entry)
+    if entry.clean is None or math.isnan(left):
+        return UNKNOWN
+    if left <= HALF:
+        return STOPPED
+    return NOT_STOPPED if entry.clean.mean - entry.score.mean < SMALL_DROP else WEAKENED
+
+
+def by_strength(entries: Iterable[Entry]) -> list[Entry]:
+    """Entries in the order in which they are shown: newest first, of one day the attack that wins first."""
+
+    def place(entry: Entry) -> tuple[float, ...]:
+        left = fraction(entry)
+        return (-1.0 if math.isnan(left) else left), entry.score.mean
+
+    return sorted(sorted(entries, key=place, reverse=True), key=lambda entry: entry.date or "", reverse=True)
+
+
+def stronger_run(entry: Entry, others: Mapping[str, Entry]) -> str | None:
+    """The name of the run that refutes an entry: on the same data an exploiter who was not stopped.
+
+    A shorter training of the same exploiter is none. Among several the one is taken that the exploiter needs nothing
+    for, then the one that reaches most.
+
+    Args:
+        entry: an entry.
+        others: entries by name, the entry itself perhaps among them.
+    """
+    if claim(entry) != STOPPED:
+        return None
+    found = {name: other for name, other in others.items() if other.data == entry.data and _refutes(other, entry)}
+    return max(
+        found, key=lambda name: (found[name].countermeasure == NO_COUNTERMEASURE, fraction(found[name])), default=None
+    )
+
+
+def _refutes(other: Entry, entry: Entry) -> bool:
+    if other.exploiter == entry.exploiter and (other.iterations or 0) <= (entry.iterations or 0):
+        return False
+    return fraction(other) > HALF and other.score.mean - entry.score.mean > _spread(entry.score) + _spread(other.score)
+
+
+def _spread(score: Score) -> float:
+    """Half of the interval, in points."""
+    return 0.0 if score.interval is None else (score.interval[1] - score.interval[0]) / 2
+
+
+def with_overstated(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """The entries that become overstated because of others, changed; those that are marked already stay as they are."""
+    changed = {}
+    for name, entry in entries.items():
+        by = None if entry.overstated else stronger_run(entry, entries)
+        if by is not None:
+            other = entries[by]
+            clean = f" of {other.clean.mean:.1f}" if other.clean else ""
+            remark = f"{exploiter_words(other)} reaches {other.score.mean:.1f}{clean}."
+            changed[name] = dataclasses.replace(entry, overstated=Overstated(by=by, remark=remark))
+    return changed
+
+
+def exploiter_words(entry: Entry) -> str:
+    """What the exploiter did, in words: ``"UNet, mirroring, after median"``."""
+    after = "" if entry.countermeasure == NO_COUNTERMEASURE else f", after {entry.countermeasure}"
+    return f"{entry.victim}, {RECIPES.get(entry.recipe, entry.recipe)}{after}"

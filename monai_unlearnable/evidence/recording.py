@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entries made from the results of a laboratory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score, format_epsilon, load_entries, save_entry
+from monai_unlearnable.evidence.judging import STOPPED, claim, with_overstated
+from monai_unlearnable.report.results import Results
+from monai_unlearnable.report.rows import CLEAN
+from monai_unlearnable.report.summaries import Matrix, Summary
+
+__all__ = ["VICTIM_SETTINGS", "entries_from", "record"]
+
+VICTIM_SETTINGS = ("size", "width", "batch_size", "learning_rate", "validation_fraction")  # of the laboratory
+OWN_RECIPE = "own"  # of programs whose training the laboratory's settings do not reach
+DIGITS = 2  # after the point
+
+
+def entries_from(results: Results, *, date: str, dataset: str = "", source: str = "", remark: str = "") -> list[Entry]:
+    """One entry for each protected dataset or random noise, victim, recipe and countermeasure that has a score.
+
+    Args:
+        results: results of a laboratory.
+        date: day of the measurement, ISO 8601.
+        dataset: name of the dataset; that of its folder by default.
+        source: where the figures come from; by default that they are of the laboratory.
+        remark: remark for readers, a sentence.
+    """
+    matrix = Matrix(results.summaries())
+    shared = {"date": date, "dataset": dataset or results.dataset, "remark": remark, "measured_by": PROGRAM}
+    shared["source"] = source or "monai-unlearnable laboratory"
+    return [_entry(matrix, s, results.settings, shared) for s in matrix.summaries if s.training != CLEAN and s.done]
+
+
+def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared: Mapping[str, Any]) -> Entry:
+    random = matrix.random(summary)
+    equal = random is not summary and random is not None and random.epsilon == summary.epsilon
+    return Entry(
+        method=summary.method,
+        epsilon=format_epsilon(summary.epsilon),
+        psnr=_number(summary.psnr),
+        ssim=_number(summary.ssim, 4),
+        ssim_roi=_number(summary.ssim_roi, 4),
+        dataset_sha256=settings.get("dataset_sha256"),
+        training_cases=settings.get("training cases"),
+        test_cases=settings.get("test cases"),
+        victim=summary.victim,
+        victim_settings={} if summary.recipe == OWN_RECIPE else _kept(settings),
+        recipe=summary.recipe,
+        countermeasure=summary.countermeasure,
+        iterations=settings.get("iterations"),
+        length=settings.get("length"),
+        metric=summary.metric,
+        chance=summary.chance,
+        score=_score(summary),
+        peak=_number(summary.peak),
+        extras={name: value for name, mean in summary.extras.items() if (value := _number(mean)) is not None},
+        clean=None if (control := matrix.control(summary)) is None else _score(control),
+        random=_score(random) if random is not None and equal else None,
+        version=settings.get("version"),
+        **shared,
+    )
+
+
+def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: settings[name] for name in VICTIM_SETTINGS if settings.get(name) is not None}
+
+
+def _score(summary: Summary) -> Score:
+    low, high = summary.interval
+    return Score(
+        mean=round(summary.score, DIGITS),
+        by_seed=tuple(round(score, DIGITS) for score in summary.finals),
+        seeds=tuple(run.seed for run in summary.scored),
+        interval=(round(low, DIGITS), round(high, DIGITS)) if math.isfinite(low + high) else None,
+    )
+
+
+def _number(value: float, digits: int = DIGITS) -> float | None:
+    return round(value, digits) if math.isfinite(value) else None
+
+
+def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[str], list[str]]:
+    """Write the entries of a laboratory's results to a folder, and mark those that a stronger run refutes.
+
+    Args:
+        results: results of a laboratory.
+        folder: folder of the entries; made if it does not exist. An entry of the same key is replaced.
+        **settings: settings of :func:`entries_from`.
+
+    Returns:
+        Names of the entries that were written, and of those that are marked as overstated now.
+
+    Raises:
+        InputError: naming the file, when an entry that is there cannot be read.
+        OutputError: naming the file, when an entry cannot be written.
+    """
+    known = load_entries(folder)
+    written = []
+    for entry in entries_from(results, **settings):
+        earlier = next((other for other in known.values() if other.key == entry.key), None)
+        if earlier is not None and claim(entry) == STOPPED:
+            entry = dataclasses.replace(entry, overstated=earlier.overstated)
+        name = save_entry(entry, folder, known)
+        known[name] = entry
+        written.append(name)
+    marked = with_overstated(known)
+    for entry in marked.values():
+        save_entry(entry, folder, known)
+    return written, list(marked)
