@@ -25,7 +25,7 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.dictionaries import DictionaryTransform
 
-__all__ = ["Countermeasure", "Material", "Prepared", "prepare"]
+__all__ = ["Countermeasure", "Material", "Prepared", "RandomStep", "for_test", "prepare"]
 __all__ += ["NormalizedTransform", "NormalizedTransformD", "NormalizedTransformDict", "NormalizedTransformd"]
 
 Sample = Mapping[str, Any]
@@ -58,11 +58,24 @@ class Prepared:
 
     Args:
         cases: cases to train on.
-        steps: dictionary transforms on images in [0, 1], for training and for test images.
+        steps: dictionary transforms on images in [0, 1], for training and for test images, see :func:`for_test`.
     """
 
     cases: Sequence[Sample]
     steps: tuple[Step, ...] = ()
+
+
+class RandomStep(ABC):
+    """A step that is drawn anew for each training image; test images get a fixed version of it."""
+
+    @abstractmethod
+    def fixed(self) -> Step:
+        """The step without chance."""
+
+
+def for_test(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps as test images, and countermeasures that learn from images, get them: nothing is random."""
+    return tuple(step.fixed() if isinstance(step, RandomStep) else step for step in steps)
 
 
 class Countermeasure(ABC):
@@ -91,7 +104,7 @@ def prepare(steps: Sequence[Countermeasure | Step], material: Material) -> Prepa
     for step in steps:
         new = step.prepare(material) if isinstance(step, Countermeasure) else Prepared(material.cases, (step,))
         transforms += new.steps
-        material = replace(material, cases=new.cases, load=_chain(material.load, new.steps))
+        material = replace(material, cases=new.cases, load=_chain(material.load, for_test(new.steps)))
     return Prepared(material.cases, tuple(transforms))
 
 

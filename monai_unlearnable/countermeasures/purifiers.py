@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +24,13 @@ from monai_unlearnable.countermeasures.learning import (
     fit,
     require_positive,
 )
+from monai_unlearnable.countermeasures.others import check_pair, read_pairs
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
 
-__all__ = ["RateConstrainedVAE", "ResidualUNet", "AutoencoderPurifier", "PairPurifier"]
+__all__ = ["RateConstrainedVAE", "ResidualUNet", "AutoencoderPurifier", "PairPurifier", "Remover"]
 
 
 class RateConstrainedVAE(nn.Module):
@@ -230,6 +232,10 @@ class PairPurifier(Countermeasure):
         seed = derive_seed(material.seed, "pair purifier")
         chosen = choose_leaked(material, self.pairs, "leaked pairs", derive_seed(seed, "pairs"))
         samples = [_pair(material, case) for case in track(chosen, "loading")]
+        return Prepared(material.cases, (self.learn(samples, seed, material.device),))
+
+    def learn(self, samples: Sequence[tuple[Tensor, Tensor]], seed: int, device: str | torch.device) -> LearnedChanged:
+        """A step that predicts the second images of pairs (C, spatial...) from the first."""
         first = samples[0][0]
         with isolated_seed(derive_seed(seed, "weights")):
             network = ResidualUNet(first.ndim - 1, len(first), self.width)
@@ -242,15 +248,61 @@ class PairPurifier(Countermeasure):
             # Not the absolute error: if most voxels are free of noise, its median is no change at all.
             return ((network(image) - original) ** 2).mean() / scale
 
-        fit(network, patches, loss, self.iterations, self.learning_rate, seed, material.device, "purifier of pairs")
-        return Prepared(material.cases, (LearnedChanged(NetworkChange(network, network.multiple)),))
+        fit(network, patches, loss, self.iterations, self.learning_rate, seed, device, "purifier of pairs")
+        return LearnedChanged(NetworkChange(network, network.multiple))
+
+
+@dataclass(frozen=True)
+class Remover(PairPurifier):
+    """Predicts the originals of all cases from pairs that the exploiter made of other scans, with this very program.
+
+    No original has leaked: the program is public, so the exploiter protects a dataset of his own and learns what it
+    does. The threat of LightShed (Foerster et al., LightShed: Defeating Perturbation-based Image Copyright Protections,
+    USENIX Security 2025), which detects and regenerates the noise of photographs; here it is the network of
+    :class:`PairPurifier`, and what it needs is the method, its settings and scans of a similar kind.
+
+    Args:
+        protected: folder of the exploiter's dataset as the program protected it.
+        originals: folder of that dataset itself; cases of equal names are pairs.
+        pairs: largest number of pairs kept in memory, chosen by the seed.
+        width: channels of the first stage of the network.
+        iterations: training steps.
+        batch_size: patches a step.
+        patch_size: voxels an axis of a patch; by default 128 in 2D and 32 in 3D.
+        learning_rate: peak of the one-cycle schedule.
+
+    Raises:
+        InputError: when a folder is not given, or a number is not positive.
+    """
+
+    protected: str = ""
+    originals: str = ""
+    pairs: int = 64
+    iterations: int = 800
+
+    def __post_init__(self) -> None:
+        folders = {"protected": self.protected, "originals": self.originals}
+        for name, folder in folders.items():
+            if not folder:
+                raise InputError(f"a remover learns from a dataset in both versions; give its folder as {name!r}")
+        require_positive(**{name: value for name, value in vars(self).items() if name not in folders})
+
+    def prepare(self, material: Material) -> Prepared:
+        """Train on the pairs; the prediction takes the place of every image.
+
+        Raises:
+            UnlearnableError: when there is no case, or the folders hold no pairs of their kind.
+        """
+        if not material.cases:
+            raise InputError("there is no case to change")
+        seed = derive_seed(material.seed, "remover")
+        like = image_of(material.load(material.cases[0]))
+        pairs = read_pairs(self.protected, self.originals, like, self.pairs, derive_seed(seed, "pairs"))
+        return Prepared(material.cases, (self.learn(pairs, seed, material.device),))
 
 
 def _pair(material: Material, case: Sample) -> tuple[Tensor, Tensor]:
     case_id = case[CaseKeys.CASE_ID]
     protected, original = image_of(material.load(case)), image_of(material.load(material.originals[case_id]))
-    if protected.shape != original.shape:
-        raise InputError(
-            f"the image has shape {tuple(protected.shape)}, its original {tuple(original.shape)}", case=case_id
-        )
+    check_pair(protected, original, case_id)
     return protected, original

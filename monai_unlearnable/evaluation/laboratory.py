@@ -20,7 +20,7 @@ import torch
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError, UnlearnableError, root_cause, told
 from monai_unlearnable.evaluation.matrix import Matrix, Published, Run
-from monai_unlearnable.evaluation.runs import UNUSABLE, Bench, authorized_scores, detect, kept, train_run
+from monai_unlearnable.evaluation.runs import OTHERS, UNUSABLE, Bench, authorized_scores, detect, kept, train_run
 from monai_unlearnable.evaluation.sources import Source, published_source
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, PROTECTED
@@ -192,7 +192,8 @@ class Laboratory:
 
     def _settings(self) -> dict[str, Any]:
         kept = dataclasses.asdict(self.matrix)
-        for name in ("dataset_dir", "protected", "datalist", "test_dir", "catalog", "weights"):
+        paths = ("dataset_dir", "protected", "datalist", "test_dir", "catalog", "weights", *OTHERS)
+        for name in paths:
             kept.pop(name)  # paths of this machine do not belong in the report
         kept["size"] = list(self.bench.size)
         counts = {"training cases": len(self.bench.originals.cases), "test cases": len(self.bench.test)}

@@ -91,6 +91,8 @@ class Matrix:
         num_validations: number of times that held-out cases are scored during training.
         validation_fraction: fraction of the training cases that is held out to pick a model by, in [0, 1).
         weights: file with the weights that fine-tuning recipes start from.
+        other_dir: folder of another dataset that the exploiter has; for the countermeasures that learn from it.
+        other_protected_dir: the same dataset as the exploiter protected it himself.
         catalog: YAML file with more networks, recipes and countermeasures.
         authorized: whether to measure how a model trained on originals does on protected scans.
         detectors: whether to measure how well protected scans can be told from clean ones.
@@ -117,6 +119,8 @@ class Matrix:
     num_validations: int = 10
     validation_fraction: float = 0.1
     weights: str | None = None
+    other_dir: str | None = None
+    other_protected_dir: str | None = None
     catalog: str | None = None
     authorized: bool = True
     detectors: bool = True

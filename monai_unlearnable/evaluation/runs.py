@@ -45,6 +45,7 @@ PICTURED = 2  # test cases whose predictions are kept
 UNUSABLE = (UnlearnableError, RuntimeError, ValueError)  # of models and data that do not go together
 SMALLEST = 16  # side of the input where all are smaller: nothing would be left of it in the depth of networks
 KINDS = ("networks", "recipes", "countermeasures")
+OTHERS = ("other_dir", "other_protected_dir")  # folders of the matrix that a countermeasure may refer to
 
 
 class Bench:
@@ -172,12 +173,14 @@ class Bench:
             InputError: when there is no such victim, recipe or countermeasure.
         """
         matrix = self.matrix
+        countermeasure = self.catalogs["countermeasures"].description(run.countermeasure)
         return fingerprint(
             {
+                **self._others_digest(countermeasure),
                 "version": __version__,
                 "victim": self.catalogs["networks"].description(run.victim),
                 "recipe": self.catalogs["recipes"].description(run.recipe),
-                "countermeasure": self.catalogs["countermeasures"].description(run.countermeasure),
+                "countermeasure": countermeasure,
                 "names": [run.victim, run.recipe, run.countermeasure],
                 "seed": run.seed,
                 "values": {**self.values, "weights": self._weights_digest},
@@ -190,6 +193,21 @@ class Bench:
                 "test": self._test_digest,
             }
         )
+
+    def _others_digest(self, countermeasure: Any) -> dict[str, str]:
+        """What the folders hold that a countermeasure refers to; nothing where it refers to none."""
+        words = json.dumps(countermeasure)
+        named = {name: getattr(self.matrix, name) for name in OTHERS if f"@{name}" in words}
+        return {name: self._folder_digest(folder) for name, folder in named.items() if folder is not None}
+
+    def _folder_digest(self, folder: str) -> str:
+        if folder not in self._folder_digests:
+            self._folder_digests[folder] = digest_cases(load_cases(folder, require_labels=False))
+        return self._folder_digests[folder]
+
+    @cached_property
+    def _folder_digests(self) -> dict[str, str]:
+        return {}
 
     def network(self, name: str | None, seed: int) -> nn.Module:
         """A network with weights drawn from the seed; without a name one that fits the task.
@@ -207,7 +225,8 @@ class Bench:
 
     def prepare(self, name: str, recipe: Recipe, cases: Sequence[Case], seed: int) -> Prepared:
         """Apply a countermeasure to training cases."""
-        steps = self.catalogs["countermeasures"].build(name, **self.values)
+        others = {name: getattr(self.matrix, name) for name in OTHERS}
+        steps = self.catalogs["countermeasures"].build(name, **self.values, **others)
         originals = {case.case_id: case.to_dict() for case in self.originals.cases}
         load, seed = recipe.normalized_images(self.task), derive_seed(seed, "countermeasure")
         return prepare(steps, Material(_dictionaries(cases), load, originals, seed, self.matrix.device))

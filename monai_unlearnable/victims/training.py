@@ -23,6 +23,7 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.utils.data import Dataset, RandomSampler
 
+from monai_unlearnable.countermeasures import for_test
 from monai_unlearnable.errors import DatalistError, DivergedError, InputError
 from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.utils.files import write_json
@@ -103,7 +104,7 @@ class Examiner:
         recipe, device = victim.recipe, torch.device(victim.device)
         self.task, self.outputs = victim.task, list[Tensor]()
         self.labels, self.spacings = list[Tensor](), list[Any]()
-        self.inputs = CacheDataset(list(cases), recipe.preprocessing(self.task, victim.steps), progress=False)
+        self.inputs = CacheDataset(list(cases), recipe.preprocessing(self.task, for_test(victim.steps)), progress=False)
         self.evaluator = SupervisedEvaluator(
             device=device,
             val_data_loader=DataLoader(self.inputs, batch_size=1, num_workers=0),

@@ -21,6 +21,7 @@ from monai_unlearnable import countermeasures
 from monai_unlearnable.countermeasures import (
     BilateralFilter,
     BinomialSmooth,
+    ClipSpectrum,
     GaussianFilter,
     Jpeg,
     Jpeg2000,
@@ -29,6 +30,7 @@ from monai_unlearnable.countermeasures import (
     Quantize,
     RemoveBiasField,
     ResampleBack,
+    SharpenLowPass,
     TotalVariation,
 )
 from monai_unlearnable.errors import InputError
@@ -38,6 +40,7 @@ from tests.countermeasures.images import unit_image
 ARRAY: dict[str, Callable[[], NormalizedTransform]] = {
     "BilateralFilter": BilateralFilter,
     "BinomialSmooth": BinomialSmooth,
+    "ClipSpectrum": lambda: ClipSpectrum(factor=1.0),
     "GaussianFilter": GaussianFilter,
     "GaussianFilter along z": lambda: GaussianFilter(axes=-1),
     "Jpeg": Jpeg,
@@ -50,12 +53,14 @@ ARRAY: dict[str, Callable[[], NormalizedTransform]] = {
     "RemoveBiasField": lambda: RemoveBiasField(iterations=(10, 10)),
     "ResampleBack": ResampleBack,
     "ResampleBack linear": lambda: ResampleBack(1.7, order=1, anti_aliasing=True),
+    "SharpenLowPass": SharpenLowPass,
     "TotalVariation": TotalVariation,
 }
 UNCHANGED: dict[str, NormalizedTransform] = {
     "BilateralFilter": BilateralFilter(sigma=0),
     "BilateralFilter intensity": BilateralFilter(sigma_intensity=0),
     "BinomialSmooth": BinomialSmooth(passes=0),
+    "ClipSpectrum": ClipSpectrum(inner=1),
     "GaussianFilter": GaussianFilter(0),
     "NonLocalMeans": NonLocalMeans(0),
     "RemoveBiasField": RemoveBiasField(iterations=[]),
@@ -72,7 +77,16 @@ KINDS: dict[str, Callable[[np.ndarray], Any]] = {
 CATALOG = Catalog.load("countermeasures")
 IMAGE_ENTRIES = [
     *("none", "gaussian", "smooth_z", "binomial", "median", "bilateral", "tv", "nlm", "resample", "clip", "gamma"),
-    *("bias_field", "quantize8", "jpeg", "jpeg2000", "binomial+jpeg", "median+gaussian", "resample+jpeg2000"),
+    *(
+        "bias_field",
+        "kspace_clip",
+        "quantize8",
+        "jpeg",
+        "jpeg2000",
+        "binomial+jpeg",
+        "median+gaussian",
+        "resample+jpeg2000",
+    ),
     *("clip+gamma+quantize8", "bias_field+nlm"),
 ]
 

@@ -173,11 +173,13 @@ def test_whatever_decides_on_a_score_makes_another_run(folders: dict[str, Path],
         ),
         *({"width": 4}, {"size": [16, 16, 24]}, {"seeds": [1]}, {"victims": ["DynUNet"]}, {"recipes": ["nnunet"]}),
         *({"countermeasures": ["blur"]}, {"test_dir": str(other)}, {"protected": {}}),
+        *({"countermeasures": ["denoiser"]}, {"countermeasures": ["denoiser"], "other_dir": str(other)}),
+        {"countermeasures": ["denoiser"], "other_dir": str(folders["test"])},
     ]
     keys = {str(settings): key(**settings) for settings in ({}, *changes)}
     shared = [name for name, found in keys.items() if list(keys.values()).count(found) > 1]
     assert not shared
-    assert key() == keys["{}"]
+    assert key() == keys["{}"] == key(other_dir=str(other))  # which no other countermeasure looks at
 
 
 def test_parts_fraction_the_work(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
