@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sphinx configuration; the build needs no network."""
 
+from pathlib import Path
+from typing import Any
+
 from monai_unlearnable import __version__
+from monai_unlearnable.evidence import documents, own_entries, stale
+from monai_unlearnable.evidence.blocks import rendered
 
 project = "monai_unlearnable"
 author = "The monai_unlearnable authors"
@@ -40,3 +45,24 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = f"monai_unlearnable {version}"
+
+ROOT = Path(__file__).parent.parent
+
+
+def check_tables(app: Any) -> None:
+    """Warn, which fails the build, of documents whose tables differ from the evidence."""
+    from sphinx.util.logging import getLogger
+
+    for path in stale(documents(ROOT), own_entries()):
+        getLogger(__name__).warning("tables differ from the evidence: monai-unlearnable evidence render %s", path)
+
+
+def render_tables(app: Any, docname: str, source: list[str]) -> None:
+    """Render the tables of a page from the evidence as it is now."""
+    source[0] = rendered(source[0], own_entries())
+
+
+def setup(app: Any) -> None:
+    """Connect what renders tables."""
+    app.connect("builder-inited", check_tables)
+    app.connect("source-read", render_tables)

@@ -10,6 +10,7 @@ import ast
 import io
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -478,6 +479,30 @@ def record_entries(laboratory: str, to: str | None, date: str | None, **settings
     click.echo("".join(f"recorded: {name}\n" for name in written), nl=False)
     click.echo("".join(f"overstated: {name}\n" for name in overstated), nl=False)
     click.echo(f"{len(written)} entries in {Path(laboratory) / 'evidence' if to is None else to}")
+
+
+@evidence.command()
+@click.argument("query", nargs=-1)
+@click.option("--folder", metavar="DIR", help="Folder of the entries; default: those of the package.")
+def show(query: Sequence[str], folder: str | None) -> None:
+    """Print the table of a query as Markdown. Example: dataset=hippocampus method=umed psnr>=38 rows=exploiters"""
+    from monai_unlearnable.evidence import Query, load_entries, own_entries, render
+
+    entries = own_entries() if folder is None else load_entries(folder)
+    click.echo(render(Query.of(shlex.join(query)), entries), nl=False)
+
+
+@evidence.command("render")
+@click.argument("files", nargs=-1, required=True)
+@click.option("--check", is_flag=True, help="Change nothing; exit code 1 where a table differs from the entries.")
+def render_files(files: Sequence[str], check: bool) -> int:
+    """Render the tables of Markdown files anew from the entries of the package."""
+    from monai_unlearnable.evidence import own_entries, rewrite, stale
+
+    changed = (stale if check else rewrite)([Path(file) for file in files], own_entries())
+    for path in changed:
+        click.echo(f"{'stale' if check else 'rendered'}: {path}")
+    return CHECK_FAILED if check and changed else 0
 
 
 @program.command()

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was measured before, as data: one JSON file a figure, and the tables of all documents rendered from them."""
 
-from monai_unlearnable.evidence.entries import Entry, Overstated, Score, load_entries, save_entry
-from monai_unlearnable.evidence.judging import claim, fraction
+from monai_unlearnable.evidence.blocks import documents, rewrite, stale
+from monai_unlearnable.evidence.entries import Entry, Overstated, Score, load_entries, own_entries, save_entry
+from monai_unlearnable.evidence.queries import Query
 from monai_unlearnable.evidence.recording import entries_from, record
+from monai_unlearnable.evidence.tables import render
 
-__all__ = ["Entry", "Overstated", "Score", "claim", "entries_from", "fraction", "load_entries", "record"]
-__all__ += ["save_entry"]
+__all__ = ["Entry", "Overstated", "Query", "Score", "documents", "entries_from", "load_entries", "own_entries"]
+__all__ += ["record", "render", "rewrite", "save_entry", "stale"]

@@ -12,8 +12,8 @@ from monai_unlearnable.report.rows import NO_COUNTERMEASURE
 from monai_unlearnable.report.summaries import HALF
 from monai_unlearnable.report.verdict import SMALL_DROP
 
-__all__ = ["NOT_STOPPED", "STOPPED", "UNKNOWN", "WEAKENED"]
-__all__ += ["by_strength", "claim", "exploiter_words", "fraction", "stronger_run", "with_overstated"]
+__all__ = ["NOT_STOPPED", "OWN_RECIPE", "STOPPED", "UNKNOWN", "WEAKENED"]
+__all__ += ["by_strength", "claim", "exploiter_words", "fraction", "stronger_run", "victim_words", "with_overstated"]
 
 STOPPED, WEAKENED, NOT_STOPPED, UNKNOWN = "stopped", "weakened", "not stopped", "no control"
 RECIPES = {
@@ -23,11 +23,18 @@ RECIPES = {
     "mirror": "mirroring",
     "monai": "MONAI's tutorial pipeline",
     "nnunet": "nnU-Net's augmentation",
-    "own": "its own pipeline",
     "adversarial": "adversarial training",
     "finetune": "fine-tuning",
     "finetune_frozen": "fine-tuning with a frozen encoder",
 }  # recipes in words; others are told by their names
+OWN_RECIPE = "own"  # of programs that bring their own training
+VICTIMS = {
+    "nnunetv2": "nnU-Net v2 itself",
+    "nnunetv2_noda": "nnU-Net v2 itself without augmentation",
+    "nnunetv2_nomirroring": "nnU-Net v2 itself without mirroring",
+    "nnunetv2_2d": "nnU-Net v2 itself on slices",
+    "nnunetv2_stock": "nnU-Net v2 itself as it plans for a GPU",
+}  # victims in words; others are told by their names
 
 
 def fraction(entry: Entry) -> float:
@@ -103,7 +110,13 @@ def with_overstated(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     return changed
 
 
+def victim_words(entry: Entry) -> str:
+    """The network, or the program that trains one."""
+    return VICTIMS.get(entry.victim, entry.victim)
+
+
 def exploiter_words(entry: Entry) -> str:
     """What the exploiter did, in words: ``"UNet, mirroring, after median"``."""
-    after = "" if entry.countermeasure == NO_COUNTERMEASURE else f", after {entry.countermeasure}"
-    return f"{entry.victim}, {RECIPES.get(entry.recipe, entry.recipe)}{after}"
+    recipe = "" if entry.recipe == OWN_RECIPE else f", {RECIPES.get(entry.recipe, entry.recipe)}"
+    after = "" if entry.countermeasure == NO_COUNTERMEASURE else f", after `{entry.countermeasure}`"
+    return f"{victim_words(entry)}{recipe}{after}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score, format_epsilon, load_entries, save_entry
-from monai_unlearnable.evidence.judging import STOPPED, claim, with_overstated
+from monai_unlearnable.evidence.judging import OWN_RECIPE, STOPPED, claim, with_overstated
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.report.summaries import Matrix, Summary
@@ -18,7 +18,6 @@ from monai_unlearnable.report.summaries import Matrix, Summary
 __all__ = ["VICTIM_SETTINGS", "entries_from", "record"]
 
 VICTIM_SETTINGS = ("size", "width", "batch_size", "learning_rate", "validation_fraction")  # of the laboratory
-OWN_RECIPE = "own"  # of programs whose training the laboratory's settings do not reach
 DIGITS = 2  # after the point
 
 

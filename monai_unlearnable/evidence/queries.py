@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entries chosen by a line of text, which documents hold where a table belongs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.evidence.entries import Entry, Score
+from monai_unlearnable.evidence.judging import by_strength, claim, fraction
+from monai_unlearnable.report.summaries import grouped
+
+__all__ = ["ENTRIES", "EXPLOITERS", "Condition", "Query"]
+
+ENTRIES, EXPLOITERS = ROWS = ("entries", "exploiters")
+PART = re.compile(r"([a-z_][\w.]*)(!=|>=|<=|=)(.*)", re.S)
+FIELDS = [field.name for field in dataclasses.fields(Entry)] + ["claim"]
+GROUPS = ("settings", "victim_settings", "extras")  # fields that hold values by name
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on one field of an entry.
+
+    Args:
+        name: name of the field, ``claim``, or a value in one: ``settings.NAME``, ``victim_settings.NAME``,
+            ``extras.NAME``. A score is its mean.
+        sign: ``"="`` or ``"!="`` with one of several values; ``">="`` or ``"<="`` with a number.
+        values: texts.
+    """
+
+    name: str
+    sign: str
+    values: tuple[str, ...]
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether it holds for an entry; comparisons with an unknown number do not."""
+        text = text_of(entry, self.name)
+        if self.sign in ("=", "!="):
+            return (text in self.values) == (self.sign == "=")
+        number, limit = NUMBER.match(text), float(self.values[0])
+        if number is None:
+            return False
+        return float(number[0]) >= limit if self.sign == ">=" else float(number[0]) <= limit
+
+
+def text_of(entry: Entry, name: str) -> str:
+    """A field of an entry as text; empty where it is not known."""
+    head, _, rest = name.partition(".")
+    value: Any = claim(entry) if head == "claim" else getattr(entry, head)
+    if isinstance(value, Mapping):
+        value = value.get(rest)
+    if isinstance(value, Score):
+        value = value.mean
+    if isinstance(value, list | tuple):
+        return "x".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which entries a table shows, and how.
+
+    Args:
+        conditions: conditions that all hold.
+        rows: ``"entries"``, a row for each; ``"exploiters"``, a row for each kind of exploiter with the protection that
+            leaves him least.
+        columns: names of columns, see :data:`~monai_unlearnable.evidence.tables.COLUMNS`; by default those that tell
+            the rows apart.
+
+    Example:
+        >>> Query.of('dataset=hippocampus method=umed,foresight recipe!=plain psnr>=38 rows=exploiters')
+    """
+
+    conditions: tuple[Condition, ...] = ()
+    rows: str = ENTRIES
+    columns: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, text: str) -> Query:
+        """The query of a line.
+
+        Raises:
+            InputError: when a part is no condition, or names no field.
+        """
+        conditions, options = [], {}
+        for part in _split(text):
+            match = PART.fullmatch(part)
+            if match is None:
+                raise InputError(f"{part!r} is no condition; they read NAME=VALUE,VALUE, NAME!=VALUE or NAME>=NUMBER")
+            name, sign, values = match[1], match[2], tuple(match[3].split(","))
+            if name in ("rows", "columns") and sign == "=":
+                options[name] = values
+            else:
+                conditions.append(_condition(name, sign, values))
+        (rows,) = options.get("rows", (ENTRIES,))
+        if rows not in ROWS:
+            raise InputError(f"rows are {rows!r}; known are {', '.join(ROWS)}")
+        return cls(tuple(conditions), rows, options.get("columns", ()))
+
+    def choose(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries in their order: newest first, of one day the attack that wins first.
+
+        Of exploiters the one that reaches most comes first, whatever the day.
+
+        Raises:
+            InputError: when there is none: the table would vanish unseen.
+        """
+        found = by_strength(entry for entry in entries if all(one.holds(entry) for one in self.conditions))
+        if not found:
+            raise InputError("no entry of the evidence meets the conditions")
+        return _best_of_exploiters(found) if self.rows == EXPLOITERS else found
+
+
+def _best_of_exploiters(entries: Iterable[Entry]) -> list[Entry]:
+    """Of each kind of exploiter what leaves him least, the exploiter who reaches most first."""
+    known = [entry for entry in entries if not math.isnan(fraction(entry))]
+    kinds = grouped(known, lambda entry: (entry.dataset, entry.victim, entry.recipe, entry.countermeasure))
+    return sorted((min(members, key=fraction) for members in kinds.values()), key=fraction, reverse=True)
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"the query cannot be read: {error}") from error
+
+
+def _condition(name: str, sign: str, values: tuple[str, ...]) -> Condition:
+    head, _, rest = name.partition(".")
+    if bool(rest) != (head in GROUPS):
+        raise InputError(f"{name} is no field with a value; settings are told by settings.NAME")
+    if head not in FIELDS:
+        close = get_close_matches(head, FIELDS, 1)
+        raise InputError(f"entries have no field {head!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+    if sign in (">=", "<=") and not (len(values) == 1 and NUMBER.fullmatch(values[0])):
+        raise InputError(f"{name} is compared with {','.join(values)!r}, which is no number")
+    return Condition(name, sign, values)

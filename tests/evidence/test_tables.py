@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables say what was measured, with controls, and documents hold them as the entries have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monai_unlearnable.cli import main
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.evidence import (
+    Overstated,
+    Query,
+    Score,
+    documents,
+    own_entries,
+    render,
+    rewrite,
+    save_entry,
+    stale,
+)
+from monai_unlearnable.evidence.blocks import rendered
+from tests.evidence.samples import entry
+
+ROOT = Path(__file__).parents[2]
+SIZE = {"size": [48, 64, 48], "batch_size": 4}
+PLAIN = entry(
+    8.0, score=Score(mean=8.0, by_seed=(1.0, 15.0), seeds=(0, 1)), random=Score(mean=83.5), victim_settings=SIZE
+)
+MIRROR = entry(60.0, recipe="mirror", victim_settings=SIZE)
+NNUNET = entry(79.6, 80.4, victim="nnunetv2", recipe="own", iterations=400, measured_by="throw-away code")
+ALL = {"plain": PLAIN, "mirror": MIRROR, "nnunet": NNUNET}
+
+
+def lines(query: str, entries: dict = ALL) -> list[str]:
+    return render(Query.of(query), entries).splitlines()
+
+
+def test_rows_hold_scores_seeds_and_controls_and_what_is_common_is_said_once() -> None:
+    head, _, first, *_ = found = lines("victim=UNet recipe=plain")
+    assert head == "| Dice | Originals | Random noise | The exploiter is |"
+    assert first == "| **8.0** (1.0, 15.0) | 84.0 | 83.5 | stopped |"
+    note = found[-1]
+    assert note.startswith(
+        "Hippocampus, UNet, no augmentation, protected by `umed`, 14/255, PSNR 39.1 dB, 500 iterations"
+    )
+    assert "input of 48x64x48, batches of 4" in note
+    assert "means (each seed)" in note
+
+
+def test_the_attack_that_wins_comes_first() -> None:
+    rows = lines("method=umed rows=exploiters")[2:5]
+    assert [row.split(" | ")[0] for row in rows] == [
+        "| nnU-Net v2 itself",
+        "| UNet, mirroring",
+        "| UNet, no augmentation",
+    ]
+    assert [row.split(" | ")[-1] for row in rows] == ["not stopped |", "weakened |", "stopped |"]
+
+
+def test_of_each_exploiter_the_best_protection_is_shown() -> None:
+    entries = {**ALL, "other": entry(30.0, method="foresight", epsilon="8/255", recipe="mirror", victim_settings=SIZE)}
+    assert "| UNet, mirroring | `foresight`, 8/255 | **30.0** |" in "\n".join(lines("rows=exploiters", entries))
+
+
+def test_signs_have_footnotes() -> None:
+    mark = Overstated(by="nnunet", remark="nnU-Net v2 itself reaches 79.6 of 80.4.")
+    entries = {**ALL, "plain": entry(8.0, overstated=mark, moving=True, remark="Two seeds are few.")}
+    text = "\n".join(lines("method=umed", entries))
+    assert "| **8.0**†~ |" in text
+    assert "† Overstated, since a stronger run with the same files found more: nnU-Net v2 itself reaches 79.6" in text
+    assert "| 79.6‡ |" in text and "‡ Measured by throw-away code, not by this program." in text
+    assert "~ The score still moved" in text
+    assert text.endswith("Two seeds are few.")
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("recipe=plain,mirror", ["mirror", "plain"]),
+        ("recipe!=plain", ["nnunet", "mirror"]),
+        ("iterations<=400", ["nnunet"]),
+        ("epsilon>=15", []),
+        ("victim_settings.size=48x64x48", ["mirror", "plain"]),
+        ("claim=stopped", ["plain"]),
+        ('measured_by="throw-away code"', ["nnunet"]),
+        ("random>=80", ["plain"]),
+    ],
+)
+def test_conditions_choose_entries(query: str, names: list[str]) -> None:
+    if names:
+        assert Query.of(query).choose(ALL.values()) == [ALL[name] for name in names]
+    else:
+        with pytest.raises(InputError, match="no entry"):
+            Query.of(query).choose(ALL.values())
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("recipes=plain", "no field 'recipes'; did you mean 'recipe'"),
+        ("plain", "is no condition"),
+        ("random.mean>=1", "no field with a value"),
+        ("psnr>=high", "which is no number"),
+        ("rows=seeds", "known are entries, exploiters"),
+        ("method=umed columns=price", "no column 'price'"),
+        ('method="umed', "cannot be read"),
+    ],
+)
+def test_wrong_queries_say_what_is_wrong(query: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        lines(query)
+
+
+def test_blocks_are_rendered_in_place_and_stale_ones_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text("# A\n\n<!-- evidence: recipe=mirror -->\nold\n<!-- /evidence -->\n\nB\n")
+    assert stale([file], ALL) == [file]
+    assert rewrite([file], ALL) == [file]
+    text = file.read_text()
+    assert text.startswith("# A\n\n<!-- evidence: recipe=mirror -->\n| Dice |")
+    assert text.endswith("<!-- /evidence -->\n\nB\n") and "old" not in text
+    assert stale([file], ALL) == []
+    assert stale([file], {**ALL, "mirror": entry(61.0, recipe="mirror", victim_settings=SIZE)}) == [file]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<!-- evidence: recipe=mirror -->\nx\n", "does not end"),
+        (
+            "<!-- evidence: recipe=mirror -->\nx\n<!-- evidence: recipe=plain -->\ny\n<!-- /evidence -->\n",
+            "does not end",
+        ),
+        ("<!-- evidence: recipe=none -->\n<!-- /evidence -->\n", "no entry of the evidence"),
+    ],
+)
+def test_broken_blocks_name_the_file(text: str, reason: str) -> None:
+    with pytest.raises(InputError, match=reason) as caught:
+        rendered(text, ALL, Path("page.md"))
+    assert caught.value.file == Path("page.md")
+
+
+def test_documents_of_this_project_show_the_evidence_as_it_is() -> None:
+    files = documents(ROOT)
+    assert ROOT / "README.md" in files and ROOT / "docs" / "who-it-stops.md" in files
+    assert stale(files, own_entries()) == [], "run: monai-unlearnable evidence render FILE"
+
+
+def test_commands_show_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_entry(PLAIN, tmp_path, {})
+    assert main(["evidence", "show", "method=umed", "--folder", str(tmp_path)]) == 0
+    assert "**8.0**" in capsys.readouterr().out
+    assert main(["evidence", "render", "--check", str(ROOT / "README.md")]) == 0
+    assert main(["evidence", "show", "metod=umed", "--folder", str(tmp_path)]) == 2
+    assert "did you mean 'method'" in capsys.readouterr().err
