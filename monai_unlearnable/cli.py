@@ -360,6 +360,7 @@ def _show(results: Results, page: Path) -> None:
     Raises:
         FailedTrainingsError: with every reason, when no training has a score.
     """
+    from monai_unlearnable.evidence import background, own_entries
     from monai_unlearnable.report import p50_table, victim_table
 
     console = _console()
@@ -367,6 +368,8 @@ def _show(results: Results, page: Path) -> None:
     if any(len(line.points) > 1 for line in results.frontier()):
         console.print(p50_table(results, brief=True).to_rich())
     console.print(results.verdict(), markup=False)
+    for sentence in background(results, own_entries()).sentences():
+        console.print(sentence, markup=False)
     click.echo(f"report: {page}")
     failures, total = results.failures(), len(results.rows)
     if total and sum(failures.values()) == total:

@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_unlearnable.data import LabelGeometry, read_case
 from monai_unlearnable.evaluation.laboratory import Laboratory
-from monai_unlearnable.evidence import record
+from monai_unlearnable.evidence import background, own_entries, record
 from monai_unlearnable.report import Results, write_report
 from monai_unlearnable.report.charts import result_pictures
 from monai_unlearnable.report.rows import CLEAN, PROTECTED
@@ -34,7 +34,7 @@ def write_laboratory_report(laboratory: Laboratory, results: Results, folder: Pa
         The page.
     """
     pictures = {**result_pictures(results), **_montages(laboratory, pictured), **_predictions(laboratory, pictured)}
-    write_report(results, pictures, folder)
+    write_report(results, pictures, folder, background(results, own_entries()).table())
     return folder / "index.html"
 
 

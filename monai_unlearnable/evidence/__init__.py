@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was measured before, as data: one JSON file a figure, and the tables of all documents rendered from them."""
 
+from monai_unlearnable.evidence.background import Background, background
 from monai_unlearnable.evidence.blocks import documents, rewrite, stale
 from monai_unlearnable.evidence.entries import Entry, Overstated, Score, load_entries, own_entries, save_entry
 from monai_unlearnable.evidence.queries import Query
 from monai_unlearnable.evidence.recording import entries_from, record
 from monai_unlearnable.evidence.tables import render
 
-__all__ = ["Entry", "Overstated", "Query", "Score", "documents", "entries_from", "load_entries", "own_entries"]
+__all__ = [
+    "Background",
+    "Entry",
+    "Overstated",
+    "Query",
+    "Score",
+    "background",
+    "documents",
+    "entries_from",
+    "load_entries",
+    "own_entries",
+]
 __all__ += ["record", "render", "rewrite", "save_entry", "stale"]

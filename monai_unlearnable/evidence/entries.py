@@ -24,6 +24,7 @@ __all__ += ["format_epsilon", "load_entries", "own_entries", "parse_epsilon", "s
 OWN_FOLDER = Path(__file__).parent / "entries"
 EPSILON = re.compile(r"(\d+(?:\.\d+)?)/255")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+LIST = re.compile(r"\[\n([^\[\]{}]*?)\s*\]")  # text in JSON has no line breaks
 ROUNDING = 0.11  # points by which the mean of rounded scores may miss a rounded mean
 PROGRAM, OWN_CODE, OTHERS = MEASURED_BY = ("this program", "throw-away code", "others")
 
@@ -205,8 +206,9 @@ class Entry:
             raise InputError(f"the entry cannot be read: {error}", file=file) from error
 
     def to_json(self) -> str:
-        """JSON text, in the order of the fields."""
-        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        """JSON text, in the order of the fields; a list of numbers takes one line."""
+        text = json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return LIST.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
 
 
 def load_entries(folder: str | Path) -> dict[str, Entry]:

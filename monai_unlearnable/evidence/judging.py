@@ -13,7 +13,8 @@ from monai_unlearnable.report.summaries import HALF
 from monai_unlearnable.report.verdict import SMALL_DROP
 
 __all__ = ["NOT_STOPPED", "OWN_RECIPE", "STOPPED", "UNKNOWN", "WEAKENED"]
-__all__ += ["by_strength", "claim", "exploiter_words", "fraction", "stronger_run", "victim_words", "with_overstated"]
+__all__ += ["by_strength", "claim", "exploiter_words", "fraction", "stronger_run", "victim_words", "weight"]
+__all__ += ["with_overstated"]
 
 STOPPED, WEAKENED, NOT_STOPPED, UNKNOWN = "stopped", "weakened", "not stopped", "no control"
 RECIPES = {
@@ -71,8 +72,7 @@ def by_strength(entries: Iterable[Entry]) -> list[Entry]:
 def stronger_run(entry: Entry, others: Mapping[str, Entry]) -> str | None:
     """The name of the run that refutes an entry: on the same data an exploiter who was not stopped.
 
-    A shorter training of the same exploiter is none. Among several the one is taken that the exploiter needs nothing
-    for, then the one that reaches most.
+    A shorter training of the same exploiter is none. Of several the one of the largest :func:`weight` is taken.
 
     Args:
         entry: an entry.
@@ -81,9 +81,13 @@ def stronger_run(entry: Entry, others: Mapping[str, Entry]) -> str | None:
     if claim(entry) != STOPPED:
         return None
     found = {name: other for name, other in others.items() if other.data == entry.data and _refutes(other, entry)}
-    return max(
-        found, key=lambda name: (found[name].countermeasure == NO_COUNTERMEASURE, fraction(found[name])), default=None
-    )
+    return max(found, key=lambda name: weight(found[name]), default=None)
+
+
+def weight(entry: Entry) -> tuple[bool, bool, float]:
+    """How much a run that was not stopped counts: more without countermeasure, then as a program of its own, then by
+    what it reached."""
+    return entry.countermeasure == NO_COUNTERMEASURE, entry.recipe == OWN_RECIPE, fraction(entry)
 
 
 def _refutes(other: Entry, entry: Entry) -> bool:

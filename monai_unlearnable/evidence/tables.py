@@ -59,8 +59,13 @@ def _score(entry: Entry) -> str:
 def noise_words(entry: Entry) -> str:
     """What protected the data, in words: ``"`foresight` --recipe mirror, 8/255"``."""
     name = entry.method if " " in entry.method else f"`{entry.method}`"
-    options = "".join(f" `--{key} {value}`" if value != "" else f" {key}" for key, value in entry.settings.items())
+    options = "".join(f" {_setting(key, str(value))}" for key, value in entry.settings.items())
     return f"{name}{options}" + (f", {entry.epsilon}" if entry.epsilon else "")
+
+
+def _setting(name: str, value: str) -> str:
+    """An option of the command line, or words where it is none."""
+    return f"{name} {value}" if " " in name or value.count(" ") > 2 else f"`--{name} {value}`"
 
 
 def _iterations(entry: Entry) -> str:
@@ -140,12 +145,17 @@ def _notes(shared: Sequence[str], chosen: Sequence[Entry], entries: Mapping[str,
         yield f"{text[:1].upper()}{text[1:]}."
     chances = distinct(f"{entry.chance:g}" for entry in chosen)
     chance = "" if chances == ["0"] else f" (chance {', '.join(chances)})"
-    several = ", means (each seed)" if any(len(entry.score.by_seed) > 1 for entry in chosen) else ""
-    yield f"Scores in percent{chance} on clean held-out scans at the end of training{several}."
+    means = ", means (each seed)" if any(len(entry.score.by_seed) > 1 for entry in chosen) else ""
+    yield f"Scores in percent{chance} on clean held-out scans at the end of training{means}."
     if any(claim(entry) == STOPPED for entry in chosen):
         yield "Bold: at most half of what the originals teach is left."
     if any(entry.overstated for entry in chosen):
-        stronger = distinct(entry.overstated.remark for entry in chosen if entry.overstated)
+        several = len({noise_words(entry) for entry in chosen}) > 1
+        stronger = distinct(
+            f"{noise_words(entry)}: {entry.overstated.remark}" if several else entry.overstated.remark
+            for entry in chosen
+            if entry.overstated
+        )
         yield f"{OVERSTATED} Overstated, since a stronger run with the same files found more: {' '.join(stronger)}"
     if elsewhere := distinct(entry.measured_by for entry in chosen if entry.measured_by != PROGRAM):
         yield f"{ELSEWHERE} Measured by {' and by '.join(elsewhere)}, not by this program."

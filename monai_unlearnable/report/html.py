@@ -38,7 +38,7 @@ TILE_WORDS = dict(zip(TRAININGS, ("originals", "protected scans", "scans with ra
 Tile = tuple[str, str, str]  # value, role of the training data that gives its color, words
 
 
-def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
+def render_page(results: Results, pictures: Mapping[str, bytes], background: Table | None = None) -> str:
     """The page as HTML: no scripts, nothing loaded from elsewhere.
 
     Args:
@@ -46,6 +46,7 @@ def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
         pictures: PNG bytes by name, shown in this order; ``x_dark`` replaces ``x`` on dark screens. Names that begin
             with ``heat``, ``frontier``, ``bars``, ``curves``, ``prediction`` or ``montage`` get the place and the
             caption of their kind, others come last.
+        background: table of what was measured before.
     """
     summaries, lines = results.summaries(), results.frontier()
     known = any(math.isfinite(line.clean) for line in lines)
@@ -66,6 +67,7 @@ def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
             "by_case": any(row.by_case for row in results.rows),
             "failures": any(not row.done for row in results.rows),
         },
+        background=background,
         rivals=tables.rivals_table(results),
         figures=fidelity.figure_table(results),
         meanings=fidelity.meanings(results),
@@ -78,13 +80,16 @@ def render_page(results: Results, pictures: Mapping[str, bytes]) -> str:
     )
 
 
-def write_report(results: Results, pictures: Mapping[str, bytes], folder: str | Path) -> None:
+def write_report(
+    results: Results, pictures: Mapping[str, bytes], folder: str | Path, background: Table | None = None
+) -> None:
     """Write ``results.json``, a PNG for each picture and ``index.html``; each write is atomic, the page comes last.
 
     Args:
         results: results to report.
         pictures: PNG bytes by name, as in :func:`render_page`; names are letters, digits, ``_`` and ``-``.
         folder: folder to write to; made if it does not exist.
+        background: table of what was measured before.
 
     Raises:
         InputError: when the name of a picture cannot be a file name.
@@ -93,7 +98,7 @@ def write_report(results: Results, pictures: Mapping[str, bytes], folder: str | 
     for name in pictures:
         if not PICTURE_NAME.fullmatch(name):
             raise InputError(f"{name!r} cannot name a picture; use letters, digits, _ and -")
-    target, page = Path(folder), render_page(results, pictures)
+    target, page = Path(folder), render_page(results, pictures, background)
     write_atomic(target / "results.json", results.to_json().encode())
     for name, content in pictures.items():
         write_atomic(target / f"{name}.png", content)
