@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data.cases import LoadedCase, read_case
+from monai_unlearnable.data.grids import Grid
 from monai_unlearnable.data.labels import LabelGeometry, soft_edges, value_counts
 from monai_unlearnable.data.listing.datalist import Case
 from monai_unlearnable.data.spread import exceeding_spread
@@ -24,7 +25,7 @@ from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.text import first_few
 
-__all__ = ["DatasetSummary", "inspect_cases"]
+__all__ = ["DatasetSummary", "inspect_cases", "patch_size"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class DatasetSummary:
         sizes: number of voxels of each case, channels included.
         exceeding: scans whose noise may exceed the spread of the labeled voxels, see
             :func:`~monai_unlearnable.data.spread.exceeding_spread`; known where a budget was given.
+        grids: where the voxels of each case lie.
     """
 
     spatial_dims: int
@@ -67,6 +69,7 @@ class DatasetSummary:
     window_widths: tuple[float, float] = (1.0, 1.0)
     sizes: tuple[int, ...] = ()
     exceeding: Mapping[str, str] = field(default_factory=dict)
+    grids: tuple[Grid, ...] = ()
 
     @property
     def is_segmentation(self) -> bool:
@@ -117,12 +120,17 @@ class DatasetSummary:
         return int(gib * 2**30 / size)
 
     def patch_size(self, divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
-        """A patch to train on: the median shape, rounded up to ``divisor``, long axes halved to ``limit`` voxels."""
-        size = [-(-extent // divisor) * divisor for extent in self.median_shape]
-        while np.prod(size) > limit and max(size) > divisor:
-            axis = int(np.argmax(size))
-            size[axis] = max(divisor, size[axis] // 2 // divisor * divisor)
-        return tuple(size)
+        """A patch to train on, see :func:`patch_size`, of the median shape."""
+        return patch_size(self.median_shape, divisor, limit)
+
+
+def patch_size(shape: Sequence[int], divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
+    """A patch to train on: the shape, rounded up to ``divisor``, long axes halved to ``limit`` voxels."""
+    size = [-(-extent // divisor) * divisor for extent in shape]
+    while np.prod(size) > limit and max(size) > divisor:
+        axis = int(np.argmax(size))
+        size[axis] = max(divisor, size[axis] // 2 // divisor * divisor)
+    return tuple(size)
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ class _Facts:
     """The part of one case in the summary."""
 
     channels: int
-    shape: tuple[int, ...]
+    grid: Grid
     roughness: tuple[float, ...]
     counts: Mapping[int, int]
     ignored: int
@@ -179,13 +187,13 @@ def inspect_cases(
     facts_of = partial(_facts, read=read, is_encoded=label_values is not None, budget=budget, roughness=roughness)
     for case, facts in zip(cases, _each(cases, facts_of), strict=True):
         all_facts.append(facts)
-        dims = len(all_facts[0].shape)
+        dims = len(all_facts[0].grid.shape)
         if wanted is None and fits_channels(channels or facts.channels, facts.channels, dims):
             channels = facts.channels  # the first case, or color after gray
-        if not fits_channels(facts.channels, channels or 0, dims) or len(facts.shape) != dims:
-            reason = f"{facts.channels} channel(s) of shape {facts.shape}, where {channels} channel(s) of {dims}D"
+        if not fits_channels(facts.channels, channels or 0, dims) or len(facts.grid.shape) != dims:
+            reason = f"{facts.channels} channel(s) of shape {facts.grid.shape}, where {channels} channel(s) of {dims}D"
             raise ScanError(f"{reason} are expected", case=case.case_id, file=case.root / case.images[0])
-    shapes = [facts.shape for facts in all_facts]
+    shapes = [facts.grid.shape for facts in all_facts]
     median = tuple(int(extent) for extent in np.median(shapes, axis=0))
     mean_roughness = tuple(np.mean([facts.roughness for facts in all_facts], axis=0).tolist()) if roughness else ()
     targets = tuple(np.bincount([case.target for case in cases if case.target is not None]).tolist())
@@ -200,8 +208,9 @@ def inspect_cases(
         dtypes=Counter(dtype for facts in all_facts for dtype in facts.dtypes),
         window_range=(min(lows), max(highs)),
         window_widths=(min(widths), max(widths)),
-        sizes=tuple(facts.channels * math.prod(facts.shape) for facts in all_facts),
+        sizes=tuple(facts.channels * math.prod(facts.grid.shape) for facts in all_facts),
         exceeding={name: what for facts in all_facts for name, what in facts.exceeding.items()},
+        grids=tuple(facts.grid for facts in all_facts),
         **_of_labels(cases, all_facts, label_values),
     )
 
@@ -258,7 +267,7 @@ def _facts(
     case: Case, read: Callable[[Case], LoadedCase], is_encoded: bool, budget: Budget | None, roughness: bool
 ) -> _Facts:
     loaded = read(case)
-    count, shape = sum(len(scan.voxels) for scan in loaded.scans), loaded.scans[0].spatial_shape
+    count, first = sum(len(scan.voxels) for scan in loaded.scans), loaded.scans[0]
     if budget is not None:
         pairs = zip(loaded.scans, loaded.windows, strict=True)
         finest = min(window.finest_step(scan.quantization) for scan, window in pairs)
@@ -276,7 +285,7 @@ def _facts(
             counts = {value: number for value, number in {**counts, 0: counts[0] - ignored}.items() if number}
     return _Facts(
         channels=count,
-        shape=shape,
+        grid=Grid.of(first.spatial_shape, first.affine),
         roughness=_roughness(loaded.image) if roughness else (),
         counts=counts,
         ignored=ignored,

@@ -17,7 +17,7 @@ from torch import nn
 
 from monai_unlearnable import __version__
 from monai_unlearnable.countermeasures import Material, Prepared, label_separability, prepare, separability
-from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases, load_cases
+from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases, load_cases, patch_size
 from monai_unlearnable.errors import (
     DatalistError,
     DivergedError,
@@ -35,7 +35,17 @@ from monai_unlearnable.report.rows import CLEAN, DIVERGED, DONE, FAILED, NO_COUN
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import file_digest, fingerprint, write_json
 from monai_unlearnable.utils.seeding import derive_seed
-from monai_unlearnable.victims import Classification, Recipe, Segmentation, Task, Trained, Victim, fresh_network
+from monai_unlearnable.victims import (
+    Classification,
+    Placement,
+    Recipe,
+    Segmentation,
+    Task,
+    Trained,
+    Victim,
+    fresh_network,
+    median_spacing,
+)
 
 __all__ = ["UNUSABLE", "Bench", "authorized_scores", "detect", "kept", "train_run"]
 
@@ -107,8 +117,15 @@ class Bench:
     @property
     def size(self) -> tuple[int, ...]:
         """Spatial size of the network input."""
-        size = self.matrix.size or self.summary.patch_size()
-        return tuple(size if self.matrix.size or max(size) >= SMALLEST else [SMALLEST] * len(size))
+        return self.matrix.size or _input_size(self.summary.median_shape)
+
+    def _ras(self) -> tuple[tuple[float, ...], tuple[int, ...]]:
+        """Median spacing along the axes to the right, front and top, and the size of the network input there."""
+        grids = [grid.oriented for grid in self.summary.grids]
+        spacing = median_spacing(grids)
+        shapes = [np.multiply(grid.shape, grid.spacing) / spacing for grid in grids]
+        shape = np.median(shapes, axis=0).round().astype(int).tolist()
+        return spacing, self.matrix.size or _input_size(shape)
 
     @cached_property
     def catalogs(self) -> dict[str, Catalog]:
@@ -118,12 +135,15 @@ class Bench:
     @property
     def values(self) -> dict[str, Any]:
         """Values that catalog entries may refer to."""
+        ras_spacing, ras_size = self._ras()
         settings = ("width", "iterations", "batch_size", "learning_rate", "weights")
         return {
             "dims": self.summary.spatial_dims,
             "channels": self.summary.channels,
             "classes": self.task.classes,
             "size": list(self.size),
+            "ras_size": list(ras_size),
+            "ras_spacing": list(ras_spacing),
             "keys": list(self.task.keys),
             **{name: getattr(self.matrix, name) for name in settings},
         }
@@ -187,6 +207,7 @@ class Bench:
                 # The words of earlier laboratories, so that what they trained is found.
                 "looks": matrix.num_validations,
                 "validation_share": matrix.validation_fraction,
+                "scored": "on the voxels of the file",
                 "task": repr(self.task),
                 "training": source.digest,
                 "originals": self.originals.digest,
@@ -209,14 +230,19 @@ class Bench:
     def _folder_digests(self) -> dict[str, str]:
         return {}
 
-    def network(self, name: str | None, seed: int) -> nn.Module:
-        """A network with weights drawn from the seed; without a name one that fits the task.
+    def network(self, name: str | None, seed: int, size: Sequence[int] | None = None) -> nn.Module:
+        """A network with weights drawn from the seed.
+
+        Args:
+            name: name of the network; None for one that fits the task.
+            seed: random seed.
+            size: spatial size of its input, that of its recipe; by default :attr:`size`.
 
         Raises:
             InputError: when there is none of that name, or it cannot take images of the size.
         """
         name, seed = name or self.usual_victim, derive_seed(seed, "weights")
-        return fresh_network(self.catalogs["networks"], name, seed, **self.values)
+        return fresh_network(self.catalogs["networks"], name, seed, **{**self.values, "size": list(size or self.size)})
 
     def recipe(self, name: str) -> Recipe:
         """A recipe."""
@@ -266,10 +292,16 @@ def _train(bench: Bench, run: Run, source: Source) -> Trained:
     recipe = bench.recipe(run.recipe)
     training, held_out = bench.split(source.cases)
     prepared = bench.prepare(run.countermeasure, recipe, training, run.seed)
-    network, matrix = bench.network(run.victim, run.seed), bench.matrix
+    network, matrix = bench.network(run.victim, run.seed, recipe.size), bench.matrix
     victim = Victim(network, bench.task, recipe, prepared.steps, run.seed, matrix.device, matrix.num_validations)
     test, validation = _dictionaries(bench.test), _dictionaries(held_out)
     return victim.train_and_score(prepared.cases, test, validation, description=f"{run.victim} on {run.data}")
+
+
+def _input_size(shape: Sequence[int]) -> tuple[int, ...]:
+    """A patch for images of a shape; at least ``SMALLEST`` voxels along each axis where all of them are smaller."""
+    size = patch_size(shape)
+    return size if max(size) >= SMALLEST else (SMALLEST,) * len(size)
 
 
 def _dictionaries(cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -284,14 +316,15 @@ def kept(path: Path, find: Callable[[], Any]) -> Any:
 
 
 def _pictures(trained: Trained) -> bytes:
-    """Test images as the network got them, in [0, 1]; true and predicted classes."""
+    """Test images as the network got them, in [0, 1] on the voxels of the file; true and predicted classes."""
     arrays: dict[str, Any] = {}
     for index in range(min(PICTURED, len(trained.outputs))):
         sample = trained.inputs[index]
-        image = sample["image"][0].numpy()
+        label = sample["label"][0].numpy()
+        image = Placement(sample["view"], label.shape).image(sample["image"][:1])[0].numpy()
         low, high = np.percentile(image, (0.5, 99.5))
         arrays[f"image{index}"] = ((image - low) / max(high - low, 1e-6)).clip(0, 1).astype(np.float16)
-        arrays[f"truth{index}"] = sample["label"][0].numpy()
+        arrays[f"truth{index}"] = label
         arrays[f"prediction{index}"] = trained.outputs[index].numpy()
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
@@ -316,8 +349,9 @@ def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], fold
     run = Run(CLEAN, victim, recipe, NO_COUNTERMEASURE, seed)
 
     def train() -> list[float]:
-        network, device = bench.network(victim, seed), bench.matrix.device
-        model = Victim(network, bench.task, bench.recipe(recipe), seed=seed, device=device, num_validations=1)
+        how, device = bench.recipe(recipe), bench.matrix.device
+        network = bench.network(victim, seed, how.size)
+        model = Victim(network, bench.task, how, seed=seed, device=device, num_validations=1)
         trained = model.train_and_score(
             _dictionaries(bench.originals.cases[::2]),
             _dictionaries(bench.originals.cases[1::2]),

@@ -15,7 +15,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from monai.losses import DiceCELoss
-from monai.transforms import Resized, ResizeWithPadOrCropd, SpatialPadd, Transform
+from monai.transforms import CastToTyped, Resized, ResizeWithPadOrCropd, SpatialPadd, Transform
 from monai.utils import ensure_tuple
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ from monai_unlearnable.metrics.scores import chance_level, classification_scores
 from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.victims.networks import DeepSupervision
+from monai_unlearnable.victims.placement import Placement
 
 __all__ = ["Classification", "LoadImages", "Segmentation", "Task"]
 
@@ -96,10 +97,11 @@ class Task(ABC):
         """Transforms from file names to an image (C, spatial...) and its label."""
 
     @abstractmethod
-    def fitting(self, size: Sequence[int], whole: bool) -> list[Any]:
+    def fitting(self, keys: Sequence[str], size: Sequence[int], whole: bool) -> list[Any]:
         """Transforms that bring images to a network's input.
 
         Args:
+            keys: the image, and the label map where it goes along.
             size: spatial size of the input.
             whole: whether the whole image must fit; else it may stay larger.
         """
@@ -109,8 +111,13 @@ class Task(ABC):
         """How a network whose input has ``size`` predicts an image that may be larger."""
 
     @abstractmethod
-    def decode(self, logits: Tensor) -> Tensor:
-        """What is kept of the logits (classes, ...) of one case."""
+    def decode(self, logits: Tensor, placement: Placement) -> Tensor:
+        """What is kept of the logits of one case.
+
+        Args:
+            logits: output of the network (classes, ...).
+            placement: where its input lies in the image of the file.
+        """
 
     @abstractmethod
     def score(self, outputs: Sequence[Tensor], labels: Sequence[Tensor], spacings: Sequence[Any] | None) -> Scores:
@@ -153,14 +160,21 @@ class Segmentation(Task):
     def loading(self) -> list[Any]:
         return [LoadImages(self.keys, self.label_values, self.channels)]
 
-    def fitting(self, size: Sequence[int], whole: bool) -> list[Any]:
-        return [(ResizeWithPadOrCropd if whole else SpatialPadd)(self.keys, size)]
+    def fitting(self, keys: Sequence[str], size: Sequence[int], whole: bool) -> list[Any]:
+        fit = (ResizeWithPadOrCropd if whole else SpatialPadd)(keys, size)
+        # resampled labels are of another type
+        return [fit, *(CastToTyped(key, self._dtype) for key in keys[1:])]
 
     def inferer(self, size: Sequence[int]) -> Inferer:
         return SlidingWindowInferer(tuple(size), sw_batch_size=4)
 
-    def decode(self, logits: Tensor) -> Tensor:
-        return logits.argmax(0).to(torch.from_numpy(np.empty(0, index_dtype(self.classes))).dtype)
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.from_numpy(np.empty(0, index_dtype(self.classes))).dtype
+
+    def decode(self, logits: Tensor, placement: Placement) -> Tensor:
+        """Classes (spatial...) of the voxels of the file, background where the network saw nothing."""
+        return placement.classes(logits, lambda values: values.argmax(0).to(self._dtype))
 
     def score(self, outputs: Sequence[Tensor], labels: Sequence[Tensor], spacings: Sequence[Any] | None) -> Scores:
         return segmentation_scores(outputs, labels, self.classes, spacings, distances=spacings is not None)
@@ -201,13 +215,14 @@ class Classification(Task):
     def loading(self) -> list[Any]:
         return [LoadImages(self.keys, channels=self.channels)]
 
-    def fitting(self, size: Sequence[int], whole: bool) -> list[Any]:
-        return [Resized(self.keys, size, mode="area")]
+    def fitting(self, keys: Sequence[str], size: Sequence[int], whole: bool) -> list[Any]:
+        return [Resized(keys, size, mode="area")]
 
     def inferer(self, size: Sequence[int]) -> Inferer:
         return SimpleInferer()
 
-    def decode(self, logits: Tensor) -> Tensor:
+    def decode(self, logits: Tensor, placement: Placement) -> Tensor:
+        """Probabilities of the classes."""
         return logits.float().softmax(0)
 
     def score(self, outputs: Sequence[Tensor], labels: Sequence[Tensor], spacings: Sequence[Any] | None) -> Scores:

@@ -30,6 +30,8 @@ from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.progress import progress_bar
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
+from monai_unlearnable.victims.placement import Placement
+from monai_unlearnable.victims.preprocessing import SPACING, VIEW
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
 from monai_unlearnable.victims.weights import freeze, load_pretrained, save_weights
@@ -91,7 +93,7 @@ class Examiner:
         cases: dictionaries of file names.
 
     Attributes:
-        inputs: the cases as the network gets them.
+        inputs: the cases as the network gets them, but for label maps, which stay as they are in the files.
         outputs: outputs of the network at the last examination, one a case.
 
     Raises:
@@ -104,7 +106,8 @@ class Examiner:
         recipe, device = victim.recipe, torch.device(victim.device)
         self.task, self.outputs = victim.task, list[Tensor]()
         self.labels, self.spacings = list[Tensor](), list[Any]()
-        self.inputs = CacheDataset(list(cases), recipe.preprocessing(self.task, for_test(victim.steps)), progress=False)
+        transform = recipe.preprocessing(self.task, for_test(victim.steps), scored=True)
+        self.inputs = CacheDataset(list(cases), transform, progress=False)
         self.evaluator = SupervisedEvaluator(
             device=device,
             val_data_loader=DataLoader(self.inputs, batch_size=1, num_workers=0),
@@ -132,10 +135,11 @@ class Examiner:
 
     def _keep(self, engine: Engine) -> None:
         output: Any = engine.state.output
-        for logits, label in zip(output["pred"], output["label"], strict=True):
-            self.outputs.append(self.task.decode(logits).cpu())
+        batch: Any = engine.state.batch
+        for logits, label, view in zip(output["pred"], output["label"], batch[VIEW], strict=True):
+            self.outputs.append(self.task.decode(logits, Placement(view, tuple(label.shape[1:]))).cpu())
             self.labels.append(torch.as_tensor(label).cpu())
-        self.spacings += list(engine.state.batch["spacing"].cpu().numpy())  # type: ignore[call-overload, index]
+        self.spacings += list(batch[SPACING].cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -144,8 +148,9 @@ class Trained:
 
     Args:
         scores: scores on the test cases, with the curve of training.
-        outputs: prediction for each test case, as the task decodes it.
-        inputs: the test cases as it gets them: ``image``, and ``label`` where it is a map.
+        outputs: prediction for each test case, as the task decodes it: maps on the voxels of the file.
+        inputs: the test cases: ``image`` as it gets it, ``view`` that says where it lies in the file, and ``label``
+            on the voxels of the file where it is a map.
         others: final scores on further sets of cases, by name.
     """
 

@@ -282,7 +282,7 @@ def test_predictions_are_kept_for_pictures(folders: dict[str, Path], tmp_path: P
     laboratory = prepared(folders, tmp_path, control=False)
     laboratory.run()
     stored = np.load(laboratory.pictures_of(laboratory.runs()[0]))  # type: ignore[arg-type]
-    assert stored["image0"].shape == stored["truth0"].shape == stored["prediction0"].shape == (16, 16, 16)
+    assert stored["image0"].shape == stored["truth0"].shape == stored["prediction0"].shape == (11, 14, 9)
     assert 0 <= stored["image0"].min() < stored["image0"].max() <= 1
 
 

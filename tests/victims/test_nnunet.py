@@ -11,8 +11,8 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandScaleIntensity
 
+from monai_unlearnable.victims.augmentation import RandChannelWised, mirroring, nnunet_augmentation
 from monai_unlearnable.victims.patches import RandAffinePatchd
-from monai_unlearnable.victims.recipes import RandChannelWised, mirroring, nnunet_augmentation
 
 SIZES = {2: (20, 24), 3: (16, 20, 12)}
 

@@ -92,10 +92,13 @@ def test_dice_agrees_with_a_hand_computed_one(easy: list[dict[str, Any]]) -> Non
         assert measured == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_classifier_learns_folders_of_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["plain", "monai"])
+def test_classifier_learns_folders_of_images(tmp_path: Path, name: str) -> None:
     cases = write_stripes(tmp_path, 24)
     task = Classification(2)
-    recipe = Recipe((16, 16), iterations=20, batch_size=8, learning_rate=1e-2)
+    values = {"dims": 2, "size": [16, 16], "ras_size": [9, 9], "ras_spacing": [1, 1], "keys": ["image"]}
+    values |= {"iterations": 40, "batch_size": 8, "learning_rate": 5e-2, "weights": None}
+    recipe = Catalog.load("recipes").build(name, **values)
     with isolated_seed(0):
         network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
     victim = Victim(network, task, recipe, num_validations=2)
@@ -139,8 +142,9 @@ def test_adversarial_training_runs_and_differs(easy: list[dict[str, Any]]) -> No
 
 def test_larger_images_are_cut_into_patches_and_slid_over(easy: list[dict[str, Any]]) -> None:
     values = {"dims": 3, "size": [8, 8, 8], "keys": ["image", "label"]}
+    values |= {"ras_size": [8, 8, 8], "ras_spacing": [1, 1, 2]}
     values |= {"iterations": 20, "batch_size": 2, "learning_rate": 0.01, "weights": None}
-    for name in ("patches", "nnunet"):
+    for name in ("patches", "nnunet", "monai"):
         trained = run(easy, Catalog.load("recipes").build(name, **values))
         assert trained.outputs[0].shape == (16, 16, 8)
         assert trained.scores.value > 20

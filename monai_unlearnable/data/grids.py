@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the voxels of images lie: shape, spacing, and how the patient lies along the axes of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from nibabel.orientations import io_orientation
+from numpy.typing import NDArray
+
+__all__ = ["Grid", "spatial_affine"]
+
+
+def spatial_affine(affine: NDArray, dims: int) -> NDArray:
+    """A matrix from voxel indices to millimeters that can be inverted, (dims + 1, dims + 1).
+
+    The axes of a picture span a plane that has no place of its own. The same holds for volumes whose axes do not span
+    a space, as broken headers say. Then only the distances between voxels are kept, with 1 where there is none.
+
+    Args:
+        affine: 4x4 matrix from voxel indices to millimeters.
+        dims: 2 or 3.
+    """
+    spacing = np.linalg.norm(affine[:3, :dims], axis=0)
+    spans = dims == 3 and abs(np.linalg.det(affine[:3, :3])) > 1e-3 * np.prod(spacing) > 0
+    return np.array(affine, np.float64) if spans else np.diag([*np.where(spacing > 0, spacing, 1), 1])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The voxels of one image in space.
+
+    Args:
+        shape: number of voxels along each axis.
+        spacing: distance of neighboring voxels along each axis, in mm.
+        axes: for each axis the one of the patient that it runs closest to: 0 right, 1 front, 2 up.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    axes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, shape: Sequence[int], affine: NDArray) -> Grid:
+        """The grid of an image.
+
+        Args:
+            shape: spatial shape, 2 or 3 axes.
+            affine: 4x4 matrix from voxel indices to millimeters.
+        """
+        dims = len(shape)
+        matrix = spatial_affine(affine, dims)
+        spacing = np.linalg.norm(matrix[:dims, :dims], axis=0).round(5)  # of float32 in most files
+        return cls(tuple(shape), tuple(spacing.tolist()), tuple(io_orientation(matrix)[:, 0].astype(int).tolist()))
+
+    @property
+    def oriented(self) -> Grid:
+        """The same voxels with axes in the order right, front, up."""
+        order = np.argsort(self.axes).tolist()
+        shape, spacing = (tuple(values[axis] for axis in order) for values in (self.shape, self.spacing))
+        return Grid(shape, spacing, tuple(range(len(order))))
