@@ -16,7 +16,7 @@ from monai.transforms.utils import map_binary_to_indices
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from monai.utils.enums import TransformBackends
 
-from monai_unlearnable.victims.patches import RandAffinePatchd
+from monai_unlearnable.victims.patches import FOREGROUND, RandAffinePatchd
 
 __all__ = ["RandChannelWiseD", "RandChannelWiseDict", "RandChannelWised"]
 __all__ += ["RandPosNegPatchD", "RandPosNegPatchDict", "RandPosNegPatchd"]
@@ -25,13 +25,15 @@ __all__ += ["mirroring", "monai_augmentation", "nnunet_augmentation"]
 MAX_SEED = 2**32 - 1
 
 
-def nnunet_augmentation(dims: int, size: Sequence[int], keys: Sequence[str] = ("image", "label")) -> list[Any]:
-    """nnU-Net v2's default augmentation of z-scored images that are at least as large as the patch.
+def nnunet_augmentation(
+    dims: int, size: Sequence[int], keys: Sequence[str] = ("image", "label"), foreground: float = FOREGROUND
+) -> list[Any]:
+    """nnU-Net v2's default augmentation of z-scored images.
 
-    A patch of the given size, in a third of samples around a foreground voxel; rotation (chance 0.2; 30 degrees about
-    each axis, 180 in squarish 2D images and within the slices of flat volumes) and scaling (0.2; 0.7 to 1.4) in one
-    resampling; Gaussian noise (0.1; standard deviation 0 to 0.1); blur (0.2, half of the channels; sigma 0.5 to 1 for
-    each axis); brightness (0.15; times 0.75 to 1.25); contrast (0.15; 0.75 to 1.25, within the old range); low
+    A patch of the given size, where nnU-Net puts it, see :class:`RandAffinePatchd`; rotation (chance 0.2; 30 degrees
+    about each axis, 180 in squarish 2D images and within the slices of flat volumes) and scaling (0.2; 0.7 to 1.4) in
+    one resampling; Gaussian noise (0.1; standard deviation 0 to 0.1); blur (0.2, half of the channels; sigma 0.5 to 1
+    for each axis); brightness (0.15; times 0.75 to 1.25); contrast (0.15; 0.75 to 1.25, within the old range); low
     resolution (0.25, half of the channels; zoom 0.5 to 1); gamma of the inverted image (0.1) and of the image (0.3;
     0.7 to 1.5, mean and standard deviation kept); mirroring of each axis (0.5). Channels are drawn on their own.
 
@@ -39,6 +41,7 @@ def nnunet_augmentation(dims: int, size: Sequence[int], keys: Sequence[str] = ("
         dims: 2 or 3.
         size: spatial size of the patch, that is of the network's input.
         keys: the image, and the label map (class indices) where there is one.
+        foreground: probability of a patch around a foreground voxel.
 
     Returns:
         Dictionary transforms: tensors (C, spatial...) in, of the same dtypes out.
@@ -46,7 +49,7 @@ def nnunet_augmentation(dims: int, size: Sequence[int], keys: Sequence[str] = ("
     image = keys[0]
     upsample = "bilinear" if dims == 2 else "trilinear"
     return [
-        RandAffinePatchd(keys, size, label_key=keys[1] if len(keys) > 1 else None),
+        RandAffinePatchd(keys, size, label_key=keys[1] if len(keys) > 1 else None, foreground=foreground),
         mt.RandGaussianNoised(image, prob=0.1, std=0.1),  # drawn from 0 to 0.1; "variance" in nnU-Net, in name only
         RandChannelWised(image, mt.RandGaussianSmooth((0.5, 1), (0.5, 1), (0.5, 1), prob=0.5), prob=0.2),
         RandChannelWised(image, mt.RandScaleIntensity(0.25, prob=1), prob=0.15),

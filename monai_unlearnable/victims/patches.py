@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random patches of images, cut out with one interpolation at most."""
+"""Random patches of images as nnU-Net places them, cut out with one interpolation at most."""
 
 from __future__ import annotations
 
@@ -19,15 +19,47 @@ from torch.nn import functional
 
 from monai_unlearnable.utils.tensors import affine_matrix, pad_sides, plane_rotation
 
-__all__ = ["RandAffinePatchD", "RandAffinePatchDict", "RandAffinePatchd"]
+__all__ = ["RandAffinePatchD", "RandAffinePatchDict", "RandAffinePatchd", "initial_size"]
 
 FOREGROUND = 1 / 3
+SMALLEST_SCALE = 0.85  # by which nnU-Net computes how much of the image a turned patch needs
 FLAT = 3  # from this ratio of sides on, a volume is turned within its slices only
 LONG = 1.5  # from this ratio on, an image is turned by 15 degrees at most
 
 
+def initial_size(size: Sequence[int], degrees: float, across: int | None = None) -> tuple[int, ...]:
+    """The part of an image that nnU-Net v2 cuts out before it turns a patch, which decides where patches lie.
+
+    nnU-Net turns the corner of the patch about each axis, takes the largest extent, and divides it by 0.85. Its axes
+    are those of the file in reverse order.
+
+    Args:
+        size: spatial size of the patch.
+        degrees: largest angle about each axis.
+        across: axis of a flat volume that is not turned.
+    """
+    corner = np.array(size[::-1], float)
+    angle = math.radians(min(90.0, degrees))
+    planes = [(0, 1)] if len(size) == 2 else [(1, 2), (2, 0), (0, 1)]
+    extent = corner.copy()
+    for first, second in planes:
+        turned = corner.copy()
+        turned[first] = corner[first] * math.cos(angle) + corner[second] * math.sin(angle)
+        turned[second] = corner[second] * math.cos(angle) - corner[first] * math.sin(angle)
+        extent = np.maximum(extent, np.abs(turned))
+    initial = (extent / SMALLEST_SCALE).astype(int)[::-1].tolist()
+    if across is not None:
+        initial[across] = size[across]
+    return tuple(initial)
+
+
 class RandAffinePatchd(Randomizable, MapTransform):
     """Cuts a patch out of an image, sometimes turned and scaled, with one interpolation or with none.
+
+    Patches lie where nnU-Net v2 (2.8.1) puts them. At random, they begin anywhere from the one end of the image to the
+    other; images smaller than the patch lie in its middle, one voxel to either side where that is not a whole number.
+    Around a foreground voxel, the voxel is the center of the patch, which may reach beyond the far ends of the image,
+    and beyond the near ones as far as random ones do.
 
     Images are interpolated linearly, label maps by the class with the largest linearly interpolated fraction. Voxels
     outside of the image are 0.
@@ -40,8 +72,8 @@ class RandAffinePatchd(Randomizable, MapTransform):
         keys: images and label maps (C, spatial...) of one shape.
         size: spatial size of the patch.
         label_key: entry with class indices, interpolated as such.
-        foreground: probability that the patch is centered, as far as the image reaches, on a voxel of a class that is
-            drawn among those present, background excluded.
+        foreground: probability that the patch lies around a voxel of a class that is drawn among those present,
+            background excluded. nnU-Net takes the last third of each batch.
         prob_rotation: probability of a rotation.
         degrees: largest angle about each axis; by default that of nnU-Net for this size.
         prob_scaling: probability of a zoom, the same along all axes.
@@ -72,21 +104,25 @@ class RandAffinePatchd(Randomizable, MapTransform):
         self.across = self.size.index(min(size)) if flat else None
         common = 180.0 if flat else 30.0 if len(size) == 3 else 15.0 if ratio > LONG else 180.0
         self.degrees = common if degrees is None else degrees
+        moves = prob_rotation > 0 or prob_scaling > 0
+        self.initial = initial_size(self.size, self.degrees, self.across) if moves else self.size
         self.corner: list[int] = []
         self.affine: tuple[Tensor, Tensor] | None = None
 
     def randomize(self, data: Any) -> None:
         """Draw corner and matrix; ``data`` is the image's spatial shape and the label map, or None."""
         shape, label = data
-        shape, size = np.array(shape), np.array(self.size)
-        room = np.maximum(0, shape - size)
+        shape, size, initial = np.array(shape), np.array(self.size), np.array(self.initial)
+        padding = -(-np.maximum(initial - size, initial - shape) // 2)  # at either end, rounded up
         voxel = None
-        if label is not None and self.R.rand() < self.foreground and any(room):
+        if label is not None and self.R.rand() < self.foreground:
             voxel = self._foreground_voxel(label)
-        drawn = [self.R.randint(most + 1) for most in room] if voxel is None else voxel - size // 2
-        corner = np.clip(drawn, 0, room)
-        # images smaller than the patch lie in its middle
-        self.corner = (corner - np.maximum(0, size - shape) // 2).tolist()
+        if voxel is None:
+            last = shape - initial + padding
+            corner = np.array([self.R.randint(*ends) for ends in zip(-padding, last + 1, strict=True)])
+        else:
+            corner = np.maximum(-padding, voxel - initial // 2)
+        self.corner = (corner + initial // 2 - size // 2).tolist()
         self.affine = self._random_matrix()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -86,7 +86,10 @@ def test_rates_are_those_of_nnunet() -> None:
     for seed, step in enumerate(nnunet_augmentation(2, size)[:-1]):
         step.set_random_state(seed)
         data = sample(size)
-        moved = sum(not torch.equal(torch.as_tensor(step(data)["image"]), data["image"]) for _ in range(count))
+        if isinstance(step, RandAffinePatchd):
+            moved = sum(step(data) is not None and step.affine is not None for _ in range(count))
+        else:
+            moved = sum(not torch.equal(torch.as_tensor(step(data)["image"]), data["image"]) for _ in range(count))
         seen.setdefault(type(step).__name__, []).append(moved / count)
     for name, rates in expected.items():
         assert seen[name] == pytest.approx(rates, abs=0.06), name
@@ -145,9 +148,62 @@ def test_plain_cut_is_a_window_of_the_image() -> None:
 
 def test_small_images_lie_in_the_middle() -> None:
     data = sample((10, 26, 11))
-    result = patches()(data)
+    cut = patches(foreground=0)
+    result = cut(data)
     assert result["image"].shape == (1, *SIZES[3])
     assert not result["image"][:, :3].any() and not result["image"][:, 13:].any() and result["image"][:, 3:13].any()
+    assert {cut(data) and cut.corner[2] for _ in range(20)} == {-1, 0}  # one voxel is missing: before or behind
+
+
+# Recorded from nnU-Net 2.8.1, its get_bbox and its center crop: image, patch, what is cut out before it is turned; the
+# first and last corners of 4000 random patches; the corners of those around the first and the last voxel.
+CORNERS = [
+    ((35, 50, 34), (48, 64, 48), (48, 64, 48), (-7, -7, -7), (-6, -7, -7), (-7, -7, -7), (10, 17, 9)),
+    ((35, 50, 34), (48, 64, 48), (77, 93, 86), (-7, -8, -7), (-7, -7, -7), (-7, -8, -7), (10, 17, 9)),
+    ((38, 65, 47), (48, 64, 48), (48, 64, 48), (-5, 0, -1), (-5, 1, 0), (-5, 0, -1), (13, 32, 22)),
+    ((38, 65, 47), (48, 64, 48), (77, 93, 86), (-6, -1, -1), (-5, 1, 0), (-6, -1, -1), (13, 32, 22)),
+    ((48, 64, 48), (48, 64, 48), (77, 93, 86), (-1, -1, 0), (0, 0, 0), (-1, -1, 0), (23, 31, 23)),
+    ((70, 90, 41), (48, 64, 48), (48, 64, 48), (0, 0, -4), (22, 26, -3), (0, 0, -4), (45, 57, 16)),
+    ((70, 90, 41), (48, 64, 48), (77, 93, 86), (-1, -1, -4), (22, 26, -3), (-1, -1, -4), (45, 57, 16)),
+    ((35, 50, 34), (40, 56, 40), (64, 80, 73), (-3, -3, -4), (-2, -3, -3), (-3, -3, -4), (14, 21, 13)),
+    ((38, 65, 47), (40, 56, 40), (64, 80, 73), (-1, 0, -1), (-1, 9, 7), (-1, 0, -1), (17, 36, 26)),
+    ((70, 90, 41), (40, 56, 40), (64, 80, 73), (0, 0, -1), (30, 34, 1), (0, 0, -1), (49, 61, 20)),
+    ((35, 50, 34), (96, 80, 64), (135, 137, 112), (-31, -16, -15), (-31, -15, -15), (-31, -16, -15), (-14, 9, 1)),
+    ((38, 65, 47), (96, 80, 64), (135, 137, 112), (-30, -8, -9), (-29, -8, -8), (-30, -8, -9), (-11, 24, 14)),
+    ((17, 30), (20, 24), (28, 28), (-2, 0), (-1, 6), (-2, 0), (6, 17)),
+    ((64, 50), (20, 24), (28, 28), (0, 0), (44, 26), (0, 0), (53, 37)),
+    ((17, 30), (16, 40), (16, 40), (0, -5), (1, -5), (0, -5), (8, 9)),
+    ((17, 30), (16, 40), (18, 50), (0, -5), (1, -5), (0, -5), (8, 9)),
+    ((24, 24), (16, 40), (18, 50), (0, -8), (8, -8), (0, -8), (15, 3)),
+]
+
+
+@pytest.mark.parametrize(("shape", "size", "initial", "low", "high", "first", "last"), CORNERS)
+def test_patches_lie_where_nnunet_puts_them(
+    shape: tuple[int, ...],
+    size: tuple[int, ...],
+    initial: tuple[int, ...],
+    low: tuple[int, ...],
+    high: tuple[int, ...],
+    first: tuple[int, ...],
+    last: tuple[int, ...],
+) -> None:
+    chances = {} if size == initial else {"prob_rotation": 0.2, "prob_scaling": 0.2}
+    cut = patches(0, size, foreground=0, **chances)
+    assert cut.initial == initial
+    corners = []
+    for _ in range(1000):
+        cut.randomize((shape, None))
+        corners.append(cut.corner)
+    assert tuple(np.min(corners, axis=0)) == low and tuple(np.max(corners, axis=0)) == high
+    spread = np.subtract(high, low)
+    assert np.allclose(np.mean(corners, axis=0), (np.array(low) + high) / 2, atol=0.12 * spread.max() + 1e-9)
+    label = torch.zeros(1, *shape, dtype=torch.uint8)
+    around = patches(0, size, foreground=1, **chances)
+    for voxel, expected in (((0,) * len(shape), first), (tuple(n - 1 for n in shape), last)):
+        label.zero_()[(0, *voxel)] = 1
+        around.randomize((shape, label))
+        assert tuple(around.corner) == expected
 
 
 def test_foreground_comes_into_the_patch() -> None:
@@ -180,7 +236,7 @@ def test_turning_is_rigid_in_voxels_of_any_shape() -> None:
     rows, columns = torch.meshgrid(torch.arange(64) - 31.5, torch.arange(128) - 63.5, indexing="ij")
     disk = ((rows**2 + columns**2).sqrt() <= 20)[None].to(torch.uint8)
     data = {"image": disk.float(), "label": disk}
-    turned = patches(0, size, prob_rotation=1, degrees=90)(data)["label"]
+    turned = patches(0, size, foreground=0, prob_rotation=1, degrees=90)(data)["label"]
     assert (turned != disk).float().mean() < 0.01
     scaled = patches(0, size, prob_scaling=1, scaling=(1.25, 1.25))(data)["label"]
     assert scaled.sum() / disk.sum() == pytest.approx(1 / 1.25**2, rel=0.03)
@@ -189,7 +245,7 @@ def test_turning_is_rigid_in_voxels_of_any_shape() -> None:
 def test_angles_depend_on_the_shape_of_the_patch() -> None:
     angles = {size: RandAffinePatchd("image", size).degrees for size in ((8, 8), (8, 16), (8, 9, 10), (32, 32, 8))}
     assert list(angles.values()) == [180, 15, 30, 180]
-    flat = patches(0, (16, 16, 4), prob_rotation=1, prob_scaling=1)
+    flat = patches(0, (16, 16, 4), foreground=0, prob_rotation=1, prob_scaling=1)
     data = sample((16, 16, 4))
     data["image"] = torch.arange(4.0).expand(1, 16, 16, 4)
     inner = flat(data)["image"][:, 6:10, 6:10]
