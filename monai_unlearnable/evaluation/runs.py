@@ -295,7 +295,10 @@ def _train(bench: Bench, run: Run, source: Source) -> Trained:
     network, matrix = bench.network(run.victim, run.seed, recipe.size), bench.matrix
     victim = Victim(network, bench.task, recipe, prepared.steps, run.seed, matrix.device, matrix.num_validations)
     test, validation = _dictionaries(bench.test), _dictionaries(held_out)
-    return victim.train_and_score(prepared.cases, test, validation, description=f"{run.victim} on {run.data}")
+    names = {case.case_id for case in training}
+    originals = [case.to_dict() for case in bench.originals.cases if case.case_id in names]
+    words = f"{run.victim} on {run.data}"
+    return victim.train_and_score(prepared.cases, test, validation, originals=originals, description=words)
 
 
 def _input_size(shape: Sequence[int]) -> tuple[int, ...]:

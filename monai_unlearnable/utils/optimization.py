@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +16,19 @@ __all__ = ["minimize", "one_cycle"]
 
 
 def one_cycle(
-    parameters: Iterable[nn.Parameter], learning_rate: float, iterations: int
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], learning_rate: float, iterations: int
 ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.OneCycleLR]:
     """AdamW and its schedule.
 
     Args:
-        parameters: parameters to train.
+        parameters: parameters to train, or groups of them (``params``), each with a peak of its own under ``lr``.
         learning_rate: peak of the schedule.
         iterations: training steps, each followed by one of the schedule.
     """
     optimizer = torch.optim.AdamW(parameters, learning_rate)
+    peaks = [group["lr"] for group in optimizer.param_groups]
     # One more than there are: the last training step is followed by a step of the schedule too.
-    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=iterations + 1)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=iterations + 1)
 
 
 def minimize(

@@ -1,8 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exploiter: recipes and training; it reads folders and knows nothing of how noise was made."""
 
-from . import adversary, augmentation, networks, patches, placement, preprocessing, recipes, tasks, training, weights
+from . import (
+    adversary,
+    attacks,
+    augmentation,
+    networks,
+    patches,
+    placement,
+    preprocessing,
+    recipes,
+    tasks,
+    training,
+    weights,
+)
 from .adversary import *  # noqa: F403
+from .attacks import *  # noqa: F403
 from .augmentation import *  # noqa: F403
 from .networks import *  # noqa: F403
 from .patches import *  # noqa: F403
@@ -13,5 +26,6 @@ from .tasks import *  # noqa: F403
 from .training import *  # noqa: F403
 from .weights import *  # noqa: F403
 
-__all__ = [*adversary.__all__, *augmentation.__all__, *networks.__all__, *patches.__all__, *placement.__all__]
-__all__ += [*preprocessing.__all__, *recipes.__all__, *tasks.__all__, *training.__all__, *weights.__all__]
+__all__ = [*adversary.__all__, *attacks.__all__, *augmentation.__all__, *networks.__all__, *patches.__all__]
+__all__ += [*placement.__all__, *preprocessing.__all__, *recipes.__all__, *tasks.__all__, *training.__all__]
+__all__ += [*weights.__all__]

@@ -10,7 +10,7 @@ from typing import Any
 import monai.transforms as mt
 import torch
 
-from monai_unlearnable.victims.adversary import AdversarialBatch
+from monai_unlearnable.victims.attacks import BatchAttack, SlowStem, WeightRecovery
 from monai_unlearnable.victims.preprocessing import (
     KeepAffine,
     Placed,
@@ -43,7 +43,9 @@ class Recipe:
             predicted by a sliding window. Else they are cropped around their center.
         weights: file to start from, see :func:`~monai_unlearnable.victims.weights.load_pretrained`.
         frozen: regular expression of parameter names that are not trained.
-        adversary: attack that changes batches to the worst of their neighborhood.
+        adversary: attack that changes batches, to the worst of their neighborhood for instance.
+        pace: how slowly shallow layers learn; None for all alike.
+        recovery: search for better weights after the training, with a few clean cases.
         patience: validations without a better score on held-out training data after which to stop, with the weights
             that were best there; None trains to the end.
         name: name in tables.
@@ -59,7 +61,9 @@ class Recipe:
     patches: bool = False
     weights: str | None = None
     frozen: str | None = None
-    adversary: AdversarialBatch | None = None
+    adversary: BatchAttack | None = None
+    pace: SlowStem | None = None
+    recovery: WeightRecovery | None = None
     patience: int | None = None
     name: str = "plain"
 

@@ -30,6 +30,7 @@ from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.progress import progress_bar
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
+from monai_unlearnable.victims.attacks import WeightBall, WeightRecovery
 from monai_unlearnable.victims.placement import Placement
 from monai_unlearnable.victims.preprocessing import SPACING, VIEW
 from monai_unlearnable.victims.recipes import Recipe, Step
@@ -188,6 +189,7 @@ class Victim:
         test: Cases,
         validation: Cases = (),
         others: Mapping[str, Cases] | None = None,
+        originals: Cases = (),
         description: str = "victim",
     ) -> Trained:
         """Train on one set of files and score on others.
@@ -197,6 +199,7 @@ class Victim:
             test: clean held-out cases of the same form.
             validation: held-out cases of the same kind as the training cases.
             others: further sets that are scored at the end, by name.
+            originals: clean versions of training cases, of which a recipe with a recovery takes a few.
             description: text shown beside the progress bar.
 
         Raises:
@@ -209,6 +212,9 @@ class Victim:
         history = self._train(train, examine, Examiner(self, validation) if validation else None, description)
         if history.best is not None:
             self.network.load_state_dict(history.best)
+        if self.recipe.recovery is not None:
+            self._recover(self.recipe.recovery, originals)
+        if history.best is not None or self.recipe.recovery is not None:
             examine.predict()
         scores = dataclasses.replace(
             examine.score(full=True),
@@ -268,9 +274,24 @@ class Victim:
             raise DivergedError(f"the loss became {history.loss}", value=history.loss)
         return history
 
+    def _recover(self, recovery: WeightRecovery, originals: Cases) -> None:
+        """Look for better weights around the trained ones, with clean cases."""
+        seed = derive_seed(self.seed, "recovery")
+        clean, ball = recovery.choose(originals, seed), WeightBall(self.network, recovery.radius)
+        recipe = dataclasses.replace(self.recipe, **recovery.tuning(self.recipe.learning_rate))
+        tuned = dataclasses.replace(self, recipe=recipe, seed=seed, num_validations=1)
+        examine = Examiner(tuned, clean)
+        recovery.search(ball, lambda: examine.predict().score().value, seed)
+        trainer = tuned._trainer(clean)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, ball.project)
+        with isolated_seed(derive_seed(seed, "training")):
+            trainer.run()
+
     def _trainer(self, cases: Cases) -> SupervisedTrainer:
         recipe, num_validations = self.recipe, max(1, min(self.num_validations, self.recipe.iterations))
-        weights = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        weights: Any = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        if recipe.pace is not None:
+            weights = recipe.pace.groups(self.network, recipe.learning_rate)
         optimizer, schedule = one_cycle(weights, recipe.learning_rate, recipe.iterations)
         hook: dict[str, Any] = {}
         if recipe.adversary is not None:
