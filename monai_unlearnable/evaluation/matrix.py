@@ -16,6 +16,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
 from monai_unlearnable.utils.distributed import default_device
 from monai_unlearnable.utils.files import write_json
+from monai_unlearnable.utils.precision import fast_bfloat16
 
 __all__ = ["Matrix", "Published", "Run"]
 
@@ -97,6 +98,7 @@ class Matrix:
         authorized: whether to measure how a model trained on originals does on protected scans.
         detectors: whether to measure how well protected scans can be told from clean ones.
         device: device to train on; by default a GPU if there is one.
+        amp: whether victims compute in bfloat16 autocast; by default where the device is fast at it.
 
     Raises:
         InputError: when a setting is out of its range, or a name of data is taken.
@@ -125,6 +127,7 @@ class Matrix:
     authorized: bool = True
     detectors: bool = True
     device: str = field(default_factory=default_device)
+    amp: bool | None = None
 
     def __post_init__(self) -> None:
         for name in ("victims", "recipes", "countermeasures", "seeds", "size"):
@@ -132,6 +135,8 @@ class Matrix:
         object.__setattr__(self, "victims", self.victims or ())
         protected = {name: _published(data) for name, data in self.protected.items()}
         object.__setattr__(self, "protected", protected)
+        # What is kept beside the results says what was done, on whatever machine they are read.
+        object.__setattr__(self, "amp", fast_bfloat16(self.device) if self.amp is None else self.amp)
         if CLEAN in protected or (RANDOM in protected and protected[RANDOM].role != RANDOM):
             raise InputError(f"protected data cannot be called {CLEAN!r} or {RANDOM!r}")
         if not 0 <= self.validation_fraction < 1:

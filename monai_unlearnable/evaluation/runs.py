@@ -212,6 +212,7 @@ class Bench:
                 "training": source.digest,
                 "originals": self.originals.digest,
                 "test": self._test_digest,
+                **({"amp": True} if matrix.amp else {}),
             }
         )
 
@@ -293,7 +294,8 @@ def _train(bench: Bench, run: Run, source: Source) -> Trained:
     training, held_out = bench.split(source.cases)
     prepared = bench.prepare(run.countermeasure, recipe, training, run.seed)
     network, matrix = bench.network(run.victim, run.seed, recipe.size), bench.matrix
-    victim = Victim(network, bench.task, recipe, prepared.steps, run.seed, matrix.device, matrix.num_validations)
+    how = (prepared.steps, run.seed, matrix.device, matrix.num_validations, matrix.amp)
+    victim = Victim(network, bench.task, recipe, *how)
     test, validation = _dictionaries(bench.test), _dictionaries(held_out)
     names = {case.case_id for case in training}
     originals = [case.to_dict() for case in bench.originals.cases if case.case_id in names]
@@ -352,9 +354,9 @@ def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], fold
     run = Run(CLEAN, victim, recipe, NO_COUNTERMEASURE, seed)
 
     def train() -> list[float]:
-        how, device = bench.recipe(recipe), bench.matrix.device
+        how, matrix = bench.recipe(recipe), bench.matrix
         network = bench.network(victim, seed, how.size)
-        model = Victim(network, bench.task, how, seed=seed, device=device, num_validations=1)
+        model = Victim(network, bench.task, how, (), seed, matrix.device, num_validations=1, amp=matrix.amp)
         trained = model.train_and_score(
             _dictionaries(bench.originals.cases[::2]),
             _dictionaries(bench.originals.cases[1::2]),

@@ -25,7 +25,7 @@ def one_cycle(
         learning_rate: peak of the schedule.
         iterations: training steps, each followed by one of the schedule.
     """
-    optimizer = torch.optim.AdamW(parameters, learning_rate)
+    optimizer = torch.optim.AdamW(parameters, learning_rate, fused=True)  # one kernel for all weights
     peaks = [group["lr"] for group in optimizer.param_groups]
     # One more than there are: the last training step is followed by a step of the schedule too.
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, peaks, total_steps=iterations + 1)

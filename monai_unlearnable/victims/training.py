@@ -28,6 +28,7 @@ from monai_unlearnable.errors import DatalistError, DivergedError, InputError
 from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
+from monai_unlearnable.utils.precision import Autocast, fast_bfloat16, untracked
 from monai_unlearnable.utils.progress import progress_bar
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
 from monai_unlearnable.victims.attacks import WeightBall, WeightRecovery
@@ -86,6 +87,14 @@ class History:
         return len(self.validation) - 1 - best >= self.patience
 
 
+class _TrainingCases(CacheDataset):
+    """Cases in memory, augmented as plain tensors."""
+
+    def _transform(self, index: int) -> Any:
+        with untracked():
+            return super()._transform(index)
+
+
 class Examiner:
     """Scores a victim on cases that stay in memory.
 
@@ -112,10 +121,9 @@ class Examiner:
         self.evaluator = SupervisedEvaluator(
             device=device,
             val_data_loader=DataLoader(self.inputs, batch_size=1, num_workers=0),
-            network=victim.network,
+            network=victim.computing,
             inferer=self.task.inferer(recipe.size),
             decollate=False,
-            amp=device.type == "cuda",
         )
         self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
 
@@ -173,6 +181,8 @@ class Victim:
         seed: random seed of order, augmentation and dropout.
         device: device to train on.
         num_validations: number of evenly spaced scorings of the held-out cases; the last is the final score.
+        amp: whether to compute in bfloat16 autocast, which needs no loss scaling; by default where
+            :func:`~monai_unlearnable.utils.precision.fast_bfloat16` says that the device is fast at it.
     """
 
     network: nn.Module
@@ -182,6 +192,12 @@ class Victim:
     seed: int = 0
     device: str | torch.device = "cpu"
     num_validations: int = 10
+    amp: bool | None = None
+
+    @property
+    def computing(self) -> nn.Module:
+        """The network as it computes; its output is float32."""
+        return Autocast(self.network, fast_bfloat16(self.device) if self.amp is None else self.amp)
 
     def train_and_score(
         self,
@@ -255,7 +271,7 @@ class Victim:
             task = progress.add_task(description, total=self.recipe.iterations, note="")
 
             def advance() -> None:
-                history.loss = float(trainer.state.output[0]["loss"])
+                history.loss = trainer.state.output["loss"].item()
                 if history.diverged:
                     trainer.terminate()
                 progress.update(task, advance=1, note=f"loss {history.loss:.3f}")
@@ -293,27 +309,28 @@ class Victim:
         if recipe.pace is not None:
             weights = recipe.pace.groups(self.network, recipe.learning_rate)
         optimizer, schedule = one_cycle(weights, recipe.learning_rate, recipe.iterations)
-        hook: dict[str, Any] = {}
+        computing, hook = self.computing, dict[str, Any]()
         if recipe.adversary is not None:
             seed = derive_seed(self.seed, "adversary")
-            hook["prepare_batch"] = recipe.adversary.bind(self.network, self.task.loss, seed)
+            hook["prepare_batch"] = recipe.adversary.bind(computing, self.task.loss, seed)
         return SupervisedTrainer(
             device=torch.device(self.device),
             max_epochs=num_validations,
             epoch_length=recipe.iterations // num_validations,
             train_data_loader=self._loader(cases),
-            network=self.network,
+            network=computing,
             optimizer=optimizer,
             loss_function=self.task.loss,
             inferer=SimpleInferer(),
             train_handlers=[LrScheduleHandler(schedule, print_lr=False, epoch_level=False)],  # type: ignore[arg-type]
-            amp=torch.device(self.device).type == "cuda",
+            optim_set_to_none=True,
+            decollate=False,
             **hook,
         )
 
     def _loader(self, cases: Cases) -> DataLoader:
         transform: Compose = self.recipe.augmented(self.task, self.steps)
-        data = CacheDataset(list(cases), transform, progress=False)
+        data = _TrainingCases(list(cases), transform, progress=False)
         order = seeded(self.seed, "order")
         count = (self.recipe.iterations + 1) * self.recipe.batch_size
         sampler = RandomSampler(data, num_samples=count, generator=order)

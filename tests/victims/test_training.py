@@ -82,7 +82,7 @@ def test_victim_learns_what_is_easy_and_repeats(easy: list[dict[str, Any]]) -> N
 
 def test_dice_agrees_with_a_hand_computed_one(easy: list[dict[str, Any]]) -> None:
     network = small_unet()
-    scores = Victim(network, TASK, RECIPE).score(easy[:2])
+    scores = Victim(network, TASK, RECIPE, amp=False).score(easy[:2])
     preprocessing = RECIPE.preprocessing(TASK)
     for case, measured in zip(easy[:2], scores.by_case, strict=True):
         item = preprocessing(case)
@@ -187,3 +187,12 @@ def test_the_seed_decides_on_augmentation_whatever_the_global_generators_say(eas
         with isolated_seed(seed):
             losses.append(run(easy, recipe).scores.final_loss)
     assert losses[0] == losses[1]
+
+
+def test_bfloat16_repeats_and_is_nearly_as_good(easy: list[dict[str, Any]]) -> None:
+    exact, fast, again = (
+        Victim(small_unet(), TASK, RECIPE, num_validations=1, amp=amp).train_and_score(easy[:6], easy[6:8]).scores
+        for amp in (False, True, True)
+    )
+    assert fast.by_case == again.by_case and fast.final_loss == again.final_loss
+    assert fast.final_loss != exact.final_loss and fast.value == pytest.approx(exact.value, abs=10)
