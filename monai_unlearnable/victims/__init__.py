@@ -5,6 +5,7 @@ from . import (
     adversary,
     attacks,
     augmentation,
+    checkpoints,
     networks,
     patches,
     placement,
@@ -17,6 +18,7 @@ from . import (
 from .adversary import *  # noqa: F403
 from .attacks import *  # noqa: F403
 from .augmentation import *  # noqa: F403
+from .checkpoints import *  # noqa: F403
 from .networks import *  # noqa: F403
 from .patches import *  # noqa: F403
 from .placement import *  # noqa: F403
@@ -26,6 +28,6 @@ from .tasks import *  # noqa: F403
 from .training import *  # noqa: F403
 from .weights import *  # noqa: F403
 
-__all__ = [*adversary.__all__, *attacks.__all__, *augmentation.__all__, *networks.__all__, *patches.__all__]
-__all__ += [*placement.__all__, *preprocessing.__all__, *recipes.__all__, *tasks.__all__, *training.__all__]
-__all__ += [*weights.__all__]
+__all__ = [*adversary.__all__, *attacks.__all__, *augmentation.__all__, *checkpoints.__all__]
+__all__ += [*networks.__all__, *patches.__all__, *placement.__all__, *preprocessing.__all__, *recipes.__all__]
+__all__ += [*tasks.__all__, *training.__all__, *weights.__all__]

@@ -260,10 +260,9 @@ class Victim:
         self.network.to(self.device)
         if recipe.weights == "":
             raise InputError(f"the recipe {recipe.name!r} starts from weights, and no file is named")
-        if recipe.weights is not None:
-            load_pretrained(self.network, recipe.weights)
+        loaded = None if recipe.weights is None else load_pretrained(self.network, recipe.weights).names
         if recipe.frozen:
-            freeze(self.network, recipe.frozen)
+            freeze(self.network, recipe.frozen, loaded)
 
     def _train(self, cases: Cases, examine: Examiner, validate: Examiner | None, description: str) -> History:
         history, trainer = History(self.recipe.patience), self._trainer(cases)

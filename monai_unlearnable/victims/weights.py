@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,7 @@ from typing import Any
 
 import monai.transforms as mt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +23,7 @@ from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import write_atomic
 from monai_unlearnable.utils.optimization import minimize
 from monai_unlearnable.utils.seeding import derive_seed, seeded
+from monai_unlearnable.victims.checkpoints import bare_name, fitting_weights, read_checkpoint
 from monai_unlearnable.victims.networks import DeepSupervision, fresh_network
 from monai_unlearnable.victims.tasks import LoadImages
 
@@ -39,6 +38,7 @@ ENCODER = "|".join(
         r"conv_0|down_\d",  # BasicUNet
         r"input_block|downsamples|bottleneck",  # DynUNet
         r"convInit|down_layers",  # SegResNet
+        r"encoder\.",  # SegResNetDS
         r"vit\.|swinViT|encoder\d",  # UNETR, SwinUNETR
         r"conv1|bn1|layer\d",  # ResNet18
         r"features",  # DenseNet121
@@ -46,8 +46,6 @@ ENCODER = "|".join(
         r"patch_embedding|cls_token|blocks|norm\.",  # ViT
     )
 )
-CONTAINERS = ("state_dict", "model", "network", "net")  # under what training scripts store the weights
-WRAPPERS = re.compile(r"^(?:(?:module|network)\.)+")  # of DistributedDataParallel and of our adapters
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,9 @@ class Loaded:
 def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loaded:
     """Take the weights that fit, by name and shape, from a file; the others stay the same.
 
-    A last layer for other classes or a first one for other channels does not fit and is omitted. How much was
-    taken is logged.
+    A last layer for other classes or a first one for other channels does not fit and is omitted. Names are read in the
+    layout, of those that are known (:data:`~monai_unlearnable.victims.checkpoints.LAYOUTS`), in which most weights fit:
+    MONAI's SwinUNETR with its self-supervised encoders, SuPreM, VISTA3D. How much was taken, and in which, is logged.
 
     Args:
         network: network to change in place.
@@ -82,10 +81,8 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
         target = network.get_submodule(part)
     except AttributeError as error:
         raise InputError(f"the network has no part {part!r}", file=file) from error
-    offered = {_bare(name): value for name, value in _read_weights(Path(file)).items()}
     own = target.state_dict()
-    found = {name: offered.get(_bare(name)) for name in own}
-    fitting = {name: value for name, value in found.items() if value is not None and value.shape == own[name].shape}
+    fitting, layout = fitting_weights(read_checkpoint(Path(file)), own)
     sizes = {name: parameter.numel() for name, parameter in target.named_parameters()}
     taken = sum(count for name, count in sizes.items() if name in fitting)
     if not taken:
@@ -94,7 +91,8 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
     fraction = taken / sum(parameter.numel() for parameter in network.parameters())
     prefix = f"{part}." if part else ""
     loaded = Loaded(tuple(prefix + name for name in fitting), fraction)
-    logger.info("%.1f%% of the weights (%d tensors) come from %s", 100 * fraction, len(fitting), file)
+    words = "%.1f%% of the weights (%d tensors) come from %s, in the layout of %s"
+    logger.info(words, 100 * fraction, len(fitting), file, layout.name)
     return loaded
 
 
@@ -114,13 +112,14 @@ def save_weights(network: nn.Module, file: str | Path, notes: Mapping[str, str] 
     write_atomic(Path(file), save(weights, metadata=None if notes is None else dict(notes)))
 
 
-def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:
+def freeze(network: nn.Module, pattern: str = ENCODER, loaded: Collection[str] | None = None) -> list[str]:
     """Exclude parameters from training; batch norm beside them keeps its running statistics too.
 
     Args:
         network: network to change in place.
         pattern: regular expression that the name of a parameter begins with, without that of wrappers; ``"encoder"``
             means :data:`ENCODER`, which knows the networks of the catalog.
+        loaded: names of the parameters that came from a file; others are trained all the same. None for all.
 
     Returns:
         Names of the parameters that are frozen.
@@ -133,7 +132,8 @@ def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:
     except re.error as error:
         raise InputError(f"{pattern!r} is not a regular expression: {error}") from error
     parameters = dict(network.named_parameters())
-    frozen = [name for name in parameters if expression.match(_bare(name))]
+    known = parameters if loaded is None else loaded
+    frozen = [name for name in parameters if name in known and expression.match(bare_name(name))]
     if not frozen or len(frozen) == len(parameters):
         raise InputError(f"{pattern!r} matches {len(frozen)} of {len(parameters)} parameters of the network")
     for name in frozen:
@@ -147,23 +147,6 @@ def freeze(network: nn.Module, pattern: str = ENCODER) -> list[str]:
 def _stay_as_you_are(layer: nn.Module, _: Any) -> None:
     # before every pass, because trainers put the whole network back into training mode
     layer.eval()
-
-
-def _bare(name: str) -> str:
-    return WRAPPERS.sub("", name)
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise InputError(f"the weights cannot be read: {str(error).splitlines()[0]}", file=path) from error
-    if not isinstance(content, Mapping):
-        raise InputError("the file holds no state dict", file=path)
-    weights = next((content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), content)
-    return {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
 
 
 COARSE = 4  # voxels a side of the image that a classification network draws
