@@ -45,6 +45,7 @@ from monai_unlearnable.victims import (
     Victim,
     fresh_network,
     median_spacing,
+    nnunet_spacing,
 )
 
 __all__ = ["UNUSABLE", "Bench", "authorized_scores", "detect", "kept", "train_run"]
@@ -144,6 +145,7 @@ class Bench:
             "size": list(self.size),
             "ras_size": list(ras_size),
             "ras_spacing": list(ras_spacing),
+            "spacing": list(nnunet_spacing(self.summary.grids)),
             "keys": list(self.task.keys),
             **{name: getattr(self.matrix, name) for name in settings},
         }

@@ -11,6 +11,7 @@ from . import (
     placement,
     preprocessing,
     recipes,
+    resampling,
     tasks,
     training,
     weights,
@@ -24,10 +25,11 @@ from .patches import *  # noqa: F403
 from .placement import *  # noqa: F403
 from .preprocessing import *  # noqa: F403
 from .recipes import *  # noqa: F403
+from .resampling import *  # noqa: F403
 from .tasks import *  # noqa: F403
 from .training import *  # noqa: F403
 from .weights import *  # noqa: F403
 
 __all__ = [*adversary.__all__, *attacks.__all__, *augmentation.__all__, *checkpoints.__all__]
 __all__ += [*networks.__all__, *patches.__all__, *placement.__all__, *preprocessing.__all__, *recipes.__all__]
-__all__ += [*tasks.__all__, *training.__all__, *weights.__all__]
+__all__ += [*resampling.__all__, *tasks.__all__, *training.__all__, *weights.__all__]

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import monai.transforms as mt
-import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from monai_unlearnable.data import Grid, spatial_affine
+from monai_unlearnable.data import spatial_affine
+from monai_unlearnable.victims.resampling import ResampleSpacingd
 from monai_unlearnable.victims.tasks import Task
 
-__all__ = ["KeepAffine", "MonaiPreparation", "Placed", "Preparation", "Standardization", "View", "median_spacing"]
+__all__ = ["KeepAffine", "MonaiPreparation", "NnunetPreparation", "Placed", "Preparation", "Standardization", "View"]
 __all__ += ["percentile_window"]
 
 AFFINE, SPACING, VIEW = "affine", "spacing", "view"  # entries of a sample
@@ -34,11 +34,6 @@ def percentile_window(lower: float = 0.5, upper: float = 99.5) -> list[Any]:
     """
     clip = mt.ClipIntensityPercentilesd("image", lower, upper, channel_wise=True)
     return [*([clip] if (lower, upper) != (0, 100) else []), mt.ScaleIntensityd("image", channel_wise=True)]
-
-
-def median_spacing(grids: Sequence[Grid]) -> tuple[float, ...]:
-    """The median distance of voxels along each axis, in mm."""
-    return tuple(np.median([grid.spacing for grid in grids], axis=0).tolist())
 
 
 class KeepAffine(mt.Transform):
@@ -126,7 +121,32 @@ class MonaiPreparation(Preparation):
         ]
 
 
+@dataclass(frozen=True)
+class NnunetPreparation(Preparation):
+    """nnU-Net's preprocessing: a crop to what is not zero, z-scores of each channel, one spacing.
+
+    Intensities begin at the lowest one of the scan, see :func:`percentile_window` with 0 and 100: that counts as zero.
+    Images of whole classes keep their grid.
+
+    Args:
+        spacing: distance of voxels along the axes of the file, in mm, see
+            :func:`~monai_unlearnable.victims.resampling.nnunet_spacing`.
+        within: whether z-scores are those of what is not zero, where zero stays: nnU-Net's rule for sets that are
+            smaller by a quarter after the crop, such as skulls that were stripped.
+    """
+
+    spacing: Sequence[float]
+    within: bool = False
+
+    def transforms(self, task: Task, keys: Sequence[str]) -> list[Any]:
+        score = mt.NormalizeIntensityd(keys[0], nonzero=self.within, channel_wise=True)
+        if len(task.keys) == 1:
+            return [score]
+        crop = mt.CropForegroundd(keys, source_key=keys[0], select_fn=_foreground, allow_smaller=True)
+        return [crop, score, ResampleSpacingd(keys, self.spacing, label_key=keys[1] if len(keys) > 1 else None)]
+
+
 def _foreground(image: Tensor) -> Tensor:
-    """What is above the bottom of the window; of an empty image everything."""
+    """What is above the lowest intensity; of an empty image everything."""
     found = image > 0
     return found if found.any() else torch.ones_like(found)

@@ -142,7 +142,7 @@ def test_adversarial_training_runs_and_differs(easy: list[dict[str, Any]]) -> No
 
 def test_larger_images_are_cut_into_patches_and_slid_over(easy: list[dict[str, Any]]) -> None:
     values = {"dims": 3, "size": [8, 8, 8], "keys": ["image", "label"]}
-    values |= {"ras_size": [8, 8, 8], "ras_spacing": [1, 1, 2]}
+    values |= {"ras_size": [8, 8, 8], "ras_spacing": [1, 1, 2], "spacing": [1, 1, 2]}
     values |= {"iterations": 20, "batch_size": 2, "learning_rate": 0.01, "weights": None}
     for name in ("patches", "nnunet", "monai"):
         trained = run(easy, Catalog.load("recipes").build(name, **values))
@@ -180,7 +180,7 @@ def test_fine_tuning_needs_weights(easy: list[dict[str, Any]], tmp_path: Path) -
 
 
 def test_the_seed_decides_on_augmentation_whatever_the_global_generators_say(easy: list[dict[str, Any]]) -> None:
-    values = {"dims": 3, "size": [16, 16, 8], "keys": ["image", "label"]}
+    values = {"dims": 3, "size": [16, 16, 8], "keys": ["image", "label"], "spacing": [1, 1, 2]}
     values |= {"iterations": 6, "batch_size": 2, "learning_rate": 0.01, "weights": None}
     recipe, losses = Catalog.load("recipes").build("nnunet", **values), []
     for seed in (0, 1):
