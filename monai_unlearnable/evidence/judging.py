@@ -13,7 +13,16 @@ from monai_unlearnable.report.summaries import HALF
 from monai_unlearnable.report.verdict import SMALL_DROP
 
 __all__ = ["NOT_STOPPED", "OWN_RECIPE", "STOPPED", "UNKNOWN", "WEAKENED"]
-__all__ += ["by_strength", "claim", "exploiter_words", "fraction", "stronger_run", "victim_words", "weight"]
+__all__ += [
+    "by_strength",
+    "claim",
+    "exploiter_words",
+    "fraction",
+    "size_words",
+    "stronger_run",
+    "victim_words",
+    "weight",
+]
 __all__ += ["with_overstated"]
 
 STOPPED, WEAKENED, NOT_STOPPED, UNKNOWN = "stopped", "weakened", "not stopped", "no control"
@@ -25,6 +34,9 @@ RECIPES = {
     "monai": "MONAI's tutorial pipeline",
     "nnunet": "nnU-Net's augmentation",
     "adversarial": "adversarial training",
+    "loss_maximizing": "the hardest of five augmentations",
+    "slow_stem": "a slow stem",
+    "weight_recovery": "weight recovery with 5% clean cases",
     "finetune": "fine-tuning",
     "finetune_frozen": "fine-tuning with a frozen encoder",
 }  # recipes in words; others are told by their names
@@ -109,9 +121,28 @@ def with_overstated(entries: Mapping[str, Entry]) -> dict[str, Entry]:
         if by is not None:
             other = entries[by]
             clean = f" of {other.clean.mean:.1f}" if other.clean else ""
-            remark = f"{exploiter_words(other)} reaches {other.score.mean:.1f}{clean}."
+            words = exploiter_words(other) + _apart(other, entry)
+            remark = f"{words} reaches {other.score.mean:.1f}{clean}."
             changed[name] = dataclasses.replace(entry, overstated=Overstated(by=by, remark=remark))
     return changed
+
+
+def _apart(other: Entry, entry: Entry) -> str:
+    """What tells two exploiters apart who are the same in words: the input or the length."""
+    if exploiter_words(other) != exploiter_words(entry):
+        return ""
+    sizes = [size_words(one) for one in (other, entry)]
+    if sizes[0] and sizes[0] != sizes[1]:
+        return f", with an input of {sizes[0]},"
+    return (
+        f", after {other.iterations:,} iterations," if other.iterations != entry.iterations and other.iterations else ""
+    )
+
+
+def size_words(entry: Entry) -> str:
+    """The size of the network's input, such as ``"48x64x48"``; empty where it is not known."""
+    size = entry.victim_settings.get("size")
+    return "x".join(map(str, size)) if isinstance(size, list) else ""
 
 
 def victim_words(entry: Entry) -> str:

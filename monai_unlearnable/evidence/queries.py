@@ -20,7 +20,7 @@ from monai_unlearnable.report.summaries import grouped
 __all__ = ["ENTRIES", "EXPLOITERS", "Condition", "Query"]
 
 ENTRIES, EXPLOITERS = ROWS = ("entries", "exploiters")
-PART = re.compile(r"([a-z_][\w.]*)(!=|>=|<=|=)(.*)", re.S)
+PART = re.compile(r"([a-z_][\w.#]*)(!=|>=|<=|=)(.*)", re.S)
 FIELDS = [field.name for field in dataclasses.fields(Entry)] + ["claim"]
 GROUPS = ("settings", "victim_settings", "extras")  # fields that hold values by name
 NUMBER = re.compile(r"-?\d+(\.\d+)?")

@@ -3,12 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score
-from monai_unlearnable.evidence.judging import OWN_RECIPE, RECIPES, STOPPED, claim, exploiter_words, victim_words
+from monai_unlearnable.evidence.judging import (
+    OWN_RECIPE,
+    RECIPES,
+    STOPPED,
+    claim,
+    exploiter_words,
+    size_words,
+    victim_words,
+)
 from monai_unlearnable.evidence.queries import ENTRIES, EXPLOITERS, Query
 from monai_unlearnable.report.rows import NO_COUNTERMEASURE
 from monai_unlearnable.report.summaries import distinct
@@ -89,6 +99,7 @@ COLUMNS = {
     "noise": Column("Protected by", noise_words, "protected by {}", words=True),
     "psnr": Column("PSNR", lambda e: _decibels(e.psnr), "PSNR {}"),
     "ssim_roi": Column("SSIM in the region", lambda e: format_number(e.ssim_roi, ".3f"), "SSIM in the region {}"),
+    "size": Column("Input", size_words, "input of {}", words=True),
     "score": Column("{metric}", _score),
     "peak": Column("Peak", lambda e: format_number(e.peak)),
     "auc": Column("AUC", lambda e: format_number(e.extras.get("auc"))),
@@ -115,12 +126,17 @@ def render(query: Query, entries: Mapping[str, Entry]) -> str:
     for name in query.columns:
         if name not in COLUMNS:
             raise InputError(f"there is no column {name!r}; known are {', '.join(COLUMNS)}")
-    shown, shared = _columns(query.columns or USUAL[query.rows], chosen)
+    names = query.columns or USUAL[query.rows]
+    shown, shared = _columns(names, chosen)
+    told = {*names, *(("victim", "recipe", "countermeasure") if "exploiter" in names else ())}
+    shared += _columns([name for name in USUAL[ENTRIES] if name not in told], chosen)[1]
+    if "iterations" not in names and (several := {entry.iterations for entry in chosen if entry.iterations}):
+        shared += [f"{min(several):,} to {max(several):,} iterations"] if len(several) > 1 else []
     metric = "/".join(distinct(entry.metric for entry in chosen))
     texts = [[COLUMNS[name].text(entry) or NONE for name in shown] for entry in chosen]
     heads = [COLUMNS[name].heading.format(metric=metric[:1].upper() + metric[1:]) for name in shown]
-    words = sum(COLUMNS[name].words for name in shown if name != "claim")
-    notes = " ".join(_notes(shared, chosen, entries))
+    words = len(list(takewhile(lambda name: COLUMNS[name].words, shown)))
+    notes = " ".join(_notes(names, shared, chosen))
     return f"{Table('', heads, texts, words).to_markdown()}\n{notes}\n"
 
 
@@ -137,9 +153,9 @@ def _columns(names: Sequence[str], chosen: Sequence[Entry]) -> tuple[list[str], 
     return shown, shared
 
 
-def _notes(shared: Sequence[str], chosen: Sequence[Entry], entries: Mapping[str, Entry]) -> Iterable[str]:
-    """The sentences below a table."""
-    common = [*shared, *_settings(chosen)]
+def _notes(names: Collection[str], shared: Sequence[str], chosen: Sequence[Entry]) -> Iterable[str]:
+    """The sentences below a table with columns of these names."""
+    common = [*shared, *_settings(chosen, names)]
     if common:
         text = ", ".join(common)
         yield f"{text[:1].upper()}{text[1:]}."
@@ -161,13 +177,15 @@ def _notes(shared: Sequence[str], chosen: Sequence[Entry], entries: Mapping[str,
         yield f"{ELSEWHERE} Measured by {' and by '.join(elsewhere)}, not by this program."
     if any(entry.moving for entry in chosen):
         yield f"{MOVING} The score still moved at the end of training."
-    yield from distinct(entry.remark for entry in chosen if entry.remark)
+    yield from distinct(sentence for entry in chosen for sentence in re.split(r"(?<=\.) ", entry.remark) if sentence)
 
 
-def _settings(chosen: Sequence[Entry]) -> list[str]:
-    """What all victims have in common, in words."""
+def _settings(chosen: Sequence[Entry], told: Collection[str]) -> list[str]:
+    """What the trainings of all victims have in common, in words, other than what is told already."""
     found = []
     for name, words in SETTINGS.items():
+        if name in told:
+            continue
         texts = {_text(entry.victim_settings.get(name)) for entry in chosen}
         if len(texts) == 1 and (text := texts.pop()):
             found.append(words.format(text))

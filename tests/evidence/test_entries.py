@@ -12,6 +12,7 @@ import pytest
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence import Entry, Overstated, Score, load_entries, save_entry
 from monai_unlearnable.evidence.entries import format_epsilon, own_entries, parse_epsilon
+from monai_unlearnable.evidence.judging import with_overstated
 from tests.evidence.samples import entry
 
 
@@ -90,6 +91,9 @@ def test_epsilon_reads_as_people_write_it() -> None:
     assert parse_epsilon(None) is None
 
 
-def test_entries_of_the_package_are_valid() -> None:
-    for name, one in own_entries().items():
+def test_entries_of_the_package_are_valid_and_none_claims_what_another_refutes() -> None:
+    entries = own_entries()
+    assert len(entries) > 100
+    for name, one in entries.items():
         assert name.startswith(one.slug), "a file is named after what it holds"
+    assert not with_overstated(entries), "record marks them"

@@ -59,6 +59,15 @@ def test_the_attack_that_wins_comes_first() -> None:
     assert [row.split(" | ")[-1] for row in rows] == ["not stopped |", "weakened |", "stopped |"]
 
 
+def test_chosen_columns_leave_nothing_unsaid_that_is_common() -> None:
+    found = lines("recipe!=own columns=noise,score", {**ALL, "long": entry(1.0, recipe="mirror", iterations=2500)})
+    assert found[0] == "| Dice |"
+    common = (
+        "Protected by `umed`, 14/255, hippocampus, UNet, PSNR 39.1 dB, measured 2026-11-20, 500 to 2,500 iterations."
+    )
+    assert found[-1].startswith(common)
+
+
 def test_of_each_exploiter_the_best_protection_is_shown() -> None:
     entries = {**ALL, "other": entry(30.0, method="foresight", epsilon="8/255", recipe="mirror", victim_settings=SIZE)}
     assert "| UNet, mirroring | `foresight`, 8/255 | **30.0** |" in "\n".join(lines("rows=exploiters", entries))
