@@ -102,7 +102,7 @@ def background(results: Results, entries: Mapping[str, Entry]) -> Background:
 
 def _of_data(summary: Summary, entries: Iterable[Entry]) -> Sequence[Entry]:
     """Entries of the method, at the epsilon that is nearest to the summary's."""
-    names = METHODS.get(summary.method, (summary.method,))
+    names = METHODS.get(summary.method, (summary.method, summary.method.split()[0]))
     found = [e for e in entries if e.method in names and e.metric == summary.metric and parse_epsilon(e.epsilon)]
     if summary.epsilon is None or not found:
         return found

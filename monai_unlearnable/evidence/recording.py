@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score, format_epsilon, load_entries, save_entry
 from monai_unlearnable.evidence.judging import OWN_RECIPE, STOPPED, claim, with_overstated
 from monai_unlearnable.report.results import Results
@@ -21,7 +22,15 @@ VICTIM_SETTINGS = ("size", "width", "batch_size", "learning_rate", "validation_f
 DIGITS = 2  # after the point
 
 
-def entries_from(results: Results, *, date: str, dataset: str = "", source: str = "", remark: str = "") -> list[Entry]:
+def entries_from(
+    results: Results,
+    *,
+    date: str,
+    dataset: str = "",
+    source: str = "",
+    remark: str = "",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Entry]:
     """One entry for each protected dataset or random noise, victim, recipe and countermeasure that has a score.
 
     Args:
@@ -30,18 +39,34 @@ def entries_from(results: Results, *, date: str, dataset: str = "", source: str 
         dataset: name of the dataset; that of its folder by default.
         source: where the figures come from; by default that they are of the laboratory.
         remark: remark for readers, a sentence.
+        settings: settings other than the defaults, by what the laboratory calls a method: for
+            ``{"foresight mirror": {"recipe": "mirror"}}`` entries are of the first word, ``foresight``, with these.
+
+    Raises:
+        InputError: when the laboratory has no such method.
     """
+    known = {*(row.method for row in results.rows), *results.method.split(", ")}  # some may not have been trained yet
+    for name in settings or {}:
+        if name not in known:
+            raise InputError(f"the laboratory has no method {name!r}; known are {', '.join(sorted(known))}")
     matrix = Matrix(results.summaries())
     shared = {"date": date, "dataset": dataset or results.dataset, "remark": remark, "measured_by": PROGRAM}
     shared["source"] = source or "monai-unlearnable laboratory"
-    return [_entry(matrix, s, results.settings, shared) for s in matrix.summaries if s.training != CLEAN and s.done]
+    return [
+        _entry(matrix, s, results.settings, {**_method(s.method, settings or {}), **shared})
+        for s in matrix.summaries
+        if s.training != CLEAN and s.done
+    ]
+
+
+def _method(name: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {"method": name.split()[0], "settings": dict(settings[name])} if name in settings else {"method": name}
 
 
 def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared: Mapping[str, Any]) -> Entry:
     random = matrix.random(summary)
     equal = random is not summary and random is not None and random.epsilon == summary.epsilon
     return Entry(
-        method=summary.method,
         epsilon=format_epsilon(summary.epsilon),
         psnr=_number(summary.psnr),
         ssim=_number(summary.ssim, 4),

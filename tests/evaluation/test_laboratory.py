@@ -15,12 +15,12 @@ from PIL import Image
 
 from monai_unlearnable import __version__
 from monai_unlearnable.budget import Budget
+from monai_unlearnable.cli import main
 from monai_unlearnable.data import read_scan
 from monai_unlearnable.errors import DatalistError, InputError, LabelError, ScanError
 from monai_unlearnable.evaluation import runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Run
-from monai_unlearnable.evaluation.reporting import record_evidence
 from monai_unlearnable.evidence import load_entries
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.proof import prepare_laboratory
@@ -376,17 +376,19 @@ def test_images_that_are_black_but_for_a_spot(tmp_path: Path) -> None:
     assert Laboratory(made, tmp_path / "lab").bench.summary.num_classes == 2
 
 
-def test_evidence_is_recorded_without_training(folders: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
+def test_evidence_is_recorded_without_training(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     laboratory = prepared(folders, tmp_path / "lab", authorized=True, detectors=True)
     for run in laboratory.runs()[:2]:  # originals and umed; the control was not trained yet
         laboratory.matrix.save(laboratory.folder)
         laboratory.train(run)
     trained = count_trainings(monkeypatch)
-    (name,), overstated = record_evidence(tmp_path / "lab", dataset="phantoms")
-    (kept,) = load_entries(tmp_path / "lab" / "evidence").values()
-    assert (trained, overstated) == ([], [])
+    assert main(["evidence", "record", str(laboratory.folder), "--dataset", "phantoms", "--remark", "Short."]) == 0
+    ((name, kept),) = load_entries(tmp_path / "lab" / "evidence").items()
+    assert not trained and f"recorded: {name}\n1 entries" in capsys.readouterr().out
     assert (kept.dataset, kept.method, kept.epsilon) == ("phantoms", "umed", "25.5/255")
     assert kept.dataset_sha256 == laboratory.bench.originals.digest
     assert kept.clean is not None and kept.random is None
     assert (kept.iterations, kept.version) == (4, __version__)
-    assert name.startswith("phantoms-umed-25.5_255-UNet-plain-4")
+    assert kept.remark == "Short." and name.startswith("phantoms-umed-25.5_255-UNet-plain-4")

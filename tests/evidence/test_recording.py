@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence import Overstated, entries_from, load_entries, record, save_entry
 from monai_unlearnable.evidence.judging import NOT_STOPPED, STOPPED, UNKNOWN, WEAKENED, by_strength, claim, stronger_run
 from tests.evidence.samples import entry, measured
@@ -25,6 +26,20 @@ def test_seeds_become_one_entry_with_the_controls_of_their_matrix() -> None:
     assert (plain.psnr, plain.remark) == (38.2, "On a quiet machine.")
     assert (noise.method, noise.random) == ("random noise", None)
     assert (nnunet.recipe, nnunet.score.mean) == ("nnunet", 79.0)
+
+
+def test_variants_of_a_method_are_the_method_with_settings() -> None:
+    results = measured()
+    rows = [dataclasses.replace(r, method="umed blurred") if r.method == "umed" else r for r in results.rows]
+    results = dataclasses.replace(results, rows=rows, method="umed blurred, umed not yet trained")
+    settings = {"umed blurred": {"augmentation#blur": 1.0}, "umed not yet trained": {"epochs": 20}}
+    found = entries_from(results, date="2026-11-30", settings=settings)[0]
+    assert (found.method, found.settings) == ("umed", {"augmentation#blur": 1.0})
+    assert entries_from(results, date="2026-11-30")[0].method == "umed blurred"
+    with pytest.raises(
+        InputError, match="no method 'umed blured'; known are clean, random noise, umed blurred, umed not"
+    ):
+        entries_from(results, date="2026-11-30", settings={"umed blured": {}})
 
 
 def test_random_noise_of_another_size_is_no_control() -> None:
