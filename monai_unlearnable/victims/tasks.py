@@ -174,7 +174,8 @@ class Segmentation(Task):
 
     def decode(self, logits: Tensor, placement: Placement) -> Tensor:
         """Classes (spatial...) of the voxels of the file, background where the network saw nothing."""
-        return placement.classes(logits, lambda values: values.argmax(0).to(self._dtype))
+        # on a CPU max takes a tenth of the time of argmax
+        return placement.classes(logits, lambda values: values.max(0).indices.to(self._dtype))
 
     def score(self, outputs: Sequence[Tensor], labels: Sequence[Tensor], spacings: Sequence[Any] | None) -> Scores:
         return segmentation_scores(outputs, labels, self.classes, spacings, distances=spacings is not None)

@@ -11,11 +11,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.transforms import ScaleIntensityRanged
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from monai_unlearnable.data import Grid, load_cases, spatial_affine
+from monai_unlearnable.evaluation.matrix import Matrix
+from monai_unlearnable.evaluation.runs import Bench
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.victims import (
     Classification,
@@ -198,8 +201,6 @@ def test_places_that_span_no_space_keep_distances() -> None:
 
 
 def test_fixed_windows_are_those_of_the_tutorials(tmp_path: Path) -> None:
-    from monai.transforms import ScaleIntensityRanged
-
     write_organs(tmp_path, "a", "RAS", (2, 2, 2))
     (case,) = [case.to_dict() for case in load_cases(tmp_path)]
     window = ScaleIntensityRanged("image", 0, 200, 0, 1, clip=True)
@@ -213,3 +214,17 @@ def test_classifiers_take_the_tutorials_of_classification() -> None:
     names = [type(step).__name__ for step in how.augmentation]
     assert names == ["RandRotated", "RandFlipd", "RandZoomd", "EnsureTyped"]
     assert how.preparation.transforms(Classification(2), ["image"]) == []
+
+
+def test_recipes_of_a_laboratory_know_the_spacing_of_the_set(tmp_path: Path) -> None:
+    """Along the patient for MONAI's pipeline, along the axes of the files for nnU-Net's, both part of the key."""
+    for name, codes, spacing in (("a", "RAS", (2, 2, 4)), ("b", "SRA", (2, 2, 4)), ("c", "ASR", (2, 2, 4))):
+        write_organs(tmp_path, name, codes, spacing)  # type: ignore[arg-type]
+    values = Bench(Matrix(str(tmp_path))).values
+    assert values["ras_spacing"] == [2, 2, 4] and values["ras_size"] == [40, 32, 16]
+    assert values["spacing"] == [2, 2, 2]
+    assert Bench(Matrix(str(tmp_path), size=(24, 24, 16))).values["ras_size"] == [24, 24, 16]
+    bench = Bench(Matrix(str(tmp_path)))
+    how = bench.recipe("monai")
+    assert how.size == (40, 32, 16) and bench.recipe("nnunet").size == bench.size
+    assert isinstance(how.preparation, MonaiPreparation) and tuple(how.preparation.spacing) == (2, 2, 4)
