@@ -24,7 +24,7 @@ from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.report.rows import CLEAN
 
 COST = 2.0  # points of the score that a countermeasure may cost a victim of originals
-COUNTERMEASURES = "monai_unlearnable.countermeasures"
+COUNTERMEASURES, VICTIMS = "monai_unlearnable.countermeasures", "monai_unlearnable.victims"
 SETTINGS = {
     "size": [48, 64, 48],
     "batch_size": 2,
@@ -43,14 +43,43 @@ def learned(name: str, **settings: Any) -> list[dict[str, Any]]:
     return [{"_target_": f"{COUNTERMEASURES}.{name}", **settings}]
 
 
-# From weak to strong: the words of a table, and the entry of a catalog.
-LADDERS: dict[str, dict[str, Any]] = {
-    "sharpen_lowpass": {
-        f"kept {kept}": image_step("RandSharpenLowPassd", center=2.0, kept=kept) for kept in (0.7, 0.5, 0.4, 0.3)
-    },
-    "kspace_clip": {
-        f"factor {factor}": image_step("ClipSpectrumd", factor=factor, inner=0.2) for factor in (3.0, 2.0, 1.5, 1.0)
-    },
+def recipe(**settings: Any) -> dict[str, Any]:
+    own = ("iterations", "batch_size", "learning_rate")
+    values = {name: f"@{name}" for name in own} | {"size": "$tuple(@size)", "name": "tried"}
+    return {"_target_": f"{VICTIMS}.Recipe", **values, **settings}
+
+
+def part(name: str, **settings: Any) -> dict[str, Any]:
+    return {"_target_": f"{VICTIMS}.{name}", **settings}
+
+
+HARD = part("hard_augmentation", dims="@dims", keys="@keys")
+FOLDERS = {"protected": "$@other_protected_dir or ''", "originals": "$@other_dir or ''"}
+
+# From strong to weak: the words of a table, and the entry of a catalog.
+LADDERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "kspace_clip": (
+        "countermeasures",
+        {f"factor {f}": image_step("ClipSpectrumd", factor=f, inner=0.2) for f in (1.0, 1.5, 2.0, 3.0)},
+    ),
+    "sharpen_lowpass": (
+        "countermeasures",
+        {f"kept {k}": image_step("RandSharpenLowPassd", center=2.0, kept=k) for k in (0.3, 0.4, 0.5, 0.7)},
+    ),
+    "denoiser": (
+        "countermeasures",
+        {f"amplitude {a}/255": learned("Denoiser", scans="@other_dir", amplitude=a / 255) for a in (64, 32, 16, 8)},
+    ),
+    "remover": ("countermeasures", {"64 pairs": learned("Remover", **FOLDERS)}),
+    "loss_maximizing": (
+        "recipes",
+        {f"{n} draws": recipe(adversary=part("LossMaximizing", augmentation=HARD, draws=n)) for n in (5, 2, 1)},
+    ),
+    "slow_stem": ("recipes", {f"slow {f}": recipe(pace=part("SlowStem", slow=f)) for f in (0, 0.01, 0.1)}),
+    "weight_recovery": (
+        "recipes",
+        {f"radius {r}": recipe(recovery=part("WeightRecovery", radius=r)) for r in (0.5, 0.2, 0.1)},
+    ),
 }
 
 
@@ -62,41 +91,40 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(LADDERS))
     arguments, settings = parser.parse_known_args()
     logging.basicConfig(format="%(message)s")
-    chosen: dict[str, Any] = {**SETTINGS, **parse_overrides(["--protected", arguments.protected, *settings])}
+    logging.getLogger("monai_unlearnable").setLevel(logging.INFO)
+    words = ["--protected", arguments.protected, *settings]
+    chosen: dict[str, Any] = {**SETTINGS, **parse_overrides(words)}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    table = Table("countermeasure", "setting", "originals", *chosen["protected"])
-    scores: dict[tuple[str, str], float] = {}
-    for kind in arguments.only.split(","):
-        laboratory = ladder(arguments, kind, chosen)
-
-        def score(name: str, data: str, laboratory: Laboratory = laboratory, kind: str = kind) -> float:
-            if (name, data) not in scores:
-                recipe, countermeasure = ("plain", name)
-                scores[name, data] = laboratory.train(Run(data, "UNet", recipe, countermeasure, 0)).score
-            return scores[name, data]
-
-        bare = score("none", CLEAN)
-        affordable = ""
-        for words in LADDERS[kind]:
-            value = score(f"{kind} {words}", CLEAN)
-            if bare - value > COST:
-                table.add_row(kind, words, f"{value:.1f}")
+    table = Table("what is tried", "setting", "originals", *chosen["protected"])
+    for name in arguments.only.split(","):
+        rungs = Rungs(name, arguments.dataset, arguments.out, chosen)
+        bare = rungs.score("", CLEAN)
+        for setting in LADDERS[name][1]:
+            if (clean := rungs.score(setting, CLEAN)) >= bare - COST:
+                table.add_row(name, setting, *(f"{rungs.score(setting, data):.1f}" for data in rungs.data))
                 break
-            affordable = words
-            table.add_row(kind, words, f"{value:.1f}")
-        for name, words in {"none": "", f"{kind} {affordable}": affordable}.items():
-            found = [f"{score(name, data):.1f}" for data in (CLEAN, *chosen["protected"])]
-            table.add_row(kind if words else "none", words, *found)
+            table.add_row(name, setting, f"{clean:.1f}", *["costs too much"] * (len(rungs.data) - 1))
         Console(width=120).print(table)
+    table.add_row("nothing", "", *(f"{rungs.score('', data):.1f}" for data in rungs.data))
+    Console(width=120).print(table)
 
 
-def ladder(arguments: argparse.Namespace, kind: str, settings: dict[str, Any]) -> Laboratory:
-    """A laboratory whose catalog holds all strengths of one countermeasure."""
-    entries = {f"{kind} {words}": entry for words, entry in LADDERS[kind].items()}
-    file = arguments.out / f"{kind}.yaml"
-    file.write_text(yaml.safe_dump({"countermeasures": entries}), encoding="utf-8")
-    matrix = Matrix.of(dataset_dir=arguments.dataset, catalog=str(file), **settings)
-    return Laboratory(matrix, arguments.out)
+class Rungs:
+    """All strengths of one countermeasure or recipe, in a laboratory that keeps what was trained."""
+
+    def __init__(self, name: str, dataset: str, out: Path, settings: dict[str, Any]) -> None:
+        self.name, (self.kind, entries) = name, LADDERS[name]
+        file = out / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({self.kind: {f"{name} {key}": entry for key, entry in entries.items()}}))
+        self.laboratory = Laboratory(Matrix.of(dataset_dir=dataset, catalog=str(file), **settings), out)
+        self.data = [CLEAN, *settings["protected"]]
+
+    def score(self, setting: str, data: str) -> float:
+        """The score of a victim with a setting, or with none."""
+        names = {"recipes": "plain", "countermeasures": "none"}
+        if setting:
+            names[self.kind] = f"{self.name} {setting}"
+        return self.laboratory.train(Run(data, "UNet", names["recipes"], names["countermeasures"], 0)).score
 
 
 if __name__ == "__main__":

@@ -223,14 +223,16 @@ class Victim:
             InputError: when there is nothing to score on.
         """
         begin = time.monotonic()
+        recovery = self.recipe.recovery
+        clean = [] if recovery is None else recovery.choose(originals, derive_seed(self.seed, "recovery"))
         self._start()
         examine = Examiner(self, test)
         history = self._train(train, examine, Examiner(self, validation) if validation else None, description)
         if history.best is not None:
             self.network.load_state_dict(history.best)
-        if self.recipe.recovery is not None:
-            self._recover(self.recipe.recovery, originals)
-        if history.best is not None or self.recipe.recovery is not None:
+        if recovery is not None:
+            self._recover(recovery, clean)
+        if history.best is not None or recovery is not None:
             examine.predict()
         scores = dataclasses.replace(
             examine.score(full=True),
@@ -289,10 +291,9 @@ class Victim:
             raise DivergedError(f"the loss became {history.loss}", value=history.loss)
         return history
 
-    def _recover(self, recovery: WeightRecovery, originals: Cases) -> None:
+    def _recover(self, recovery: WeightRecovery, clean: Cases) -> None:
         """Look for better weights around the trained ones, with clean cases."""
-        seed = derive_seed(self.seed, "recovery")
-        clean, ball = recovery.choose(originals, seed), WeightBall(self.network, recovery.radius)
+        seed, ball = derive_seed(self.seed, "recovery"), WeightBall(self.network, recovery.radius)
         recipe = dataclasses.replace(self.recipe, **recovery.tuning(self.recipe.learning_rate))
         tuned = dataclasses.replace(self, recipe=recipe, seed=seed, num_validations=1)
         examine = Examiner(tuned, clean)
