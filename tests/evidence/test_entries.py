@@ -12,7 +12,7 @@ import pytest
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence import Entry, Overstated, Score, load_entries, save_entry
 from monai_unlearnable.evidence.entries import format_epsilon, own_entries, parse_epsilon
-from monai_unlearnable.evidence.judging import with_overstated
+from monai_unlearnable.evidence.judging import fraction, with_overstated
 from tests.evidence.samples import entry
 
 
@@ -96,4 +96,6 @@ def test_entries_of_the_package_are_valid_and_none_claims_what_another_refutes()
     assert len(entries) > 100
     for name, one in entries.items():
         assert name.startswith(one.slug), "a file is named after what it holds"
+        if one.overstated:
+            assert fraction(entries[one.overstated.by]) > fraction(one), "the other run is the stronger"
     assert not with_overstated(entries), "record marks them"

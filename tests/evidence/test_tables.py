@@ -78,7 +78,10 @@ def test_signs_have_footnotes() -> None:
     entries = {**ALL, "plain": entry(8.0, overstated=mark, moving=True, remark="Two seeds are few.")}
     text = "\n".join(lines("method=umed", entries))
     assert "| **8.0**†~ |" in text
-    assert "† Overstated, since a stronger run with the same files found more: nnU-Net v2 itself reaches 79.6" in text
+    assert (
+        "† Overstated, since a stronger run on the same method and dataset found more: nnU-Net v2 itself reaches 79.6"
+        in text
+    )
     assert "| 79.6‡ |" in text and "‡ Measured by throw-away code, not by this program." in text
     assert "~ The score still moved" in text
     assert text.endswith("Two seeds are few.")
