@@ -172,7 +172,8 @@ def _notes(names: Collection[str], shared: Sequence[str], chosen: Sequence[Entry
             for entry in chosen
             if entry.overstated
         )
-        yield f"{OVERSTATED} Overstated, since a stronger run on the same method and dataset found more: {' '.join(stronger)}"
+        because = "Overstated, since a stronger run on the same method and dataset found more:"
+        yield f"{OVERSTATED} {because} {' '.join(stronger)}"
     if elsewhere := distinct(entry.measured_by for entry in chosen if entry.measured_by != PROGRAM):
         yield f"{ELSEWHERE} Measured by {' and by '.join(elsewhere)}, not by this program."
     if any(entry.moving for entry in chosen):
