@@ -15,12 +15,14 @@ from typing import Any
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
 from monai_unlearnable.utils.distributed import default_device
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.precision import fast_bfloat16
 
 __all__ = ["Matrix", "Published", "Run"]
 
 FILE = "laboratory.json"
+LENGTHS = {"short": 500, "standard": 2500, "long": 10000}  # training steps by name
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,13 @@ class Matrix:
         size: spatial size of the network input; by default the median size of the training scans, rounded up to a
             multiple of 8, and 16 voxels where all sides are smaller.
         width: channels of the first layer of the networks: 8 for two cores, 32 for full size.
-        iterations: training steps.
+        length: name of a number of training steps: ``"short"`` (500, the default), ``"standard"`` (2,500) or ``"long"``
+            (10,000).
+        iterations: training steps, where none of these is meant.
         batch_size: cases a step.
         learning_rate: peak of the schedule.
-        num_validations: number of times that held-out cases are scored during training.
+        num_validations: number of evenly spaced times that held-out cases are scored during training; long trainings
+            are scored at a few small numbers of steps too, see :class:`~monai_unlearnable.victims.Victim`.
         validation_fraction: fraction of the training cases that is held out to pick a model by, in [0, 1).
         weights: file with the weights that fine-tuning recipes start from.
         other_dir: folder of another dataset that the exploiter has; for the countermeasures that learn from it.
@@ -101,7 +106,8 @@ class Matrix:
         amp: whether victims compute in bfloat16 autocast; by default where the device is fast at it.
 
     Raises:
-        InputError: when a setting is out of its range, or a name of data is taken.
+        InputError: when a setting is out of its range, length and iterations contradict each other, or a name of data
+            is taken.
     """
 
     dataset_dir: str
@@ -115,7 +121,8 @@ class Matrix:
     seeds: tuple[int, ...] = (0,)
     size: tuple[int, ...] | None = None
     width: int = 8
-    iterations: int = 500
+    length: str | None = None
+    iterations: int | None = None
     batch_size: int = 4
     learning_rate: float = 3e-3
     num_validations: int = 10
@@ -141,7 +148,10 @@ class Matrix:
             raise InputError(f"protected data cannot be called {CLEAN!r} or {RANDOM!r}")
         if not 0 <= self.validation_fraction < 1:
             raise InputError("validation_fraction is not in [0, 1)", value=self.validation_fraction, limit=1)
-        if min(self.iterations, self.batch_size, self.width, self.num_validations) < 1:
+        length, iterations = _length(self.length, self.iterations)
+        object.__setattr__(self, "length", length)
+        object.__setattr__(self, "iterations", iterations)
+        if min(iterations, self.batch_size, self.width, self.num_validations) < 1:
             raise InputError("iterations, batch_size, width and num_validations are at least 1")
 
     @classmethod
@@ -194,6 +204,18 @@ class Matrix:
             if isinstance(error, InputError) and error.file is not None:
                 raise
             raise InputError(f"the settings of the laboratory cannot be read: {error}", file=file) from error
+
+
+def _length(length: str | None, iterations: int | None) -> tuple[str | None, int]:
+    """The number of training steps, and its name if it has one."""
+    if length is None and iterations is not None:
+        return next((name for name, count in LENGTHS.items() if count == iterations), None), iterations
+    name = length or "short"
+    found: int = look_up("length", name, LENGTHS)
+    if iterations not in (None, found):
+        reason = f"length {name!r} means {found} iterations, and iterations are {iterations}; give one of them"
+        raise InputError(reason)
+    return name, found
 
 
 def _listed(name: str, value: Any) -> tuple[Any, ...] | None:

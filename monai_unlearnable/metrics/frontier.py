@@ -30,10 +30,12 @@ class Scores:
         by_case: score of each test case in their order: mean Dice over the classes present, NaN without any, or
             100 for right and 0 for wrong.
         extras: further figures by name, such as ``"hd95"`` (mm) or ``"auc"`` (percent); NaN where one is undefined.
-        curve: ``value`` at evenly spaced moments of training, the last at its end.
+        curve: ``value`` on the way, the last at the end of training.
         validation_curve: the same at the same moments, on cases that were held out of the victim's own training data.
         final_loss: training loss of the last step.
         seconds: wall time of training, scoring on the way included.
+        iterations: training steps taken; 0 where it is not known.
+        curve_iterations: training steps taken at each moment of the curve; empty where they are evenly spaced.
 
     Raises:
         InputError: when there is a validation curve of another length than ``curve``.
@@ -49,6 +51,8 @@ class Scores:
     validation_curve: tuple[float, ...] = ()
     final_loss: float = math.nan
     seconds: float = 0.0
+    iterations: int = 0
+    curve_iterations: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         own, other = len(self.curve), len(self.validation_curve)

@@ -22,7 +22,7 @@ from monai_unlearnable.report.canvas import DARK, LIGHT, Theme, new_figure, tidy
 from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
-from monai_unlearnable.report.summaries import Matrix, Summary, distinct, grouped, victim_name
+from monai_unlearnable.report.summaries import Matrix, Summary, distinct, grouped, iterations_of, victim_name
 from monai_unlearnable.report.tables import NONE
 from monai_unlearnable.utils.progress import track
 
@@ -107,7 +107,7 @@ def _draw_bar(axes: Axes, place: int, summary: Summary, color: str, theme: Theme
         dots = [place] * summary.seeds
         axes.plot(summary.finals, dots, "o", color=theme.background, markeredgecolor=theme.ink, markersize=4)
     edge = np.nanmax([summary.score, high])
-    axes.text(edge + 1.5, place, f"{summary.score:.1f}", color=theme.ink, fontsize=10.5, va="center")
+    axes.text(edge + 1.5, place, f"{summary.score:.1f}{summary.mark}", color=theme.ink, fontsize=10.5, va="center")
 
 
 def curves(results: Results, dark: bool = False) -> bytes:
@@ -121,13 +121,15 @@ def curves(results: Results, dark: bool = False) -> bytes:
     columns = min(CURVES_COLUMNS, max(1, len(panels)))
     lines = -(-max(1, len(panels)) // columns)
     figure = new_figure(CURVES_WIDTHS[columns - 1], 0.9 + (3.1 if columns == 1 else 2.5) * lines, theme.background)
+    length = iterations_of(summaries)
+    done = f"training done (% of {length} iterations)" if length else "training done (%)"
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, (name, members) in zip(grid, panels, strict=False):
         _draw_curves(axes, name, members, colors, theme)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for axes in grid[max(0, len(panels) - columns) : len(panels)]:
-        axes.set_xlabel("training done (%)", color=theme.muted, fontsize=10)
+        axes.set_xlabel(done, color=theme.muted, fontsize=10)
         axes.tick_params(labelbottom=True)
     title = f"{results.metric[:1].upper() + results.metric[1:]} on clean scans (%) while training"
     figure.suptitle(title, x=0.02, ha="left", color=theme.ink, fontsize=12)
@@ -138,7 +140,7 @@ def curves(results: Results, dark: bool = False) -> bytes:
 def _draw_curves(axes: Axes, name: str, members: Sequence[Summary], colors: dict[str, str], theme: Theme) -> None:
     ends = []
     for summary in members:
-        known = [curve for curve in summary.curves if curve]
+        known = [(run.progress, run.curve) for run in summary.scored if run.curve]
         if not known:
             continue
         (progress, values), color = _on_one_grid(known), colors[summary.data]
@@ -155,11 +157,10 @@ def _draw_curves(axes: Axes, name: str, members: Sequence[Summary], colors: dict
     axes.set(xlim=(0, 100), ylim=(0, 100), xticks=(0, 50, 100), yticks=range(0, 101, 25))
 
 
-def _on_one_grid(curves: Sequence[Sequence[float]]) -> tuple[NDArray, NDArray]:
+def _on_one_grid(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[NDArray, NDArray]:
     """Progress in percent (moments,) of the longest curve, and all curves there (seeds, moments)."""
-    progress = [100 * np.arange(1, len(curve) + 1) / len(curve) for curve in curves]
-    longest = max(progress, key=len)
-    return longest, np.array([np.interp(longest, *pair) for pair in zip(progress, curves, strict=True)])
+    longest = max((progress for progress, _ in curves), key=len)
+    return 100 * np.array(longest), np.array([np.interp(longest, *curve) for curve in curves])
 
 
 def _spread(heights: Sequence[float]) -> list[float]:
@@ -343,7 +344,7 @@ def _draw_square(
     elif failed:
         text, size = summary.failure, 7.5
     else:
-        text, size = f"{summary.score:.1f}{STAR * bool(summary.note)}", 9.5
+        text, size = f"{summary.score:.1f}{summary.mark}{STAR * bool(summary.note)}", 9.5
     letters = axes.text(x + 0.5, y + 0.5, text, fontsize=size, ha="center", va="center", color=_ink(color))
     if failed:
         letters.set_bbox({"facecolor": theme.background, "edgecolor": "none", "pad": 1.2})

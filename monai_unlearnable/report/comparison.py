@@ -14,7 +14,16 @@ from monai_unlearnable.metrics.statistics import PairedTest
 from monai_unlearnable.report.fidelity import figure_name, format_figure
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE
-from monai_unlearnable.report.summaries import UNTESTED, Setting, Summary, difference_test, distinct, grouped
+from monai_unlearnable.report.summaries import (
+    MOVING_WORDS,
+    UNTESTED,
+    Setting,
+    Summary,
+    difference_test,
+    distinct,
+    grouped,
+    iterations_of,
+)
 from monai_unlearnable.report.tables import NONE, Table, format_interval, format_number, format_p, format_score, heading
 
 __all__ = ["Comparison", "Pair", "compare", "comparison_table"]
@@ -79,6 +88,9 @@ class Comparison:
         known = [pair for pair in self.pairs if math.isfinite(pair.difference)]
         if not known:
             return [*notes, "No setting has a score in both."]
+        lengths = [iterations_of(getattr(pair, side) for pair in known) for side in ("first", "second")]
+        if all(lengths) and lengths[0] != lengths[1]:
+            notes.append("Trainings differ in length: {} and {} iterations.".format(*lengths))
         largest = max(known, key=lambda pair: abs(pair.difference))
         where = f"{setting_name(largest.first.setting)}: {largest.first.score:.1f} and {largest.second.score:.1f}"
         found = f"the largest difference is {largest.difference:+.1f} points ({where})"
@@ -110,7 +122,7 @@ def setting_name(setting: Setting) -> str:
 
 def pair_table(countermeasure: str, pairs: Sequence[Pair]) -> Table:
     """Both scores of each pair, and their difference."""
-    columns = ("Victim", "Recipe", "Trained on", "First", "Second", "Difference", "95% interval", "p", "Seeds")
+    figures = ("First", "Second", "Difference", "95% interval", "p", "Iterations", "Seeds")
     rows = [
         (
             pair.first.victim,
@@ -121,11 +133,13 @@ def pair_table(countermeasure: str, pairs: Sequence[Pair]) -> Table:
             format_number(pair.difference, "+.1f"),
             format_interval(pair.test.interval, "+.1f"),
             format_p(pair.test.p_value),
+            " / ".join(distinct(iterations_of([one]) or NONE for one in (pair.first, pair.second))),
             f"{pair.first.seeds} / {pair.second.seeds}",
         )
         for pair in pairs
     ]
-    return Table(heading(countermeasure), columns, rows, 3)
+    caption = MOVING_WORDS if any(one.mark for pair in pairs for one in (pair.first, pair.second)) else ""
+    return Table(heading(countermeasure), ("Victim", "Recipe", "Trained on", *figures), rows, 3, caption=caption)
 
 
 def frontiers_table(first: Results, second: Results) -> Table:

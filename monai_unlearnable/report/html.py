@@ -22,7 +22,16 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.report import comparison, fidelity, tables
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, TRAININGS
-from monai_unlearnable.report.summaries import Matrix, Summary, attempt, distinct, grouped, victim_name
+from monai_unlearnable.report.summaries import (
+    MOVING_WORDS,
+    Matrix,
+    Summary,
+    attempt,
+    distinct,
+    grouped,
+    iterations_of,
+    victim_name,
+)
 from monai_unlearnable.report.tables import LONG, Table, format_digits, heading
 from monai_unlearnable.utils.files import write_atomic
 
@@ -61,11 +70,13 @@ def render_page(results: Results, pictures: Mapping[str, bytes], background: Tab
         strengths=max(len(line.points) for line in lines) if known else 0,
         points=tables.points_table(results),
         matrix=_matrix(results, summaries),
+        moving=MOVING_WORDS,
         chances=sorted({row.chance for row in results.rows}),
         has={
             "selected": any(row.selected is not None for row in results.rows),
             "by_case": any(row.by_case for row in results.rows),
             "failures": any(not row.done for row in results.rows),
+            "moving": any(s.mark for s in summaries),
         },
         background=background,
         rivals=tables.rivals_table(results),
@@ -192,7 +203,7 @@ def _size(content: bytes) -> tuple[int, int]:
 
 def _scores(results: Results, summaries: Sequence[Summary]) -> str:
     """The content of charts in text, for readers that hear the page."""
-    values = (f"{s.victim}, {s.recipe}, {s.words}: {s.failure or f'{s.score:.1f}'}" for s in summaries[:DESCRIBED])
+    values = (f"{s.victim}, {s.recipe}, {s.words}: {tables.format_score(s)}" for s in summaries[:DESCRIBED])
     return f" of {results.metric} in percent. At the end: {'; '.join(values)}. The tables hold the same figures."
 
 
@@ -210,12 +221,17 @@ def _tiles(results: Results) -> list[Tile]:
             if len(distinct(s.data for s in shown)) > 1:
                 continue  # of several strengths the mean says nothing
             words = f"{method} scans" if method else TILE_WORDS[training]
-            score = f"{np.mean([s.score for s in shown]):.1f}"
-            tiles.append((score, training, f"{results.metric} (%) when trained on {words}"))
+            score = f"{np.mean([s.score for s in shown]):.1f}{max(s.mark for s in shown)}"
+            tiles.append((score, training, f"{results.metric} (%) when trained on {words}{_after(shown)}"))
     if best := matrix.strongest():
-        words = f"{results.metric} (%) after the strongest attempt: {attempt(best)} ({best.victim})"
-        tiles.append((f"{best.score:.1f}", PROTECTED, words))
+        words = f"{results.metric} (%) after the strongest attempt: {attempt(best)} ({best.victim}){_after([best])}"
+        tiles.append((f"{best.score:.1f}{best.mark}", PROTECTED, words))
     return tiles + _p50_tiles(results, matrix)
+
+
+def _after(summaries: Sequence[Summary]) -> str:
+    length = iterations_of(summaries)
+    return f", {length} iterations" if length else ""
 
 
 def _p50_tiles(results: Results, matrix: Matrix) -> list[Tile]:

@@ -78,9 +78,11 @@ class Results:
         return state_verdict(self.summaries())
 
     def to_json(self) -> str:
-        """JSON text; NaN is written as null. The frontier is added for other programs, and not read back."""
+        """JSON text; NaN is written as null. The frontier, and whether curves still
+        moved, are added for other programs, and not read back."""
         content = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
         content["frontier"] = [line.to_dict() for line in self.frontier()]
+        content["rows"] = [{**row, "moving": own.moving} for row, own in zip(content["rows"], self.rows, strict=True)]
         return json.dumps(without_nan(content), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
     @classmethod
@@ -100,6 +102,8 @@ class Results:
             if version != SCHEMA_VERSION:
                 raise ValueError(f"schema version {version} is not the supported {SCHEMA_VERSION}")
             content.pop("frontier", None)
+            for row in content.get("rows", ()):
+                row.pop("moving", None)
             found = read_object(cls, content, "the file", optional=LATER)
             for entry in found.authorized:
                 entry.update({name: read_as(kind, entry[name], name) for name, kind in AUTHORIZED.items()})

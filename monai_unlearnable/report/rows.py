@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from monai_unlearnable.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +24,14 @@ CLEAN, PROTECTED, RANDOM = TRAININGS = ("clean", "protected", "random noise")
 NO_COUNTERMEASURE = "none"
 DONE, DIVERGED, FAILED = "done", "diverged", "failed: "
 NAN = math.nan
+MOVED = 5.0  # points; a curve that moved by more within the last fifth of training is still moving
+LATE = 0.8  # fraction of the training after which the last fifth begins
+TUPLES = ("per_class", "by_case", "curve", "curve_iterations")
+SAME = (
+    *("metric", "interval", "per_class", "by_case", "peak", "iterations", "curve", "curve_iterations"),
+    *("extras", "final_loss", "seconds"),
+)  # fields that scores have too
+LATER = {"later": True}  # metadata of fields that the first files lack
 JSON: dict[type, tuple[Any, str]] = {
     str: (str, "text"),
     int: (int, "a whole number"),
@@ -51,7 +61,9 @@ class VictimRow:
         by_case: score of each test case, in percent, in the order of the test cases; what paired tests need.
         peak: best score on the way, in percent.
         selected: score of the model that held-out cases of the training data pick, in percent; None without such.
-        curve: score at evenly spaced moments of training, the last at its end, in percent.
+        iterations: training steps taken; 0 where it is not known.
+        curve: score on the way, the last at the end of training, in percent.
+        curve_iterations: training steps taken at each point of the curve; empty where they are evenly spaced.
         extras: other scores by name: ``hd95`` in millimeters, ``accuracy`` and ``auc`` in percent.
         final_loss: training loss of the last step.
         psnr: PSNR of the training scans in dB, None for clean ones.
@@ -64,7 +76,8 @@ class VictimRow:
         seconds: wall time of training and scoring.
 
     Raises:
-        InputError: when ``training`` is none of the three, or ``status`` is not of its forms.
+        InputError: when ``training`` is none of the three, ``status`` is not of its forms, or the curve and its
+            iterations differ in number.
     """
 
     training: str
@@ -81,7 +94,9 @@ class VictimRow:
     by_case: tuple[float, ...] = ()
     peak: float = NAN
     selected: float | None = None
+    iterations: int = field(default=0, metadata=LATER)
     curve: tuple[float, ...] = ()
+    curve_iterations: tuple[int, ...] = field(default=(), metadata=LATER)
     extras: dict[str, float] = field(default_factory=dict)
     final_loss: float = NAN
     psnr: float | None = None
@@ -98,7 +113,9 @@ class VictimRow:
             raise InputError(f"unknown training data {self.training!r}; known are {', '.join(TRAININGS)}")
         if self.status not in (DONE, DIVERGED) and not self.status.startswith(FAILED):
             raise InputError(f"unknown status {self.status!r}; known are done, diverged and 'failed: reason'")
-        changes: dict[str, Any] = {name: tuple(getattr(self, name)) for name in ("per_class", "by_case", "curve")}
+        if len(self.curve_iterations) not in (0, len(self.curve)):
+            raise InputError(f"a curve of {len(self.curve)} scores, and iterations of {len(self.curve_iterations)}")
+        changes: dict[str, Any] = {name: tuple(getattr(self, name)) for name in TUPLES}
         changes["interval"] = (self.interval[0], self.interval[1])
         changes["data"], changes["method"] = self.data or self.training, self.method or self.training
         if self.status == DONE and not math.isfinite(self.score):
@@ -113,6 +130,21 @@ class VictimRow:
         """Whether there is a score."""
         return self.status == DONE
 
+    @property
+    def progress(self) -> tuple[float, ...]:
+        """Fraction of the training that was done at each point of the curve, more than 0 and up to 1."""
+        taken = self.curve_iterations or range(1, len(self.curve) + 1)
+        return tuple(count / taken[-1] for count in taken)
+
+    @property
+    def moving(self) -> bool:
+        """Whether the curve moved by more than 5 points within its last fifth: more iterations may change the score."""
+        if len(self.curve) < 2:
+            return False
+        late = [score for done, score in zip(self.progress, self.curve, strict=True) if done > LATE]
+        late.append(float(np.interp(LATE, self.progress, self.curve)))
+        return max(late) - min(late) > MOVED
+
     @classmethod
     def from_scores(cls, scores: Scores, **fields: Any) -> VictimRow:
         """The row of measured scores.
@@ -122,8 +154,7 @@ class VictimRow:
             **fields: the arguments of the class that scores do not hold: ``training``, ``victim``, ``recipe``,
                 ``seed``, ``chance``, ``data``, ``countermeasure``, ``psnr``, ``command``, ...
         """
-        same = ("metric", "interval", "per_class", "by_case", "peak", "curve", "extras", "final_loss", "seconds")
-        measured: dict[str, Any] = {name: getattr(scores, name) for name in same}
+        measured: dict[str, Any] = {name: getattr(scores, name) for name in SAME}
         measured["score"] = float(scores.value)
         measured["selected"] = scores.selected if math.isfinite(scores.selected) else None
         measured["status"] = DONE if math.isfinite(scores.value) else DIVERGED
@@ -154,7 +185,8 @@ def read_object(kind: type[T], content: Any, name: str, optional: Collection[str
     if not isinstance(content, dict):
         raise ValueError(f"{name} is not an object")
     kinds = get_type_hints(kind)
-    missing = [name for name in kinds if name not in content and name not in optional]
+    later = {one.name for one in dataclasses.fields(kind) if one.metadata.get("later")}  # type: ignore[arg-type]
+    missing = [name for name in kinds if name not in content and name not in later.union(optional)]
     unknown = [name for name in content if name not in kinds]
     if missing or unknown:
         raise ValueError(f"{name} {'lacks' if missing else 'has unknown'} {', '.join(map(repr, missing or unknown))}")

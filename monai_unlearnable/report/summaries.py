@@ -14,14 +14,25 @@ import numpy as np
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.metrics.statistics import PairedTest, paired_test
-from monai_unlearnable.report.rows import CLEAN, DIVERGED, NO_COUNTERMEASURE, PROTECTED, RANDOM, TRAININGS, VictimRow
+from monai_unlearnable.report.rows import (
+    CLEAN,
+    DIVERGED,
+    MOVED,
+    NO_COUNTERMEASURE,
+    PROTECTED,
+    RANDOM,
+    TRAININGS,
+    VictimRow,
+)
 
-__all__ = ["HALF", "Matrix", "Setting", "Summary", "summarize", "difference_test"]
-__all__ += ["attempt", "distinct", "grouped", "victim_name"]
+__all__ = ["HALF", "MOVING_WORDS", "Matrix", "Setting", "Summary", "summarize", "difference_test"]
+__all__ += ["attempt", "distinct", "grouped", "iterations_of", "victim_name"]
 
 BASELINE_RECIPE = "plain"
 HALF = 0.5  # fraction of the clean control's score above which a protection no longer prevents training
 MEANS = ("peak", "selected", "psnr", "ssim", "ssim_roi")  # over all runs
+MOVING = "~"
+MOVING_WORDS = f"{MOVING} still moving: by more than {MOVED:.0f} points in the last fifth of training"
 UNTESTED = PairedTest(math.nan, (math.nan, math.nan), math.nan, "none", 0)
 
 T = TypeVar("T")
@@ -103,6 +114,17 @@ class Summary:
     def curves(self) -> tuple[tuple[float, ...], ...]:
         """Score on the way, one curve a seed."""
         return tuple(run.curve for run in self.scored)
+
+    @property
+    def iterations(self) -> tuple[int, ...]:
+        """Fewest and most training steps of the runs that have a score; empty where they are not known."""
+        known = [run.iterations for run in self.scored if run.iterations]
+        return tuple(sorted({min(known), max(known)})) if known else ()
+
+    @property
+    def mark(self) -> str:
+        """The sign ``~`` where a curve still moved at the end, see :attr:`VictimRow.moving`; otherwise empty."""
+        return MOVING if any(run.moving for run in self.scored) else ""
 
     @property
     def extras(self) -> dict[str, float]:
@@ -303,6 +325,12 @@ def attempt(summary: Summary) -> str:
     """What the exploiter did, in words: ``"nnunet training after median"``."""
     after = "" if summary.countermeasure == NO_COUNTERMEASURE else f" after {summary.countermeasure}"
     return f"{summary.recipe} training{after}"
+
+
+def iterations_of(summaries: Iterable[Summary]) -> str:
+    """Training steps in words, ``"2,500"`` or ``"500 to 2,500"``; empty where they are not known."""
+    counts = [count for s in summaries for count in s.iterations]
+    return " to ".join(f"{count:,}" for count in sorted({min(counts), max(counts)})) if counts else ""
 
 
 def victim_name(summary: Summary, summaries: Sequence[Summary]) -> str:

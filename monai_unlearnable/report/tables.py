@@ -14,7 +14,16 @@ from rich.text import Text
 
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
-from monai_unlearnable.report.summaries import Matrix, Summary, difference_test, distinct, grouped, victim_name
+from monai_unlearnable.report.summaries import (
+    MOVING_WORDS,
+    Matrix,
+    Summary,
+    difference_test,
+    distinct,
+    grouped,
+    iterations_of,
+    victim_name,
+)
 
 __all__ = ["LONG", "NONE", "Table", "heading"]
 __all__ += ["format_digits", "format_interval", "format_number", "format_p", "format_score"]
@@ -105,8 +114,8 @@ def format_interval(interval: tuple[float, float], spec: str = ".1f") -> str:
 
 
 def format_score(summary: Summary) -> str:
-    """The mean score, or ``diverged`` or ``failed``."""
-    return summary.failure or format_number(summary.score)
+    """The mean score, with ``~`` where a curve still moved; or ``diverged`` or ``failed``."""
+    return summary.failure or f"{format_number(summary.score)}{summary.mark}"
 
 
 def format_p(value: float) -> str:
@@ -136,7 +145,8 @@ def matrix_tables(results: Results, brief: bool = False) -> dict[str, Table]:
     for countermeasure, group in grouped(summaries, lambda s: s.countermeasure).items():
         rows, roles = [[write(s) for _, write in columns] for s in group], [s.training for s in group]
         names = [name for name, _ in columns]
-        tables[countermeasure] = Table(heading(countermeasure), names, rows, NAMES, roles, about)
+        caption = "; ".join([about, *_explained(group)])
+        tables[countermeasure] = Table(heading(countermeasure), names, rows, NAMES, roles, caption)
     return tables
 
 
@@ -147,6 +157,7 @@ def _columns(results: Results, summaries: Sequence[Summary], brief: bool) -> lis
         ("Victim", lambda s: victim_name(s, summaries)),
         ("Trained on", lambda s: s.words),
         (f"Final {results.metric}", format_score),
+        ("Iterations", lambda s: iterations_of([s]) or NONE),
         ("Interval", lambda s: format_interval(s.interval)),
         ("Peak", lambda s: format_number(s.peak)),
         ("Selected", lambda s: format_number(s.selected)),
@@ -159,6 +170,10 @@ def _columns(results: Results, summaries: Sequence[Summary], brief: bool) -> lis
         ("Seeds", lambda s: f"{s.seeds} ({s.note})" if s.note else str(s.seeds)),
     ]
     return [(name, write) for name, write in columns if not (brief and name in ROOMY)]
+
+
+def _explained(summaries: Sequence[Summary]) -> list[str]:
+    return [MOVING_WORDS] if any(s.mark for s in summaries) else []
 
 
 def _extra(name: str) -> Callable[[Summary], str]:
@@ -208,18 +223,20 @@ def p50_table(results: Results, brief: bool = False) -> Table:
     more = (f"{results.metric} at PSNR (dB)",) if brief else ("Half-way SSIM in label", "Strengths")
     rows = []
     for line in results.frontier():
-        points = ", ".join(f"{point.score:.1f} at {point.psnr:.1f}" for point in line.points)
+        points = ", ".join(f"{format_score(point)} at {point.psnr:.1f}" for point in line.points)
         last = (points,) if brief else (line.ssim_words, str(len(line.points)))
-        figures = (line.words, format_number(line.chance), format_number(line.clean), *last)
+        length = iterations_of(line.points) or NONE
+        figures = (line.words, format_number(line.chance), format_number(line.clean), length, *last)
         rows.append((line.method, line.victim, line.recipe, *figures))
-    columns = ("Method", "Victim", "Recipe", "P50", "Chance", "Clean control", *more)
-    about = "P50: highest PSNR at which half of the usual score is lost"
-    return Table("Frontier", columns, rows, 3, caption=about)
+    columns = ("Method", "Victim", "Recipe", "P50", "Chance", "Clean control", "Iterations", *more)
+    about = ["P50: highest PSNR at which half of the usual score is lost"]
+    about += _explained([point for line in results.frontier() for point in line.points]) if brief else []
+    return Table("Frontier", columns, rows, 3, caption="; ".join(about))
 
 
 def points_table(results: Results) -> Table:
     """Every point of the frontier."""
-    figures = ("ε (of 255)", "PSNR (dB)", "SSIM in label", results.metric, "Interval", "Seeds")
+    figures = ("ε (of 255)", "PSNR (dB)", "SSIM in label", results.metric, "Iterations", "Interval", "Seeds")
     rows = [
         (
             line.method,
@@ -228,7 +245,8 @@ def points_table(results: Results) -> Table:
             NONE if point.epsilon is None else format_digits(255 * point.epsilon, 3),
             format_number(point.psnr),
             format_number(point.ssim_roi, ".4f"),
-            format_number(point.score),
+            format_score(point),
+            iterations_of([point]) or NONE,
             format_interval(point.interval),
             str(point.seeds),
         )
@@ -251,7 +269,8 @@ def victim_table(results: Results) -> Group:
 def markdown_table(results: Results) -> str:
     """The matrix as Markdown: a row for each victim, recipe and training data, a column for each countermeasure.
 
-    Shown are the mean score in percent with its interval; seeds without a score are named.
+    Shown are the mean score in percent with its interval, and ``~`` where a curve still moved, explained below the
+    table; seeds without a score are named.
     """
     summaries = results.summaries()
     countermeasures, victims = (distinct(getattr(s, name) for s in summaries) for name in ("countermeasure", "victim"))
@@ -262,13 +281,16 @@ def markdown_table(results: Results) -> str:
     for names, tried in found.items():
         psnr = format_number(next(iter(tried.values())).psnr)
         scores = [_score(tried[name]) if name in tried else NONE for name in countermeasures]
-        rows.append((*names, psnr, *scores, " / ".join(distinct(str(s.seeds) for s in tried.values()))))
+        seeds = " / ".join(distinct(str(s.seeds) for s in tried.values()))
+        rows.append((*names, psnr, *scores, iterations_of(tried.values()) or NONE, seeds))
     heads = [results.metric if name == NO_COUNTERMEASURE else name for name in countermeasures]
-    return Table("", ("Victim", "Recipe", "Trained on", "PSNR (dB)", *heads, "Seeds"), rows, 3).to_markdown()
+    columns = ("Victim", "Recipe", "Trained on", "PSNR (dB)", *heads, "Iterations", "Seeds")
+    notes = "".join(f"\n{note}\n" for note in _explained(summaries))
+    return Table("", columns, rows, 3).to_markdown() + notes
 
 
 def _score(summary: Summary) -> str:
     """The mean score with its interval and note."""
     low, high = map(format_number, summary.interval)
     note = f", {summary.note}" if summary.note else ""
-    return summary.failure or f"{summary.score:.1f} ({low} to {high}{note})"
+    return summary.failure or f"{summary.score:.1f}{summary.mark} ({low} to {high}{note})"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from monai_unlearnable.report.frontier import frontier_lines
-from monai_unlearnable.report.rows import CLEAN, DIVERGED
-from monai_unlearnable.report.summaries import HALF, Matrix, Summary, attempt, distinct, grouped
+from monai_unlearnable.report.rows import CLEAN, DIVERGED, MOVED
+from monai_unlearnable.report.summaries import HALF, Matrix, Summary, attempt, distinct, grouped, iterations_of
 
 __all__ = ["SMALL_DROP", "state_verdict"]
 
@@ -32,7 +32,7 @@ def state_verdict(summaries: Sequence[Summary]) -> str:
     else:
         sentences = [_comparison(matrix, protected), _strength(matrix, protected)]
         sentences += [] if _poor(matrix, protected) else [_peak(matrix, protected), _strongest(matrix, protected)]
-    sentences += [_control(matrix, protected), _failures(summaries), _seeds(summaries)]
+    sentences += [_control(matrix, protected), _failures(summaries), _length(summaries), _seeds(summaries)]
     return " ".join(filter(None, sentences))
 
 
@@ -218,6 +218,19 @@ def _failures(summaries: Sequence[Summary]) -> str:
         f"Of {total} trainings {' and '.join(kinds)} ({where}{', ...' if len(statuses) > 1 else ''}); they count "
         "neither for nor against the protection."
     )
+
+
+def _length(summaries: Sequence[Summary]) -> str:
+    """How long models were trained, and whether that was long enough."""
+    length = iterations_of(summaries)
+    moving = [s for s in summaries if s.mark]
+    after = f"The figures are those after {length} iterations" if length else ""
+    if not moving:
+        return f"{after}." if after else ""
+    first = moving[0]
+    where = f"{first.victim}, {attempt(first)}, {first.words}{', ...' if len(moving) > 1 else ''}"
+    still = f"{len(moving)} of {len(summaries)} still moved by more than {MOVED:.0f} points in the last fifth ({where})"
+    return f"{after or 'Not all figures are final'}; {still}, so longer training may change the verdict."
 
 
 def _seeds(summaries: Sequence[Summary]) -> str:

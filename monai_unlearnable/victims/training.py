@@ -51,14 +51,18 @@ class History:
 
     Args:
         patience: validations without a better score on held-out training data after which to stop; None for never.
+        early: number of early validations, which patience does not count.
         loss: loss of the last step.
+        iterations: training steps taken at each of the following.
         test: scores on the test cases.
         validation: scores on held-out training data.
         best: weights at the best of these; None where they are not needed.
     """
 
     patience: int | None = None
+    early: int = 0
     loss: float = math.nan
+    iterations: list[int] = field(default_factory=list)
     test: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
     best: dict[str, Any] | None = None
@@ -68,14 +72,16 @@ class History:
         """Whether the loss is no longer a number."""
         return not math.isfinite(self.loss)
 
-    def note(self, network: nn.Module, test: float, validation: float | None = None) -> bool:
+    def note(self, iteration: int, network: nn.Module, test: float, validation: float | None = None) -> bool:
         """Note the scores of a network in its current state, and say whether to stop.
 
         Args:
+            iteration: training steps taken.
             network: network that was scored.
             test: score on the test cases.
             validation: score on held-out training data, if there are any.
         """
+        self.iterations.append(iteration)
         self.test.append(test)
         if validation is not None:
             self.validation.append(validation)
@@ -84,7 +90,23 @@ class History:
         if validation > max(self.validation[:-1], default=-math.inf):
             self.best = copy.deepcopy(network.state_dict())
         best = self.validation.index(max(self.validation))
-        return len(self.validation) - 1 - best >= self.patience
+        return len(self.validation) - max(best + 1, self.early) >= self.patience
+
+
+def validation_iterations(iterations: int, num_validations: int) -> list[int]:
+    """Numbers of training steps after which a victim is scored.
+
+    They are evenly spaced; in front of the first come those of 50, 100, 250, 500, 1,000, 2,500, ... that are smaller,
+    so that trainings of different lengths can be compared where they begin.
+
+    Args:
+        iterations: training steps in all, the last number.
+        num_validations: how many are evenly spaced; a single one is the last.
+    """
+    count = max(1, min(num_validations, iterations))
+    even = [iterations * (place + 1) // count for place in range(count)]
+    early = (base * 10**power for power in range(1, len(str(iterations))) for base in (5, 10, 25))
+    return [*(number for number in early if number < even[0] and count > 1), *even]
 
 
 class _TrainingCases(CacheDataset):
@@ -180,7 +202,8 @@ class Victim:
         steps: countermeasures on images in [0, 1], for training and for test images.
         seed: random seed of order, augmentation and dropout.
         device: device to train on.
-        num_validations: number of evenly spaced scorings of the held-out cases; the last is the final score.
+        num_validations: number of evenly spaced scorings of the held-out cases; the last is the final score. Unless it
+            is the only one, there are early ones too, see :func:`validation_iterations`.
         amp: whether to compute in bfloat16 autocast, which needs no loss scaling; by default where
             :func:`~monai_unlearnable.utils.precision.fast_bfloat16` says that the device is fast at it.
     """
@@ -236,7 +259,9 @@ class Victim:
             examine.predict()
         scores = dataclasses.replace(
             examine.score(full=True),
+            iterations=history.iterations[-1],
             curve=tuple(history.test),
+            curve_iterations=tuple(history.iterations),
             validation_curve=tuple(history.validation),
             final_loss=history.loss,
             seconds=time.monotonic() - begin,
@@ -267,7 +292,8 @@ class Victim:
             freeze(self.network, recipe.frozen, loaded)
 
     def _train(self, cases: Cases, examine: Examiner, validate: Examiner | None, description: str) -> History:
-        history, trainer = History(self.recipe.patience), self._trainer(cases)
+        moments, trainer = validation_iterations(self.recipe.iterations, self.num_validations), self._trainer(cases)
+        history = History(self.recipe.patience, early=len(moments) - min(self.num_validations, len(moments)))
         with progress_bar() as progress, isolated_seed(derive_seed(self.seed, "training")):
             task = progress.add_task(description, total=self.recipe.iterations, note="")
 
@@ -281,11 +307,12 @@ class Victim:
                 if history.diverged:
                     return
                 scores = [part.predict().score().value for part in (examine, validate) if part is not None]
-                if history.note(self.network, *scores):
+                if history.note(trainer.state.iteration, self.network, *scores):
                     trainer.terminate()
 
             trainer.add_event_handler(Events.ITERATION_COMPLETED, advance)
-            trainer.add_event_handler(Events.EPOCH_COMPLETED, validate_now)
+            due = Events.ITERATION_COMPLETED(event_filter=lambda _, iteration: iteration in moments)
+            trainer.add_event_handler(due, validate_now)
             trainer.run()
         if history.diverged:
             raise DivergedError(f"the loss became {history.loss}", value=history.loss)
@@ -304,7 +331,7 @@ class Victim:
             trainer.run()
 
     def _trainer(self, cases: Cases) -> SupervisedTrainer:
-        recipe, num_validations = self.recipe, max(1, min(self.num_validations, self.recipe.iterations))
+        recipe = self.recipe
         weights: Any = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         if recipe.pace is not None:
             weights = recipe.pace.groups(self.network, recipe.learning_rate)
@@ -315,8 +342,8 @@ class Victim:
             hook["prepare_batch"] = recipe.adversary.bind(computing, self.task.loss, seed)
         return SupervisedTrainer(
             device=torch.device(self.device),
-            max_epochs=num_validations,
-            epoch_length=recipe.iterations // num_validations,
+            max_epochs=1,
+            epoch_length=recipe.iterations,
             train_data_loader=self._loader(cases),
             network=computing,
             optimizer=optimizer,

@@ -392,3 +392,42 @@ def test_evidence_is_recorded_without_training(
     assert kept.clean is not None and kept.random is None
     assert (kept.iterations, kept.version) == (4, __version__)
     assert kept.remark == "Short." and name.startswith("phantoms-umed-25.5_255-UNet-plain-4")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, ("short", 500)),
+        ({"length": "standard"}, ("standard", 2500)),
+        ({"length": "long", "iterations": 10000}, ("long", 10000)),
+        ({"iterations": 2500}, ("standard", 2500)),
+        ({"iterations": 777}, (None, 777)),
+    ],
+)
+def test_a_length_is_a_name_for_a_number_of_iterations(settings: dict[str, Any], expected: tuple[str, int]) -> None:
+    matrix = Matrix.of(dataset_dir="X", **settings)
+    assert (matrix.length, matrix.iterations) == expected
+    assert dataclasses.replace(matrix, width=4).iterations == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"length": "long", "iterations": 500}, "length 'long' means 10000 iterations, and iterations are 500"),
+        ({"length": "longest"}, "unknown length 'longest'; known are short, standard, long"),
+        ({"iterations": 0}, "at least 1"),
+    ],
+)
+def test_lengths_that_mean_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Matrix.of(dataset_dir="X", **settings)
+
+
+def test_the_precision_is_kept_beside_the_results_and_makes_another_run(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    made = [prepared(folders, tmp_path / str(amp), control=False, protected={}, amp=amp) for amp in (False, True)]
+    keys = {lab.bench.key(run, lab.sources[run.data]) for lab in made for run in lab.runs()[:1]}
+    assert len(keys) == 2
+    assert [lab.run().settings["amp"] for lab in made] == [False, True]
+    assert isinstance(Matrix.of(dataset_dir="X").amp, bool)

@@ -38,6 +38,7 @@ def row(training: str, score: float, victim: str = "UNet", seed: int = 0, recipe
         "per_class": (score + 1, score - 1),
         "by_case": tuple(score + np.linspace(-1, 1, 8)),
         "peak": score + 3,
+        "iterations": 500,
         "curve": (score / 2, score + 3, score),
         "extras": {"hd95": 4.5},
         "final_loss": 0.1,

@@ -83,8 +83,32 @@ class TestResults:
             *("schema_version", "settings", "title"),
         ]
         assert list(content["rows"][0]) == [
-            *("by_case", "chance", "command", "countermeasure", "curve", "data", "epsilon", "extras", "final_loss"),
-            *("interval", "method", "metric", "peak", "per_class", "psnr", "recipe", "score", "seconds", "seed"),
+            *(
+                "by_case",
+                "chance",
+                "command",
+                "countermeasure",
+                "curve",
+                "curve_iterations",
+                "data",
+                "epsilon",
+                "extras",
+            ),
+            *(
+                "final_loss",
+                "interval",
+                "iterations",
+                "method",
+                "metric",
+                "moving",
+                "peak",
+                "per_class",
+                "psnr",
+                "recipe",
+                "score",
+                "seconds",
+                "seed",
+            ),
             *("selected", "ssim", "ssim_roi", "status", "training", "victim"),
         ]
         assert list(content["frontier"][0]["points"][0]) == [

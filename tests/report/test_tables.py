@@ -85,7 +85,16 @@ class TestMatrixTable:
 
     def test_empty_columns_are_left_out(self):
         (table,) = matrix_tables(results(rows=[row("clean", 80.0, by_case=(), extras={})])).values()
-        assert tuple(table.columns) == ("Victim", "Trained on", "Final Dice", "Interval", "Peak", "Per class", "Seeds")
+        assert tuple(table.columns) == (
+            "Victim",
+            "Trained on",
+            "Final Dice",
+            "Iterations",
+            "Interval",
+            "Peak",
+            "Per class",
+            "Seeds",
+        )
 
     def test_many_classes_are_summed_up(self):
         (table,) = matrix_tables(
@@ -111,12 +120,12 @@ class TestMatrixTable:
 
     def test_markdown(self):
         lines = markdown_table(matrix()).splitlines()
-        assert lines[0] == "| Victim | Recipe | Trained on | PSNR (dB) | Dice | median | Seeds |"
+        assert lines[0] == "| Victim | Recipe | Trained on | PSNR (dB) | Dice | median | Iterations | Seeds |"
         assert (
-            "| UNet | plain | umed | 38.2 | 10.5 (10.0 to 11.0) | 30.0 (28.0 to 32.0, 1 of 2 diverged) | 2 / 1 |"
+            "| UNet | plain | umed | 38.2 | 10.5 (10.0 to 11.0) | 30.0 (28.0 to 32.0, 1 of 2 diverged) | 500 | 2 / 1 |"
             in lines
         )
-        assert "| SegResNet | nnunet | umed | 38.2 | 40.5 (40.0 to 41.0) | diverged | 2 / 0 |" in lines
+        assert "| SegResNet | nnunet | umed | 38.2 | 40.5 (40.0 to 41.0) | diverged | 500 | 2 / 0 |" in lines
         assert len(lines) == 2 + 12
 
 
@@ -222,7 +231,7 @@ class TestFrontier:
         assert "37.0 dB" in text
         assert "76.0 at 46.0" in text
         lines = p50_table(sweep({"umed": 37.0}), brief=True).to_markdown().splitlines()
-        assert lines[2].startswith("| umed | UNet | plain | 37.0 dB | 0.0 | 80.0 | 4.0 at 28.0, ")
+        assert lines[2].startswith("| umed | UNet | plain | 37.0 dB | 0.0 | 80.0 | 500 | 4.0 at 28.0, ")
 
 
 class TestCompare:

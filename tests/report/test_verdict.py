@@ -12,7 +12,7 @@ class TestOneMethod:
     def test_protection_holds(self):
         assert results().verdict() == (
             "Models trained on the protected scans reach Dice 8.1 on clean scans, against 84.0 for models trained on "
-            "the originals; equal-size random noise leaves 83.5."
+            "the originals; equal-size random noise leaves 83.5. The figures are those after 500 iterations."
         )
 
     @pytest.mark.parametrize("protected", [80.0, 84.0, 90.0])

@@ -68,6 +68,7 @@ def test_victim_learns_what_is_easy_and_repeats(easy: list[dict[str, Any]]) -> N
     trained = run(easy, validation=easy[8:], others={"same": easy[6:8]})
     scores = trained.scores
     assert scores.value > 70
+    assert scores.curve_iterations == (10, 20, 30) and scores.iterations == 30
     assert len(scores.curve) == len(scores.validation_curve) == 3
     assert scores.curve[-1] == pytest.approx(scores.value)
     assert scores.selected in scores.curve
