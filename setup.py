@@ -3,12 +3,10 @@
 from setuptools import find_packages, setup
 
 BUNDLES = "monai_unlearnable.bundles"
+DATA = ("catalogs/*.yaml", "evidence/entries/*.json", "report/templates/*.j2", "victims/external/trainer/*.py")
 
 setup(
     packages=[*find_packages(include=["monai_unlearnable*"]), BUNDLES],
     package_dir={BUNDLES: "bundles"},
-    package_data={
-        "monai_unlearnable": ["py.typed", "catalogs/*.yaml", "evidence/entries/*.json", "report/templates/*.j2"],
-        BUNDLES: ["**/*"],
-    },
+    package_data={"monai_unlearnable": ["py.typed", *DATA], BUNDLES: ["**/*"]},
 )

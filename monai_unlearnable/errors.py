@@ -15,6 +15,7 @@
     │       ├── NoiseMismatchError   noise of other voxels
     │       └── KeyMismatchError     an encrypted file that the key does not open
     ├── OutputError                  an output that exists, belongs to another run, or cannot be written (an OSError)
+    ├── CommandError                 a command of another program that fails
     ├── ServerError                  a server that cannot be reached, refuses, or fails (an OSError)
     ├── VerificationError            published files that are not what their record claims; holds the findings
     ├── SkippedCasesError            cases that were skipped, while the others are done
@@ -48,6 +49,7 @@ __all__ = [
     "NoiseMismatchError",
     "KeyMismatchError",
     "OutputError",
+    "CommandError",
     "ServerError",
     "SkippedCasesError",
     "VerificationError",
@@ -126,6 +128,10 @@ class KeyMismatchError(NoiseError):
 
 class OutputError(UnlearnableError, OSError):
     """The output exists already, belongs to another run, or cannot be written."""
+
+
+class CommandError(UnlearnableError):
+    """A command of another program fails, or is stopped."""
 
 
 class ServerError(UnlearnableError, OSError):

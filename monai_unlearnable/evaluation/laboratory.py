@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 Found = TypeVar("Found")
 Figures = tuple[dict[str, float], dict[str, dict[str, float]]]
 RUNS, EARLIER_RUNS = "runs", "cells"  # where trainings are kept, and where earlier laboratories kept them
+EXTERNAL = "nnunet"  # where other programs work
 
 
 class Laboratory:
@@ -45,7 +46,7 @@ class Laboratory:
 
     Args:
         matrix: settings, and the runs that follow from them.
-        folder: folder for ``laboratory.json``, ``runs/``, ``figures/``, ``authorized/`` and ``detectors/``.
+        folder: folder for ``laboratory.json``, ``runs/``, ``figures/``, ``authorized/``, ``detectors/``, ``nnunet/``.
 
     Example:
         >>> matrix = Matrix.of(dataset_dir="ORIGINALS", protected={"umed": "OUT/protected"}, victims=["UNet"])
@@ -57,8 +58,8 @@ class Laboratory:
             names = Catalog.load("countermeasures", matrix.catalog).names()
             matrix = dataclasses.replace(matrix, countermeasures=tuple(names))
         self.bench = Bench(matrix)
-        if not matrix.victims:
-            matrix = self.bench.matrix = dataclasses.replace(matrix, victims=(self.bench.usual_victim,))
+        if not (matrix.networks and matrix.recipes):
+            matrix = self.bench.matrix = matrix.completed(self.bench.usual_victim)
         self.matrix, self.folder = matrix, Path(folder)
 
     @classmethod
@@ -131,7 +132,7 @@ class Laboratory:
         path = self._path(run)
         if path.is_file() and not (known := self._read(path, run)).status.startswith("failed"):
             return known  # a failure may have causes that are gone by now
-        row, pictures = train_run(self.bench, run, self.sources[run.data])
+        row, pictures = train_run(self.bench, run, self.sources[run.data], self.folder / EXTERNAL)
         gc.collect()  # engines hold their data in reference cycles
         logger.info("%s: %s %.1f", run.command(self.folder), row.metric, row.score)
         if pictures is not None:
@@ -178,7 +179,7 @@ class Laboratory:
             return []
         found = [
             _or_none(f"an authorized {victim}", authorized_scores, self.bench, victim, published, folder)
-            for victim in self.matrix.victims
+            for victim in self.matrix.networks
         ]
         return [entry for by_source in zip(*filter(None, found), strict=True) for entry in by_source]
 

@@ -9,11 +9,13 @@ import json
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.report.rows import CLEAN, PROTECTED, RANDOM
+from monai_unlearnable.report.rows import CLEAN, OWN_RECIPE, PROTECTED, RANDOM
+from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.distributed import default_device
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import write_json
@@ -23,6 +25,7 @@ __all__ = ["Matrix", "Published", "Run"]
 
 FILE = "laboratory.json"
 LENGTHS = {"short": 500, "standard": 2500, "long": 10000}  # training steps by name
+PLAIN = "plain"  # the recipe where none is named
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,10 @@ class Matrix:
         datalist: list of the originals, see :func:`~monai_unlearnable.data.load_cases`.
         test_dir: folder of clean held-out cases; by default section ``test`` of the datalist.
         originals: whether to train on the originals too.
-        victims: names of networks; by default one that fits the task, ``UNet`` or ``ResNet18``.
-        recipes: names of recipes.
+        victims: names of networks, or of victims that other programs train, such as ``nnunetv2``; by default a network
+            that fits the task, ``UNet`` or ``ResNet18``.
+        recipes: names of recipes, ``plain`` by default; victims of other programs are trained in their own way. Where
+            recipes are named and no network is, the usual network is trained by them too.
         countermeasures: names of countermeasures; ``"all"`` for all of the catalog.
         seeds: random seeds of the trainings; a number n stands for 0 to n - 1.
         size: spatial size of the network input; by default the median size of the training scans, rounded up to a
@@ -116,7 +121,7 @@ class Matrix:
     test_dir: str | None = None
     originals: bool = True
     victims: tuple[str, ...] = ()
-    recipes: tuple[str, ...] = ("plain",)
+    recipes: tuple[str, ...] = ()
     countermeasures: tuple[str, ...] = ("none",)
     seeds: tuple[int, ...] = (0,)
     size: tuple[int, ...] | None = None
@@ -140,6 +145,7 @@ class Matrix:
         for name in ("victims", "recipes", "countermeasures", "seeds", "size"):
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
         object.__setattr__(self, "victims", self.victims or ())
+        object.__setattr__(self, "recipes", self.recipes or ())
         protected = {name: _published(data) for name, data in self.protected.items()}
         object.__setattr__(self, "protected", protected)
         # What is kept beside the results says what was done, on whatever machine they are read.
@@ -167,20 +173,51 @@ class Matrix:
                 raise InputError(f"unknown setting {name!r} of the laboratory; known are {', '.join(known)}")
         return cls(**settings)
 
+    def completed(self, usual: str) -> Matrix:
+        """The matrix with victims and recipes where none are named.
+
+        Args:
+            usual: network that fits the task.
+        """
+        victims = self.victims
+        if not victims or (self.recipes and not self.networks):
+            victims = (usual, *victims)
+        matrix = dataclasses.replace(self, victims=victims)
+        return dataclasses.replace(matrix, recipes=self.recipes or (PLAIN,)) if matrix.networks else matrix
+
+    @cached_property
+    def external(self) -> frozenset[str]:
+        """Names of victims that other programs train."""
+        return frozenset(Catalog.load("external", self.catalog).names())
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The victims that this program trains."""
+        return tuple(name for name in self.victims if name not in self.external)
+
     def runs(self, data: Iterable[str]) -> Iterator[Run]:
         """All runs; those of one victim and recipe are adjacent.
 
         Args:
             data: names of the training data.
         """
-        kinds = itertools.product(self.victims, self.recipes, self.countermeasures, data, self.seeds)
-        for victim, recipe, countermeasure, name, seed in kinds:
-            yield Run(name, victim, recipe, countermeasure, seed)
+        data = list(data)
+        for victim in self.victims:
+            recipes = (OWN_RECIPE,) if victim in self.external else self.recipes
+            kinds = itertools.product(recipes, self.countermeasures, data, self.seeds)
+            for recipe, countermeasure, name, seed in kinds:
+                yield Run(name, victim, recipe, countermeasure, seed)
 
     @property
     def first_kind(self) -> tuple[str, str, str, int]:
-        """Victim, recipe, countermeasure and seed of the first run, which pictures and checks use."""
-        return self.victims[0], self.recipes[0], self.countermeasures[0], self.seeds[0]
+        """Victim, recipe, countermeasure and seed of the first run, which is pictured."""
+        run = next(self.runs([""]))
+        return run.victim, run.recipe, run.countermeasure, run.seed
+
+    @property
+    def first_recipe(self) -> str:
+        """The recipe of checks that need one."""
+        return self.recipes[0] if self.recipes else PLAIN
 
     def save(self, folder: Path) -> None:
         """Write ``laboratory.json``; atomic."""

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import monai.transforms as mt
 import numpy as np
 from torch import nn
 
@@ -21,17 +22,18 @@ from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_
 from monai_unlearnable.errors import (
     DatalistError,
     DivergedError,
+    InputError,
     LabelError,
     ScanError,
     UnlearnableError,
     root_cause,
     told,
 )
-from monai_unlearnable.evaluation.matrix import Matrix, Run
+from monai_unlearnable.evaluation.matrix import PLAIN, Matrix, Run
 from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
 from monai_unlearnable.intensity import AutoWindow
 from monai_unlearnable.report import VictimRow
-from monai_unlearnable.report.rows import CLEAN, DIVERGED, DONE, FAILED, NO_COUNTERMEASURE
+from monai_unlearnable.report.rows import CLEAN, DIVERGED, DONE, FAILED, NO_COUNTERMEASURE, OWN_RECIPE
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import file_digest, fingerprint, write_json
 from monai_unlearnable.utils.seeding import derive_seed
@@ -47,6 +49,7 @@ from monai_unlearnable.victims import (
     median_spacing,
     nnunet_spacing,
 )
+from monai_unlearnable.victims.external import NNUNet
 
 __all__ = ["UNUSABLE", "Bench", "authorized_scores", "detect", "kept", "train_run"]
 
@@ -55,7 +58,7 @@ logger = logging.getLogger(__name__)
 PICTURED = 2  # test cases whose predictions are kept
 UNUSABLE = (UnlearnableError, RuntimeError, ValueError)  # of models and data that do not go together
 SMALLEST = 16  # side of the input where all are smaller: nothing would be left of it in the depth of networks
-KINDS = ("networks", "recipes", "countermeasures")
+KINDS = ("networks", "external", "recipes", "countermeasures")
 OTHERS = ("other_dir", "other_protected_dir")  # folders of the matrix that a countermeasure may refer to
 
 
@@ -156,8 +159,9 @@ class Bench:
         Raises:
             UnlearnableError: naming the first that is missing or unknown.
         """
-        names = (self.matrix.victims, self.matrix.recipes, self.matrix.countermeasures)
-        for kind, wanted in zip(KINDS, names, strict=True):
+        for name in self.matrix.victims:
+            self.described(name)
+        for kind, wanted in (("recipes", self.matrix.recipes), ("countermeasures", self.matrix.countermeasures)):
             for name in wanted:
                 self.catalogs[kind].description(name)
         self.values  # noqa: B018 - the originals are read
@@ -180,6 +184,18 @@ class Bench:
             raise ScanError(reason, case=case.case_id, file=case.root / case.images[0])
         return not self.summary.is_segmentation or bool(sample["label"].any())
 
+    def described(self, victim: str) -> Any:
+        """The configuration of a victim: of a network, or of one that another program trains.
+
+        Raises:
+            InputError: listing the names, when there is no such victim.
+        """
+        networks, external = self.catalogs["networks"], self.catalogs["external"]
+        if victim in networks.entries or victim in external.entries:
+            return (external if victim in external.entries else networks).description(victim)
+        known = ", ".join([*networks.names(), *external.names()])
+        raise InputError(f"unknown name {victim!r} among networks; known are {known}")
+
     @cached_property
     def _weights_digest(self) -> str | None:
         return None if self.matrix.weights is None else file_digest(Path(self.matrix.weights))
@@ -195,12 +211,14 @@ class Bench:
             InputError: when there is no such victim, recipe or countermeasure.
         """
         matrix = self.matrix
+        if run.recipe == OWN_RECIPE:
+            return self._external_key(run, source)
         countermeasure = self.catalogs["countermeasures"].description(run.countermeasure)
         return fingerprint(
             {
                 **self._others_digest(countermeasure),
                 "version": __version__,
-                "victim": self.catalogs["networks"].description(run.victim),
+                "victim": self.described(run.victim),
                 "recipe": self.catalogs["recipes"].description(run.recipe),
                 "countermeasure": countermeasure,
                 "names": [run.victim, run.recipe, run.countermeasure],
@@ -232,6 +250,37 @@ class Bench:
     @cached_property
     def _folder_digests(self) -> dict[str, str]:
         return {}
+
+    def _external_key(self, run: Run, source: Source) -> str:
+        """The key of a victim that another program trains: settings of networks of this program do not matter."""
+        content = {
+            "version": __version__,
+            "program": self.external(run.victim).version,
+            "victim": self.described(run.victim),
+            "names": [run.victim, run.countermeasure],
+            "seed": run.seed,
+            "iterations": self.matrix.iterations,
+            "num_validations": self.matrix.num_validations,
+            "amp": self.matrix.amp,
+            "task": repr(self.task),
+            "training": source.digest,
+            "test": self._test_digest,
+        }
+        if run.countermeasure != NO_COUNTERMEASURE:
+            steps = self.catalogs["countermeasures"].description(run.countermeasure)
+            content |= {"countermeasure": steps, "values": self.values, "originals": self.originals.digest}
+            content |= self._others_digest(steps)
+        return fingerprint(content)
+
+    def external(self, name: str) -> NNUNet:
+        """A victim that another program trains.
+
+        Raises:
+            InputError: when there is none of that name, or it cannot be built.
+        """
+        settings = {name: getattr(self.matrix, name) for name in ("iterations", "num_validations", "amp")}
+        victim: NNUNet = self.catalogs["external"].build(name, dims=self.summary.spatial_dims, **settings)
+        return victim
 
     def network(self, name: str | None, seed: int, size: Sequence[int] | None = None) -> nn.Module:
         """A network with weights drawn from the seed.
@@ -270,8 +319,14 @@ class Bench:
         return parts
 
 
-def train_run(bench: Bench, run: Run, source: Source) -> tuple[VictimRow, bytes | None]:
+def train_run(bench: Bench, run: Run, source: Source, folder: Path) -> tuple[VictimRow, bytes | None]:
     """Train and score one victim.
+
+    Args:
+        bench: data, task and networks that all runs share.
+        run: what is trained.
+        source: data that it is trained on.
+        folder: folder for the files of victims that other programs train, a folder each.
 
     Returns:
         What it reached, and a test image with its label and the prediction as .npz bytes. A victim that diverges or
@@ -280,7 +335,8 @@ def train_run(bench: Bench, run: Run, source: Source) -> tuple[VictimRow, bytes 
     fields = {"training": source.role, "method": source.method, "epsilon": source.epsilon, **dataclasses.asdict(run)}
     fields |= {"chance": bench.task.chance, "metric": bench.task.metric}
     try:
-        trained = _train(bench, run, source)
+        is_external = run.recipe == OWN_RECIPE
+        trained = _train_external(bench, run, source, folder) if is_external else _train(bench, run, source)
     except DivergedError:
         return VictimRow(status=DIVERGED, **fields), None
     except UNUSABLE as error:
@@ -309,6 +365,23 @@ def _input_size(shape: Sequence[int]) -> tuple[int, ...]:
     """A patch for images of a shape; at least ``SMALLEST`` voxels along each axis where all of them are smaller."""
     size = patch_size(shape)
     return size if max(size) >= SMALLEST else (SMALLEST,) * len(size)
+
+
+def _train_external(bench: Bench, run: Run, source: Source, folder: Path) -> Trained:
+    """Train on all cases: what the victim holds out of them is its own matter."""
+    recipe = bench.recipe(PLAIN)
+    prepared = bench.prepare(run.countermeasure, recipe, source.cases, run.seed)
+    load = mt.Compose([*recipe.normalized_images(bench.task).transforms, *prepared.steps]) if prepared.steps else None
+    return bench.external(run.victim).train_and_score(
+        bench.task,
+        prepared.cases,
+        _dictionaries(bench.test),
+        folder / bench.key(run, source)[:24],
+        load,
+        run.seed,
+        bench.matrix.device,
+        f"{run.victim} on {run.data}",
+    )
 
 
 def _dictionaries(cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -352,7 +425,7 @@ def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], fold
     Returns:
         For each source ``data``, ``victim``, and the score on ``clean`` and on ``protected`` scans in percent.
     """
-    _, recipe, _, seed = bench.matrix.first_kind
+    recipe, seed = bench.matrix.first_recipe, bench.matrix.seeds[0]
     run = Run(CLEAN, victim, recipe, NO_COUNTERMEASURE, seed)
 
     def train() -> list[float]:
@@ -386,7 +459,8 @@ def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]
     Returns:
         Area under the ROC curve, 0 to 1, and its 95% interval, by what is told from what; 0.5 is chance.
     """
-    victim, recipe, _, seed = bench.matrix.first_kind
+    victim = (*bench.matrix.networks, bench.usual_victim)[0]
+    recipe, seed = bench.matrix.first_recipe, bench.matrix.seeds[0]
     run = Run(source.name, victim, recipe, NO_COUNTERMEASURE, seed)
     key = fingerprint(["detectors", bench.key(run, source)])
     found: dict[str, list[float]] = kept(folder / f"{key[:24]}.json", lambda: _classify(bench, source, recipe, seed))

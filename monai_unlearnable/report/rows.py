@@ -17,11 +17,12 @@ from monai_unlearnable.errors import InputError
 if TYPE_CHECKING:
     from monai_unlearnable.metrics.frontier import Scores
 
-__all__ = ["CLEAN", "DIVERGED", "DONE", "FAILED", "NO_COUNTERMEASURE", "PROTECTED", "RANDOM", "TRAININGS"]
+__all__ = ["CLEAN", "DIVERGED", "DONE", "FAILED", "NO_COUNTERMEASURE", "OWN_RECIPE", "PROTECTED", "RANDOM", "TRAININGS"]
 __all__ += ["VictimRow", "read_as", "read_object"]
 
 CLEAN, PROTECTED, RANDOM = TRAININGS = ("clean", "protected", "random noise")
 NO_COUNTERMEASURE = "none"
+OWN_RECIPE = "own"  # of victims that other programs train
 DONE, DIVERGED, FAILED = "done", "diverged", "failed: "
 NAN = math.nan
 MOVED = 5.0  # points; a curve that moved by more within the last fifth of training is still moving
@@ -50,7 +51,7 @@ class VictimRow:
         training: ``"clean"``, ``"protected"`` or ``"random noise"``, the control with noise of equal size.
         data: name of the training data in the matrix, such as ``"umed 8/255"``; the same as ``training`` by default.
         victim: name of the network.
-        recipe: name of the training recipe.
+        recipe: name of the training recipe; ``"own"`` for a victim that another program trains in its own way.
         countermeasure: name of what was done to the training scans first; ``"none"`` for nothing.
         seed: random seed of the training.
         metric: name of the score, such as ``"Dice"`` or ``"balanced accuracy"``.

@@ -18,7 +18,7 @@ from monai_unlearnable.errors import InputError, root_cause, told
 
 __all__ = ["KINDS", "Catalog"]
 
-KINDS = ("networks", "recipes", "countermeasures", "methods")
+KINDS = ("networks", "external", "recipes", "countermeasures", "methods")
 ENTRY = "entry"
 
 
@@ -27,7 +27,7 @@ class Catalog:
     """Descriptions by name.
 
     Args:
-        kind: kind of entries: ``"networks"``, ``"recipes"``, ``"countermeasures"`` or ``"methods"``.
+        kind: kind of entries: ``"networks"``, ``"external"``, ``"recipes"``, ``"countermeasures"`` or ``"methods"``.
         entries: configuration of each name.
     """
 

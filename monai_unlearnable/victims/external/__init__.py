@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Victims that other programs train, in environments of their own: nnU-Net v2 through its own commands."""
+
+from . import nnunet
+from .nnunet import *  # noqa: F403
+
+__all__ = [*nnunet.__all__]
