@@ -66,6 +66,7 @@ def _method(name: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, A
 def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared: Mapping[str, Any]) -> Entry:
     random = matrix.random(summary)
     equal = random is not summary and random is not None and random.epsilon == summary.epsilon
+    iterations = max(summary.iterations, default=settings.get("iterations"))
     return Entry(
         epsilon=format_epsilon(summary.epsilon),
         psnr=_number(summary.psnr),
@@ -78,12 +79,13 @@ def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared
         victim_settings={} if summary.recipe == OWN_RECIPE else _kept(settings),
         recipe=summary.recipe,
         countermeasure=summary.countermeasure,
-        iterations=settings.get("iterations"),
-        length=settings.get("length"),
+        iterations=iterations,
+        length=settings.get("length") if iterations == settings.get("iterations") else None,
         metric=summary.metric,
         chance=summary.chance,
         score=_score(summary),
         peak=_number(summary.peak),
+        moving=any(run.moving for run in summary.scored) if any(run.curve for run in summary.scored) else None,
         extras={name: value for name, mean in summary.extras.items() if (value := _number(mean)) is not None},
         clean=None if (control := matrix.control(summary)) is None else _score(control),
         random=_score(random) if random is not None and equal else None,

@@ -38,6 +38,7 @@ JSON: dict[type, tuple[Any, str]] = {
     int: (int, "a whole number"),
     float: ((int, float), "a number"),
     dict: (dict, "an object"),
+    bool: (bool, "true or false"),
 }  # what the parser gives for a type, and its name in errors
 
 T = TypeVar("T")
@@ -198,8 +199,8 @@ def read_as(kind: Any, value: Any, name: str) -> Any:
     """A value of parsed JSON as a type: null is NaN where a number is expected, lists become tuples.
 
     Args:
-        kind: ``str``, ``int``, ``float``, ``Any``, a dataclass, or ``X | None``, a tuple, a list or a dictionary of
-            these.
+        kind: ``str``, ``int``, ``float``, ``bool``, ``Any``, a dataclass, or ``X | None``, a tuple, a list or a
+            dictionary of these.
         value: value in the JSON.
         name: name of the field, for the error.
 
@@ -216,7 +217,7 @@ def read_as(kind: Any, value: Any, name: str) -> Any:
     if origin is UnionType:
         return None if value is None else read_as(parts[0], value, name)
     expected, words = JSON.get(origin or kind, (list, "a list"))
-    if isinstance(value, bool) or not isinstance(value, expected):
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, expected):
         raise ValueError(f"{name} is not {words}")
     if origin is dict:
         return {key: read_as(parts[1], item, f"{name} of {key!r}") for key, item in value.items()}

@@ -23,6 +23,7 @@ def test_entry_survives_its_file(tmp_path: Path) -> None:
         score=Score(mean=8.0, by_seed=(7.0, 9.0), seeds=(0, 1), interval=(7.0, 9.0)),
         random=Score(mean=83.0),
         extras={"hd95": 4.5},
+        moving=False,
         remark="Größer.",
     )
     name = save_entry(full, tmp_path, {})
@@ -41,6 +42,7 @@ def test_entry_survives_its_file(tmp_path: Path) -> None:
         ({"iterations": 0}, "iterations is less"),
         ({"iterations": "many"}, "iterations is not a whole number"),
         ({"chance": 100}, "chance"),
+        ({"moving": 1}, "moving is not true or false"),
         ({"psnr_2": 1.0}, "unknown 'psnr_2'"),
         ({"score": {"mean": 8.0, "by_seed": [1.0, 2.0], "seeds": [], "interval": None}}, "not the mean"),
         ({"score": {"mean": 8.0, "by_seed": [8.0], "seeds": [0, 1], "interval": None}}, "2 seeds"),

@@ -42,6 +42,17 @@ def test_variants_of_a_method_are_the_method_with_settings() -> None:
         entries_from(results, date="2026-11-30", settings={"umed blured": {}})
 
 
+def test_length_is_that_of_the_runs_and_a_score_that_still_moves_is_marked() -> None:
+    results = measured()
+    rows = [dataclasses.replace(r, iterations=2500, curve=(80.0, 40.0, 8.0)) for r in results.rows]
+    found = entries_from(dataclasses.replace(results, rows=rows), date="2026-11-30")[0]
+    assert (found.iterations, found.length, found.moving) == (2500, None, True)
+    named = {**results.settings, "iterations": 2500, "length": "standard"}
+    still = [dataclasses.replace(r, iterations=2500, curve=(80.0, 8.0, 8.0, 8.0, 8.0, 8.0)) for r in results.rows]
+    found = entries_from(dataclasses.replace(results, rows=still, settings=named), date="2026-11-30")[0]
+    assert (found.iterations, found.length, found.moving) == (2500, "standard", False)
+
+
 def test_random_noise_of_another_size_is_no_control() -> None:
     results = measured()
     rows = [dataclasses.replace(r, epsilon=8 / 255) if r.training == "random noise" else r for r in results.rows]
