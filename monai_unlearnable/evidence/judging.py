@@ -8,22 +8,13 @@ import math
 from collections.abc import Iterable, Mapping
 
 from monai_unlearnable.evidence.entries import Entry, Overstated, Score
-from monai_unlearnable.report.rows import NO_COUNTERMEASURE
+from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
 from monai_unlearnable.report.summaries import HALF
 from monai_unlearnable.report.verdict import SMALL_DROP
 
-__all__ = ["NOT_STOPPED", "OWN_RECIPE", "STOPPED", "UNKNOWN", "WEAKENED"]
-__all__ += [
-    "by_strength",
-    "claim",
-    "exploiter_words",
-    "fraction",
-    "size_words",
-    "stronger_run",
-    "victim_words",
-    "weight",
-]
-__all__ += ["with_overstated"]
+__all__ = ["NOT_STOPPED", "RECIPES", "STOPPED", "UNKNOWN", "VICTIMS", "WEAKENED"]
+__all__ += ["by_strength", "claim", "exploiter_words", "fraction", "size_words", "stronger_run", "victim_words"]
+__all__ += ["weight", "with_overstated"]
 
 STOPPED, WEAKENED, NOT_STOPPED, UNKNOWN = "stopped", "weakened", "not stopped", "no control"
 RECIPES = {
@@ -40,7 +31,6 @@ RECIPES = {
     "finetune": "fine-tuning",
     "finetune_frozen": "fine-tuning with a frozen encoder",
 }  # recipes in words; others are told by their names
-OWN_RECIPE = "own"  # of programs that bring their own training
 VICTIMS = {
     "nnunetv2": "nnU-Net v2 itself",
     "nnunetv2_noda": "nnU-Net v2 itself without augmentation",

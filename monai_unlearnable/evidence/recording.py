@@ -11,9 +11,9 @@ from typing import Any
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score, format_epsilon, load_entries, save_entry
-from monai_unlearnable.evidence.judging import OWN_RECIPE, STOPPED, claim, with_overstated
+from monai_unlearnable.evidence.judging import STOPPED, claim, with_overstated
 from monai_unlearnable.report.results import Results
-from monai_unlearnable.report.rows import CLEAN
+from monai_unlearnable.report.rows import CLEAN, OWN_RECIPE
 from monai_unlearnable.report.summaries import Matrix, Summary
 
 __all__ = ["VICTIM_SETTINGS", "entries_from", "record"]

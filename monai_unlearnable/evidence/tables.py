@@ -11,7 +11,6 @@ from itertools import takewhile
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score
 from monai_unlearnable.evidence.judging import (
-    OWN_RECIPE,
     RECIPES,
     STOPPED,
     claim,
@@ -20,7 +19,7 @@ from monai_unlearnable.evidence.judging import (
     victim_words,
 )
 from monai_unlearnable.evidence.queries import ENTRIES, EXPLOITERS, Query
-from monai_unlearnable.report.rows import NO_COUNTERMEASURE
+from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
 from monai_unlearnable.report.summaries import distinct
 from monai_unlearnable.report.tables import NONE, Table, format_number
 

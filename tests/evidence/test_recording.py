@@ -10,7 +10,18 @@ import pytest
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence import Overstated, entries_from, load_entries, record, save_entry
-from monai_unlearnable.evidence.judging import NOT_STOPPED, STOPPED, UNKNOWN, WEAKENED, by_strength, claim, stronger_run
+from monai_unlearnable.evidence.judging import (
+    NOT_STOPPED,
+    RECIPES,
+    STOPPED,
+    UNKNOWN,
+    VICTIMS,
+    WEAKENED,
+    by_strength,
+    claim,
+    stronger_run,
+)
+from monai_unlearnable.utils.catalog import Catalog
 from tests.evidence.samples import entry, measured
 
 
@@ -131,3 +142,8 @@ def test_claims_follow_from_the_controls() -> None:
 def test_newest_come_first_and_of_one_day_the_attack_that_wins() -> None:
     old, weak, strong = entry(83.0, date="2026-01-01"), entry(8.0), entry(80.0, recipe="own")
     assert by_strength([old, weak, strong]) == [strong, weak, old]
+
+
+def test_every_victim_and_recipe_of_the_catalogs_has_words() -> None:
+    assert set(Catalog.load("recipes").names()) <= set(RECIPES)
+    assert set(Catalog.load("external").names()) <= set(VICTIMS)
