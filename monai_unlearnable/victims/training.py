@@ -28,7 +28,7 @@ from monai_unlearnable.errors import DatalistError, DivergedError, InputError
 from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
-from monai_unlearnable.utils.precision import Autocast, fast_bfloat16, untracked
+from monai_unlearnable.utils.precision import Autocast, channels_last, fast_bfloat16, untracked
 from monai_unlearnable.utils.progress import progress_bar
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
 from monai_unlearnable.victims.attacks import WeightBall, WeightRecovery
@@ -250,6 +250,8 @@ class Victim:
         clean = [] if recovery is None else recovery.choose(originals, derive_seed(self.seed, "recovery"))
         self._start()
         examine = Examiner(self, test)
+        if torch.device(self.device).type == "cpu":
+            channels_last(self.network, (1, len(examine.inputs[0]["image"]), *self.recipe.size))
         history = self._train(train, examine, Examiner(self, validation) if validation else None, description)
         if history.best is not None:
             self.network.load_state_dict(history.best)

@@ -9,7 +9,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Compose, RandFlip, RandGaussianNoise
 from torch import nn
 
-from monai_unlearnable.utils.precision import Autocast, fast_bfloat16, untracked
+from monai_unlearnable.utils.precision import Autocast, channels_last, fast_bfloat16, untracked
 
 
 @pytest.mark.parametrize("amp", [True, False])
@@ -36,14 +36,42 @@ def test_the_mode_is_that_of_the_network() -> None:
 def test_a_cpu_is_fast_at_bfloat16_if_it_has_the_instructions(
     has_instructions: bool, has_kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_instructions, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_instructions, raising=False)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: has_kernels)
     assert fast_bfloat16("cpu") is (has_instructions and has_kernels)
 
 
 def test_devices_that_are_not_known_to_be_fast_stay_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported", raising=False)
     assert not fast_bfloat16("cpu") and not fast_bfloat16("meta")
+
+
+class Viewing(nn.Sequential):
+    """Views maps as vectors."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image).view(len(image), -1)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_weights_are_laid_out_channels_last_and_stay_the_same(dims: int) -> None:
+    convolution = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}[dims]
+    layers = convolution(2, 4, 3), nn.BatchNorm2d(4) if dims == 2 else nn.BatchNorm3d(4), convolution(4, 2, 1)
+    network, shape = nn.Sequential(*layers), (1, 2, *[6] * dims)
+    image = torch.rand(shape)
+    before, state = network(image), {name: value.clone() for name, value in network.state_dict().items()}
+    channels_last(network, shape)
+    assert network.training and layers[0].weight.is_contiguous(memory_format=layout)
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert torch.allclose(network(image), before, atol=1e-5)
+
+
+def test_a_network_that_fails_channels_last_stays_as_it_is() -> None:
+    network = Viewing(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3))
+    channels_last(network, (1, 1, 8, 8))
+    assert all(parameter.is_contiguous() for parameter in network.parameters())
+    network(torch.rand(2, 1, 8, 8)).sum().backward()
 
 
 def test_transforms_draw_the_same_without_metadata() -> None:
