@@ -40,7 +40,7 @@ from tests.countermeasures.images import unit_image
 ARRAY: dict[str, Callable[[], NormalizedTransform]] = {
     "BilateralFilter": BilateralFilter,
     "BinomialSmooth": BinomialSmooth,
-    "ClipSpectrum": lambda: ClipSpectrum(factor=1.0),
+    "ClipSpectrum": ClipSpectrum,
     "GaussianFilter": GaussianFilter,
     "GaussianFilter along z": lambda: GaussianFilter(axes=-1),
     "Jpeg": Jpeg,
