@@ -35,6 +35,7 @@ VICTIMS = {
     "nnunetv2": "nnU-Net v2 itself",
     "nnunetv2_noda": "nnU-Net v2 itself without augmentation",
     "nnunetv2_nomirroring": "nnU-Net v2 itself without mirroring",
+    "nnunetv2_adam": "nnU-Net v2 itself with AdamW",
     "nnunetv2_2d": "nnU-Net v2 itself on slices",
     "nnunetv2_stock": "nnU-Net v2 itself as it plans for a GPU",
 }  # victims in words; others are told by their names
