@@ -145,16 +145,19 @@ class Complement(ComposedMask):
 def max_filter(image: Tensor, radius: int) -> Tensor:
     """The largest value within ``radius`` voxels along every axis; voxels beyond the border do not count.
 
-    One axis after the other: a cube of side n costs 3n instead of n cubed, with exactly the same values.
+    One axis after the other: a cube of side n costs 3n instead of n cubed, with exactly the same values. Shifted
+    copies are compared, which takes a small part of the time of torch's pooling on a CPU.
 
     Args:
         image: (B, C, spatial...), 2D or 3D.
         radius: half-width of the neighborhood in voxels (Chebyshev distance).
     """
-    pool = F.max_pool2d if image.ndim == 4 else F.max_pool3d
-    for axis in range(image.ndim - 2 if radius else 0):
-        size = [1 + 2 * radius * (axis == other) for other in range(image.ndim - 2)]
-        image = pool(image, size, stride=1, padding=[extent // 2 for extent in size])
+    for axis in range(2, image.ndim):
+        before, image, extent = image, image.clone(), image.shape[axis]
+        for shift in range(1, min(radius, extent - 1) + 1):
+            for there, here in ((0, shift), (shift, 0)):
+                part = image.narrow(axis, there, extent - shift)
+                part.copy_(torch.maximum(part, before.narrow(axis, here, extent - shift)))
     return image
 
 
