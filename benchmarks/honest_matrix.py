@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The honest matrix: what the strongest methods leave to every pipeline that an exploiter would use.
+
+Protects a dataset with each method, and trains one run after the other, those first that tell most, until the time is
+up. A repeated call goes on where the last one stopped. Figures become evidence with ``evidence record LAB``.
+
+    python benchmarks/honest_matrix.py DATA/hippocampus WORK [--minutes 120] [--workers 2] [--recipes ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+
+from monai_unlearnable.cli import parse_overrides
+from monai_unlearnable.data import load_cases
+from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.matrix import Run
+from monai_unlearnable.proof import prepare_laboratory
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.run import run_bundle
+from monai_unlearnable.report import victim_table
+
+METHODS = {
+    "lattice 14/255": ("lattice", 14, {}),
+    "umed 14/255": ("umed", 14, {}),
+    "voxshield 8/255": ("voxshield", 8, {}),
+    "foresight 8/255": ("foresight", 8, {}),
+    "foresight mirror 8/255": ("foresight", 8, {"recipe": "mirror"}),
+    "foresight nnunet 22/255": ("foresight", 22, {"recipe": "nnunet"}),
+}  # the control takes the budget of the first
+TRAINING_CASES = {"hippocampus": 140, "left_atrium": 45}  # the others, by name, are for testing
+RECIPES = {
+    "hippocampus": ("patches", "monai", "nnunet", "mirror", "plain"),
+    "left_atrium": ("patches", "nnunet", "plain"),
+}
+ORDER = ("patches", "monai", "nnunet", "mirror", "plain", "own")
+EXTERNAL = ("nnunetv2_noda", "nnunetv2")
+WITH_NNUNET = ("hippocampus",)
+SIZE = {"hippocampus": (48, 64, 48), "left_atrium": None}  # whole volumes; None is about the median
+SETTINGS = {"iterations": 2500, "batch_size": 2, "seeds": 2, "validation_fraction": 0}
+SETTINGS |= {"authorized": False, "detectors": False}
+
+
+def write_datalist(data: Path, file: Path) -> Path:
+    """The split by name."""
+    entries = [{"image": case.images[0], "label": case.label} for case in load_cases(data)]
+    count = TRAINING_CASES[data.name]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"training": entries[:count], "test": entries[count:]}))
+    return file
+
+
+def protect_all(data: Path, datalist: Path, folder: Path, without: list[str]) -> dict[str, Path]:
+    """The outputs of all methods; those that are complete already are left as they are."""
+    outputs = {}
+    for name, (method, epsilon, settings) in METHODS.items():
+        if name in without:
+            continue
+        outputs[name] = output = folder / name.replace("/255", "").replace(" ", "_")
+        if not Layout(output).records:
+            paths = {"dataset_dir": str(data), "datalist": str(datalist), "output_dir": str(output)}
+            run_bundle(method, epsilon=epsilon / 255, **paths, **settings)
+    return outputs
+
+
+def in_order(runs: list[Run]) -> list[Run]:
+    """Seed by seed, so that each evening leaves whole columns of the table."""
+    return sorted(runs, key=lambda run: (run.seed, run.victim in EXTERNAL, ORDER.index(run.recipe)))
+
+
+def train_until(deadline: float, laboratory: Laboratory, runs: list[Run], workers: int) -> None:
+    """Train runs in processes of their own, and begin none after the deadline."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
+    console = Console(width=150)
+
+    def train(run: Run) -> None:
+        if time.monotonic() > deadline:
+            return
+        command = [sys.executable, "-m", "monai_unlearnable", "run", str(laboratory.folder)]
+        chosen = [("data", run.data), ("victim", run.victim), ("recipe", run.recipe)]
+        chosen += [("countermeasure", run.countermeasure), ("seed", str(run.seed))]
+        begin = time.monotonic()
+        options = itertools.chain.from_iterable((f"--{name}", value) for name, value in chosen)
+        done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, check=False)
+        told = (done.stdout or done.stderr).strip().splitlines()
+        console.print(
+            f"{run.recipe}, seed {run.seed}: {told[-1] if told else 'failed'}, {time.monotonic() - begin:.0f} s"
+        )
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(train, runs))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--minutes", type=float, default=120, help="no training begins later")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--without", nargs="*", default=[], help="names of methods, recipes or victims to omit")
+    arguments, settings = parser.parse_known_args()
+    logging.basicConfig(format="%(message)s")
+    deadline = time.monotonic() + 60 * arguments.minutes
+    name, work = arguments.data.name, arguments.work
+    datalist = write_datalist(arguments.data, work / f"{name}.json")
+    outputs = protect_all(arguments.data, datalist, work / name, arguments.without)
+    victims = ("UNet", *EXTERNAL) if name in WITH_NNUNET else ("UNet",)
+    matrix = {"datalist": str(datalist), "victims": victims, "recipes": RECIPES[name], "size": SIZE[name], **SETTINGS}
+    laboratory = prepare_laboratory(
+        arguments.data, work / "laboratory" / name, outputs, **{**matrix, **parse_overrides(settings)}
+    )
+    laboratory.matrix.save(laboratory.folder)
+    wanted = [run for run in laboratory.runs() if not {run.data, run.recipe, run.victim} & set(arguments.without)]
+    train_until(deadline, laboratory, in_order(wanted), arguments.workers)
+    results = laboratory.results()
+    Console(width=150).print(victim_table(results), f"{len(results.rows)} of {len(laboratory.runs())} runs", sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
