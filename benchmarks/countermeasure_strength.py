@@ -73,7 +73,17 @@ LADDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "remover": ("countermeasures", {"64 pairs": learned("Remover", **FOLDERS)}),
     "loss_maximizing": (
         "recipes",
-        {f"{n} draws": recipe(adversary=part("LossMaximizing", augmentation=HARD, draws=n)) for n in (5, 2, 1)},
+        {
+            f"{draws} draws of {strength}": recipe(
+                adversary=part("LossMaximizing", augmentation={**HARD, **how}, draws=draws)
+            )
+            for draws, strength, how in (
+                (5, "all", {}),
+                (5, "half, not mirrored", {"strength": 0.5, "mirror": False}),
+                (2, "half, not mirrored", {"strength": 0.5, "mirror": False}),
+                (2, "a quarter, not mirrored", {"strength": 0.25, "mirror": False}),
+            )
+        },
     ),
     "slow_stem": ("recipes", {f"slow {f}": recipe(pace=part("SlowStem", slow=f)) for f in (0, 0.01, 0.1)}),
     "weight_recovery": (

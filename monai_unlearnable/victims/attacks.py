@@ -35,38 +35,52 @@ class BatchAttack(Protocol):
         """
 
 
-def hard_augmentation(dims: int, keys: Sequence[str] = ("image", "label")) -> list[Any]:
+def hard_augmentation(
+    dims: int, keys: Sequence[str] = ("image", "label"), strength: float = 1.0, mirror: bool = True
+) -> list[Any]:
     """Augmentation for :class:`LossMaximizing`: strong, and all of it such as scans may meet.
 
-    Smooth fields of brightness (MONAI's ``RandBiasField``, twice: once inverted) and gamma stand for the plasma
-    brightness and contrast of the published method; blur, low resolution and noise for its policy ``TrivialAugment``,
-    one of them at a time; mirroring takes the place of the shuffle of color channels, which a scan does not have.
+    Smooth fields of bias and gamma stand for the plasma brightness and contrast of the published method; blur, low
+    resolution and noise, one of them or none, for its policy ``TrivialAugment``; mirroring takes the place of the
+    shuffle of color channels, which a scan does not have.
 
     Args:
         dims: 2 or 3.
         keys: the image, z-scored, and the label map where there is one.
+        strength: factor of all ranges, above 0 and at most 1. In short trainings strong augmentation costs more than it
+            teaches.
+        mirror: whether to mirror each axis in half of the samples.
 
     Returns:
         Dictionary transforms: tensors (C, spatial...) in, of the same dtypes out.
+
+    Raises:
+        InputError: when the strength is out of its range.
     """
+    if not 0 < strength <= 1:
+        raise InputError("the strength of augmentation is not above 0 and at most 1", value=strength, limit=1)
     image = keys[0]
     upsample = "bilinear" if dims == 2 else "trilinear"
+    sigma, gamma = (0.5 * strength, 1.5 * strength), (1 - 0.4 * strength, 1 + 0.7 * strength)
     one_of = mt.OneOf(
         [
-            mt.RandGaussianSmoothd(image, (0.5, 1.5), (0.5, 1.5), (0.5, 1.5), prob=1),
+            mt.RandGaussianSmoothd(image, sigma, sigma, sigma, prob=1),
             mt.RandSimulateLowResolutiond(
-                image, prob=1, downsample_mode="nearest-exact", upsample_mode=upsample, zoom_range=(0.5, 1.0)
+                image,
+                prob=1,
+                downsample_mode="nearest-exact",
+                upsample_mode=upsample,
+                zoom_range=(1 - 0.5 * strength, 1.0),
             ),
-            mt.RandGaussianNoised(image, prob=1, mean=0, std=0.3),
-            mt.RandGaussianSharpend(image, prob=1),
+            mt.RandGaussianNoised(image, prob=1, mean=0, std=0.3 * strength),
             mt.Identityd(image),
         ]
     )
     return [
-        mt.RandBiasFieldd(image, coeff_range=(-0.3, 0.3), prob=0.8),
-        mt.RandAdjustContrastd(image, prob=0.8, gamma=(0.6, 1.7), retain_stats=True),
+        mt.RandBiasFieldd(image, coeff_range=(-0.3 * strength, 0.3 * strength), prob=0.8),
+        mt.RandAdjustContrastd(image, prob=0.8, gamma=gamma, retain_stats=True),
         one_of,
-        *(mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(dims)),
+        *(mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(dims if mirror else 0)),
         mt.EnsureTyped(keys, track_meta=False),
     ]
 
