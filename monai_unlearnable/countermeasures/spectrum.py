@@ -102,7 +102,7 @@ class SharpenLowPass(NormalizedTransform):
     """
 
     center: float = 2.0
-    kept: float = 0.5
+    kept: float = 0.4
 
     def __post_init__(self) -> None:
         _check(self.center, self.kept)
@@ -131,7 +131,7 @@ class RandSharpenLowPass(Randomizable, NormalizedTransform):
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(self, center: float = 2.0, std: float = 0.1, kept: float = 0.5) -> None:
+    def __init__(self, center: float = 2.0, std: float = 0.1, kept: float = 0.4) -> None:
         _check(center, kept)
         at_least(0, std=std)
         self.center, self.std, self.kept = center, std, kept
@@ -197,7 +197,7 @@ class RandSharpenLowPassd(Randomizable, MapTransform, RandomStep):
         keys: KeysCollection,
         center: float = 2.0,
         std: float = 0.1,
-        kept: float = 0.5,
+        kept: float = 0.4,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
