@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from monai.config import KeysCollection
@@ -24,6 +24,8 @@ from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = ["LearnedChangeD", "LearnedChangeDict", "LearnedChanged", "NetworkChange", "Patches"]
+
+Case = TypeVar("Case")  # a dictionary, or what the front door knows of a case
 
 WINDOW = {2: 512, 3: 96}  # voxels an axis that a network sees at once; larger images go through it in pieces
 
@@ -160,7 +162,7 @@ def fit(
     return network.eval().requires_grad_(False)
 
 
-def choose_cases(cases: Sequence[Sample], count: int | None, seed: int) -> list[Sample]:
+def choose_cases(cases: Sequence[Case], count: int | None, seed: int) -> list[Case]:
     """As many cases in their order, by the seed; those chosen for a count are among those chosen for a larger one.
 
     Raises:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from monai_unlearnable.countermeasures.learning import choose_cases
 from monai_unlearnable.data import Case, load_cases, read_scan
-from monai_unlearnable.data.scan import check_same_shape
+from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import DatalistError, InputError
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
@@ -36,8 +36,7 @@ def read_scans(folder: str | Path, like: Tensor, count: int | None, seed: int) -
         UnlearnableError: when there is no such dataset, or an image is of another kind than ``like``.
     """
     cases = load_cases(folder, require_labels=False)
-    chosen = {str(case["case_id"]) for case in choose_cases([case.to_dict() for case in cases], count, seed)}
-    return [_read(case, like) for case in track([case for case in cases if case.case_id in chosen], "loading")]
+    return [_read(case, like) for case in track(choose_cases(cases, count, seed), "loading")]
 
 
 def read_pairs(
@@ -59,9 +58,8 @@ def read_pairs(
     common = [case for case in load_cases(protected, require_labels=False) if case.case_id in before]
     if not common:
         raise DatalistError(f"no case of it is in {originals} too", file=protected)
-    chosen = {str(case["case_id"]) for case in choose_cases([case.to_dict() for case in common], count, seed)}
     pairs = []
-    for case in track([case for case in common if case.case_id in chosen], "loading"):
+    for case in track(choose_cases(common, count, seed), "loading"):
         noisy, clean = _read(case, like), _read(before[case.case_id], like)
         check_pair(noisy, clean, case.case_id)
         pairs.append((noisy, clean))
@@ -80,9 +78,7 @@ def check_pair(protected: Tensor, original: Tensor, case_id: str) -> None:
 
 
 def _read(case: Case, like: Tensor) -> Tensor:
-    scans = [read_scan(case.root / name) for name in case.images]
-    check_same_shape(scans)
-    values = np.concatenate([scan.filled() for scan in scans]).astype(np.float32)
+    values = filled_channels([read_scan(case.root / name) for name in case.images]).astype(np.float32)
     if (len(values), values.ndim) != (len(like), like.ndim):
         found, wanted = ((len(image), image.ndim - 1) for image in (values, like))
         reason = "the scan has {} channel(s) in {}D, ".format(*found)

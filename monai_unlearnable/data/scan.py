@@ -19,7 +19,8 @@ from monai_unlearnable.intensity import ChannelRule, IntensityWindow, StorageQua
 from monai_unlearnable.utils.arrays import file_order, pieces
 from monai_unlearnable.utils.files import Content, named_by
 
-__all__ = ["LPS_TO_RAS", "Scan", "ScanFormat", "check_same_shape", "naming", "voxel_digest"]
+__all__ = ["LPS_TO_RAS", "Scan", "ScanFormat", "check_same_shape", "filled_channels", "naming"]
+__all__ += ["voxel_digest"]
 
 MAX_INTEGER_BYTES = 4  # float64 arithmetic is exact on these, and on numbers of more within bounds
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # affines count to the right, to the front and up
@@ -155,6 +156,16 @@ def check_same_shape(scans: Sequence[Scan]) -> None:
         if scan.spatial_shape != scans[0].spatial_shape:
             reason = f"shape {scan.spatial_shape} differs from {scans[0].spatial_shape} of {scans[0].path}"
             raise ScanError(reason, file=scan.path)
+
+
+def filled_channels(scans: Sequence[Scan]) -> NDArray:
+    """Physical values (C, spatial...) of the scans of one image, see :meth:`Scan.filled`.
+
+    Raises:
+        ScanError: naming the file, when shapes differ.
+    """
+    check_same_shape(scans)
+    return np.concatenate([np.ascontiguousarray(scan.filled()) for scan in scans])
 
 
 class ScanFormat(ABC):

@@ -13,6 +13,7 @@ import torch
 from monai.engines.utils import default_prepare_batch
 from torch import Tensor, nn
 
+from monai_unlearnable.countermeasures.learning import choose_cases
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.seeding import derive_seed, seeded
 from monai_unlearnable.utils.tensors import evaluating
@@ -284,8 +285,7 @@ class WeightRecovery:
         if not originals:
             raise InputError("weights are recovered with clean cases, and none are known")
         count = max(1, int(self.fraction * len(originals) + 0.5))
-        order = torch.randperm(len(originals), generator=seeded(seed, "clean cases"))
-        return [originals[index] for index in sorted(order[:count].tolist())]
+        return choose_cases(originals, count, derive_seed(seed, "clean cases"))
 
     def tuning(self, learning_rate: float) -> dict[str, Any]:
         """Settings of the recipe that the fine-tuning changes; ``learning_rate`` is the one before."""

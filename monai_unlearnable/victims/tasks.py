@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read_scan
 from monai_unlearnable.data.labels import index_dtype
-from monai_unlearnable.data.scan import check_same_shape
+from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.metrics.scores import chance_level, classification_scores, segmentation_scores
@@ -53,8 +53,7 @@ class LoadImages(Transform):
         """Read what the keys name; other entries stay."""
         image, *labels = self.keys
         scans = [read_scan(path) for path in ensure_tuple(data[image])]
-        check_same_shape(scans)
-        values = np.concatenate([np.ascontiguousarray(scan.filled()) for scan in scans])
+        values = filled_channels(scans)
         read = {image: as_channels(values, self.channels, values.ndim - 1)}
         for key in labels:
             path, case = Path(data[key]), data.get(CaseKeys.CASE_ID)

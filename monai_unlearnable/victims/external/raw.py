@@ -18,7 +18,7 @@ from PIL import Image
 
 from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read_scan
 from monai_unlearnable.data.formats import write_scan
-from monai_unlearnable.data.scan import Scan, check_same_shape
+from monai_unlearnable.data.scan import Scan, filled_channels
 from monai_unlearnable.errors import InputError, LabelError, ScanError
 from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
@@ -121,14 +121,13 @@ class RawFolder:
     def _image(self, case: Sample, name: Path, ending: str) -> tuple[list[Scan], NDArray | None, int]:
         """Link or write an image; its scans, its label where that is known already, and the number of channels."""
         scans = [read_scan(path) for path in ensure_tuple(case["image"])]
-        check_same_shape(scans)
         name.parent.mkdir(parents=True, exist_ok=True)
         if self.load is None and self._is_taken_as_it_is(scans, ending):
             with reading(scans[0].path):
                 name.with_name(f"{name.name}_0000{ending}").symlink_to(scans[0].path.resolve())
             return scans, None, len(scans[0].voxels)
         if self.load is None:
-            values, label = np.concatenate([scan.filled() for scan in scans]), None
+            values, label = filled_channels(scans), None
             image = as_channels(values, self.task.channels, values.ndim - 1)
         else:
             sample = self.load(case)
