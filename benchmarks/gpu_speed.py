@@ -26,8 +26,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from monai_unlearnable.evaluation.bench import Bench
 from monai_unlearnable.evaluation.matrix import Matrix
-from monai_unlearnable.evaluation.runs import Bench
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.precision import Autocast

@@ -75,7 +75,7 @@ FAULTS = (
     ),
     Fault(
         "the key of a run lacks the number of validations",
-        "evaluation/runs.py",
+        "evaluation/bench.py",
         '"looks": matrix.num_validations,',
         "",
         "tests/evaluation/test_laboratory.py",

@@ -19,8 +19,9 @@ import torch
 
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError, UnlearnableError, root_cause, told
+from monai_unlearnable.evaluation.bench import OTHERS, Bench
 from monai_unlearnable.evaluation.matrix import Matrix, Published, Run
-from monai_unlearnable.evaluation.runs import OTHERS, UNUSABLE, Bench, authorized_scores, detect, kept, train_run
+from monai_unlearnable.evaluation.runs import UNUSABLE, authorized_scores, detect, kept, train_run
 from monai_unlearnable.evaluation.sources import Source, published_source
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, PROTECTED

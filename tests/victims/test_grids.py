@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from monai_unlearnable.data import Grid, load_cases, spatial_affine
+from monai_unlearnable.evaluation.bench import Bench
 from monai_unlearnable.evaluation.matrix import Matrix
-from monai_unlearnable.evaluation.runs import Bench
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.victims import (
     Classification,

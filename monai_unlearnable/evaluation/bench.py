@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all trainings of a laboratory share: data, task, and networks, recipes and countermeasures by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from monai_unlearnable import __version__
+from monai_unlearnable.countermeasures import Material, Prepared, prepare
+from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases, load_cases, patch_size
+from monai_unlearnable.errors import (
+    DatalistError,
+    InputError,
+    LabelError,
+    ScanError,
+)
+from monai_unlearnable.evaluation.matrix import Matrix, Run
+from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
+from monai_unlearnable.intensity import AutoWindow
+from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.files import file_digest, fingerprint
+from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.victims import (
+    Classification,
+    Recipe,
+    Segmentation,
+    Task,
+    fresh_network,
+    median_spacing,
+    nnunet_spacing,
+)
+from monai_unlearnable.victims.external import NNUNet
+
+__all__ = ["OTHERS", "Bench"]
+
+SMALLEST = 16  # side of the input where all are smaller: nothing would be left of it in the depth of networks
+KINDS = ("networks", "external", "recipes", "countermeasures")
+OTHERS = ("other_dir", "other_protected_dir")  # folders of the matrix that a countermeasure may refer to
+
+
+class Bench:
+    """What all runs share: the originals, the test cases, the task, and networks and recipes by name.
+
+    Everything is read once, when it is first needed.
+
+    Args:
+        matrix: settings; the protected data do not matter here.
+    """
+
+    def __init__(self, matrix: Matrix) -> None:
+        self.matrix = matrix
+
+    @cached_property
+    def originals(self) -> Source:
+        """The clean training data."""
+        return clean_source(self.matrix.dataset_dir, self.matrix.datalist)
+
+    @cached_property
+    def test(self) -> tuple[Case, ...]:
+        """Clean held-out cases.
+
+        Raises:
+            DatalistError: when there are none, or one of their images is also trained on, under whatever name.
+        """
+        own, matrix = self.matrix.test_dir, self.matrix
+        try:
+            place = (matrix.dataset_dir, matrix.datalist, "test") if own is None else (own,)
+            cases = load_cases(*place)
+            refuse_overlap(self.originals.cases, cases)
+        except DatalistError as error:
+            if own is not None:
+                raise
+            reason = f"the dataset has no test cases of its own ({error.reason}); give a folder of some as test_dir"
+            raise DatalistError(reason, case=error.case, file=error.file) from error
+        return tuple(cases)
+
+    @cached_property
+    def summary(self) -> DatasetSummary:
+        """Dimensions, channels, classes and size of the training data."""
+        cases, ignore = self.originals.cases, LabelGeometry.IGNORE
+        return inspect_cases(cases, AutoWindow(), roughness=False, label_geometry=ignore)
+
+    @property
+    def usual_victim(self) -> str:
+        """The network that is trained where none is named."""
+        return (Segmentation if self.originals.is_segmentation else Classification).victim
+
+    @cached_property
+    def task(self) -> Task:
+        """The task of the victims: class maps where labels are files, else classes."""
+        channels = self.summary.channels
+        if self.originals.is_segmentation:
+            return Segmentation(self.summary.label_values, channels)
+        targets = (case.target for case in self.originals.cases if case.target is not None)
+        return Classification(1 + max(targets), channels)
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Spatial size of the network input."""
+        return self.matrix.size or _input_size(self.summary.median_shape)
+
+    def _ras(self) -> tuple[tuple[float, ...], tuple[int, ...]]:
+        """Median spacing along the axes to the right, front and top, and the size of the network input there."""
+        grids = [grid.oriented for grid in self.summary.grids]
+        spacing = median_spacing(grids)
+        shapes = [np.multiply(grid.shape, grid.spacing) / spacing for grid in grids]
+        shape = np.median(shapes, axis=0).round().astype(int).tolist()
+        return spacing, self.matrix.size or _input_size(shape)
+
+    @cached_property
+    def catalogs(self) -> dict[str, Catalog]:
+        """Networks, recipes and countermeasures, with the user's entries."""
+        return {kind: Catalog.load(kind, self.matrix.catalog) for kind in KINDS}
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Values that catalog entries may refer to."""
+        ras_spacing, ras_size = self._ras()
+        settings = ("width", "iterations", "batch_size", "learning_rate", "weights")
+        return {
+            "dims": self.summary.spatial_dims,
+            "channels": self.summary.channels,
+            "classes": self.task.classes,
+            "size": list(self.size),
+            "ras_size": list(ras_size),
+            "ras_spacing": list(ras_spacing),
+            "spacing": list(nnunet_spacing(self.summary.grids)),
+            "keys": list(self.task.keys),
+            **{name: getattr(self.matrix, name) for name in settings},
+        }
+
+    def check(self) -> None:
+        """Check that everything the runs need is found: victims, recipes, countermeasures, data and test cases.
+
+        Raises:
+            UnlearnableError: naming the first that is missing or unknown.
+        """
+        for name in self.matrix.victims:
+            self.described(name)
+        for kind, wanted in (("recipes", self.matrix.recipes), ("countermeasures", self.matrix.countermeasures)):
+            for name in wanted:
+                self.catalogs[kind].description(name)
+        self.values  # noqa: B018 - the originals are read
+        nothing = "the labels of all {} cases are background: there is nothing to {}"
+        if self.summary.is_segmentation and not any(self.summary.class_voxels[1:]):
+            raise LabelError(nothing.format("training", "learn"), file=self.matrix.dataset_dir)
+        found = [self._has_target(case) for case in self.test]
+        if not any(found):
+            raise LabelError(nothing.format("test", "score"), file=self.test[0].root)
+
+    def _has_target(self, case: Case) -> bool:
+        """Read a test case as victims will, and say whether its label holds anything to score."""
+        (load,) = self.task.loading()
+        sample = load(case.to_dict())
+        known = (self.summary.channels, self.summary.spatial_dims)
+        found = (len(sample["image"]), sample["image"].ndim - 1)
+        if found != known:
+            reason = "the test case has {} channel(s) in {}D, ".format(*found)
+            reason += "where the training cases have {} channel(s) in {}D".format(*known)
+            raise ScanError(reason, case=case.case_id, file=case.root / case.images[0])
+        return not self.summary.is_segmentation or bool(sample["label"].any())
+
+    def described(self, victim: str) -> Any:
+        """The configuration of a victim: of a network, or of one that another program trains.
+
+        Raises:
+            InputError: listing the names, when there is no such victim.
+        """
+        networks, external = self.catalogs["networks"], self.catalogs["external"]
+        if victim in networks.entries or victim in external.entries:
+            return (external if victim in external.entries else networks).description(victim)
+        known = ", ".join([*networks.names(), *external.names()])
+        raise InputError(f"unknown name {victim!r} among networks; known are {known}")
+
+    @cached_property
+    def _weights_digest(self) -> str | None:
+        return None if self.matrix.weights is None else file_digest(Path(self.matrix.weights))
+
+    @cached_property
+    def _test_digest(self) -> str:
+        return digest_cases(self.test)
+
+    def key(self, run: Run, source: Source) -> str:
+        """SHA-256 of everything that decides on the result of a run.
+
+        Raises:
+            InputError: when there is no such victim, recipe or countermeasure.
+        """
+        matrix = self.matrix
+        if run.recipe == OWN_RECIPE:
+            return self._external_key(run, source)
+        countermeasure = self.catalogs["countermeasures"].description(run.countermeasure)
+        return fingerprint(
+            {
+                **self._others_digest(countermeasure),
+                "version": __version__,
+                "victim": self.described(run.victim),
+                "recipe": self.catalogs["recipes"].description(run.recipe),
+                "countermeasure": countermeasure,
+                "names": [run.victim, run.recipe, run.countermeasure],
+                "seed": run.seed,
+                "values": {**self.values, "weights": self._weights_digest},
+                # The words of earlier laboratories, so that what they trained is found.
+                "looks": matrix.num_validations,
+                "validation_share": matrix.validation_fraction,
+                "scored": "on the voxels of the file",
+                "task": repr(self.task),
+                "training": source.digest,
+                "originals": self.originals.digest,
+                "test": self._test_digest,
+                **({"amp": True} if matrix.amp else {}),
+            }
+        )
+
+    def _others_digest(self, countermeasure: Any) -> dict[str, str]:
+        """What the folders hold that a countermeasure refers to; nothing where it refers to none."""
+        words = json.dumps(countermeasure)
+        named = {name: getattr(self.matrix, name) for name in OTHERS if f"@{name}" in words}
+        return {name: self._folder_digest(folder) for name, folder in named.items() if folder is not None}
+
+    def _folder_digest(self, folder: str) -> str:
+        if folder not in self._folder_digests:
+            self._folder_digests[folder] = digest_cases(load_cases(folder, require_labels=False))
+        return self._folder_digests[folder]
+
+    @cached_property
+    def _folder_digests(self) -> dict[str, str]:
+        return {}
+
+    def _external_key(self, run: Run, source: Source) -> str:
+        """The key of a victim that another program trains: settings of networks of this program do not matter."""
+        content = {
+            "version": __version__,
+            "program": self.external(run.victim).version,
+            "victim": self.described(run.victim),
+            "names": [run.victim, run.countermeasure],
+            "seed": run.seed,
+            "iterations": self.matrix.iterations,
+            "num_validations": self.matrix.num_validations,
+            "amp": self.matrix.amp,
+            "task": repr(self.task),
+            "training": source.digest,
+            "test": self._test_digest,
+        }
+        if run.countermeasure != NO_COUNTERMEASURE:
+            steps = self.catalogs["countermeasures"].description(run.countermeasure)
+            content |= {"countermeasure": steps, "values": self.values, "originals": self.originals.digest}
+            content |= self._others_digest(steps)
+        return fingerprint(content)
+
+    def external(self, name: str) -> NNUNet:
+        """A victim that another program trains.
+
+        Raises:
+            InputError: when there is none of that name, or it cannot be built.
+        """
+        settings = {name: getattr(self.matrix, name) for name in ("iterations", "num_validations", "amp")}
+        victim: NNUNet = self.catalogs["external"].build(name, dims=self.summary.spatial_dims, **settings)
+        return victim
+
+    def network(self, name: str | None, seed: int, size: Sequence[int] | None = None) -> nn.Module:
+        """A network with weights drawn from the seed.
+
+        Args:
+            name: name of the network; None for one that fits the task.
+            seed: random seed.
+            size: spatial size of its input, that of its recipe; by default :attr:`size`.
+
+        Raises:
+            InputError: when there is none of that name, or it cannot take images of the size.
+        """
+        name, seed = name or self.usual_victim, derive_seed(seed, "weights")
+        return fresh_network(self.catalogs["networks"], name, seed, **{**self.values, "size": list(size or self.size)})
+
+    def recipe(self, name: str) -> Recipe:
+        """A recipe."""
+        recipe: Recipe = self.catalogs["recipes"].build(name, **self.values)
+        return recipe
+
+    def prepare(self, name: str, recipe: Recipe, cases: Sequence[Case], seed: int) -> Prepared:
+        """Apply a countermeasure to training cases."""
+        others = {name: getattr(self.matrix, name) for name in OTHERS}
+        steps = self.catalogs["countermeasures"].build(name, **self.values, **others)
+        originals = {case.case_id: case.to_dict() for case in self.originals.cases}
+        load, seed = recipe.normalized_images(self.task), derive_seed(seed, "countermeasure")
+        return prepare(steps, Material([case.to_dict() for case in cases], load, originals, seed, self.matrix.device))
+
+    def split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+        """Cases to train on, and evenly spaced ones to select a model by."""
+        count = round(self.matrix.validation_fraction * len(cases))
+        chosen = set(np.linspace(0, len(cases) - 1, count).round().astype(int).tolist())
+        parts: tuple[list[Case], list[Case]] = ([], [])
+        for index, case in enumerate(cases):
+            parts[index in chosen].append(case)
+        return parts
+
+
+def _input_size(shape: Sequence[int]) -> tuple[int, ...]:
+    """A patch for images of a shape; at least ``SMALLEST`` voxels along each axis where all of them are smaller."""
+    size = patch_size(shape)
+    return size if max(size) >= SMALLEST else (SMALLEST,) * len(size)
