@@ -281,10 +281,11 @@ class Remover(PairPurifier):
     iterations: int = 800
 
     def __post_init__(self) -> None:
-        folders = {"protected": self.protected, "originals": self.originals}
-        for name, folder in folders.items():
-            if not folder:
-                raise InputError(f"a remover learns from a dataset in both versions; give its folder as {name!r}")
+        folders = {"protected": "other_protected_dir", "originals": "other_dir"}  # and their names in a laboratory
+        for name, setting in folders.items():
+            if not getattr(self, name):
+                reason = f"a remover learns from a dataset in both versions; give its folder as {name!r}"
+                raise InputError(f"{reason}, in a laboratory as {setting}")
         require_positive(**{name: value for name, value in vars(self).items() if name not in folders})
 
     def prepare(self, material: Material) -> Prepared:

@@ -82,6 +82,7 @@ def _changes(files: Iterable[Path], entries: Mapping[str, Entry]) -> Iterator[tu
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise InputError(f"the file cannot be read: {error}", file=path) from error
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"the file cannot be read: {reason}", file=path) from error
         if (new := rendered(text, entries, path)) != text:
             yield path, new

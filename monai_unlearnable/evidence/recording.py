@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,8 +44,12 @@ def entries_from(
             ``{"foresight mirror": {"recipe": "mirror"}}`` entries are of the first word, ``foresight``, with these.
 
     Raises:
-        InputError: when the laboratory has no such method.
+        InputError: when the date is none, or the laboratory has no such method.
     """
+    try:
+        datetime.date.fromisoformat(date)
+    except ValueError as error:
+        raise InputError(f"the date is {date!r}; give it as YYYY-MM-DD") from error
     known = {*(row.method for row in results.rows), *results.method.split(", ")}  # some may not have been trained yet
     for name in settings or {}:
         if name not in known:

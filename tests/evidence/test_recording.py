@@ -51,6 +51,8 @@ def test_variants_of_a_method_are_the_method_with_settings() -> None:
         InputError, match="no method 'umed blured'; known are clean, random noise, umed blurred, umed not"
     ):
         entries_from(results, date="2026-11-30", settings={"umed blured": {}})
+    with pytest.raises(InputError, match="the date is 'yesterday'; give it as YYYY-MM-DD"):
+        entries_from(results, date="yesterday")
 
 
 def test_length_is_that_of_the_runs_and_a_score_that_still_moves_is_marked() -> None:
