@@ -224,6 +224,7 @@ class _Training:
             "seed": self.seed,
             "threads": torch.get_num_threads(),
             "amp": victim.amp and self.device.type == "cpu",
+            "channels_last": self.device.type == "cpu",
         }
         if not (self._model / FINAL).is_file():
             source = files("monai_unlearnable") / "victims" / "external" / "trainer" / TRAINER
