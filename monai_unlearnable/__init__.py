@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publish medical scans that people can read and that models cannot be trained on.
+"""Publish medical scans that people can read and that are harder to train models on.
 
 The functions are named like the commands. They are loaded on first use.
 
