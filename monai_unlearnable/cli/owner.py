@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The owner's commands, and those of third parties who check or copy what he published."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import monai_unlearnable as mu
+from monai_unlearnable.cli.values import JSON, KEY, OVERWRITE, SETTINGS, WITH_SETTINGS, chosen_settings
+from monai_unlearnable.errors import InputError, VerificationError
+from monai_unlearnable.utils.text import first_few
+
+if TYPE_CHECKING:
+    from monai_unlearnable.noise import Manifest
+
+__all__ = ["COMMANDS"]
+
+
+@click.command(context_settings=WITH_SETTINGS)
+@click.argument("method")
+@click.argument("dataset_dir")
+@click.argument("out")
+@SETTINGS
+@KEY
+@OVERWRITE
+@click.option("--dry-run", is_flag=True, help="Say what was found and what it will take, and write nothing.")
+@JSON
+def protect(
+    method: str, dataset_dir: str, out: str, settings: Sequence[str], dry_run: bool, as_json: bool, **known: Any
+) -> None:
+    """Protect a dataset, a MedMNIST archive, or studies of a DICOMweb server, with a method.
+
+    METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
+    --epochs 20 --masks#support#margin 1. Studies are given as dicomweb://HOST/PATH?StudyInstanceUID=UID.
+    """
+    chosen = chosen_settings(settings, **known)
+    if dry_run:
+        plan = mu.plan(method, dataset_dir, out, **chosen)
+        click.echo(plan.to_json() if as_json else plan.page())
+        return
+    if as_json:
+        raise InputError("--json is the form of the plan; give --dry-run with it")
+    _say_protected(out, mu.protect(method, dataset_dir, out, **chosen))
+
+
+@click.command(context_settings=WITH_SETTINGS)
+@click.argument("source")
+@click.argument("dataset_dir")
+@click.argument("out")
+@SETTINGS
+@KEY
+@OVERWRITE
+def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **known: Any) -> None:
+    """Put stored noise, or that of a trained checkpoint, on clean scans.
+
+    SOURCE is a folder noise/, or a checkpoint of models/.
+    """
+    _say_protected(out, mu.apply(source, dataset_dir, out, **chosen_settings(settings, **known)))
+
+
+def _say_protected(out: str, manifest: Manifest) -> None:
+    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts
+        click.echo(f"protected: {Path(out) / 'protected'}{_unchanged(manifest)}")
+
+
+def _unchanged(manifest: Manifest) -> str:
+    """The end of a line that counts the scans without noise, and names the first of them."""
+    names = manifest.unchanged
+    return f"; {len(names)} of {len(manifest.scans)} scans are unchanged: {first_few(names)}" if names else ""
+
+
+@click.command()
+@click.argument("out")
+@click.option("--clean", metavar="DIR", help="Folder or archive of the clean dataset, to compare the files with.")
+@KEY
+@JSON
+def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
+    """Check every claim of a manifest from disk."""
+    from monai_unlearnable.publishing.verify import check
+
+    manifest, report = check(out, clean, key)
+    if as_json:
+        click.echo(report.to_json())
+    elif report.findings:
+        click.echo(report.page())
+    else:
+        end = _unchanged(manifest)
+        click.echo(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds{end}")
+    if report.findings:
+        raise report.error()
+
+
+@click.command()
+@click.argument("out")
+@click.argument("destination")
+@KEY
+@OVERWRITE
+def restore(out: str, destination: str, key: str | None, overwrite: bool | None) -> None:
+    """Write the original voxels, bit for bit."""
+    click.echo(f"restored: {len(mu.restore(out, destination, bool(overwrite), key))} scans, bit for bit")
+
+
+@click.command()
+@click.argument("out")
+@KEY
+def statement(out: str, key: str | None) -> None:
+    """Rewrite the public statement of an output."""
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.noise import Manifest
+    from monai_unlearnable.publishing.layout import Layout
+    from monai_unlearnable.publishing.statement import write_statement
+
+    layout, owner = Layout(out), load_key(key)
+    write_statement(Manifest.load(layout.manifest, owner), layout, owner)
+    click.echo(f"written: {layout.statement}")
+
+
+@click.command()
+@click.argument("protected")
+@click.argument("statement")
+@click.option("--public-key", metavar="FILE", help="The owner's public key, from another source than the statement.")
+@JSON
+def audit(protected: str, statement: str, public_key: str | None, as_json: bool) -> None:
+    """Check published files against a statement."""
+    report = mu.audit(protected, statement, public_key)
+    click.echo(report.to_json() if as_json else report.page())
+    if count := len(report.findings):
+        reason = f"{count} claims of the statement do not hold"
+        raise VerificationError(reason, file=statement, findings=report.findings)
+
+
+@click.command()
+@click.argument("out")
+@click.argument("address", metavar="dicomweb://HOST/PATH")
+def publish(out: str, address: str) -> None:
+    """Store the protected series in a PACS, and read them back to compare."""
+    done = mu.publish(out, address)
+    omitted = f"; not DICOM, and not stored: {', '.join(done.omitted)}" if done.omitted else ""
+    click.echo(f"published: {done.stored} instances stored, {done.known} were there; all read back equal{omitted}")
+
+
+@click.command()
+@click.argument("archive")
+@click.argument("folder")
+@OVERWRITE
+def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
+    """Unpack a MedMNIST archive to files with a datalist."""
+    from monai_unlearnable.data import unpack_archive
+
+    click.echo(f"unpacked: {unpack_archive(Path(archive), Path(folder), bool(overwrite))}")
+
+
+@click.command()
+@click.argument("archive")
+@click.argument("folder")
+@click.argument("target")
+@OVERWRITE
+def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None:
+    """Copy a MedMNIST archive with the images of a folder in place of its own."""
+    from monai_unlearnable.data import pack_archive
+
+    click.echo(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
+
+
+COMMANDS = (protect, apply, verify, restore, statement, audit, publish, unpack, pack)
