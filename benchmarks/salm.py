@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--percents", default=PERCENTS)
     parser.add_argument("--scores", default="gradient,random,foreground")
-    parser.add_argument("--epsilons", default="8,16", help="radii, in 1/255")
+    parser.add_argument("--epsilons", default="8,16", help="epsilons, in 1/255")
     parser.add_argument("--color", action="store_true", help="keep the channels of color files")
     parser.add_argument("--variants", type=parse_value, default={}, help="further settings of the bundle, by name")
     parser.add_argument("--workers", type=int, default=2)
