@@ -3,7 +3,7 @@
 
 Phantoms are drawn, so that nothing else is needed. First the victim as the package trains it, then plain loops over the
 same batches, each with one thing more. A way that does not work is told and passed over, and none is begun after the
-given number of seconds: one command for ten minutes of a GPU.
+given number of seconds.
 
     python benchmarks/gpu_speed.py [--device cuda] [--size 96,96,96] [--width 32] [--batch_size 2] [--steps 40]
         [--victims UNet,DynUNet,SegResNet,BasicUNet] [--recipes plain,nnunet] [--seconds 500] [--json FILE]

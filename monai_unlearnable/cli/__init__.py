@@ -29,7 +29,7 @@ CHECKS = (VerificationError, SkippedCasesError, FailedTrainingsError)  # the err
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": PAGE_WIDTH})
 @click.version_option(__version__)
 def program() -> None:
-    """Publish medical scans that people can read and that models cannot be trained on."""
+    """Publish medical scans that people can read and that are harder to train models on."""
 
 
 for command in (*owner.COMMANDS, *keys.COMMANDS, *examiner.COMMANDS, *evidence.COMMANDS):
