@@ -15,7 +15,7 @@ from monai_unlearnable.crypto import Key, load_key, secret_seed
 from monai_unlearnable.crypto.encrypted import place
 from monai_unlearnable.data import Case, LabelGeometry, load_cases
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.laboratory import Laboratory, check_part
 from monai_unlearnable.evaluation.matrix import Matrix, Published
 from monai_unlearnable.evaluation.reporting import write_laboratory_report
 from monai_unlearnable.masks import Everywhere, MaskProvider, RandomScore, Roi, Sparsity, TopK
@@ -28,6 +28,7 @@ from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import Results
 from monai_unlearnable.report.rows import PROTECTED, RANDOM
 from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.values import check_path, check_switch, check_whole
 
 __all__ = ["describe_output", "evaluate", "frontier", "laboratory", "prepare_laboratory", "random_control"]
 
@@ -54,6 +55,7 @@ def evaluate(
     Raises:
         UnlearnableError: when a setting is unknown, test cases are missing, or the output cannot be read.
     """
+    _refuse(settings, "protected", "report_dir")
     layout, opened = Layout(Path(output_dir)), load_key(key)
     protected = {str(Manifest.load(layout.manifest, opened).run["method"]): output_dir}
     folder, report = layout.root / "laboratory", layout.report
@@ -91,6 +93,9 @@ def laboratory(
     Raises:
         UnlearnableError: when a setting or name is unknown, or data cannot be read.
     """
+    check_part(part, workers)
+    check_whole("pictured", pictured, 0)
+    check_path("report_dir", report_dir)
     prepared = prepare_laboratory(dataset_dir, output_dir, protected, **settings)
     results = prepared.run((part[0], part[1]), workers)
     folder = Path(report_dir) if report_dir is not None else Path(output_dir) / "report"
@@ -119,10 +124,13 @@ def prepare_laboratory(
     Raises:
         UnlearnableError: when a setting or name is unknown, or data or test cases cannot be read.
     """
-    if not isinstance(protected or {}, Mapping):
+    check_switch("control", control)
+    if not isinstance(protected or {}, Mapping) or not all(isinstance(name, str) for name in protected or {}):
         raise InputError(f"protected is {protected!r}; give folders by name, such as {{'umed': 'OUT'}}")
     refuse_within(output_dir, dataset_dir)
     folders, opened = dict(protected or {}), load_key(key)
+    for name, folder in folders.items():
+        check_path(f"protected {name!r}", folder)
     data = {name: describe_output(folder, opened) for name, folder in folders.items()}
     prepared = Laboratory(Matrix.of(dataset_dir=str(dataset_dir), protected=data, **settings), output_dir)
     prepared.check()
@@ -229,6 +237,8 @@ def frontier(
         UnlearnableError: when a setting or name is unknown or test cases are missing, before anything is protected;
             when a method cannot protect the dataset.
     """
+    _refuse(settings, "protected", "report_dir", "pictured")
+    _refuse(bundle or {}, "epsilon", "output_dir")
     if not methods or not epsilons:
         raise InputError("a sweep needs at least one method and one epsilon")
     examined, root = Path(output_dir) / "laboratory", Path(output_dir)
@@ -240,6 +250,13 @@ def frontier(
     outputs = _sweep(root / "data", methods, epsilons, shared, control, opened)
     report: dict[str, Any] = {"report_dir": root / "report", "pictured": 1}
     return laboratory(dataset_dir, examined, outputs, control=False, key=opened, **report, **settings)
+
+
+def _refuse(settings: Mapping[str, Any], *decided: str) -> None:
+    """Refuse settings that are decided already."""
+    for name in decided:
+        if name in settings:
+            raise InputError(f"{name} cannot be chosen here; the command decides on it")
 
 
 def _sweep(

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from monai_unlearnable.cli.terminal import CHECK_FAILED
-from monai_unlearnable.cli.values import parse_value
+from monai_unlearnable.cli.values import parse_dictionary
 from monai_unlearnable.errors import InputError
 
 __all__ = ["COMMANDS"]
@@ -33,8 +33,8 @@ def record_entries(laboratory: str, to: str | None, date: str | None, settings: 
     """Record what a laboratory has measured so far, one JSON file a figure; nothing is trained."""
     from monai_unlearnable.evaluation.reporting import record_evidence
 
-    by_method = parse_value(settings)
-    if not isinstance(by_method, dict) or not all(isinstance(value, dict) for value in by_method.values()):
+    by_method = parse_dictionary(settings, "--settings")
+    if not all(isinstance(value, dict) for value in by_method.values()):
         raise InputError(f"--settings is {settings!r}, not dictionaries by method")
     known = {**words, "settings": by_method, **({"date": date} if date else {})}
     written, overstated = record_evidence(laboratory, to, **known)

@@ -11,8 +11,8 @@ import click
 
 import monai_unlearnable as mu
 from monai_unlearnable.cli.terminal import CHECK_FAILED, console
-from monai_unlearnable.cli.values import SETTINGS, WITH_SETTINGS, chosen_settings, parse_value
-from monai_unlearnable.errors import FailedTrainingsError, InputError
+from monai_unlearnable.cli.values import SETTINGS, WITH_SETTINGS, chosen_settings, parse_dictionary, parse_epsilons
+from monai_unlearnable.errors import FailedTrainingsError
 
 if TYPE_CHECKING:
     from monai_unlearnable.report import Results
@@ -93,10 +93,7 @@ def frontier(dataset_dir: str, out: str, settings: Sequence[str], methods: str, 
     """Protect at several budgets, examine, and draw score against fidelity."""
     from monai_unlearnable.proof import frontier
 
-    of_bundles = parse_value(bundle)
-    if not isinstance(of_bundles, dict):
-        raise InputError(f"--bundle is {of_bundles!r}, not a dictionary")
-    budgets = [float(epsilon) for epsilon in epsilons.split(",")]
+    of_bundles, budgets = parse_dictionary(bundle, "--bundle"), parse_epsilons(epsilons, "--epsilons")
     _show(*frontier(dataset_dir, out, methods.split(","), budgets, of_bundles, **chosen_settings(settings)))
 
 

@@ -4,38 +4,117 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import click
 import yaml
 
-from monai_unlearnable.errors import InputError
+from monai_unlearnable.errors import InputError, one_line
 
-__all__ = ["JSON", "KEY", "OVERWRITE", "SETTINGS", "WITH_SETTINGS", "chosen_settings", "parse_overrides", "parse_value"]
+__all__ = ["JSON", "KEY", "OVERWRITE", "SETTINGS", "WITH_SETTINGS"]
+__all__ += ["chosen_settings", "parse_dictionary", "parse_epsilons", "parse_overrides", "parse_value"]
+
+FRACTION = re.compile(r"[-+]?\d+(?:\.\d*)?\s*/\s*\d+(?:\.\d*)?")
+UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)  # of the parser of literals
 
 
-def parse_value(text: str) -> Any:
-    """A Python literal as ``monai.bundle run`` takes it, else YAML (``true``, ``null``, plain words)."""
+class _Loader(yaml.SafeLoader):
+    """YAML with fractions such as ``8/255`` as numbers, and days as the words they are."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("!fraction", re.compile(f"^(?:{FRACTION.pattern})$"), list("-+0123456789"))
+_Loader.add_constructor("!fraction", lambda _, node: _divided(str(node.value)))
+
+
+def _divided(text: str) -> float:
+    above, below = text.split("/")
+    if not float(below):
+        raise ValueError(f"{text} divides by 0")
+    return float(above) / float(below)
+
+
+class _Fractions(ast.NodeTransformer):
+    """Puts numbers in the place of fractions, which are no literals of Python."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        text = ast.unparse(node)
+        return ast.Constant(_divided(text)) if FRACTION.fullmatch(text) else node
+
+
+def parse_value(text: str, name: str = "the value") -> Any:
+    """A Python literal as ``monai.bundle run`` takes it, else YAML (``true``, ``null``, plain words).
+
+    Fractions such as ``8/255`` are numbers, inside of lists and dictionaries too; quoted they are words.
+
+    Args:
+        text: text that was typed.
+        name: name of what it is the value of, for the error.
+
+    Raises:
+        InputError: naming the value, when it cannot be read.
+    """
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return yaml.safe_load(text)
+        return _literal(text)
+    except UNREADABLE:
+        pass
+    try:
+        return _Loader(text).get_single_data()
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        problem = getattr(error, "problem", None) or error
+        raise InputError(f"{name} is {text!r}, which cannot be read: {one_line(str(problem))}") from None
+
+
+def _literal(text: str) -> Any:
+    return ast.literal_eval(_Fractions().visit(ast.parse(text.strip(), mode="eval")))
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """``--epsilon 0.02 --network_def#channels "[8,16]"`` as a dictionary.
+    """``--epsilon 8/255 --network_def#channels "[8,16]"`` as a dictionary.
 
     Raises:
-        InputError: when arguments do not come as ``--name value``.
+        InputError: when arguments do not come as ``--name value``, or a value cannot be read.
     """
     if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
-    return {name[2:]: parse_value(text) for name, text in zip(words[::2], words[1::2], strict=True)}
+    return {name[2:]: parse_value(text, name) for name, text in zip(words[::2], words[1::2], strict=True)}
+
+
+def parse_dictionary(text: str, name: str) -> dict[str, Any]:
+    """A dictionary with names as its keys.
+
+    Raises:
+        InputError: naming the option, when it is none.
+    """
+    found = parse_value(text, name)
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise InputError(f"{name} is {text!r}, not a dictionary with names")
+    return found
+
+
+def parse_epsilons(text: str, name: str) -> list[float]:
+    """Epsilons in 1/255 from ``6,8`` or ``6/255,8/255``.
+
+    Raises:
+        InputError: naming the option and the first part that is no number.
+    """
+    return [_epsilon(part.strip(), name) for part in text.split(",")]
+
+
+def _epsilon(text: str, name: str) -> float:
+    try:
+        return round(255 * _divided(text), 9) if FRACTION.fullmatch(text) else float(text)
+    except ValueError:
+        raise InputError(f"{name} holds {text!r}, which is neither a number of 1/255 nor a fraction") from None
 
 
 def _switch(context: click.Context, parameter: click.Parameter, text: str | None) -> bool | None:
-    value = None if text is None else parse_value(text)
+    value = None if text is None else parse_value(text, str(parameter.opts[0]))
     if value is not None and not isinstance(value, bool):
         raise click.BadParameter(f"{text!r} is neither True nor False", context, parameter)
     return value

@@ -30,6 +30,7 @@ from monai_unlearnable.crypto.keyfiles import (
 )
 from monai_unlearnable.errors import KeyFileError, KeyMismatchError
 from monai_unlearnable.utils.files import leads_outside
+from monai_unlearnable.utils.values import check_path
 
 __all__ = [
     "FileKey",
@@ -246,6 +247,7 @@ def load_key(source: Key | str | Path | None) -> Key | None:
     """
     if source is None or isinstance(source, (OwnerKey, KeyRing)):
         return source
+    check_path("key", source)
     with naming(source, "key"):
         content = read_file(source)
     if b'"monai_unlearnable key derivation ' in content:

@@ -149,6 +149,8 @@ class Bench:
             for name in wanted:
                 self.catalogs[kind].description(name)
         self.values  # noqa: B018 - the originals are read
+        if len(self.size) != self.summary.spatial_dims:
+            raise InputError(f"size is {list(self.size)}, and the scans have {self.summary.spatial_dims} dimensions")
         nothing = "the labels of all {} cases are background: there is nothing to {}"
         if self.summary.is_segmentation and not any(self.summary.class_voxels[1:]):
             raise LabelError(nothing.format("training", "learn"), file=self.matrix.dataset_dir)

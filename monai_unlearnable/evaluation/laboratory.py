@@ -28,8 +28,9 @@ from monai_unlearnable.report.rows import CLEAN, PROTECTED
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import fingerprint, write_atomic, write_json
 from monai_unlearnable.utils.progress import hush_monai, progress_bar
+from monai_unlearnable.utils.values import check_whole, check_wholes
 
-__all__ = ["Laboratory"]
+__all__ = ["Laboratory", "check_part"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +111,9 @@ class Laboratory:
             All results so far, including those of other parts.
 
         Raises:
-            InputError: when data, victims, recipes or countermeasures are unknown.
+            InputError: when data, victims, recipes or countermeasures are unknown, or there is no such part.
         """
+        check_part(part, workers)
         self.matrix.save(self.folder)
         self.check()
         runs = self.runs()[part[0] :: part[1]]
@@ -214,6 +216,18 @@ class Laboratory:
             raise InputError(f"the run cannot be read; delete it to train it again: {error}", file=path) from error
         source, command = self.sources[run.data], run.command(self.folder)
         return dataclasses.replace(row, data=run.data, training=source.role, method=source.method, command=command)
+
+
+def check_part(part: Sequence[int], workers: int) -> None:
+    """Check that there is such a part of the runs, and a process to train it.
+
+    Raises:
+        InputError: when there is not.
+    """
+    check_whole("workers", workers, 1)
+    check_wholes("part", part, 0)
+    if len(part) != 2 or part[0] >= part[1]:
+        raise InputError(f"part is {list(part)}; give [i, n] with i from 0 to n - 1")
 
 
 def _with_figures(row: VictimRow, figures: dict[str, float]) -> VictimRow:

@@ -16,15 +16,18 @@ from typing import Any
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.report.rows import CLEAN, OWN_RECIPE, PROTECTED, RANDOM
 from monai_unlearnable.utils.catalog import Catalog
-from monai_unlearnable.utils.distributed import default_device
+from monai_unlearnable.utils.distributed import check_device, default_device
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.precision import fast_bfloat16
+from monai_unlearnable.utils.values import check_number, check_path, check_switch, check_whole, check_wholes
 
 __all__ = ["Matrix", "Published", "Run"]
 
 FILE = "laboratory.json"
 LENGTHS = {"short": 500, "standard": 2500, "long": 10000}  # training steps by name
+COUNTS = ("iterations", "batch_size", "width", "num_validations")
+PATHS = ("datalist", "test_dir", "weights", "other_dir", "other_protected_dir", "catalog")
 PLAIN = "plain"  # the recipe where none is named
 
 
@@ -146,7 +149,8 @@ class Matrix:
             object.__setattr__(self, name, _listed(name, getattr(self, name)))
         object.__setattr__(self, "victims", self.victims or ())
         object.__setattr__(self, "recipes", self.recipes or ())
-        protected = {name: _published(data) for name, data in self.protected.items()}
+        self._check_kinds()
+        protected = {name: _published(name, data) for name, data in self.protected.items()}
         object.__setattr__(self, "protected", protected)
         # What is kept beside the results says what was done, on whatever machine they are read.
         object.__setattr__(self, "amp", fast_bfloat16(self.device) if self.amp is None else self.amp)
@@ -157,8 +161,26 @@ class Matrix:
         length, iterations = _length(self.length, self.iterations)
         object.__setattr__(self, "length", length)
         object.__setattr__(self, "iterations", iterations)
-        if min(iterations, self.batch_size, self.width, self.num_validations) < 1:
-            raise InputError("iterations, batch_size, width and num_validations are at least 1")
+
+    def _check_kinds(self) -> None:
+        """Check what the settings are, before what they say."""
+        check_wholes("seeds", self.seeds)
+        for name in COUNTS:
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 1)
+        if self.size is not None:
+            check_wholes("size", self.size, 1)
+        for name in ("learning_rate", "validation_fraction"):
+            check_number(name, getattr(self, name))
+        for name in ("originals", "authorized", "detectors", *(("amp",) if self.amp is not None else ())):
+            check_switch(name, getattr(self, name))
+        for name in PATHS:
+            check_path(name, getattr(self, name))
+        check_device(self.device)
+        if not self.countermeasures:
+            raise InputError("countermeasures are none at all; the name of no countermeasure is 'none'")
+        if self.learning_rate <= 0:
+            raise InputError(f"learning_rate is {self.learning_rate}, not above 0", value=self.learning_rate, limit=0)
 
     @classmethod
     def of(cls, **settings: Any) -> Matrix:
@@ -262,12 +284,18 @@ def _listed(name: str, value: Any) -> tuple[Any, ...] | None:
     if isinstance(value, int):
         if name != "seeds":
             raise InputError(f"{name} is {value!r}; give a list")
+        check_whole(name, value, 1)
         return tuple(range(value))
+    if value is not None and not isinstance(value, Iterable):
+        raise InputError(f"{name} is {value!r}; give a list")
     return None if value is None else tuple(value)
 
 
-def _published(data: Any) -> Published:
+def _published(name: str, data: Any) -> Published:
     """Published data given as such, as a folder, or as ``laboratory.json`` holds them."""
     if isinstance(data, Published):
         return data
-    return Published(**data) if isinstance(data, dict) else Published(str(data))
+    if isinstance(data, dict):
+        return Published(**data)
+    check_path(f"protected {name!r}", data)
+    return Published(str(data))

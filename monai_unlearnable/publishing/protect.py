@@ -173,7 +173,12 @@ class Protection:
 
         Args:
             patch_size: spatial size of the patches, in voxels.
+
+        Raises:
+            InputError: when it has not as many sides as the scans.
         """
+        if len(patch_size) != (dims := self.summary.spatial_dims):
+            raise InputError(f"patch_size is {list(patch_size)}, and the scans have {dims} dimensions")
         self.patch_size = [int(extent) for extent in patch_size]
         return CacheDataset(
             [case.to_dict() for case in self.cases],

@@ -16,16 +16,18 @@ from monai_unlearnable.crypto import Key, load_key
 from monai_unlearnable.crypto.encrypted import is_owned
 from monai_unlearnable.data import unpack_archive
 from monai_unlearnable.data.dicomweb import is_address
-from monai_unlearnable.errors import InputError, UnlearnableError
+from monai_unlearnable.errors import InputError, UnlearnableError, told
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.archives import is_archive, protected_archive
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.pacs import fetched_studies
 from monai_unlearnable.publishing.places import check_output
 from monai_unlearnable.publishing.restore import apply_stored
+from monai_unlearnable.publishing.settings import check_settings
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import unlock
+from monai_unlearnable.utils.values import check_path
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
@@ -33,25 +35,6 @@ if TYPE_CHECKING:
     from monai_unlearnable.publishing.plan import DatasetPlan
 
 __all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle", "apply", "plan", "protect"]
-
-# Earlier, longer names of bundle settings, for those who still use them.
-RENAMED = {
-    "amp": "train#trainer#amp",
-    "budget": "protection",
-    "cache_gib": "protection#cache_gib",
-    "curves": "protection#curves",
-    "quarantine": "skip_invalid",
-    "resume": "protection#resume",
-    "spared": "unperturbed",
-    "surrogate_interval": "train#trainer#strategy#surrogate_interval",
-    "surrogate_lifetime": "surrogates#lifetime",
-    "surrogate_warmup": "surrogates#warmup",
-    "tile": "pattern_size",
-    "view": "augmentation",
-}
-
-
-COUNTS = ("epochs", "epoch_length", "batch_size", "iterations", "steps", "samples")  # settings of 1 or more
 
 
 def _folder() -> Path:
@@ -85,6 +68,7 @@ def bundle_root(name: str) -> Path:
     raise InputError(f"unknown method {name!r}{hint}; known are {', '.join(known)}, or give a configuration file")
 
 
+PART = re.compile(r"Failed to instantiate component '(?:[\w.]*\.)?(\w+)'")  # what MONAI says of an object
 REHEARSAL = "monai_unlearnable.publishing.rehearsal.Rehearsal"
 
 
@@ -122,33 +106,34 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
         workflow.finalize()
         return workflow
     except RuntimeError as error:
-        cause: BaseException | None = error
-        while not isinstance(cause, UnlearnableError):
-            if cause is None:
-                raise
-            cause = cause.__cause__ or cause.__context__
+        cause = _telling(error)
+        if cause is None:
+            raise
         raise cause from error
     finally:
         if "output_dir" in overrides:
             unlock(Path(overrides["output_dir"]))  # a failed run is over too
 
 
+def _telling(error: BaseException) -> UnlearnableError | None:
+    """The error of this package in a chain, or one for a part that its settings do not fit; None for all others."""
+    chain: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, UnlearnableError):
+            return found
+        chain.append(found)
+        found = found.__cause__ or found.__context__
+    if len(chain) > 1 and (part := PART.match(str(chain[-2]))):
+        return InputError(f"the settings do not fit {part[1]}: {told(chain[-1])}")
+    return None
+
+
 def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
     from monai.bundle import ConfigParser, ConfigWorkflow  # needs torch, which stored noise does not
 
     # MONAI would accept settings that the configuration does not know, and ignore them.
-    known = ConfigParser.load_config_file(str(file))
-    for name, value in settings.items():
-        group = re.split("#|::", name)[0]
-        if group not in known:
-            close = get_close_matches(name, known, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            hint = f"; {group!r} is called {RENAMED[group]!r} now" if group in RENAMED else hint
-            raise InputError(f"the configuration has no setting {name!r}{hint}", file=file)
-        if isinstance(known.get(name), bool) and not isinstance(value, bool) and not str(value).startswith(("$", "@")):
-            raise InputError(f"{name} is True or False, not {value!r}", file=file)
-        if name in COUNTS and isinstance(value, (int, float)) and value < 1:
-            raise InputError(f"{name} is {value}: nothing would be done; give 1 or more", value=value, limit=1)
+    check_settings(settings, ConfigParser.load_config_file(str(file)), file)
     metadata = str(file.parent / "metadata.json")
     try:
         return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)
@@ -257,6 +242,7 @@ def _prepared(
     """Join the others, and fetch studies or unpack an archive; yields all settings, with the folder to protect."""
     with distributed.joined(), ExitStack() as stack:
         overwrite, is_far = bool(settings.get("overwrite")), is_address(dataset_dir)
+        check_path("datalist", settings.get("datalist"))
         check_output(output_dir, None if is_far else dataset_dir, (settings.get("datalist"),))
         if is_far:
             dataset_dir = stack.enter_context(fetched_studies(dataset_dir, output_dir, overwrite, key))

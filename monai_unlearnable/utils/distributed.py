@@ -12,7 +12,10 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
-__all__ = ["PATIENCE", "count", "default_device", "gather", "gather_shares", "joined", "rank", "share", "wait"]
+from monai_unlearnable.errors import InputError
+
+__all__ = ["PATIENCE", "check_device", "count", "default_device", "gather", "gather_shares", "joined", "rank", "share"]
+__all__ += ["wait"]
 
 PATIENCE = timedelta(days=7)  # shares take unequally long: the first to be done waits for the others
 
@@ -86,6 +89,20 @@ def joined() -> Iterator[None]:
             wait()
     finally:
         torch.distributed.destroy_process_group()
+
+
+def check_device(name: str) -> None:
+    """Check that torch knows a device by its name, whether it is there or not.
+
+    Raises:
+        InputError: when it does not.
+    """
+    import torch
+
+    try:
+        torch.device(name if isinstance(name, torch.device) else str(name))
+    except RuntimeError:
+        raise InputError(f"unknown device {name!r}; give cpu, cuda or cuda:1") from None
 
 
 def default_device() -> str:

@@ -139,6 +139,25 @@ COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "no catalog": (["laboratory", "DATA", "OUT", "--catalog", "FILE"], ("file.txt: the catalog",)),
     "no test cases": (["laboratory", "DATA", "OUT"], ("no test cases", "test_dir")),
     "no test folder": (["laboratory", "DATA", "OUT", "--test_dir", "NOWHERE"], ("nowhere: ",)),
+    "no value": (["protect", "lattice", "DATA", "OUT", "--epsilon", "["], ("--epsilon is '['", "cannot be read")),
+    "no number": (["protect", "lattice", "DATA", "OUT", "--epsilon", "x"], ("epsilon is 'x', not a number",)),
+    "no seed": (["protect", "lattice", "DATA", "OUT", "--seed", "null"], ("seed is None, not a whole number",)),
+    "no count": (["protect", "umed", "DATA", "OUT", "--epochs", "2.5"], ("epochs is 2.5, not a whole number",)),
+    "no sides": (
+        ["protect", "umed", "DATA", "OUT", "--dry-run", "--patch_size", "[8, 8]"],
+        ("patch_size", "3 dimensions"),
+    ),
+    "no channels": (
+        ["protect", "umed", "DATA", "OUT", "--dry-run", "--network_def#channels", "3"],
+        ("do not fit UNet",),
+    ),
+    "no path": (["protect", "lattice", "DATA", "OUT", "--datalist", "3"], ("datalist is 3", "./NAME")),
+    "no window": (["protect", "lattice", "DATA", "OUT", "--window", "3"], ("window is 3, not a group",)),
+    "no epsilons": (["frontier", "DATA", "OUT", "--epsilons", "6,x"], ("--epsilons holds 'x'",)),
+    "no bundle": (["frontier", "DATA", "OUT", "--bundle", "{'a':"], ("--bundle is", "cannot be read")),
+    "epsilon twice": (["frontier", "DATA", "OUT", "--bundle", "{epsilon: 1/9}"], ("epsilon cannot be chosen here",)),
+    "no settings": (["evidence", "record", "DATA", "--settings", "{'a':"], ("--settings is", "cannot be read")),
+    "no part": (["laboratory", "DATA", "OUT", "--part", "[2, 2]"], ("part is [2, 2]; give [i, n]",)),
     "no method": (["protect", "latice", "DATA", "OUT"], ("did you mean 'lattice'",)),
 }
 

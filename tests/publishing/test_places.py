@@ -109,7 +109,7 @@ def test_nothing_is_restored_into_originals_or_outputs(
     ("settings", "message"),
     [
         (["--epsilon", "0"], "epsilon is 0: nothing would be changed"),
-        (["--epochs", "0"], "epochs is 0: nothing would be done; give 1 or more"),
+        (["--epochs", "0"], "epochs is 0; give 1 or more"),
         (["--epoch_length", "0"], "epoch_length is 0"),
     ],
 )
