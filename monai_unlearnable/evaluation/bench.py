@@ -14,7 +14,7 @@ from torch import nn
 
 from monai_unlearnable import __version__
 from monai_unlearnable.countermeasures import Material, Prepared, prepare
-from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases, load_cases, patch_size
+from monai_unlearnable.data import Case, DatasetSummary, Grid, LabelGeometry, inspect_cases, load_cases, patch_size
 from monai_unlearnable.errors import (
     DatalistError,
     InputError,
@@ -107,13 +107,10 @@ class Bench:
         """Spatial size of the network input."""
         return self.matrix.size or _input_size(self.summary.median_shape)
 
-    def _ras(self) -> tuple[tuple[float, ...], tuple[int, ...]]:
-        """Median spacing along the axes to the right, front and top, and the size of the network input there."""
-        grids = [grid.oriented for grid in self.summary.grids]
-        spacing = median_spacing(grids)
+    def _resampled_size(self, grids: Sequence[Grid], spacing: Sequence[float]) -> tuple[int, ...]:
+        """Spatial size of the network input where scans are resampled to a spacing."""
         shapes = [np.multiply(grid.shape, grid.spacing) / spacing for grid in grids]
-        shape = np.median(shapes, axis=0).round().astype(int).tolist()
-        return spacing, self.matrix.size or _input_size(shape)
+        return self.matrix.size or _input_size(np.median(shapes, axis=0).round().astype(int).tolist())
 
     @cached_property
     def catalogs(self) -> dict[str, Catalog]:
@@ -123,16 +120,18 @@ class Bench:
     @property
     def values(self) -> dict[str, Any]:
         """Values that catalog entries may refer to."""
-        ras_spacing, ras_size = self._ras()
+        grids, oriented = self.summary.grids, [grid.oriented for grid in self.summary.grids]
+        spacing, ras_spacing = nnunet_spacing(grids), median_spacing(oriented)
         settings = ("width", "iterations", "batch_size", "learning_rate", "weights")
         return {
             "dims": self.summary.spatial_dims,
             "channels": self.summary.channels,
             "classes": self.task.classes,
             "size": list(self.size),
-            "ras_size": list(ras_size),
+            "ras_size": list(self._resampled_size(oriented, ras_spacing)),
             "ras_spacing": list(ras_spacing),
-            "spacing": list(nnunet_spacing(self.summary.grids)),
+            "nnunet_size": list(self._resampled_size(grids, spacing)),
+            "spacing": list(spacing),
             "keys": list(self.task.keys),
             **{name: getattr(self.matrix, name) for name in settings},
         }

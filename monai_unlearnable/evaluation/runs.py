@@ -14,7 +14,7 @@ from typing import Any
 import monai.transforms as mt
 import numpy as np
 
-from monai_unlearnable.countermeasures import label_separability, separability
+from monai_unlearnable.countermeasures import for_test, label_separability, separability
 from monai_unlearnable.data import Case
 from monai_unlearnable.errors import (
     DivergedError,
@@ -28,11 +28,13 @@ from monai_unlearnable.evaluation.sources import Source
 from monai_unlearnable.report import VictimRow
 from monai_unlearnable.report.rows import CLEAN, DIVERGED, DONE, FAILED, NO_COUNTERMEASURE, OWN_RECIPE
 from monai_unlearnable.utils.files import fingerprint, write_json
+from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.victims import (
     Placement,
     Trained,
     Victim,
 )
+from monai_unlearnable.victims.external import Loading
 
 __all__ = ["UNUSABLE", "authorized_scores", "detect", "kept", "train_run"]
 
@@ -88,13 +90,17 @@ def _train_external(bench: Bench, run: Run, source: Source, folder: Path) -> Tra
     """Train on all cases: what the victim holds out of them is its own matter."""
     recipe = bench.recipe(PLAIN)
     prepared = bench.prepare(run.countermeasure, recipe, source.cases, run.seed)
-    load = mt.Compose([*recipe.normalized_images(bench.task).transforms, *prepared.steps]) if prepared.steps else None
+    loading = None
+    if prepared.steps:
+        read = recipe.normalized_images(bench.task).transforms
+        training = mt.Compose([*read, *prepared.steps]).set_random_state(derive_seed(run.seed, "augmentation"))
+        loading = Loading(training, mt.Compose([*read, *for_test(prepared.steps)]))
     return bench.external(run.victim).train_and_score(
         bench.task,
         prepared.cases,
         _dictionaries(bench.test),
         folder / bench.key(run, source)[:24],
-        load,
+        loading,
         run.seed,
         bench.matrix.device,
         f"{run.victim} on {run.data}",

@@ -6,6 +6,7 @@ from . import (
     attacks,
     augmentation,
     checkpoints,
+    inference,
     networks,
     patches,
     placement,
@@ -20,6 +21,7 @@ from .adversary import *  # noqa: F403
 from .attacks import *  # noqa: F403
 from .augmentation import *  # noqa: F403
 from .checkpoints import *  # noqa: F403
+from .inference import *  # noqa: F403
 from .networks import *  # noqa: F403
 from .patches import *  # noqa: F403
 from .placement import *  # noqa: F403
@@ -31,5 +33,12 @@ from .training import *  # noqa: F403
 from .weights import *  # noqa: F403
 
 __all__ = [*adversary.__all__, *attacks.__all__, *augmentation.__all__, *checkpoints.__all__]
-__all__ += [*networks.__all__, *patches.__all__, *placement.__all__, *preprocessing.__all__, *recipes.__all__]
+__all__ += [
+    *inference.__all__,
+    *networks.__all__,
+    *patches.__all__,
+    *placement.__all__,
+    *preprocessing.__all__,
+    *recipes.__all__,
+]
 __all__ += [*resampling.__all__, *tasks.__all__, *training.__all__, *weights.__all__]

@@ -1,160 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What exploiters do against noise while they train, and afterwards."""
+"""What exploiters do to weights against noise: shallow layers learn slowly, and trained weights are searched around."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import monai.transforms as mt
 import torch
-from monai.engines.utils import default_prepare_batch
-from torch import Tensor, nn
+from torch import nn
 
 from monai_unlearnable.countermeasures.learning import choose_cases
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.seeding import derive_seed, seeded
-from monai_unlearnable.utils.tensors import evaluating
 
-__all__ = ["BatchAttack", "LossMaximizing", "SlowStem", "WeightBall", "WeightRecovery", "hard_augmentation"]
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-class BatchAttack(Protocol):
-    """Changes each batch before a training step, knowing the network."""
-
-    def bind(self, network: nn.Module, loss: Loss, seed: int) -> Callable[..., Any]:
-        """A ``prepare_batch`` for MONAI's ``SupervisedTrainer``.
-
-        Args:
-            network: network in training.
-            loss: loss of logits and labels.
-            seed: random seed of what is drawn.
-        """
-
-
-def hard_augmentation(
-    dims: int, keys: Sequence[str] = ("image", "label"), strength: float = 1.0, mirror: bool = True
-) -> list[Any]:
-    """Augmentation for :class:`LossMaximizing`: strong, and all of it such as scans may meet.
-
-    Smooth fields of bias and gamma stand for the plasma brightness and contrast of the published method; blur, low
-    resolution and noise, one of them or none, for its policy ``TrivialAugment``; mirroring takes the place of the
-    shuffle of color channels, which a scan does not have.
-
-    Args:
-        dims: 2 or 3.
-        keys: the image, z-scored, and the label map where there is one.
-        strength: factor of all ranges, above 0 and at most 1. In short trainings strong augmentation costs more than it
-            teaches.
-        mirror: whether to mirror each axis in half of the samples.
-
-    Returns:
-        Dictionary transforms: tensors (C, spatial...) in, of the same dtypes out.
-
-    Raises:
-        InputError: when the strength is out of its range.
-    """
-    if not 0 < strength <= 1:
-        raise InputError("the strength of augmentation is not above 0 and at most 1", value=strength, limit=1)
-    image = keys[0]
-    upsample = "bilinear" if dims == 2 else "trilinear"
-    sigma, gamma = (0.5 * strength, 1.5 * strength), (1 - 0.4 * strength, 1 + 0.7 * strength)
-    one_of = mt.OneOf(
-        [
-            mt.RandGaussianSmoothd(image, sigma, sigma, sigma, prob=1),
-            mt.RandSimulateLowResolutiond(
-                image,
-                prob=1,
-                downsample_mode="nearest-exact",
-                upsample_mode=upsample,
-                zoom_range=(1 - 0.5 * strength, 1.0),
-            ),
-            mt.RandGaussianNoised(image, prob=1, mean=0, std=0.3 * strength),
-            mt.Identityd(image),
-        ]
-    )
-    return [
-        mt.RandBiasFieldd(image, coeff_range=(-0.3 * strength, 0.3 * strength), prob=0.8),
-        mt.RandAdjustContrastd(image, prob=0.8, gamma=gamma, retain_stats=True),
-        one_of,
-        *(mt.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in range(dims if mirror else 0)),
-        mt.EnsureTyped(keys, track_meta=False),
-    ]
-
-
-@dataclass(frozen=True)
-class LossMaximizing:
-    """Draws several augmentations of each image and trains on the one with the largest loss.
-
-    UEraser (Qin et al., Learning the Unlearnable: Adversarial Augmentations Suppress Unlearnable Example Attacks, 2023,
-    arXiv:2303.15127): an image whose noise still tells its label has a small loss and is passed over. Published with
-    several draws in the first epochs and one later, and as UEraser-Max with several throughout, which is the default
-    here. The augmentation, :func:`hard_augmentation`, is ours.
-
-    Args:
-        augmentation: random dictionary transforms of ``image``, and of ``label`` where it is a map.
-        draws: number of augmentations drawn for each image; each costs a pass through the network.
-        steps: training steps after which one augmentation is drawn; None for never.
-
-    Raises:
-        InputError: when no augmentation is drawn.
-    """
-
-    augmentation: Sequence[Any] = field(default_factory=tuple)
-    draws: int = 5
-    steps: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise InputError("at least one augmentation is drawn for each image", value=self.draws, limit=1)
-
-    def bind(self, network: nn.Module, loss: Loss, seed: int) -> Callable[..., Any]:
-        """A ``prepare_batch`` for MONAI's ``SupervisedTrainer``; see :class:`BatchAttack`."""
-        augment = mt.Compose(list(self.augmentation)).set_random_state(seed)
-        count = itertools.count()
-
-        def prepare(batch: Any, *args: Any, **kwargs: Any) -> Any:
-            draws = self.draws if self.steps is None or next(count) < self.steps else 1
-            drawn = [_augmented(augment, batch) for _ in range(draws)]
-            prepared: list[Any] = [default_prepare_batch(one, *args, **kwargs) for one in drawn]
-            return prepared[0] if draws == 1 else self.hardest(network, loss, prepared)
-
-        return prepare
-
-    def hardest(self, network: nn.Module, loss: Loss, drawn: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
-        """Each sample as it was drawn with the largest loss.
-
-        The network is in evaluation mode meanwhile: running statistics do not change.
-
-        Args:
-            network: network, left as it is.
-            loss: loss of logits and labels.
-            drawn: batches of the same samples: image (B, C, spatial...), label, and what else a batch holds.
-        """
-        with evaluating(network), torch.no_grad():
-            losses = torch.stack([_sample_losses(network(image), label, loss) for image, label, *_ in drawn])
-        chosen = losses.argmax(0).tolist()
-
-        def taken(part: int) -> Tensor:
-            return torch.stack([drawn[draw][part][sample] for sample, draw in enumerate(chosen)])
-
-        return taken(0), taken(1), *drawn[0][2:]
-
-
-def _augmented(augment: mt.Compose, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """A batch with each sample augmented alone."""
-    keys = ("image", "label")
-    samples = [augment(dict(zip(keys, pair, strict=True))) for pair in zip(*(batch[key] for key in keys), strict=True)]
-    return {**batch, **{key: torch.stack([torch.as_tensor(sample[key]) for sample in samples]) for key in keys}}
-
-
-def _sample_losses(logits: Tensor, label: Tensor, loss: Loss) -> Tensor:
-    pairs = zip(logits.split(1), label.split(1), strict=True)
-    return torch.stack([loss(one, target) for one, target in pairs])
+__all__ = ["SlowStem", "WeightBall", "WeightRecovery"]
 
 
 @dataclass(frozen=True)

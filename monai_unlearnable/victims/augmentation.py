@@ -15,6 +15,8 @@ from monai.config import KeysCollection
 from monai.transforms.utils import map_binary_to_indices
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from monai.utils.enums import TransformBackends
+from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
 
 from monai_unlearnable.victims.patches import FOREGROUND, RandAffinePatchd
 
@@ -30,12 +32,13 @@ def nnunet_augmentation(
 ) -> list[Any]:
     """nnU-Net v2's default augmentation of z-scored images.
 
-    A patch of the given size, where nnU-Net puts it, see :class:`RandAffinePatchd`; rotation (chance 0.2; 30 degrees
-    about each axis, 180 in squarish 2D images and within the slices of flat volumes) and scaling (0.2; 0.7 to 1.4) in
-    one resampling; Gaussian noise (0.1; standard deviation 0 to 0.1); blur (0.2, half of the channels; sigma 0.5 to 1
-    for each axis); brightness (0.15; times 0.75 to 1.25); contrast (0.15; 0.75 to 1.25, within the old range); low
-    resolution (0.25, half of the channels; zoom 0.5 to 1); gamma of the inverted image (0.1) and of the image (0.3;
-    0.7 to 1.5, mean and standard deviation kept); mirroring of each axis (0.5). Channels are drawn on their own.
+    A patch of the given size, where nnU-Net puts it, see :class:`RandAffinePatchd`; rotation (probability 0.2; 30
+    degrees about each axis, 180 in squarish 2D images and within the slices of flat volumes) and scaling (0.2; 0.7 to
+    1.4) in one resampling; Gaussian noise (0.1; standard deviation 0 to 0.1); blur (0.2, half of the channels; sigma
+    0.5 to 1 for each axis); brightness (0.15; times 0.75 to 1.25); contrast (0.15; 0.75 to 1.25, within the old range);
+    low resolution (0.25, half of the channels; zoom 0.5 to 1, within the slices of flat volumes); gamma of the inverted
+    image (0.1) and of the image (0.3; 0.7 to 1.5, mean and standard deviation kept); mirroring of each axis (0.5).
+    Channels are drawn on their own.
 
     Args:
         dims: 2 or 3.
@@ -47,14 +50,14 @@ def nnunet_augmentation(
         Dictionary transforms: tensors (C, spatial...) in, of the same dtypes out.
     """
     image = keys[0]
-    upsample = "bilinear" if dims == 2 else "trilinear"
+    patch = RandAffinePatchd(keys, size, label_key=keys[1] if len(keys) > 1 else None, foreground=foreground)
     return [
-        RandAffinePatchd(keys, size, label_key=keys[1] if len(keys) > 1 else None, foreground=foreground),
+        patch,
         mt.RandGaussianNoised(image, prob=0.1, std=0.1),  # drawn from 0 to 0.1; "variance" in nnU-Net, in name only
-        RandChannelWised(image, mt.RandGaussianSmooth((0.5, 1), (0.5, 1), (0.5, 1), prob=0.5), prob=0.2),
+        RandChannelWised(image, RandBlur(), prob=0.2),
         RandChannelWised(image, mt.RandScaleIntensity(0.25, prob=1), prob=0.15),
         RandChannelWised(image, mt.RandScaleIntensityFixedMean(1, 0.25, preserve_range=True), prob=0.15),
-        RandChannelWised(image, mt.RandSimulateLowResolution(0.5, "nearest-exact", upsample), prob=0.25),
+        RandChannelWised(image, RandLowResolution(patch.across), prob=0.25),
         RandChannelWised(image, _gamma(invert=True), prob=0.1),
         RandChannelWised(image, _gamma(invert=False), prob=0.3),
         *mirroring(dims, keys),
@@ -64,11 +67,12 @@ def nnunet_augmentation(
 def monai_augmentation(
     dims: int, size: Sequence[int], keys: Sequence[str] = ("image", "label"), prob: float = 0.1
 ) -> list[Any]:
-    """The augmentation of MONAI's tutorials, for images in [0, 1] that are at least as large as the patch.
+    """The augmentation of MONAI's tutorials, for images in [0, 1].
 
-    Segmentation, as in ``swin_unetr_btcv_segmentation_3d``: a patch around a voxel that is labeled or, equally
-    often, belongs to the background of the image; flips of each axis; turns by 90, 180 or 270 degrees in the first
-    plane of axes in which the patch is square, if there is one; a shift of all intensities by up to 0.1 (0.5).
+    Segmentation, as in ``swin_unetr_btcv_segmentation_3d``: zeros around images smaller than the patch; a patch around
+    a voxel that is labeled or, equally often, belongs to the background of the image; flips of each axis; turns by 90,
+    180 or 270 degrees in the first plane of axes in which the patch is square, if there is one; a shift of all
+    intensities by up to 0.1 (0.5).
     Classification, as in ``mednist_tutorial``: rotation by up to 15 degrees (0.5), a flip of the first axis (0.5), a
     zoom of 0.9 to 1.1 (0.5); in 3D about each axis. ``brats_segmentation_3d`` flips with a probability of 0.5.
 
@@ -91,8 +95,9 @@ def monai_augmentation(
     flips = [mt.RandFlipd(keys, prob=prob, spatial_axis=axis) for axis in range(dims)]
     square = next((plane for plane in combinations(range(dims), 2) if len({size[axis] for axis in plane}) == 1), None)
     turns = [] if square is None else [mt.RandRotate90d(keys, prob=prob, max_k=3, spatial_axes=square)]
+    pad = mt.SpatialPadd(keys, size)
     patch = RandPosNegPatchd(keys, labels[0], size, image_key=image)
-    return [patch, *flips, *turns, shift, mt.EnsureTyped(keys, track_meta=False)]
+    return [pad, patch, *flips, *turns, shift, mt.EnsureTyped(keys, track_meta=False)]
 
 
 def mirroring(dims: int, keys: Sequence[str] = ("image", "label")) -> list[Any]:
@@ -113,6 +118,52 @@ def _gamma(invert: bool) -> mt.OneOf:
     """Exponents below and above 1 are equally frequent."""
     ranges = ((0.7, 1.0), (1.0, 1.5))
     return mt.OneOf([mt.RandAdjustContrast(1, gamma, invert_image=invert, retain_stats=True) for gamma in ranges])
+
+
+class RandBlur(mt.RandomizableTransform):
+    """Blurs an image as nnU-Net does: a sampled Gaussian for each axis, over three to seven voxels, mirrored outside.
+
+    Args:
+        sigma: range of the standard deviation in voxels, drawn for each axis.
+        prob: probability that the image is changed.
+    """
+
+    def __init__(self, sigma: tuple[float, float] = (0.5, 1), prob: float = 0.5) -> None:
+        super().__init__(prob)
+        self.sigma = sigma
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """A changed image (C, spatial...)."""
+        self.randomize(None)
+        if not self._do_transform:
+            return image
+        sigmas = self.R.uniform(*self.sigma, size=image.ndim - 1)
+        values = image.numpy(force=True)
+        for axis, sigma in enumerate(sigmas, start=1):
+            radius = math.floor((6 * sigma + 0.5) / 2)  # of the odd number that is nearest to 6 sigma + 0.5
+            values = gaussian_filter1d(values, sigma, axis, mode="mirror", radius=radius)
+        return torch.from_numpy(values).to(image)
+
+
+class RandLowResolution(mt.RandSimulateLowResolution):
+    """Fewer voxels, as nnU-Net takes them away: the nearest are kept, and what lies between is interpolated linearly.
+
+    Args:
+        across: spatial axis along which all voxels stay, that of the slices of a flat volume.
+        prob: probability that the image is changed.
+    """
+
+    def __init__(self, across: int | None = None, prob: float = 0.5) -> None:
+        super().__init__(prob, downsample_mode="nearest-exact", zoom_range=(0.5, 1.0))
+        self.across = across
+
+    def __call__(self, image: Tensor, randomize: bool = True) -> Tensor:  # type: ignore[override]
+        """A changed image (1, spatial...)."""
+        # the slices of a flat volume as channels of a 2D image
+        slices = image if self.across is None else image[0].movedim(self.across, 0)
+        self.upsample_mode = "bilinear" if slices.ndim == 3 else "trilinear"
+        changed = convert_to_tensor(super().__call__(slices, randomize))
+        return changed if self.across is None else changed.movedim(0, self.across)[None]
 
 
 class RandChannelWised(mt.RandomizableTransform, mt.MapTransform):

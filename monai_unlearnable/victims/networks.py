@@ -62,7 +62,7 @@ class FirstOutput(nn.Module):
 
 
 class Padded(nn.Module):
-    """Pads images around their center with zeros, the mean of a z-scored image, to a size that a network takes.
+    """Pads images around their center with zeros, to a size that a network takes.
 
     Args:
         network: network that takes (B, C, spatial...); a result with spatial axes of the same size is cropped back.

@@ -144,7 +144,7 @@ class RandAffinePatchd(Randomizable, MapTransform):
         return d
 
     def _foreground_voxel(self, label: Tensor) -> list[int] | None:
-        classes = _classes(label)
+        classes = _present_classes(label)
         if not classes:
             return None
         voxels = (label[0] == classes[self.R.randint(len(classes))]).nonzero()
@@ -184,7 +184,7 @@ def _resample(image: Tensor, grid: Tensor) -> Tensor:
 
 
 def _resample_classes(label: Tensor, grid: Tensor) -> Tensor:
-    classes = _classes(label)
+    classes = _present_classes(label)
     if not classes:
         return label.new_zeros((label.shape[0], *grid.shape[1:-1]))
     # an argmax over stacked fractions is several times slower; the background has the fraction that classes leave
@@ -196,7 +196,7 @@ def _resample_classes(label: Tensor, grid: Tensor) -> Tensor:
     return torch.where(best > 1 - total, result, 0).to(label.dtype)
 
 
-def _classes(label: Tensor) -> list[int]:
+def _present_classes(label: Tensor) -> list[int]:
     """The classes in a label map without the background; faster than ``unique``."""
     return torch.bincount(label.flatten().long())[1:].nonzero().flatten().add(1).tolist()
 

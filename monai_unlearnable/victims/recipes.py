@@ -10,7 +10,8 @@ from typing import Any
 import monai.transforms as mt
 import torch
 
-from monai_unlearnable.victims.attacks import BatchAttack, SlowStem, WeightRecovery
+from monai_unlearnable.victims.adversary import BatchAttack
+from monai_unlearnable.victims.attacks import SlowStem, WeightRecovery
 from monai_unlearnable.victims.preprocessing import (
     KeepAffine,
     Placed,
@@ -40,7 +41,9 @@ class Recipe:
         preparation: what follows on it, the same in training and test: the grid that the network sees, normalization.
         augmentation: MONAI dictionary transforms of prepared images (and labels), drawn anew at each step.
         patches: whether images may stay larger than ``size``: the augmentation cuts patches out of them, and they are
-            predicted by a sliding window. Else they are cropped around their center.
+            predicted by a sliding window. Else they are cropped or padded around their center.
+        mirrored: whether images are predicted as nnU-Net does it, see
+            :class:`~monai_unlearnable.victims.inference.MirroredInferer`; in classification they are not.
         weights: file to start from, see :func:`~monai_unlearnable.victims.weights.load_pretrained`.
         frozen: regular expression of parameter names that are not trained.
         adversary: attack that changes batches, to the worst of their neighborhood for instance.
@@ -59,6 +62,7 @@ class Recipe:
     preparation: Preparation = field(default_factory=Standardization)
     augmentation: Sequence[Any] = field(default_factory=tuple)
     patches: bool = False
+    mirrored: bool = False
     weights: str | None = None
     frozen: str | None = None
     adversary: BatchAttack | None = None

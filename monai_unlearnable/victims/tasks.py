@@ -15,7 +15,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.inferers import Inferer, SimpleInferer, SlidingWindowInferer
 from monai.losses import DiceCELoss
-from monai.transforms import CastToTyped, Resized, ResizeWithPadOrCropd, SpatialPadd, Transform
+from monai.transforms import CastToTyped, Resized, ResizeWithPadOrCropd, Transform
 from monai.utils import ensure_tuple
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.metrics.scores import chance_level, classification_scores, segmentation_scores
 from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.victims.inference import MirroredInferer
 from monai_unlearnable.victims.networks import DeepSupervision
 from monai_unlearnable.victims.placement import Placement
 
@@ -102,12 +103,17 @@ class Task(ABC):
         Args:
             keys: the image, and the label map where it goes along.
             size: spatial size of the input.
-            whole: whether the whole image must fit; else it may stay larger.
+            whole: whether it holds the whole image; else patches are cut out later, from images of any size.
         """
 
     @abstractmethod
-    def inferer(self, size: Sequence[int]) -> Inferer:
-        """How a network whose input has ``size`` predicts an image that may be larger."""
+    def inferer(self, size: Sequence[int], mirrored: bool = False) -> Inferer:
+        """How a network whose input has ``size`` predicts an image of any size.
+
+        Args:
+            size: spatial size of the input.
+            mirrored: whether to do it as nnU-Net does, where that can be done.
+        """
 
     @abstractmethod
     def decode(self, logits: Tensor, placement: Placement) -> Tensor:
@@ -160,12 +166,12 @@ class Segmentation(Task):
         return [LoadImages(self.keys, self.label_values, self.channels)]
 
     def fitting(self, keys: Sequence[str], size: Sequence[int], whole: bool) -> list[Any]:
-        fit = (ResizeWithPadOrCropd if whole else SpatialPadd)(keys, size)
+        fit = [ResizeWithPadOrCropd(keys, size)] if whole else []
         # resampled labels are of another type
-        return [fit, *(CastToTyped(key, self._dtype) for key in keys[1:])]
+        return [*fit, *(CastToTyped(key, self._dtype) for key in keys[1:])]
 
-    def inferer(self, size: Sequence[int]) -> Inferer:
-        return SlidingWindowInferer(tuple(size), sw_batch_size=4)
+    def inferer(self, size: Sequence[int], mirrored: bool = False) -> Inferer:
+        return MirroredInferer(size) if mirrored else SlidingWindowInferer(tuple(size), sw_batch_size=4)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -218,7 +224,7 @@ class Classification(Task):
     def fitting(self, keys: Sequence[str], size: Sequence[int], whole: bool) -> list[Any]:
         return [Resized(keys, size, mode="area")]
 
-    def inferer(self, size: Sequence[int]) -> Inferer:
+    def inferer(self, size: Sequence[int], mirrored: bool = False) -> Inferer:
         return SimpleInferer()
 
     def decode(self, logits: Tensor, placement: Placement) -> Tensor:

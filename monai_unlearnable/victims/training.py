@@ -109,12 +109,22 @@ def validation_iterations(iterations: int, num_validations: int) -> list[int]:
     return [*(number for number in early if number < even[0] and count > 1), *even]
 
 
-class _TrainingCases(CacheDataset):
-    """Cases in memory, augmented as plain tensors."""
+class _TrainingCases(Dataset):
+    """Cases in memory, augmented as plain tensors.
 
-    def _transform(self, index: int) -> Any:
+    Before the augmentation tensors know where they lie: random countermeasures come before changes of the grid.
+    """
+
+    def __init__(self, cases: Cases, preprocessing: Compose, augmentation: Compose) -> None:
+        self.prepared, self.augmentation = CacheDataset(list(cases), preprocessing, progress=False), augmentation
+
+    def __len__(self) -> int:
+        return len(self.prepared)
+
+    def __getitem__(self, index: int) -> Any:
+        prepared = copy.deepcopy(self.prepared[index])
         with untracked():
-            return super()._transform(index)
+            return self.augmentation(prepared)
 
 
 class Examiner:
@@ -144,7 +154,7 @@ class Examiner:
             device=device,
             val_data_loader=DataLoader(self.inputs, batch_size=1, num_workers=0),
             network=victim.computing,
-            inferer=self.task.inferer(recipe.size),
+            inferer=self.task.inferer(recipe.size, recipe.mirrored),
             decollate=False,
         )
         self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
@@ -219,7 +229,7 @@ class Victim:
 
     @property
     def computing(self) -> nn.Module:
-        """The network as it computes; its output is float32."""
+        """The network, computing in bfloat16 where that is wanted; its output is float32."""
         return Autocast(self.network, fast_bfloat16(self.device) if self.amp is None else self.amp)
 
     def train_and_score(
@@ -243,9 +253,11 @@ class Victim:
 
         Raises:
             DivergedError: when the loss is no longer finite.
-            InputError: when there is nothing to score on.
+            InputError: when there is nothing to score on, or no held-out cases for a recipe that stops by them.
         """
         begin = time.monotonic()
+        if self.recipe.patience is not None and not validation:
+            raise InputError(f"the recipe {self.recipe.name!r} stops by held-out training cases, and there are none")
         recovery = self.recipe.recovery
         clean = [] if recovery is None else recovery.choose(originals, derive_seed(self.seed, "recovery"))
         self._start()
@@ -358,14 +370,16 @@ class Victim:
         )
 
     def _loader(self, cases: Cases) -> DataLoader:
-        transform: Compose = self.recipe.augmented(self.task, self.steps)
-        data = _TrainingCases(list(cases), transform, progress=False)
+        preprocessing = self.recipe.preprocessing(self.task, self.steps)
+        augmentation = Compose(list(self.recipe.augmentation))
+        data = _TrainingCases(cases, preprocessing, augmentation)
         order = seeded(self.seed, "order")
         count = (self.recipe.iterations + 1) * self.recipe.batch_size
         sampler = RandomSampler(data, num_samples=count, generator=order)
         loader = DataLoader(data, batch_size=self.recipe.batch_size, sampler=sampler, num_workers=0)
         # Last of all: loaders draw a seed of their own for the transforms when they are made.
-        transform.set_random_state(derive_seed(self.seed, "augmentation"))
+        random = Compose([*preprocessing.transforms, *augmentation.transforms])
+        random.set_random_state(derive_seed(self.seed, "augmentation"))
         return loader
 
 

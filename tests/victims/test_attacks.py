@@ -124,7 +124,7 @@ def test_the_stem_hardly_moves_and_the_rest_learns(tmp_path: Path) -> None:
     before = [parameter.detach().clone() for parameter in victim.network.parameters()]
     trained = victim.train_and_score(cases[:6], cases[6:])
     moved = [float((p.detach() - q).norm()) for p, q in zip(victim.network.parameters(), before, strict=True)]
-    assert moved[0] < 1e-6 < 1e-2 < moved[-1] and trained.scores.value > 20
+    assert moved[0] < 1e-6 < 1e-2 < moved[-1] and trained.scores.value > 50  # where all voxels are foreground 25
 
 
 def test_groups_have_peaks_of_their_own() -> None:

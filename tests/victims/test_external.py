@@ -17,6 +17,7 @@ import SimpleITK as sitk
 import torch
 from PIL import Image
 
+from monai_unlearnable.countermeasures import SharpenLowPassd
 from monai_unlearnable.errors import CommandError, InputError, OutputError, UnlearnableError
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix
@@ -146,6 +147,41 @@ def test_voxels_without_data_do_not_reach_nnunet(tmp_path: Path) -> None:
     assert written.with_name("00001_0000.nii.gz").is_symlink()
 
 
+def test_test_images_get_what_countermeasures_do_without_chance(tmp_path: Path, programs: Path) -> None:
+    """And training images the same at each attempt, though it is drawn."""
+    settings = {"victims": ["nnunetv2"], "countermeasures": ["sharpen_lowpass"], "num_validations": 1}
+    written = []
+    for attempt in ("first", "second"):
+        laboratory = prepared(tmp_path / attempt, **settings)
+        (programs / "bin" / "nnUNetv2_plan_and_preprocess").write_text("#!/bin/false")
+        (run,) = laboratory.run().rows
+        assert run.status.startswith("failed")
+        (raw,) = (tmp_path / attempt / "lab" / "nnunet").rglob(DATASET)
+        written.append({path.name: nib.load(path).get_fdata() for path in sorted(raw.rglob("images*/*.nii.gz"))})
+        tests = [nib.load(path).get_fdata() for path in sorted(raw.glob("imagesTs/*.nii.gz"))]
+    first, second = written
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    bench = laboratory.bench
+    load = bench.recipe("plain").normalized_images(bench.task)
+    for case, found in zip(bench.test, tests, strict=True):
+        sample = SharpenLowPassd("image", center=2.0, kept=0.4)(load(case.to_dict()))
+        np.testing.assert_allclose(found, sample["image"][0], atol=1e-6)
+
+
+def test_volumes_with_skewed_axes_get_the_reader_that_takes_them(tmp_path: Path) -> None:
+    train = cases(tmp_path / "data", "ab")
+    RawFolder(tmp_path, TASK).write(train, [])
+    assert "overwrite_image_reader_writer" not in json.loads((tmp_path / DATASET / "dataset.json").read_text())
+    for path in (train[0]["image"], train[0]["label"]):
+        image = nib.load(path)
+        skewed = nib.Nifti1Image(np.asarray(image.dataobj), None)
+        skewed.set_sform([[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]], 1)
+        skewed.to_filename(path)
+    RawFolder(tmp_path, TASK).write(train, [])
+    dataset = json.loads((tmp_path / DATASET / "dataset.json").read_text())
+    assert dataset["overwrite_image_reader_writer"] == "NibabelIO"
+
+
 def test_pictures_are_predicted_too(tmp_path: Path, programs: Path) -> None:
     victim = NNUNet(iterations=4, num_validations=1, configuration="2d")
     assert trained(tmp_path, victim, ".png", shape=(9, 8), files=1).scores.value == 100
@@ -227,6 +263,7 @@ def test_it_is_a_run_of_the_matrix_like_any_other(tmp_path: Path, programs: Path
         "moments": [],
         "seed": 0,
         "threads": torch.get_num_threads(),
+        "device": "cpu",
         "amp": laboratory.matrix.amp,
     }
     (programs / "bin" / "nnUNetv2_train").write_text("#!/bin/false")
@@ -270,8 +307,11 @@ def test_a_training_has_epochs_like_nnunets_and_evenly_spaced_moments(iterations
 @pytest.mark.nnunet
 @pytest.mark.skipif(not os.environ.get(ENVIRONMENT), reason=f"{ENVIRONMENT} names no environment with nnU-Net")
 def test_nnunet_itself_trains_and_predicts(tmp_path: Path) -> None:
-    result = trained(tmp_path, NNUNet("nnUNetTrainerNoDA", iterations=2, num_validations=1), shape=(20, 18, 16))
-    assert 0 <= result.scores.value <= 100
+    victim = NNUNet(iterations=2, num_validations=2, amp=True)
+    result = trained(tmp_path, victim, shape=(20, 18, 16))
+    assert result.scores.curve_iterations == (1, 2) and result.scores.curve[1] == result.scores.value
+    progress = next((tmp_path / "work" / "results").rglob("progress.json"))
+    assert len(json.loads(progress.read_text())["losses"]) == 2
     assert np.isfinite(result.scores.final_loss)
     assert [tuple(output.shape) for output in result.outputs] == [(20, 18, 16)] * 2
     (model,) = (tmp_path / "work" / "results").rglob("checkpoint_final.pth")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.transforms import ScaleIntensityRanged
+from monai.transforms import RandAdjustContrastd, ScaleIntensityRanged
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from monai_unlearnable.countermeasures import RandSharpenLowPassd
 from monai_unlearnable.data import Grid, load_cases, spatial_affine
 from monai_unlearnable.evaluation.bench import Bench
 from monai_unlearnable.evaluation.matrix import Matrix
@@ -81,7 +83,7 @@ CODES = ["".join(axes) for order in permutations(("RL", "AP", "SI")) for axes in
 
 def recipe(name: str, dims: int = 3, size: tuple[int, ...] = (32, 32, 24), **values: Any) -> Recipe:
     fixed = {"dims": dims, "size": list(size), "ras_size": list(size), "ras_spacing": [2.0, 2, 2][:dims]}
-    fixed |= {"spacing": [2.0, 2, 2][:dims]}
+    fixed |= {"spacing": [2.0, 2, 2][:dims], "nnunet_size": list(size)}
     fixed |= {"keys": ["image", "label"], "iterations": 20, "batch_size": 2, "learning_rate": 0.01, "weights": None}
     built: Recipe = Catalog.load("recipes").build(name, **{**fixed, **values})
     return built
@@ -166,8 +168,27 @@ def test_linear_interpolation_takes_small_pieces_to_the_same_end(monkeypatch: py
     whole = placement.classes(logits, lambda values: values.argmax(0))
     monkeypatch.setattr("monai_unlearnable.victims.placement.PIECE", 1000)
     assert torch.equal(placement.classes(logits, lambda values: values.argmax(0)), whole)
-    assert not whole[12:].any() or whole[:12].any()
+    assert whole[:12].any() and not whole[12:].any()
     assert whole[:, 0].eq(0).all() and whole[:, :, 8:].eq(0).all()  # beyond the input
+
+
+def trained_sample(case: dict[str, Any], how: Recipe, *steps: Any) -> dict[str, Any]:
+    """A training sample, before the augmentation."""
+    victim = Victim(Threshold(0.0), Segmentation((0, 1, 2)), dataclasses.replace(how, augmentation=()), steps=steps)
+    sample: dict[str, Any] = victim._loader([case]).dataset[0]
+    return sample
+
+
+@pytest.mark.parametrize("name", ["monai", "nnunet"])
+def test_what_countermeasures_do_anew_each_time_does_not_disturb_the_grid(tmp_path: Path, name: str) -> None:
+    write_organs(tmp_path, "a", "PIR", (2.5, 2, 4))
+    (case,) = [case.to_dict() for case in load_cases(tmp_path)]
+    expected = trained_sample(case, recipe(name))
+    for step in (RandSharpenLowPassd("image"), RandAdjustContrastd("image", 1), lambda sample: dict(sample)):
+        found = trained_sample(case, recipe(name), step)
+        assert found["label"].sum().item() == pytest.approx(expected["label"].sum().item(), rel=0.02)
+        assert np.abs(np.subtract(found["image"].shape, expected["image"].shape)).max() <= 4  # what is empty is cut off
+        assert type(found["image"]) is torch.Tensor
 
 
 def test_pictures_have_no_patient_axes(tmp_path: Path) -> None:
@@ -226,5 +247,6 @@ def test_recipes_of_a_laboratory_know_the_spacing_of_the_set(tmp_path: Path) -> 
     assert Bench(Matrix(str(tmp_path), size=(24, 24, 16))).values["ras_size"] == [24, 24, 16]
     bench = Bench(Matrix(str(tmp_path)))
     how = bench.recipe("monai")
-    assert how.size == (40, 32, 16) and bench.recipe("nnunet").size == bench.size
+    assert how.size == (40, 32, 16)
+    assert values["nnunet_size"] == [32, 32, 32] and bench.recipe("nnunet").size == (32, 32, 32)
     assert isinstance(how.preparation, MonaiPreparation) and tuple(how.preparation.spacing) == (2, 2, 4)

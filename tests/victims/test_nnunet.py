@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,19 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandScaleIntensity
 
-from monai_unlearnable.victims.augmentation import RandChannelWised, mirroring, nnunet_augmentation
+from monai_unlearnable.data import load_cases
+from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.victims import Segmentation
+from monai_unlearnable.victims.augmentation import (
+    RandBlur,
+    RandChannelWised,
+    RandLowResolution,
+    mirroring,
+    nnunet_augmentation,
+)
+from monai_unlearnable.victims.inference import MirroredInferer
 from monai_unlearnable.victims.patches import RandAffinePatchd
+from tests.helpers import write_nifti
 
 SIZES = {2: (20, 24), 3: (16, 20, 12)}
 
@@ -206,6 +218,55 @@ def test_patches_lie_where_nnunet_puts_them(
         assert tuple(around.corner) == expected
 
 
+def test_recipes_leave_the_place_of_patches_to_nnunets_rule(tmp_path: Path) -> None:
+    """Images smaller than the patch are not padded before: the voxel that decides on the phase of a pattern would."""
+    write_nifti(
+        tmp_path / "images" / "a.nii.gz", np.random.default_rng(0).integers(1, 99, (35, 50, 34)).astype("int16")
+    )
+    write_nifti(tmp_path / "labels" / "a.nii.gz", np.eye(50, dtype="uint8")[:35, :, None].repeat(34, -1))
+    (case,), size = [case.to_dict() for case in load_cases(tmp_path)], [48, 64, 48]
+    values = {"dims": 3, "size": size, "nnunet_size": size, "keys": ["image", "label"]}
+    values |= {"spacing": [0.9274, 1.1045, 2.0106]}  # that of the file
+    values |= {"iterations": 2, "batch_size": 3, "learning_rate": 0.01, "weights": None}
+    for name, (_, _, initial, low, high, *_) in (("patches", CORNERS[0]), ("nnunet", CORNERS[1])):
+        recipe = Catalog.load("recipes").build(name, **values)
+        prepared = recipe.preprocessing(Segmentation((0, 1)))(case)
+        assert prepared["image"].shape == (1, 35, 50, 34)
+        cut = recipe.augmentation[0].set_random_state(0)
+        cut.foreground, corners = 0, []
+        for _ in range(40):
+            assert cut(prepared)["image"].shape == (1, *size)
+            corners.append(cut.corner)
+        assert cut.initial == initial
+        assert tuple(np.min(corners, axis=0)) == low and tuple(np.max(corners, axis=0)) == high
+
+
+# Recorded from batchgeneratorsv2 0.3.6, which nnU-Net blurs with: the second of nine voxels is 1, the others are 0.
+BLURRED = {
+    0.5: (0.213014, 0.786986, 0.106507, 0, 0, 0, 0, 0, 0),
+    0.7: (0.410847, 0.579533, 0.205424, 0.00962, 0, 0, 0, 0, 0),
+    1.0: (0.484072, 0.453056, 0.246469, 0.054006, 0.004433, 0, 0, 0, 0),
+}
+
+
+@pytest.mark.parametrize("sigma", BLURRED)
+def test_blur_is_that_of_nnunet(sigma: float) -> None:
+    point = torch.eye(9)[1].reshape(1, 9, 1).expand(1, 9, 4)
+    blurred = RandBlur((sigma, sigma), prob=1)(point)
+    assert blurred.dtype == torch.float32
+    assert blurred[0, :, 2].tolist() == pytest.approx(BLURRED[sigma], abs=1e-6)
+
+
+def test_slices_of_flat_volumes_stay_apart_at_low_resolution() -> None:
+    image = torch.arange(4.0).expand(1, 16, 16, 4) + torch.rand(
+        1, 16, 16, 1, generator=torch.Generator().manual_seed(0)
+    )
+    for across, apart in ((2, True), (None, False)):
+        coarse = RandLowResolution(across, prob=1).set_random_state(0)(image)
+        assert coarse.shape == image.shape and not torch.equal(coarse, image)
+        assert torch.allclose(coarse - coarse[..., :1], image - image[..., :1], atol=1e-5) is apart
+
+
 def test_foreground_comes_into_the_patch() -> None:
     size = (60, 60)
     data = {"image": torch.zeros(1, *size), "label": torch.zeros(1, *size, dtype=torch.uint8)}
@@ -256,3 +317,18 @@ def test_arrays_come_back_as_arrays() -> None:
     data = {key: np.asarray(value) for key, value in sample(SIZES[2]).items() if key != "case_id"}
     result = RandAffinePatchd(("image", "label"), SIZES[2], prob_rotation=1).set_random_state(0)(data)
     assert isinstance(result["image"], np.ndarray) and result["label"].dtype == np.uint8
+
+
+def test_prediction_is_the_mean_over_mirrored_windows() -> None:
+    """A network that answers with a ramp across its window: mirrored copies make it flat, half steps cover all."""
+    seen = []
+
+    def ramp(windows: torch.Tensor) -> torch.Tensor:
+        seen.append(len(windows))
+        return windows + torch.arange(8.0)
+
+    image = torch.rand(1, 1, 8, 20, generator=torch.Generator().manual_seed(0))
+    result = MirroredInferer((8, 8))(image, ramp)
+    assert torch.allclose(result, image + 3.5, atol=1e-5)
+    assert sum(seen) == 4 * 4, "four windows at half steps, each in four orientations"
+    assert MirroredInferer((8, 8, 8))(torch.zeros(1, 1, 5, 6, 20), ramp).shape == (1, 1, 5, 6, 20)

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -98,6 +99,7 @@ def test_classifier_learns_folders_of_images(tmp_path: Path, name: str) -> None:
     cases = write_stripes(tmp_path, 24)
     task = Classification(2)
     values = {"dims": 2, "size": [16, 16], "ras_size": [9, 9], "ras_spacing": [1, 1], "keys": ["image"]}
+    values |= {"nnunet_size": [9, 9], "spacing": [1, 1]}
     values |= {"iterations": 40, "batch_size": 8, "learning_rate": 5e-2, "weights": None}
     recipe = Catalog.load("recipes").build(name, **values)
     with isolated_seed(0):
@@ -111,11 +113,16 @@ def test_classifier_learns_folders_of_images(tmp_path: Path, name: str) -> None:
 
 
 def test_countermeasures_act_on_training_and_test_images(easy: list[dict[str, Any]]) -> None:
+    seen = set()
+
     def blank(sample: dict[str, Any]) -> dict[str, Any]:
+        seen.add(sample["case_id"])
         return {**sample, "image": torch.zeros_like(sample["image"])}
 
-    victim = Victim(small_unet(), TASK, RECIPE, steps=(blank,))
-    assert victim.train_and_score(easy[:6], easy[6:8]).scores.value < 60
+    recipe = dataclasses.replace(RECIPE, iterations=12)
+    trained = Victim(small_unet(), TASK, recipe, steps=(blank,)).train_and_score(easy[:6], easy[6:8])
+    assert seen == {case["case_id"] for case in easy[:8]}
+    assert not any(sample["image"].any() for sample in trained.inputs)
 
 
 def test_unit_images_are_in_the_unit_interval_and_know_their_spacing(easy: list[dict[str, Any]]) -> None:
@@ -125,14 +132,24 @@ def test_unit_images_are_in_the_unit_interval_and_know_their_spacing(easy: list[
     assert set(sample["label"].unique().tolist()) == {0, 1}
 
 
-def test_early_stopping_keeps_the_best_weights(easy: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = dataclasses.replace(RECIPE, patience=1, iterations=40)
+def test_early_stopping_keeps_the_best_weights(easy: list[dict[str, Any]], tmp_path: Path) -> None:
+    """The held-out cases have swapped labels: the more is learned, the worse the score on them."""
+    misleading = []
+    for case in easy[8:]:
+        label = tmp_path / f"{case['case_id']}.nii.gz"
+        write_nifti(label, np.where(nib.load(case["label"]).get_fdata() > 0, 0, 4).astype("uint8"))
+        misleading.append({**case, "label": str(label)})
+    recipe = dataclasses.replace(RECIPE, patience=2, iterations=40)
     victim = Victim(small_unet(), TASK, recipe, num_validations=8)
-    scores = victim.train_and_score(easy[:6], easy[6:8], easy[8:]).scores
-    assert len(scores.curve) <= 8
+    scores = victim.train_and_score(easy[:6], easy[6:8], misleading).scores
     best = int(np.argmax(scores.validation_curve))
-    assert len(scores.curve) - 1 - best <= 1
-    assert scores.value == pytest.approx(scores.curve[best]) == pytest.approx(scores.selected)
+    assert len(scores.curve) == best + 3 < 8 and scores.iterations == 5 * (best + 3)
+    assert scores.value == pytest.approx(scores.curve[best]) != pytest.approx(scores.curve[-1])
+
+
+def test_early_stopping_needs_cases_to_stop_by(easy: list[dict[str, Any]]) -> None:
+    with pytest.raises(InputError, match="the recipe 'plain' stops by held-out training cases, and there are none"):
+        run(easy, dataclasses.replace(RECIPE, patience=1))
 
 
 def test_adversarial_training_runs_and_differs(easy: list[dict[str, Any]]) -> None:
@@ -144,17 +161,18 @@ def test_adversarial_training_runs_and_differs(easy: list[dict[str, Any]]) -> No
 def test_larger_images_are_cut_into_patches_and_slid_over(easy: list[dict[str, Any]]) -> None:
     values = {"dims": 3, "size": [8, 8, 8], "keys": ["image", "label"]}
     values |= {"ras_size": [8, 8, 8], "ras_spacing": [1, 1, 2], "spacing": [1, 1, 2]}
+    values |= {"nnunet_size": [8, 8, 8]}
     values |= {"iterations": 20, "batch_size": 2, "learning_rate": 0.01, "weights": None}
     for name in ("patches", "nnunet", "monai"):
         trained = run(easy, Catalog.load("recipes").build(name, **values))
         assert trained.outputs[0].shape == (16, 16, 8)
-        assert trained.scores.value > 20
+        assert trained.scores.value > 50  # where all voxels are foreground 25
 
 
 def test_mirroring_victims_learn(easy: list[dict[str, Any]]) -> None:
     values = {"dims": 3, "size": [16, 16, 8], "keys": ["image", "label"]}
     values |= {"iterations": 20, "batch_size": 2, "learning_rate": 0.01, "weights": None}
-    assert run(easy, Catalog.load("recipes").build("mirror", **values)).scores.value > 20
+    assert run(easy, Catalog.load("recipes").build("mirror", **values)).scores.value > 50
 
 
 def test_divergence_is_told(easy: list[dict[str, Any]]) -> None:
@@ -182,6 +200,7 @@ def test_fine_tuning_needs_weights(easy: list[dict[str, Any]], tmp_path: Path) -
 
 def test_the_seed_decides_on_augmentation_whatever_the_global_generators_say(easy: list[dict[str, Any]]) -> None:
     values = {"dims": 3, "size": [16, 16, 8], "keys": ["image", "label"], "spacing": [1, 1, 2]}
+    values |= {"nnunet_size": [16, 16, 8]}
     values |= {"iterations": 6, "batch_size": 2, "learning_rate": 0.01, "weights": None}
     recipe, losses = Catalog.load("recipes").build("nnunet", **values), []
     for seed in (0, 1):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Victims that other programs train, in environments of their own: nnU-Net v2 through its own commands."""
 
-from . import nnunet
+from . import nnunet, raw
 from .nnunet import *  # noqa: F403
+from .raw import *  # noqa: F403
 
-__all__ = [*nnunet.__all__]
+__all__ = [*nnunet.__all__, *raw.__all__]

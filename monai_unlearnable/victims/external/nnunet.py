@@ -26,7 +26,7 @@ from monai_unlearnable.errors import DivergedError, InputError, OutputError, Unl
 from monai_unlearnable.utils.files import locked, named_by, write_atomic, write_json
 from monai_unlearnable.utils.progress import progress_bar
 from monai_unlearnable.victims.external.commands import Commands
-from monai_unlearnable.victims.external.raw import DATASET, Load, RawFolder, Sample
+from monai_unlearnable.victims.external.raw import DATASET, Loading, RawFolder, Sample
 from monai_unlearnable.victims.tasks import Segmentation, Task
 from monai_unlearnable.victims.training import Trained
 
@@ -99,7 +99,7 @@ class NNUNet:
         train: Sequence[Sample],
         test: Sequence[Sample],
         folder: Path,
-        load: Load | None = None,
+        loading: Loading | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
         description: str = "nnU-Net",
@@ -111,7 +111,7 @@ class NNUNet:
             train: training cases: dictionaries with file names under ``image`` and ``label``.
             test: clean held-out cases of the same form.
             folder: folder for nnU-Net's files and ``log.txt``; the model stays in it.
-            load: where a countermeasure is on, function from a case to its changed image in [0, 1] and its label.
+            loading: what a countermeasure makes of the cases.
             seed: random seed of weights, order and augmentation.
             device: device to train on.
             description: text shown beside the progress bar.
@@ -128,7 +128,7 @@ class NNUNet:
         training.commands.check()
         try:
             with locked(folder):
-                training.plan(train, test, load)
+                training.plan(train, test, loading)
                 training.train(description)
                 moments = [training.predict(f"checkpoint_{moment}.pth") for moment in self.moments[:-1]]
                 trained = training.trained(test, [*moments, training.predict(FINAL)])
@@ -194,12 +194,12 @@ class _Training:
     def _predictions(self, checkpoint: str) -> Path:
         return self.folder / "predictions" / checkpoint.removesuffix(".pth")
 
-    def plan(self, train: Sequence[Sample], test: Sequence[Sample], load: Load | None) -> None:
+    def plan(self, train: Sequence[Sample], test: Sequence[Sample], loading: Loading | None) -> None:
         """Write the raw folder, let nnU-Net plan and preprocess, and edit the plans for the preset."""
         folder, done = self._preprocessed / DATASET, self._preprocessed / "done"
         if done.is_file() or self._predictions(FINAL).is_dir():
             return
-        RawFolder(self._raw, self.task, load, self.victim.channel_names).write(train, test)
+        RawFolder(self._raw, self.task, loading, self.victim.channel_names).write(train, test)
         shutil.rmtree(self._preprocessed, ignore_errors=True)
         threads = torch.get_num_threads()
         planning = self.commands.with_variables(nnUNet_n_proc_DA=str(threads))  # which is a number of threads there
@@ -223,8 +223,8 @@ class _Training:
             "moments": victim.moments[:-1],
             "seed": self.seed,
             "threads": torch.get_num_threads(),
-            "amp": victim.amp and self.device.type == "cpu",
-            "channels_last": self.device.type == "cpu",
+            "device": self.device.type,
+            "amp": victim.amp,
         }
         if not (self._model / FINAL).is_file():
             source = files("monai_unlearnable") / "victims" / "external" / "trainer" / TRAINER

@@ -25,7 +25,7 @@ from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import reading, write_atomic, write_json
 from monai_unlearnable.victims.tasks import Segmentation
 
-__all__ = ["DATASET", "RawFolder"]
+__all__ = ["DATASET", "Loading", "RawFolder"]
 
 DATASET = "Dataset001_Victim"
 WRITTEN = ".nii.gz"  # what is written where files cannot be given as they are
@@ -33,9 +33,24 @@ PICTURE = ".png"
 ENDINGS = (WRITTEN, ".mha", ".nrrd", PICTURE)  # of files that nnU-Net reads as we do
 PICTURES = (("L", "|u1"), ("RGB", "|u1"), ("I;16", "<u2"))  # modes and storage of such pictures
 LEVEL = 1  # of deflate
+SKEW = 1e-4  # of two axes: the cosine of the angle between them from which on they are not orthogonal
+SKEWED_READER = "NibabelIO"  # of nnU-Net, for volumes whose axes are not orthogonal, which its usual one refuses
 
 Sample = Mapping[str, Any]
 Load = Callable[[Sample], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What a countermeasure makes of cases: functions from a case to its changed image in [0, 1] and its label.
+
+    Args:
+        training: of training cases.
+        test: of test cases; nothing is random.
+    """
+
+    training: Load
+    test: Load
 
 
 @dataclass(frozen=True)
@@ -49,15 +64,14 @@ class RawFolder:
     Args:
         folder: folder to write to, ``nnUNet_raw``.
         task: task that reads the labels.
-        load: function from a case to a changed image in [0, 1] and its label, where a countermeasure is on; nnU-Net
-            then gets what it returns.
+        loading: what a countermeasure makes of the cases, which nnU-Net then gets.
         channel_names: names of the channels, which decide on nnU-Net's normalization: ``CT`` for Hounsfield units;
             by default the z-score of each image.
     """
 
     folder: Path
     task: Segmentation
-    load: Load | None = None
+    loading: Loading | None = None
     channel_names: Sequence[str] = ()
 
     @property
@@ -72,12 +86,14 @@ class RawFolder:
             UnlearnableError: naming case and file, when one cannot be read or written.
         """
         shutil.rmtree(self.place, ignore_errors=True)
-        ending = WRITTEN if self.load else self._common_ending([*training, *test])
-        channels = 0
-        for part, cases in (("Tr", training), ("Ts", test)):
+        ending = WRITTEN if self.loading else self._common_ending([*training, *test])
+        loads = (None, None) if self.loading is None else (self.loading.training, self.loading.test)
+        channels, skewed = 0, False
+        for part, cases, load in zip(("Tr", "Ts"), (training, test), loads, strict=True):
             for index, case in enumerate(cases):
                 name = self.place / f"images{part}" / f"{index:05d}"
-                scans, label, channels = self._image(case, name, ending)
+                scans, label, channels = self._image(case, name, ending, load)
+                skewed = skewed or _is_skewed(scans[0])
                 if part == "Tr":
                     _write_label(self._label(case, scans, label), scans[0], self._labels / f"{index:05d}{ending}")
         names = self.channel_names or [f"image {channel}" for channel in range(channels)]
@@ -88,6 +104,7 @@ class RawFolder:
             "labels": {"background": 0, **{f"class {index}": index for index in range(1, self.task.classes)}},
             "numTraining": len(training),
             "file_ending": ending,
+            **({"overwrite_image_reader_writer": SKEWED_READER} if skewed and ending == WRITTEN else {}),
         }
         write_json(self.place / "dataset.json", content)
 
@@ -118,19 +135,21 @@ class RawFolder:
         is_plain = ending == WRITTEN or (storage.slope, storage.inter) == (1, 0)
         return channels == 1 and len(scan.spatial_shape) == 3 and is_plain and not scan.nodata.any()
 
-    def _image(self, case: Sample, name: Path, ending: str) -> tuple[list[Scan], NDArray | None, int]:
+    def _image(
+        self, case: Sample, name: Path, ending: str, load: Load | None
+    ) -> tuple[list[Scan], NDArray | None, int]:
         """Link or write an image; its scans, its label where that is known already, and the number of channels."""
         scans = [read_scan(path) for path in ensure_tuple(case["image"])]
         name.parent.mkdir(parents=True, exist_ok=True)
-        if self.load is None and self._is_taken_as_it_is(scans, ending):
+        if load is None and self._is_taken_as_it_is(scans, ending):
             with reading(scans[0].path):
                 name.with_name(f"{name.name}_0000{ending}").symlink_to(scans[0].path.resolve())
             return scans, None, len(scans[0].voxels)
-        if self.load is None:
+        if load is None:
             values, label = filled_channels(scans), None
             image = as_channels(values, self.task.channels, values.ndim - 1)
         else:
-            sample = self.load(case)
+            sample = load(case)
             image, label = (np.asarray(convert_to_numpy(sample[key])) for key in ("image", "label"))
             if image.shape[1:] != scans[0].spatial_shape:
                 reason = f"the countermeasure makes an image of {image.shape[1:]} from one of {scans[0].spatial_shape}"
@@ -148,6 +167,14 @@ class RawFolder:
         if label.shape[1:] != scans[0].spatial_shape or len(label) != 1 or (label != np.rint(label)).any():
             raise LabelError("the countermeasure leaves a label that is no map of classes", case=name, file=path)
         return label[0]
+
+
+def _is_skewed(image: Scan) -> bool:
+    """Whether a volume has axes that are not orthogonal."""
+    if len(image.spatial_shape) < 3:
+        return False
+    axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > SKEW)
 
 
 def _write_label(label: NDArray, image: Scan, path: Path) -> None:

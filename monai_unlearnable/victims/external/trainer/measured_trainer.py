@@ -4,8 +4,8 @@
 nnU-Net imports this file in its own environment, from a folder that ``nnUNet_extTrainer`` names; ``settings.json`` lies
 beside it. Nothing else of the training differs from the trainer that it extends, but for what takes time and changes
 no weights: one validation batch an epoch where nnU-Net takes 50, no plot of the progress, and no prediction of the
-training cases at the end. With ``amp`` the network trains and predicts in mixed precision on a CPU, too, as nnU-Net's
-networks do on a GPU. Weights of convolutions lie channels last on a CPU, which takes less time.
+training cases at the end. On a CPU weights of convolutions lie channels last, which takes less time; with ``amp`` the
+network trains and predicts in mixed precision there, too, as nnU-Net's networks do on a GPU.
 """
 
 import json
@@ -30,16 +30,18 @@ Trainer: Any = recursive_find_trainer_class_by_name(SETTINGS["trainer"])
 
 
 def faster(build: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that builds networks which a CPU is faster at, as the settings say.
+    """A function that builds networks, for training and for prediction, which a CPU is faster at.
 
-    With ``channels_last`` weights of convolutions have that layout. With ``amp`` a network computes in bfloat16 where
-    that is exact enough, and returns float32.
+    With ``amp`` they compute in bfloat16 where that is exact enough, and return float32.
     """
+    if SETTINGS["device"] != "cpu":
+        return build
 
     @wraps(build)
     def built(*arguments: Any, **named: Any) -> Any:
+        torch.set_num_threads(SETTINGS["threads"])  # nnU-Net takes all cores
         network = build(*arguments, **named)
-        for parameter in network.parameters() if SETTINGS["channels_last"] else ():
+        for parameter in network.parameters():
             if parameter.ndim in CHANNELS_LAST:
                 parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[parameter.ndim])
         if not SETTINGS["amp"]:
@@ -60,23 +62,30 @@ def faster(build: Callable[..., Any]) -> Callable[..., Any]:
 class MeasuredTrainer(Trainer):
     """The trainer that ``settings.json`` names, for ``iterations`` steps in ``epochs`` epochs.
 
-    The learning rate falls with the epoch, as in nnU-Net. Each epoch draws from a seed of its own, so that a training
-    that goes on from a checkpoint takes the steps that it would have taken without the break. ``moments`` are epochs
-    after which the model is kept as ``checkpoint_EPOCH.pth``.
+    The learning rate falls with the epoch, as in nnU-Net. Each epoch draws from a seed of its own, so that on a CPU a
+    training that goes on from a checkpoint takes the steps that it would have taken without the break. ``moments`` are
+    epochs after which the model is kept as ``checkpoint_EPOCH.pth``.
     """
 
-    # Of which nnU-Net makes networks for training and for prediction.
     build_network_architecture = staticmethod(faster(Trainer.build_network_architecture))
 
     # The names of the arguments matter: nnU-Net looks them up.
     def __init__(self, plans: Any, configuration: str, fold: Any, dataset_json: Any, device: Any) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        if self.device.type == "cpu":
-            torch.set_num_threads(SETTINGS["threads"])  # nnU-Net takes all cores
         self.num_epochs = SETTINGS["epochs"]
         self.num_val_iterations_per_epoch = 1
         self.save_every = max(1, round(EPOCH * self.num_epochs / SETTINGS["iterations"]))
         self.logger.plot_progress_png = lambda folder: None
+
+    @staticmethod
+    def get_training_transforms(*arguments: Any, **named: Any) -> Any:
+        """The augmentation, which blurs in one way: nnU-Net takes the faster of two, and their last bits differ."""
+        transforms = Trainer.get_training_transforms(*arguments, **named)
+        for step in transforms.transforms:
+            inner = getattr(step, "transform", step)
+            if hasattr(inner, "benchmark"):
+                inner.benchmark = False
+        return transforms
 
     def initialize(self) -> None:
         self._seed(-1)
@@ -103,8 +112,9 @@ class MeasuredTrainer(Trainer):
         super().on_epoch_end()  # counts the epoch
         folder = Path(self.output_folder)
         if self.current_epoch in SETTINGS["moments"]:
+            network: Any = getattr(self.network, "_orig_mod", self.network)  # which torch.compile wraps
             kept = {
-                "network_weights": self.network.state_dict(),
+                "network_weights": network.state_dict(),
                 "init_args": self.my_init_kwargs,
                 "trainer_name": type(self).__name__,
                 "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
