@@ -58,7 +58,7 @@ FAULTS = (
         'plane[..., :: 1 if self.name == "axial" else -1, ::-1]',
         "tests/report/test_pictures.py",
     ),
-    Fault("the verdict's threshold is 0.6", "report/summaries.py", "HALF = 0.5", "HALF = 0.6", "tests/report"),
+    Fault("the verdict's threshold is 0.6", "metrics/judgement.py", "HALF = 0.5", "HALF = 0.6", "tests/report"),
     Fault(
         "the P50 tile shows the best victim",
         "report/html.py",

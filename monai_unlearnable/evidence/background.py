@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, parse_epsilon
-from monai_unlearnable.evidence.judging import exploiter_words, fraction, weight
-from monai_unlearnable.evidence.tables import noise_words
+from monai_unlearnable.evidence.judging import claim, weight
+from monai_unlearnable.evidence.words import dataset_words, exploiter_words, noise_words
+from monai_unlearnable.metrics.judgement import UNSTOPPED
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import PROTECTED
-from monai_unlearnable.report.summaries import HALF, Matrix, Summary
+from monai_unlearnable.report.summaries import Matrix, Summary
 from monai_unlearnable.report.tables import Table
 
 __all__ = ["Background", "background"]
@@ -51,11 +52,13 @@ class Background:
         found = []
         for summary, entry in self.pairs[:1]:
             words = f"{_plain(exploiter_words(entry))}, {_plain(noise_words(entry))}"
-            found.append(f"Measured before on {_where(entry)} ({words}): {_left(entry)}; yours: {self._left(summary)}.")
+            found.append(
+                f"Measured before on {dataset_words(entry)} ({words}): {_left(entry)}; yours: {self._left(summary)}."
+            )
         for entry in self.winners[:1]:
             words = f"{_plain(exploiter_words(entry))}: {_left(entry)}"
             found.append(
-                f"Known to win, and not in your matrix: {words} ({_where(entry)}, {_plain(noise_words(entry))})."
+                f"Known to win, and not in your matrix: {words} ({dataset_words(entry)}, {_plain(noise_words(entry))})."
             )
         return found
 
@@ -93,7 +96,7 @@ def background(results: Results, entries: Mapping[str, Entry]) -> Background:
         same = [e for e in known if (e.recipe, e.countermeasure) == (summary.recipe, summary.countermeasure)]
         if same:
             pairs.append((summary, max(same, key=lambda entry: _nearness(entry, summary, results))))
-        others = [e for e in known if (e.victim, e.recipe, e.countermeasure) not in tried and fraction(e) > HALF]
+        others = [e for e in known if (e.victim, e.recipe, e.countermeasure) not in tried and claim(e) in UNSTOPPED]
         for entry in sorted(others, key=weight, reverse=True)[:NAMED]:
             winners[entry.key] = entry
     best = sorted(winners.values(), key=weight, reverse=True)
@@ -126,11 +129,7 @@ def _left(entry: Entry) -> str:
 def _details(entry: Entry) -> tuple[str, str, str, str]:
     iterations = f"{entry.iterations:,}" if entry.iterations else ""
     by = "this program" if entry.measured_by == PROGRAM else entry.measured_by
-    return _plain(noise_words(entry)), _where(entry), iterations, by
-
-
-def _where(entry: Entry) -> str:
-    return entry.dataset.replace("_", " ")
+    return _plain(noise_words(entry)), dataset_words(entry), iterations, by
 
 
 def _plain(text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.report.rows import NO_COUNTERMEASURE, read_object
+from monai_unlearnable.report.rows import LATER, NO_COUNTERMEASURE, read_object
 from monai_unlearnable.utils.files import write_atomic
 
 __all__ = ["OTHERS", "OWN_CODE", "OWN_FOLDER", "PROGRAM", "Entry", "Overstated", "Score"]
@@ -73,10 +73,12 @@ class Overstated:
     Args:
         by: name of the entry of the stronger run.
         remark: what it found, in a sentence.
+        by_hand: whether an author set it; others are found anew whenever something is recorded.
     """
 
     by: str
     remark: str
+    by_hand: bool = field(default=False, metadata=LATER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +230,9 @@ def load_entries(folder: str | Path) -> dict[str, Entry]:
         if (other := keys.setdefault(entry.key, name)) != name:
             raise InputError(f"the entry is of the same run as {other}.json", file=file)
         if entry.overstated and entry.overstated.by not in found:
-            raise InputError(f"the entry is overstated by {entry.overstated.by!r}, which is not there", file=file)
+            raise InputError(
+                f"the entry names {entry.overstated.by!r} as the stronger run, and there is no such entry", file=file
+            )
     return found
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,8 @@ from typing import Any
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import Entry, Score
 from monai_unlearnable.evidence.judging import by_strength, claim, fraction
+from monai_unlearnable.evidence.words import times
+from monai_unlearnable.metrics.judgement import POOR, UNKNOWN
 from monai_unlearnable.report.summaries import grouped
 
 __all__ = ["ENTRIES", "EXPLOITERS", "Condition", "Query"]
@@ -60,9 +61,7 @@ def text_of(entry: Entry, name: str) -> str:
         value = value.get(rest)
     if isinstance(value, Score):
         value = value.mean
-    if isinstance(value, list | tuple):
-        return "x".join(map(str, value))
-    return "" if value is None else str(value)
+    return times(value)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Query:
     Args:
         conditions: conditions that all hold.
         rows: ``"entries"``, a row for each; ``"exploiters"``, a row for each kind of exploiter with the protection that
-            leaves him least.
+            leaves him least: his best training on it, whatever its length or the size of its input.
         columns: names of columns, see :data:`~monai_unlearnable.evidence.tables.COLUMNS`; by default those that tell
             the rows apart.
 
@@ -101,9 +100,9 @@ class Query:
                 options[name] = values
             else:
                 conditions.append(_condition(name, sign, values))
-        (rows,) = options.get("rows", (ENTRIES,))
+        rows = ",".join(options.get("rows", (ENTRIES,)))
         if rows not in ROWS:
-            raise InputError(f"rows are {rows!r}; known are {', '.join(ROWS)}")
+            raise InputError(f"rows are {rows!r}; known are {' and '.join(ROWS)}")
         return cls(tuple(conditions), rows, options.get("columns", ()))
 
     def choose(self, entries: Iterable[Entry]) -> list[Entry]:
@@ -117,14 +116,25 @@ class Query:
         found = by_strength(entry for entry in entries if all(one.holds(entry) for one in self.conditions))
         if not found:
             raise InputError("no entry of the evidence meets the conditions")
-        return _best_of_exploiters(found) if self.rows == EXPLOITERS else found
+        if self.rows == EXPLOITERS and not (found := _best_of_exploiters(found)):
+            raise InputError("no entry that meets the conditions has a control that learned enough to compare with")
+        return found
 
 
 def _best_of_exploiters(entries: Iterable[Entry]) -> list[Entry]:
-    """Of each kind of exploiter what leaves him least, the exploiter who reaches most first."""
-    known = [entry for entry in entries if not math.isnan(fraction(entry))]
+    """Of each kind of exploiter what leaves him least, the exploiter who reaches most first.
+
+    He chooses length and size of his training, whoever protects the data chooses the method.
+    """
+    known = [entry for entry in entries if claim(entry) not in (POOR, UNKNOWN)]
     kinds = grouped(known, lambda entry: (entry.dataset, entry.victim, entry.recipe, entry.countermeasure))
-    return sorted((min(members, key=fraction) for members in kinds.values()), key=fraction, reverse=True)
+    return sorted((_least(members) for members in kinds.values()), key=fraction, reverse=True)
+
+
+def _least(entries: Iterable[Entry]) -> Entry:
+    """Of the best trainings on each protected dataset the one that reaches least."""
+    by_data = grouped(entries, lambda entry: entry.data)
+    return min((max(members, key=fraction) for members in by_data.values()), key=fraction)
 
 
 def _split(text: str) -> list[str]:
@@ -136,11 +146,13 @@ def _split(text: str) -> list[str]:
 
 def _condition(name: str, sign: str, values: tuple[str, ...]) -> Condition:
     head, _, rest = name.partition(".")
-    if bool(rest) != (head in GROUPS):
-        raise InputError(f"{name} is no field with a value; settings are told by settings.NAME")
     if head not in FIELDS:
         close = get_close_matches(head, FIELDS, 1)
         raise InputError(f"entries have no field {head!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+    if head in GROUPS and not rest:
+        raise InputError(f"{head} cannot be compared by itself; write {head}.NAME")
+    if rest and head not in GROUPS:
+        raise InputError(f"{head} has no parts; write {head} in place of {name}")
     if sign in (">=", "<=") and not (len(values) == 1 and NUMBER.fullmatch(values[0])):
         raise InputError(f"{name} is compared with {','.join(values)!r}, which is no number")
     return Condition(name, sign, values)

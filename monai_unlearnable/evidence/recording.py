@@ -12,7 +12,7 @@ from typing import Any
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score, format_epsilon, load_entries, save_entry
-from monai_unlearnable.evidence.judging import STOPPED, claim, with_overstated
+from monai_unlearnable.evidence.judging import with_overstated
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, OWN_RECIPE
 from monai_unlearnable.report.summaries import Matrix, Summary
@@ -126,7 +126,8 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
         **settings: settings of :func:`entries_from`.
 
     Returns:
-        Names of the entries that were written, and of those that are marked as overstated now.
+        Names of the entries that were written, and of those that are marked as overstated and were not before. Marks
+        that are no longer true are taken away.
 
     Raises:
         InputError: naming the file, when an entry that is there cannot be read.
@@ -136,12 +137,12 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
     written = []
     for entry in entries_from(results, **settings):
         earlier = next((other for other in known.values() if other.key == entry.key), None)
-        if earlier is not None and claim(entry) == STOPPED:
+        if earlier is not None:
             entry = dataclasses.replace(entry, overstated=earlier.overstated)
         name = save_entry(entry, folder, known)
         known[name] = entry
         written.append(name)
-    marked = with_overstated(known)
-    for entry in marked.values():
+    changed = with_overstated(known)
+    for entry in changed.values():
         save_entry(entry, folder, known)
-    return written, list(marked)
+    return written, [name for name, entry in changed.items() if entry.overstated and not known[name].overstated]

@@ -7,26 +7,35 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score
-from monai_unlearnable.evidence.judging import (
-    RECIPES,
-    STOPPED,
-    claim,
+from monai_unlearnable.evidence.judging import claim
+from monai_unlearnable.evidence.queries import ENTRIES, EXPLOITERS, Query
+from monai_unlearnable.evidence.words import (
+    dataset_words,
     exploiter_words,
+    noise_words,
+    recipe_words,
     size_words,
+    times,
     victim_words,
 )
-from monai_unlearnable.evidence.queries import ENTRIES, EXPLOITERS, Query
+from monai_unlearnable.metrics.judgement import POOR, STOPPED
 from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
-from monai_unlearnable.report.summaries import distinct
+from monai_unlearnable.report.summaries import distinct, grouped
 from monai_unlearnable.report.tables import NONE, Table, format_number
 
-__all__ = ["COLUMNS", "noise_words", "render"]
+__all__ = ["COLUMNS", "render"]
 
 OVERSTATED, ELSEWHERE, MOVING = "†", "‡", "~"  # signs beside scores, which footnotes explain
-SETTINGS = {"size": "input of {}", "width": "width {}", "batch_size": "batches of {}"}  # of victims, in words
+SETTINGS = {
+    "size": "input of {}",
+    "width": "width {}",
+    "batch_size": "batches of {}",
+}  # of victims, in words
+COMMON = ("size", "width", "batch_size")  # settings that are told below a table where all rows have them
 
 
 @dataclass(frozen=True)
@@ -65,24 +74,20 @@ def _score(entry: Entry) -> str:
     return (f"**{mean}**" if claim(entry) == STOPPED else mean) + signs + count
 
 
-def noise_words(entry: Entry) -> str:
-    """What protected the data, in words: ``"`foresight` --recipe mirror, 8/255"``."""
-    name = entry.method if " " in entry.method else f"`{entry.method}`"
-    options = "".join(f" {_setting(key, str(value))}" for key, value in entry.settings.items())
-    return f"{name}{options}" + (f", {entry.epsilon}" if entry.epsilon else "")
+def _training(entry: Entry) -> str:
+    """Settings of the victim's training other than its size, in words."""
+    return ", ".join(_setting(name, value) for name, value in entry.victim_settings.items() if name != "size")
 
 
-def _setting(name: str, value: str) -> str:
-    """An option of the command line, or words where it is none."""
-    return f"{name} {value}" if " " in name or value.count(" ") > 2 else f"`--{name} {value}`"
+def _setting(name: str, value: Any) -> str:
+    """One of them in words."""
+    if name == "validation_fraction":
+        return f"{value:.0%} of the cases held out" if value else "no case held out"
+    return SETTINGS.get(name, f"{name.replace('_', ' ')} {{}}").format(times(value))
 
 
 def _iterations(entry: Entry) -> str:
     return "" if entry.iterations is None else f"{entry.iterations:,}"
-
-
-def _recipe(entry: Entry) -> str:
-    return "" if entry.recipe == OWN_RECIPE else RECIPES.get(entry.recipe, f"`{entry.recipe}`")
 
 
 def _countermeasure(entry: Entry) -> str:
@@ -90,15 +95,16 @@ def _countermeasure(entry: Entry) -> str:
 
 
 COLUMNS = {
-    "dataset": Column("Dataset", lambda e: e.dataset.replace("_", " "), "{}", words=True),
+    "dataset": Column("Dataset", dataset_words, "{}", words=True),
     "exploiter": Column("The exploiter", exploiter_words, "{}", words=True),
     "victim": Column("Victim", victim_words, "{}", words=True),
-    "recipe": Column("Recipe", _recipe, "{}", words=True),
+    "recipe": Column("Recipe", recipe_words, "{}", words=True),
     "countermeasure": Column("Countermeasure", _countermeasure, "after {}", words=True),
     "noise": Column("Protected by", noise_words, "protected by {}", words=True),
     "psnr": Column("PSNR", lambda e: _decibels(e.psnr), "PSNR {}"),
     "ssim_roi": Column("SSIM in the region", lambda e: format_number(e.ssim_roi, ".3f"), "SSIM in the region {}"),
     "size": Column("Input", size_words, "input of {}", words=True),
+    "training": Column("Trained with", _training, "{}", words=True),
     "score": Column("{metric}", _score),
     "peak": Column("Peak", lambda e: format_number(e.peak)),
     "auc": Column("AUC", lambda e: format_number(e.extras.get("auc"))),
@@ -113,6 +119,11 @@ USUAL = {
     ENTRIES: ("dataset", "victim", "recipe", "countermeasure", *FIGURES),
     EXPLOITERS: ("dataset", "exploiter", *FIGURES),
 }  # columns by the kind of rows
+PARTS = {"exploiter": ("victim", "recipe", "countermeasure")}  # columns that tell what others do
+FACETS = (victim_words, recipe_words, noise_words, exploiter_words)  # may tell rows from the others
+DETAILS = ("noise", "size", "training", "iterations")  # columns that tell rows of one exploiter apart
+NAME = "nnU-Net"
+TELLING = ("dataset", "victim", "recipe", "countermeasure", "noise", "size", "iterations")  # must not differ unseen
 
 
 def render(query: Query, entries: Mapping[str, Entry]) -> str:
@@ -125,18 +136,41 @@ def render(query: Query, entries: Mapping[str, Entry]) -> str:
     for name in query.columns:
         if name not in COLUMNS:
             raise InputError(f"there is no column {name!r}; known are {', '.join(COLUMNS)}")
-    names = query.columns or USUAL[query.rows]
+    names = _completed(query.columns or USUAL[query.rows], chosen)
     shown, shared = _columns(names, chosen)
-    told = {*names, *(("victim", "recipe", "countermeasure") if "exploiter" in names else ())}
-    shared += _columns([name for name in USUAL[ENTRIES] if name not in told], chosen)[1]
-    if "iterations" not in names and (several := {entry.iterations for entry in chosen if entry.iterations}):
-        shared += [f"{min(several):,} to {max(several):,} iterations"] if len(several) > 1 else []
+    shared += _columns([name for name in USUAL[ENTRIES] if name not in _told(names)], chosen)[1]
     metric = "/".join(distinct(entry.metric for entry in chosen))
     texts = [[COLUMNS[name].text(entry) or NONE for name in shown] for entry in chosen]
     heads = [COLUMNS[name].heading.format(metric=metric[:1].upper() + metric[1:]) for name in shown]
     words = len(list(takewhile(lambda name: COLUMNS[name].words, shown)))
     notes = " ".join(_notes(names, shared, chosen))
     return f"{Table('', heads, texts, words).to_markdown()}\n{notes}\n"
+
+
+def _told(names: Iterable[str]) -> set[str]:
+    """Names of the columns whose text columns of these names hold."""
+    return {*names, *(part for name in names for part in PARTS.get(name, ()))}
+
+
+def _completed(names: Sequence[str], chosen: Sequence[Entry]) -> list[str]:
+    """The columns with those that are needed to tell what a row means, each before the first that comes later."""
+    found = list(names)
+    for name in TELLING:
+        told = _trained_here(chosen) if name == "size" else chosen
+        if name not in _told(found) and len({COLUMNS[name].text(entry) for entry in told}) > 1:
+            _insert(name, found)
+    rows = {(*(COLUMNS[name].text(entry) for name in TELLING), entry.measured_by) for entry in chosen}
+    if len(rows) < len(chosen):
+        _insert("training", found)
+    return found
+
+
+def _insert(name: str, names: list[str]) -> None:
+    """Put the name of a column before the first that comes later in the usual order, unless it is there."""
+    places = list(COLUMNS)
+    later = (place for place, one in enumerate(names) if places.index(one) > places.index(name))
+    if name not in names:
+        names.insert(next(later, len(names)), name)
 
 
 def _columns(names: Sequence[str], chosen: Sequence[Entry]) -> tuple[list[str], list[str]]:
@@ -156,8 +190,7 @@ def _notes(names: Collection[str], shared: Sequence[str], chosen: Sequence[Entry
     """The sentences below a table with columns of these names."""
     common = [*shared, *_settings(chosen, names)]
     if common:
-        text = ", ".join(common)
-        yield f"{text[:1].upper()}{text[1:]}."
+        yield f"{_capital(', '.join(common))}."
     chances = distinct(f"{entry.chance:g}" for entry in chosen)
     chance = "" if chances == ["0"] else f" (chance {', '.join(chances)})"
     means = ", means (each seed)" if any(len(entry.score.by_seed) > 1 for entry in chosen) else ""
@@ -171,26 +204,65 @@ def _notes(names: Collection[str], shared: Sequence[str], chosen: Sequence[Entry
             for entry in chosen
             if entry.overstated
         )
-        because = "Overstated, since a stronger run on the same method and dataset found more:"
+        because = "Overstated, since a stronger run on the same method and dataset found more."
         yield f"{OVERSTATED} {because} {' '.join(stronger)}"
     if elsewhere := distinct(entry.measured_by for entry in chosen if entry.measured_by != PROGRAM):
         yield f"{ELSEWHERE} Measured by {' and by '.join(elsewhere)}, not by this program."
     if any(entry.moving for entry in chosen):
         yield f"{MOVING} The score still moved at the end of training."
-    yield from distinct(sentence for entry in chosen for sentence in re.split(r"(?<=\.) ", entry.remark) if sentence)
+    if "claim" in names and any(claim(entry) == POOR for entry in chosen):
+        yield f"{POOR.capitalize()}: originals teach it little, so that the comparison proves nothing."
+    for sentence in distinct(sentence for entry in chosen for sentence in _sentences(entry)):
+        rows = _rows_with(sentence, chosen)
+        yield f"{rows}: {sentence}" if rows else sentence
+
+
+def _sentences(entry: Entry) -> list[str]:
+    """The sentences of an entry's remark."""
+    return [sentence for sentence in re.split(r"(?<=\.) ", entry.remark) if sentence]
+
+
+def _rows_with(sentence: str, chosen: Sequence[Entry]) -> str:
+    """The rows whose remark has a sentence, in the fewest words that tell them from the others; empty if all have."""
+    having = [entry for entry in chosen if sentence in _sentences(entry)]
+    others = [entry for entry in chosen if sentence not in _sentences(entry)]
+    if not others:
+        return ""
+    for words in FACETS:
+        found = distinct(map(words, having))
+        if "" not in found and not set(found) & set(map(words, others)):
+            return _capital("; ".join(found))
+    differing = [name for name in DETAILS if len({COLUMNS[name].text(entry) for entry in chosen}) > 1]
+    rows = [
+        f"{words} ({'; '.join(_words(differing, e) for e in members)})"
+        for words, members in grouped(having, exploiter_words).items()
+    ]
+    return _capital("; ".join(rows))
+
+
+def _words(names: Iterable[str], entry: Entry) -> str:
+    """What columns of these names say of an entry."""
+    texts = [(COLUMNS[name].shared, COLUMNS[name].text(entry)) for name in names]
+    return ", ".join(words.format(text) for words, text in texts if text)
+
+
+def _capital(text: str) -> str:
+    """A text that begins with a capital, unless it begins with a name that has none."""
+    return text if text.startswith(NAME) else f"{text[:1].upper()}{text[1:]}"
 
 
 def _settings(chosen: Sequence[Entry], told: Collection[str]) -> list[str]:
     """What the trainings of all victims have in common, in words, other than what is told already."""
-    found = []
-    for name, words in SETTINGS.items():
-        if name in told:
-            continue
-        texts = {_text(entry.victim_settings.get(name)) for entry in chosen}
-        if len(texts) == 1 and (text := texts.pop()):
-            found.append(words.format(text))
+    found, here = [], _trained_here(chosen)
+    for name in COMMON if "training" not in told else COMMON[:1]:
+        texts = {times(entry.victim_settings.get(name)) for entry in here}
+        if name not in told and len(texts) == 1 and (text := texts.pop()):
+            found.append(_setting(name, text))
+    if found and len(here) < len(chosen):
+        found[-1] += f" (other than {NAME} itself)"
     return found
 
 
-def _text(value: object) -> str:
-    return "x".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+def _trained_here(chosen: Sequence[Entry]) -> list[Entry]:
+    """Entries of victims whose settings are ours: other programs choose their own."""
+    return [entry for entry in chosen if entry.recipe != OWN_RECIPE]

@@ -17,7 +17,18 @@ from monai_unlearnable.errors import InputError
 if TYPE_CHECKING:
     from monai_unlearnable.metrics.frontier import Scores
 
-__all__ = ["CLEAN", "DIVERGED", "DONE", "FAILED", "NO_COUNTERMEASURE", "OWN_RECIPE", "PROTECTED", "RANDOM", "TRAININGS"]
+__all__ = [
+    "CLEAN",
+    "DIVERGED",
+    "DONE",
+    "FAILED",
+    "LATER",
+    "NO_COUNTERMEASURE",
+    "OWN_RECIPE",
+    "PROTECTED",
+    "RANDOM",
+    "TRAININGS",
+]
 __all__ += ["VictimRow", "read_as", "read_object"]
 
 CLEAN, PROTECTED, RANDOM = TRAININGS = ("clean", "protected", "random noise")

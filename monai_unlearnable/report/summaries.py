@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.metrics.judgement import POOR, UNKNOWN, UNSTOPPED, fraction_left, judge
 from monai_unlearnable.metrics.statistics import PairedTest, paired_test
 from monai_unlearnable.report.rows import (
     CLEAN,
@@ -25,11 +26,10 @@ from monai_unlearnable.report.rows import (
     VictimRow,
 )
 
-__all__ = ["HALF", "MOVING_WORDS", "Matrix", "Setting", "Summary", "summarize", "difference_test"]
+__all__ = ["MOVING_WORDS", "Matrix", "Setting", "Summary", "summarize", "difference_test"]
 __all__ += ["attempt", "distinct", "grouped", "iterations_of", "victim_name"]
 
 BASELINE_RECIPE = "plain"
-HALF = 0.5  # fraction of the clean control's score above which a protection no longer prevents training
 MEANS = ("peak", "selected", "psnr", "ssim", "ssim_roi")  # over all runs
 MOVING = "~"
 MOVING_WORDS = f"{MOVING} still moving: by more than {MOVED:.0f} points in the last fifth of training"
@@ -256,10 +256,21 @@ class Matrix:
             summary: summary whose score and control are meant.
             score: score to take in place of the summary's own, in percent.
         """
+        return fraction_left(*self._compared(summary, score))
+
+    def judgement(self, summary: Summary, score: float | None = None) -> str:
+        """Whether the protection stops the exploiter, see :func:`~monai_unlearnable.metrics.judgement.judge`.
+
+        Args:
+            summary: summary whose score and control are meant.
+            score: score to take in place of the summary's own, in percent.
+        """
+        return judge(*self._compared(summary, score))
+
+    def _compared(self, summary: Summary, score: float | None) -> tuple[float, float | None, float]:
+        """Score, that of the clean control, and chance."""
         control = self.control(summary)
-        if control is None or not summary.done or control.score <= summary.chance:
-            return math.nan
-        return ((summary.score if score is None else score) - summary.chance) / (control.score - summary.chance)
+        return summary.score if score is None else score, None if control is None else control.score, summary.chance
 
     def baselines(self, method: str | None = None) -> list[Summary]:
         """Protected data with a score and a control where the exploiter did nothing special."""
@@ -268,15 +279,16 @@ class Matrix:
     def protected(self, method: str | None = None) -> list[Summary]:
         """Protected data with a score and a control, of one method or of all."""
         found = [s for s in self.summaries if s.training == PROTECTED and s.method == (method or s.method)]
-        return [s for s in found if math.isfinite(self.fraction(s))]
+        return [s for s in found if self.judgement(s) != UNKNOWN]
 
     def strongest(self, method: str | None = None) -> Summary | None:
         """Protected data from which most of the clean control's score came back, other than the baselines.
 
-        Data that do not even hold against the baseline are passed over, unless there are no others.
+        Data that do not even hold against the baseline are passed over, unless there are no others. Victims who learn
+        little from originals do not count.
         """
-        found = self.protected(method)
-        weak = {(s.data, s.victim) for s in found if self.is_baseline(s) and self.fraction(s) > HALF}
+        found = [s for s in self.protected(method) if self.judgement(s) != POOR]
+        weak = {(s.data, s.victim) for s in found if self.is_baseline(s) and self.judgement(s) in UNSTOPPED}
         others = [s for s in found if not self.is_baseline(s)]
         held = [s for s in others if (s.data, s.victim) not in weak]
         return max(held or others, key=self.fraction, default=None)

@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from monai_unlearnable.metrics.judgement import NOT_STOPPED, POOR, SMALL_DROP, STOPPED, UNSTOPPED, WEAKENED, is_poor
 from monai_unlearnable.report.frontier import frontier_lines
 from monai_unlearnable.report.rows import CLEAN, DIVERGED, MOVED
-from monai_unlearnable.report.summaries import HALF, Matrix, Summary, attempt, distinct, grouped, iterations_of
+from monai_unlearnable.report.summaries import Matrix, Summary, attempt, distinct, grouped, iterations_of
 
-__all__ = ["SMALL_DROP", "state_verdict"]
-
-SMALL_DROP = 10.0  # points of the score; a smaller drop is no protection
-POOR_MODEL = 0.3  # fraction of the way from chance to 100; clean training that ends below it leaves little to protect
+__all__ = ["state_verdict"]
 
 
 def state_verdict(summaries: Sequence[Summary]) -> str:
@@ -90,39 +89,43 @@ def _drops(matrix: Matrix, group: Sequence[Summary]) -> list[float]:
 
 def _poor(matrix: Matrix, group: Sequence[Summary]) -> bool:
     """Whether the clean controls learned too little to compare with."""
-    chance = group[0].chance
-    return bool(np.mean(_clean(matrix, group)) - chance < POOR_MODEL * (100 - chance))
+    return is_poor(float(np.mean(_clean(matrix, group))), group[0].chance)
+
+
+def _holds_nowhere(matrix: Matrix, group: Sequence[Summary]) -> bool:
+    """Whether the protection stops or weakens none of the victims."""
+    return all(matrix.judgement(s) == NOT_STOPPED for s in group)
 
 
 def _strength(matrix: Matrix, group: Sequence[Summary]) -> str:
     if _poor(matrix, group):
         return "Even the models trained on the originals learned little, so this comparison proves nothing."
-    small = [drop < SMALL_DROP for drop in _drops(matrix, group)]
-    if all(small):
+    if _holds_nowhere(matrix, group):
         cost = f"it costs models less than {SMALL_DROP:.0f} points, so the scans remain usable"
         return f"The protection does not hold: {cost}."
     if _strengths(group) > 1:
         held = _p50(matrix, group[0].method)
         return f"{held[:1].upper()}{held[1:]}." if held else ""
-    names = [s.victim for s, failed in zip(group, small, strict=True) if failed]
+    names = [s.victim for s in group if matrix.judgement(s) == NOT_STOPPED]
     if names:
         return f"The protection does not hold against {', '.join(names)}: less than {SMALL_DROP:.0f} points are lost."
-    if any(matrix.fraction(s) > HALF for s in group):
+    if any(matrix.judgement(s) == WEAKENED for s in group):
         return "The protection weakens training but does not prevent it: more than half of the usual score is left."
     return ""
 
 
 def _strongest(matrix: Matrix, group: Sequence[Summary]) -> str:
     """What brings most of the score back, unless the sentence on strength has said the worst already."""
-    method, known = group[0].method, max(matrix.fraction(s) for s in group)
+    method = group[0].method
+    known = max((matrix.fraction(s) for s in group if matrix.judgement(s) != POOR), default=math.nan)
     best = matrix.strongest(method)
     control = matrix.control(best) if best else None
-    if best is None or control is None or all(drop < SMALL_DROP for drop in _drops(matrix, group)):
+    if best is None or control is None or _holds_nowhere(matrix, group):
         return ""
     tried = len(distinct(attempt(s) for s in matrix.protected(method) if not matrix.is_baseline(s)))
     where = best.victim if len(distinct(s.data for s in group)) == 1 else f"{best.victim}, {best.data}"
     reached = f"{best.score:.1f} of {control.score:.1f} ({where})"
-    if matrix.fraction(best) <= HALF:
+    if matrix.judgement(best) == STOPPED:
         if tried == 1:
             return f"The other way of training that was tried, {attempt(best)}, brings back {reached}, less than half."
         return (
@@ -132,7 +135,7 @@ def _strongest(matrix: Matrix, group: Sequence[Summary]) -> str:
     if best.score >= control.score:
         reached = f"{best.score:.1f}, no less than {control.score:.1f} on the originals ({where})"
         return f"With {attempt(best)} the score is {reached}, so the protection does not hold against it."
-    if control.score - best.score < SMALL_DROP:
+    if matrix.judgement(best) == NOT_STOPPED:
         return f"With {attempt(best)} the score returns to {reached}, so the protection does not hold against it."
     if matrix.fraction(best) <= known:
         return ""
@@ -141,7 +144,7 @@ def _strongest(matrix: Matrix, group: Sequence[Summary]) -> str:
 
 def _peak(matrix: Matrix, group: Sequence[Summary]) -> str:
     """Models that were good on the way and then forgot."""
-    high = [s for s in group if matrix.fraction(s) <= HALF and matrix.fraction(s, s.peak) > HALF]
+    high = [s for s in group if matrix.judgement(s) == STOPPED and matrix.judgement(s, s.peak) in UNSTOPPED]
     if not high:
         return ""
     best = max(high, key=lambda s: s.peak)
@@ -159,13 +162,13 @@ def _in_short(matrix: Matrix, method: str) -> str:
     text = f"{method} leaves {group[0].metric} {_span(scores) if several else _figure(scores)} of {clean}"
     if _poor(matrix, group):
         return f"{text}, where even the originals teach little, so this proves nothing."
-    if all(drop < SMALL_DROP for drop in _drops(matrix, group)):
+    if _holds_nowhere(matrix, group):
         return f"{text}: it does not protect."
     parts = [text, _p50(matrix, method) if several else ""]
     best = matrix.strongest(method)
     control = matrix.control(best) if best else None
     if best is not None and control is not None:
-        verb = "brings" if matrix.fraction(best) > HALF else "brings only"
+        verb = "brings only" if matrix.judgement(best) == STOPPED else "brings"
         parts.append(f"{attempt(best)} {verb} {best.score:.1f} of {control.score:.1f} back ({best.victim})")
     return f"{'; '.join(part for part in parts if part)}."
 

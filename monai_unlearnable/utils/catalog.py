@@ -7,7 +7,8 @@ hashed and extended without code."""
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = ["KINDS", "Catalog"]
 
 KINDS = ("networks", "external", "recipes", "countermeasures", "methods")
 ENTRY = "entry"
+WORDS = "words"  # key of an entry; no part of its configuration
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,12 @@ class Catalog:
     Args:
         kind: kind of entries: ``"networks"``, ``"external"``, ``"recipes"``, ``"countermeasures"`` or ``"methods"``.
         entries: configuration of each name.
+        words: what readers are told in place of a name, for some.
     """
 
     kind: str
     entries: dict[str, Any]
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, kind: str, extra: str | Path | None = None) -> Catalog:
@@ -50,7 +54,8 @@ class Catalog:
         entries = yaml.safe_load((files("monai_unlearnable") / "catalogs" / f"{kind}.yaml").read_text(encoding="utf-8"))
         if extra is not None:
             entries = {**entries, **_read(Path(extra), kind)}
-        return cls(kind, entries)
+        words = {name: str(entry.pop(WORDS)) for name, entry in entries.items() if isinstance(entry, dict) and WORDS in entry}
+        return cls(kind, entries, words)
 
     def names(self) -> list[str]:
         """The names, in the order of the files."""

@@ -74,7 +74,7 @@ def test_two_files_of_one_run_are_refused(tmp_path: Path) -> None:
 
 def test_reference_to_nothing_is_refused(tmp_path: Path) -> None:
     save_entry(entry(overstated=Overstated(by="gone", remark="More.")), tmp_path, {})
-    with pytest.raises(InputError, match="'gone', which is not there"):
+    with pytest.raises(InputError, match="names 'gone' as the stronger run, and there is no such entry"):
         load_entries(tmp_path)
 
 
@@ -99,5 +99,6 @@ def test_entries_of_the_package_are_valid_and_none_claims_what_another_refutes()
     for name, one in entries.items():
         assert name.startswith(one.slug), "a file is named after what it holds"
         if one.overstated:
+            assert "reaches" in one.overstated.remark
             assert fraction(entries[one.overstated.by]) > fraction(one), "the other run is the stronger"
     assert not with_overstated(entries), "record marks them"

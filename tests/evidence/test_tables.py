@@ -59,18 +59,62 @@ def test_the_attack_that_wins_comes_first() -> None:
     assert [row.split(" | ")[-1] for row in rows] == ["not stopped |", "weakened |", "stopped |"]
 
 
-def test_chosen_columns_leave_nothing_unsaid_that_is_common() -> None:
-    found = lines("recipe!=own columns=noise,score", {**ALL, "long": entry(1.0, recipe="mirror", iterations=2500)})
-    assert found[0] == "| Dice |"
-    common = (
-        "Protected by `umed`, 14/255, hippocampus, UNet, PSNR 39.1 dB, measured 2026-11-20, 500 to 2,500 iterations."
-    )
+def test_chosen_columns_leave_nothing_unsaid() -> None:
+    longer = entry(1.0, recipe="mirror", iterations=2500, victim_settings={"size": [40, 56, 40]})
+    found = lines("recipe=mirror columns=noise,score", {**ALL, "long": longer})
+    assert found[0] == "| Input | Dice | Iterations |", "what tells the rows apart is shown, wanted or not"
+    assert found[2:4] == ["| 48x64x48 | 60.0 | 500 |", "| 40x56x40 | **1.0** | 2,500 |"]
+    common = "Protected by `umed`, 14/255, hippocampus, UNet, mirroring, PSNR 39.1 dB, measured 2026-11-20."
     assert found[-1].startswith(common)
+
+
+def test_rows_that_would_read_alike_tell_how_the_victim_was_trained() -> None:
+    entries = {"a": entry(10.0, victim_settings=SIZE), "b": entry(8.0, victim_settings={**SIZE, "batch_size": 2})}
+    found = lines("method=umed columns=score", entries)
+    assert found[0] == "| Trained with | Dice |"
+    assert found[2:4] == ["| batches of 4 | **10.0** |", "| batches of 2 | **8.0** |"]
+
+
+def test_unknown_lengths_are_told_from_known_ones() -> None:
+    found = lines("recipe=mirror columns=score", {**ALL, "other": entry(1.0, recipe="mirror", iterations=None)})
+    assert found[0] == "| Input | Dice | Iterations |"
+    assert found[3] == "| – | **1.0** | – |"
 
 
 def test_of_each_exploiter_the_best_protection_is_shown() -> None:
     entries = {**ALL, "other": entry(30.0, method="foresight", epsilon="8/255", recipe="mirror", victim_settings=SIZE)}
     assert "| UNet, mirroring | `foresight`, 8/255 | **30.0** |" in "\n".join(lines("rows=exploiters", entries))
+
+
+def test_an_exploiter_is_shown_with_the_training_that_wins() -> None:
+    small = {"size": [40, 56, 40], "batch_size": 4}
+    entries = {
+        "short": entry(4.5, psnr=43.7, victim_settings=SIZE),
+        "small": entry(79.2, victim_settings=small),
+        "long": entry(60.0, victim_settings=SIZE, iterations=2500),
+        "other": entry(82.0, method="lsp", victim_settings=SIZE),
+    }
+    found = lines("rows=exploiters columns=noise,score", entries)
+    assert found[2:4] == ["| 79.2 |", ""], "who wins chooses his size and length, who protects prefers umed to lsp"
+    assert found[-1].startswith("Protected by `umed`, 14/255,") and "input of 40x56x40, batches of 4" in found[-1]
+
+
+def test_exploiters_who_learn_nothing_from_originals_are_not_shown() -> None:
+    weak = entry(61.0, 61.8, chance=50.0, victim="ViT")
+    assert "ViT" not in render(Query.of("rows=exploiters"), {**ALL, "weak": weak})
+    assert lines("columns=score,clean,claim", {"weak": weak})[2] == "| 61.0 | 61.8 | weak by itself |"
+    with pytest.raises(InputError, match="learned enough to compare with"):
+        lines("rows=exploiters", {"weak": weak})
+
+
+def test_a_remark_names_the_rows_that_it_is_about() -> None:
+    told = {"remark": "Trained on one thread."}
+    mirror, plain = entry(60.0, recipe="mirror", **told), entry(**told)
+    assert lines("recipe!=own", {"a": mirror, "b": entry()})[-1].endswith(" Mirroring: Trained on one thread.")
+    assert lines("recipe!=own", {"a": mirror, "b": plain})[-1].endswith("teach is left. Trained on one thread.")
+    short = {"a": plain, "b": entry(iterations=100), "c": mirror, "d": entry(9.0, recipe="mirror", iterations=100)}
+    told_apart = "UNet, mirroring (500 iterations); UNet, no augmentation (500 iterations): Trained on one"
+    assert told_apart in lines("recipe!=own", short)[-1]
 
 
 def test_signs_have_footnotes() -> None:
@@ -79,12 +123,12 @@ def test_signs_have_footnotes() -> None:
     text = "\n".join(lines("method=umed", entries))
     assert "| **8.0**†~ |" in text
     assert (
-        "† Overstated, since a stronger run on the same method and dataset found more: nnU-Net v2 itself reaches 79.6"
+        "† Overstated, since a stronger run on the same method and dataset found more. nnU-Net v2 itself reaches 79.6"
         in text
     )
     assert "| 79.6‡ |" in text and "‡ Measured by throw-away code, not by this program." in text
     assert "~ The score still moved" in text
-    assert text.endswith("Two seeds are few.")
+    assert text.endswith("No augmentation: Two seeds are few.")
 
 
 @pytest.mark.parametrize(
@@ -113,9 +157,11 @@ def test_conditions_choose_entries(query: str, names: list[str]) -> None:
     [
         ("recipes=plain", "no field 'recipes'; did you mean 'recipe'"),
         ("plain", "is no condition"),
-        ("random.mean>=1", "no field with a value"),
+        ("random.mean>=1", "random has no parts; write random"),
+        ("settings=mirror", "settings cannot be compared by itself; write settings.NAME"),
+        ("rows=entries,exploiters", "rows are 'entries,exploiters'; known are entries and exploiters"),
         ("psnr>=high", "which is no number"),
-        ("rows=seeds", "known are entries, exploiters"),
+        ("rows=seeds", "known are entries and exploiters"),
         ("method=umed columns=price", "no column 'price'"),
         ('method="umed', "cannot be read"),
     ],

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an entry says, in words for readers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from monai_unlearnable.evidence.entries import Entry
+from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
+from monai_unlearnable.utils.catalog import Catalog
+
+__all__ = ["dataset_words", "exploiter_words", "noise_words", "recipe_words", "size_words", "times", "victim_words"]
+
+DATASETS = {
+    "adrenalmnist3d": "AdrenalMNIST3D",
+    "brain_tumor_mri": "brain tumor MRI",
+    "brain_tumor_mri in color": "brain tumor MRI in color",
+    "pneumoniamnist": "PneumoniaMNIST",
+}  # others are told by their names
+EARLIER_RECIPES = {
+    "shifts": "patches shifted by up to 8 voxels",
+    "shifts and mirror": "patches shifted by up to 8 voxels, mirroring, changes of intensity",
+}  # of code that is no part of this program
+
+
+@cache
+def _catalog_words(kind: str) -> Mapping[str, str]:
+    return Catalog.load(kind).words
+
+
+def dataset_words(entry: Entry) -> str:
+    """The dataset."""
+    return DATASETS.get(entry.dataset, entry.dataset.replace("_", " "))
+
+
+def victim_words(entry: Entry) -> str:
+    """The network, or the program that trains one."""
+    return _catalog_words("external").get(entry.victim, entry.victim)
+
+
+def recipe_words(entry: Entry) -> str:
+    """How the victim was trained; empty for a program that brings its own training."""
+    if entry.recipe == OWN_RECIPE:
+        return ""
+    return {**_catalog_words("recipes"), **EARLIER_RECIPES}.get(entry.recipe, f"`{entry.recipe}`")
+
+
+def exploiter_words(entry: Entry) -> str:
+    """What the exploiter did: ``"UNet, mirroring, after `median`"``."""
+    after = "" if entry.countermeasure == NO_COUNTERMEASURE else f"after `{entry.countermeasure}`"
+    return ", ".join(filter(None, (victim_words(entry), recipe_words(entry), after)))
+
+
+def noise_words(entry: Entry) -> str:
+    """What protected the data: ``"`foresight` `--recipe mirror`, 8/255"``."""
+    name = entry.method if " " in entry.method else f"`{entry.method}`"
+    options = "".join(f" {_setting(key, str(value))}" for key, value in entry.settings.items())
+    return f"{name}{options}" + (f", {entry.epsilon}" if entry.epsilon else "")
+
+
+def _setting(name: str, value: str) -> str:
+    """An option of the command line, or words where it is none."""
+    return f"{name} {value}" if " " in name or value.count(" ") > 2 else f"`--{name} {value}`"
+
+
+def size_words(entry: Entry) -> str:
+    """The size of the network's input, such as ``"48x64x48"``; empty where it is not known."""
+    return times(entry.victim_settings.get("size"))
+
+
+def times(value: Any) -> str:
+    """A value as text, that of a list such as ``"48x64x48"``; empty for None."""
+    return "x".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
