@@ -54,8 +54,8 @@ class Catalog:
         entries = yaml.safe_load((files("monai_unlearnable") / "catalogs" / f"{kind}.yaml").read_text(encoding="utf-8"))
         if extra is not None:
             entries = {**entries, **_read(Path(extra), kind)}
-        words = {name: str(entry.pop(WORDS)) for name, entry in entries.items() if isinstance(entry, dict) and WORDS in entry}
-        return cls(kind, entries, words)
+        described = {name: entry for name, entry in entries.items() if isinstance(entry, dict) and WORDS in entry}
+        return cls(kind, entries, {name: str(entry.pop(WORDS)) for name, entry in described.items()})
 
     def names(self) -> list[str]:
         """The names, in the order of the files."""
