@@ -25,19 +25,20 @@ def evidence() -> None:
 @click.argument("laboratory")
 @click.option("--to", metavar="DIR", help="Folder of the entries; default: evidence/ of the laboratory.")
 @click.option("--dataset", default="", help="Name of the dataset; default: that of its folder.")
-@click.option("--date", metavar="YYYY-MM-DD", help="Day of the measurement; default: today.")
+@click.option(
+    "--date", default="", metavar="YYYY-MM-DD", help="Day of the measurement; default: that of the last training."
+)
 @click.option("--settings", default="{}", help="Settings by method: \"{'foresight mirror': {'recipe': 'mirror'}}\".")
 @click.option("--source", default="", help="Where the figures come from, such as a command.")
 @click.option("--remark", default="", help="Remark for readers, a sentence.")
-def record_entries(laboratory: str, to: str | None, date: str | None, settings: str, **words: str) -> None:
+def record_entries(laboratory: str, to: str | None, settings: str, **words: str) -> None:
     """Record what a laboratory has measured so far, one JSON file a figure; nothing is trained."""
     from monai_unlearnable.evaluation.reporting import record_evidence
 
     by_method = parse_dictionary(settings, "--settings")
     if not all(isinstance(value, dict) for value in by_method.values()):
         raise InputError(f"--settings is {settings!r}, not dictionaries by method")
-    known = {**words, "settings": by_method, **({"date": date} if date else {})}
-    written, overstated = record_evidence(laboratory, to, **known)
+    written, overstated = record_evidence(laboratory, to, settings=by_method, **words)
     click.echo("".join(f"recorded: {name}\n" for name in written), nl=False)
     click.echo("".join(f"overstated: {name}\n" for name in overstated), nl=False)
     click.echo(f"{len(written)} entries in {Path(laboratory) / 'evidence' if to is None else to}")

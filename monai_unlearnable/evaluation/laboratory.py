@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import gc
 import json
 import logging
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cached_property, lru_cache
@@ -140,7 +142,7 @@ class Laboratory:
         logger.info("%s: %s %.1f", run.command(self.folder), row.metric, row.score)
         if pictures is not None:
             write_atomic(path.with_suffix(".npz"), pictures)
-        write_json(path, dataclasses.asdict(row))
+        write_json(path, dataclasses.asdict(dataclasses.replace(row, date=_day(time.time()))))
         return self._read(path, run)
 
     def pictures_of(self, run: Run) -> Path | None:
@@ -200,6 +202,9 @@ class Laboratory:
         for name in paths:
             kept.pop(name)  # paths of this machine do not belong in the report
         kept["size"] = list(self.bench.size)
+        sizes = {name: list(self.bench.recipe(name).size) for name in self.matrix.recipes}
+        if others := {name: size for name, size in sizes.items() if size != kept["size"]}:
+            kept["sizes"] = others  # of recipes that resample
         counts = {"training cases": len(self.bench.originals.cases), "test cases": len(self.bench.test)}
         known = {"dataset_sha256": self.bench.originals.digest, "version": __version__}
         return {**json.loads(json.dumps(kept)), **counts, **known}
@@ -215,7 +220,8 @@ class Laboratory:
         except (OSError, ValueError, KeyError, TypeError, UnlearnableError) as error:
             raise InputError(f"the run cannot be read; delete it to train it again: {error}", file=path) from error
         source, command = self.sources[run.data], run.command(self.folder)
-        return dataclasses.replace(row, data=run.data, training=source.role, method=source.method, command=command)
+        known = {"data": run.data, "training": source.role, "method": source.method, "command": command}
+        return dataclasses.replace(row, **known, date=row.date or _day(path.stat().st_mtime))
 
 
 def check_part(part: Sequence[int], workers: int) -> None:
@@ -228,6 +234,11 @@ def check_part(part: Sequence[int], workers: int) -> None:
     check_wholes("part", part, 0)
     if len(part) != 2 or part[0] >= part[1]:
         raise InputError(f"part is {list(part)}; give [i, n] with i from 0 to n - 1")
+
+
+def _day(seconds: float) -> str:
+    """The day of a moment since the epoch, ISO 8601, in UTC."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).date().isoformat()
 
 
 def _with_figures(row: VictimRow, figures: dict[str, float]) -> VictimRow:

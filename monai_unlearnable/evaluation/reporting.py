@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,7 @@ def record_evidence(folder: str | Path, to: str | Path | None = None, **settings
     Args:
         folder: folder of the laboratory.
         to: folder of the entries; by default ``evidence/`` of the laboratory.
-        **settings: settings of :func:`~monai_unlearnable.evidence.recording.entries_from`; the date is today's where
-            none is given.
+        **settings: settings of :func:`~monai_unlearnable.evidence.recording.entries_from`.
 
     Returns:
         Names of the entries that were written, and of those that are marked as overstated now.
@@ -73,9 +71,8 @@ def record_evidence(folder: str | Path, to: str | Path | None = None, **settings
     laboratory = Laboratory.open(folder)
     only_runs = dataclasses.replace(laboratory.matrix, authorized=False, detectors=False)
     results = Laboratory(only_runs, folder).results()
-    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     target = laboratory.folder / "evidence" if to is None else to
-    return record(results, target, **{"date": today, **settings})
+    return record(results, target, **settings)
 
 
 def _montages(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:

@@ -100,13 +100,14 @@ class Entry:
         victim_settings: settings of its training by name: ``size`` and ``width`` of the network, ``batch_size``, ...
         recipe: name of the training recipe; ``"own"`` for a program that brings its own.
         countermeasure: name of what was done to the training scans first.
-        iterations: training steps.
+        iterations: training steps; the most where seeds stopped at different ones.
+        fewest_iterations: the fewest then; None where all seeds took as many.
         length: name of the preset that the iterations come from, if there is one.
         metric: name of the score, such as ``"Dice"`` or ``"balanced accuracy"``.
         chance: score of a model that learned nothing, in percent.
         score: score at the end of training on clean held-out scans.
         peak: best score on the way, in percent, mean over seeds.
-        moving: whether the score still moved at the end of training.
+        moving: whether the score still moved at the end of training; None where it is not known.
         extras: other scores by name, in percent or millimeters, means over seeds.
         clean: score of the same training on the originals, measured beside it.
         random: score of the same training on random noise of equal epsilon, measured beside it.
@@ -136,6 +137,7 @@ class Entry:
     recipe: str
     countermeasure: str = NO_COUNTERMEASURE
     iterations: int | None
+    fewest_iterations: int | None = field(default=None, metadata=LATER)
     length: str | None = None
     metric: str
     chance: float = 0.0
@@ -166,7 +168,7 @@ class Entry:
             datetime.date.fromisoformat(self.date)
         if not 0 <= self.chance < 100:
             raise ValueError("chance is not in [0, 100)")
-        for name in ("iterations", "training_cases", "test_cases"):
+        for name in ("iterations", "fewest_iterations", "training_cases", "test_cases"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is less than 1")
 

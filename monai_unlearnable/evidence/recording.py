@@ -19,14 +19,14 @@ from monai_unlearnable.report.summaries import Matrix, Summary
 
 __all__ = ["VICTIM_SETTINGS", "entries_from", "record"]
 
-VICTIM_SETTINGS = ("size", "width", "batch_size", "learning_rate", "validation_fraction")  # of the laboratory
+VICTIM_SETTINGS = ("width", "batch_size", "learning_rate", "validation_fraction")  # of the laboratory
 DIGITS = 2  # after the point
 
 
 def entries_from(
     results: Results,
     *,
-    date: str,
+    date: str = "",
     dataset: str = "",
     source: str = "",
     remark: str = "",
@@ -36,7 +36,7 @@ def entries_from(
 
     Args:
         results: results of a laboratory.
-        date: day of the measurement, ISO 8601.
+        date: day of the measurement, ISO 8601; by default that on which the last of an entry's trainings ended.
         dataset: name of the dataset; that of its folder by default.
         source: where the figures come from; by default that they are of the laboratory.
         remark: remark for readers, a sentence.
@@ -47,7 +47,7 @@ def entries_from(
         InputError: when the date is none, or the laboratory has no such method.
     """
     try:
-        datetime.date.fromisoformat(date)
+        datetime.date.fromisoformat(date or "2000-01-01")
     except ValueError as error:
         raise InputError(f"the date is {date!r}; give it as YYYY-MM-DD") from error
     known = {*(row.method for row in results.rows), *results.method.split(", ")}  # some may not have been trained yet
@@ -55,10 +55,12 @@ def entries_from(
         if name not in known:
             raise InputError(f"the laboratory has no method {name!r}; known are {', '.join(sorted(known))}")
     matrix = Matrix(results.summaries())
-    shared = {"date": date, "dataset": dataset or results.dataset, "remark": remark, "measured_by": PROGRAM}
+    shared = {"dataset": dataset or results.dataset, "remark": remark, "measured_by": PROGRAM}
     shared["source"] = source or "monai-unlearnable laboratory"
     return [
-        _entry(matrix, s, results.settings, {**_method(s.method, settings or {}), **shared})
+        _entry(
+            matrix, s, results.settings, {**_method(s.method, settings or {}), **shared, "date": date or _last_day(s)}
+        )
         for s in matrix.summaries
         if s.training != CLEAN and s.done
     ]
@@ -81,16 +83,17 @@ def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared
         training_cases=settings.get("training cases"),
         test_cases=settings.get("test cases"),
         victim=summary.victim,
-        victim_settings={} if summary.recipe == OWN_RECIPE else _kept(settings),
+        victim_settings=_kept(settings, summary.recipe),
         recipe=summary.recipe,
         countermeasure=summary.countermeasure,
         iterations=iterations,
+        fewest_iterations=summary.iterations[0] if len(summary.iterations) > 1 else None,
         length=settings.get("length") if iterations == settings.get("iterations") else None,
         metric=summary.metric,
         chance=summary.chance,
         score=_score(summary),
         peak=_number(summary.peak),
-        moving=any(run.moving for run in summary.scored) if any(run.curve for run in summary.scored) else None,
+        moving=summary.moving,
         extras={name: value for name, mean in summary.extras.items() if (value := _number(mean)) is not None},
         clean=None if (control := matrix.control(summary)) is None else _score(control),
         random=_score(random) if random is not None and equal else None,
@@ -99,8 +102,18 @@ def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared
     )
 
 
-def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: settings[name] for name in VICTIM_SETTINGS if settings.get(name) is not None}
+def _last_day(summary: Summary) -> str | None:
+    return max((run.date for run in summary.scored), default="") or None
+
+
+def _kept(settings: Mapping[str, Any], recipe: str) -> dict[str, Any]:
+    """Settings of a victim's training; of a program that chooses its own, the precision alone."""
+    precision = {"amp": True} if settings.get("amp") else {}  # entries without it are of float32
+    if recipe == OWN_RECIPE:
+        return precision
+    size = settings.get("sizes", {}).get(recipe, settings.get("size"))
+    known = {"size": size, **{name: settings.get(name) for name in VICTIM_SETTINGS}}
+    return {name: value for name, value in known.items() if value is not None} | precision
 
 
 def _score(summary: Summary) -> Score:
@@ -130,12 +143,14 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
         that are no longer true are taken away.
 
     Raises:
-        InputError: naming the file, when an entry that is there cannot be read.
+        InputError: naming the file, when an entry that is there cannot be read; or when entries that are there are of
+            another dataset of the same name.
         OutputError: naming the file, when an entry cannot be written.
     """
     known = load_entries(folder)
     written = []
     for entry in entries_from(results, **settings):
+        _refuse_namesake(entry, known, folder)
         earlier = next((other for other in known.values() if other.key == entry.key), None)
         if earlier is not None:
             entry = dataclasses.replace(entry, overstated=earlier.overstated)
@@ -146,3 +161,12 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
     for entry in changed.values():
         save_entry(entry, folder, known)
     return written, [name for name, entry in changed.items() if entry.overstated and not known[name].overstated]
+
+
+def _refuse_namesake(entry: Entry, known: Mapping[str, Entry], folder: str | Path) -> None:
+    """Refuse an entry whose dataset is another than that of the same name: figures would be mixed up."""
+    for name, other in known.items():
+        hashes = {entry.dataset_sha256, other.dataset_sha256} - {None}
+        if other.dataset == entry.dataset and (len(hashes) > 1 or other.metric != entry.metric):
+            reason = f"the entry is of another dataset named {entry.dataset!r}; give yours another name, with --dataset"
+            raise InputError(reason, file=Path(folder) / f"{name}.json")

@@ -35,7 +35,7 @@ SETTINGS = {
     "width": "width {}",
     "batch_size": "batches of {}",
 }  # of victims, in words
-COMMON = ("size", "width", "batch_size")  # settings that are told below a table where all rows have them
+COMMON = ("size", "width", "batch_size", "amp")  # settings that are told below a table where all rows have them
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,16 @@ def _training(entry: Entry) -> str:
 
 def _setting(name: str, value: Any) -> str:
     """One of them in words."""
+    if name == "amp":
+        return "in bfloat16"
     if name == "validation_fraction":
         return f"{value:.0%} of the cases held out" if value else "no case held out"
     return SETTINGS.get(name, f"{name.replace('_', ' ')} {{}}").format(times(value))
 
 
 def _iterations(entry: Entry) -> str:
-    return "" if entry.iterations is None else f"{entry.iterations:,}"
+    counts = [count for count in (entry.fewest_iterations, entry.iterations) if count is not None]
+    return " to ".join(f"{count:,}" for count in counts)
 
 
 def _countermeasure(entry: Entry) -> str:
@@ -160,7 +163,7 @@ def _completed(names: Sequence[str], chosen: Sequence[Entry]) -> list[str]:
         if name not in _told(found) and len({COLUMNS[name].text(entry) for entry in told}) > 1:
             _insert(name, found)
     rows = {(*(COLUMNS[name].text(entry) for name in TELLING), entry.measured_by) for entry in chosen}
-    if len(rows) < len(chosen):
+    if len(rows) < len(chosen) or len({bool(entry.victim_settings.get("amp")) for entry in chosen}) > 1:
         _insert("training", found)
     return found
 

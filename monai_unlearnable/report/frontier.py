@@ -69,7 +69,9 @@ class FrontierLine:
     def to_dict(self) -> dict[str, Any]:
         """All fields and the half-way score, ready for JSON except for NaN."""
         names = ("data", "epsilon", "psnr", "ssim_roi", "score", "interval", "finals")
-        points = [{name: getattr(point, name) for name in names} for point in self.points]
+        points: list[dict[str, Any]] = [{name: getattr(point, name) for name in names} for point in self.points]
+        for point, own in zip(self.points, points, strict=True):
+            own.update(iterations=list(point.iterations), moving=point.moving)
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {**fields, "points": points, "halfway": self.halfway}
 

@@ -37,6 +37,7 @@ OWN_RECIPE = "own"  # of victims that other programs train
 DONE, DIVERGED, FAILED = "done", "diverged", "failed: "
 NAN = math.nan
 MOVED = 5.0  # points; a curve that moved by more within the last fifth of training is still moving
+SAME_SCORE = 0.05  # points; a curve that ends further from the score is of other weights
 LATE = 0.8  # fraction of the training after which the last fifth begins
 TUPLES = ("per_class", "by_case", "curve", "curve_iterations")
 SAME = (
@@ -87,6 +88,7 @@ class VictimRow:
         status: ``"done"``, ``"diverged"`` or ``"failed: reason"``.
         command: shell command that repeats this run alone.
         seconds: wall time of training and scoring.
+        date: day on which the run ended, ISO 8601; empty where it is not known.
 
     Raises:
         InputError: when ``training`` is none of the three, ``status`` is not of its forms, or the curve and its
@@ -120,6 +122,7 @@ class VictimRow:
     status: str = DONE
     command: str = ""
     seconds: float = 0.0
+    date: str = field(default="", metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.training not in TRAININGS:
@@ -150,10 +153,14 @@ class VictimRow:
         return tuple(count / taken[-1] for count in taken)
 
     @property
-    def moving(self) -> bool:
-        """Whether the curve moved by more than 5 points within its last fifth: more iterations may change the score."""
-        if len(self.curve) < 2:
-            return False
+    def moving(self) -> bool | None:
+        """Whether the curve moved by more than 5 points within its last fifth: more iterations may change the score.
+
+        None where that is not known: the curve has a single point, or does not end at the score, since weights other
+        than the last were scored.
+        """
+        if len(self.curve) < 2 or not abs(self.curve[-1] - self.score) <= SAME_SCORE:
+            return None
         late = [score for done, score in zip(self.progress, self.curve, strict=True) if done > LATE]
         late.append(float(np.interp(LATE, self.progress, self.curve)))
         return max(late) - min(late) > MOVED

@@ -122,9 +122,15 @@ class Summary:
         return tuple(sorted({min(known), max(known)})) if known else ()
 
     @property
+    def moving(self) -> bool | None:
+        """Whether a curve still moved at the end, see :attr:`VictimRow.moving`; None where it is known of none."""
+        known = [run.moving for run in self.scored if run.moving is not None]
+        return any(known) if known else None
+
+    @property
     def mark(self) -> str:
-        """The sign ``~`` where a curve still moved at the end, see :attr:`VictimRow.moving`; otherwise empty."""
-        return MOVING if any(run.moving for run in self.scored) else ""
+        """The sign ``~`` where a curve still moved at the end; otherwise empty."""
+        return MOVING if self.moving else ""
 
     @property
     def extras(self) -> dict[str, float]:

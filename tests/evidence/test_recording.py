@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.evidence import Overstated, Score, entries_from, load_entries, record, save_entry
+from monai_unlearnable.evidence import Overstated, Query, Score, entries_from, load_entries, record, render, save_entry
 from monai_unlearnable.evidence.judging import by_strength, stronger_run
 from monai_unlearnable.utils.catalog import Catalog
 from tests.evidence.samples import entry, measured
@@ -47,13 +47,58 @@ def test_variants_of_a_method_are_the_method_with_settings() -> None:
 
 def test_length_is_that_of_the_runs_and_a_score_that_still_moves_is_marked() -> None:
     results = measured()
-    rows = [dataclasses.replace(r, iterations=2500, curve=(80.0, 40.0, 8.0)) for r in results.rows]
+    rows = [dataclasses.replace(r, iterations=2500, curve=(80.0, 40.0, r.score)) for r in results.rows]
     found = entries_from(dataclasses.replace(results, rows=rows), date="2026-11-30")[0]
     assert (found.iterations, found.length, found.moving) == (2500, None, True)
     named = {**results.settings, "iterations": 2500, "length": "standard"}
-    still = [dataclasses.replace(r, iterations=2500, curve=(80.0, 8.0, 8.0, 8.0, 8.0, 8.0)) for r in results.rows]
+    still = [dataclasses.replace(r, iterations=2500, curve=(80.0, *[r.score] * 5)) for r in results.rows]
     found = entries_from(dataclasses.replace(results, rows=still, settings=named), date="2026-11-30")[0]
     assert (found.iterations, found.length, found.moving) == (2500, "standard", False)
+
+
+def test_dates_are_those_of_the_trainings() -> None:
+    results = measured()
+    days = {("protected", 0): "2026-11-28", ("protected", 1): "2026-11-29", ("clean", 0): "2026-11-30"}
+    rows = [dataclasses.replace(r, date=days.get((r.training, r.seed), "")) for r in results.rows]
+    dated = dataclasses.replace(results, rows=rows)
+    umed, noise, *_ = entries_from(dated)
+    assert (umed.date, noise.date) == ("2026-11-29", None), "the last of its seeds; not known where no run says"
+    assert entries_from(dated, date="2026-12-24")[0].date == "2026-12-24"
+
+
+def test_settings_of_victims_are_those_that_they_were_trained_with() -> None:
+    results = measured()
+    settings = {**results.settings, "sizes": {"nnunet": [32, 32, 32]}, "amp": True}
+    plain, _, nnunet, _ = entries_from(dataclasses.replace(results, settings=settings))
+    assert (plain.victim_settings["size"], nnunet.victim_settings["size"]) == ([48, 64, 48], [32, 32, 32])
+    assert plain.victim_settings["amp"] is True
+    assert plain.key != entries_from(measured())[0].key, "bfloat16 replaces no float32"
+
+
+def test_lengths_that_differ_over_seeds_are_a_range() -> None:
+    results = measured()
+    rows = [dataclasses.replace(r, iterations=300 + 100 * r.seed) for r in results.rows]
+    found = entries_from(dataclasses.replace(results, rows=rows))[0]
+    assert (found.fewest_iterations, found.iterations) == (300, 400)
+    assert "300 to 400 iterations" in render(Query(), {"a": found})
+
+
+def test_whether_weights_that_early_stopping_took_still_moved_is_not_known() -> None:
+    results = measured()
+    rows = [dataclasses.replace(r, curve=(80.0, 40.0, 60.0)) for r in results.rows]  # none ends at its score
+    assert entries_from(dataclasses.replace(results, rows=rows))[0].moving is None
+    rows = [dataclasses.replace(r, curve=(r.score,)) for r in results.rows]
+    assert entries_from(dataclasses.replace(results, rows=rows))[0].moving is None
+
+
+def test_another_dataset_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    record(measured(), tmp_path)
+    before = load_entries(tmp_path)
+    other = measured(settings={**measured().settings, "dataset_sha256": "cd" * 32})
+    with pytest.raises(InputError, match="another dataset named 'Phantom'; give yours another name, with --dataset"):
+        record(other, tmp_path)
+    assert load_entries(tmp_path) == before
+    assert record(other, tmp_path, dataset="Phantom of a friend")[0]
 
 
 def test_random_noise_of_another_size_is_no_control() -> None:

@@ -20,7 +20,7 @@ STILL = "still moving: by more than 5 points in the last fifth of training"
 FALLING = {"curve": (60.0, 61.0, 20.0, 8.0), "curve_iterations": (100, 200, 2000, 2500), "iterations": 2500}
 
 
-def moving(curve: tuple[float, ...], at: tuple[int, ...] = ()) -> bool:
+def moving(curve: tuple[float, ...], at: tuple[int, ...] = ()) -> bool | None:
     return row("protected", curve[-1], curve=curve, curve_iterations=at).moving
 
 
@@ -32,11 +32,15 @@ def moving(curve: tuple[float, ...], at: tuple[int, ...] = ()) -> bool:
         ((0.0, 0, 0, 0, 0, 0, 0, 40, 46, 40), True),  # there and back
         ((0.0, 0, 0, 0, 0, 0, 90, 40, 40, 40), False),  # before the last fifth
         ((0.0, 90.0), True),
-        ((50.0,), False),  # nothing is known of the way
+        ((50.0,), None),  # nothing is known of the way
     ],
 )
-def test_a_curve_moves_if_it_does_in_its_last_fifth(curve: tuple[float, ...], expected: bool) -> None:
+def test_a_curve_moves_if_it_does_in_its_last_fifth(curve: tuple[float, ...], expected: bool | None) -> None:
     assert moving(curve) is expected
+
+
+def test_of_weights_that_were_not_the_last_nothing_is_known() -> None:
+    assert row("protected", 60.0, curve=(60.0, 40.0, 20.0)).moving is None
 
 
 def test_the_last_fifth_is_that_of_iterations_not_of_points() -> None:

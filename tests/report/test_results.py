@@ -91,6 +91,7 @@ class TestResults:
                 "curve",
                 "curve_iterations",
                 "data",
+                "date",
                 "epsilon",
                 "extras",
             ),
