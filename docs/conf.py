@@ -6,7 +6,6 @@ from typing import Any
 
 from monai_unlearnable import __version__
 from monai_unlearnable.evidence import documents, own_entries, stale
-from monai_unlearnable.evidence.blocks import rendered
 
 project = "monai_unlearnable"
 author = "The monai_unlearnable authors"
@@ -57,12 +56,6 @@ def check_tables(app: Any) -> None:
         getLogger(__name__).warning("tables differ from the evidence: monai-unlearnable evidence render %s", path)
 
 
-def render_tables(app: Any, docname: str, source: list[str]) -> None:
-    """Render the tables of a page from the evidence as it is now."""
-    source[0] = rendered(source[0], own_entries())
-
-
 def setup(app: Any) -> None:
-    """Connect what renders tables."""
+    """Connect what checks tables."""
     app.connect("builder-inited", check_tables)
-    app.connect("source-read", render_tables)

@@ -164,7 +164,7 @@ class Laboratory:
         rows = [self._read(path, run) for run in self.runs() if (path := self._path(run)).is_file()]
         measured = {name: self.figures(source) for name, source in self.sources.items() if source.role != CLEAN}
         rows = [_with_figures(row, measured.get(row.data, ({}, {}))[0]) for row in rows]
-        dataset = Path(self.matrix.dataset_dir).name
+        dataset = Path(self.matrix.dataset_dir).resolve().name
         method = ", ".join(dict.fromkeys(source.method for source in self._published())) or "none"
         return Results(
             title=f"{method} on {dataset}",

@@ -18,7 +18,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.report.rows import LATER, NO_COUNTERMEASURE, read_object
 from monai_unlearnable.utils.files import write_atomic
 
-__all__ = ["OTHERS", "OWN_CODE", "OWN_FOLDER", "PROGRAM", "Entry", "Overstated", "Score"]
+__all__ = ["BY_OTHERS", "OWN_CODE", "OWN_FOLDER", "PROGRAM", "Entry", "Overstated", "Score"]
 __all__ += ["format_epsilon", "load_entries", "own_entries", "parse_epsilon", "save_entry"]
 
 OWN_FOLDER = Path(__file__).parent / "entries"
@@ -26,7 +26,7 @@ EPSILON = re.compile(r"(\d+(?:\.\d+)?)/255")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 LIST = re.compile(r"\[\n([^\[\]{}]*?)\s*\]")  # text in JSON has no line breaks
 ROUNDING = 0.11  # points by which the mean of rounded scores may miss a rounded mean
-PROGRAM, OWN_CODE, OTHERS = MEASURED_BY = ("this program", "throw-away code", "others")
+PROGRAM, OWN_CODE, BY_OTHERS = MEASURED_BY = ("this program", "throw-away code", "others")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,8 +219,11 @@ def load_entries(folder: str | Path) -> dict[str, Entry]:
     """All entries of a folder, by the names of their files.
 
     Raises:
-        InputError: naming the file, when one is broken, has the key of another, or is overstated by none that is there.
+        InputError: when there is no such folder; naming the file, when one is broken, has the key of another, or is
+            overstated by none that is there.
     """
+    if not Path(folder).is_dir():
+        raise InputError("there is no such folder of entries", file=folder)
     try:
         files = sorted(Path(folder).glob("*.json"))
         found = {file.stem: Entry.from_json(file.read_bytes(), file) for file in files}

@@ -14,7 +14,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score, format_epsilon, load_entries, save_entry
 from monai_unlearnable.evidence.judging import with_overstated
 from monai_unlearnable.report.results import Results
-from monai_unlearnable.report.rows import CLEAN, OWN_RECIPE
+from monai_unlearnable.report.rows import CLEAN, OWN_RECIPE, RANDOM
 from monai_unlearnable.report.summaries import Matrix, Summary
 
 __all__ = ["VICTIM_SETTINGS", "entries_from", "record"]
@@ -54,6 +54,8 @@ def entries_from(
     for name in settings or {}:
         if name not in known:
             raise InputError(f"the laboratory has no method {name!r}; known are {', '.join(sorted(known))}")
+    if not (dataset or results.dataset):
+        raise InputError("the dataset has no name; give it one, with --dataset")
     matrix = Matrix(results.summaries())
     shared = {"dataset": dataset or results.dataset, "remark": remark, "measured_by": PROGRAM}
     shared["source"] = source or "monai-unlearnable laboratory"
@@ -71,8 +73,7 @@ def _method(name: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, A
 
 
 def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared: Mapping[str, Any]) -> Entry:
-    random = matrix.random(summary)
-    equal = random is not summary and random is not None and random.epsilon == summary.epsilon
+    random = None if summary.training == RANDOM else matrix.random(summary)
     iterations = max(summary.iterations, default=settings.get("iterations"))
     return Entry(
         epsilon=format_epsilon(summary.epsilon),
@@ -96,7 +97,7 @@ def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared
         moving=summary.moving,
         extras={name: value for name, mean in summary.extras.items() if (value := _number(mean)) is not None},
         clean=None if (control := matrix.control(summary)) is None else _score(control),
-        random=_score(random) if random is not None and equal else None,
+        random=None if random is None else _score(random),
         version=settings.get("version"),
         **shared,
     )
@@ -147,7 +148,7 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
             another dataset of the same name.
         OutputError: naming the file, when an entry cannot be written.
     """
-    known = load_entries(folder)
+    known = load_entries(folder) if Path(folder).exists() else {}
     written = []
     for entry in entries_from(results, **settings):
         _refuse_namesake(entry, known, folder)

@@ -16,6 +16,7 @@ from monai_unlearnable.evidence.queries import ENTRIES, EXPLOITERS, Query
 from monai_unlearnable.evidence.words import (
     dataset_words,
     exploiter_words,
+    iterations_words,
     noise_words,
     recipe_words,
     size_words,
@@ -27,7 +28,7 @@ from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
 from monai_unlearnable.report.summaries import distinct, grouped
 from monai_unlearnable.report.tables import NONE, Table, format_number
 
-__all__ = ["COLUMNS", "render"]
+__all__ = ["COLUMNS", "ELSEWHERE", "MOVING", "OVERSTATED", "render", "score_words"]
 
 OVERSTATED, ELSEWHERE, MOVING = "†", "‡", "~"  # signs beside scores, which footnotes explain
 SETTINGS = {
@@ -64,7 +65,7 @@ def _mean(score: Score | None) -> str:
     return NONE if score is None else f"{score.mean:.1f}"
 
 
-def _score(entry: Entry) -> str:
+def score_words(entry: Entry) -> str:
     """The mean with its seeds, in bold where the exploiter was stopped, with signs for what footnotes say."""
     mean, score = f"{entry.score.mean:.1f}", entry.score
     signs = (OVERSTATED if entry.overstated else "") + (ELSEWHERE if entry.measured_by != PROGRAM else "")
@@ -88,11 +89,6 @@ def _setting(name: str, value: Any) -> str:
     return SETTINGS.get(name, f"{name.replace('_', ' ')} {{}}").format(times(value))
 
 
-def _iterations(entry: Entry) -> str:
-    counts = [count for count in (entry.fewest_iterations, entry.iterations) if count is not None]
-    return " to ".join(f"{count:,}" for count in counts)
-
-
 def _countermeasure(entry: Entry) -> str:
     return "" if entry.countermeasure == NO_COUNTERMEASURE else f"`{entry.countermeasure}`"
 
@@ -108,12 +104,12 @@ COLUMNS = {
     "ssim_roi": Column("SSIM in the region", lambda e: format_number(e.ssim_roi, ".3f"), "SSIM in the region {}"),
     "size": Column("Input", size_words, "input of {}", words=True),
     "training": Column("Trained with", _training, "{}", words=True),
-    "score": Column("{metric}", _score),
+    "score": Column("{metric}", score_words),
     "peak": Column("Peak", lambda e: format_number(e.peak)),
     "auc": Column("AUC", lambda e: format_number(e.extras.get("auc"))),
     "clean": Column("Originals", lambda e: _mean(e.clean)),
     "random": Column("Random noise", lambda e: _mean(e.random)),
-    "iterations": Column("Iterations", _iterations, "{} iterations"),
+    "iterations": Column("Iterations", iterations_words, "{} iterations"),
     "claim": Column("The exploiter is", claim, words=True),
     "date": Column("Measured", lambda e: e.date or "", "measured {}"),
 }

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from monai_unlearnable.evidence.entries import Entry
 from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
-from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.report.words import catalog_words, program_words
 
-__all__ = ["dataset_words", "exploiter_words", "noise_words", "recipe_words", "size_words", "times", "victim_words"]
+__all__ = ["dataset_words", "exploiter_words", "iterations_words", "noise_words", "recipe_words", "size_words"]
+__all__ += ["times", "victim_words"]
 
 DATASETS = {
     "adrenalmnist3d": "AdrenalMNIST3D",
@@ -25,11 +24,6 @@ EARLIER_RECIPES = {
 }  # of code that is no part of this program
 
 
-@cache
-def _catalog_words(kind: str) -> Mapping[str, str]:
-    return Catalog.load(kind).words
-
-
 def dataset_words(entry: Entry) -> str:
     """The dataset."""
     return DATASETS.get(entry.dataset, entry.dataset.replace("_", " "))
@@ -37,14 +31,14 @@ def dataset_words(entry: Entry) -> str:
 
 def victim_words(entry: Entry) -> str:
     """The network, or the program that trains one."""
-    return _catalog_words("external").get(entry.victim, entry.victim)
+    return program_words(entry.victim)
 
 
 def recipe_words(entry: Entry) -> str:
     """How the victim was trained; empty for a program that brings its own training."""
     if entry.recipe == OWN_RECIPE:
         return ""
-    return {**_catalog_words("recipes"), **EARLIER_RECIPES}.get(entry.recipe, f"`{entry.recipe}`")
+    return {**catalog_words("recipes"), **EARLIER_RECIPES}.get(entry.recipe, f"`{entry.recipe}`")
 
 
 def exploiter_words(entry: Entry) -> str:
@@ -63,6 +57,12 @@ def noise_words(entry: Entry) -> str:
 def _setting(name: str, value: str) -> str:
     """An option of the command line, or words where it is none."""
     return f"{name} {value}" if " " in name or value.count(" ") > 2 else f"`--{name} {value}`"
+
+
+def iterations_words(entry: Entry) -> str:
+    """The length of the training, such as ``"2,500"`` or ``"300 to 400"``; empty where it is not known."""
+    counts = [count for count in (entry.fewest_iterations, entry.iterations) if count is not None]
+    return " to ".join(f"{count:,}" for count in counts)
 
 
 def size_words(entry: Entry) -> str:

@@ -37,7 +37,7 @@ FRONTIERS = 3  # victims and recipes drawn
 FRONTIER_SIZE = (4.4, 3.8)  # inches
 HEAT_MAPS, HEAT_COLUMNS = 12, 12
 HEAT_ORDER = (PROTECTED, RANDOM, CLEAN)
-SQUARE_WIDTH, SQUARE_HEIGHT, LETTER = 0.64, 0.42, 0.082  # inches, of a heat map
+SQUARE_WIDTH, SQUARE_HEIGHT, LETTER, TITLE_LETTER = 0.64, 0.42, 0.082, 0.1  # inches, of a heat map
 TITLE, SCALE, MARGIN, NARROWEST = 0.42, 0.52, 0.12, 3.2  # inches, of a heat map
 TILT = math.radians(40)  # of long names of columns
 STAR = "*"  # of means that seeds without a score are missing from
@@ -94,7 +94,9 @@ def bars(results: Results, dark: bool = False) -> bytes:
     axes.set_yticks([tick for tick, _ in ticks], [word for _, word in ticks], color=theme.ink, fontsize=10.5)
     axes.set(xlim=(0, 112), xticks=range(0, 101, 20), ylim=(place - 0.4, -0.6))
     axes.set_xlabel(f"final {results.metric} on clean scans (%)", color=theme.muted, fontsize=10)
-    figure.suptitle("What models learn from each kind of scan", x=0.02, ha="left", color=theme.ink, fontsize=12)
+    length = iterations_of(s for _, members in panels for s in members)
+    after = f", {length} iterations" if length else ""
+    figure.suptitle(f"What models learn from each kind of scan{after}", x=0.02, ha="left", color=theme.ink, fontsize=12)
     figure.tight_layout()
     return to_png(figure)
 
@@ -195,7 +197,8 @@ def frontier_chart(lines: Sequence[FrontierLine], figure: str = "psnr", dark: bo
     for line in lines:
         _draw_line(axes, line, figure, looks[line.method], theme)
     tidy(axes, theme)
-    title = f"{first.victim}, {first.recipe}"
+    length = iterations_of(point for line in lines for point in line.points)
+    title = f"{first.victim}, {first.recipe}" + (f", {length} iterations" if length else "")
     axes.set_xlabel(FIGURES[figure], color=theme.muted, fontsize=10)
     axes.set_ylabel(f"{first.metric} on clean scans (%)", color=theme.muted, fontsize=10)
     handles = [Line2D([], [], color=c, marker=mark, markersize=6, label=name) for name, (c, mark) in looks.items()]
@@ -290,7 +293,9 @@ def heat_maps(results: Results) -> list[HeatMap]:
         for start in range(0, len(columns), HEAT_COLUMNS):
             part = tuple(columns[start : start + HEAT_COLUMNS])
             squares = {(victim_name(s, summaries), name): s for t, name, s in entries if t == title and name in part}
-            maps += [HeatMap(f"{title}{', continued' if start else ''}", rows, part, squares)] if squares else []
+            length = iterations_of(squares.values())
+            words = f"{title}{f', {length} iterations' if length else ''}{', continued' if start else ''}"
+            maps += [HeatMap(words, rows, part, squares)] if squares else []
     return maps[:HEAT_MAPS]
 
 
@@ -310,7 +315,8 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
     names = 0.12 + (longest * math.sin(TILT) if tilted else LETTER) + 0.1
     left = max(left, longest * math.cos(TILT) - SQUARE_WIDTH / 2 if tilted else 0)
     inner, height = SQUARE_WIDTH * len(panel.columns), SQUARE_HEIGHT * len(panel.rows)
-    width, total = max(NARROWEST, left + inner + MARGIN), TITLE + height + names + SCALE
+    title = 2 * MARGIN + TITLE_LETTER * len(panel.title)
+    width, total = max(NARROWEST, title, left + inner + MARGIN), TITLE + height + names + SCALE
     figure = new_figure(width, total, theme.background)
     axes = figure.add_axes((left / width, (names + SCALE) / total, inner / width, height / total))
     for y, row in enumerate(panel.rows):

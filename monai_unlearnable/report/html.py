@@ -242,6 +242,7 @@ def _p50_tiles(results: Results, matrix: Matrix) -> list[Tile]:
         if any(len(line.points) > 1 for line in lines):
             worst = min(lines, key=lambda line: -1.0 if line.p50 is None else line.p50)
             words = f"P50 of {method} ({worst.victim}): highest PSNR at which half of the score is lost"
+            words += _after(worst.points)
             tiles.append((worst.words.replace("at least", "≥"), CLEAN, words))
     return tiles
 

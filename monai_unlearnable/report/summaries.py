@@ -20,11 +20,13 @@ from monai_unlearnable.report.rows import (
     DIVERGED,
     MOVED,
     NO_COUNTERMEASURE,
+    OWN_RECIPE,
     PROTECTED,
     RANDOM,
     TRAININGS,
     VictimRow,
 )
+from monai_unlearnable.report.words import program_words
 
 __all__ = ["MOVING_WORDS", "Matrix", "Setting", "Summary", "summarize", "difference_test"]
 __all__ += ["attempt", "distinct", "grouped", "iterations_of", "victim_name"]
@@ -251,9 +253,9 @@ class Matrix:
         return clean.get(NO_COUNTERMEASURE) or clean.get(summary.countermeasure)
 
     def random(self, summary: Summary) -> Summary | None:
-        """The control with random noise in the same setting, of the nearest size where there are several."""
-        found = [s for s in self._others(summary, RANDOM) if s.done and s.countermeasure == summary.countermeasure]
-        return min(found, key=lambda s: abs((s.epsilon or 0) - (summary.epsilon or 0)), default=None)
+        """The control with random noise of the same epsilon in the same setting; None where there is none."""
+        found = (s for s in self._others(summary, RANDOM) if s.done and s.countermeasure == summary.countermeasure)
+        return next((s for s in found if _same(s.epsilon, summary.epsilon)), None)
 
     def fraction(self, summary: Summary, score: float | None = None) -> float:
         """How far a score lies between chance, 0, and the clean control, 1; NaN where either is unknown.
@@ -331,6 +333,11 @@ class Matrix:
         return grouped(self.summaries, lambda s: (s.training, s.victim, s.recipe))
 
 
+def _same(first: float | None, second: float | None) -> bool:
+    """Whether two values of epsilon are the same, but for rounding; those that are not known are taken for equal."""
+    return first == second if first is None or second is None else math.isclose(first, second, rel_tol=1e-6)
+
+
 def difference_test(first: Summary, second: Summary) -> PairedTest:
     """Paired test over test cases in one order, second minus first in points; all NaN, of 0 cases, where unknown."""
     try:
@@ -340,9 +347,10 @@ def difference_test(first: Summary, second: Summary) -> PairedTest:
 
 
 def attempt(summary: Summary) -> str:
-    """What the exploiter did, in words: ``"nnunet training after median"``."""
+    """What the exploiter did, in words: ``"nnunet training after median"``, or ``"nnU-Net v2 itself"``."""
     after = "" if summary.countermeasure == NO_COUNTERMEASURE else f" after {summary.countermeasure}"
-    return f"{summary.recipe} training{after}"
+    own = summary.recipe == OWN_RECIPE
+    return f"{program_words(summary.victim) if own else f'{summary.recipe} training'}{after}"
 
 
 def iterations_of(summaries: Iterable[Summary]) -> str:

@@ -38,7 +38,7 @@ EXTRAS = {"hd95": "HD95 (mm)", "hd95_missing": "Missed (%)", "auc": "AUC (%)", "
 ROOMY = ("Selected", "SSIM in label")  # columns that a terminal has no room for
 STYLES = {CLEAN: "green", PROTECTED: "bold yellow", RANDOM: "cyan"}
 
-Column = tuple[str, Callable[[Summary], str]]
+SummaryColumn = tuple[str, Callable[[Summary], str]]
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,10 @@ def matrix_tables(results: Results, brief: bool = False) -> dict[str, Table]:
     return tables
 
 
-def _columns(results: Results, summaries: Sequence[Summary], brief: bool) -> list[Column]:
+def _columns(results: Results, summaries: Sequence[Summary], brief: bool) -> list[SummaryColumn]:
     matrix = Matrix(summaries)
     extras = distinct(name for s in summaries for name in s.extras)
-    columns: list[Column] = [
+    columns: list[SummaryColumn] = [
         ("Victim", lambda s: victim_name(s, summaries)),
         ("Trained on", lambda s: s.words),
         (f"Final {results.metric}", format_score),

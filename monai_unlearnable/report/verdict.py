@@ -182,7 +182,7 @@ def _control(matrix: Matrix, group: Sequence[Summary]) -> str:
         return ""
     known = [one for one in harmed if matrix.random(one)]
     if not known:
-        return "There is no control with random noise, so the drop cannot be credited to the method."
+        return "There is no control with random noise of the same size, so the drop cannot be credited to the method."
     as_much, partly = [], []
     for one in known:
         control, random = matrix.control(one), matrix.random(one)

@@ -211,5 +211,7 @@ def test_commands_show_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["evidence", "show", "method=umed", "--folder", str(tmp_path)]) == 0
     assert "**8.0**" in capsys.readouterr().out
     assert main(["evidence", "render", "--check", str(ROOT / "README.md")]) == 0
+    assert main(["evidence", "show", "method=umed", "--folder", str(tmp_path / "typo")]) == 2
+    assert "there is no such folder of entries" in capsys.readouterr().err
     assert main(["evidence", "show", "metod=umed", "--folder", str(tmp_path)]) == 2
     assert "did you mean 'method'" in capsys.readouterr().err

@@ -70,7 +70,10 @@ def matrix(**fields) -> Results:
                     rows.append(row("clean", 78.0 + seed, seed=seed, **kind))
                     rows.append(row("random noise", 76.0 + seed, seed=seed, epsilon=8 / 255, **kind))
                     rows.append(
-                        row("protected", 10.0 + gain + more + seed, seed=seed, data="umed", method="umed", **kind)
+                        row(
+                            *("protected", 10.0 + gain + more + seed),
+                            **{"seed": seed, "data": "umed", "method": "umed", "epsilon": 8 / 255, **kind},
+                        )
                     )
     rows = [spoil(r) for r in rows]
     return results(rows=rows, **fields)

@@ -106,7 +106,8 @@ class TestReport:
         def tile(middles):
             rows = [r for victim in victims for r in sweep({"umed": middles[victim]}, (victim,)).rows]
             (found,) = re.findall(
-                r"<strong[^>]*>([^<]*)</strong><span>P50 of umed \((\w+)\)", render_page(results(rows=rows), {})
+                r"<strong[^>]*>([^<]*)</strong><span>P50 of umed \((\w+)\)[^<]*, 500 iterations<",
+                render_page(results(rows=rows), {}),
             )
             return found
 

@@ -149,9 +149,9 @@ class TestHeat:
     def test_panels_of_a_matrix(self):
         panels = heat_maps(matrix())
         assert [panel.title for panel in panels] == [
-            "Trained on umed",
-            "Trained on random noise",
-            "Trained on originals",
+            "Trained on umed, 500 iterations",
+            "Trained on random noise, 500 iterations",
+            "Trained on originals, 500 iterations",
         ]
         assert panels[0].columns == ("none", "median")
         assert panels[0].rows == ("UNet, plain", "UNet, nnunet", "SegResNet, plain", "SegResNet, nnunet")
@@ -165,9 +165,9 @@ class TestHeat:
         rows = [row("clean", 80.0), *(row("protected", 8.0, countermeasure=f"c{i}") for i in range(14))]
         panels = heat_maps(results(rows=rows))
         assert [(panel.title, len(panel.columns)) for panel in panels] == [
-            ("Trained on protected", 12),
-            ("Trained on protected, continued", 3),
-            ("Trained on originals", 12),
+            ("Trained on protected, 500 iterations", 12),
+            ("Trained on protected, 500 iterations, continued", 3),
+            ("Trained on originals, 500 iterations", 12),
         ]
 
     @pytest.mark.parametrize("dark", [False, True])

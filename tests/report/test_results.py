@@ -113,7 +113,7 @@ class TestResults:
             *("selected", "ssim", "ssim_roi", "status", "training", "victim"),
         ]
         assert list(content["frontier"][0]["points"][0]) == [
-            *("data", "epsilon", "finals", "interval", "psnr", "score", "ssim_roi"),
+            *("data", "epsilon", "finals", "interval", "iterations", "moving", "psnr", "score", "ssim_roi"),
         ]
 
     def test_frontier_is_in_the_file(self):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -44,6 +45,13 @@ class TestOneMethod:
 
     def test_control_drops_in_part(self):
         assert "owed to its size" in results(random=60.0).verdict()
+
+    def test_random_noise_of_another_size_is_no_control(self):
+        sizes = {"protected": 8 / 255, "random noise": 4 / 255}
+        rows = [dataclasses.replace(r, epsilon=sizes.get(r.training)) for r in results(random=12.0).rows]
+        verdict = results(rows=rows).verdict()
+        assert "equal-size random noise" not in verdict
+        assert "There is no control with random noise of the same size" in verdict
 
     def test_no_control(self):
         assert "no control" in results(random=None).verdict()
@@ -106,6 +114,14 @@ class TestMatrix:
     def test_another_recipe_breaks_it_with_half_of_the_score(self, score, sentence):
         rows = [*results().rows, row("clean", 84.0, recipe="nnunet"), row("protected", score, recipe="nnunet")]
         assert sentence in results(rows=rows).verdict()
+
+    def test_programs_with_a_training_of_their_own_are_named(self):
+        rows = [*results().rows]
+        for victim, score in (("nnunetv2", 30.0), ("nnunetv2_noda", 20.0)):
+            rows += [row("clean", 84.0, victim, recipe="own"), row("protected", score, victim, recipe="own")]
+        verdict = results(rows=rows).verdict()
+        assert "None of the 2 other ways of training" in verdict
+        assert "the best is nnU-Net v2 itself with 30.0 of 84.0 (nnunetv2)" in verdict
 
     def test_nothing_breaks_it(self):
         rows = [*results().rows]
