@@ -220,8 +220,10 @@ class Laboratory:
         except (OSError, ValueError, KeyError, TypeError, UnlearnableError) as error:
             raise InputError(f"the run cannot be read; delete it to train it again: {error}", file=path) from error
         source, command = self.sources[run.data], run.command(self.folder)
-        known = {"data": run.data, "training": source.role, "method": source.method, "command": command}
-        return dataclasses.replace(row, **known, date=row.date or _day(path.stat().st_mtime))
+        date = row.date or _day(path.stat().st_mtime)
+        return dataclasses.replace(
+            row, data=run.data, training=source.role, method=source.method, command=command, date=date
+        )
 
 
 def check_part(part: Sequence[int], workers: int) -> None:
