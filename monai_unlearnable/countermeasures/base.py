@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
+import monai.transforms as mt
 import numpy as np
 import torch
 from monai.transforms import Transform
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.dictionaries import DictionaryTransform
+from monai_unlearnable.utils.enums import CaseKeys
 
 __all__ = ["Countermeasure", "Material", "Prepared", "RandomStep", "for_test", "prepare"]
 __all__ += ["NormalizedTransform", "NormalizedTransformD", "NormalizedTransformDict", "NormalizedTransformd"]
@@ -151,6 +153,34 @@ class NormalizedTransform(Transform):
 
 
 NormalizedTransformd = NormalizedTransformD = NormalizedTransformDict = DictionaryTransform
+
+
+def image_of(sample: Sample) -> Tensor:
+    """The image of a loaded case as a plain float32 tensor (C, spatial...) on the CPU."""
+    return torch.as_tensor(sample[CaseKeys.IMAGE]).detach().as_subclass(Tensor).to("cpu", torch.float32)
+
+
+def label_of(sample: Sample) -> Tensor:
+    """The label of a loaded case: class indices (1, spatial...), or the number () of its class.
+
+    Raises:
+        InputError: naming the case, when it has none.
+    """
+    if sample.get(CaseKeys.LABEL) is None:
+        raise InputError("there is no label to learn from", case=sample.get(CaseKeys.CASE_ID))
+    label = torch.as_tensor(sample[CaseKeys.LABEL]).detach().as_subclass(Tensor).to("cpu", torch.long)
+    return label.reshape(()) if label.numel() == 1 else label
+
+
+def percentile_window(lower: float = 0.5, upper: float = 99.5) -> list[Any]:
+    """Transforms of physical values to normalized intensity: each channel is clipped to percentiles of its own.
+
+    Args:
+        lower: percentile that becomes 0.
+        upper: percentile that becomes 1.
+    """
+    clip = mt.ClipIntensityPercentilesd("image", lower, upper, channel_wise=True)
+    return [*([clip] if (lower, upper) != (0, 100) else []), mt.ScaleIntensityd("image", channel_wise=True)]
 
 
 def at_least(limit: float, **values: Any) -> None:

@@ -12,10 +12,9 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.nn import functional
 
-from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared
-from monai_unlearnable.countermeasures.detectors import image_of
+from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared, image_of
 from monai_unlearnable.countermeasures.learning import LearnedChanged, NetworkChange, Patches, fit, require_positive
-from monai_unlearnable.countermeasures.others import read_scans, synthetic_scans
+from monai_unlearnable.countermeasures.own_scans import read_scans, synthetic_scans
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
 

@@ -25,7 +25,7 @@ from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = ["LearnedChangeD", "LearnedChangeDict", "LearnedChanged", "NetworkChange", "Patches"]
 
-Case = TypeVar("Case")  # a dictionary, or what the front door knows of a case
+OneCase = TypeVar("OneCase")  # a dictionary, or a Case of a dataset
 
 WINDOW = {2: 512, 3: 96}  # voxels an axis that a network sees at once; larger images go through it in pieces
 
@@ -162,7 +162,7 @@ def fit(
     return network.eval().requires_grad_(False)
 
 
-def choose_cases(cases: Sequence[Case], count: int | None, seed: int) -> list[Case]:
+def choose_cases(cases: Sequence[OneCase], count: int | None, seed: int) -> list[OneCase]:
     """As many cases in their order, by the seed; those chosen for a count are among those chosen for a larger one.
 
     Raises:

@@ -13,8 +13,7 @@ from monai.networks.nets import UNet
 from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn, randn_like
 
-from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared, Sample
-from monai_unlearnable.countermeasures.detectors import image_of
+from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared, Sample, image_of
 from monai_unlearnable.countermeasures.learning import (
     LearnedChanged,
     NetworkChange,
@@ -24,7 +23,7 @@ from monai_unlearnable.countermeasures.learning import (
     fit,
     require_positive,
 )
-from monai_unlearnable.countermeasures.others import check_pair, read_pairs
+from monai_unlearnable.countermeasures.own_scans import check_pair, read_pairs
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Datasets of scans: found, read and written without loss."""
 
-from .cases import LoadedCase, read_case
+from .cases import LoadedCase, check_alike, read_case
 from .formats import find_format, output_name, read_scan, stem, write_scan
 from .grids import Grid, spatial_affine
 from .inspection import DatasetSummary, inspect_cases, patch_size

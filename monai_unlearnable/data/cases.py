@@ -15,11 +15,11 @@ from monai_unlearnable.data.formats import read_scan
 from monai_unlearnable.data.labels import LabelGeometry, encode_label, ignored_voxels, read_label_map
 from monai_unlearnable.data.listing.datalist import Case
 from monai_unlearnable.data.scan import Scan, check_same_shape
-from monai_unlearnable.errors import UnlearnableError
+from monai_unlearnable.errors import ScanError, UnlearnableError
 from monai_unlearnable.intensity import IntensityWindow, WindowRule
 from monai_unlearnable.utils.files import reading
 
-__all__ = ["LoadedCase", "read_case"]
+__all__ = ["LoadedCase", "check_alike", "read_case"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,24 @@ def read_case(
         elif ignored is not None:
             label = np.where(ignored, 0, label)
     return LoadedCase(case, tuple(scans), tuple(windows), label, ignored, remarks, names)
+
+
+def check_alike(case: Case, shape: Sequence[int], known: Sequence[int], others: str) -> None:
+    """Check that a case has as many channels and spatial axes as others.
+
+    Args:
+        case: the case.
+        shape: shape of its image, (C, spatial...).
+        known: shape of an image of the others.
+        others: what these are, for the error.
+
+    Raises:
+        ScanError: naming case and file, when it has not.
+    """
+    if (shape[0], len(shape)) != (known[0], len(known)):
+        found, wanted = (f"{channels} channel(s) in {len(axes)}D" for channels, *axes in (shape, known))
+        reason = f"the scan has {found}, where {others} have {wanted}"
+        raise ScanError(reason, case=case.case_id, file=case.root / case.images[0])
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from monai_unlearnable.countermeasures.base import percentile_window
 from monai_unlearnable.data import spatial_affine
 from monai_unlearnable.victims.resampling import ResampleSpacingd
 from monai_unlearnable.victims.tasks import Task
@@ -23,17 +24,6 @@ __all__ += ["percentile_window"]
 
 AFFINE, SPACING, VIEW = "affine", "spacing", "view"  # entries of a sample
 RAS = (("L", "R"), ("P", "A"), ("I", "S"))  # MONAI's default, which it asks to be named
-
-
-def percentile_window(lower: float = 0.5, upper: float = 99.5) -> list[Any]:
-    """Transforms of physical values to [0, 1]: each channel is clipped to percentiles of its own.
-
-    Args:
-        lower: percentile that becomes 0.
-        upper: percentile that becomes 1.
-    """
-    clip = mt.ClipIntensityPercentilesd("image", lower, upper, channel_wise=True)
-    return [*([clip] if (lower, upper) != (0, 100) else []), mt.ScaleIntensityd("image", channel_wise=True)]
 
 
 class KeepAffine(mt.Transform):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from monai_unlearnable.countermeasures import area_under_curve, label_separability, scan_statistics, separability
-from monai_unlearnable.countermeasures.detectors import fit_classifier
+from monai_unlearnable.countermeasures import label_separability, scan_statistics, separability
+from monai_unlearnable.countermeasures.classifiers import fit_classifier
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.metrics import area_under_curve
 from tests.countermeasures.planted import SHAPES, classification_cases, segmentation_cases, smooth_image, stripes
 
 

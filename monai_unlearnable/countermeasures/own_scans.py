@@ -7,24 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.transforms import Compose
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from monai_unlearnable.countermeasures.base import image_of, percentile_window
 from monai_unlearnable.countermeasures.learning import choose_cases
-from monai_unlearnable.data import Case, load_cases, read_scan
+from monai_unlearnable.data import Case, check_alike, load_cases, read_scan
 from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import DatalistError, InputError
+from monai_unlearnable.utils.arrays import as_channels
+from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
 
 __all__ = ["read_pairs", "read_scans", "synthetic_scans"]
 
-WINDOW = (0.5, 99.5)  # percentiles of a channel that become 0 and 1, as in the recipes of victims
+WINDOW = (0.5, 99.5)  # percentiles of a synthetic channel that become 0 and 1
 SIZE = {2: 128, 3: 48}  # voxels an axis of a synthetic scan
 
 
 def read_scans(folder: str | Path, like: Tensor, count: int | None, seed: int) -> list[Tensor]:
-    """Images (C, spatial...) in [0, 1] of another dataset; labels are not read.
+    """Images (C, spatial...) of another dataset, read and normalized as those of victims; labels are not read.
 
     Args:
         folder: folder of the dataset.
@@ -79,15 +83,9 @@ def check_pair(protected: Tensor, original: Tensor, case_id: str) -> None:
 
 def _read(case: Case, like: Tensor) -> Tensor:
     values = filled_channels([read_scan(case.root / name) for name in case.images]).astype(np.float32)
-    if (len(values), values.ndim) != (len(like), like.ndim):
-        found, wanted = ((len(image), image.ndim - 1) for image in (values, like))
-        reason = "the scan has {} channel(s) in {}D, ".format(*found)
-        reason += "where those to change have {} channel(s) in {}D".format(*wanted)
-        raise InputError(reason, case=case.case_id, file=case.root / case.images[0])
-    for channel in values:
-        low, high = np.percentile(channel, WINDOW)
-        channel[:] = (channel - low).clip(0, high - low) / max(high - low, 1e-12)
-    return torch.from_numpy(values)
+    values = as_channels(values, len(like), values.ndim - 1)
+    check_alike(case, values.shape, like.shape, "those to change")
+    return image_of(Compose(percentile_window())({CaseKeys.IMAGE: torch.from_numpy(values)}))
 
 
 def synthetic_scans(like: Tensor, count: int, seed: int) -> list[Tensor]:
