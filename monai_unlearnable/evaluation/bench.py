@@ -14,13 +14,17 @@ from torch import nn
 
 from monai_unlearnable import __version__
 from monai_unlearnable.countermeasures import Material, Prepared, prepare
-from monai_unlearnable.data import Case, DatasetSummary, Grid, LabelGeometry, inspect_cases, load_cases, patch_size
-from monai_unlearnable.errors import (
-    DatalistError,
-    InputError,
-    LabelError,
-    ScanError,
+from monai_unlearnable.data import (
+    Case,
+    DatasetSummary,
+    Grid,
+    LabelGeometry,
+    check_alike,
+    inspect_cases,
+    load_cases,
+    patch_size,
 )
+from monai_unlearnable.errors import DatalistError, InputError, LabelError
 from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evaluation.sources import Source, clean_source, digest_cases, refuse_overlap
 from monai_unlearnable.intensity import AutoWindow
@@ -39,11 +43,11 @@ from monai_unlearnable.victims import (
 )
 from monai_unlearnable.victims.external import NNUNet
 
-__all__ = ["OTHERS", "Bench"]
+__all__ = ["OWN_SCANS", "Bench"]
 
 SMALLEST = 16  # side of the input where all are smaller: nothing would be left of it in the depth of networks
 KINDS = ("networks", "external", "recipes", "countermeasures")
-OTHERS = ("other_dir", "other_protected_dir")  # folders of the matrix that a countermeasure may refer to
+OWN_SCANS = ("other_dir", "other_protected_dir")  # folders of the exploiter's own, for countermeasures
 
 
 class Bench:
@@ -161,12 +165,8 @@ class Bench:
         """Read a test case as victims will, and say whether its label holds anything to score."""
         (load,) = self.task.loading()
         sample = load(case.to_dict())
-        known = (self.summary.channels, self.summary.spatial_dims)
-        found = (len(sample["image"]), sample["image"].ndim - 1)
-        if found != known:
-            reason = "the test case has {} channel(s) in {}D, ".format(*found)
-            reason += "where the training cases have {} channel(s) in {}D".format(*known)
-            raise ScanError(reason, case=case.case_id, file=case.root / case.images[0])
+        known = (self.summary.channels, *self.summary.median_shape)
+        check_alike(case, sample["image"].shape, known, "the training cases")
         return not self.summary.is_segmentation or bool(sample["label"].any())
 
     def described(self, victim: str) -> Any:
@@ -189,19 +189,24 @@ class Bench:
     def _test_digest(self) -> str:
         return digest_cases(self.test)
 
-    def key(self, run: Run, source: Source) -> str:
+    def key(self, run: Run, source: Source, version: str | None = None) -> str:
         """SHA-256 of everything that decides on the result of a run.
+
+        Args:
+            run: the run.
+            source: data that it is trained on.
+            version: version of the program, for a victim that another one trains; by default the one that is found.
 
         Raises:
             InputError: when there is no such victim, recipe or countermeasure.
         """
         matrix = self.matrix
         if run.recipe == OWN_RECIPE:
-            return self._external_key(run, source)
+            return self._external_key(run, source, version)
         countermeasure = self.catalogs["countermeasures"].description(run.countermeasure)
         return fingerprint(
             {
-                **self._others_digest(countermeasure),
+                **self._own_scans_digest(countermeasure),
                 "version": __version__,
                 "victim": self.described(run.victim),
                 "recipe": self.catalogs["recipes"].description(run.recipe),
@@ -221,10 +226,10 @@ class Bench:
             }
         )
 
-    def _others_digest(self, countermeasure: Any) -> dict[str, str]:
+    def _own_scans_digest(self, countermeasure: Any) -> dict[str, str]:
         """What the folders hold that a countermeasure refers to; nothing where it refers to none."""
         words = json.dumps(countermeasure)
-        named = {name: getattr(self.matrix, name) for name in OTHERS if f"@{name}" in words}
+        named = {name: getattr(self.matrix, name) for name in OWN_SCANS if f"@{name}" in words}
         return {name: self._folder_digest(folder) for name, folder in named.items() if folder is not None}
 
     def _folder_digest(self, folder: str) -> str:
@@ -236,11 +241,11 @@ class Bench:
     def _folder_digests(self) -> dict[str, str]:
         return {}
 
-    def _external_key(self, run: Run, source: Source) -> str:
+    def _external_key(self, run: Run, source: Source, version: str | None) -> str:
         """The key of a victim that another program trains: settings of networks of this program do not matter."""
         content = {
             "version": __version__,
-            "program": self.external(run.victim).version,
+            "program": self.external(run.victim).version if version is None else version,
             "victim": self.described(run.victim),
             "names": [run.victim, run.countermeasure],
             "seed": run.seed,
@@ -254,7 +259,7 @@ class Bench:
         if run.countermeasure != NO_COUNTERMEASURE:
             steps = self.catalogs["countermeasures"].description(run.countermeasure)
             content |= {"countermeasure": steps, "values": self.values, "originals": self.originals.digest}
-            content |= self._others_digest(steps)
+            content |= self._own_scans_digest(steps)
         return fingerprint(content)
 
     def external(self, name: str) -> NNUNet:
@@ -288,8 +293,8 @@ class Bench:
 
     def prepare(self, name: str, recipe: Recipe, cases: Sequence[Case], seed: int) -> Prepared:
         """Apply a countermeasure to training cases."""
-        others = {name: getattr(self.matrix, name) for name in OTHERS}
-        steps = self.catalogs["countermeasures"].build(name, **self.values, **others)
+        own_scans = {name: getattr(self.matrix, name) for name in OWN_SCANS}
+        steps = self.catalogs["countermeasures"].build(name, **self.values, **own_scans)
         originals = {case.case_id: case.to_dict() for case in self.originals.cases}
         load, seed = recipe.normalized_images(self.task), derive_seed(seed, "countermeasure")
         return prepare(steps, Material([case.to_dict() for case in cases], load, originals, seed, self.matrix.device))

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,16 +22,17 @@ import torch
 
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError, UnlearnableError, root_cause, told
-from monai_unlearnable.evaluation.bench import OTHERS, Bench
+from monai_unlearnable.evaluation.bench import OWN_SCANS, Bench
 from monai_unlearnable.evaluation.matrix import Matrix, Published, Run
 from monai_unlearnable.evaluation.runs import UNUSABLE, authorized_scores, detect, kept, train_run
 from monai_unlearnable.evaluation.sources import Source, published_source
 from monai_unlearnable.report import Results, VictimRow
-from monai_unlearnable.report.rows import CLEAN, PROTECTED
+from monai_unlearnable.report.rows import CLEAN, FAILED, OWN_RECIPE, PROTECTED
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import fingerprint, write_atomic, write_json
 from monai_unlearnable.utils.progress import hush_monai, progress_bar
 from monai_unlearnable.utils.values import check_whole, check_wholes
+from monai_unlearnable.victims.external import ENVIRONMENT
 
 __all__ = ["Laboratory", "check_part"]
 
@@ -135,7 +137,7 @@ class Laboratory:
         if run.data not in self.sources:
             raise InputError(f"unknown data {run.data!r}; known are {', '.join(self.sources)}")
         path = self._path(run)
-        if path.is_file() and not (known := self._read(path, run)).status.startswith("failed"):
+        if path.is_file() and not (known := self._read(path, run)).status.startswith(FAILED):
             return known  # a failure may have causes that are gone by now
         row, pictures = train_run(self.bench, run, self.sources[run.data], self.folder / EXTERNAL)
         gc.collect()  # engines hold their data in reference cycles
@@ -162,6 +164,7 @@ class Laboratory:
     def results(self) -> Results:
         """All results so far; runs that were not trained yet are omitted."""
         rows = [self._read(path, run) for run in self.runs() if (path := self._path(run)).is_file()]
+        self._tell_hidden(rows)
         measured = {name: self.figures(source) for name, source in self.sources.items() if source.role != CLEAN}
         rows = [_with_figures(row, measured.get(row.data, ({}, {}))[0]) for row in rows]
         dataset = Path(self.matrix.dataset_dir).resolve().name
@@ -198,7 +201,7 @@ class Laboratory:
 
     def _settings(self) -> dict[str, Any]:
         kept = dataclasses.asdict(self.matrix)
-        paths = ("dataset_dir", "protected", "datalist", "test_dir", "catalog", "weights", *OTHERS)
+        paths = ("dataset_dir", "protected", "datalist", "test_dir", "catalog", "weights", *OWN_SCANS)
         for name in paths:
             kept.pop(name)  # paths of this machine do not belong in the report
         kept["size"] = list(self.bench.size)
@@ -210,9 +213,41 @@ class Laboratory:
         return {**json.loads(json.dumps(kept)), **counts, **known}
 
     def _path(self, run: Run) -> Path:
-        name = f"{self.bench.key(run, self.sources[run.data])[:24]}.json"
+        """The file of a run. One of another program is found whatever version trained it."""
+        source = self.sources[run.data]
+        if run.recipe == OWN_RECIPE:
+            for version in sorted({row.program_version for row in self._external_rows.values()}):
+                path = self._file(self.bench.key(run, source, version))
+                if path in self._external_rows:
+                    return path
+        return self._file(self.bench.key(run, source))
+
+    def _file(self, key: str) -> Path:
+        name = f"{key[:24]}.json"
         earlier = self.folder / EARLIER_RUNS / name
         return earlier if earlier.is_file() else self.folder / RUNS / name
+
+    @cached_property
+    def _external_rows(self) -> dict[Path, VictimRow]:
+        """The runs by other programs that were finished when this was first asked, by file."""
+        rows = {}
+        for path in (path for name in (RUNS, EARLIER_RUNS) for path in (self.folder / name).glob("*.json")):
+            with suppress(OSError, ValueError, KeyError, TypeError):  # told where a run asks for the file
+                row = VictimRow.from_dict(json.loads(path.read_text(encoding="utf-8")))
+                if row.recipe == OWN_RECIPE and not row.status.startswith(FAILED):
+                    rows[path] = row
+        return rows
+
+    def _tell_hidden(self, shown: Sequence[VictimRow]) -> None:
+        """Say how many finished runs by other programs have a name in the matrix, but are none of its results."""
+        finished = {_named(row) for row in shown if not row.status.startswith(FAILED)}
+        missing = {_named(run) for run in self.runs() if run.recipe == OWN_RECIPE} - finished
+        rows = [row for row in self._external_rows.values() if _named(row) in missing]
+        hidden = [row for row in rows if row.iterations == self.matrix.iterations]
+        if hidden:
+            versions = " or ".join(sorted({row.program_version for row in hidden if row.program_version}))
+            words = "%d run(s) of nnU-Net%s are not shown: other data or settings, or a version that %s does not name"
+            logger.warning(words, len(hidden), f" {versions}" if versions else "", ENVIRONMENT)
 
     def _read(self, path: Path, run: Run) -> VictimRow:
         try:
@@ -241,6 +276,11 @@ def check_part(part: Sequence[int], workers: int) -> None:
 def _day(seconds: float) -> str:
     """The day of a moment since the epoch, ISO 8601, in UTC."""
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).date().isoformat()
+
+
+def _named(run: Run | VictimRow) -> tuple[str, str, str, int]:
+    """What tells the runs of other programs apart in a matrix."""
+    return run.data, run.victim, run.countermeasure, run.seed
 
 
 def _with_figures(row: VictimRow, figures: dict[str, float]) -> VictimRow:

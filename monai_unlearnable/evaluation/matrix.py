@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -164,6 +164,8 @@ class Matrix:
 
     def _check_kinds(self) -> None:
         """Check what the settings are, before what they say."""
+        if not isinstance(self.protected, Mapping):
+            raise InputError(f"protected is {self.protected!r}; give folders by name, such as {{'umed': 'OUT'}}")
         check_wholes("seeds", self.seeds)
         for name in COUNTS:
             if getattr(self, name) is not None:

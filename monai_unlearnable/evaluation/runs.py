@@ -61,6 +61,7 @@ def train_run(bench: Bench, run: Run, source: Source, folder: Path) -> tuple[Vic
     fields |= {"chance": bench.task.chance, "metric": bench.task.metric}
     try:
         is_external = run.recipe == OWN_RECIPE
+        fields["program_version"] = bench.external(run.victim).version if is_external else ""
         trained = _train_external(bench, run, source, folder) if is_external else _train(bench, run, source)
     except DivergedError:
         return VictimRow(status=DIVERGED, **fields), None

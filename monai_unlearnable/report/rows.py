@@ -89,6 +89,7 @@ class VictimRow:
         command: shell command that repeats this run alone.
         seconds: wall time of training and scoring.
         date: day on which the run ended, ISO 8601; empty where it is not known.
+        program_version: version of the other program that trained the victim; empty for those of this program.
 
     Raises:
         InputError: when ``training`` is none of the three, ``status`` is not of its forms, or the curve and its
@@ -123,6 +124,7 @@ class VictimRow:
     command: str = ""
     seconds: float = 0.0
     date: str = field(default="", metadata=LATER)
+    program_version: str = field(default="", metadata=LATER)
 
     def __post_init__(self) -> None:
         if self.training not in TRAININGS:

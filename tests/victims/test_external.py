@@ -265,10 +265,56 @@ def test_it_is_a_run_of_the_matrix_like_any_other(tmp_path: Path, programs: Path
         "threads": torch.get_num_threads(),
         "device": "cpu",
         "amp": laboratory.matrix.amp,
+        "channels_last": True,
     }
     (programs / "bin" / "nnUNetv2_train").write_text("#!/bin/false")
     again = Laboratory.open(tmp_path / "lab").run().rows
     assert [row.score for row in again] == [plain.score, filtered.score], "found, not trained again"
+
+
+def test_finished_runs_are_found_without_the_program_and_after_an_upgrade(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laboratory = prepared(tmp_path, victims=["nnunetv2"])
+    (first,) = laboratory.run().rows
+    assert first.program_version == "2.8.1"
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+    assert Laboratory.open(laboratory.folder).results().rows == [first]
+    monkeypatch.setenv(ENVIRONMENT, str(programs))
+    (programs / "known" / "nnunetv2-2.8.1.dist-info" / "METADATA").write_text("Name: nnunetv2\nVersion: 2.9\n")
+    commands._version.cache_clear()
+    assert Laboratory.open(laboratory.folder).run().rows == [first], "not trained again"
+
+
+def test_runs_that_are_not_found_are_counted(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    laboratory = prepared(tmp_path, victims=["nnunetv2"])
+    (first,) = laboratory.run().rows
+    (file,) = (laboratory.folder / "runs").glob("*.json")
+    content = json.loads(file.read_text())
+    content.pop("program_version")  # as rows were written before
+    file.write_text(json.dumps(content))
+    assert [row.score for row in Laboratory.open(laboratory.folder).results().rows] == [first.score]
+    assert not caplog.text
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+    assert Laboratory.open(laboratory.folder).results().rows == []
+    assert f"1 run(s) of nnU-Net are not shown: other data or settings, or a version that {ENVIRONMENT}" in (
+        caplog.text
+    )
+
+
+def test_a_failed_run_is_trained_where_the_program_is_found_at_last(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laboratory = prepared(tmp_path, victims=["nnunetv2"])
+    with monkeypatch.context() as without:
+        without.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+        (failed,) = laboratory.run().rows
+    (done,) = Laboratory.open(laboratory.folder).run().rows
+    assert failed.status.startswith("failed: nnU-Net is not installed") and done.done
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+    assert Laboratory.open(laboratory.folder).results().rows == [done]
 
 
 def test_recipes_that_are_named_train_the_usual_network_too(tmp_path: Path, programs: Path) -> None:

@@ -29,7 +29,7 @@ OLDEST = (2, 8)  # version
 NEEDED = ("nnUNetv2_plan_and_preprocess", "nnUNetv2_train", "nnUNetv2_predict")
 ADVICE = (
     "nnU-Net is not installed{where}: install nnunetv2 into an environment of its own and name it as "
-    f"{ENVIRONMENT}=FOLDER (docs: How to train nnU-Net itself)"
+    f"{ENVIRONMENT}=FOLDER (docs: nnU-Net itself)"
 )
 TELLING = re.compile(r"^(?:[\w.]*(?:Error|Exception|Exit|Interrupt)|nnunetv2[\w.]*)\b.*")  # last line of a traceback
 FULL = re.compile(r"No space left on device|Disk quota exceeded|\[Errno (?:28|122)\]")
