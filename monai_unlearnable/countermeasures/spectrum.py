@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Countermeasures in the spectrum: sharpening with a low pass, and clipping of what stands out.
+"""Countermeasures in the spectrum: sharpening with a low pass, and removal of what stands out.
 
 Both use the cosine transform, which is the Fourier transform of the image continued by its mirror image: opposite
 borders do not meet, and so leave no streaks."""
@@ -31,18 +31,21 @@ SHELLS = 12  # of equal width in the radius, in which the level of a spectrum is
 
 @dataclass(frozen=True)
 class ClipSpectrum(NormalizedTransform):
-    """Brings frequencies that stand out of an image's spectrum down to its level.
+    """Removes frequencies that stand out of an image's spectrum; with ``left`` it brings them down to a level instead.
+
+    By default every coefficient beyond ``inner`` whose magnitude is above the median of its distance is set to zero,
+    which is about half of them, those of the scan's own fine detail among them. Less is lost with a larger ``factor``.
 
     The level is the median magnitude in shells of equal distance from the origin of k-space. It is not allowed to rise
     again with the distance, as no scan's does: at the corners, where only a carrier of period 2 along all axes lives,
-    its own shell would hide it. Coefficients above ``factor`` times the level are scaled down; signs stay.
+    its own shell would hide it. Coefficients above ``factor`` times the level become ``left`` times it; signs stay.
 
     Noise that repeats, along rows, as a checkerboard or as a lattice, gathers in few coefficients, the fewer the larger
     its region. What is left of 14/255 in the hippocampus: 2% of a checkerboard, 4% of ``umed``'s rows and 4% of a
     lattice of period 4; with a factor of 2 it is 7%, 16% and 20%.
 
     Args:
-        factor: multiple of the level from which on a coefficient stands out; less removes more.
+        factor: multiple of the level from which on a coefficient stands out; less removes more, 1 about half.
         inner: frequencies up to this one, in cycles a voxel, stay as they are; 0.5 is a period of 2 voxels, and volumes
             have nothing above ``0.5 * sqrt(3)``. Most of the anatomy lies below 0.2.
         left: multiple of the level that is left of what stands out; 0 removes it.

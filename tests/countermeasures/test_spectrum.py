@@ -69,6 +69,22 @@ def test_clipping_removes_carriers_and_keeps_the_scan(dims: int) -> None:
         assert left < ((weaker(clean + noise) - weaker(clean)) * pattern).sum() / (noise * pattern).sum(), name
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_by_default_half_of_the_fine_detail_goes_and_carriers_with_it(dims: int) -> None:
+    """A carrier keeps a twentieth; a smooth image loses half of its coefficients there, and little of its intensity."""
+    clip, clean = ClipSpectrum(), scan(dims)
+    for name, pattern in carriers(dims).items():
+        noise = 14 / 255 * pattern
+        left = ((clip(clean + noise) - clip(clean)) * pattern).sum() / (noise * pattern).sum()
+        assert abs(left) < 0.1, name
+    before, after = (fft.dctn(image[0], norm="ortho") for image in (clean, clip(clean)))
+    axes = np.meshgrid(*[np.arange(extent) / (2 * extent) for extent in before.shape], indexing="ij")
+    beyond = np.sqrt(sum(axis**2 for axis in axes)) > 0.2
+    assert 0.4 < (np.abs(after[beyond]) < 1e-4).mean() < 0.6
+    assert np.allclose(after[~beyond], before[~beyond], atol=1e-3)
+    assert 0 < np.abs(clip(clean) - clean).mean() < 0.15 * clean.std()
+
+
 def test_low_frequencies_and_what_lies_below_the_level_stay() -> None:
     clean = scan(2)
     assert np.array_equal(ClipSpectrum(inner=2)(clean), clean)
