@@ -31,6 +31,8 @@ __all__ = ["ENCODER", "Loaded", "freeze", "load_pretrained", "pretrain_encoder",
 
 logger = logging.getLogger(__name__)
 
+LITTLE = 0.5  # of the tensors of a file; where fewer fit, it is likely meant for another network
+
 # Names of the encoder's parameters in the networks of the catalog; in classifiers, of all but the last layer.
 ENCODER = "|".join(
     (
@@ -66,7 +68,8 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
 
     A last layer for other classes or a first one for other channels does not fit and is omitted. Names are read in the
     layout, of those that are known (:data:`~monai_unlearnable.victims.checkpoints.LAYOUTS`), in which most weights fit:
-    MONAI's SwinUNETR with its self-supervised encoders, SuPreM, VISTA3D. How much was taken, and in which, is logged.
+    MONAI's SwinUNETR with its self-supervised encoders, SuPreM, VISTA3D. How much was taken, and in which, is logged;
+    as a warning where less than half of the file was.
 
     Args:
         network: network to change in place.
@@ -82,7 +85,8 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
     except AttributeError as error:
         raise InputError(f"the network has no part {part!r}", file=file) from error
     own = target.state_dict()
-    fitting, layout = fitting_weights(read_checkpoint(Path(file)), own)
+    offered = read_checkpoint(Path(file))
+    fitting, layout = fitting_weights(offered, own)
     sizes = {name: parameter.numel() for name, parameter in target.named_parameters()}
     taken = sum(count for name, count in sizes.items() if name in fitting)
     if not taken:
@@ -91,8 +95,9 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
     fraction = taken / sum(parameter.numel() for parameter in network.parameters())
     prefix = f"{part}." if part else ""
     loaded = Loaded(tuple(prefix + name for name in fitting), fraction)
-    words = "%.1f%% of the weights (%d tensors) come from %s, in the layout of %s"
-    logger.info(words, 100 * fraction, len(fitting), file, layout.name)
+    level = logging.INFO if len(fitting) >= LITTLE * len(offered) else logging.WARNING
+    words = "%s: %d of its %d tensors fit the network, in the layout of %s: %.1f%% of the network's weights"
+    logger.log(level, words, file, len(fitting), len(offered), layout.name, 100 * fraction)
     return loaded
 
 

@@ -81,9 +81,20 @@ def test_other_classes_and_channels_keep_their_own(tmp_path: Path, caplog: pytes
     with caplog.at_level(logging.INFO):
         loaded = load_pretrained(target, file)
     assert 0.5 < loaded.fraction < 1 and str(file) in caplog.text
+    assert {record.levelname for record in caplog.records} == {"INFO"}
     missing = [key for key in before if key not in loaded.names]
     assert missing and all(torch.equal(target.state_dict()[key], before[key]) for key in missing)
     assert all(torch.equal(target.state_dict()[key], source.state_dict()[key]) for key in loaded.names)
+
+
+def test_a_file_that_hardly_fits_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = weights(build(seed=1))
+    first = next(name for name, value in source.items() if value.ndim > 1)
+    others = {f"elsewhere.{name}": value for name, value in source.items() if name != first}
+    file = store(tmp_path / "a.pt", {first: source[first], **others})
+    with caplog.at_level(logging.WARNING):
+        load_pretrained(build(seed=2), file)
+    assert f"{file}: 1 of its {len(source)} tensors fit the network" in caplog.text
 
 
 def test_a_part_can_be_loaded(tmp_path: Path) -> None:
