@@ -21,8 +21,11 @@ from rich.table import Table
 from monai_unlearnable.cli import parse_overrides
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Run
+from monai_unlearnable.report import VictimRow
 from monai_unlearnable.report.rows import CLEAN
 
+VICTIM, SEED = "UNet", 0
+NOTHING = {"recipes": "plain", "countermeasures": "none"}
 COST = 2.0  # points of the score that a countermeasure may cost a victim of originals
 COUNTERMEASURES, VICTIMS = "monai_unlearnable.countermeasures", "monai_unlearnable.victims"
 SETTINGS = {
@@ -104,37 +107,52 @@ def main() -> None:
     logging.getLogger("monai_unlearnable").setLevel(logging.INFO)
     words = ["--protected", arguments.protected, *settings]
     chosen: dict[str, Any] = {**SETTINGS, **parse_overrides(words)}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    table = Table("what is tried", "setting", "originals", *chosen["protected"])
+    laboratory = prepared(arguments.dataset, arguments.out, chosen)
+    data = list(laboratory.sources)
+    bare = train(laboratory, CLEAN)
+    if not bare.done:
+        sys.exit(f"a victim of the originals has no score, which all others are compared with: {bare.status}")
+    title = f"{bare.metric} in percent, {bare.iterations} iterations, seed {SEED}"
+    table = Table("what is tried", "setting", "originals", *data[1:], title=title)
     for name in arguments.only.split(","):
-        rungs = Rungs(name, arguments.dataset, arguments.out, chosen)
-        bare = rungs.score("", CLEAN)
         for setting in LADDERS[name][1]:
-            if (clean := rungs.score(setting, CLEAN)) >= bare - COST:
-                table.add_row(name, setting, *(f"{rungs.score(setting, data):.1f}" for data in rungs.data))
+            clean = train(laboratory, CLEAN, name, setting)
+            if clean.done and clean.score >= bare.score - COST:
+                table.add_row(name, setting, *(told(train(laboratory, one, name, setting)) for one in data))
                 break
-            table.add_row(name, setting, f"{clean:.1f}", *["costs too much"] * (len(rungs.data) - 1))
+            verdict = "costs too much" if clean.done else ""
+            table.add_row(name, setting, told(clean), *[verdict] * (len(data) - 1))
         Console(width=120).print(table)
-    table.add_row("nothing", "", *(f"{rungs.score('', data):.1f}" for data in rungs.data))
+    table.add_row("nothing", "", *(told(train(laboratory, one)) for one in data))
     Console(width=120).print(table)
 
 
-class Rungs:
-    """All strengths of one countermeasure or recipe, in a laboratory that keeps what was trained."""
+def prepared(dataset: str, out: Path, settings: dict[str, Any]) -> Laboratory:
+    """The laboratory of all ladders, which ``report`` and ``evidence record`` open; it keeps what was trained."""
+    entries: dict[str, dict[str, Any]] = {"recipes": {}, "countermeasures": {}}
+    for name, (kind, ladder) in LADDERS.items():
+        entries[kind] |= {f"{name} {setting}": entry for setting, entry in ladder.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    catalog = out / "catalog.yaml"
+    catalog.write_text(yaml.safe_dump(entries))
+    names = {kind: (first, *entries[kind]) for kind, first in NOTHING.items()}
+    fixed = {"dataset_dir": dataset, "catalog": str(catalog), "victims": [VICTIM], "seeds": [SEED], **names}
+    laboratory = Laboratory(Matrix.of(**{**settings, **fixed}), out)
+    laboratory.matrix.save(out)
+    return laboratory
 
-    def __init__(self, name: str, dataset: str, out: Path, settings: dict[str, Any]) -> None:
-        self.name, (self.kind, entries) = name, LADDERS[name]
-        file = out / f"{name}.yaml"
-        file.write_text(yaml.safe_dump({self.kind: {f"{name} {key}": entry for key, entry in entries.items()}}))
-        self.laboratory = Laboratory(Matrix.of(dataset_dir=dataset, catalog=str(file), **settings), out)
-        self.data = [CLEAN, *settings["protected"]]
 
-    def score(self, setting: str, data: str) -> float:
-        """The score of a victim with a setting, or with none."""
-        names = {"recipes": "plain", "countermeasures": "none"}
-        if setting:
-            names[self.kind] = f"{self.name} {setting}"
-        return self.laboratory.train(Run(data, "UNet", names["recipes"], names["countermeasures"], 0)).score
+def train(laboratory: Laboratory, data: str, name: str = "", setting: str = "") -> VictimRow:
+    """The row of a victim with a setting, or with none."""
+    names = dict(NOTHING)
+    if name:
+        names[LADDERS[name][0]] = f"{name} {setting}"
+    return laboratory.train(Run(data, VICTIM, names["recipes"], names["countermeasures"], SEED))
+
+
+def told(row: VictimRow) -> str:
+    """The score of a row, or why it has none."""
+    return f"{row.score:.1f}" if row.done else row.status
 
 
 if __name__ == "__main__":

@@ -153,9 +153,9 @@ def main() -> None:
             if arguments.json:
                 arguments.json.write_text(json.dumps(found, indent=1))
     columns = list(dict.fromkeys(name for values in found.values() for name in values))
-    table = Table(
-        "", *columns, title=f"{torch.cuda.get_device_name() if arguments.device == 'cuda' else 'CPU'}, ms a step"
-    )
+    device = torch.device(arguments.device)
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    table = Table("", *columns, title=f"{machine}, ms a step")
     for way, values in found.items():
         cells = [values.get(name, "") for name in columns]
         table.add_row(way, *[cell if isinstance(cell, str) else f"{cell:.1f}" for cell in cells])

@@ -4,7 +4,9 @@
 Protects a dataset with each method, and trains one run after the other, those first that tell most, until the time is
 up. A repeated call goes on where the last one stopped. Figures become evidence with ``evidence record LAB``.
 
-    python benchmarks/honest_matrix.py DATA/hippocampus WORK [--minutes 120] [--workers 2] [--recipes ...]
+    python benchmarks/honest_matrix.py DATA/hippocampus WORK [--minutes 120] [--workers 2] [--recipes plain,mirror]
+
+``--recipes`` and ``--without`` choose what is trained now; the laboratory keeps all that was trained before.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from monai_unlearnable.proof import prepare_laboratory
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import victim_table
+from monai_unlearnable.report.rows import OWN_RECIPE
 
 METHODS = {
     "lattice 14/255": ("lattice", 14, {}),
@@ -62,21 +65,28 @@ def write_datalist(data: Path, file: Path) -> Path:
 
 
 def protect_all(data: Path, datalist: Path, folder: Path, without: list[str]) -> dict[str, Path]:
-    """The outputs of all methods; those that are complete already are left as they are."""
+    """The outputs of all methods; those that are complete already are left as they are.
+
+    Those to do without are there if they were made before, so that their figures stay; the first always is, since the
+    control takes its budget.
+    """
     outputs = {}
     for name, (method, epsilon, settings) in METHODS.items():
-        if name in without:
+        output = folder / name.replace("/255", "").replace(" ", "_")
+        is_made = bool(Layout(output).records)
+        if name in without and outputs and not is_made:
             continue
-        outputs[name] = output = folder / name.replace("/255", "").replace(" ", "_")
-        if not Layout(output).records:
+        outputs[name] = output
+        if not is_made:
             paths = {"dataset_dir": str(data), "datalist": str(datalist), "output_dir": str(output)}
             run_bundle(method, epsilon=epsilon / 255, **paths, **settings)
     return outputs
 
 
 def in_order(runs: list[Run]) -> list[Run]:
-    """Seed by seed, so that each evening leaves whole columns of the table."""
-    return sorted(runs, key=lambda run: (run.seed, run.victim in EXTERNAL, ORDER.index(run.recipe)))
+    """Seed by seed, so that a stop leaves whole columns of the table; recipes that have no place in the order last."""
+    place = {recipe: number for number, recipe in enumerate(ORDER)}
+    return sorted(runs, key=lambda run: (run.seed, run.victim in EXTERNAL, place.get(run.recipe, len(place))))
 
 
 def train_until(deadline: float, laboratory: Laboratory, runs: list[Run], workers: int) -> None:
@@ -108,6 +118,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", type=float, default=120, help="no training begins later")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--recipes", help="names of the recipes to train now, comma-separated; all by default")
     parser.add_argument("--without", nargs="*", default=[], help="names of methods, recipes or victims to omit")
     arguments, settings = parser.parse_known_args()
     logging.basicConfig(format="%(message)s")
@@ -116,12 +127,15 @@ def main() -> None:
     datalist = write_datalist(arguments.data, work / f"{name}.json")
     outputs = protect_all(arguments.data, datalist, work / name, arguments.without)
     victims = ("UNet", *EXTERNAL) if name in WITH_NNUNET else ("UNet",)
-    matrix = {"datalist": str(datalist), "victims": victims, "recipes": RECIPES[name], "size": SIZE[name], **SETTINGS}
+    named = arguments.recipes.split(",") if arguments.recipes else [*RECIPES[name], OWN_RECIPE]
+    recipes = tuple(recipe for recipe in dict.fromkeys([*RECIPES[name], *named]) if recipe != OWN_RECIPE)
+    matrix = {"datalist": str(datalist), "victims": victims, "recipes": recipes, "size": SIZE[name], **SETTINGS}
     laboratory = prepare_laboratory(
         arguments.data, work / "laboratory" / name, outputs, **{**matrix, **parse_overrides(settings)}
     )
     laboratory.matrix.save(laboratory.folder)
-    wanted = [run for run in laboratory.runs() if not {run.data, run.recipe, run.victim} & set(arguments.without)]
+    chosen = [run for run in laboratory.runs() if run.recipe in named]
+    wanted = [run for run in chosen if not {run.data, run.recipe, run.victim} & set(arguments.without)]
     train_until(deadline, laboratory, in_order(wanted), arguments.workers)
     results = laboratory.results()
     Console(width=150).print(victim_table(results), f"{len(results.rows)} of {len(laboratory.runs())} runs", sep="\n")
