@@ -426,7 +426,7 @@ def test_a_length_is_a_name_for_a_number_of_iterations(settings: dict[str, Any],
     [
         ({"length": "long", "iterations": 500}, "length 'long' means 10000 iterations, and iterations are 500"),
         ({"length": "longest"}, "unknown length 'longest'; known are short, standard, long"),
-        ({"iterations": 0}, "at least 1"),
+        ({"iterations": 0}, "iterations is 0; give 1 or more"),
     ],
 )
 def test_lengths_that_mean_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
