@@ -87,6 +87,7 @@ def test_it_trains_on_the_files_themselves_and_is_scored_on_the_native_grid(tmp_
     assert result.scores.value == 100
     assert result.scores.by_case == (100.0, 100.0)
     assert result.scores.curve == (0.0, 100.0), "half-way, nothing was learned"
+    assert result.scores.curve_iterations == (2, 4)
     assert result.scores.extras["hd95"] == 0
     assert result.scores.final_loss == 0.5
     assert [tuple(output.shape) for output in result.outputs] == [SHAPE, SHAPE]

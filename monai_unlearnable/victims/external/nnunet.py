@@ -277,8 +277,10 @@ class _Training:
         outputs = _outputs(predictions[-1])
         scores = self.task.score(outputs, labels, spacings)
         progress = self._progress
-        noted = {"final_loss": progress["losses"][-1], "seconds": progress["seconds"]}
-        scores = dataclasses.replace(scores, curve=tuple(curve), iterations=self.victim.iterations, **noted)
+        iterations, moments = self.victim.iterations, self.victim.moments
+        noted: dict[str, Any] = {"final_loss": progress["losses"][-1], "seconds": progress["seconds"]}
+        noted["curve_iterations"] = tuple(round(iterations * moment / moments[-1]) for moment in moments)
+        scores = dataclasses.replace(scores, curve=tuple(curve), iterations=iterations, **noted)
         return Trained(scores, outputs, Dataset(samples))
 
     def remove_bulk(self) -> None:
