@@ -266,7 +266,6 @@ def test_it_is_a_run_of_the_matrix_like_any_other(tmp_path: Path, programs: Path
         "threads": torch.get_num_threads(),
         "device": "cpu",
         "amp": laboratory.matrix.amp,
-        "channels_last": True,
     }
     (programs / "bin" / "nnUNetv2_train").write_text("#!/bin/false")
     again = Laboratory.open(tmp_path / "lab").run().rows
