@@ -1,334 +1,364 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The augmentation keeps what a recipe relies on, repeats, and does what nnU-Net's numbers say."""
+"""nnU-Net as a victim: what it is given, what is made of its predictions, and what is said where it fails.
+
+``fake_nnunet.py`` stands in for its commands and checks what they get; the last test is with nnU-Net itself."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose, RandScaleIntensity
+from PIL import Image
 
-from monai_unlearnable.data import load_cases
-from monai_unlearnable.utils.catalog import Catalog
-from monai_unlearnable.victims import Segmentation
-from monai_unlearnable.victims.augmentation import (
-    RandBlur,
-    RandChannelWised,
-    RandLowResolution,
-    mirroring,
-    nnunet_augmentation,
-)
-from monai_unlearnable.victims.inference import MirroredInferer
-from monai_unlearnable.victims.patches import RandAffinePatchd
-from tests.helpers import write_nifti
+from monai_unlearnable.countermeasures import SharpenLowPassd
+from monai_unlearnable.errors import CommandError, InputError, OutputError, UnlearnableError
+from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.matrix import Matrix
+from monai_unlearnable.victims import Classification, Segmentation
+from monai_unlearnable.victims.external import NNUNet, commands
+from monai_unlearnable.victims.external.commands import ENVIRONMENT
+from monai_unlearnable.victims.external.raw import DATASET, RawFolder
+from tests.victims import fake_nnunet
 
-SIZES = {2: (20, 24), 3: (16, 20, 12)}
+SHAPE = (9, 8, 7)
+TASK = Segmentation((0, 3, 5), 1)
+QUICK = NNUNet(iterations=4, num_validations=2)
 
 
-def sample(size: tuple[int, ...], channels: int = 1, seed: int = 0) -> dict[str, Any]:
-    """A z-scored image and a label map with two classes that touch."""
-    image = torch.randn(channels, *size, generator=torch.Generator().manual_seed(seed))
-    label = torch.zeros(1, *size, dtype=torch.uint8)
-    box = tuple(slice(n // 4, n - n // 4) for n in size)
-    label[(0, *box)] = 1
-    label[(0, slice(size[0] // 2, box[0].stop), *box[1:])] = 2
-    return {"image": image, "label": label, "case_id": "a"}
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An environment that stands in for nnU-Net's, and is named."""
+    folder = fake_nnunet.install(tmp_path / "environment")
+    monkeypatch.setenv(ENVIRONMENT, str(folder))
+    return folder
 
 
-def pipeline(size: tuple[int, ...], seed: int = 0, **arguments: Any) -> Compose:
-    return Compose(nnunet_augmentation(len(size), size, **arguments)).set_random_state(seed)
+def save(path: Path, array: np.ndarray) -> str:
+    """Write (x, y[, z]) by a library that the package does not use for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".png":
+        Image.fromarray(array.T).save(path)
+    elif path.name.endswith(".nii.gz"):
+        nib.Nifti1Image(array, np.diag([-1.0, 2.0, 1.5, 1.0])).to_filename(path)
+    else:
+        image = sitk.GetImageFromArray(array.T)
+        image.SetSpacing([1.0, 2.0, 1.5][: array.ndim])
+        sitk.WriteImage(image, str(path))
+    return str(path)
 
 
-def patches(seed: int = 0, size: tuple[int, ...] = SIZES[3], **arguments: Any) -> RandAffinePatchd:
-    still = {"prob_rotation": 0, "prob_scaling": 0, **arguments}
-    return RandAffinePatchd(("image", "label"), size, **still).set_random_state(seed)
+def cases(folder: Path, names: str, ending: str = ".nii.gz", shape: tuple[int, ...] = SHAPE, files: int = 1) -> Any:
+    """Cases with the stored label values 0, 3 and 5, whose images are ten times their class."""
+    listed = []
+    for name in names:
+        indices = np.random.default_rng(ord(name)).integers(0, 3, shape)
+        images = [save(folder / f"{name}{index}{ending}", (10 * indices).astype(np.uint8)) for index in range(files)]
+        label = save(folder / f"{name}-label{ending}", np.array([0, 3, 5], np.uint8)[indices])
+        listed.append({"image": images if files > 1 else images[0], "label": label, "case_id": name})
+    return listed
 
 
-@pytest.mark.parametrize("larger", [0, 7])
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("dims", [2, 3])
-def test_shapes_types_and_classes_stay(dims: int, channels: int, larger: int) -> None:
-    size = SIZES[dims]
-    data = sample(tuple(n + larger for n in size), channels)
-    before = {key: value.clone() for key, value in data.items() if key != "case_id"}
-    augment = pipeline(size)
-    for _ in range(40):
-        result = augment(data)
-        assert result["image"].shape == (channels, *size) and result["image"].dtype == torch.float32
-        assert result["label"].shape == (1, *size) and result["label"].dtype == torch.uint8
-        assert set(result["label"].unique().tolist()) <= {0, 1, 2}
-        assert result["image"].isfinite().all() and result["case_id"] == "a"
-        assert not any(isinstance(result[key], MetaTensor) for key in ("image", "label"))
-    assert all(torch.equal(data[key], value) for key, value in before.items())
+def trained(folder: Path, victim: NNUNet = QUICK, ending: str = ".nii.gz", **settings: Any) -> Any:
+    task = settings.pop("task", TASK)
+    train, test = cases(folder / "data", "abc", ending, **settings), cases(folder / "data", "xy", ending, **settings)
+    return victim.train_and_score(task, train, test, folder / "work")
 
 
-def test_classifiers_have_no_label_map() -> None:
-    data = {**sample((24, 28)), "label": 3}
-    result = pipeline(SIZES[2], keys=("image",))(data)
-    assert result["image"].shape == (1, *SIZES[2]) and result["label"] == 3
+def raw_files(folder: Path) -> dict[str, str]:
+    """The files of a raw folder, and the names of those that links lead to."""
+    root = folder / DATASET
+    files = sorted(path for path in root.rglob("*") if not path.is_dir())
+    return {str(path.relative_to(root)): path.resolve().name if path.is_symlink() else "" for path in files}
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_seed_decides(dims: int) -> None:
-    def run(seed: int) -> list[torch.Tensor]:
-        augment = pipeline(SIZES[dims], seed)
-        return [augment(sample(SIZES[dims]))["image"] for _ in range(12)]
-
-    state = torch.get_rng_state()
-    first, second, other = run(1), run(1), run(2)
-    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
-    assert not all(torch.equal(*pair) for pair in zip(first, other, strict=True))
-    assert torch.equal(torch.get_rng_state(), state)
+def stopped(folder: Path, programs: Path, command: str = "nnUNetv2_train", say: str = "", code: int = 1) -> None:
+    (programs / "bin" / "fail.json").write_text(json.dumps({"command": command, "say": say, "code": code}))
 
 
-def test_rates_are_those_of_nnunet() -> None:
-    """Each step alone, by how often it leaves the image as it was."""
-    size, count = (8, 10), 600
-    expected = {
-        "RandAffinePatchd": [1 - 0.8**2],
-        "RandGaussianNoised": [0.1],
-        "RandChannelWised": [0.2 / 2, 0.15, 0.15, 0.25 / 2, 0.1, 0.3],
-        "RandFlipd": [0.5, 0.5],
-    }
-    seen: dict[str, list[float]] = {}
-    for seed, step in enumerate(nnunet_augmentation(2, size)[:-1]):
-        step.set_random_state(seed)
-        data = sample(size)
-        if isinstance(step, RandAffinePatchd):
-            moved = sum(step(data) is not None and step.affine is not None for _ in range(count))
-        else:
-            moved = sum(not torch.equal(torch.as_tensor(step(data)["image"]), data["image"]) for _ in range(count))
-        seen.setdefault(type(step).__name__, []).append(moved / count)
-    for name, rates in expected.items():
-        assert seen[name] == pytest.approx(rates, abs=0.06), name
+def test_it_trains_on_the_files_themselves_and_is_scored_on_the_native_grid(tmp_path: Path, programs: Path) -> None:
+    result = trained(tmp_path)
+    assert result.scores.value == 100
+    assert result.scores.by_case == (100.0, 100.0)
+    assert result.scores.curve == (0.0, 100.0), "half-way, nothing was learned"
+    assert result.scores.curve_iterations == (2, 4)
+    assert result.scores.extras["hd95"] == 0
+    assert result.scores.final_loss == 0.5
+    assert [tuple(output.shape) for output in result.outputs] == [SHAPE, SHAPE]
+    work = tmp_path / "work"
+    assert {path.name for path in work.iterdir()} == {"log.txt", "predictions", "results", "trainer"}
+    (model,) = (work / "results" / "Dataset001_Victim").iterdir()
+    assert model.name == "MeasuredTrainer__cpuPlans__3d_fullres"
+    assert {path.name for path in (model / "fold_all").iterdir()} == {"checkpoint_final.pth", "progress.json"}
+    plan = json.loads((model / "fold_all" / "checkpoint_final.pth").read_text())["plan"]
+    assert plan["batch_size"] == 2
+    assert plan["architecture"]["arch_kwargs"]["features_per_stage"] == [8, 16, 32, 64]
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_mirroring_shows_every_orientation_and_nothing_else(dims: int) -> None:
-    data = sample(SIZES[dims])
-    axes = range(1, dims + 1)
-    ways = [[axis for axis in axes if number >> axis & 1] for number in range(0, 2 ** (dims + 1), 2)]
-    mirror, seen = Compose(mirroring(dims)).set_random_state(0), set()
-    for _ in range(80):
-        result = mirror(data)
-        way = next(n for n, way in enumerate(ways) if torch.equal(result["image"], data["image"].flip(way)))
-        assert torch.equal(result["label"], data["label"].flip(ways[way]))
-        seen.add(way)
-    assert len(seen) == 2**dims
-
-
-def test_channels_are_drawn_on_their_own() -> None:
-    step = RandChannelWised("image", RandScaleIntensity(0.25, prob=0.5), prob=1).set_random_state(0)
-    image = torch.ones(2, 4, 4)
-    results = torch.stack([torch.as_tensor(step({"image": image})["image"])[:, 0, 0] for _ in range(400)])
-    touched = results != 1
-    assert touched.float().mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.08)
-    assert touched.all(1).float().mean() == pytest.approx(0.25, abs=0.08)
-    assert results.min() >= 0.75 and results.max() <= 1.25
-
-
-def test_gamma_is_balanced_and_keeps_statistics() -> None:
-    step = nnunet_augmentation(2, (8, 10))[7]  # of the image that is not inverted
-    step.set_random_state(0)
-    data, below = sample((16, 16)), []
-    for _ in range(300):
-        result = torch.as_tensor(step(data)["image"])
-        assert result.mean().item() == pytest.approx(data["image"].mean().item(), abs=1e-3)
-        assert result.std().item() == pytest.approx(data["image"].std().item(), rel=1e-3)
-        if not torch.equal(result, data["image"]):
-            below.append(bool(result.median() > data["image"].median()))  # brighter in between: an exponent below 1
-    assert len(below) / 300 == pytest.approx(0.3, abs=0.08)
-    assert np.mean(below) == pytest.approx(0.5, abs=0.12)
-
-
-def test_plain_cut_is_a_window_of_the_image() -> None:
-    data = sample((20, 26, 15))
-    corners = set()
-    for seed in range(30):
-        cut = patches(seed, foreground=0)
-        result = cut(data)
-        at = tuple(slice(c, c + n) for c, n in zip(cut.corner, SIZES[3], strict=True))
-        assert torch.equal(result["image"], data["image"][(slice(None), *at)])
-        assert torch.equal(result["label"], data["label"][(slice(None), *at)])
-        corners.add(tuple(cut.corner))
-    assert len(corners) > 20
-
-
-def test_small_images_lie_in_the_middle() -> None:
-    data = sample((10, 26, 11))
-    cut = patches(foreground=0)
-    result = cut(data)
-    assert result["image"].shape == (1, *SIZES[3])
-    assert not result["image"][:, :3].any() and not result["image"][:, 13:].any() and result["image"][:, 3:13].any()
-    assert {cut(data) and cut.corner[2] for _ in range(20)} == {-1, 0}  # one voxel is missing: before or behind
-
-
-# Recorded from nnU-Net 2.8.1, its get_bbox and its center crop: image, patch, what is cut out before it is turned; the
-# first and last corners of 4000 random patches; the corners of those around the first and the last voxel.
-CORNERS = [
-    ((35, 50, 34), (48, 64, 48), (48, 64, 48), (-7, -7, -7), (-6, -7, -7), (-7, -7, -7), (10, 17, 9)),
-    ((35, 50, 34), (48, 64, 48), (77, 93, 86), (-7, -8, -7), (-7, -7, -7), (-7, -8, -7), (10, 17, 9)),
-    ((38, 65, 47), (48, 64, 48), (48, 64, 48), (-5, 0, -1), (-5, 1, 0), (-5, 0, -1), (13, 32, 22)),
-    ((38, 65, 47), (48, 64, 48), (77, 93, 86), (-6, -1, -1), (-5, 1, 0), (-6, -1, -1), (13, 32, 22)),
-    ((48, 64, 48), (48, 64, 48), (77, 93, 86), (-1, -1, 0), (0, 0, 0), (-1, -1, 0), (23, 31, 23)),
-    ((70, 90, 41), (48, 64, 48), (48, 64, 48), (0, 0, -4), (22, 26, -3), (0, 0, -4), (45, 57, 16)),
-    ((70, 90, 41), (48, 64, 48), (77, 93, 86), (-1, -1, -4), (22, 26, -3), (-1, -1, -4), (45, 57, 16)),
-    ((35, 50, 34), (40, 56, 40), (64, 80, 73), (-3, -3, -4), (-2, -3, -3), (-3, -3, -4), (14, 21, 13)),
-    ((38, 65, 47), (40, 56, 40), (64, 80, 73), (-1, 0, -1), (-1, 9, 7), (-1, 0, -1), (17, 36, 26)),
-    ((70, 90, 41), (40, 56, 40), (64, 80, 73), (0, 0, -1), (30, 34, 1), (0, 0, -1), (49, 61, 20)),
-    ((35, 50, 34), (96, 80, 64), (135, 137, 112), (-31, -16, -15), (-31, -15, -15), (-31, -16, -15), (-14, 9, 1)),
-    ((38, 65, 47), (96, 80, 64), (135, 137, 112), (-30, -8, -9), (-29, -8, -8), (-30, -8, -9), (-11, 24, 14)),
-    ((17, 30), (20, 24), (28, 28), (-2, 0), (-1, 6), (-2, 0), (6, 17)),
-    ((64, 50), (20, 24), (28, 28), (0, 0), (44, 26), (0, 0), (53, 37)),
-    ((17, 30), (16, 40), (16, 40), (0, -5), (1, -5), (0, -5), (8, 9)),
-    ((17, 30), (16, 40), (18, 50), (0, -5), (1, -5), (0, -5), (8, 9)),
-    ((24, 24), (16, 40), (18, 50), (0, -8), (8, -8), (0, -8), (15, 3)),
-]
-
-
-@pytest.mark.parametrize(("shape", "size", "initial", "low", "high", "first", "last"), CORNERS)
-def test_patches_lie_where_nnunet_puts_them(
-    shape: tuple[int, ...],
-    size: tuple[int, ...],
-    initial: tuple[int, ...],
-    low: tuple[int, ...],
-    high: tuple[int, ...],
-    first: tuple[int, ...],
-    last: tuple[int, ...],
-) -> None:
-    chances = {} if size == initial else {"prob_rotation": 0.2, "prob_scaling": 0.2}
-    cut = patches(0, size, foreground=0, **chances)
-    assert cut.initial == initial
-    corners = []
-    for _ in range(1000):
-        cut.randomize((shape, None))
-        corners.append(cut.corner)
-    assert tuple(np.min(corners, axis=0)) == low and tuple(np.max(corners, axis=0)) == high
-    spread = np.subtract(high, low)
-    assert np.allclose(np.mean(corners, axis=0), (np.array(low) + high) / 2, atol=0.12 * spread.max() + 1e-9)
-    label = torch.zeros(1, *shape, dtype=torch.uint8)
-    around = patches(0, size, foreground=1, **chances)
-    for voxel, expected in (((0,) * len(shape), first), (tuple(n - 1 for n in shape), last)):
-        label.zero_()[(0, *voxel)] = 1
-        around.randomize((shape, label))
-        assert tuple(around.corner) == expected
-
-
-def test_recipes_leave_the_place_of_patches_to_nnunets_rule(tmp_path: Path) -> None:
-    """Images smaller than the patch are not padded before: the voxel that decides on the phase of a pattern would."""
-    write_nifti(
-        tmp_path / "images" / "a.nii.gz", np.random.default_rng(0).integers(1, 99, (35, 50, 34)).astype("int16")
-    )
-    write_nifti(tmp_path / "labels" / "a.nii.gz", np.eye(50, dtype="uint8")[:35, :, None].repeat(34, -1))
-    (case,), size = [case.to_dict() for case in load_cases(tmp_path)], [48, 64, 48]
-    values = {"dims": 3, "size": size, "nnunet_size": size, "keys": ["image", "label"]}
-    values |= {"spacing": [0.9274, 1.1045, 2.0106]}  # that of the file
-    values |= {"iterations": 2, "batch_size": 3, "learning_rate": 0.01, "weights": None}
-    for name, (_, _, initial, low, high, *_) in (("patches", CORNERS[0]), ("nnunet", CORNERS[1])):
-        recipe = Catalog.load("recipes").build(name, **values)
-        prepared = recipe.preprocessing(Segmentation((0, 1)))(case)
-        assert prepared["image"].shape == (1, 35, 50, 34)
-        cut = recipe.augmentation[0].set_random_state(0)
-        cut.foreground, corners = 0, []
-        for _ in range(40):
-            assert cut(prepared)["image"].shape == (1, *size)
-            corners.append(cut.corner)
-        assert cut.initial == initial
-        assert tuple(np.min(corners, axis=0)) == low and tuple(np.max(corners, axis=0)) == high
-
-
-# Recorded from batchgeneratorsv2 0.3.6, which nnU-Net blurs with: the second of nine voxels is 1, the others are 0.
-BLURRED = {
-    0.5: (0.213014, 0.786986, 0.106507, 0, 0, 0, 0, 0, 0),
-    0.7: (0.410847, 0.579533, 0.205424, 0.00962, 0, 0, 0, 0, 0),
-    1.0: (0.484072, 0.453056, 0.246469, 0.054006, 0.004433, 0, 0, 0, 0),
+KINDS: dict[str, tuple[dict[str, Any], str, dict[str, str]]] = {
+    ".nii.gz": ({}, ".nii.gz", {"imagesTr/00000_0000.nii.gz": "a0.nii.gz", "labelsTr/00000.nii.gz": ""}),
+    ".mha": ({}, ".mha", {"imagesTr/00000_0000.mha": "a0.mha", "labelsTr/00000.mha": ""}),
+    ".nrrd": ({}, ".nrrd", {"imagesTr/00000_0000.nrrd": "a0.nrrd", "labelsTr/00000.nrrd": ""}),
+    ".png": ({"shape": (9, 8)}, ".png", {"imagesTr/00000_0000.png": "a0.png", "labelsTr/00000.png": ""}),
+    ".gipl": ({}, ".nii.gz", {"imagesTr/00000_0000.nii.gz": "", "labelsTr/00000.nii.gz": ""}),
+    "2D .mha": ({"shape": (9, 8)}, ".nii.gz", {"imagesTr/00000_0000.nii.gz": "", "labelsTr/00000.nii.gz": ""}),
+    "channels": ({"files": 2}, ".nii.gz", {f"imagesTr/00000_000{index}.nii.gz": "" for index in range(2)}),
 }
 
 
-@pytest.mark.parametrize("sigma", BLURRED)
-def test_blur_is_that_of_nnunet(sigma: float) -> None:
-    point = torch.eye(9)[1].reshape(1, 9, 1).expand(1, 9, 4)
-    blurred = RandBlur((sigma, sigma), prob=1)(point)
-    assert blurred.dtype == torch.float32
-    assert blurred[0, :, 2].tolist() == pytest.approx(BLURRED[sigma], abs=1e-6)
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_format_becomes_what_nnunet_reads(tmp_path: Path, kind: str) -> None:
+    settings, ending, expected = KINDS[kind]
+    suffix = kind[kind.index(".") :] if "." in kind else ".nii.gz"
+    train, test = cases(tmp_path / "data", "ab", suffix, **settings), cases(tmp_path / "data", "x", suffix, **settings)
+    RawFolder(tmp_path, TASK).write(train, test)
+    found = raw_files(tmp_path)
+    assert {name: found.get(name) for name in expected} == expected
+    per_case = settings.get("files", 1)
+    assert len(found) == 2 * per_case + 2 + per_case + 1, "training images, labels, test images, dataset.json"
+    dataset = json.loads((tmp_path / DATASET / "dataset.json").read_text())
+    assert dataset["file_ending"] == ending
+    assert dataset["numTraining"] == 2
+    assert dataset["labels"] == {"background": 0, "class 1": 1, "class 2": 2}
+    assert len(dataset["channel_names"]) == per_case
+    for index in range(2):
+        image, label = (
+            sitk.ReadImage(str(tmp_path / DATASET / name))
+            for name in (f"imagesTr/{index:05d}_0000{ending}", f"labelsTr/{index:05d}{ending}")
+        )
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), 10 * sitk.GetArrayFromImage(label))
+        assert label.GetSpacing() == image.GetSpacing()
 
 
-def test_slices_of_flat_volumes_stay_apart_at_low_resolution() -> None:
-    image = torch.arange(4.0).expand(1, 16, 16, 4) + torch.rand(
-        1, 16, 16, 1, generator=torch.Generator().manual_seed(0)
+def test_voxels_without_data_do_not_reach_nnunet(tmp_path: Path) -> None:
+    train = cases(tmp_path / "data", "ab")
+    array = np.full(SHAPE, 10.0, np.float32)
+    array[0] = np.nan
+    save(Path(train[0]["image"]), array)
+    RawFolder(tmp_path, TASK).write(train, [])
+    written = tmp_path / DATASET / "imagesTr" / "00000_0000.nii.gz"
+    assert not written.is_symlink()
+    assert np.isfinite(nib.load(written).get_fdata()).all()
+    assert written.with_name("00001_0000.nii.gz").is_symlink()
+
+
+def test_test_images_get_what_countermeasures_do_without_chance(tmp_path: Path, programs: Path) -> None:
+    """And training images the same at each attempt, though it is drawn."""
+    settings = {"victims": ["nnunetv2"], "countermeasures": ["sharpen_lowpass"], "num_validations": 1}
+    written = []
+    for attempt in ("first", "second"):
+        laboratory = prepared(tmp_path / attempt, **settings)
+        (programs / "bin" / "nnUNetv2_plan_and_preprocess").write_text("#!/bin/false")
+        (run,) = laboratory.run().rows
+        assert run.status.startswith("failed")
+        (raw,) = (tmp_path / attempt / "lab" / "nnunet").rglob(DATASET)
+        written.append({path.name: nib.load(path).get_fdata() for path in sorted(raw.rglob("images*/*.nii.gz"))})
+        tests = [nib.load(path).get_fdata() for path in sorted(raw.glob("imagesTs/*.nii.gz"))]
+    first, second = written
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    bench = laboratory.bench
+    load = bench.recipe("plain").normalized_images(bench.task)
+    for case, found in zip(bench.test, tests, strict=True):
+        sample = SharpenLowPassd("image", center=2.0, kept=0.4)(load(case.to_dict()))
+        np.testing.assert_allclose(found, sample["image"][0], atol=1e-6)
+
+
+def test_volumes_with_skewed_axes_get_the_reader_that_takes_them(tmp_path: Path) -> None:
+    train = cases(tmp_path / "data", "ab")
+    RawFolder(tmp_path, TASK).write(train, [])
+    assert "overwrite_image_reader_writer" not in json.loads((tmp_path / DATASET / "dataset.json").read_text())
+    for path in (train[0]["image"], train[0]["label"]):
+        image = nib.load(path)
+        skewed = nib.Nifti1Image(np.asarray(image.dataobj), None)
+        skewed.set_sform([[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]], 1)
+        skewed.to_filename(path)
+    RawFolder(tmp_path, TASK).write(train, [])
+    dataset = json.loads((tmp_path / DATASET / "dataset.json").read_text())
+    assert dataset["overwrite_image_reader_writer"] == "NibabelIO"
+
+
+def test_pictures_are_predicted_too(tmp_path: Path, programs: Path) -> None:
+    victim = NNUNet(iterations=4, num_validations=1, configuration="2d")
+    assert trained(tmp_path, victim, ".png", shape=(9, 8), files=1).scores.value == 100
+
+
+def test_a_stopped_training_goes_on(tmp_path: Path, programs: Path) -> None:
+    stopped(tmp_path, programs, "nnUNetv2_train_half_way", code=-9)
+    with pytest.raises(CommandError, match=r"log.txt: nnUNetv2_train was stopped by signal 9 \(SIGKILL\)"):
+        trained(tmp_path)
+    assert trained(tmp_path).scores.value == 100
+    (kept,) = (tmp_path / "work" / "results").rglob("checkpoint_final.pth")
+    assert json.loads(kept.read_text())["went_on"] is True
+    log = (tmp_path / "work" / "log.txt").read_text()
+    assert log.count("nnUNetv2_plan_and_preprocess -d") == 1, "finished stages are not repeated"
+
+
+FAILURES: dict[str, tuple[type[UnlearnableError], str, int, str]] = {
+    "error": (CommandError, "RuntimeError: no CUDA", 1, r"log\.txt: nnUNetv2_predict failed: RuntimeError: no CUDA"),
+    "disk": (OutputError, "OSError: [Errno 28] No space left on device", 1, r"work: nnUNetv2_predict: No space left"),
+    "memory": (CommandError, "It was likely killed by your OS", 1, "a process of it ended; out of memory"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failing_command_is_told_in_one_line(tmp_path: Path, programs: Path, failure: str) -> None:
+    kind, say, code, told = FAILURES[failure]
+    stopped(tmp_path, programs, "nnUNetv2_predict", say, code)
+    with pytest.raises(kind, match=told) as caught:
+        trained(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_it_cannot_take_is_refused_before_anything_is_written(tmp_path: Path, programs: Path) -> None:
+    with pytest.raises(InputError, match="nnU-Net learns to segment"):
+        trained(tmp_path, task=Classification(2))
+    assert not (tmp_path / "work").exists()
+    with pytest.raises(InputError, match="plans no 3d_fullres for these data; it plans 2d$"):
+        trained(tmp_path, ending=".png", shape=(9, 8))
+    metadata = programs / "known" / "nnunetv2-2.8.1.dist-info" / "METADATA"
+    metadata.write_text("Name: nnunetv2\nVersion: 2.5.1\n")
+    commands._version.cache_clear()
+    with pytest.raises(InputError, match=r"nnU-Net 2\.5\.1 is too old; 2\.8 or newer is needed"):
+        trained(tmp_path)
+    with pytest.raises(InputError, match="unknown preset"):
+        NNUNet(preset="large")
+
+
+def test_without_nnunet_the_rest_of_the_matrix_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+    laboratory = prepared(tmp_path, victims=["nnunetv2", "UNet"])
+    external, network = laboratory.run().rows
+    where = f"{tmp_path / 'nothing'}, which {ENVIRONMENT} names"
+    assert external.status.startswith(f"failed: nnU-Net is not installed in {where}: install nnunetv2 into")
+    assert (network.victim, network.recipe, network.done) == ("UNet", "plain", True)
+
+
+def prepared(folder: Path, **settings: Any) -> Laboratory:
+    train, test = cases(folder / "data", "abc"), cases(folder / "data", "xy")
+    names = [{key: Path(case[key]).name for key in ("image", "label")} for case in (*train, *test)]
+    (folder / "data" / "datalist.json").write_text(json.dumps({"training": names[:3], "test": names[3:]}))
+    quick: dict[str, Any] = {"iterations": 4, "num_validations": 2, "size": [16] * 3, "width": 2, "device": "cpu"}
+    quick |= {"authorized": False, "detectors": False}
+    return Laboratory(Matrix.of(dataset_dir=str(folder / "data"), **{**quick, **settings}), folder / "lab")
+
+
+def test_it_is_a_run_of_the_matrix_like_any_other(tmp_path: Path, programs: Path) -> None:
+    settings = {"victims": ["nnunetv2_noda"], "countermeasures": ["none", "gaussian"], "num_validations": 1}
+    laboratory = prepared(tmp_path, **settings)
+    plain, filtered = laboratory.run().rows
+    assert (plain.victim, plain.recipe, plain.countermeasure, plain.score) == ("nnunetv2_noda", "own", "none", 100)
+    assert (filtered.countermeasure, filtered.done) == ("gaussian", True)
+    folders = list((tmp_path / "lab" / "nnunet").iterdir())
+    assert len(folders) == 2
+    told = json.loads((folders[0] / "trainer" / "settings.json").read_text())
+    assert told == {
+        "trainer": "nnUNetTrainerNoDA",
+        "iterations": 4,
+        "epochs": 4,
+        "moments": [],
+        "seed": 0,
+        "threads": torch.get_num_threads(),
+        "device": "cpu",
+        "amp": laboratory.matrix.amp,
+    }
+    (programs / "bin" / "nnUNetv2_train").write_text("#!/bin/false")
+    again = Laboratory.open(tmp_path / "lab").run().rows
+    assert [row.score for row in again] == [plain.score, filtered.score], "found, not trained again"
+
+
+def test_finished_runs_are_found_without_the_program_and_after_an_upgrade(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laboratory = prepared(tmp_path, victims=["nnunetv2"])
+    (first,) = laboratory.run().rows
+    assert first.program_version == "2.8.1"
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+    assert Laboratory.open(laboratory.folder).results().rows == [first]
+    monkeypatch.setenv(ENVIRONMENT, str(programs))
+    (programs / "known" / "nnunetv2-2.8.1.dist-info" / "METADATA").write_text("Name: nnunetv2\nVersion: 2.9\n")
+    commands._version.cache_clear()
+    assert Laboratory.open(laboratory.folder).run().rows == [first], "not trained again"
+
+
+def test_runs_that_are_not_found_are_counted(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    laboratory = prepared(tmp_path, victims=["nnunetv2"])
+    (first,) = laboratory.run().rows
+    (file,) = (laboratory.folder / "runs").glob("*.json")
+    content = json.loads(file.read_text())
+    content.pop("program_version")  # as rows were written before
+    file.write_text(json.dumps(content))
+    assert [row.score for row in Laboratory.open(laboratory.folder).results().rows] == [first.score]
+    assert not caplog.text
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+    assert Laboratory.open(laboratory.folder).results().rows == []
+    assert f"1 run(s) of nnU-Net are not shown: other data or settings, or a version that {ENVIRONMENT}" in (
+        caplog.text
     )
-    for across, apart in ((2, True), (None, False)):
-        coarse = RandLowResolution(across, prob=1).set_random_state(0)(image)
-        assert coarse.shape == image.shape and not torch.equal(coarse, image)
-        assert torch.allclose(coarse - coarse[..., :1], image - image[..., :1], atol=1e-5) is apart
 
 
-def test_foreground_comes_into_the_patch() -> None:
-    size = (60, 60)
-    data = {"image": torch.zeros(1, *size), "label": torch.zeros(1, *size, dtype=torch.uint8)}
-    data["label"][0, 3, 4], data["label"][0, 50:, 50:] = 2, 1
-    cut = RandAffinePatchd(("image", "label"), (8, 8), foreground=1, prob_rotation=0, prob_scaling=0)
-    cut.set_random_state(0)
-    seen = [set(cut(data)["label"].unique().tolist()) & {1, 2} for _ in range(200)]
-    assert all(seen)
-    assert np.mean([2 in classes for classes in seen]) == pytest.approx(0.5, abs=0.12)  # not by size
-    empty = {**data, "label": torch.zeros_like(data["label"])}
-    assert cut(empty)["label"].shape == (1, 8, 8)
+def test_a_failed_run_is_trained_where_the_program_is_found_at_last(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laboratory = prepared(tmp_path, victims=["nnunetv2"])
+    with monkeypatch.context() as without:
+        without.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+        (failed,) = laboratory.run().rows
+    (done,) = Laboratory.open(laboratory.folder).run().rows
+    assert failed.status.startswith("failed: nnU-Net is not installed") and done.done
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+    assert Laboratory.open(laboratory.folder).results().rows == [done]
 
 
-@pytest.mark.parametrize("size", [(20, 20), (16, 20, 12)])
-def test_turning_keeps_image_and_label_together(size: tuple[int, ...]) -> None:
-    data = sample(size)
-    data["label"] = data["label"].clamp(max=1)
-    data["image"] = data["label"].float()
-    turn = patches(3, size, prob_rotation=1, prob_scaling=1)
-    results = [turn(data) for _ in range(5)]
-    assert all(torch.equal(result["image"] > 0.5, result["label"] == 1) for result in results)
-    assert sum(not torch.equal(result["label"], data["label"]) for result in results) >= 3
+def test_recipes_that_are_named_train_the_usual_network_too(tmp_path: Path, programs: Path) -> None:
+    def kinds(**settings: Any) -> list[tuple[str, str]]:
+        return [(run.victim, run.recipe) for run in prepared(tmp_path, **settings).runs()]
+
+    assert kinds(victims=["nnunetv2"]) == [("nnunetv2", "own")]
+    assert kinds(victims=["nnunetv2"], recipes=["mirror"]) == [("UNet", "mirror"), ("nnunetv2", "own")]
+    assert kinds(victims=["BasicUNet", "nnunetv2"]) == [("BasicUNet", "plain"), ("nnunetv2", "own")]
+    assert kinds() == [("UNet", "plain")]
 
 
-def test_turning_is_rigid_in_voxels_of_any_shape() -> None:
-    """A disk stays a disk of its epsilon in an oblong image, and scaling by a factor shrinks it by that factor."""
-    size = (64, 128)
-    rows, columns = torch.meshgrid(torch.arange(64) - 31.5, torch.arange(128) - 63.5, indexing="ij")
-    disk = ((rows**2 + columns**2).sqrt() <= 20)[None].to(torch.uint8)
-    data = {"image": disk.float(), "label": disk}
-    turned = patches(0, size, foreground=0, prob_rotation=1, degrees=90)(data)["label"]
-    assert (turned != disk).float().mean() < 0.01
-    scaled = patches(0, size, prob_scaling=1, scaling=(1.25, 1.25))(data)["label"]
-    assert scaled.sum() / disk.sum() == pytest.approx(1 / 1.25**2, rel=0.03)
+def test_the_key_of_a_run_holds_what_decides_on_its_result(tmp_path: Path, programs: Path) -> None:
+    def key(**settings: Any) -> str:
+        laboratory = prepared(tmp_path, **{"victims": ["nnunetv2"], **settings})
+        (run,) = laboratory.runs()
+        return laboratory.bench.key(run, laboratory.sources["clean"])
+
+    assert key() == key(width=16, batch_size=8), "which are settings of networks of this program"
+    others = ({"iterations": 8}, {"seeds": [1]}, {"victims": ["nnunetv2_noda"]}, {"countermeasures": ["gaussian"]})
+    different = [key(), *(key(**settings) for settings in others)]
+    (programs / "known" / "nnunetv2-2.8.1.dist-info" / "METADATA").write_text("Name: nnunetv2\nVersion: 2.9\n")
+    commands._version.cache_clear()  # of another version from here on
+    assert len({*different, key()}) == 6
 
 
-def test_angles_depend_on_the_shape_of_the_patch() -> None:
-    angles = {size: RandAffinePatchd("image", size).degrees for size in ((8, 8), (8, 16), (8, 9, 10), (32, 32, 8))}
-    assert list(angles.values()) == [180, 15, 30, 180]
-    flat = patches(0, (16, 16, 4), foreground=0, prob_rotation=1, prob_scaling=1)
-    data = sample((16, 16, 4))
-    data["image"] = torch.arange(4.0).expand(1, 16, 16, 4)
-    inner = flat(data)["image"][:, 6:10, 6:10]
-    assert torch.allclose(inner, data["image"][:, 6:10, 6:10], atol=1e-5)  # slices stay slices
+@pytest.mark.parametrize("iterations", [1, 7, 40, 500, 20_000])
+def test_a_training_has_epochs_like_nnunets_and_evenly_spaced_moments(iterations: int) -> None:
+    moments = NNUNet(iterations=iterations, num_validations=5).moments
+    epochs = moments[-1]
+    assert set(np.diff((0, *moments))) == {moments[0]}
+    assert iterations / epochs <= 250
+    assert epochs == iterations if iterations < 5 else len(moments) == 5
 
 
-def test_arrays_come_back_as_arrays() -> None:
-    data = {key: np.asarray(value) for key, value in sample(SIZES[2]).items() if key != "case_id"}
-    result = RandAffinePatchd(("image", "label"), SIZES[2], prob_rotation=1).set_random_state(0)(data)
-    assert isinstance(result["image"], np.ndarray) and result["label"].dtype == np.uint8
-
-
-def test_prediction_is_the_mean_over_mirrored_windows() -> None:
-    """A network that answers with a ramp across its window: mirrored copies make it flat, half steps cover all."""
-    seen = []
-
-    def ramp(windows: torch.Tensor) -> torch.Tensor:
-        seen.append(len(windows))
-        return windows + torch.arange(8.0)
-
-    image = torch.rand(1, 1, 8, 20, generator=torch.Generator().manual_seed(0))
-    result = MirroredInferer((8, 8))(image, ramp)
-    assert torch.allclose(result, image + 3.5, atol=1e-5)
-    assert sum(seen) == 4 * 4, "four windows at half steps, each in four orientations"
-    assert MirroredInferer((8, 8, 8))(torch.zeros(1, 1, 5, 6, 20), ramp).shape == (1, 1, 5, 6, 20)
+@pytest.mark.nnunet
+@pytest.mark.skipif(not os.environ.get(ENVIRONMENT), reason=f"{ENVIRONMENT} names no environment with nnU-Net")
+def test_nnunet_itself_trains_and_predicts(tmp_path: Path) -> None:
+    victim = NNUNet(iterations=2, num_validations=2, amp=True)
+    result = trained(tmp_path, victim, shape=(20, 18, 16))
+    assert result.scores.curve_iterations == (1, 2) and result.scores.curve[1] == result.scores.value
+    progress = next((tmp_path / "work" / "results").rglob("progress.json"))
+    assert len(json.loads(progress.read_text())["losses"]) == 2
+    assert np.isfinite(result.scores.final_loss)
+    assert [tuple(output.shape) for output in result.outputs] == [(20, 18, 16)] * 2
+    (model,) = (tmp_path / "work" / "results").rglob("checkpoint_final.pth")
+    assert model.parent.parent.name == "MeasuredTrainer__cpuPlans__3d_fullres"
