@@ -153,13 +153,13 @@ def _told(names: Iterable[str]) -> set[str]:
 
 def _completed(names: Sequence[str], chosen: Sequence[Entry]) -> list[str]:
     """The columns with those that are needed to tell what a row means, each before the first that comes later."""
-    found = list(names)
+    found, here = list(names), _trained_here(chosen)
     for name in TELLING:
-        told = _trained_here(chosen) if name == "size" else chosen
+        told = here if name == "size" else chosen
         if name not in _told(found) and len({COLUMNS[name].text(entry) for entry in told}) > 1:
             _insert(name, found)
     rows = {(*(COLUMNS[name].text(entry) for name in TELLING), entry.measured_by) for entry in chosen}
-    if len(rows) < len(chosen) or len({bool(entry.victim_settings.get("amp")) for entry in chosen}) > 1:
+    if len(rows) < len(chosen) or len({bool(entry.victim_settings.get("amp")) for entry in here}) > 1:
         _insert("training", found)
     return found
 
