@@ -14,7 +14,8 @@ from monai_unlearnable.errors import InputError, LabelError, OutputError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing import publication
 from monai_unlearnable.publishing.restore import restore
-from monai_unlearnable.publishing.run import RENAMED, bundle_names, bundle_root, run_bundle
+from monai_unlearnable.publishing.run import bundle_names, bundle_root, run_bundle
+from monai_unlearnable.publishing.settings import RENAMED
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
 from tests.integration.commands import ROOT, as_words, command

@@ -104,6 +104,7 @@ class TestResults:
                 "moving",
                 "peak",
                 "per_class",
+                "program_version",
                 "psnr",
                 "recipe",
                 "score",
