@@ -164,8 +164,10 @@ USES: dict[str, Callable[[Path, Path, Path], Any]] = {
 }
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES], ids=errno.errorcode.get)
-@pytest.mark.parametrize("use", USES)
+READS = [*((use, errno.EIO) for use in USES), ("protect", errno.ESTALE), ("verify", errno.EACCES)]
+
+
+@pytest.mark.parametrize(("use", "number"), READS)
 def test_whatever_cannot_be_read_is_named(data: Path, tmp_path: Path, use: str, number: int) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     protect(data, whole)
