@@ -105,7 +105,3 @@ class Recipe:
                 mt.EnsureTyped(task.keys, track_meta=False),
             ]
         )
-
-    def augmented(self, task: Task, steps: Sequence[Step] = ()) -> mt.Compose:
-        """Transforms from file names to training input."""
-        return mt.Compose([*self.preprocessing(task, steps).transforms, *self.augmentation])

@@ -378,8 +378,8 @@ class Victim:
         sampler = RandomSampler(data, num_samples=count, generator=order)
         loader = DataLoader(data, batch_size=self.recipe.batch_size, sampler=sampler, num_workers=0)
         # Last of all: loaders draw a seed of their own for the transforms when they are made.
-        random = Compose([*preprocessing.transforms, *augmentation.transforms])
-        random.set_random_state(derive_seed(self.seed, "augmentation"))
+        everything = Compose([*preprocessing.transforms, *augmentation.transforms])
+        everything.set_random_state(derive_seed(self.seed, "augmentation"))
         return loader
 
 
