@@ -18,6 +18,7 @@ __all__ = ["PATIENCE", "check_device", "count", "default_device", "gather", "gat
 __all__ += ["wait"]
 
 PATIENCE = timedelta(days=7)  # shares take unequally long: the first to be done waits for the others
+LEAVING, LEAVE = "leaving", timedelta(minutes=1)  # key by which each says that it leaves, and how long others wait
 
 T = TypeVar("T")
 
@@ -77,18 +78,27 @@ def joined() -> Iterator[None]:
         yield
         return
     import torch
+    from torch.distributed.rendezvous import rendezvous
 
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    torch.distributed.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE)
+    store, number, size = next(rendezvous("env://"))
+    backend = "nccl" if cuda else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=number, world_size=size, timeout=PATIENCE)
     try:
         yield
-        # One that leaves while others still use the group may be aborted. Another that failed tells why itself.
-        with suppress(RuntimeError):
+        with suppress(RuntimeError):  # another that failed tells why itself
             wait()
+            _take_leave(store)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def _take_leave(store: Any) -> None:
+    """Leave the group together: one that closes its connections while another is still in a barrier aborts it."""
+    store.set(f"{LEAVING} {rank()}", "")
+    store.wait([f"{LEAVING} {number}" for number in range(count())], LEAVE)
 
 
 def check_device(name: str) -> None:
