@@ -190,12 +190,6 @@ def test_parts_fraction_the_work(folders: dict[str, Path], tmp_path: Path, monke
     assert len(results.rows) == 3
 
 
-def test_workers_find_the_same(folders: dict[str, Path], tmp_path: Path) -> None:
-    alone = prepared(folders, tmp_path / "alone").run()
-    together = prepared(folders, tmp_path / "together").run(workers=2)
-    assert [row.by_case for row in together.rows] == [row.by_case for row in alone.rows]
-
-
 def test_repeats_to_the_same_scores(folders: dict[str, Path], tmp_path: Path) -> None:
     first, second = (prepared(folders, tmp_path / name, control=False).run().rows for name in ("first", "second"))
     assert [row.by_case for row in first] == [row.by_case for row in second]

@@ -22,7 +22,6 @@ from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.training import ProtectionTrainer
 from monai_unlearnable.utils.catalog import Catalog
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
-from tests.integration.commands import on_two_processes
 
 CONFIGS = bundle_root("anti_learning") / "configs"
 EPSILON = 0.08
@@ -301,18 +300,3 @@ def test_methods_by_name(datasets: dict[str, Path], tmp_path: Path, name: str, e
     ), "settings that are given win"
     if name == "error_maximizing_untargeted":
         assert manifest.run["perturber"]["objective"]["goal"] == "maximize"
-
-
-def test_a_command_with_overrides_on_two_processes_gives_one_complete_result(
-    datasets: dict[str, Path], tmp_path: Path
-) -> None:
-    settings = {
-        "approach": "error_maximizing",
-        "granularity": "class",
-        "unperturbed": "none",
-        "network_def#name": "ViT",
-    }
-    where = {"dataset_dir": datasets["classes"], "output_dir": tmp_path}
-    on_two_processes("anti_learning", {**where, **QUICK, **settings})
-    manifest = verify(tmp_path, datasets["classes"])
-    assert manifest.run["method"] == "ClasswiseNoise" and len(manifest.scans) == 7 and all(changed(manifest))

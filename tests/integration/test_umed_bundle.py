@@ -18,7 +18,7 @@ from monai_unlearnable.publishing.run import bundle_names, bundle_root, run_bund
 from monai_unlearnable.publishing.settings import RENAMED
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
-from tests.integration.commands import ROOT, as_words, command
+from tests.integration.commands import ROOT
 
 CONFIGS = ROOT / "bundles" / "umed" / "configs"
 QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "epsilon": 0.05, "network_def#channels": [4, 8, 8, 8]}
@@ -49,11 +49,9 @@ def test_same_seed_same_bytes_and_other_seed_other_noise(tmp_path: Path) -> None
     assert first["images/a.npz"] != other["images/a.npz"]
 
 
-def test_run_as_a_command_with_overrides(tmp_path: Path) -> None:
+def test_nested_settings_are_overridden(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data")
-    words = ["-m", "monai.bundle", "run", "--config_file", str(CONFIGS / "protect.yaml")]
-    words += ["--bundle_root", str(CONFIGS.parent), "--dataset_dir", str(data), "--output_dir", str(tmp_path / "out")]
-    command(*words, *as_words({**QUICK, "masks#support#margin": 1}))
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **QUICK, **{"masks#support#margin": 1})
     manifest = verify(tmp_path / "out", data)
     assert manifest.run["perturber"]["support"]["margin"] == 1
 
