@@ -2,7 +2,8 @@
 """The honest matrix: what the strongest methods leave to every pipeline that an exploiter would use.
 
 Protects a dataset with each method, and trains one run after the other, those first that tell most, until the time is
-up. A repeated call goes on where the last one stopped. Figures become evidence with ``evidence record LAB``.
+up. A repeated call goes on where the last one stopped, on another machine too: the runs of all calls, with scores by
+case and curves, are kept beside this file. Figures become evidence with ``evidence record LAB``.
 
     python benchmarks/honest_matrix.py DATA/hippocampus WORK [--minutes 120] [--workers 2] [--recipes plain,mirror]
 
@@ -16,6 +17,7 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -26,13 +28,13 @@ from rich.console import Console
 
 from monai_unlearnable.cli import parse_overrides
 from monai_unlearnable.data import load_cases
-from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.laboratory import RUNS, Laboratory
 from monai_unlearnable.evaluation.matrix import Run
 from monai_unlearnable.proof import prepare_laboratory
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import victim_table
-from monai_unlearnable.report.rows import OWN_RECIPE
+from monai_unlearnable.report.rows import FAILED, OWN_RECIPE
 
 METHODS = {
     "lattice 14/255": ("lattice", 14, {}),
@@ -50,6 +52,7 @@ RECIPES = {
 ORDER = ("patches", "monai", "nnunet", "mirror", "plain", "own")
 EXTERNAL = ("nnunetv2_noda", "nnunetv2")
 WITH_NNUNET = ("hippocampus",)
+KNOWN_RUNS = Path(__file__).with_suffix("")  # a folder a dataset
 SIZE = {"hippocampus": (48, 64, 48), "left_atrium": None}  # whole volumes; None is about the median
 SETTINGS = {"iterations": 2500, "batch_size": 2, "seeds": 2, "validation_fraction": 0}
 SETTINGS |= {"authorized": False, "detectors": False}
@@ -81,6 +84,16 @@ def protect_all(data: Path, datalist: Path, folder: Path, without: list[str]) ->
             paths = {"dataset_dir": str(data), "datalist": str(datalist), "output_dir": str(output)}
             run_bundle(method, epsilon=epsilon / 255, **paths, **settings)
     return outputs
+
+
+def exchange(known: Path, runs: Path) -> None:
+    """Give each of two folders the runs that only the other has. They are named by all that decides on their result."""
+    for source, target in ((known, runs), (runs, known)):
+        target.mkdir(parents=True, exist_ok=True)
+        for file in source.glob("*.json"):
+            is_done = not json.loads(file.read_text())["status"].startswith(FAILED)
+            if is_done and not (target / file.name).exists():
+                shutil.copyfile(file, target / file.name)
 
 
 def in_order(runs: list[Run]) -> list[Run]:
@@ -134,9 +147,11 @@ def main() -> None:
         arguments.data, work / "laboratory" / name, outputs, **{**matrix, **parse_overrides(settings)}
     )
     laboratory.matrix.save(laboratory.folder)
+    exchange(KNOWN_RUNS / name, laboratory.folder / RUNS)
     chosen = [run for run in laboratory.runs() if run.recipe in named]
     wanted = [run for run in chosen if not {run.data, run.recipe, run.victim} & set(arguments.without)]
     train_until(deadline, laboratory, in_order(wanted), arguments.workers)
+    exchange(KNOWN_RUNS / name, laboratory.folder / RUNS)
     results = laboratory.results()
     Console(width=150).print(victim_table(results), f"{len(results.rows)} of {len(laboratory.runs())} runs", sep="\n")
 

@@ -34,7 +34,7 @@ from monai_unlearnable.utils.progress import hush_monai, progress_bar
 from monai_unlearnable.utils.values import check_whole, check_wholes
 from monai_unlearnable.victims.external import ENVIRONMENT
 
-__all__ = ["Laboratory", "check_part"]
+__all__ = ["RUNS", "Laboratory", "check_part"]
 
 logger = logging.getLogger(__name__)
 
