@@ -3,6 +3,7 @@
 
 from .augmentation import Augmentation, standardize
 from .base import InputSettings, Perturber, load_input_settings, load_perturber, round_to_quantization, save_perturber
+from .carriers import NyquistCarriers
 from .classwise import ClasswiseNoise
 from .generators import UMed, VoxShield
 from .gradient import GradientNoise, SalientVoxels, load_surrogate

@@ -7,19 +7,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from monai.data import DataLoader, Dataset
+from monai.transforms import Compose, EnsureTyped
 
 from monai_unlearnable.data import DatasetSummary
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
-from monai_unlearnable.perturbers import LinearSurrogate, Objective
+from monai_unlearnable.perturbers import LinearSurrogate, NyquistCarriers, Objective
+from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.training.data import native_transforms
 from monai_unlearnable.utils.enums import CaseKeys, look_up
 
-__all__ = ["approach", "fit_linear", "granularity", "look_up", "objective", "support"]
+__all__ = ["approach", "fit_carriers", "fit_linear", "granularity", "look_up", "objective", "support"]
 
 APPROACHES = ("error_minimizing", "error_maximizing")
 GRANULARITIES = ("case", "class", "universal")
 GOALS = {"targeted": "target", "untargeted": "maximize"}  # of the bundle, and as an objective calls them
 LARGEST, NOBODY = "largest", "none"
+SURVEYED = 32  # cases by which carriers are chosen
 
 
 def support(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) -> MaskProvider:
@@ -92,6 +96,21 @@ def objective(is_minimizing: bool, goal: str, targets: Sequence[int] | None, num
     if targets is not None and len(targets) != num_classes:
         raise InputError("the number of targets is not that of the classes", value=len(targets), limit=num_classes)
     return Objective(kind, targets)
+
+
+def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: int = SURVEYED) -> None:
+    """Let carriers be chosen by what scans hold of them.
+
+    Args:
+        perturber: carriers to choose.
+        protection: the run, which knows the cases and how they are read.
+        max_cases: number of cases that are looked at, evenly spaced among all.
+    """
+    cases = protection.cases[:: -(-len(protection.cases) // max_cases)]
+    typed = EnsureTyped((CaseKeys.IMAGE, CaseKeys.LABEL), track_meta=False)
+    transform = Compose([*native_transforms(protection.summary, protection.window), typed])
+    loader: Any = DataLoader(Dataset([case.to_dict() for case in cases], transform), batch_size=1)
+    perturber.fit((batch[CaseKeys.IMAGE], batch[CaseKeys.LABEL]) for batch in loader)
 
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:
