@@ -18,9 +18,9 @@ from monai_unlearnable.evidence.words import times
 from monai_unlearnable.metrics.judgement import POOR, UNKNOWN
 from monai_unlearnable.report.summaries import grouped
 
-__all__ = ["ENTRIES", "EXPLOITERS", "Condition", "Query"]
+__all__ = ["ENTRIES", "EXPLOITERS", "MATRIX", "Condition", "Query"]
 
-ENTRIES, EXPLOITERS = ROWS = ("entries", "exploiters")
+ENTRIES, EXPLOITERS, MATRIX = ROWS = ("entries", "exploiters", "matrix")
 PART = re.compile(r"([a-z_][\w.#]*)(!=|>=|<=|=)(.*)", re.S)
 FIELDS = [field.name for field in dataclasses.fields(Entry)] + ["claim"]
 GROUPS = ("settings", "victim_settings", "extras")  # fields that hold values by name
@@ -71,7 +71,8 @@ class Query:
     Args:
         conditions: conditions that all hold.
         rows: ``"entries"``, a row for each; ``"exploiters"``, a row for each kind of exploiter with the protection that
-            leaves him least: his best training on it, whatever its length or the size of its input.
+            leaves him least: his best training on it, whatever its length or the size of its input; ``"matrix"``, a row
+            for each kind of exploiter and a column for each protected dataset.
         columns: names of columns, see :data:`~monai_unlearnable.evidence.tables.COLUMNS`; by default those that tell
             the rows apart.
 
@@ -102,13 +103,13 @@ class Query:
                 conditions.append(_condition(name, sign, values))
         rows = ",".join(options.get("rows", (ENTRIES,)))
         if rows not in ROWS:
-            raise InputError(f"rows are {rows!r}; known are {' and '.join(ROWS)}")
+            raise InputError(f"rows are {rows!r}; known are {', '.join(ROWS)}")
         return cls(tuple(conditions), rows, options.get("columns", ()))
 
     def choose(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries in their order: newest first, of one day the attack that wins first.
 
-        Of exploiters the one that reaches most comes first, whatever the day.
+        Of exploiters, and in a matrix, the one that reaches most comes first, whatever the day.
 
         Raises:
             InputError: when there is none: the table would vanish unseen.
@@ -116,9 +117,19 @@ class Query:
         found = by_strength(entry for entry in entries if all(one.holds(entry) for one in self.conditions))
         if not found:
             raise InputError("no entry of the evidence meets the conditions")
-        if self.rows == EXPLOITERS and not (found := _best_of_exploiters(found)):
+        if self.rows != ENTRIES:
+            found = _best_of_exploiters(found) if self.rows == EXPLOITERS else _by_exploiter(found)
+        if not found:
             raise InputError("no entry that meets the conditions has a control that learned enough to compare with")
         return found
+
+
+def _by_exploiter(entries: Iterable[Entry]) -> list[Entry]:
+    """Those of one kind of exploiter together, first the one whom the best protection leaves most."""
+    known = [entry for entry in entries if claim(entry) != UNKNOWN]
+    kinds = grouped(known, lambda entry: (entry.dataset, entry.exploiter)).values()
+    ordered = sorted(kinds, key=lambda members: min(map(fraction, members)), reverse=True)
+    return [entry for members in ordered for entry in members]
 
 
 def _best_of_exploiters(entries: Iterable[Entry]) -> list[Entry]:

@@ -12,7 +12,7 @@ from typing import Any
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score
 from monai_unlearnable.evidence.judging import claim
-from monai_unlearnable.evidence.queries import ENTRIES, EXPLOITERS, Query
+from monai_unlearnable.evidence.queries import ENTRIES, EXPLOITERS, MATRIX, Query
 from monai_unlearnable.evidence.words import (
     dataset_words,
     exploiter_words,
@@ -118,6 +118,7 @@ USUAL = {
     ENTRIES: ("dataset", "victim", "recipe", "countermeasure", *FIGURES),
     EXPLOITERS: ("dataset", "exploiter", *FIGURES),
 }  # columns by the kind of rows
+CONTROLS = ("clean", "random")
 PARTS = {"exploiter": ("victim", "recipe", "countermeasure")}  # columns that tell what others do
 FACETS = (victim_words, recipe_words, noise_words, exploiter_words)  # may tell rows from the others
 DETAILS = ("noise", "size", "training", "iterations")  # columns that tell rows of one exploiter apart
@@ -135,15 +136,54 @@ def render(query: Query, entries: Mapping[str, Entry]) -> str:
     for name in query.columns:
         if name not in COLUMNS:
             raise InputError(f"there is no column {name!r}; known are {', '.join(COLUMNS)}")
+    if query.rows == MATRIX:
+        return _matrix(chosen)
     names = _completed(query.columns or USUAL[query.rows], chosen)
     shown, shared = _columns(names, chosen)
-    shared += _columns([name for name in USUAL[ENTRIES] if name not in _told(names)], chosen)[1]
+    shared += _columns(_untold(names), chosen)[1]
     metric = "/".join(distinct(entry.metric for entry in chosen))
     texts = [[COLUMNS[name].text(entry) or NONE for name in shown] for entry in chosen]
     heads = [COLUMNS[name].heading.format(metric=metric[:1].upper() + metric[1:]) for name in shown]
     words = len(list(takewhile(lambda name: COLUMNS[name].words, shown)))
     notes = " ".join(_notes(names, shared, chosen))
     return f"{Table('', heads, texts, words).to_markdown()}\n{notes}\n"
+
+
+def _matrix(chosen: Sequence[Entry]) -> str:
+    """A row for each kind of exploiter, a column for each way of protecting one dataset.
+
+    Raises:
+        InputError: when entries are of several datasets, or two have the same place.
+    """
+    if len(datasets := distinct(entry.dataset for entry in chosen)) > 1:
+        raise InputError(f"a matrix is of one dataset, and the entries are of {', '.join(datasets)}")
+    columns, texts = sorted({_protected_words(entry) for entry in chosen}), []
+    for words, members in grouped(chosen, exploiter_words).items():
+        cells = {_protected_words(entry): _cell(entry) for entry in members}
+        if len(cells) < len(members):
+            raise InputError(f"several entries of {words!r} have one place in the matrix: add conditions")
+        controls = [{COLUMNS[name].text(entry) for entry in members} - {NONE} for name in CONTROLS]
+        told = ["/".join(sorted(found)) or NONE for found in controls]
+        texts.append([words, *told, *(cells.get(name, NONE) for name in columns)])
+    heads = [COLUMNS["exploiter"].heading, *(COLUMNS[name].heading for name in CONTROLS), *columns]
+    names = ("exploiter", "noise", "psnr", "score", *CONTROLS, "claim")
+    notes = " ".join(_notes(names, _columns(_untold(names), chosen)[1], chosen))
+    return f"{Table('', heads, texts, 1).to_markdown()}\n{notes}\n"
+
+
+def _protected_words(entry: Entry) -> str:
+    """What protected the data, and how faithful they are: ``"`umed`, 14/255 (39.1 dB)"``."""
+    return noise_words(entry) + (f" ({_decibels(entry.psnr)})" if entry.psnr else "")
+
+
+def _cell(entry: Entry) -> str:
+    """The mean, in bold where the exploiter was stopped."""
+    return score_words(entry).partition(" ")[0]
+
+
+def _untold(names: Iterable[str]) -> list[str]:
+    """Names of the usual columns that columns of these names do not hold."""
+    return [name for name in USUAL[ENTRIES] if name not in _told(names)]
 
 
 def _told(names: Iterable[str]) -> set[str]:

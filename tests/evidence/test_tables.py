@@ -49,6 +49,30 @@ def test_rows_hold_scores_seeds_and_controls_and_what_is_common_is_said_once() -
     assert "means (each seed)" in note
 
 
+def test_a_matrix_has_exploiters_by_ways_of_protecting() -> None:
+    faint = {"method": "lattice", "epsilon": "8/255", "psnr": 43.5}
+    others = {"plain lattice": entry(30.0, **faint, victim_settings=SIZE), "random": entry(83.0, method="random noise")}
+    head, _, *rows, note = lines("method!='random noise' rows=matrix", {**ALL, **others})
+    assert (
+        head == "| The exploiter | Originals | Random noise | `lattice`, 8/255 (43.5 dB) | `umed`, 14/255 (39.1 dB) |"
+    )
+    assert rows[:3] == [
+        "| nnU-Net v2 itself | 80.4 | – | – | 79.6‡ |",
+        "| UNet, mirroring | 84.0 | – | – | 60.0 |",
+        "| UNet, no augmentation | 84.0 | 83.5 | **30.0** | **8.0** |",
+    ], "first the exploiter whom the best protection leaves most"
+    assert note.startswith("Hippocampus") and "Bold" in note and "‡ Measured by throw-away code" in note
+
+
+def test_a_matrix_refuses_what_has_no_place_of_its_own() -> None:
+    with pytest.raises(InputError, match="several entries of 'UNet, no augmentation' have one place"):
+        lines("rows=matrix", {**ALL, "longer": entry(2.0, iterations=2500, victim_settings=SIZE)})
+    with pytest.raises(InputError, match="of one dataset, and the entries are of hippocampus, nuclei"):
+        lines("rows=matrix", {**ALL, "nuclei": entry(dataset="nuclei")})
+    with pytest.raises(InputError, match="a control that learned enough"):
+        lines("rows=matrix", {"alone": entry(clean=None)})
+
+
 def test_the_attack_that_wins_comes_first() -> None:
     rows = lines("method=umed rows=exploiters")[2:5]
     assert [row.split(" | ")[0] for row in rows] == [
@@ -159,9 +183,9 @@ def test_conditions_choose_entries(query: str, names: list[str]) -> None:
         ("plain", "is no condition"),
         ("random.mean>=1", "random has no parts; write random"),
         ("settings=mirror", "settings cannot be compared by itself; write settings.NAME"),
-        ("rows=entries,exploiters", "rows are 'entries,exploiters'; known are entries and exploiters"),
+        ("rows=entries,exploiters", "rows are 'entries,exploiters'; known are entries, exploiters, matrix"),
         ("psnr>=high", "which is no number"),
-        ("rows=seeds", "known are entries and exploiters"),
+        ("rows=seeds", "known are entries, exploiters, matrix"),
         ("method=umed columns=price", "no column 'price'"),
         ('method="umed', "cannot be read"),
     ],
