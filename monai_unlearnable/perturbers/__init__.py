@@ -9,5 +9,6 @@ from .generators import UMed, VoxShield
 from .gradient import GradientNoise, SalientVoxels, load_surrogate
 from .image_patterns import ClassConvolution, LinearSurrogate
 from .patterns import AutoregressiveNoise, ClassPatterns, FixedVoxels, LinearPatterns, SymmetricLattice
+from .planned import PlannedGrid
 from .random_noise import RandomNoise
 from .surrogate import Objective, Surrogate

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Sequence
 
@@ -10,14 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_unlearnable.data.grids import Grid
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.perturbers.base import check_classes
 from monai_unlearnable.perturbers.patterns import ClassPatterns, Granularity, centered, random_signs
+from monai_unlearnable.perturbers.planned import Line, PlannedGrid
 from monai_unlearnable.utils.seeding import seeded
 
 __all__ = ["NyquistCarriers", "carrier_axes", "carrier_energy"]
 
+STRENGTH = 0.5  # of a line from which on an axis is fine enough for the planned grid
 BLOCK = 4  # voxels along the side of the blocks in which a scan's own content is measured
 
 
@@ -27,13 +31,17 @@ def carrier_axes(spatial_dims: int) -> list[tuple[int, ...]]:
     return [subset for size in range(spatial_dims, 0, -1) for subset in itertools.combinations(axes, size)]
 
 
-def carrier(axes: Sequence[int], shape: Sequence[int]) -> Tensor:
-    """The carrier that alternates along some axes, +1 in the middle of the image; values -1 and 1."""
-    signs = torch.ones([1] * len(shape))
+def alternating(shape: Sequence[int]) -> list[Tensor]:
+    """For each axis of an image the values -1 and 1 that alternate from voxel to voxel, 1 in the middle."""
+    return [1 - 2 * (centered(extent) % 2).float() for extent in shape]
+
+
+def carrier(axes: Sequence[int], lines: Sequence[Tensor]) -> Tensor:
+    """The product of the lines of some axes, over the whole image."""
+    product = torch.ones([1] * len(lines))
     for axis in axes:
-        line = 1 - 2 * (centered(shape[axis]) % 2).float()
-        signs = signs * line.reshape([-1, *[1] * (len(shape) - 1 - axis)])
-    return signs.expand(*shape)
+        product = product * lines[axis].reshape([-1, *[1] * (len(lines) - 1 - axis)])
+    return product.expand([len(line) for line in lines])
 
 
 def carrier_energy(image: Tensor, region: Tensor) -> Tensor:
@@ -56,7 +64,7 @@ def carrier_energy(image: Tensor, region: Tensor) -> Tensor:
     weight = pool(F.pad((region > 0).to(image), padding), BLOCK)
     energies = []
     for axes in carrier_axes(len(shape)):
-        content = pool(F.pad(image * carrier(axes, shape).to(image), padding), BLOCK)
+        content = pool(F.pad(image * carrier(axes, alternating(shape)).to(image), padding), BLOCK)
         energies.append((content.square() * weight).sum() / (image.shape[1] * weight.sum()).clamp(min=1e-12))
     return torch.stack(energies)
 
@@ -80,6 +88,9 @@ class NyquistCarriers(ClassPatterns):
         epsilon, support: see :class:`ClassPatterns`.
         carriers: axes along which the carrier of each class alternates, such as ``[[], [0, 1, 2], [0, 1]]``; with
             none, a class has no noise. By default :meth:`fit` chooses.
+        grid: grid that an exploiter is expected to resample the scans to, so that carriers come out of it as carriers;
+            by default that of the files. Along axes on which a scan is too coarse for that, its carriers do not
+            alternate, unless it is too coarse along all.
         distinct: whether :meth:`fit` gives classes different carriers. When there are more classes than carriers, the
             others get means of two or more.
         seed: random seed of the sign of each carrier.
@@ -93,6 +104,7 @@ class NyquistCarriers(ClassPatterns):
     """
 
     weights: Tensor
+    lines: list[Line] | None  # of one scan, where carriers are planned for its grid
 
     def __init__(
         self,
@@ -101,11 +113,13 @@ class NyquistCarriers(ClassPatterns):
         epsilon: float = 8 / 255,
         support: MaskProvider | None = None,
         carriers: Sequence[Sequence[int]] | None = None,
+        grid: PlannedGrid | None = None,
         distinct: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__(epsilon, support, Granularity.CLASS, seed)
         self.num_classes, self.spatial_dims, self.distinct = num_classes, spatial_dims, distinct
+        self.grid, self.lines = grid, None
         self.carriers = None if carriers is None else [tuple(axes) for axes in carriers]
         self.register_buffer("weights", torch.zeros(num_classes, len(carrier_axes(spatial_dims))))
         if self.carriers is not None:
@@ -186,12 +200,28 @@ class NyquistCarriers(ClassPatterns):
             check_classes(label, self.num_classes)
         return super().support(image, label)
 
+    @property
+    def uses_grid(self) -> bool:  # type: ignore[override]
+        return self.grid is not None
+
+    def for_grid(self, grid: Grid) -> NyquistCarriers:
+        if self.grid is None:
+            return self
+        planned = copy.copy(self)
+        planned.lines = self.grid.lines(grid)
+        return planned
+
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         if not self.weights.any():
             raise InputError("no carriers were chosen yet: fit them to scans, or give them")
         shape = image.shape[1:]
+        if self.lines is None:
+            lines, reached = alternating(shape), set(range(len(shape)))
+        else:
+            lines = [torch.as_tensor(line.values, dtype=torch.float32) for line in self.lines]
+            reached = {axis for axis, line in enumerate(self.lines) if line.strength >= STRENGTH}
         pattern = torch.zeros(shape)
         for weight, axes in zip(self.weights[kind].tolist(), carrier_axes(len(shape)), strict=True):
             if weight:
-                pattern = pattern + weight * carrier(axes, shape)
+                pattern = pattern + weight * carrier(tuple(reached & set(axes)) or tuple(reached) or axes, lines)
         return pattern.expand(image.shape)

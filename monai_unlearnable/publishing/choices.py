@@ -9,15 +9,16 @@ from typing import Any
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, EnsureTyped
 
-from monai_unlearnable.data import DatasetSummary
+from monai_unlearnable.data import DatasetSummary, median_spacing, nnunet_spacing
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
 from monai_unlearnable.perturbers import LinearSurrogate, NyquistCarriers, Objective
+from monai_unlearnable.perturbers.planned import PlannedGrid, ResamplingRule
 from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.training.data import native_transforms
 from monai_unlearnable.utils.enums import CaseKeys, look_up
 
-__all__ = ["approach", "fit_carriers", "fit_linear", "granularity", "look_up", "objective", "support"]
+__all__ = ["approach", "fit_carriers", "fit_linear", "granularity", "look_up", "objective", "planned_grid", "support"]
 
 APPROACHES = ("error_minimizing", "error_maximizing")
 GRANULARITIES = ("case", "class", "universal")
@@ -111,6 +112,32 @@ def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: 
     transform = Compose([*native_transforms(protection.summary, protection.window), typed])
     loader: Any = DataLoader(Dataset([case.to_dict() for case in cases], transform), batch_size=1)
     perturber.fit((batch[CaseKeys.IMAGE], batch[CaseKeys.LABEL]) for batch in loader)
+
+
+def planned_grid(name: str | Sequence[float], summary: DatasetSummary) -> PlannedGrid | None:
+    """The grid that an exploiter is expected to resample scans to.
+
+    Args:
+        name: ``"native"`` for that of the files, ``"median"`` for the median spacing along the axes of the patient,
+            ``"nnunet"`` for the spacing and the voxels of nnU-Net, or a spacing along the axes of the patient in mm.
+        summary: summary of the dataset.
+
+    Returns:
+        The grid, or None for that of the files.
+
+    Raises:
+        InputError: when it is none of these.
+    """
+    if name == "native":
+        return None
+    if name == "median":
+        return PlannedGrid(median_spacing([grid.oriented for grid in summary.grids]))
+    if name == "nnunet":
+        return PlannedGrid(nnunet_spacing(summary.grids), ResamplingRule.EDGES)
+    if isinstance(name, str) or len(name) != summary.spatial_dims:
+        known = f"native, median, nnunet, or {summary.spatial_dims} distances in mm"
+        raise InputError(f"unknown grid {name!r}; give {known}")
+    return PlannedGrid(tuple(map(float, name)))
 
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:

@@ -15,39 +15,11 @@ from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
-from monai_unlearnable.data import Grid
+from monai_unlearnable.data.grids import THICK
 
-__all__ = ["ResampleSpacingD", "ResampleSpacingDict", "ResampleSpacingd", "median_spacing", "nnunet_spacing"]
+__all__ = ["ResampleSpacingD", "ResampleSpacingDict", "ResampleSpacingd"]
 
-THICK = 3  # ratio of spacings from which on slices are thick
-PERCENTILE = 10
 TIE = 1e-4  # fractions that differ by less are equal
-
-
-def median_spacing(grids: Sequence[Grid]) -> tuple[float, ...]:
-    """The median distance of voxels along each axis, in mm."""
-    return tuple(np.median([grid.spacing for grid in grids], axis=0).tolist())
-
-
-def nnunet_spacing(grids: Sequence[Grid]) -> tuple[float, ...]:
-    """The spacing that nnU-Net v2 resamples a dataset to, along the axes of the files, in mm.
-
-    It is the median. Where one axis of a volume has a median spacing more than three times that of the others, and less
-    than a third of their voxels, it is the 10th percentile there, but no less than the largest one of the others.
-
-    Args:
-        grids: where the voxels of each case lie; nnU-Net counts voxels after its crop.
-    """
-    target = np.array(median_spacing(grids))
-    if len(target) == 2:
-        return tuple(target.tolist())
-    counts = np.median([grid.shape for grid in grids], axis=0)
-    worst = int(np.argmax(target))
-    largest = np.delete(target, worst).max()
-    if target[worst] > THICK * largest and counts[worst] * THICK < np.delete(counts, worst).min():
-        least = np.percentile([grid.spacing[worst] for grid in grids], PERCENTILE)
-        target[worst] = max(least, largest)
-    return tuple(target.tolist())
 
 
 class ResampleSpacingd(MapTransform):
