@@ -104,7 +104,7 @@ def test_files_and_transforms_know_where_voxels_lie(tmp_path: Path) -> None:
     assert len(np.unique(np.abs(changes["a"]))) == 1 and len(np.unique(np.abs(changes["b"]))) > 1
     transform = GenerateNoise(tmp_path / "out/models/perturber.safetensors", FixedWindow(0, 1000), Budget(8 / 255))
     with pytest.raises(InputError, match="needs to know where voxels lie"):
-        transform(np.zeros((1, 12, 12, 12), "float32"), np.ones((1, 12, 12, 12), "uint8"))
+        transform(voxels[None].astype("float32"), np.ones((1, 12, 12, 12), "uint8"))
 
 
 @pytest.mark.parametrize(
