@@ -17,13 +17,19 @@ from monai_unlearnable import __version__
 from monai_unlearnable.cli import evidence, examiner, keys, owner
 from monai_unlearnable.cli.terminal import CHECK_FAILED, PAGE_WIDTH, WRONG_INPUT, printable
 from monai_unlearnable.cli.values import parse_overrides, parse_value
-from monai_unlearnable.errors import FailedTrainingsError, SkippedCasesError, UnlearnableError, VerificationError
+from monai_unlearnable.errors import (
+    FailedTrainingsError,
+    GoalError,
+    SkippedCasesError,
+    UnlearnableError,
+    VerificationError,
+)
 from monai_unlearnable.utils.progress import hush_monai
 
 __all__ = ["CHECK_FAILED", "PROGRAM", "WRONG_INPUT", "main", "parse_overrides", "parse_value", "program"]
 
 PROGRAM = "monai-unlearnable"
-CHECKS = (VerificationError, SkippedCasesError, FailedTrainingsError)  # the errors of a check that failed
+CHECKS = (VerificationError, SkippedCasesError, FailedTrainingsError, GoalError)  # the errors of a check that failed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": PAGE_WIDTH})
