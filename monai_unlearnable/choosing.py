@@ -15,17 +15,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key, load_key
-from monai_unlearnable.data import Case, load_cases
+from monai_unlearnable.data import Case, load_cases, read_case
 from monai_unlearnable.errors import GoalError, InputError, UnlearnableError, told
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import LENGTHS
 from monai_unlearnable.evaluation.reporting import write_laboratory_report
 from monai_unlearnable.intensity import AutoWindow
+from monai_unlearnable.metrics import noise_level
 from monai_unlearnable.metrics.judgement import HALF
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import SymmetricLattice
@@ -38,6 +40,7 @@ from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.report.summaries import Matrix as Compared
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import write_json
+from monai_unlearnable.utils.values import check_number
 
 __all__ = ["METHODS", "Candidate", "Choice", "protect_auto"]
 
@@ -48,7 +51,7 @@ METHODS = {
 LARGEST = 64 / 255  # epsilon above which scans are no longer what they were, whatever the PSNR
 SAMPLED = 8  # scans that PSNR is measured on, before anything is protected
 TIMED = 50  # iterations of the training by which time is estimated
-FINALISTS = 2
+UNSEEN = "unseen"  # in place of a PSNR
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +119,7 @@ def protect_auto(
     output_dir: str | Path,
     *,
     stop: str | Sequence[str] = "patches",
-    psnr: float = 40.0,
+    psnr: float | str = 40.0,
     minutes: float | None = None,
     methods: Sequence[str] | None = None,
     length: str = "standard",
@@ -133,7 +136,8 @@ def protect_auto(
         dataset_dir: the clean dataset, with a test set; see ``test_dir`` below.
         output_dir: folder of the output.
         stop: the pipelines of the exploiter: names of recipes, or of victims that other programs train.
-        psnr: how good the scans must stay, in dB, mean over the scans.
+        psnr: how good the scans must stay, in dB, mean over the scans; ``"unseen"`` for an epsilon of no more than the
+            noise that the scans have by themselves, see :func:`~monai_unlearnable.metrics.fidelity.noise_level`.
         minutes: how long all trainings together may take; the last ones are shortened to fit. By default as long as
             they take.
         methods: names of the methods to try; by default those that fit the task.
@@ -225,7 +229,7 @@ class _Trials:
         """Refuse unknown names and missing test cases before anything is made."""
         self.laboratory([], TIMED)
 
-    def protect(self, methods: Sequence[str] | None, psnr: float) -> list[Candidate]:
+    def protect(self, methods: Sequence[str] | None, psnr: float | str) -> list[Candidate]:
         """Protect the dataset with each method, as strongly as the fidelity allows.
 
         Raises:
@@ -247,14 +251,18 @@ class _Trials:
             raise InputError(f"no method can protect these data. {'. '.join(self.failed.values())}")
         return found
 
-    def _epsilon(self, psnr: float) -> float:
+    def _epsilon(self, psnr: float | str) -> float:
         """The epsilon at which noise that uses all of it everywhere has a PSNR, by a sample of the scans."""
         sample, tried = self.cases[:: -(-len(self.cases) // SAMPLED)], 8 / 255
+        if psnr == UNSEEN:
+            images = [channel for case in sample for channel in read_case(case, AutoWindow()).image]
+            return median(map(noise_level, images))
+        check_number("psnr", psnr)
         with TemporaryDirectory() as folder:
             noise = SymmetricLattice(tried)
             entries = Publication(sample, noise, Path(folder), AutoWindow(), Budget(tried)).run().scans
         measured = sum(entry.measured["psnr"] for entry in entries) / len(entries)
-        return float(tried * 10 ** ((measured - psnr) / 20))
+        return float(tried * 10 ** ((measured - float(psnr)) / 20))
 
     def _make(self, candidate: Candidate) -> None:
         layout = Layout(candidate.folder)

@@ -13,7 +13,10 @@ import pytest
 
 from monai_unlearnable import choosing
 from monai_unlearnable.cli import main
+from monai_unlearnable.data import read_case
 from monai_unlearnable.errors import GoalError, InputError
+from monai_unlearnable.intensity import AutoWindow
+from monai_unlearnable.metrics import noise_level
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree
@@ -77,6 +80,14 @@ def test_half_of_the_methods_go_on(phantoms: Path, tmp_path: Path, scores: dict[
     assert names == [["carrier", "lsp", "ops", "lattice"], ["carrier", "lsp"]]
     assert [found.iterations for found in choice.rounds] == [4, 8]
     assert list(choice.failed) == ["linear"] and "whole images" in choice.failed["linear"]
+
+
+def test_an_epsilon_below_the_noise_of_the_scans(phantoms: Path, tmp_path: Path) -> None:
+    trials = choosing._Trials(phantoms, tmp_path, "plain", None, {})
+    levels = [noise_level(read_case(case, AutoWindow()).image[0]) for case in trials.cases]
+    assert min(levels) <= trials._epsilon("unseen") <= max(levels)
+    with pytest.raises(InputError, match="psnr is 'good'"):
+        trials._epsilon("good")
 
 
 @pytest.mark.parametrize("count", range(1, 9))
