@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +27,10 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_laboratory_as_a_command(phantoms: Path, tmp_path: Path) -> None:
-    words = ["-m", "monai.bundle", "run", "--config_file", "bundles/laboratory/configs/laboratory.yaml"]
-    words += ["--bundle_root", "bundles/laboratory", "--dataset_dir", str(phantoms / "data")]
-    words += ["--output_dir", str(tmp_path), "--protected", str({"umed": str(phantoms / "out")})]
+def test_laboratory(phantoms: Path, tmp_path: Path) -> None:
     settings = {**QUICK, "victims": ["UNet"], "recipes": ["plain"], "countermeasures": ["none", "jpeg"]}
-    words += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    paths = {"dataset_dir": str(phantoms / "data"), "output_dir": str(tmp_path)}
+    run_bundle("laboratory", "laboratory", **paths, protected={"umed": str(phantoms / "out")}, **settings)
     results = Results.load(tmp_path / "report" / "results.json")
     assert len(results.rows) == 3 * 2
     assert results.authorized[0]["data"] == "umed"
