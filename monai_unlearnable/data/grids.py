@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-__all__ = ["Grid", "median_spacing", "nnunet_spacing", "spatial_affine"]
+__all__ = ["Grid", "median_spacing", "nnunet_spacing", "spatial_affine", "thick_axis"]
 
 THICK = 3  # ratio of spacings from which on slices are thick
 PERCENTILE = 10
@@ -39,7 +39,7 @@ class Grid:
         shape: number of voxels along each axis.
         spacing: distance of neighboring voxels along each axis, in mm.
         axes: for each axis the one of the patient that it runs closest to: 0 right, 1 front, 2 up.
-        flips: for each axis whether it runs the other way: left, back, down; none by default.
+        flips: direction of each axis: True for left, back, down; none by default.
     """
 
     shape: tuple[int, ...]
@@ -71,6 +71,18 @@ class Grid:
         order = np.argsort(self.axes).tolist()
         shape, spacing = (tuple(values[axis] for axis in order) for values in (self.shape, self.spacing))
         return Grid(shape, spacing, tuple(range(len(order))))
+
+
+def thick_axis(spacing: Sequence[float]) -> int | None:
+    """The axis across thick slices, as nnU-Net v2 tells it; None where there is no single one.
+
+    Args:
+        spacing: distance of voxels along each axis, in mm.
+    """
+    if len(spacing) == 2 or max(spacing) / min(spacing) <= THICK:
+        return None
+    widest = [axis for axis, distance in enumerate(spacing) if distance == max(spacing)]
+    return widest[0] if len(widest) == 1 else None
 
 
 def median_spacing(grids: Sequence[Grid]) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
-from monai_unlearnable.data.grids import THICK
+from monai_unlearnable.data.grids import thick_axis
 
 __all__ = ["ResampleSpacingD", "ResampleSpacingDict", "ResampleSpacingd"]
 
@@ -59,7 +59,8 @@ class ResampleSpacingd(MapTransform):
         size = [max(1, round(extent)) for extent in shape * own / self.spacing]
         if (shape == size).all():
             return image
-        across = _thick_axis(own) if _thick_axis(own) is not None else _thick_axis(self.spacing)
+        thick = thick_axis(own.tolist())
+        across = thick_axis(self.spacing.tolist()) if thick is None else thick
         if is_label:
             values = np.stack([_classes(channel, size, across) for channel in image.numpy()])
         else:
@@ -69,14 +70,6 @@ class ResampleSpacingd(MapTransform):
         change = np.diag([*ratio, 1.0])
         change[:-1, -1] = (ratio - 1) / 2
         return MetaTensor(torch.from_numpy(values), affine=image.affine @ torch.from_numpy(change))
-
-
-def _thick_axis(spacing: NDArray) -> int | None:
-    """The axis across thick slices, if there is a single one."""
-    if len(spacing) == 2 or spacing.max() / spacing.min() <= THICK:
-        return None
-    widest = np.flatnonzero(spacing == spacing.max())
-    return int(widest[0]) if len(widest) == 1 else None
 
 
 def _classes(channel: NDArray, size: Sequence[int], across: int | None) -> NDArray:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import NyquistCarriers, load_perturber
 from monai_unlearnable.publishing.run import run_bundle
+from monai_unlearnable.publishing.verify import verify
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
 from tests.integration.commands import round_trip
 
@@ -32,6 +34,14 @@ def protected(data: Path, out: Path, **settings: object) -> NyquistCarriers:
     return perturber
 
 
+def keyed(data: Path, out: Path, number: int) -> NyquistCarriers:
+    key = OwnerKey(bytes([number] * 32))
+    run_bundle("carrier", dataset_dir=str(data), output_dir=str(out), epsilon=EPSILON, key=key)
+    perturber = load_perturber(out / "models" / "perturber.safetensors", key=key)
+    assert isinstance(perturber, NyquistCarriers)
+    return perturber
+
+
 def test_every_voxel_of_a_region_changes_and_no_other(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data")
     protected(data, tmp_path / "out")
@@ -46,20 +56,21 @@ def test_every_voxel_of_a_region_changes_and_no_other(tmp_path: Path) -> None:
 def test_classes_of_whole_images_differ_and_one_has_no_noise(tmp_path: Path) -> None:
     data = write_class_folders(tmp_path / "data", counts=(3, 2, 2))
     weights = protected(data, tmp_path / "out").weights.abs()
-    assert not weights[0].any(), "the class that most images have"
-    assert weights[1].sum() == weights[2].sum() == 1 and not (weights[1] * weights[2]).any()
-    assert protected(data, tmp_path / "all", unperturbed="none").weights.any(dim=1).all()
+    assert torch.equal(weights @ weights.T, torch.eye(3)), "each has one, another than the others"
+    changed = {entry.file: entry.measured["l0"] > 0 for entry in verify(tmp_path / "out", data).scans}
+    assert all(there == (not file.startswith("a/")) for file, there in changed.items()), "most images are of class a"
+    protected(data, tmp_path / "all", unperturbed="none")
+    assert all(entry.measured["l0"] > 0 for entry in verify(tmp_path / "all", data).scans)
 
 
 def test_a_seed_or_a_key_decides_on_signs(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data")
-    OwnerKey(bytes(range(32))).save(tmp_path / "owner.key")
-    first = protected(data, tmp_path / "first").weights
-    signs = {tuple(protected(data, tmp_path / str(seed), seed=seed).weights.flatten().tolist()) for seed in range(5)}
-    assert len(signs) > 1
-    run_bundle("carrier", dataset_dir=str(data), output_dir=str(tmp_path / "k"), key=str(tmp_path / "owner.key"))
-    keyed = load_perturber(tmp_path / "k/models/perturber.safetensors", key=OwnerKey(bytes(range(32))))
-    assert isinstance(keyed, NyquistCarriers) and (keyed.weights.abs() == first.abs()).all()
+    protected(data, tmp_path / "first")
+    seeds = [protected(data, tmp_path / str(seed), seed=seed).weights for seed in range(5)]
+    keys = [keyed(data, tmp_path / f"key {number}", number).weights for number in range(5)]
+    for drawn in (seeds, keys):
+        assert len({tuple(weights.flatten().tolist()) for weights in drawn}) > 1
+        assert all(torch.equal(weights.abs(), drawn[0].abs()) for weights in drawn)
     protected(data, tmp_path / "again")
     assert tree(tmp_path / "again" / "protected") == tree(tmp_path / "first" / "protected")
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere
-from monai_unlearnable.perturbers import NyquistCarriers, load_perturber, save_perturber
-from monai_unlearnable.perturbers.carriers import carrier_axes, carrier_energy
+from monai_unlearnable.perturbers import NyquistCarriers, PlannedGrid, load_perturber, save_perturber
+from monai_unlearnable.perturbers.carriers import carrier_axes, carrier_energies
 from tests.helpers import two_classes
 
 EPSILON = 0.1
@@ -44,17 +44,25 @@ def test_there_are_seven_and_no_two_are_alike() -> None:
     assert torch.equal(products, torch.eye(7))
 
 
-@pytest.mark.parametrize(("shape", "channels"), [((16, 16, 16), 2), ((17, 30, 9), 1), ((3, 2), 1)])
+@pytest.mark.parametrize(("shape", "channels"), [((16, 16, 16), 2), ((17, 30, 9), 1), ((6, 2), 1)])
 def test_the_energy_of_a_carrier_is_the_square_of_its_amplitude(shape: tuple[int, ...], channels: int) -> None:
+    """Whatever the size: what a block that is cut off would have, its mean, is nothing of the carrier's."""
+    everywhere = torch.ones(1, 1, *shape).long()
     for number, axes in enumerate(carrier_axes(len(shape))):
-        image = whole(axes, shape).expand(1, channels, *shape)
-        energy = carrier_energy(0.5 + image, torch.ones(1, 1, *shape))
-        if all(extent % 4 == 0 for extent in shape):
-            expected = torch.zeros(len(energy))
-            expected[number] = EPSILON**2
-            assert torch.allclose(energy, expected, atol=1e-6)
-        assert torch.isfinite(energy).all()
-    assert not carrier_energy(image, torch.zeros(1, 1, *shape)).any()
+        image = 0.5 + whole(axes, shape).expand(1, channels, *shape)
+        energies, counts = carrier_energies(image, everywhere, 3)
+        expected = torch.zeros(3, len(energies[0])).double()
+        expected[1, number] = EPSILON**2
+        assert torch.allclose(energies, expected, atol=1e-6) and (counts > 0).tolist() == [False, True, False]
+
+
+def test_energies_are_those_of_each_class(channels: int = 1) -> None:
+    classes = torch.full((1, channels, 8, 8), -1)
+    classes[..., :4, :4], classes[..., 4:, :] = 0, 2
+    image = torch.where(classes == 0, 0.5 + 0.1 * rows((0, 1), (8, 8)), 0.2 * rows((1,), (8, 8)))
+    energies, counts = carrier_energies(image, classes, 3)
+    assert counts.tolist() == [16, 0, 32]
+    assert torch.allclose(energies.float(), torch.tensor([[0.01, 0, 0], [0, 0, 0], [0, 0, 0.04]]), atol=1e-6)
 
 
 def rows(axes: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
@@ -68,16 +76,20 @@ def test_each_class_gets_what_its_region_holds_least_of() -> None:
     image = 0.1 * rows((0, 1), shape) + torch.where(label == 1, 0.3, 0.5) * rows((0,), shape)
     image = image + torch.where(label == 1, 0.4, 0.2) * rows((1,), shape)
     chosen = NyquistCarriers(3, 2, EPSILON).fit([(image, label)]).weights
-    assert chosen.abs().tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 1]]
+    assert chosen.abs().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]], (
+        "the background, which has no noise, chooses last"
+    )
     shared = NyquistCarriers(3, 2, EPSILON, distinct=False).fit([(image, label)]).weights
-    assert shared.abs().tolist() == [[0, 0, 0], [1, 0, 0], [1, 0, 0]]
+    assert shared.abs().tolist() == [[1, 0, 0]] * 3
+    unseen = NyquistCarriers(4, 2, EPSILON).fit([(image, label)]).weights.abs()
+    assert unseen[:3].tolist() == chosen.abs().tolist() or unseen[3].any(), "a class that no scan of a sample has"
 
 
 def test_classes_differ_also_when_there_are_more_than_carriers() -> None:
-    images, classes = torch.rand(6, 1, 12, 12, generator=torch.Generator().manual_seed(0)), torch.arange(6)
-    perturber = NyquistCarriers(6, 2, EPSILON).fit([(images, classes)])
-    assert len({tuple(row.tolist()) for row in perturber.weights.abs()}) == 6
-    noise = perturber.delta(images, list("abcdef"), classes)
+    images, classes = torch.rand(7, 1, 12, 12, generator=torch.Generator().manual_seed(0)), torch.arange(7)
+    perturber = NyquistCarriers(7, 2, EPSILON).fit([(images, classes)])
+    assert len({tuple(row.tolist()) for row in perturber.weights.abs()}) == 7
+    noise = perturber.delta(images, list("abcdefg"), classes)
     assert noise.abs().amax(dim=(1, 2, 3)).min() > 0 and noise.abs().max() <= EPSILON + 1e-7
 
 
@@ -95,7 +107,7 @@ def test_a_checkpoint_keeps_the_choice(tmp_path: Path) -> None:
     assert torch.equal(loaded.delta(image, ["a"], label), perturber.delta(image, ["a"], label))
 
 
-def test_what_cannot_be_is_told() -> None:
+def test_wrong_settings_and_data_are_refused() -> None:
     with pytest.raises(InputError, match=r"no carrier alternates along the axes \[0, 2\]; known are \[\[0, 1\]"):
         NyquistCarriers(2, 2, carriers=[[], [0, 2]])
     with pytest.raises(InputError, match="another number of classes"):
@@ -103,6 +115,9 @@ def test_what_cannot_be_is_told() -> None:
     image, label = torch.rand(1, 1, 8, 8), torch.ones(1, 1, 8, 8).long()
     with pytest.raises(InputError, match="no carriers were chosen yet"):
         NyquistCarriers(2, 2).delta(image, ["a"], label)
+    planned = NyquistCarriers(2, 2, carriers=[[], [0]], grid=PlannedGrid((1, 1)))
+    with pytest.raises(InputError, match="need to know where voxels lie"):
+        planned.delta(image, ["a"], label)
     with pytest.raises(InputError, match="3 dimensions do not fit images of 2"):
         NyquistCarriers(2, 3, carriers=[[], [0]]).delta(image, ["a"], label)
     with pytest.raises(LabelError, match="not known"):

@@ -86,6 +86,23 @@ def test_a_scan_that_is_too_coarse_alternates_along_the_other_axes() -> None:
     assert everywhere.abs().max() > 0
 
 
+def test_classes_stay_different_where_a_scan_is_too_coarse() -> None:
+    """Along the third axis: checkerboards of three axes and of the first two would be one."""
+    grid = PlannedGrid((0.8, 0.9, 0.5))
+    perturber = NyquistCarriers(3, 3, 1.0, Everywhere(), carriers=[(), (0, 1, 2), (0, 1)], grid=grid)
+    planned = perturber.for_grid(Grid.of(SHAPE, affine(ORIENTATIONS[0])))
+    image, names = torch.zeros(1, 1, *SHAPE), ["a"]
+    first, second = (planned.delta(image, names, torch.tensor([kind])) for kind in (1, 2))
+    assert abs(float((first * second).mean())) < 0.1
+
+
+def test_thick_slices_as_nnunet_resamples() -> None:
+    matrix, spacing = np.diag([0.8, 0.9, 4.0, 1]), (1.2, 1.5, 5.0)
+    scan = carrier(planned(PlannedGrid(spacing, "edges")), matrix)
+    resampled = ResampleSpacingd("image", spacing)({"image": scan})["image"]
+    assert alternates(torch.as_tensor(resampled)[0]) > 0.8
+
+
 def test_files_and_transforms_know_where_voxels_lie(tmp_path: Path) -> None:
     """Two scans of one shape: one on the planned grid, one finer."""
     voxels = np.random.default_rng(0).integers(100, 900, (12, 12, 12)).astype("int16")
