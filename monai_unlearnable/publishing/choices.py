@@ -15,6 +15,7 @@ from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sp
 from monai_unlearnable.perturbers import LinearSurrogate, NyquistCarriers, Objective
 from monai_unlearnable.perturbers.planned import PlannedGrid, ResamplingRule
 from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.report.summaries import grouped
 from monai_unlearnable.training.data import native_transforms
 from monai_unlearnable.utils.enums import CaseKeys, look_up
 
@@ -105,9 +106,11 @@ def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: 
     Args:
         perturber: carriers to choose.
         protection: the run, which knows the cases and how they are read.
-        max_cases: number of cases that are looked at, evenly spaced among all.
+        max_cases: number of cases that are looked at; more where there are more classes of whole images.
     """
-    cases = protection.cases[:: -(-len(protection.cases) // max_cases)]
+    kinds = grouped(protection.cases, lambda case: case.target).values()
+    each = max(1, max_cases // len(kinds))
+    cases = [case for members in kinds for case in members[:: -(-len(members) // each)]]
     typed = EnsureTyped((CaseKeys.IMAGE, CaseKeys.LABEL), track_meta=False)
     transform = Compose([*native_transforms(protection.summary, protection.window), typed])
     loader: Any = DataLoader(Dataset([case.to_dict() for case in cases], transform), batch_size=1)
@@ -134,10 +137,11 @@ def planned_grid(name: str | Sequence[float], summary: DatasetSummary) -> Planne
         return PlannedGrid(median_spacing([grid.oriented for grid in summary.grids]))
     if name == "nnunet":
         return PlannedGrid(nnunet_spacing(summary.grids), ResamplingRule.EDGES)
-    if isinstance(name, str) or len(name) != summary.spatial_dims:
+    given = isinstance(name, Sequence) and not isinstance(name, str) and len(name) == summary.spatial_dims
+    if not given or not all(isinstance(distance, (int, float)) for distance in name):
         known = f"native, median, nnunet, or {summary.spatial_dims} distances in mm"
         raise InputError(f"unknown grid {name!r}; give {known}")
-    return PlannedGrid(tuple(map(float, name)))
+    return PlannedGrid(tuple(float(distance) for distance in name))
 
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:

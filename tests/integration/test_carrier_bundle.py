@@ -80,6 +80,8 @@ def test_a_seed_or_a_key_decides_on_signs(tmp_path: Path) -> None:
     [
         ({"grid": "mean"}, "unknown grid 'mean'; give native, median, nnunet, or 3 distances in mm"),
         ({"grid": [1.0, 2.0]}, "3 distances in mm"),
+        ({"grid": 1.5}, "unknown grid 1.5"),
+        ({"grid": ["a", "b", "c"]}, "3 distances in mm"),
         ({"carriers": [[], [0]]}, "another number of classes"),
     ],
 )
