@@ -73,9 +73,10 @@ class _Echo(logging.Handler):
 
 
 def _show_plans() -> None:
-    """Print what a run found, before it begins, beside its other messages."""
-    shown = logging.getLogger("monai_unlearnable.publishing.plan")
-    shown.setLevel(logging.INFO)
-    if not shown.handlers:
-        shown.addHandler(_Echo())
-        shown.propagate = False
+    """Print what a run found and expects, before it begins, beside its other messages."""
+    for name in ("publishing.plan", "choosing"):
+        shown = logging.getLogger(f"monai_unlearnable.{name}")
+        shown.setLevel(logging.INFO)
+        if not shown.handlers:
+            shown.addHandler(_Echo())
+            shown.propagate = False

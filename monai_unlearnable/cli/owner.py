@@ -44,7 +44,7 @@ def protect(
     """
     chosen = chosen_settings(settings, **known)
     if method == AUTO:
-        _protect_auto(dataset_dir, out, dry_run, chosen)
+        _protect_auto(dataset_dir, out, chosen, dry_run or as_json)
         return
     if dry_run:
         plan = mu.plan(method, dataset_dir, out, **chosen)
@@ -70,14 +70,12 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
     _say_protected(out, mu.apply(source, dataset_dir, out, **chosen_settings(settings, **known)))
 
 
-def _protect_auto(dataset_dir: str, out: str, dry_run: bool, settings: dict[str, Any]) -> None:
-    from monai_unlearnable.choosing import protect_auto
-
-    if dry_run:
+def _protect_auto(dataset_dir: str, out: str, settings: dict[str, Any], is_plan: bool) -> None:
+    if is_plan:
         raise InputError("auto has no plan of its own; give --dry-run with one of the methods")
-    choice = protect_auto(dataset_dir, out, **settings)
+    choice = mu.protect_auto(dataset_dir, out, **settings)
     assert choice.manifest is not None
-    click.echo(f"chosen: {choice.best.name}, leaves {choice.left:.0%} of what originals teach; report: {choice.page}")
+    click.echo(f"chosen: {choice.best.name}, which leaves {choice.left:.0%}; report: {choice.page}")
     _say_protected(out, choice.manifest)
 
 
