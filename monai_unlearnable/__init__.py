@@ -20,6 +20,7 @@ from .utils.gdcm import spare_gdcm
 
 if TYPE_CHECKING:
     from .budget import Budget
+    from .choosing import protect_auto
     from .crypto.keys import OwnerKey
     from .evaluation.laboratory import Laboratory
     from .intensity import AutoWindow, DtypeWindow, FixedWindow, PercentileWindow
@@ -48,6 +49,7 @@ __all__ = [
     "evaluate",
     "plan",
     "protect",
+    "protect_auto",
     "publish",
     "restore",
     "verify",
@@ -67,6 +69,7 @@ _HOMES = {
     "evaluate": "proof:evaluate",
     "plan": "publishing.run:plan",
     "protect": "publishing.run:protect",
+    "protect_auto": "choosing:protect_auto",
     "publish": "publishing.pacs:publish",
     "restore": "publishing.restore:restore",
     "verify": "publishing.verify:verify",

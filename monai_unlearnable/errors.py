@@ -21,11 +21,13 @@
     ├── SkippedCasesError            cases that were skipped, while the others are done
     ├── DivergedError                a training whose loss is no longer a number
     ├── FailedTrainingsError         an evaluation none of whose trainings has a score
+    ├── GoalError                    a goal that no method reaches
     └── OutOfMemoryError             a case that takes more memory than there is (also a MemoryError)
 
-The command line exits with 1 after :class:`VerificationError`, :class:`SkippedCasesError` and
-:class:`FailedTrainingsError`, and with 2 after all others. Each error names the case or file it is about and the
-reason; where a number was out of bounds, ``value`` and ``limit`` carry it for programs that handle the error.
+The command line exits with 1 after :class:`VerificationError`, :class:`SkippedCasesError`,
+:class:`FailedTrainingsError` and :class:`GoalError`, and with 2 after all others. Each error names the case or file it
+is about and the reason; where a number was out of bounds, ``value`` and ``limit`` carry it for programs that handle the
+error.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ __all__ = [
     "VerificationError",
     "DivergedError",
     "FailedTrainingsError",
+    "GoalError",
     "OutOfMemoryError",
     "Finding",
 ]
@@ -191,6 +194,10 @@ class DivergedError(UnlearnableError):
 
 class FailedTrainingsError(UnlearnableError):
     """No training of an evaluation has a score; the report says why."""
+
+
+class GoalError(UnlearnableError):
+    """No method stops the exploiter at the fidelity that was asked for; nothing was published."""
 
 
 class OutOfMemoryError(UnlearnableError, MemoryError):

@@ -17,13 +17,19 @@ from monai_unlearnable import __version__
 from monai_unlearnable.cli import evidence, examiner, keys, owner
 from monai_unlearnable.cli.terminal import CHECK_FAILED, PAGE_WIDTH, WRONG_INPUT, printable
 from monai_unlearnable.cli.values import parse_overrides, parse_value
-from monai_unlearnable.errors import FailedTrainingsError, SkippedCasesError, UnlearnableError, VerificationError
+from monai_unlearnable.errors import (
+    FailedTrainingsError,
+    GoalError,
+    SkippedCasesError,
+    UnlearnableError,
+    VerificationError,
+)
 from monai_unlearnable.utils.progress import hush_monai
 
 __all__ = ["CHECK_FAILED", "PROGRAM", "WRONG_INPUT", "main", "parse_overrides", "parse_value", "program"]
 
 PROGRAM = "monai-unlearnable"
-CHECKS = (VerificationError, SkippedCasesError, FailedTrainingsError)  # the errors of a check that failed
+CHECKS = (VerificationError, SkippedCasesError, FailedTrainingsError, GoalError)  # the errors of a check that failed
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": PAGE_WIDTH})
@@ -67,9 +73,10 @@ class _Echo(logging.Handler):
 
 
 def _show_plans() -> None:
-    """Print what a run found, before it begins, beside its other messages."""
-    shown = logging.getLogger("monai_unlearnable.publishing.plan")
-    shown.setLevel(logging.INFO)
-    if not shown.handlers:
-        shown.addHandler(_Echo())
-        shown.propagate = False
+    """Print what a run found and expects, before it begins, beside its other messages."""
+    for name in ("publishing.plan", "choosing"):
+        shown = logging.getLogger(f"monai_unlearnable.{name}")
+        shown.setLevel(logging.INFO)
+        if not shown.handlers:
+            shown.addHandler(_Echo())
+            shown.propagate = False

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMANDS"]
 
+AUTO = "auto"  # in the place of a method
+
 
 @click.command(context_settings=WITH_SETTINGS)
 @click.argument("method")
@@ -37,8 +39,13 @@ def protect(
 
     METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
     --epochs 20 --masks#support#margin 1. Studies are given as dicomweb://HOST/PATH?StudyInstanceUID=UID.
+
+    The method auto tries several and takes the best: --stop patches --psnr 43 --minutes 120 --test_dir TEST.
     """
     chosen = chosen_settings(settings, **known)
+    if method == AUTO:
+        _protect_auto(dataset_dir, out, chosen, dry_run or as_json)
+        return
     if dry_run:
         plan = mu.plan(method, dataset_dir, out, **chosen)
         click.echo(plan.to_json() if as_json else plan.page())
@@ -61,6 +68,15 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
     SOURCE is a folder noise/, or a checkpoint of models/.
     """
     _say_protected(out, mu.apply(source, dataset_dir, out, **chosen_settings(settings, **known)))
+
+
+def _protect_auto(dataset_dir: str, out: str, settings: dict[str, Any], is_plan: bool) -> None:
+    if is_plan:
+        raise InputError("auto has no plan of its own; give --dry-run with one of the methods")
+    choice = mu.protect_auto(dataset_dir, out, **settings)
+    assert choice.manifest is not None
+    click.echo(f"chosen: {choice.best.name}, which leaves {choice.left:.0%}; report: {choice.page}")
+    _say_protected(out, choice.manifest)
 
 
 def _say_protected(out: str, manifest: Manifest) -> None:

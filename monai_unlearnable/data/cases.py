@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_unlearnable.data.formats import read_scan
+from monai_unlearnable.data.grids import Grid
 from monai_unlearnable.data.labels import LabelGeometry, encode_label, ignored_voxels, read_label_map
 from monai_unlearnable.data.listing.datalist import Case
 from monai_unlearnable.data.scan import Scan, check_same_shape
@@ -49,6 +50,11 @@ class LoadedCase:
         """Normalized intensity of all files, clipped to the window, channels stacked (C, spatial...), float32."""
         units = [scan.unit(window) for scan, window in zip(self.scans, self.windows, strict=True)]
         return units[0] if len(units) == 1 else np.concatenate(units)
+
+    @property
+    def grid(self) -> Grid:
+        """Where its voxels lie."""
+        return Grid.of(self.scans[0].spatial_shape, self.scans[0].affine)
 
     @property
     def target(self) -> NDArray | int | None:

@@ -10,7 +10,10 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-__all__ = ["Grid", "spatial_affine"]
+__all__ = ["Grid", "median_spacing", "nnunet_spacing", "spatial_affine", "thick_axis"]
+
+THICK = 3  # ratio of spacings from which on slices are thick
+PERCENTILE = 10
 
 
 def spatial_affine(affine: NDArray, dims: int) -> NDArray:
@@ -36,11 +39,16 @@ class Grid:
         shape: number of voxels along each axis.
         spacing: distance of neighboring voxels along each axis, in mm.
         axes: for each axis the one of the patient that it runs closest to: 0 right, 1 front, 2 up.
+        flips: direction of each axis: True for left, back, down; none by default.
     """
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     axes: tuple[int, ...]
+    flips: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flips", self.flips or (False,) * len(self.shape))
 
     @classmethod
     def of(cls, shape: Sequence[int], affine: NDArray) -> Grid:
@@ -53,7 +61,9 @@ class Grid:
         dims = len(shape)
         matrix = spatial_affine(affine, dims)
         spacing = np.linalg.norm(matrix[:dims, :dims], axis=0).round(5)  # of float32 in most files
-        return cls(tuple(shape), tuple(spacing.tolist()), tuple(io_orientation(matrix)[:, 0].astype(int).tolist()))
+        axes, signs = io_orientation(matrix).T
+        flips = tuple((signs < 0).tolist())
+        return cls(tuple(shape), tuple(spacing.tolist()), tuple(axes.astype(int).tolist()), flips)
 
     @property
     def oriented(self) -> Grid:
@@ -61,3 +71,41 @@ class Grid:
         order = np.argsort(self.axes).tolist()
         shape, spacing = (tuple(values[axis] for axis in order) for values in (self.shape, self.spacing))
         return Grid(shape, spacing, tuple(range(len(order))))
+
+
+def thick_axis(spacing: Sequence[float]) -> int | None:
+    """The axis across thick slices, as nnU-Net v2 tells it; None where there is no single one.
+
+    Args:
+        spacing: distance of voxels along each axis, in mm.
+    """
+    if len(spacing) == 2 or max(spacing) / min(spacing) <= THICK:
+        return None
+    widest = [axis for axis, distance in enumerate(spacing) if distance == max(spacing)]
+    return widest[0] if len(widest) == 1 else None
+
+
+def median_spacing(grids: Sequence[Grid]) -> tuple[float, ...]:
+    """The median distance of voxels along each axis, in mm."""
+    return tuple(np.median([grid.spacing for grid in grids], axis=0).tolist())
+
+
+def nnunet_spacing(grids: Sequence[Grid]) -> tuple[float, ...]:
+    """The spacing that nnU-Net v2 resamples a dataset to, along the axes of the files, in mm.
+
+    It is the median. Where one axis of a volume has a median spacing more than three times that of the others, and less
+    than a third of their voxels, it is the 10th percentile there, but no less than the largest one of the others.
+
+    Args:
+        grids: where the voxels of each case lie; nnU-Net counts voxels after its crop.
+    """
+    target = np.array(median_spacing(grids))
+    if len(target) == 2:
+        return tuple(target.tolist())
+    counts = np.median([grid.shape for grid in grids], axis=0)
+    worst = int(np.argmax(target))
+    largest = np.delete(target, worst).max()
+    if target[worst] > THICK * largest and counts[worst] * THICK < np.delete(counts, worst).min():
+        least = np.percentile([grid.spacing[worst] for grid in grids], PERCENTILE)
+        target[worst] = max(least, largest)
+    return tuple(target.tolist())

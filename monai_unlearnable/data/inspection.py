@@ -267,7 +267,7 @@ def _facts(
     case: Case, read: Callable[[Case], LoadedCase], is_encoded: bool, budget: Budget | None, roughness: bool
 ) -> _Facts:
     loaded = read(case)
-    count, first = sum(len(scan.voxels) for scan in loaded.scans), loaded.scans[0]
+    count = sum(len(scan.voxels) for scan in loaded.scans)
     if budget is not None:
         pairs = zip(loaded.scans, loaded.windows, strict=True)
         finest = min(window.finest_step(scan.quantization) for scan, window in pairs)
@@ -285,7 +285,7 @@ def _facts(
             counts = {value: number for value, number in {**counts, 0: counts[0] - ignored}.items() if number}
     return _Facts(
         channels=count,
-        grid=Grid.of(first.spatial_shape, first.affine),
+        grid=loaded.grid,
         roughness=_roughness(loaded.image) if roughness else (),
         counts=counts,
         ignored=ignored,

@@ -22,6 +22,8 @@ from monai_unlearnable.data import (
     check_alike,
     inspect_cases,
     load_cases,
+    median_spacing,
+    nnunet_spacing,
     patch_size,
 )
 from monai_unlearnable.errors import DatalistError, InputError, LabelError
@@ -38,8 +40,6 @@ from monai_unlearnable.victims import (
     Segmentation,
     Task,
     fresh_network,
-    median_spacing,
-    nnunet_spacing,
 )
 from monai_unlearnable.victims.external import NNUNet
 

@@ -22,7 +22,7 @@ from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.precision import fast_bfloat16
 from monai_unlearnable.utils.values import check_number, check_path, check_switch, check_whole, check_wholes
 
-__all__ = ["Matrix", "Published", "Run"]
+__all__ = ["LENGTHS", "Matrix", "Published", "Run", "listed"]
 
 FILE = "laboratory.json"
 LENGTHS = {"short": 500, "standard": 2500, "long": 10000}  # training steps by name
@@ -146,7 +146,7 @@ class Matrix:
 
     def __post_init__(self) -> None:
         for name in ("victims", "recipes", "countermeasures", "seeds", "size"):
-            object.__setattr__(self, name, _listed(name, getattr(self, name)))
+            object.__setattr__(self, name, listed(name, getattr(self, name)))
         object.__setattr__(self, "victims", self.victims or ())
         object.__setattr__(self, "recipes", self.recipes or ())
         self._check_kinds()
@@ -279,7 +279,7 @@ def _length(length: str | None, iterations: int | None) -> tuple[str | None, int
     return name, found
 
 
-def _listed(name: str, value: Any) -> tuple[Any, ...] | None:
+def listed(name: str, value: Any) -> tuple[Any, ...] | None:
     """Lists as they are, ``"a,b"`` as two names, 3 seeds as 0, 1, 2."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(","))

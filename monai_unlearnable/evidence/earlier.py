@@ -28,6 +28,7 @@ __all__ = ["Background", "background"]
 METHODS = {
     "UMed": "umed",
     "VoxShield": "voxshield",
+    "NyquistCarriers": "carrier",
     "SymmetricLattice": "lattice",
     "LinearPatterns": "lsp",
     "AutoregressiveNoise": "ar",

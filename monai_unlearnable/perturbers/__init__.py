@@ -3,10 +3,12 @@
 
 from .augmentation import Augmentation, standardize
 from .base import InputSettings, Perturber, load_input_settings, load_perturber, round_to_quantization, save_perturber
+from .carriers import NyquistCarriers
 from .classwise import ClasswiseNoise
 from .generators import UMed, VoxShield
 from .gradient import GradientNoise, SalientVoxels, load_surrogate
 from .image_patterns import ClassConvolution, LinearSurrogate
 from .patterns import AutoregressiveNoise, ClassPatterns, FixedVoxels, LinearPatterns, SymmetricLattice
+from .planned import PlannedGrid
 from .random_noise import RandomNoise
 from .surrogate import Objective, Surrogate

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from monai_unlearnable.budget import STEP_TOLERANCE, Budget
 from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
+from monai_unlearnable.data.grids import Grid
 from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
@@ -36,6 +37,7 @@ class Perturber(nn.Module, Configurable, ABC):
         epsilon: largest change of a voxel, normalized intensity.
         divisor: number that spatial sizes for :meth:`delta` must be multiples of.
         batch_size: number of images of equal shape that are given at once when a whole dataset is protected.
+        uses_grid: whether noise depends on where the voxels of an image lie, see :meth:`for_grid`.
         windowed: whether large images may go through :meth:`delta` in overlapping windows; else they go as a whole.
     """
 
@@ -43,6 +45,7 @@ class Perturber(nn.Module, Configurable, ABC):
     epsilon: float
     divisor: int = 1
     batch_size: int = 1
+    uses_grid: bool = False
     windowed: bool = True
     held_as = {"support": "allowed"}
 
@@ -76,6 +79,10 @@ class Perturber(nn.Module, Configurable, ABC):
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """Where :meth:`delta` can be nonzero, in [0, 1], (B, 1, spatial...)."""
         return self.allowed(image, label)
+
+    def for_grid(self, grid: Grid) -> Perturber:
+        """The same perturber, for images whose voxels lie on a grid; itself, unless it uses that."""
+        return self
 
     @property
     def image_channels(self) -> int | None:

@@ -7,19 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from monai.data import DataLoader, Dataset
+from monai.transforms import Compose, EnsureTyped
 
-from monai_unlearnable.data import DatasetSummary
+from monai_unlearnable.data import DatasetSummary, median_spacing, nnunet_spacing
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
-from monai_unlearnable.perturbers import LinearSurrogate, Objective
+from monai_unlearnable.perturbers import LinearSurrogate, NyquistCarriers, Objective
+from monai_unlearnable.perturbers.planned import PlannedGrid, ResamplingRule
+from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.report.summaries import grouped
+from monai_unlearnable.training.data import native_transforms
 from monai_unlearnable.utils.enums import CaseKeys, look_up
 
-__all__ = ["approach", "fit_linear", "granularity", "look_up", "objective", "support"]
+__all__ = ["approach", "fit_carriers", "fit_linear", "granularity", "look_up", "objective", "planned_grid", "support"]
 
 APPROACHES = ("error_minimizing", "error_maximizing")
 GRANULARITIES = ("case", "class", "universal")
 GOALS = {"targeted": "target", "untargeted": "maximize"}  # of the bundle, and as an objective calls them
 LARGEST, NOBODY = "largest", "none"
+SURVEYED = 32  # cases by which carriers are chosen
 
 
 def support(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) -> MaskProvider:
@@ -92,6 +98,50 @@ def objective(is_minimizing: bool, goal: str, targets: Sequence[int] | None, num
     if targets is not None and len(targets) != num_classes:
         raise InputError("the number of targets is not that of the classes", value=len(targets), limit=num_classes)
     return Objective(kind, targets)
+
+
+def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: int = SURVEYED) -> None:
+    """Let carriers be chosen by what scans hold of them.
+
+    Args:
+        perturber: carriers to choose.
+        protection: the run, which knows the cases and how they are read.
+        max_cases: number of cases that are looked at; more where there are more classes of whole images.
+    """
+    kinds = grouped(protection.cases, lambda case: case.target).values()
+    each = max(1, max_cases // len(kinds))
+    cases = [case for members in kinds for case in members[:: -(-len(members) // each)]]
+    typed = EnsureTyped((CaseKeys.IMAGE, CaseKeys.LABEL), track_meta=False)
+    transform = Compose([*native_transforms(protection.summary, protection.window), typed])
+    loader: Any = DataLoader(Dataset([case.to_dict() for case in cases], transform), batch_size=1)
+    perturber.fit((batch[CaseKeys.IMAGE], batch[CaseKeys.LABEL]) for batch in loader)
+
+
+def planned_grid(name: str | Sequence[float], summary: DatasetSummary) -> PlannedGrid | None:
+    """The grid that an exploiter is expected to resample scans to.
+
+    Args:
+        name: ``"native"`` for that of the files, ``"median"`` for the median spacing along the axes of the patient,
+            ``"nnunet"`` for the spacing and the voxels of nnU-Net, or a spacing along the axes of the patient in mm.
+        summary: summary of the dataset.
+
+    Returns:
+        The grid, or None for that of the files.
+
+    Raises:
+        InputError: when it is none of these.
+    """
+    if name == "native":
+        return None
+    if name == "median":
+        return PlannedGrid(median_spacing([grid.oriented for grid in summary.grids]))
+    if name == "nnunet":
+        return PlannedGrid(nnunet_spacing(summary.grids), ResamplingRule.EDGES)
+    given = isinstance(name, Sequence) and not isinstance(name, str) and len(name) == summary.spatial_dims
+    if not given or not all(isinstance(distance, (int, float)) for distance in name):
+        known = f"native, median, nnunet, or {summary.spatial_dims} distances in mm"
+        raise InputError(f"unknown grid {name!r}; give {known}")
+    return PlannedGrid(tuple(float(distance) for distance in name))
 
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:

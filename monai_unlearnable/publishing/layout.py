@@ -104,12 +104,12 @@ class Layout:
     def misplaced(self, key: Key | None) -> list[Path]:
         """The owner's files that are plain although there is a key, or encrypted although there is none.
 
-        They include those of the control, which has the same originals, and with a key unpacked originals too.
+        They include those of the control and of trials, which have the same originals, and with a key unpacked
+        originals too.
         """
-        control = Layout(self.root / "laboratory" / "control")
-        found = [
-            p for folder in (self.noise, self.models, control.noise, control.models) for p in misplaced(folder, key)
-        ]
+        controls = [self.root / folder / "control" for folder in ("laboratory", "auto/laboratory")]
+        outputs = [self, *map(Layout, (*controls, *sorted(self.root.glob("auto/data/*"))))]
+        found = [p for one in outputs for folder in (one.noise, one.models) for p in misplaced(folder, key)]
         return found if key is None else [*found, *(p for p in sorted(self.unpacked.rglob("*")) if p.is_file())]
 
     def begin(self, overwrite: bool, key: Key | None = None) -> None:

@@ -15,7 +15,7 @@ from monai_unlearnable.utils.files import file_digest, reading
 
 __all__ = ["check_cases", "check_destination", "check_output", "refuse_within"]
 
-OWN = ("protected", "noise", "models", "unpacked", "fetched", "laboratory", "report")  # folders of an output
+OWN = ("protected", "noise", "models", "unpacked", "fetched", "laboratory", "report", "auto")  # folders of an output
 LISTS = (".json", ".csv", ".tsv", ".npz")  # what a dataset may hold besides scans
 ELSEWHERE = "choose a folder that lies beside the dataset"
 

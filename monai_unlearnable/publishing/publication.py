@@ -169,10 +169,16 @@ class Publication:
         done = {case.case.case_id for case in loaded if self._is_done(case, labels[case.case.case_id])}
         if len(done) == len(loaded):
             return
-        for _, alike in groupby(loaded, lambda case: [scan.voxels.shape for scan in case.scans]):
+
+        def kind(case: LoadedCase) -> Any:
+            shapes = [scan.voxels.shape for scan in case.scans]
+            return (shapes, case.grid) if perturber.uses_grid else shapes
+
+        for _, alike in groupby(loaded, kind):
             batch = list(alike)
             ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
-            noises = generate_noises(perturber, images, ids, [case.target for case in batch])
+            source = perturber.for_grid(batch[0].grid)
+            noises = generate_noises(source, images, ids, [case.target for case in batch])
             for case, noise in zip(batch, noises, strict=True):
                 if case.case.case_id not in done:
                     self._write(case, noise, labels[case.case.case_id])

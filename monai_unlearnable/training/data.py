@@ -31,7 +31,22 @@ from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.seeding import derive_seed, seed_transforms, seeded
 
-__all__ = ["EpochLoader", "class_weights", "training_transforms"]
+__all__ = ["EpochLoader", "class_weights", "native_transforms", "training_transforms"]
+
+
+def native_transforms(summary: DatasetSummary, window: WindowRule) -> list[MapTransform]:
+    """What reads a case on its own grid: normalized intensity, class indices of voxels where labels are maps.
+
+    Args:
+        summary: summary of the dataset.
+        window: rule for the intensity windows.
+    """
+    image, label = CaseKeys.IMAGE, CaseKeys.LABEL
+    alike = SameChannelsd((image, CaseKeys.STEP), summary.channels, summary.spatial_dims)
+    if not summary.is_segmentation:
+        return [LoadScand(image), ScaleToWindowd(image, window), alike]
+    encoded = EncodeLabeld(label, summary.label_values)
+    return [LoadScand((image, label)), ScaleToWindowd(image, window), alike, encoded]
 
 
 def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size: Sequence[int]) -> Compose:
@@ -47,26 +62,13 @@ def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size:
     """
     image, label = CaseKeys.IMAGE, CaseKeys.LABEL
     kept = SelectItemsd((image, label, CaseKeys.STEP, CaseKeys.CASE_ID))
-    alike = SameChannelsd((image, CaseKeys.STEP), summary.channels, summary.spatial_dims)
-    normalized = [ScaleToWindowd(image, window), alike]
+    read, typed = native_transforms(summary, window), EnsureTyped((image, label), track_meta=False)
     if not summary.is_segmentation:
-        resized = Resized(image, patch_size, mode="area")
-        typed = EnsureTyped((image, label), track_meta=False)
-        return Compose([LoadScand(image), *normalized, resized, typed, kept])
+        return Compose([*read, Resized(image, patch_size, mode="area"), typed, kept])
     cropped = RandCropByPosNegLabeld(
         (image, label), label_key=label, spatial_size=patch_size, pos=1, neg=0, num_samples=1, allow_smaller=True
     )
-    return Compose(
-        [
-            LoadScand((image, label)),
-            *normalized,
-            EncodeLabeld(label, summary.label_values),
-            SpatialPadd((image, label), patch_size),
-            EnsureTyped((image, label), track_meta=False),
-            cropped,
-            kept,
-        ]
-    )
+    return Compose([*read, SpatialPadd((image, label), patch_size), typed, cropped, kept])
 
 
 class SameChannelsd(MapTransform):

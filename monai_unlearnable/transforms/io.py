@@ -17,9 +17,9 @@ from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read_scan
+from monai_unlearnable.data import Grid, LabelGeometry, encode_label, read_label, read_scan
 from monai_unlearnable.data.scan import Scan, check_same_shape
-from monai_unlearnable.errors import NoiseMismatchError
+from monai_unlearnable.errors import InputError, NoiseMismatchError
 from monai_unlearnable.intensity import StorageQuantization, WindowRule
 from monai_unlearnable.utils.dictionaries import dictionary_transform
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
@@ -35,6 +35,17 @@ def quantization_of(img: Any) -> list[StorageQuantization]:
     if known is None:
         return [StorageQuantization("<f4")] * len(img)
     return [StorageQuantization(**quantization) for quantization in known]
+
+
+def grid_of(img: Any) -> Grid:
+    """Where the voxels of an image lie, (C, spatial...).
+
+    Raises:
+        InputError: when it does not know.
+    """
+    if not isinstance(img, MetaTensor):
+        raise InputError("noise for a planned grid needs to know where voxels lie: load the image with its meta data")
+    return Grid.of(img.shape[1:], img.affine.cpu().numpy())
 
 
 def refuse_after_spatial(img: Any) -> None:

@@ -23,7 +23,7 @@ from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.perturbers import Perturber, load_perturber
 from monai_unlearnable.perturbers.inference import WINDOW_VOXELS, generate_noise
-from monai_unlearnable.transforms.io import like, quantization_of, refuse_after_spatial, to_numpy
+from monai_unlearnable.transforms.io import grid_of, like, quantization_of, refuse_after_spatial, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = ["ApplyNoise", "ApplyNoiseD", "ApplyNoiseDict", "ApplyNoised"]
@@ -190,6 +190,7 @@ class GenerateNoise(Transform):
 
         Raises:
             LabelError: when the method needs a label.
+            InputError: when the method needs to know where the voxels lie, and ``img`` does not.
             BudgetError: when the budget is less than a storage step. A budget's fraction of voxels counts for each
                 channel by itself; methods that select voxels select them for all channels.
         """
@@ -200,7 +201,8 @@ class GenerateNoise(Transform):
         windows = [scan.window(self.window) for scan in scans]
         image = np.concatenate([scan.unit(window) for window, scan in zip(windows, scans, strict=True)])
         classes = None if label is None else to_numpy(label) if np.ndim(label) else int(label)
-        noise = generate_noise(self.perturber, image, case_id, classes, self.window_voxels)
+        perturber = self.perturber.for_grid(grid_of(img)) if self.perturber.uses_grid else self.perturber
+        noise = generate_noise(perturber, image, case_id, classes, self.window_voxels)
         channels, case = [], case_id or None
         for window, scan, own in zip(windows, scans, noise, strict=True):
             protected, _ = apply_noise(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from monai_unlearnable.errors import InputError
 
 __all__ = ["PATIENCE", "check_device", "count", "default_device", "gather", "gather_shares", "joined", "rank", "share"]
-__all__ += ["wait"]
+__all__ += ["started", "wait"]
 
 PATIENCE = timedelta(days=7)  # shares take unequally long: the first to be done waits for the others
 LEAVING, LEAVE = "leaving", timedelta(minutes=1)  # key by which each says that it leaves, and how long others wait
@@ -38,6 +38,11 @@ def count() -> int:
     """The number of processes."""
     group = _group()
     return int(group.get_world_size()) if group else 1
+
+
+def started() -> int:
+    """The number of processes that ``torchrun`` started together, whether they have joined yet or not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def wait() -> None:
@@ -74,7 +79,7 @@ def gather_shares(own: Sequence[T]) -> list[T]:
 @contextmanager
 def joined() -> Iterator[None]:
     """A group of the processes that ``torchrun`` started, if any; each has a GPU of its own if there are GPUs."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _group():
+    if started() == 1 or _group():
         yield
         return
     import torch

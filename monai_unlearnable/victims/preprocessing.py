@@ -120,7 +120,7 @@ class NnunetPreparation(Preparation):
 
     Args:
         spacing: distance of voxels along the axes of the file, in mm, see
-            :func:`~monai_unlearnable.victims.resampling.nnunet_spacing`.
+            :func:`~monai_unlearnable.data.grids.nnunet_spacing`.
         within: whether z-scores are those of what is not zero, where zero stays: nnU-Net's rule for sets that are
             smaller by a quarter after the crop, such as skulls that were stripped.
     """

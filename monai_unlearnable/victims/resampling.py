@@ -15,39 +15,11 @@ from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
-from monai_unlearnable.data import Grid
+from monai_unlearnable.data.grids import thick_axis
 
-__all__ = ["ResampleSpacingD", "ResampleSpacingDict", "ResampleSpacingd", "median_spacing", "nnunet_spacing"]
+__all__ = ["ResampleSpacingD", "ResampleSpacingDict", "ResampleSpacingd"]
 
-THICK = 3  # ratio of spacings from which on slices are thick
-PERCENTILE = 10
 TIE = 1e-4  # fractions that differ by less are equal
-
-
-def median_spacing(grids: Sequence[Grid]) -> tuple[float, ...]:
-    """The median distance of voxels along each axis, in mm."""
-    return tuple(np.median([grid.spacing for grid in grids], axis=0).tolist())
-
-
-def nnunet_spacing(grids: Sequence[Grid]) -> tuple[float, ...]:
-    """The spacing that nnU-Net v2 resamples a dataset to, along the axes of the files, in mm.
-
-    It is the median. Where one axis of a volume has a median spacing more than three times that of the others, and less
-    than a third of their voxels, it is the 10th percentile there, but no less than the largest one of the others.
-
-    Args:
-        grids: where the voxels of each case lie; nnU-Net counts voxels after its crop.
-    """
-    target = np.array(median_spacing(grids))
-    if len(target) == 2:
-        return tuple(target.tolist())
-    counts = np.median([grid.shape for grid in grids], axis=0)
-    worst = int(np.argmax(target))
-    largest = np.delete(target, worst).max()
-    if target[worst] > THICK * largest and counts[worst] * THICK < np.delete(counts, worst).min():
-        least = np.percentile([grid.spacing[worst] for grid in grids], PERCENTILE)
-        target[worst] = max(least, largest)
-    return tuple(target.tolist())
 
 
 class ResampleSpacingd(MapTransform):
@@ -87,7 +59,8 @@ class ResampleSpacingd(MapTransform):
         size = [max(1, round(extent)) for extent in shape * own / self.spacing]
         if (shape == size).all():
             return image
-        across = _thick_axis(own) if _thick_axis(own) is not None else _thick_axis(self.spacing)
+        thick = thick_axis(own.tolist())
+        across = thick_axis(self.spacing.tolist()) if thick is None else thick
         if is_label:
             values = np.stack([_classes(channel, size, across) for channel in image.numpy()])
         else:
@@ -97,14 +70,6 @@ class ResampleSpacingd(MapTransform):
         change = np.diag([*ratio, 1.0])
         change[:-1, -1] = (ratio - 1) / 2
         return MetaTensor(torch.from_numpy(values), affine=image.affine @ torch.from_numpy(change))
-
-
-def _thick_axis(spacing: NDArray) -> int | None:
-    """The axis across thick slices, if there is a single one."""
-    if len(spacing) == 2 or spacing.max() / spacing.min() <= THICK:
-        return None
-    widest = np.flatnonzero(spacing == spacing.max())
-    return int(widest[0]) if len(widest) == 1 else None
 
 
 def _classes(channel: NDArray, size: Sequence[int], across: int | None) -> NDArray:

@@ -27,6 +27,7 @@ from monai_unlearnable.perturbers import (
     GradientNoise,
     LinearPatterns,
     LinearSurrogate,
+    NyquistCarriers,
     Perturber,
     RandomNoise,
     SymmetricLattice,
@@ -57,6 +58,11 @@ def linear_surrogate(dims: int, seed: int, support: MaskProvider) -> Perturber:
     return model.fit([(images, torch.arange(6) % 3)])
 
 
+def carriers(dims: int, seed: int, support: MaskProvider) -> Perturber:
+    chosen = [(0, 1), (0,), (1,)]  # seeds decide on signs alone, which may agree
+    return NyquistCarriers(3, dims, BUDGET.epsilon, support, carriers=[*chosen[seed:], *chosen[:seed]], seed=seed)
+
+
 def gradient(dims: int, seed: int, support: MaskProvider) -> Perturber:
     return GradientNoise([small_surrogate(dims=dims, seed=seed)], BUDGET.epsilon, steps=3, step_size=0.04,
                          support=support, augmentation=Augmentation([16] * dims), batch_size=3)  # fmt: skip
@@ -84,6 +90,7 @@ PERTURBERS: dict[str, Make] = {
     "class-convolution": lambda dims, seed, support: ClassConvolution(BUDGET.epsilon, support, seed=seed),
     "fixed-voxels": lambda dims, seed, support: FixedVoxels(BUDGET.epsilon, support, fraction=0.2, seed=seed),
     "symmetric-lattice": lambda dims, seed, support: SymmetricLattice(BUDGET.epsilon, support, code="axes"),
+    "carriers": carriers,
     "linear-surrogate": linear_surrogate,
     "gradient": gradient,
     "sparse": sparse,

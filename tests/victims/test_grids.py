@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from monai_unlearnable.countermeasures import RandSharpenLowPassd
-from monai_unlearnable.data import Grid, load_cases, spatial_affine
+from monai_unlearnable.data import Grid, load_cases, median_spacing, spatial_affine
 from monai_unlearnable.evaluation.bench import Bench
 from monai_unlearnable.evaluation.matrix import Matrix
 from monai_unlearnable.utils.catalog import Catalog
@@ -29,7 +29,6 @@ from monai_unlearnable.victims import (
     Recipe,
     Segmentation,
     Victim,
-    median_spacing,
 )
 from monai_unlearnable.victims.training import Examiner
 
@@ -208,7 +207,7 @@ def test_pictures_have_no_patient_axes(tmp_path: Path) -> None:
 def test_median_spacing_is_along_the_patient(tmp_path: Path) -> None:
     affine = np.array([[0, 0, -3.0, 0], [1.5, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1]])
     first, second = Grid.of((10, 20, 30), affine), Grid.of((40, 50, 60), np.diag([2.0, 1, 1, 1]))
-    assert first == Grid((10, 20, 30), (1.5, 2.0, 3.0), (1, 2, 0))
+    assert first == Grid((10, 20, 30), (1.5, 2.0, 3.0), (1, 2, 0), (False, False, True))
     assert first.oriented == Grid((30, 10, 20), (3.0, 1.5, 2.0), (0, 1, 2))
     assert median_spacing([grid.oriented for grid in (first, second, second)]) == (2, 1, 1)
     assert Grid.of((4, 5), affine) == Grid((4, 5), (1.5, 2.0), (0, 1))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from monai_unlearnable.data import Grid
-from monai_unlearnable.victims import ResampleSpacingd, nnunet_spacing
+from monai_unlearnable.data import Grid, nnunet_spacing
+from monai_unlearnable.victims import ResampleSpacingd
 
 # Recorded from nnU-Net 2.8.1: shape, spacing before and after, shape after; three voxels and the mean square of an
 # image; voxels of each class of a label.

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Noise that keeps its form wherever a patch is cut: carriers of the highest frequency."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from monai_unlearnable.data.grids import Grid
+from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.masks import MaskProvider
+from monai_unlearnable.perturbers.base import check_classes
+from monai_unlearnable.perturbers.patterns import ClassPatterns, Granularity, centered, random_signs
+from monai_unlearnable.perturbers.planned import Line, PlannedGrid
+from monai_unlearnable.utils.seeding import seeded
+
+__all__ = ["NyquistCarriers", "carrier_axes", "carrier_energies"]
+
+STRENGTH = 0.5  # of a line from which on an axis is fine enough for the planned grid
+BLOCK = 4  # voxels along the side of the blocks in which a scan's own content is measured
+
+
+def carrier_axes(spatial_dims: int) -> list[tuple[int, ...]]:
+    """The axes along which each carrier alternates: all nonempty subsets, the largest first."""
+    axes = range(spatial_dims)
+    return [subset for size in range(spatial_dims, 0, -1) for subset in itertools.combinations(axes, size)]
+
+
+def alternating(shape: Sequence[int]) -> list[Tensor]:
+    """For each axis of an image the values -1 and 1 that alternate from voxel to voxel, 1 in the middle."""
+    return [1 - 2 * (centered(extent) % 2).float() for extent in shape]
+
+
+def carrier(axes: Sequence[int], lines: Sequence[Tensor]) -> Tensor:
+    """The product of the lines of some axes, over the whole image."""
+    product = torch.ones([1] * len(lines))
+    for axis in axes:
+        product = product * lines[axis].reshape([-1, *[1] * (len(lines) - 1 - axis)])
+    return product.expand([len(line) for line in lines])
+
+
+def carrier_energies(image: Tensor, classes: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """What images hold of each carrier by themselves, in the region of each class.
+
+    An image is multiplied by the carrier and averaged over blocks of 4 voxels a side: what is left is the content of
+    a band around the carrier's frequency, as a filter of that size sees it. Incomplete blocks at the ends of an axis
+    are omitted; axes of less than 4 voxels are one block, of an even number of voxels where that is possible.
+
+    Args:
+        image: normalized intensity, (B, C, spatial...).
+        classes: class of each voxel, (B, 1, spatial...); negative where it does not count.
+        num_classes: number of classes.
+
+    Returns:
+        Mean square over the voxels of each class and the channels, (num_classes, carriers), in the order of
+        :func:`carrier_axes`, zero where a class has none; and the number of voxels of each class, (num_classes,).
+    """
+    shape = image.shape[2:]
+    blocks = [BLOCK if extent >= BLOCK else max(1, extent - extent % 2) for extent in shape]
+    whole = [slice(0, extent - extent % block) for extent, block in zip(shape, blocks, strict=True)]
+    box = (slice(None), slice(None), *whole)
+    image, classes = image[box], classes[box]
+    pool = F.avg_pool2d if len(shape) == 2 else F.avg_pool3d
+    counted = classes.flatten() >= 0
+    chosen = classes.flatten()[counted]
+    counts = torch.bincount(chosen, minlength=num_classes).double()
+    energies = torch.zeros(num_classes, len(carrier_axes(len(shape))), dtype=torch.float64)
+    for number, axes in enumerate(carrier_axes(len(shape))):
+        product = image * carrier(axes, alternating(image.shape[2:])).to(image)
+        content = pool(product, blocks).square().mean(1, keepdim=True)
+        everywhere = F.interpolate(content, image.shape[2:]).flatten()[counted]
+        energies[:, number] = torch.bincount(chosen, everywhere.double(), minlength=num_classes)
+    return energies / counts.clamp(min=1)[:, None], counts
+
+
+class NyquistCarriers(ClassPatterns):
+    r"""A carrier of the highest frequency for each class: rows or checkerboards of period 2.
+
+    .. math::
+        P_k(s) = \sum_A w_{k,A} \prod_{a \in A} (-1)^{s_a}, \qquad
+        \emptyset \ne A \subseteq \{0, \dots, d - 1\}, \quad \sum_A |w_{k,A}| = 1
+
+    Our own method. These products, three in 2D and seven in 3D, are all that change nothing but their sign under
+    every translation and every mirroring of the grid. Whatever patch an exploiter cuts, the same filter answers to
+    the same class; patterns of longer periods have as many phases as their period has voxels, and random patches undo
+    them. Scans hold little at these frequencies, least where all axes alternate, so that a faint carrier stands out:
+    :meth:`fit` gives each class the carrier that its region holds least of.
+
+    Args:
+        num_classes: number of classes, background included.
+        spatial_dims: dimensions of the images, 2 or 3.
+        epsilon, support: see :class:`ClassPatterns`.
+        carriers: axes along which the carrier of each class alternates, such as ``[[], [0, 1, 2], [0, 1]]``; with
+            none, a class has no noise. By default :meth:`fit` chooses.
+        grid: grid that an exploiter is expected to resample the scans to, so that carriers come out of it as carriers;
+            by default that of the files. Along an axis on which a scan is too coarse for that, its carriers do not
+            alternate, unless it is too coarse along all. :meth:`fit` looks at the voxels of the files all the same.
+        distinct: whether :meth:`fit` gives classes different carriers. When there are more classes than carriers, the
+            others get means of two or more, which are fainter: 0.7 of epsilon (root mean square) for two, 0.6 for
+            three. After 7 classes in 2D and 127 in 3D they repeat.
+        seed: random seed of the sign of each carrier.
+
+    Attributes:
+        weights: w, (num_classes, carriers), in the order of :func:`carrier_axes`; zero until :meth:`fit`, if that
+            chooses.
+
+    Raises:
+        InputError: when ``carriers`` are those of another number of classes, or have other axes than the images.
+    """
+
+    weights: Tensor
+    lines: list[Line] | None  # of one scan, where carriers are planned for its grid
+
+    def __init__(
+        self,
+        num_classes: int,
+        spatial_dims: int,
+        epsilon: float = 8 / 255,
+        support: MaskProvider | None = None,
+        carriers: Sequence[Sequence[int]] | None = None,
+        grid: PlannedGrid | None = None,
+        distinct: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(epsilon, support, Granularity.CLASS, seed)
+        self.num_classes, self.spatial_dims, self.distinct = num_classes, spatial_dims, distinct
+        self.grid, self.lines = grid, None
+        self.carriers = None if carriers is None else [tuple(axes) for axes in carriers]
+        self.register_buffer("weights", torch.zeros(num_classes, len(carrier_axes(spatial_dims))))
+        if self.carriers is not None:
+            self._set([() if not axes else (self._number(axes),) for axes in self.carriers])
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> NyquistCarriers:
+        """Choose the carrier of each class by what the scans hold; those that were given stay.
+
+        The class with most voxels chooses first.
+
+        Args:
+            batches: image (B, C, spatial...) in normalized intensity and classes of voxels (B, 1, spatial...) or of
+                whole images (B,); sizes may differ among batches.
+
+        Returns:
+            This object.
+
+        Raises:
+            LabelError: when a class is not below ``num_classes``.
+        """
+        if self.carriers is not None:
+            return self
+        energies = torch.zeros(self.weights.shape, dtype=torch.float64)
+        counts = torch.zeros(self.num_classes, dtype=torch.float64)
+        for image, label in batches:
+            check_classes(label, self.num_classes)
+            support = self.support(image, label) > 0
+            classes = (label.reshape(-1, *[1] * (image.ndim - 1)) if label.ndim == 1 else label).long()
+            found, voxels = carrier_energies(image, torch.where(support, classes, -1), self.num_classes)
+            energies, counts = energies + found * voxels[:, None], counts + voxels
+        if not counts.any():
+            raise LabelError("no voxel may carry noise, so that no carrier can be chosen")
+        self._set(self._chosen(energies, counts))
+        return self
+
+    def _chosen(self, energies: Tensor, counts: Tensor) -> list[tuple[int, ...]]:
+        """Numbers of the carriers of each class, by sums of their energies in it, and its voxels.
+
+        A class without voxels, as one that no case of a sample has, chooses last, by all regions together.
+        """
+        overall = energies.sum(0) / counts.sum()
+        if not self.distinct:
+            return [(int(overall.argmin()),)] * self.num_classes
+        means = torch.where(counts[:, None] > 0, energies / counts.clamp(min=1)[:, None], overall)
+        numbers = range(energies.shape[1])
+        groups = [group for size in range(1, len(numbers) + 1) for group in itertools.combinations(numbers, size)]
+        chosen: list[tuple[int, ...]] = [()] * self.num_classes
+        left: list[tuple[int, ...]] = []
+        for kind in counts.argsort(descending=True, stable=True).tolist():
+            left = left or list(groups)
+            size = len(left[0])  # single carriers before means of several
+            options = [group for group in left if len(group) == size]
+            chosen[kind] = min(options, key=lambda group: sum(means[kind, number].item() for number in group))
+            left.remove(chosen[kind])
+        return chosen
+
+    def _set(self, chosen: Sequence[tuple[int, ...]]) -> None:
+        if len(chosen) != self.num_classes:
+            reason = "carriers are given for another number of classes than there are"
+            raise InputError(reason, value=len(chosen), limit=self.num_classes)
+        self.weights.zero_()
+        for kind, group in enumerate(chosen):
+            signs = random_signs((len(group),), seeded(self.seed, "sign", kind))
+            for number, sign in zip(group, signs.tolist(), strict=True):
+                self.weights[kind, number] = sign / len(group)
+
+    def _number(self, axes: tuple[int, ...]) -> int:
+        known = carrier_axes(self.spatial_dims)
+        if axes not in known:
+            raise InputError(f"no carrier alternates along the axes {list(axes)}; known are {list(map(list, known))}")
+        return known.index(axes)
+
+    def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        if image.ndim - 2 != self.spatial_dims:
+            raise InputError(f"carriers of {self.spatial_dims} dimensions do not fit images of {image.ndim - 2}")
+        if label is not None:
+            check_classes(label, self.num_classes)
+        return super().support(image, label)
+
+    @property
+    def uses_grid(self) -> bool:  # type: ignore[override]
+        return self.grid is not None
+
+    def for_grid(self, grid: Grid) -> NyquistCarriers:
+        if self.grid is None:
+            return self
+        planned = copy.copy(self)
+        planned.lines = self.grid.lines(grid)
+        return planned
+
+    def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
+        if not self.weights.any():
+            raise InputError("no carriers were chosen yet: fit them to scans, or give them")
+        if self.grid is not None and self.lines is None:
+            raise InputError("carriers for a planned grid need to know where voxels lie: take those of for_grid")
+        shape, pattern = image.shape[1:], torch.zeros(image.shape[1:])
+        lines = alternating(shape) if self.lines is None else [line.values for line in self.lines]
+        for number, axes in self._reached().items():
+            if weight := float(self.weights[kind, number]):
+                pattern = pattern + weight * carrier(axes, lines)
+        return pattern.expand(image.shape)
+
+    def _reached(self) -> dict[int, tuple[int, ...]]:
+        """The axes along which each carrier in use alternates, by its number.
+
+        Those that a scan is too coarse for are left out. Carriers that would become the same stay different as long as
+        there are enough.
+        """
+        known = carrier_axes(self.spatial_dims)
+        used = torch.nonzero(self.weights.any(dim=0)).flatten().tolist()
+        fine = {axis for axis, line in enumerate(self.lines or ()) if line.strength >= STRENGTH}
+        if not fine:
+            return {number: known[number] for number in used}
+        left = [axes for axes in known if fine.issuperset(axes)]
+        reached: dict[int, tuple[int, ...]] = {}
+        for number in used:
+            wanted = tuple(axis for axis in known[number] if axis in fine)
+            free = [axes for axes in left if axes not in reached.values()] or left
+            reached[number] = wanted if wanted in free else free[0]
+        return reached

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The carrier bundle as people run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from monai_unlearnable.crypto import OwnerKey
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.perturbers import NyquistCarriers, load_perturber
+from monai_unlearnable.publishing.run import run_bundle
+from monai_unlearnable.publishing.verify import verify
+from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
+from tests.integration.commands import round_trip
+
+EPSILON = 0.05
+
+
+@pytest.mark.parametrize(("dims", "suffix", "dtype"), [(3, ".nii.gz", "int16"), (2, ".png", "uint8")])
+def test_protects_verifies_restores_and_protects_further_cases(
+    tmp_path: Path, dims: int, suffix: str, dtype: str
+) -> None:
+    round_trip("carrier", tmp_path, dims, suffix, dtype, {"epsilon": EPSILON})
+
+
+def protected(data: Path, out: Path, **settings: object) -> NyquistCarriers:
+    run_bundle("carrier", dataset_dir=str(data), output_dir=str(out), epsilon=EPSILON, **settings)
+    perturber = load_perturber(out / "models" / "perturber.safetensors")
+    assert isinstance(perturber, NyquistCarriers)
+    return perturber
+
+
+def keyed(data: Path, out: Path, number: int) -> NyquistCarriers:
+    key = OwnerKey(bytes([number] * 32))
+    run_bundle("carrier", dataset_dir=str(data), output_dir=str(out), epsilon=EPSILON, key=key)
+    perturber = load_perturber(out / "models" / "perturber.safetensors", key=key)
+    assert isinstance(perturber, NyquistCarriers)
+    return perturber
+
+
+def test_every_voxel_of_a_region_changes_and_no_other(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+    protected(data, tmp_path / "out")
+    for name in ("a", "b"):
+        clean, noisy = (stored_voxels(root / f"images/{name}.nii.gz") for root in (data, tmp_path / "out/protected"))
+        changed = clean.astype(int) != noisy
+        assert (
+            np.mean(changed == (stored_voxels(data / f"labels/{name}.nii.gz") > 0)) > 0.99
+        )  # few are at an end of the type
+
+
+def test_classes_of_whole_images_differ_and_one_has_no_noise(tmp_path: Path) -> None:
+    data = write_class_folders(tmp_path / "data", counts=(3, 2, 2))
+    weights = protected(data, tmp_path / "out").weights.abs()
+    assert torch.equal(weights @ weights.T, torch.eye(3)), "each has one, another than the others"
+    changed = {entry.file: entry.measured["l0"] > 0 for entry in verify(tmp_path / "out", data).scans}
+    assert all(there == (not file.startswith("a/")) for file, there in changed.items()), "most images are of class a"
+    protected(data, tmp_path / "all", unperturbed="none")
+    assert all(entry.measured["l0"] > 0 for entry in verify(tmp_path / "all", data).scans)
+
+
+def test_a_seed_or_a_key_decides_on_signs(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "data")
+    protected(data, tmp_path / "first")
+    seeds = [protected(data, tmp_path / str(seed), seed=seed).weights for seed in range(5)]
+    keys = [keyed(data, tmp_path / f"key {number}", number).weights for number in range(5)]
+    for drawn in (seeds, keys):
+        assert len({tuple(weights.flatten().tolist()) for weights in drawn}) > 1
+        assert all(torch.equal(weights.abs(), drawn[0].abs()) for weights in drawn)
+    protected(data, tmp_path / "again")
+    assert tree(tmp_path / "again" / "protected") == tree(tmp_path / "first" / "protected")
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"grid": "mean"}, "unknown grid 'mean'; give native, median, nnunet, or 3 distances in mm"),
+        ({"grid": [1.0, 2.0]}, "3 distances in mm"),
+        ({"grid": 1.5}, "unknown grid 1.5"),
+        ({"grid": ["a", "b", "c"]}, "3 distances in mm"),
+        ({"carriers": [[], [0]]}, "another number of classes"),
+    ],
+)
+def test_wrong_settings_are_one_error(tmp_path: Path, settings: dict[str, object], reason: str) -> None:
+    data = write_dataset(tmp_path / "data")
+    with pytest.raises(InputError, match=reason):
+        protected(data, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()

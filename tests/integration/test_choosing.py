@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The method that chooses itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import monai_unlearnable as mu
+from monai_unlearnable import choosing
+from monai_unlearnable.choosing import Candidate, Round, protect_auto
+from monai_unlearnable.cli import main
+from monai_unlearnable.crypto import OwnerKey
+from monai_unlearnable.data import read_case
+from monai_unlearnable.errors import FailedTrainingsError, GoalError, InputError, OutputError
+from monai_unlearnable.intensity import AutoWindow
+from monai_unlearnable.metrics import noise_level
+from monai_unlearnable.phantoms import write_phantom_dataset
+from monai_unlearnable.publishing.verify import verify
+from monai_unlearnable.report import Results, VictimRow
+from tests.helpers import stored_voxels, tree, write_class_folders
+from tests.report.samples import results, row
+
+SMALL: dict[str, Any] = {"width": 4, "batch_size": 2, "num_validations": 1, "size": [24, 24, 16], "device": "cpu"}
+QUICK = {**SMALL, "iterations": 8, "stop": "plain", "methods": "carrier,lattice"}
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantoms")
+    write_phantom_dataset(folder / "data", count=6, test_count=2, size=(24, 24, 16))
+    return folder / "data"
+
+
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What is left to the exploiter, by method: as if trainings had found it."""
+    known: dict[str, float] = {}
+
+    def found(trials: Any, results: Results, candidates: list[Candidate], iterations: int) -> Round:
+        assert {row.data for row in results.rows} >= {candidate.name for candidate in candidates}
+        fractions = {candidate.name: known[candidate.method] for candidate in candidates}
+        return Round(iterations, fractions, {n: "stopped" if f <= 0.5 else "weakened" for n, f in fractions.items()})
+
+    monkeypatch.setattr(choosing._Trials, "_found", found)
+    return known
+
+
+def trials(dataset: Path, out: Path, **settings: Any) -> choosing._Trials:
+    return choosing._Trials(dataset, out, ("plain",), None, {**SMALL, **settings})
+
+
+def words(settings: dict[str, Any]) -> list[str]:
+    return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+
+
+def test_the_method_that_leaves_least_is_published(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
+    left |= {"carrier": 0.4, "lattice": 0.1}
+    choice = mu.protect_auto(phantoms, tmp_path, psnr=40, **QUICK)
+    assert choice.best.method == "lattice" and choice.left == 0.1 and choice.page.is_file()
+    manifest = verify(tmp_path, phantoms)
+    assert manifest.run["method"] == "SymmetricLattice"
+    assert np.mean([entry.measured["psnr"] for entry in manifest.scans]) == pytest.approx(40, abs=0.5)
+    record = json.loads((tmp_path / "auto" / "choice.json").read_text())
+    assert record["method"] == "lattice" and [found["iterations"] for found in record["rounds"]] == [8]
+    with pytest.raises(OutputError, match="exists already"):
+        protect_auto(phantoms, tmp_path, **QUICK)
+    left |= {"carrier": 0.0}
+    assert protect_auto(phantoms, tmp_path, psnr=35, overwrite=True, **QUICK).best.method == "carrier"
+    assert verify(tmp_path, phantoms).run["method"] == "NyquistCarriers"
+
+
+def test_nothing_is_published_where_no_method_reaches_the_goal(
+    phantoms: Path, tmp_path: Path, left: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    left |= {"carrier": 0.8, "lattice": 0.9}
+    assert main(["protect", "auto", str(phantoms), str(tmp_path), "--victims", "UNet", *words(QUICK)]) == 1
+    told = capsys.readouterr().err
+    assert "minutes of training" in told and "nothing was published" in told
+    assert "comes nearest to stopping the exploiter" in told and "80%" in told and "90%" in told
+    assert not (tmp_path / "protected").exists() and (tmp_path / "report" / "index.html").is_file()
+    trained = tree(tmp_path / "auto" / "laboratory" / "runs")
+    with pytest.raises(GoalError):
+        protect_auto(phantoms, tmp_path, **QUICK)
+    assert tree(tmp_path / "auto" / "laboratory" / "runs") == trained, "nothing is trained twice"
+
+
+def test_two_methods_go_on_and_others_are_named(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
+    left |= {"carrier": 0.3, "lattice": 0.5, "lsp": 0.4}
+    methods = ["carrier", "linear", "lsp", "lattice"]  # of which one is for classification alone
+    choice = protect_auto(phantoms, tmp_path, **{**QUICK, "methods": methods})
+    names = [[name.split()[0] for name in found.left] for found in choice.rounds]
+    assert names == [["carrier", "lsp", "lattice"], ["carrier", "lsp"]]
+    assert [found.iterations for found in choice.rounds] == [4, 8]
+    assert list(choice.failed) == ["linear"] and "whole images" in choice.failed["linear"]
+
+
+def test_with_a_key_nothing_of_the_owner_is_plain(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
+    left |= {"carrier": 0.1, "lattice": 0.4}
+    key = OwnerKey(bytes(range(32)))
+    protect_auto(phantoms, tmp_path, key=key, **QUICK)
+    verify(tmp_path, phantoms, key)
+    own = [path for folder in ("noise", "models") for path in tmp_path.rglob(f"{folder}/**/*") if path.is_file()]
+    assert len(own) > 20 and all(path.suffix == ".sealed" or path.name == ".lock" for path in own), own
+
+
+def test_trials_are_made_again_when_what_they_follow_from_changes(phantoms: Path, tmp_path: Path) -> None:
+    first = trials(phantoms, tmp_path).protect(["carrier"], 40)[0]
+    stamp = (first.folder / "noise" / "manifest.json").stat().st_mtime_ns
+    trials(phantoms, tmp_path).protect(["carrier"], 40)
+    assert (first.folder / "noise" / "manifest.json").stat().st_mtime_ns == stamp
+    (first.folder.with_suffix(".made")).unlink()  # as after a stop
+    (first.folder / "noise" / "manifest.json").unlink()
+    again = trials(phantoms, tmp_path, seed=3).protect(["carrier"], 45)[0]
+    assert again.epsilon < first.epsilon and verify(again.folder, phantoms).run["config"]["seed"] == 3
+
+
+def test_epsilon_follows_from_the_scans_that_change(tmp_path: Path) -> None:
+    write_phantom_dataset(tmp_path / "data", count=3, size=(24, 24, 16))
+    whole = trials(tmp_path / "data", tmp_path / "out").epsilon(40)
+    label = sorted((tmp_path / "data").rglob("label*/*.nii.gz"))[0]
+    voxels = stored_voxels(label)
+    nib.save(nib.Nifti1Image(np.zeros_like(voxels), nib.load(label).affine), label)
+    assert trials(tmp_path / "data", tmp_path / "out").epsilon(40) == pytest.approx(whole, rel=0.3)
+    assert trials(tmp_path / "data", tmp_path / "out").epsilon(46) == pytest.approx(whole / 2, rel=0.3)
+
+
+def test_an_epsilon_below_the_noise_of_the_scans(phantoms: Path, tmp_path: Path) -> None:
+    tried = trials(phantoms, tmp_path)
+    assert tried.epsilon("unseen") == min(noise_level(read_case(case, AutoWindow()).image[0]) for case in tried.cases)
+
+
+def test_pictures_of_classes(tmp_path: Path, left: dict[str, float]) -> None:
+    left |= {"carrier": 0.2, "lsp": 0.6}
+    data, test = (
+        write_class_folders(tmp_path / name, counts=(4, 3), first_seed=n) for n, name in ((0, "d"), (20, "t"))
+    )
+    settings = {**QUICK, "size": [24, 24], "test_dir": str(test), "methods": ["carrier", "lsp"]}
+    assert protect_auto(data, tmp_path / "out", psnr=30, **settings).best.method == "carrier"
+    verify(tmp_path / "out", data)
+
+
+NAME = Candidate("umed", 14 / 255, Path()).name
+
+
+def trained(recipe: str, before: float, after: float) -> list[VictimRow]:
+    """The rows of one pipeline: originals, and what was protected."""
+    scores = {"clean": before, "protected": after}
+    return [
+        row(kind, score, recipe=recipe, data="clean" if kind == "clean" else NAME) for kind, score in scores.items()
+    ]
+
+
+def judged(rows: list[VictimRow]) -> tuple[float, str]:
+    """What is left by the protected data of these rows, and the judgement."""
+    candidate = Candidate("umed", 14 / 255, Path())
+    found = choosing._Trials(Path(), Path(), (), None, {})._found(results(rows=rows), [candidate], 500)
+    return found.left[NAME], found.judgements[NAME]
+
+
+def test_of_several_pipelines_the_one_that_is_left_most_counts() -> None:
+    assert judged(trained("plain", 80, 8)) == (pytest.approx(0.1), "stopped")
+    both = [*trained("plain", 80, 8), *trained("mirror", 80, 60)]
+    assert judged(both) == (pytest.approx(0.75), "weakened")
+    assert judged(trained("plain", 80, 78)) == (pytest.approx(0.975), "not stopped")
+    assert judged(trained("plain", 12, 5))[1] == "weak by itself"
+    assert judged(trained("plain", 80, 8)[1:]) == (float("inf"), "no control")
+
+
+def test_time_shortens_the_last_trainings_or_is_refused(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing._Trials, "_seconds", lambda trials: (6.0, 0.12))
+    tried = trials(phantoms, tmp_path, num_validations=10)
+    assert tried.affordable(2, 2500, None) == 2500
+    assert tried.affordable(2, 2500, 24.1) == 2500, "four trainings of 6 minutes"
+    assert 500 < tried.affordable(2, 2500, 12) < 1250
+    assert tried.affordable(2, 100, 5) == 100
+    with pytest.raises(InputError, match="trainings of 500 iterations take about 8 minutes, 5 are given"):
+        tried.affordable(2, 2500, 5)
+
+
+def test_an_exploiter_who_cannot_be_trained_is_told_before_anything_is_protected(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MONAI_UNLEARNABLE_NNUNET", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FailedTrainingsError, match="cannot be trained on the originals: .*nnU-Net"):
+        protect_auto(phantoms, tmp_path / "out", **{**QUICK, "stop": "nnunetv2"})
+    assert not (tmp_path / "out" / "auto" / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"stop": "patchwork"}, "patchwork"),
+        ({"colour": "red"}, "colour"),
+        ({"test_dir": "nowhere"}, "nowhere"),
+        ({"length": "endless"}, "unknown length 'endless'"),
+        ({"psnr": "good"}, "psnr is 'good'"),
+        ({"minutes": "long"}, "minutes is 'long'"),
+        ({"iterations": "many"}, "iterations is 'many'"),
+        ({"recipes": ["plain"]}, "recipes cannot be chosen here"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_made(
+    phantoms: Path, tmp_path: Path, settings: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        protect_auto(phantoms, tmp_path / "out", **{**SMALL, **settings})
+    assert not (tmp_path / "out" / "auto" / "data").exists()
+
+
+def test_several_processes_are_refused(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="one process"):
+        protect_auto(phantoms, tmp_path / "out", **QUICK)

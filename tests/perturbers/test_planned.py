@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Carriers that are planned for another grid come out of the resampling as carriers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Orientation, Spacing
+from numpy.typing import NDArray
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.data import Grid
+from monai_unlearnable.errors import InputError
+from monai_unlearnable.intensity import FixedWindow
+from monai_unlearnable.masks import Everywhere
+from monai_unlearnable.perturbers import NyquistCarriers
+from monai_unlearnable.perturbers.planned import PlannedGrid
+from monai_unlearnable.publishing.run import run_bundle
+from monai_unlearnable.transforms import GenerateNoise
+from monai_unlearnable.victims import ResampleSpacingd
+
+SHAPE = (24, 27, 20)
+ORIENTATIONS = [np.diag([1.0, 1, 1, 1]), np.diag([-1.0, -1, 1, 1]), np.eye(4)[[2, 0, 1, 3]] * [1, -1, 1, 1]]
+PITCH = (0.8, 0.9, 1.0)  # mm between voxels along the axes of the file
+
+
+def affine(orientation: NDArray) -> NDArray:
+    return orientation @ np.diag([*PITCH, 1])
+
+
+def carrier(perturber: NyquistCarriers, matrix: NDArray) -> MetaTensor:
+    """Noise of a scan of one class, where the scan lies in space."""
+    planned = perturber.for_grid(Grid.of(SHAPE, matrix))
+    noise = planned.delta(torch.zeros(1, 1, *SHAPE), ["a"], torch.tensor([1]))[0]
+    assert noise.abs().max() <= perturber.epsilon + 1e-6
+    return MetaTensor(noise, affine=torch.as_tensor(matrix))
+
+
+def alternates(values: torch.Tensor) -> float:
+    """The amplitude of the checkerboard of all axes in a volume, 0 to 1."""
+    signs = torch.as_tensor((-1.0) ** np.indices(values.shape).sum(axis=0))
+    return abs(float((values * signs).mean()))
+
+
+def planned(grid: PlannedGrid | None) -> NyquistCarriers:
+    return NyquistCarriers(2, 3, 1.0, Everywhere(), carriers=[(), (0, 1, 2)], grid=grid)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_as_monai_resamples(orientation: NDArray) -> None:
+    matrix, spacing = affine(orientation), (1.2, 1.5, 1.3)
+    resample = [Orientation("RAS"), Spacing(spacing)]
+    amplitudes = {}
+    for name, grid in {"planned": PlannedGrid(spacing), "native": None}.items():
+        scan = carrier(planned(grid), matrix)
+        for transform in resample:
+            scan = transform(scan)
+        amplitudes[name] = alternates(scan[0])
+    assert amplitudes["planned"] > 0.5 and amplitudes["native"] < 0.05
+
+
+def test_as_nnunet_resamples() -> None:
+    matrix, spacing = affine(ORIENTATIONS[1]), (1.2, 1.5, 1.3)
+    scan = carrier(planned(PlannedGrid(spacing, "edges")), matrix)
+    resampled = ResampleSpacingd("image", spacing)({"image": scan})["image"]
+    assert alternates(torch.as_tensor(resampled)[0]) > 0.8
+
+
+def test_a_scan_on_the_planned_grid_is_as_without() -> None:
+    matrix = affine(ORIENTATIONS[0])
+    for rule in ("centers", "edges"):
+        noise = carrier(planned(PlannedGrid(PITCH, rule)), matrix)
+        assert torch.equal(noise.abs(), torch.ones_like(noise)) and alternates(noise[0]) == 1
+
+
+def test_a_scan_that_is_too_coarse_alternates_along_the_other_axes() -> None:
+    grid = PlannedGrid((0.8, 0.9, 0.5))  # half the distance along the third axis
+    noise = carrier(planned(grid), affine(ORIENTATIONS[0]))[0]
+    assert torch.equal(noise, noise[..., :1].expand(noise.shape)) and noise.abs().min() == 1
+    everywhere = carrier(planned(PlannedGrid((0.4, 0.4, 0.4))), affine(ORIENTATIONS[0]))
+    assert everywhere.abs().max() > 0
+
+
+def test_classes_stay_different_where_a_scan_is_too_coarse() -> None:
+    """Along the third axis: checkerboards of three axes and of the first two would be one."""
+    grid = PlannedGrid((0.8, 0.9, 0.5))
+    perturber = NyquistCarriers(3, 3, 1.0, Everywhere(), carriers=[(), (0, 1, 2), (0, 1)], grid=grid)
+    planned = perturber.for_grid(Grid.of(SHAPE, affine(ORIENTATIONS[0])))
+    image, names = torch.zeros(1, 1, *SHAPE), ["a"]
+    first, second = (planned.delta(image, names, torch.tensor([kind])) for kind in (1, 2))
+    assert abs(float((first * second).mean())) < 0.1
+
+
+def test_thick_slices_as_nnunet_resamples() -> None:
+    matrix, spacing = np.diag([0.8, 0.9, 4.0, 1]), (1.2, 1.5, 5.0)
+    scan = carrier(planned(PlannedGrid(spacing, "edges")), matrix)
+    resampled = ResampleSpacingd("image", spacing)({"image": scan})["image"]
+    assert alternates(torch.as_tensor(resampled)[0]) > 0.8
+
+
+def test_files_and_transforms_know_where_voxels_lie(tmp_path: Path) -> None:
+    """Two scans of one shape: one on the planned grid, one finer."""
+    voxels = np.random.default_rng(0).integers(100, 900, (12, 12, 12)).astype("int16")
+    for name, pitch in (("a", 1.0), ("b", 0.75)):
+        for folder, values in (("images", voxels), ("labels", np.ones_like(voxels))):
+            file = tmp_path / "data" / folder / f"{name}.nii.gz"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(values, np.diag([pitch, pitch, pitch, 1])), file)
+    window = {"_target_": "monai_unlearnable.intensity.FixedWindow", "low": 0, "high": 1000}
+    settings = {"window": window, "label_values": [0, 1], "grid": [1.0, 1.0, 1.0]}
+    run_bundle("carrier", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "out"), **settings)
+    changes = {}
+    for name in "ab":
+        files = [tmp_path / folder / f"images/{name}.nii.gz" for folder in ("data", "out/protected")]
+        changes[name] = np.subtract(*(np.asanyarray(nib.load(file).dataobj).astype(int) for file in files))
+    assert len(np.unique(np.abs(changes["a"]))) == 1 and len(np.unique(np.abs(changes["b"]))) > 1
+    transform = GenerateNoise(tmp_path / "out/models/perturber.safetensors", FixedWindow(0, 1000), Budget(8 / 255))
+    with pytest.raises(InputError, match="needs to know where voxels lie"):
+        transform(voxels[None].astype("float32"), np.ones((1, 12, 12, 12), "uint8"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [({"spacing": (1, 0, 1)}, "a positive number"), ({"spacing": (1, 1), "rule": "middle"}, "unknown rule of resampl")],
+)
+def test_wrong_grids(settings: dict, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        PlannedGrid(**settings)
+    with pytest.raises(InputError, match="does not fit scans of 3 axes"):
+        PlannedGrid((1.0, 1.0)).lines(Grid.of(SHAPE, np.eye(4)))
