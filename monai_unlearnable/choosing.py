@@ -24,7 +24,7 @@ from monai_unlearnable.crypto.encrypted import place
 from monai_unlearnable.data import Case, LabelGeometry, load_cases, read_case
 from monai_unlearnable.errors import FailedTrainingsError, GoalError, InputError, UnlearnableError, told
 from monai_unlearnable.evaluation.laboratory import Laboratory
-from monai_unlearnable.evaluation.matrix import LENGTHS, listed
+from monai_unlearnable.evaluation.matrix import LENGTHS, Matrix, listed, training_length
 from monai_unlearnable.evaluation.reporting import write_laboratory_report
 from monai_unlearnable.evaluation.sources import digest_cases
 from monai_unlearnable.intensity import AutoWindow
@@ -36,7 +36,7 @@ from monai_unlearnable.proof import prepare_laboratory
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.places import check_output
 from monai_unlearnable.publishing.publication import Publication
-from monai_unlearnable.publishing.run import apply, protect
+from monai_unlearnable.publishing.run import apply, bundle_root, method_names, protect
 from monai_unlearnable.report import Results, summaries
 from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.utils import distributed
@@ -148,7 +148,7 @@ def protect_auto(
     psnr: float | str = 40.0,
     minutes: float | None = None,
     methods: str | Sequence[str] | None = None,
-    length: str = "standard",
+    length: str | None = None,
     iterations: int | None = None,
     key: str | Path | Key | None = None,
     overwrite: bool = False,
@@ -166,7 +166,7 @@ def protect_auto(
             the sampled scans have by themselves, see :func:`~monai_unlearnable.metrics.fidelity.noise_level`.
         minutes: time limit of all trainings of victims, in minutes; the last ones are shortened to fit.
         methods: names of the methods to try; by default those that fit the task.
-        length: length of the last trainings: ``"short"``, ``"standard"`` or ``"long"``.
+        length: length of the last trainings: ``"short"``, ``"standard"`` (the default) or ``"long"``.
         iterations: number of steps of the last trainings, in place of ``length``.
         key: the owner's key or its file.
         overwrite: whether a finished output may be replaced.
@@ -188,9 +188,14 @@ def protect_auto(
     opened, output = load_key(key), Path(output_dir)
     check_output(output, dataset_dir, (settings.get("datalist"),))
     Layout(output).check(overwrite, opened)
-    last = _check(psnr, minutes, length, iterations, settings)
+    last, named = _check(psnr, minutes, length, iterations, settings), listed("methods", methods) or ()
+    for name in named:
+        if name not in method_names() and not Path(name).suffix:
+            bundle_root(name)  # tells what is meant
     trials = _Trials(Path(dataset_dir), output, listed("stop", stop) or (), opened, settings)
-    tried = listed("methods", methods) or METHODS[trials.is_segmentation]
+    if not trials.stop:
+        raise InputError("stop names no pipeline")
+    tried = named or METHODS[trials.is_segmentation]
     last = trials.affordable(len(tried), last, minutes)
     choice = trials.choose(trials.protect(tried, psnr), last)
     write_json(trials.work / "choice.json", _record(choice))
@@ -200,7 +205,7 @@ def protect_auto(
     return dataclasses.replace(choice, manifest=trials.publish(choice.best, overwrite))
 
 
-def _check(psnr: Any, minutes: Any, length: str, iterations: Any, settings: Mapping[str, Any]) -> int:
+def _check(psnr: Any, minutes: Any, length: str | None, iterations: Any, settings: Mapping[str, Any]) -> int:
     """Check settings before any work; returns the length of the last trainings."""
     if distributed.started() > 1:
         raise InputError("auto runs in one process; start it without torchrun")
@@ -211,12 +216,10 @@ def _check(psnr: Any, minutes: Any, length: str, iterations: Any, settings: Mapp
     for name in DECIDED:
         if name in settings:
             raise InputError(f"{name} cannot be chosen here; auto decides on it")
-    if length not in LENGTHS:
-        raise InputError(f"unknown length {length!r}; known are {', '.join(LENGTHS)}")
     if iterations is None:
-        return LENGTHS[length]
+        return training_length(length or "standard", None)[1]
     check_whole("iterations", iterations, 2)
-    return int(iterations)
+    return training_length(length, iterations)[1]
 
 
 def _record(choice: Choice) -> dict[str, Any]:
@@ -289,7 +292,7 @@ class _Trials:
             InputError: when not even short ones fit.
         """
         fixed, step = self._seconds()
-        looks = self.laboratory([], TIMED[0]).matrix.num_validations
+        looks = self.settings.get("num_validations", Matrix.num_validations)
 
         def expected(steps: int) -> float:
             return sum(looks * fixed + own * step for own in _trainings(count, steps)) / 60
@@ -351,10 +354,8 @@ class _Trials:
         Raises:
             InputError: when no scan of the sample would change, or has noise of its own.
         """
-        sample, window = (
-            self.cases[:: -(-len(self.cases) // SAMPLED)],
-            build(self.settings.get("window")) or AutoWindow(),
-        )
+        sample = self.cases[:: -(-len(self.cases) // SAMPLED)]
+        window = build(self.settings.get("window")) or AutoWindow()
         values, geometry = self.settings.get("label_values"), self.settings.get("label_geometry", LabelGeometry.MATCH)
         if psnr == UNSEEN:
             images = [channel for case in sample for channel in read_case(case, window, values, geometry).image]

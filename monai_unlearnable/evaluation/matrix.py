@@ -22,7 +22,7 @@ from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.precision import fast_bfloat16
 from monai_unlearnable.utils.values import check_number, check_path, check_switch, check_whole, check_wholes
 
-__all__ = ["LENGTHS", "Matrix", "Published", "Run", "listed"]
+__all__ = ["LENGTHS", "Matrix", "Published", "Run", "listed", "training_length"]
 
 FILE = "laboratory.json"
 LENGTHS = {"short": 500, "standard": 2500, "long": 10000}  # training steps by name
@@ -158,7 +158,7 @@ class Matrix:
             raise InputError(f"protected data cannot be called {CLEAN!r} or {RANDOM!r}")
         if not 0 <= self.validation_fraction < 1:
             raise InputError("validation_fraction is not in [0, 1)", value=self.validation_fraction, limit=1)
-        length, iterations = _length(self.length, self.iterations)
+        length, iterations = training_length(self.length, self.iterations)
         object.__setattr__(self, "length", length)
         object.__setattr__(self, "iterations", iterations)
 
@@ -267,8 +267,12 @@ class Matrix:
             raise InputError(f"the settings of the laboratory cannot be read: {error}", file=file) from error
 
 
-def _length(length: str | None, iterations: int | None) -> tuple[str | None, int]:
-    """The number of training steps, and its name if it has one."""
+def training_length(length: str | None, iterations: int | None) -> tuple[str | None, int]:
+    """The name of a number of training steps, if it has one, and the number.
+
+    Raises:
+        InputError: when the name is unknown, or means another number than the one that is given.
+    """
     if length is None and iterations is not None:
         return next((name for name, count in LENGTHS.items() if count == iterations), None), iterations
     name = length or "short"

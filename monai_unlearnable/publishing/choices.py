@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, EnsureTyped
+from torch import Tensor
 
 from monai_unlearnable.data import DatasetSummary, median_spacing, nnunet_spacing
 from monai_unlearnable.errors import InputError
@@ -113,8 +113,7 @@ def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: 
     cases = [case for members in kinds for case in members[:: -(-len(members) // each)]]
     typed = EnsureTyped((CaseKeys.IMAGE, CaseKeys.LABEL), track_meta=False)
     transform = Compose([*native_transforms(protection.summary, protection.window), typed])
-    loader: Any = DataLoader(Dataset([case.to_dict() for case in cases], transform), batch_size=1)
-    perturber.fit((batch[CaseKeys.IMAGE], batch[CaseKeys.LABEL]) for batch in loader)
+    perturber.fit(_batches(Dataset([case.to_dict() for case in cases], transform), 1))
 
 
 def planned_grid(name: str | Sequence[float], summary: DatasetSummary) -> PlannedGrid | None:
@@ -146,5 +145,10 @@ def planned_grid(name: str | Sequence[float], summary: DatasetSummary) -> Planne
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:
     """Fit a linear surrogate to a dataset of normalized intensity, in one pass."""
-    loader: Any = DataLoader(dataset, batch_size=batch_size)
-    perturber.fit((batch[CaseKeys.IMAGE], batch[CaseKeys.LABEL]) for batch in loader)
+    perturber.fit(_batches(dataset, batch_size))
+
+
+def _batches(dataset: Dataset, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images and labels, in the order of the dataset."""
+    for batch in DataLoader(dataset, batch_size=batch_size):
+        yield batch[CaseKeys.IMAGE], batch[CaseKeys.LABEL]

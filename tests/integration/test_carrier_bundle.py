@@ -24,7 +24,8 @@ EPSILON = 0.05
 def test_protects_verifies_restores_and_protects_further_cases(
     tmp_path: Path, dims: int, suffix: str, dtype: str
 ) -> None:
-    round_trip("carrier", tmp_path, dims, suffix, dtype, {"epsilon": EPSILON})
+    manifest = round_trip("carrier", tmp_path, dims, suffix, dtype, {"epsilon": EPSILON})
+    assert manifest.run["method"] == "NyquistCarriers"
 
 
 def protected(data: Path, out: Path, **settings: object) -> NyquistCarriers:
