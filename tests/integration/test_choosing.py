@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 import monai_unlearnable as mu
-from monai_unlearnable import choosing
-from monai_unlearnable.choosing import Candidate, Round, protect_auto
+from monai_unlearnable.choosing import Candidate, Round, Rounds, Trials, protect_auto
 from monai_unlearnable.cli import main
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.data import read_case
@@ -42,17 +41,17 @@ def left(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What is left to the exploiter, by method: as if trainings had found it."""
     known: dict[str, float] = {}
 
-    def found(trials: Any, results: Results, candidates: list[Candidate], iterations: int) -> Round:
+    def found(rounds: Any, results: Results, candidates: list[Candidate], iterations: int) -> Round:
         assert {row.data for row in results.rows} >= {candidate.name for candidate in candidates}
         fractions = {candidate.name: known[candidate.method] for candidate in candidates}
         return Round(iterations, fractions, {n: "stopped" if f <= 0.5 else "weakened" for n, f in fractions.items()})
 
-    monkeypatch.setattr(choosing._Trials, "_found", found)
+    monkeypatch.setattr(Rounds, "_found", found)
     return known
 
 
-def trials(dataset: Path, out: Path, **settings: Any) -> choosing._Trials:
-    return choosing._Trials(dataset, out, ("plain",), None, {**SMALL, **settings})
+def trials(dataset: Path, out: Path, **settings: Any) -> Trials:
+    return Trials(dataset, out, ("plain",), None, {**SMALL, **settings})
 
 
 def words(settings: dict[str, Any]) -> list[str]:
@@ -159,7 +158,7 @@ def trained(recipe: str, before: float, after: float) -> list[VictimRow]:
 def judged(rows: list[VictimRow]) -> tuple[float, str]:
     """What is left by the protected data of these rows, and the judgement."""
     candidate = Candidate("umed", 14 / 255, Path())
-    found = choosing._Trials(Path(), Path(), (), None, {})._found(results(rows=rows), [candidate], 500)
+    found = Rounds(Trials(Path(), Path(), (), None, {}))._found(results(rows=rows), [candidate], 500)
     return found.left[NAME], found.judgements[NAME]
 
 
@@ -175,8 +174,8 @@ def test_of_several_pipelines_the_one_that_is_left_most_counts() -> None:
 def test_time_shortens_the_last_trainings_or_is_refused(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing._Trials, "_seconds", lambda trials: (6.0, 0.12))
-    tried = trials(phantoms, tmp_path, num_validations=10)
+    monkeypatch.setattr(Rounds, "_seconds", lambda rounds: (6.0, 0.12))
+    tried = Rounds(trials(phantoms, tmp_path, num_validations=10))
     assert tried.affordable(2, 2500, None) == 2500
     assert tried.affordable(2, 2500, 24.1) == 2500, "four trainings of 6 minutes"
     assert 500 < tried.affordable(2, 2500, 12) < 1250

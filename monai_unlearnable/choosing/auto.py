@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The method that chooses itself: methods tried on the owner's own data, and the best of them confirmed.
+
+It protects the data with several methods at the epsilon that the wanted fidelity allows, and trains the exploiter's
+models on each: first half as long as asked for, then in full on the two that leave least (successive halving;
+Jamieson and Talwalkar, AISTATS 2016). The first round is not shorter, because protection may be learned late.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.choosing.rounds import Choice, Rounds
+from monai_unlearnable.choosing.trials import UNSEEN, Trials
+from monai_unlearnable.crypto import Key, load_key
+from monai_unlearnable.errors import GoalError, InputError
+from monai_unlearnable.evaluation.matrix import listed, training_length
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.places import check_output
+from monai_unlearnable.publishing.run import bundle_root, method_names
+from monai_unlearnable.utils import distributed
+from monai_unlearnable.utils.files import write_json
+from monai_unlearnable.utils.values import check_number, check_whole
+
+__all__ = ["METHODS", "protect_auto"]
+
+METHODS = {
+    True: ("carrier", "umed", "lattice", "voxshield", "foresight"),
+    False: ("carrier", "lsp", "lattice", "linear", "error_minimizing_class"),
+}  # that are tried: for segmentation, and for classification
+DECIDED = ("protected", "originals", "recipes", "control", "seeds")  # settings of the laboratory that are none here
+
+logger = logging.getLogger(__name__)
+
+
+def protect_auto(
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    *,
+    stop: str | Sequence[str] = "patches",
+    psnr: float | str = 40.0,
+    minutes: float | None = None,
+    methods: str | Sequence[str] | None = None,
+    length: str | None = None,
+    iterations: int | None = None,
+    key: str | Path | Key | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Choice:
+    """Protect a dataset with the method that stops an exploiter, or say that none does.
+
+    A call that was stopped goes on where it stopped: trials and trainings are kept in ``auto/`` of the output.
+
+    Args:
+        dataset_dir: folder of the clean dataset. A test set is needed, see ``test_dir`` of the laboratory.
+        output_dir: folder of the output.
+        stop: pipelines of the exploiter: names of recipes, or of victims that other programs train.
+        psnr: lowest mean PSNR of the changed scans, in dB; ``"unseen"`` for an epsilon of no more than the noise that
+            the sampled scans have by themselves, see :func:`~monai_unlearnable.metrics.fidelity.noise_level`.
+        minutes: time limit of all trainings of victims, in minutes; the last ones are shortened to fit.
+        methods: names of the methods to try; by default those that fit the task.
+        length: length of the last trainings: ``"short"``, ``"standard"`` (the default) or ``"long"``.
+        iterations: number of steps of the last trainings, in place of ``length``.
+        key: the owner's key or its file.
+        overwrite: whether a finished output may be replaced.
+        **settings: ``window``, ``label_values``, ``label_geometry``, ``skip_invalid`` and ``seed`` of the protection;
+            ``datalist`` and ``device``; and settings of the laboratory such as ``test_dir``, ``victims``, ``width``.
+
+    Returns:
+        What was chosen, with the manifest of the published output.
+
+    Raises:
+        GoalError: with the figures, when no method reaches the goal; then nothing is published.
+        FailedTrainingsError: when the exploiter's model cannot be trained, or learns little from the originals.
+        InputError: when a setting or name is unknown, test cases are missing, or the time does not suffice.
+        OutputError: when the output is complete and may not be replaced.
+
+    Example:
+        >>> protect_auto("DATASET", "OUT", stop="patches", psnr=43, minutes=120, test_dir="TEST")
+    """
+    opened, output = load_key(key), Path(output_dir)
+    check_output(output, dataset_dir, (settings.get("datalist"),))
+    Layout(output).check(overwrite, opened)
+    last, named = _check(psnr, minutes, length, iterations, settings), listed("methods", methods) or ()
+    for name in named:
+        if name not in method_names() and not Path(name).suffix:
+            bundle_root(name)  # tells what is meant
+    trials = Trials(Path(dataset_dir), output, listed("stop", stop) or (), opened, settings)
+    if not trials.stop:
+        raise InputError("stop names no pipeline")
+    tried = named or METHODS[trials.is_segmentation]
+    rounds = Rounds(trials)
+    last = rounds.affordable(len(tried), last, minutes)
+    choice = rounds.choose(trials.protect(tried, psnr), last)
+    write_json(trials.work / "choice.json", _record(choice))
+    if not choice.stops:
+        raise GoalError(f"{choice.sentence()}; nothing was published. Lower psnr, or rely on other means")
+    logger.info("%s", choice.sentence())
+    return dataclasses.replace(choice, manifest=trials.publish(choice.best, overwrite))
+
+
+def _check(psnr: Any, minutes: Any, length: str | None, iterations: Any, settings: Mapping[str, Any]) -> int:
+    """Check settings before any work; returns the length of the last trainings."""
+    if distributed.started() > 1:
+        raise InputError("auto runs in one process; start it without torchrun")
+    if psnr != UNSEEN:
+        check_number("psnr", psnr)
+    if minutes is not None:
+        check_number("minutes", minutes)
+    for name in DECIDED:
+        if name in settings:
+            raise InputError(f"{name} cannot be chosen here; auto decides on it")
+    if iterations is None:
+        return training_length(length or "standard", None)[1]
+    check_whole("iterations", iterations, 2)
+    return training_length(length, iterations)[1]
+
+
+def _record(choice: Choice) -> dict[str, Any]:
+    """What is kept of a choice, without paths."""
+    rounds = [asdict(found) for found in choice.rounds]
+    chosen = {"method": choice.best.method, "epsilon": choice.best.epsilon}
+    return {**chosen, "rounds": rounds, "failed": dict(choice.failed)}

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rounds of trainings on trial outputs, longer ones on those that leave an exploiter least."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.choosing.trials import OWNERS, Candidate, Trials
+from monai_unlearnable.errors import FailedTrainingsError, InputError
+from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.matrix import LENGTHS, Matrix, listed
+from monai_unlearnable.evaluation.reporting import write_laboratory_report
+from monai_unlearnable.metrics.judgement import POOR, STOPPED
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.proof import prepare_laboratory
+from monai_unlearnable.report import Results, summaries
+from monai_unlearnable.report.rows import CLEAN
+from monai_unlearnable.utils.catalog import Catalog
+
+__all__ = ["Choice", "Round", "Rounds"]
+
+TIMED = (50, 100)  # iterations of the trainings by which time is estimated
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round of trainings found.
+
+    Args:
+        iterations: length of its trainings.
+        left: fraction of what the originals teach that is left to the exploiter, by candidate; of several pipelines
+            the largest.
+        judgements: what the candidate does to the exploiter, ``"stopped"`` where it stops all pipelines.
+    """
+
+    iterations: int
+    left: dict[str, float]
+    judgements: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and why.
+
+    Args:
+        best: the method that leaves least.
+        rounds: findings of each round, the last one at full length.
+        failed: reason by name of each method that cannot protect these data.
+        page: page of the report on the last round.
+        manifest: manifest of the published output; None where nothing was published.
+    """
+
+    best: Candidate
+    rounds: tuple[Round, ...]
+    failed: Mapping[str, str]
+    page: Path
+    manifest: Manifest | None = None
+
+    @property
+    def left(self) -> float:
+        """Fraction of what the originals teach that is left to the exploiter."""
+        return self.rounds[-1].left[self.best.name]
+
+    @property
+    def stops(self) -> bool:
+        """Whether it stops the exploiter."""
+        return self.rounds[-1].judgements[self.best.name] == STOPPED
+
+    def sentence(self) -> str:
+        """The figures of the last round in a sentence."""
+        found = self.rounds[-1]
+        figures = ", ".join(f"{name} {100 * left:.0f}%" for name, left in found.left.items())
+        verb = "stops the exploiter" if self.stops else "comes nearest to stopping the exploiter"
+        return f"{self.best.name} {verb}; left of what originals teach after {found.iterations:,} iterations: {figures}"
+
+
+@dataclass
+class Rounds:
+    """The exploiter's trainings on trial outputs, in ``auto/laboratory/`` of the output.
+
+    Args:
+        trials: the trial outputs, and the settings, those of the laboratory among them.
+    """
+
+    trials: Trials
+
+    def laboratory(
+        self, candidates: Sequence[Candidate], iterations: int, control: bool = False, **settings: Any
+    ) -> Laboratory:
+        """The exploiter's trainings on the originals and on candidates."""
+        chosen = {name: value for name, value in {**self.trials.settings, **settings}.items() if name not in OWNERS}
+        external = Catalog.load("external", chosen.get("catalog")).names()
+        recipes = [name for name in self.trials.stop if name not in external]
+        victims = [
+            *(listed("victims", chosen.get("victims")) or ()),
+            *(name for name in self.trials.stop if name in external),
+        ]
+        chosen |= {"victims": victims, "recipes": recipes, "iterations": iterations}
+        chosen = {"authorized": False, "detectors": False, **chosen}
+        outputs = {candidate.name: candidate.folder for candidate in candidates}
+        folder = self.trials.work / "laboratory"
+        return prepare_laboratory(
+            self.trials.dataset_dir, folder, outputs, control=control, key=self.trials.key, **chosen
+        )
+
+    def affordable(self, count: int, iterations: int, minutes: float | None) -> int:
+        """The length of the last trainings that time allows, by two short ones on the originals.
+
+        Raises:
+            FailedTrainingsError: with the reason, when the exploiter's model cannot be trained.
+            InputError: when not even short ones fit.
+        """
+        fixed, step = self._seconds()
+        looks = self.trials.settings.get("num_validations", Matrix.num_validations)
+
+        def expected(steps: int) -> float:
+            return sum(looks * fixed + own * step for own in _trainings(count, steps)) / 60
+
+        logger.info(
+            "%d methods, %d iterations: about %.0f minutes of training", count, iterations, expected(iterations)
+        )
+        if minutes is None or expected(iterations) <= minutes:
+            return iterations
+        least = min(LENGTHS["short"], iterations)
+        if expected(least) > minutes:
+            reason = f"trainings of {least} iterations take about {expected(least):.0f} minutes, {minutes:g} are given"
+            raise InputError(f"{reason}; give more, or name fewer methods", value=minutes, limit=expected(least))
+        spare = (minutes - expected(least)) / (expected(iterations) - expected(least))
+        shorter = int(least + spare * (iterations - least))
+        logger.info("for the time given, the last trainings have %d iterations", shorter)
+        return shorter
+
+    def _seconds(self) -> tuple[float, float]:
+        """Seconds of a training and scoring without steps, and of a step, of all pipelines together."""
+        found = []
+        for steps in TIMED:
+            laboratory = self.laboratory([], steps, num_validations=1)
+            laboratory.matrix.save(laboratory.folder)
+            rows = [laboratory.train(run) for run in laboratory.runs() if run.data == CLEAN]
+            failures = [row.status for row in rows if not row.done]
+            if failures:
+                raise FailedTrainingsError(f"the exploiter's model cannot be trained on the originals: {failures[0]}")
+            found.append(sum(row.seconds for row in rows))
+        step = max(found[1] - found[0], 0.0) / (TIMED[1] - TIMED[0])
+        return max(found[0] - TIMED[0] * step, 0.0), step
+
+    def choose(self, candidates: Sequence[Candidate], iterations: int) -> Choice:
+        """Train on all candidates, and in full on the two that leave least.
+
+        Raises:
+            FailedTrainingsError: when models learn too little from the originals to compare with.
+        """
+        rounds = []
+        for steps in _lengths(len(candidates), iterations):
+            is_last = steps == iterations
+            laboratory = self.laboratory(candidates, steps, control=is_last)
+            results = laboratory.run()
+            found = self._found(results, candidates, steps)
+            rounds.append(found)
+            candidates = sorted(candidates, key=lambda candidate: found.left[candidate.name])[:2]
+        page = write_laboratory_report(laboratory, results, self.trials.output_dir / "report", 2)
+        if POOR in rounds[-1].judgements.values():
+            raise FailedTrainingsError("originals teach the exploiter's model too little to compare with; train longer")
+        return Choice(candidates[0], tuple(rounds), self.trials.failed, page)
+
+    def _found(self, results: Results, candidates: Sequence[Candidate], iterations: int) -> Round:
+        """What is left to the exploiter, of several pipelines to the one that is left most."""
+        compared, left, judgements = summaries.Matrix(results.summaries()), {}, {}
+        for candidate in candidates:
+            own = [summary for summary in compared.summaries if summary.data == candidate.name]
+            fractions = [compared.fraction(summary) for summary in own]
+            left[candidate.name] = max(
+                (math.inf if math.isnan(found) else found for found in fractions), default=math.inf
+            )
+            judged = {compared.judgement(summary) for summary in own}
+            judgements[candidate.name] = STOPPED if judged == {STOPPED} else (judged - {STOPPED}).pop()
+        return Round(iterations, left, judgements)
+
+
+def _lengths(count: int, iterations: int) -> list[int]:
+    """The length of each round, for a number of candidates."""
+    return [iterations // 2, iterations] if count > 2 else [iterations]
+
+
+def _trainings(count: int, iterations: int) -> list[int]:
+    """The length of each training of one pipeline: candidates and originals, and a control in the last round."""
+    first = [iterations // 2] * (count + 1) if count > 2 else []
+    return [*first, *[iterations] * (min(count, 2) + 2)]

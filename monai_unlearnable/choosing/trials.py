@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Trial outputs: a dataset protected with several methods at the epsilon that a fidelity allows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from monai_unlearnable.budget import Budget
+from monai_unlearnable.crypto import Key
+from monai_unlearnable.crypto.encrypted import place
+from monai_unlearnable.data import Case, LabelGeometry, load_cases, read_case
+from monai_unlearnable.errors import InputError, UnlearnableError, told
+from monai_unlearnable.evaluation.sources import digest_cases
+from monai_unlearnable.intensity import AutoWindow
+from monai_unlearnable.metrics import noise_level
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.perturbers import SymmetricLattice
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.publication import Publication
+from monai_unlearnable.publishing.run import apply, protect
+from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.files import fingerprint, write_atomic
+
+__all__ = ["OWNERS", "UNSEEN", "Candidate", "Trials"]
+
+OWNERS = ("window", "label_values", "label_geometry", "skip_invalid", "seed")  # settings of protection alone
+GRIDS = {
+    "monai": "median",
+    "nnunet": "nnunet",
+    "nnunetv2": "nnunet",
+    "nnunetv2_noda": "nnunet",
+}  # planned for, by pipeline
+STRONGEST = 64 / 255  # epsilon above which scans are no longer what they were, whatever the PSNR
+SAMPLED = 8  # scans that PSNR is measured on, before anything is protected
+TOLERANCE = 0.5  # dB by which a trial may miss the PSNR that was asked for
+UNSEEN = "unseen"  # in place of a PSNR
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method at an epsilon, and its trial output.
+
+    Args:
+        method: name of the method.
+        epsilon: largest change of a voxel, in normalized intensity.
+        folder: folder of the output.
+    """
+
+    method: str
+    epsilon: float
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What tables call it: ``"carrier 8.3/255"``."""
+        return f"{self.method} {255 * self.epsilon:.3g}/255"
+
+
+@dataclass
+class Trials:
+    """Trial outputs of one dataset, in ``auto/data/`` of the output.
+
+    Args:
+        dataset_dir: folder of the clean dataset.
+        output_dir: folder of the output.
+        stop: pipelines of the exploiter.
+        key: the owner's key.
+        settings: settings of protection, among others.
+        failed: reason by name of each method that cannot protect these data, found by :meth:`protect`.
+    """
+
+    dataset_dir: Path
+    output_dir: Path
+    stop: Sequence[str]
+    key: Key | None
+    settings: dict[str, Any]
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        """The folder of all trials."""
+        return self.output_dir / "auto"
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The cases to protect."""
+        return load_cases(self.dataset_dir, self.settings.get("datalist"))
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether labels are maps, rather than classes of whole images."""
+        return any(case.label for case in self.cases)
+
+    @property
+    def owners(self) -> dict[str, Any]:
+        """The settings of protection."""
+        names = (*OWNERS, "datalist", "device")
+        given = {name: self.settings[name] for name in names if name in self.settings}
+        return given if self.key is None else {**given, "key": self.key}
+
+    def protect(self, methods: Sequence[str], psnr: float | str) -> list[Candidate]:
+        """Protect the dataset with each method, at the epsilon that the fidelity allows.
+
+        Raises:
+            InputError: when none of the methods can protect the dataset, with the reason of each.
+        """
+        epsilon = min(STRONGEST, self.epsilon(psnr))
+        found = []
+        for method in methods:
+            candidate = Candidate(method, epsilon, self.work / "data" / method.replace("/", "_"))
+            try:
+                self._make(candidate)
+                self._check_fidelity(candidate, psnr)
+            except UnlearnableError as error:
+                self.failed[method] = told(error)
+                logger.warning("%s is not tried: %s", method, told(error))
+            else:
+                found.append(candidate)
+        if not found:
+            reasons = " ".join(f"{name}: {reason}." for name, reason in self.failed.items())
+            raise InputError(f"no method can protect these data. {reasons}")
+        return found
+
+    def epsilon(self, psnr: float | str) -> float:
+        """The epsilon at which noise that uses all of it has a PSNR, by a sample of the scans.
+
+        Raises:
+            InputError: when no scan of the sample would change, or has noise of its own.
+        """
+        sample = self.cases[:: -(-len(self.cases) // SAMPLED)]
+        window = build(self.settings.get("window")) or AutoWindow()
+        values, geometry = self.settings.get("label_values"), self.settings.get("label_geometry", LabelGeometry.MATCH)
+        if psnr == UNSEEN:
+            images = [channel for case in sample for channel in read_case(case, window, values, geometry).image]
+            if not (least := min(map(noise_level, images))):
+                raise InputError("some scans have no noise of their own that changes could hide in; give psnr in dB")
+            return least
+        tried = 8 / 255
+        self.work.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=self.work) as folder:
+            noise, budget, given = SymmetricLattice(tried), Budget(tried), {"key": self.key, "label_geometry": geometry}
+            entries = Publication(sample, noise, Path(folder), window, budget, values, **given).run().scans
+        return float(tried * 10 ** ((_mean_psnr(entries) - float(psnr)) / 20))
+
+    def _make(self, candidate: Candidate) -> None:
+        """Make a trial output, unless it is there as it would be made."""
+        settings = {**self.owners, "epsilon": candidate.epsilon, **self._planned(candidate.method)}
+        kind = "" if self.key is None else "encrypted"
+        plain = {name: value for name, value in settings.items() if name != "key"}
+        made = fingerprint({"cases": digest_cases(self.cases), "settings": repr(plain), "kind": kind}).encode()
+        mark = candidate.folder.with_suffix(".made")
+        if mark.is_file() and mark.read_bytes() == made and Layout(candidate.folder).records:
+            return
+        mark.unlink(missing_ok=True)
+        protect(candidate.method, self.dataset_dir, candidate.folder, overwrite=True, **settings)
+        write_atomic(mark, made)
+
+    def _planned(self, method: str) -> dict[str, Any]:
+        """Settings of a method that follow from the pipelines to stop."""
+        grids = {GRIDS.get(name, "native") for name in self.stop}
+        return {"grid": grids.pop()} if method == "carrier" and len(grids) == 1 else {}
+
+    def _check_fidelity(self, candidate: Candidate, psnr: float | str) -> None:
+        if psnr == UNSEEN:
+            return
+        found = _mean_psnr(Manifest.load(Layout(candidate.folder).manifest, self.key).scans)
+        if found < float(psnr) - TOLERANCE:
+            raise InputError(f"its PSNR is {found:.1f} dB, below {float(psnr):g}", value=found, limit=float(psnr))
+
+    def publish(self, best: Candidate, overwrite: bool) -> Manifest:
+        """Publish the dataset with the noise that was examined.
+
+        Raises:
+            UnlearnableError: when the published files are not those that were examined.
+        """
+        layout, names = Layout(best.folder), ("datalist", "label_geometry", "skip_invalid", "device", "key")
+        settings = {name: value for name, value in self.owners.items() if name in names}
+        manifest = apply(
+            place(layout.checkpoint, self.key), self.dataset_dir, self.output_dir, overwrite=overwrite, **settings
+        )
+        examined = Manifest.load(layout.manifest, self.key)
+        if [entry.protected_sha256 for entry in manifest.scans] != [entry.protected_sha256 for entry in examined.scans]:
+            raise UnlearnableError("the published files differ from those that were examined", file=self.output_dir)
+        return manifest
+
+
+def _mean_psnr(entries: Sequence[Any]) -> float:
+    """The mean over the scans that changed, in dB."""
+    found = [entry.measured["psnr"] for entry in entries if entry.measured["l0"] > 0]
+    if not found:
+        raise InputError("no voxel of the sampled scans may change, so that no epsilon can be found")
+    return sum(found) / len(found)
