@@ -43,6 +43,8 @@ METHODS = {
     "foresight 8/255": ("foresight", 8, {}),
     "foresight mirror 8/255": ("foresight", 8, {"recipe": "mirror"}),
     "foresight nnunet 22/255": ("foresight", 22, {"recipe": "nnunet"}),
+    "carrier 14/255": ("carrier", 14, {}),
+    "carrier 8/255": ("carrier", 8, {}),
 }  # the control takes the budget of the first
 TRAINING_CASES = {"hippocampus": 140, "left_atrium": 45}  # the others, by name, are for testing
 RECIPES = {
