@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .publishing.run import apply, plan, protect
     from .publishing.statement import audit
     from .publishing.verify import verify
+    from .tracing import trace
 
 spare_gdcm()
 
@@ -52,6 +53,7 @@ __all__ = [
     "protect_auto",
     "publish",
     "restore",
+    "trace",
     "verify",
 ]
 __all__ += errors.__all__
@@ -72,6 +74,7 @@ _HOMES = {
     "protect_auto": "choosing:protect_auto",
     "publish": "publishing.pacs:publish",
     "restore": "publishing.restore:restore",
+    "trace": "tracing:trace",
     "verify": "publishing.verify:verify",
 }
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import click
 
 from monai_unlearnable import __version__
-from monai_unlearnable.cli import evidence, examiner, keys, owner
+from monai_unlearnable.cli import evidence, examiner, keys, owner, tracing
 from monai_unlearnable.cli.terminal import CHECK_FAILED, PAGE_WIDTH, WRONG_INPUT, printable
 from monai_unlearnable.cli.values import parse_overrides, parse_value
 from monai_unlearnable.errors import (
@@ -38,7 +38,7 @@ def program() -> None:
     """Publish medical scans that people can read and that are harder to train models on."""
 
 
-for command in (*owner.COMMANDS, *keys.COMMANDS, *examiner.COMMANDS, *evidence.COMMANDS):
+for command in (*owner.COMMANDS, *keys.COMMANDS, *examiner.COMMANDS, *tracing.COMMANDS, *evidence.COMMANDS):
     program.add_command(command)
 
 

@@ -37,6 +37,7 @@ class Perturber(nn.Module, Configurable, ABC):
         epsilon: largest change of a voxel, normalized intensity.
         divisor: number that spatial sizes for :meth:`delta` must be multiples of.
         batch_size: number of images of equal shape that are given at once when a whole dataset is protected.
+        draws_mark: whether its noise is drawn from its seed alone, alike for every seed, so that it is a mark.
         uses_grid: whether noise depends on where the voxels of an image lie, see :meth:`for_grid`.
         windowed: whether large images may go through :meth:`delta` in overlapping windows; else they go as a whole.
     """
@@ -45,6 +46,7 @@ class Perturber(nn.Module, Configurable, ABC):
     epsilon: float
     divisor: int = 1
     batch_size: int = 1
+    draws_mark: bool = False
     uses_grid: bool = False
     windowed: bool = True
     held_as = {"support": "allowed"}
@@ -83,6 +85,22 @@ class Perturber(nn.Module, Configurable, ABC):
     def for_grid(self, grid: Grid) -> Perturber:
         """The same perturber, for images whose voxels lie on a grid; itself, unless it uses that."""
         return self
+
+    def with_seed(self, seed: int, epsilon: float | None = None) -> Perturber:
+        """The same method with the mark of another seed.
+
+        Args:
+            seed: seed that the mark is drawn from.
+            epsilon: largest change of a voxel; by default its own.
+
+        Raises:
+            InputError: when its noise is no mark, see :attr:`draws_mark`.
+        """
+        if not self.draws_mark:
+            raise InputError(f"the noise of {type(self).__name__} is no mark: it is not drawn from a seed alone")
+        changed = {"seed": seed, "epsilon": self.epsilon if epsilon is None else float(epsilon)}
+        other: Perturber = build({**describe(self), **changed})
+        return other.eval()
 
     @property
     def image_channels(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -17,10 +18,12 @@ from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.perturbers.base import check_classes
 from monai_unlearnable.perturbers.patterns import ClassPatterns, Granularity, centered, random_signs
 from monai_unlearnable.perturbers.planned import Line, PlannedGrid
+from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 
 __all__ = ["NyquistCarriers", "carrier_axes", "carrier_energies"]
 
+KEYED = "keyed"  # in the place of carriers that are given
 STRENGTH = 0.5  # of a line from which on an axis is fine enough for the planned grid
 BLOCK = 4  # voxels along the side of the blocks in which a scan's own content is measured
 
@@ -96,21 +99,24 @@ class NyquistCarriers(ClassPatterns):
         spatial_dims: dimensions of the images, 2 or 3.
         epsilon, support: see :class:`ClassPatterns`.
         carriers: axes along which the carrier of each class alternates, such as ``[[], [0, 1, 2], [0, 1]]``; with
-            none, a class has no noise. By default :meth:`fit` chooses.
+            none, a class has no noise. ``"keyed"`` draws them from the seed, whatever the scans hold, so that they are
+            a mark. By default :meth:`fit` chooses.
         grid: grid that an exploiter is expected to resample the scans to, so that carriers come out of it as carriers;
             by default that of the files. Along an axis on which a scan is too coarse for that, its carriers do not
             alternate, unless it is too coarse along all. :meth:`fit` looks at the voxels of the files all the same.
         distinct: whether :meth:`fit` gives classes different carriers. When there are more classes than carriers, the
             others get means of two or more, which are fainter: 0.7 of epsilon (root mean square) for two, 0.6 for
             three. After 7 classes in 2D and 127 in 3D they repeat.
-        seed: random seed of the sign of each carrier.
+        mixture: weights of the carriers that are drawn for each class, of sum 1; by default it is one carrier.
+        seed: random seed of the sign of each carrier, and of carriers that are drawn.
 
     Attributes:
         weights: w, (num_classes, carriers), in the order of :func:`carrier_axes`; zero until :meth:`fit`, if that
             chooses.
 
     Raises:
-        InputError: when ``carriers`` are those of another number of classes, or have other axes than the images.
+        InputError: when ``carriers`` are those of another number of classes, or have other axes than the images; when
+            the weights of a mixture are not positive numbers of sum 1, or more than there are carriers.
     """
 
     weights: Tensor
@@ -122,18 +128,27 @@ class NyquistCarriers(ClassPatterns):
         spatial_dims: int,
         epsilon: float = 8 / 255,
         support: MaskProvider | None = None,
-        carriers: Sequence[Sequence[int]] | None = None,
+        carriers: Sequence[Sequence[int]] | str | None = None,
         grid: PlannedGrid | None = None,
         distinct: bool = True,
+        mixture: Sequence[float] = (1.0,),
         seed: int = 0,
     ) -> None:
         super().__init__(epsilon, support, Granularity.CLASS, seed)
         self.num_classes, self.spatial_dims, self.distinct = num_classes, spatial_dims, distinct
         self.grid, self.lines = grid, None
-        self.carriers = None if carriers is None else [tuple(axes) for axes in carriers]
+        self.mixture = tuple(float(weight) for weight in mixture)
         self.register_buffer("weights", torch.zeros(num_classes, len(carrier_axes(spatial_dims))))
-        if self.carriers is not None:
+        self._check_mixture()
+        self.carriers: str | list[tuple[int, ...]] | None
+        if isinstance(carriers, str):
+            self.carriers = look_up("carriers", carriers, (KEYED,))
+            self._set(self._drawn(), self.mixture)
+        elif carriers is not None:
+            self.carriers = [tuple(axes) for axes in carriers]
             self._set([() if not axes else (self._number(axes),) for axes in self.carriers])
+        else:
+            self.carriers = None
 
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> NyquistCarriers:
@@ -187,15 +202,36 @@ class NyquistCarriers(ClassPatterns):
             left.remove(chosen[kind])
         return chosen
 
-    def _set(self, chosen: Sequence[tuple[int, ...]]) -> None:
+    def _check_mixture(self) -> None:
+        count = len(carrier_axes(self.spatial_dims))
+        is_mean = math.isclose(sum(self.mixture), 1) and min(self.mixture) > 0 if self.mixture else False
+        if not is_mean or len(self.mixture) > count:
+            reason = f"a mixture has 1 to {count} positive weights of sum 1, not {list(self.mixture)}"
+            raise InputError(reason)
+
+    def codes(self) -> list[tuple[int, ...]]:
+        """What can be drawn for a class: the numbers of carriers, in the order of the weights of the mixture."""
+        numbers, count = range(self.weights.shape[1]), len(self.mixture)
+        alike = len(set(self.mixture)) == 1
+        return list(itertools.combinations(numbers, count) if alike else itertools.permutations(numbers, count))
+
+    def _drawn(self) -> list[tuple[int, ...]]:
+        """Codes of all classes, drawn from the seed: all that can be drawn are alike likely."""
+        codes = self.codes()
+        order = torch.randperm(len(codes), generator=seeded(self.seed, "code")).tolist()
+        return [codes[order[kind % len(codes) if self.distinct else 0]] for kind in range(self.num_classes)]
+
+    def _set(self, chosen: Sequence[tuple[int, ...]], mixture: Sequence[float] | None = None) -> None:
+        """Take carriers for each class, with given or else equal weights, and signs of their own."""
         if len(chosen) != self.num_classes:
             reason = "carriers are given for another number of classes than there are"
             raise InputError(reason, value=len(chosen), limit=self.num_classes)
         self.weights.zero_()
         for kind, group in enumerate(chosen):
             signs = random_signs((len(group),), seeded(self.seed, "sign", kind))
-            for number, sign in zip(group, signs.tolist(), strict=True):
-                self.weights[kind, number] = sign / len(group)
+            shares = [1 / len(group) for _ in group] if mixture is None else mixture
+            for number, sign, share in zip(group, signs.tolist(), shares, strict=True):
+                self.weights[kind, number] = sign * share
 
     def _number(self, axes: tuple[int, ...]) -> int:
         known = carrier_axes(self.spatial_dims)
@@ -209,6 +245,10 @@ class NyquistCarriers(ClassPatterns):
         if label is not None:
             check_classes(label, self.num_classes)
         return super().support(image, label)
+
+    @property
+    def is_drawn(self) -> bool:  # type: ignore[override]
+        return self.carriers == KEYED
 
     @property
     def uses_grid(self) -> bool:  # type: ignore[override]

@@ -41,6 +41,8 @@ class ClassConvolution(ClassPatterns):
         InputError: when the size is not odd.
     """
 
+    is_drawn = True
+
     def __init__(
         self,
         epsilon: float = 8 / 255,

@@ -62,11 +62,15 @@ class ClassPatterns(Perturber):
             regions no more than where they are.
         seed: random seed of the patterns, for methods that draw them.
 
+    Attributes:
+        is_drawn: whether patterns are drawn from the seed alone.
+
     Raises:
         InputError: when the granularity is unknown.
     """
 
     allowed: MaskProvider | None  # type: ignore[assignment]
+    is_drawn: bool = False
     windowed = False  # coordinates are those of the whole image
 
     def __init__(
@@ -76,6 +80,10 @@ class ClassPatterns(Perturber):
         self.epsilon, self.allowed, self.seed = epsilon, support, seed
         self.granularity = look_up("granularity", granularity, Granularity)
         self._depend_on(support)
+
+    @property
+    def draws_mark(self) -> bool:  # type: ignore[override]
+        return self.is_drawn and self.granularity != Granularity.CASE
 
     @property
     def needs_label(self) -> bool:
@@ -154,6 +162,8 @@ class LinearPatterns(ClassPatterns):
         InputError: when ``patch`` or ``cells`` is less than 1.
     """
 
+    is_drawn = True
+
     def __init__(
         self,
         epsilon: float = 8 / 255,
@@ -217,6 +227,8 @@ class AutoregressiveNoise(ClassPatterns):
         seed: random seed of the rules and the starts.
     """
 
+    is_drawn = True
+
     def coefficients(self, kind: int, channels: int, spatial_dims: int) -> Tensor:
         """The filters of a class, (C, 3, 3) or (C, 3, 3, 3): the correlation of the noise with them is zero.
 
@@ -268,6 +280,8 @@ class FixedVoxels(ClassPatterns):
     Raises:
         InputError: when the fraction is outside [0, 1].
     """
+
+    is_drawn = True
 
     def __init__(
         self,

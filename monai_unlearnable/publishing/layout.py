@@ -72,6 +72,7 @@ class Layout:
         unpacked: folder of the originals of a dataset that came as an archive.
         fetched: folder of the originals of a dataset that came from a server.
         report: folder of figures and pictures.
+        trace: folder of what suspected models answered.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -86,6 +87,7 @@ class Layout:
         self.unpacked = self.root / "unpacked"
         self.fetched = self.root / "fetched"
         self.report = self.root / "report"
+        self.trace = self.root / "trace"
 
     @property
     def records(self) -> list[Path]:

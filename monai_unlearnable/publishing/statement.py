@@ -19,13 +19,17 @@ from monai_unlearnable.data.scan import voxel_digest
 from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError, ScanError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.records import read_budget, refuse_outside, write_budget
+from monai_unlearnable.perturbers import Perturber
 from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
 from monai_unlearnable.publishing.layout import Layout, unknown_files, write_datalist
-from monai_unlearnable.utils.files import file_digest, reading, write_atomic
+from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.files import file_digest, fingerprint, reading, write_atomic
 
-__all__ = ["DECIMALS", "audit", "canonical", "encode_statement", "is_packed", "write_records", "write_statement"]
+__all__ = ["DECIMALS", "MARK", "audit", "canonical", "encode_statement", "is_packed", "mark_digest"]
+__all__ += ["write_records", "write_statement"]
 
 FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
+MARK = "mark_sha256"  # in manifest and statement of a set that can be traced
 # Rounded: all digits would tell a thief when a guess at the original is right.
 DECIMALS = {"linf": 6, "l0": 6, "psnr": 2, "ssim": 4}
 
@@ -47,10 +51,17 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
         "scans": [_scan(entry, manifest.schema_version) for entry in manifest.scans],
         "others": [{"file": path.name, "sha256": file_digest(path)} for path in others],
     }
+    if MARK in manifest.run:
+        content[MARK] = manifest.run[MARK]
     if isinstance(key, OwnerKey):
         content["public_key"] = to_base64(public_key(key))
         content["signature"] = to_base64(sign(canonical(content), key))
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def mark_digest(perturber: Perturber) -> str:
+    """What commits the owner to a mark and tells nothing about it: SHA-256 of its description, with its secret seed."""
+    return fingerprint(describe(perturber))
 
 
 def write_statement(manifest: Manifest, layout: Layout, key: Key | None = None) -> None:

@@ -12,13 +12,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from monai_unlearnable.errors import CommandError, InputError, OutputError, one_line
+from monai_unlearnable.utils.processes import finished
 
 __all__ = ["ENVIRONMENT", "Commands"]
 
@@ -35,8 +35,6 @@ TELLING = re.compile(r"^(?:[\w.]*(?:Error|Exception|Exit|Interrupt)|nnunetv2[\w.
 FULL = re.compile(r"No space left on device|Disk quota exceeded|\[Errno (?:28|122)\]")
 KILLED = re.compile(r"killed by your OS|[Ww]orkers? died|6 feet under")
 KILL = 9  # signal of a system that runs out of memory
-PAUSE = 0.2  # seconds between two looks at a command that runs
-GRACE = 10  # seconds that a command has to end
 TAIL = 64 * 1024  # bytes of a log that are searched
 
 
@@ -118,7 +116,7 @@ class Commands:
             stream.write(f"\n$ {' '.join(command)}\n".encode())
             stream.flush()
             begin = stream.tell()
-            code = _finished(command, self._environment(), stream.fileno(), meanwhile)
+            code = finished(command, self._environment(), stream.fileno(), meanwhile)
         if code:
             raise self._failure(name, code, begin)
 
@@ -148,36 +146,6 @@ class Commands:
             telling = [line for line in lines if TELLING.match(line)] or lines or [f"exit code {code}"]
             reason = f"failed: {one_line(telling[-1])}"
         return CommandError(f"{name} {reason}", file=self.log)
-
-
-def _finished(
-    command: Sequence[str], environment: Mapping[str, str], output: int, meanwhile: Callable[[], None]
-) -> int:
-    """The exit code of a command, which is ended with all its processes where this one is interrupted."""
-    nothing = subprocess.DEVNULL
-    process = subprocess.Popen(  # noqa: S603 - the user named its folder
-        command, stdin=nothing, stdout=output, stderr=output, env=environment, start_new_session=True
-    )
-    try:
-        while process.poll() is None:
-            meanwhile()
-            time.sleep(PAUSE)
-        return process.returncode
-    finally:
-        if process.poll() is None:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(GRACE)
-            return
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _signal(number: int) -> str:

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The owner's commands that test whether a model was trained on a protected set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import monai_unlearnable as mu
+from monai_unlearnable.cli.values import KEY, parse_value
+from monai_unlearnable.errors import InputError
+
+if TYPE_CHECKING:
+    from monai_unlearnable.tracing.trace import TraceResult
+
+__all__ = ["COMMANDS"]
+
+ASK = "ask"
+
+
+class _Trace(click.Group):
+    """``trace OUT PROBES`` asks; ``trace prepare`` and the others are commands of their own."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if args[0] in self.commands else [ASK, *args])
+
+
+def _list(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    found = None if value is None else parse_value(value)
+    if found is not None and not isinstance(found, (list, tuple)):
+        raise InputError(f'--{parameter.name} is {value}; give a list, such as "[0, 1, 2]"'.replace("_", "-"))
+    return found
+
+
+def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+NAME = click.option("--name", default="model", show_default=True, help="Name of the model, for the record.")
+CLASSES = click.option(
+    "--answer-classes", callback=_list, help="What stands for each class in the answers, background first."
+)
+PROBES = _options(
+    click.option("--epsilon", help="Largest change of a voxel in the probes; by default that of the set."),
+    click.option("--statistic", help="dice, accuracy or log_probability."),
+    click.option("--datalist", metavar="FILE", help="List of the probes."),
+)
+
+
+@click.group(cls=_Trace, invoke_without_command=False)
+def trace() -> None:
+    """Test whether a model was trained on a protected set: trace OUT PROBES --key KEY --model MODEL.
+
+    MODEL is a command with {probes} and {answers} in the places of folders, module:function, a TorchScript or ONNX
+    file, or the folder of a MONAI bundle. A model that can only be asked by hand: trace prepare, trace judge.
+    """
+
+
+@trace.command(ASK, hidden=True)
+@click.argument("out")
+@click.argument("probes")
+@click.option("--model", required=True, help="What is asked.")
+@click.option("--keys", type=int, default=199, show_default=True, help="Number of other marks.")
+@click.option("--stop-after", type=int, default=10, show_default=True, help="Larger statistics that end the test.")
+@click.option("--preprocessing", metavar="FILE", help="Configuration of the input of a network in a file.")
+@click.option("--max-probes", type=int, default=40, show_default=True)
+@click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds of a command for one mark.")
+@CLASSES
+@NAME
+@PROBES
+@KEY
+def ask(out: str, probes: str, model: str, **settings: Any) -> None:
+    """Ask a model with the owner's mark and with others."""
+    _tell(mu.trace(out, probes, model, **_numbers(settings)))
+
+
+@trace.command()
+@click.argument("out")
+@click.argument("probes")
+@click.argument("folder")
+@click.option("--keys", type=int, default=99, show_default=True, help="Number of other marks.")
+@click.option("--max-probes", type=int, default=10, show_default=True)
+@NAME
+@PROBES
+@KEY
+def prepare(out: str, probes: str, folder: str, **settings: Any) -> None:
+    """Write a shuffled folder of marked probes, for a model that is asked by hand."""
+    from monai_unlearnable.tracing import prepare
+
+    count = prepare(out, probes, folder, **_numbers(settings))
+    click.echo(f"written: {count} probes to {folder}; have each one answered, then run trace judge")
+
+
+@trace.command()
+@click.argument("out")
+@click.argument("probes")
+@click.argument("folder")
+@click.argument("answers")
+@click.option("--max-probes", type=int, default=10, show_default=True)
+@click.option("--datalist", metavar="FILE", help="List of the probes.")
+@CLASSES
+@NAME
+@KEY
+def judge(out: str, probes: str, folder: str, answers: str, **settings: Any) -> None:
+    """Judge the answers to a folder of marked probes."""
+    from monai_unlearnable.tracing import judge
+
+    _tell(judge(out, probes, folder, answers, **settings))
+
+
+def _numbers(settings: dict[str, Any]) -> dict[str, Any]:
+    epsilon = settings["epsilon"]
+    return {**settings, "epsilon": None if epsilon is None else parse_value(epsilon)}
+
+
+def _tell(result: TraceResult) -> None:
+    click.echo(result.sentence())
+    click.echo(f"record: {result.folder}")
+
+
+COMMANDS = (trace,)

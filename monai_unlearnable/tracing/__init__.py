@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a model was trained on protected scans: an exact test over the marks of keys."""
+
+from monai_unlearnable.tracing.blackbox import judge, prepare
+from monai_unlearnable.tracing.randomization import Outcome, sequential_test
+from monai_unlearnable.tracing.suspects import Suspect, open_suspect
+from monai_unlearnable.tracing.trace import trace
+
+__all__ = ["Suspect", "Outcome", "judge", "open_suspect", "prepare", "sequential_test", "trace"]

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record of a trace on disk: what is asked and how it is judged, written before, and what was answered."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monai_unlearnable.errors import InputError, OutputError
+from monai_unlearnable.tracing.statistics import Answer
+from monai_unlearnable.utils.files import encode_json, lock, reading, unlock, write_atomic, write_json
+
+__all__ = ["UNMARKED", "Answered", "Plan", "Record", "answer_digest"]
+
+PLAN, RESULT, MARKS = "plan.json", "result.json", "marks"
+ANSWERED, ANSWERS = "answered.json", "answers.npz"
+UNMARKED = -1  # number of the probes without a mark
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided before a model is asked.
+
+    Args:
+        mark_sha256: what commits to the owner's mark, as in the statement of the protected set.
+        statistic: how an answer is scored.
+        epsilon: largest change of a voxel in the probes, in normalized intensity.
+        others: number of other marks.
+        stop_after: number of other marks with a larger statistic after which no more are asked.
+        probes: digests of the clean probes.
+        model: what is asked.
+    """
+
+    mark_sha256: str
+    statistic: str
+    epsilon: float
+    others: int
+    stop_after: int
+    probes: tuple[str, ...]
+    model: str
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a model answered to the probes with one mark.
+
+    Args:
+        number: number of the mark; 0 is the owner's, and -1 none at all.
+        queries: digests of the files that the model got.
+        answers: digests of the answers; None where there was none.
+        scores: score of each answer; None where there was none.
+        seconds: time that it took.
+    """
+
+    number: int
+    queries: tuple[str, ...]
+    answers: tuple[str | None, ...]
+    scores: tuple[float | None, ...]
+    seconds: float
+
+    def statistic(self, worst: float) -> float:
+        """The mean score over the probes; missing answers count as the worst."""
+        return float(np.mean([worst if score is None else score for score in self.scores]))
+
+
+class Record:
+    """A folder with the plan, what was answered to each mark, and the result.
+
+    Args:
+        folder: the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def begin(self, plan: Plan) -> None:
+        """Write the plan, or go on with it.
+
+        Raises:
+            OutputError: naming the file, when another plan was followed here.
+        """
+        path, content = self.folder / PLAN, encode_json(asdict(plan))
+        if path.is_file():
+            if path.read_bytes() != content:
+                changed = _changed(json.loads(path.read_bytes()), json.loads(content))
+                reason = f"a trace with another {changed} was begun here; give it another --name"
+                raise OutputError(reason, file=path)
+            return
+        write_atomic(path, content)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan.
+
+        Raises:
+            InputError: naming the file, when it cannot be read.
+        """
+        content = self._read(self.folder / PLAN)
+        return Plan(**{**content, "probes": tuple(content["probes"])})
+
+    @contextmanager
+    def claimed(self, number: int) -> Iterator[bool]:
+        """Whether this process is the one that asks a mark that was not asked yet."""
+        folder = self._folder(number)
+        try:
+            lock(folder)
+        except OutputError:
+            yield False
+            return
+        try:
+            yield self.find(number) is None
+        finally:
+            unlock(folder)
+
+    def save(self, answered: Answered, answers: Sequence[Answer | None]) -> None:
+        """Keep what was answered to a mark."""
+        folder, stream = self._folder(answered.number), io.BytesIO()
+        known = {f"{index:04d}": _small(answer) for index, answer in enumerate(answers) if answer is not None}
+        np.savez_compressed(stream, **known)  # type: ignore[arg-type]
+        write_atomic(folder / ANSWERS, stream.getvalue())
+        write_json(folder / ANSWERED, asdict(answered))
+
+    def find(self, number: int) -> Answered | None:
+        """What was answered to a mark, if it was asked.
+
+        Raises:
+            InputError: naming the file, when it cannot be read.
+        """
+        path = self.file_of(number)
+        if not path.is_file():
+            return None
+        content = self._read(path)
+        lists = ("queries", "answers", "scores")
+        try:
+            return Answered(**{**content, **{name: tuple(content[name]) for name in lists}})
+        except (TypeError, KeyError) as error:
+            raise InputError(f"the answers cannot be read: {error}", file=path) from error
+
+    def answers(self, number: int, count: int) -> list[Answer | None]:
+        """The answers to the probes with a mark."""
+        path = self._folder(number) / ANSWERS
+        with reading(path, InputError), np.load(path, allow_pickle=False) as kept:
+            names = [f"{index:04d}" for index in range(count)]
+            known = set(kept.files)
+            return [kept[name] if name in known else None for name in names]
+
+    def answered(self) -> list[Answered]:
+        """What was answered to the owner's mark and to others, in their order, up to the first that was not asked."""
+        found: list[Answered] = []
+        while (answered := self.find(len(found))) is not None:
+            found.append(answered)
+        return found
+
+    @property
+    def result_path(self) -> Path:
+        """The file of the result."""
+        return self.folder / RESULT
+
+    def file_of(self, number: int) -> Path:
+        """The file with what was answered to a mark."""
+        return self._folder(number) / ANSWERED
+
+    def _folder(self, number: int) -> Path:
+        return self.folder / MARKS / ("unmarked" if number == UNMARKED else f"{number:05d}")
+
+    @staticmethod
+    def _read(path: Path) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot be read: {error}", file=path) from error
+        return content
+
+
+def answer_digest(answer: Answer) -> str:
+    """SHA-256 of an answer as it is kept."""
+    kept = np.ascontiguousarray(_small(answer))
+    return hashlib.sha256(f"{kept.dtype.str} {kept.shape} ".encode() + kept.tobytes()).hexdigest()
+
+
+def _small(answer: Answer) -> Answer:
+    """An answer as it is kept: classes in a byte each where they fit, probabilities in four."""
+    if answer.dtype.kind in "iub":
+        return answer.astype(np.uint8 if answer.size == 0 or 0 <= answer.min() <= answer.max() < 256 else np.int32)
+    return answer.astype(np.float32)
+
+
+def _changed(earlier: dict[str, Any], later: dict[str, Any]) -> str:
+    """The name of the first setting that differs."""
+    return next((name.replace("_", " ") for name in later if earlier.get(name) != later[name]), "version")
