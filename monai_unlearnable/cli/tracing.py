@@ -115,6 +115,20 @@ def judge(out: str, probes: str, folder: str, answers: str, **settings: Any) -> 
     _tell(judge(out, probes, folder, answers, **settings))
 
 
+@trace.command()
+@click.argument("out")
+@click.argument("probes")
+@click.option("--max-probes", type=int, default=40, show_default=True)
+@click.option("--datalist", metavar="FILE", help="List of the probes.")
+@NAME
+@KEY
+def check(out: str, probes: str, **settings: Any) -> None:
+    """Recompute the result of a trace from its record, with the owner's key."""
+    from monai_unlearnable.tracing import check_trace
+
+    click.echo(f"the record holds: {check_trace(out, probes, **settings).sentence()}")
+
+
 def _numbers(settings: dict[str, Any]) -> dict[str, Any]:
     epsilon = settings["epsilon"]
     return {**settings, "epsilon": None if epsilon is None else parse_value(epsilon)}
@@ -122,7 +136,8 @@ def _numbers(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _tell(result: TraceResult) -> None:
     click.echo(result.sentence())
-    click.echo(f"record: {result.folder}")
+    page = result.folder / "index.html"
+    click.echo(f"record: {result.folder}" if result.outcome is None else f"report: {page}")
 
 
 COMMANDS = (trace,)

@@ -35,7 +35,7 @@ from monai_unlearnable.report.summaries import (
 from monai_unlearnable.report.tables import LONG, Table, format_digits, heading
 from monai_unlearnable.utils.files import write_atomic
 
-__all__ = ["compare_page", "render_page", "write_comparison", "write_report"]
+__all__ = ["compare_page", "pictures_by_kind", "render", "render_page", "write_comparison", "write_report"]
 
 PICTURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 KINDS = ("heat", "frontier", "bars", "curves", "prediction", "montage")  # of pictures, by the start of their names
@@ -59,12 +59,12 @@ def render_page(results: Results, pictures: Mapping[str, bytes], background: Tab
     """
     summaries, lines = results.summaries(), results.frontier()
     known = any(math.isfinite(line.clean) for line in lines)
-    return _render(
+    return render(
         "report",
         results=results,
         metric=results.metric[:1].upper() + results.metric[1:],
         tiles=_tiles(results),
-        pictures=_pictures(pictures),
+        pictures=pictures_by_kind(pictures),
         scores=_scores(results, summaries),
         frontier=tables.p50_table(results),
         strengths=max(len(line.points) for line in lines) if known else 0,
@@ -119,7 +119,7 @@ def write_report(
 def compare_page(first: Results, second: Results) -> str:
     """Two reports side by side as one page: no scripts, nothing loaded from elsewhere."""
     found = comparison.compare(first, second)
-    return _render(
+    return render(
         "comparison",
         found=found,
         pairs=_pairs(found),
@@ -150,7 +150,8 @@ def _environment() -> Environment:
     )
 
 
-def _render(template: str, **content: Any) -> str:
+def render(template: str, **content: Any) -> str:
+    """A page from a template."""
     return _environment().get_template(f"{template}.html.j2").render(**content, long=LONG, version=__version__)
 
 
@@ -177,7 +178,7 @@ class Picture:
     height: int
 
 
-def _pictures(images: Mapping[str, bytes]) -> dict[str, list[Picture]]:
+def pictures_by_kind(images: Mapping[str, bytes]) -> dict[str, list[Picture]]:
     """Pictures by their kind, each with its dark version."""
     found: dict[str, list[Picture]] = {kind: [] for kind in (*KINDS, "other")}
     for name, content in images.items():

@@ -2,8 +2,9 @@
 """Whether a model was trained on protected scans: an exact test over the marks of keys."""
 
 from monai_unlearnable.tracing.blackbox import judge, prepare
+from monai_unlearnable.tracing.check import check_trace
 from monai_unlearnable.tracing.randomization import Outcome, sequential_test
 from monai_unlearnable.tracing.suspects import Suspect, open_suspect
 from monai_unlearnable.tracing.trace import trace
 
-__all__ = ["Suspect", "Outcome", "judge", "open_suspect", "prepare", "sequential_test", "trace"]
+__all__ = ["Outcome", "Suspect", "check_trace", "judge", "open_suspect", "prepare", "sequential_test", "trace"]

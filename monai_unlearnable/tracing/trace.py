@@ -23,6 +23,7 @@ from monai_unlearnable.noise.records import package_versions
 from monai_unlearnable.perturbers import load_input_settings, load_perturber
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import canonical, mark_digest
+from monai_unlearnable.report.traces import write_trace_page
 from monai_unlearnable.tracing.answers import AnswerFormat
 from monai_unlearnable.tracing.marks import OWN, Marks
 from monai_unlearnable.tracing.probes import Probes, query_digest
@@ -46,7 +47,7 @@ __all__ = ["Setup", "TraceResult", "conclude", "keep_answers", "set_up", "trace"
 
 logger = logging.getLogger(__name__)
 
-NAME = "model"
+NAME, PAGE = "model", "index.html"
 FAILURES = 3  # marks in a row that a model fails at, after which it is not asked again
 
 
@@ -148,6 +149,9 @@ def set_up(
     """
     check_whole("max_probes", max_probes, 1)
     layout = Layout(output_dir)
+    if layout.records and not layout.is_encrypted:
+        reason = "the set cannot be traced: it was protected without a key, so that anyone can know its mark"
+        raise InputError(f"{reason}; protect with --key", file=layout.root)
     if key is None:
         raise InputError("a trace needs the owner's key: without one the set carries no secret mark; give --key")
     own = owner(load_key(key))
@@ -315,4 +319,5 @@ def conclude(setup: Setup, record: Record) -> TraceResult:
     content["public_key"] = to_base64(public_key(setup.key))
     content["signature"] = to_base64(sign(canonical(content), setup.key))
     write_json(record.result_path, content)
+    write_trace_page(content, record.folder / PAGE)
     return result

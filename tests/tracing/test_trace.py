@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from monai.networks.nets import UNet
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 import monai_unlearnable as mu
 from monai_unlearnable.cli import main
@@ -21,10 +25,10 @@ from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.crypto.keyfiles import from_base64
 from monai_unlearnable.crypto.signing import is_signed
 from monai_unlearnable.data import list_dataset
-from monai_unlearnable.errors import CommandError, InputError, KeyMismatchError, OutputError
+from monai_unlearnable.errors import CommandError, InputError, KeyMismatchError, OutputError, VerificationError
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing.statement import audit, canonical
-from monai_unlearnable.tracing import Suspect, judge, prepare
+from monai_unlearnable.tracing import Suspect, check_trace, judge, prepare
 from tests.helpers import tree
 from tests.tracing.models import VoxelModel
 
@@ -182,6 +186,7 @@ def test_only_the_owner_can_trace(traced: SimpleNamespace, tmp_path: Path) -> No
 
 
 COMMAND = """
+import shutil
 import sys
 from pathlib import Path
 import nibabel as nib
@@ -202,7 +207,7 @@ def test_a_command_reads_a_folder_and_writes_one(traced: SimpleNamespace, tmp_pa
     words = ["trace", str(traced.out), str(traced.clean), "--key", str(traced.key), "--keys", "2", "--name", "command"]
     assert main([*words, "--model", f"{sys.executable} {script} {{probes}} {{answers}}"]) == 0
     told = capsys.readouterr().out
-    assert told.startswith("p = ") and "record: " in told
+    assert told.startswith("p = ") and "report: " in told
     mu.trace(traced.out, traced.clean, threshold, traced.key, keys=2, name="function")
     kept = [
         json.loads((traced.out / "trace" / name / "marks" / "00000" / "answered.json").read_text())["scores"]
@@ -240,3 +245,103 @@ def test_who_carries_which_mark_is_the_owners_secret(traced: SimpleNamespace, tm
     prepare(traced.out, traced.clean, tmp_path / "probes", traced.key, keys=3, name="secret", max_probes=1)
     plain = [name for name, content in tree(traced.out / "trace" / "secret").items() if b'"mark"' in content]
     assert not plain
+
+
+@pytest.fixture(scope="module")
+def concluded(traced: SimpleNamespace) -> Path:
+    """The record of a finished trace."""
+    return mu.trace(traced.out, traced.clean, threshold, traced.key, keys=4, name="concluded").folder
+
+
+def test_somebody_else_can_recompute_p(traced: SimpleNamespace, concluded: Path, capsys: Any) -> None:
+    words = ["trace", "check", str(traced.out), str(traced.clean), "--key", str(traced.key), "--name", concluded.name]
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("the record holds: p = ")
+
+
+@pytest.mark.parametrize("what", ["scores", "p", "answers"])
+def test_a_record_that_was_changed_is_found(
+    traced: SimpleNamespace, concluded: Path, tmp_path: Path, what: str
+) -> None:
+    shutil.copytree(concluded, concluded.parent / what)
+    folder = concluded.parent / what
+    if what == "scores":
+        path = folder / "marks" / "00000" / "answered.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, "scores": [1.0] * 3}))
+    elif what == "p":
+        content = json.loads((folder / "result.json").read_text())
+        content["result"]["p"] = 0.001
+        (folder / "result.json").write_text(json.dumps(content))
+    else:
+        (folder / "marks" / "00001" / "answers.npz").write_bytes(
+            (folder / "marks" / "00002" / "answers.npz").read_bytes()
+        )
+    with pytest.raises(VerificationError, match="do not hold"):
+        check_trace(traced.out, traced.clean, traced.key, name=what)
+
+
+def test_the_page_says_what_was_found_and_what_not(concluded: Path) -> None:
+    page = (concluded / "index.html").read_text()
+    content = json.loads((concluded / "result.json").read_text())
+    assert content["sentence"].split(":")[0].replace("'", "&#39;") in page
+    assert "What this does not show" in page
+    assert "<script" not in page
+    assert page.count("data:image/png") >= 1
+
+
+def test_a_network_in_a_file_is_asked_with_its_preprocessing(traced: SimpleNamespace, tmp_path: Path) -> None:
+    class Brightness(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.cat([1 - image, image, image - 0.5], 1)
+
+    example = torch.zeros(1, 1, 24, 24, 16)
+    torch.jit.save(torch.jit.trace(Brightness(), example), tmp_path / "net.ts")
+    (tmp_path / "input.yaml").write_text(
+        "preprocessing: {_target_: Compose, transforms: ["
+        "{_target_: LoadImaged, keys: image}, {_target_: EnsureChannelFirstd, keys: image},"
+        "{_target_: ScaleIntensityd, keys: image}]}"
+    )
+    settings: dict[str, Any] = {"preprocessing": tmp_path / "input.yaml", "statistic": "log_probability"}
+    result = mu.trace(traced.out, traced.clean, tmp_path / "net.ts", traced.key, keys=1, name="network", **settings)
+    path = sorted((traced.clean / "imagesTr").iterdir())[0]
+    image = np.asarray(nib.load(path).dataobj).astype(np.float32)
+    image = (image - image.min()) / (image.max() - image.min())
+    kept = np.load(result.folder / "marks" / "unmarked" / "answers.npz")["0000"]
+    assert kept == pytest.approx(softmax(np.stack([1 - image, image, image - 0.5]), 0), abs=1e-5)
+    with pytest.raises(InputError, match="is no TorchScript network"):
+        mu.trace(traced.out, traced.clean, tmp_path / "input.yaml", traced.key, keys=1, name="none")
+
+
+def test_a_bundle_is_asked_with_its_own_parts(traced: SimpleNamespace, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    network = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "channels": [4, 8]}
+    network |= {"strides": [2]}
+    steps = ("LoadImaged", "EnsureChannelFirstd", "ScaleIntensityd")
+    content = {
+        "network_def": network,
+        "network": "$@network_def.to('cpu')",
+        "preprocessing": {"_target_": "Compose", "transforms": [{"_target_": t, "keys": "image"} for t in steps]},
+        "inferer": {"_target_": "SimpleInferer"},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+                {"_target_": "SaveImaged", "keys": "pred", "output_dir": str(tmp_path / "saved")},
+            ],
+        },
+    }
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs" / "inference.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="has none of model.pt"):
+        mu.trace(traced.out, traced.clean, folder, traced.key, keys=1, name="no weights")
+    (folder / "models").mkdir()
+    net = UNet(3, 1, 3, (4, 8), (2,))
+    torch.save(net.state_dict(), folder / "models" / "model.pt")
+    result = mu.trace(traced.out, traced.clean, str(folder), traced.key, keys=1, name="bundle")
+    assert not (tmp_path / "saved").exists()
+    kept = np.load(result.folder / "marks" / "unmarked" / "answers.npz")["0000"]
+    image = np.asarray(nib.load(sorted((traced.clean / "imagesTr").iterdir())[0]).dataobj).astype(np.float32)
+    scaled = torch.from_numpy((image - image.min()) / (image.max() - image.min()))[None, None]
+    with torch.no_grad():
+        assert np.array_equal(kept[0], net.eval()(scaled).argmax(1)[0].numpy())

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record of a trace checked by somebody else: with the owner's key, p follows from the answers again."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from monai_unlearnable.crypto.keyfiles import from_base64
+from monai_unlearnable.crypto.signing import is_signed, public_key
+from monai_unlearnable.errors import Finding, InputError, VerificationError
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.statement import MARK, canonical, mark_digest
+from monai_unlearnable.tracing.probes import query_digest
+from monai_unlearnable.tracing.record import Answered, Record, answer_digest
+from monai_unlearnable.tracing.statistics import check_answer, score
+from monai_unlearnable.tracing.trace import NAME, Setup, TraceResult, current_result, set_up
+from monai_unlearnable.utils.files import file_digest
+from monai_unlearnable.utils.progress import track
+
+__all__ = ["check_trace"]
+
+TOLERANCE = 1e-9  # of scores
+
+
+def check_trace(
+    output_dir: str | Path,
+    probes_dir: str | Path,
+    key: Any,
+    name: str = NAME,
+    datalist: str | Path | None = None,
+    max_probes: int = 40,
+) -> TraceResult:
+    """Recompute the result of a trace from its record.
+
+    The signature is the owner's; the mark is the one that the statement of the set commits to; every marked probe,
+    made again from the key, has the recorded digest; every score follows from the kept answer; and p from the scores.
+
+    Args:
+        output_dir: output of the protected set, with ``trace/``.
+        probes_dir: folder of the clean probes.
+        key: the owner's key or its file.
+        name: name of the model.
+        datalist: list of the probes.
+        max_probes: largest number of probes, as in the trace.
+
+    Returns:
+        The result as it was recomputed.
+
+    Raises:
+        VerificationError: naming the first claim that does not hold; ``findings`` has all.
+        InputError: when there is no finished trace under this name.
+    """
+    record = Record(Layout(output_dir).trace / name)
+    plan = record.plan
+    if not record.result_path.is_file():
+        raise InputError("the trace has no result yet", file=record.folder)
+    content = json.loads(record.result_path.read_bytes())
+    setup = set_up(output_dir, probes_dir, key, plan.epsilon, plan.statistic, datalist, max_probes)
+    findings = list(_claims(content, setup, record))
+    for answered in track(record.answered()[: len(content["statistics"])], "check"):
+        findings += _column(answered, setup, record)
+    result = current_result(record)
+    found = None if result.outcome is None else result.outcome.p
+    if found != content["result"]["p"]:
+        findings.append(Finding(record.result_path, "p", found, content["result"]["p"]))
+    if findings:
+        reason = f"{len(findings)} claims of the trace do not hold: {findings[0]}"
+        raise VerificationError(reason, file=record.folder, findings=findings)
+    return result
+
+
+def _claims(content: dict[str, Any], setup: Setup, record: Record) -> list[Finding]:
+    """What does not hold of the signature, the plan and the commitment."""
+    path, findings = record.result_path, []
+    if not is_signed(canonical(content), from_base64(content["signature"]), public_key(setup.key)):
+        findings.append(Finding(path, "the signature is not that of the owner's key"))
+    plan, digest = record.plan, mark_digest(setup.marks.perturber)
+    stated = json.loads(setup.layout.statement.read_bytes()).get(MARK)
+    claims = (
+        ("the mark of the plan", plan.mark_sha256, digest),
+        ("the mark that the statement commits to", stated, digest),
+        ("the probes", list(plan.probes), setup.probes.digests),
+        ("the plan of the result", content["plan"]["probes"], list(plan.probes)),
+        ("the number of other marks", content["plan"]["others"], plan.others),
+    )
+    findings += [Finding(path, what, found, claimed) for what, found, claimed in claims if found != claimed]
+    numbers = range(len(content["statistics"]))
+    digests = [file_digest(record.file_of(number)) for number in numbers if record.find(number) is not None]
+    if digests != content["answered_sha256"]:
+        findings.append(Finding(path, "the record of the answers was changed since"))
+    return findings
+
+
+def _column(answered: Answered, setup: Setup, record: Record) -> list[Finding]:
+    """What does not hold of one mark: its queries, and the scores of its answers."""
+    path, findings = record.file_of(answered.number), []
+    with tempfile.TemporaryDirectory(prefix="probes-") as folder:
+        queries = setup.probes.write(setup.marks.mark(answered.number), Path(folder))
+        made = [query_digest(query) for query in queries]
+    kept = record.answers(answered.number, len(setup.probes))
+    rows = zip(setup.probes.names, made, answered.queries, kept, answered.answers, strict=True)
+    for index, (name, found, claimed, answer, digest) in enumerate(rows):
+        if found != claimed:
+            findings.append(Finding(path, "the marked probe", found, claimed, case=name))
+        if (None if answer is None else answer_digest(answer)) != digest:
+            findings.append(Finding(path, "the answer was changed since", case=name))
+        elif answer is not None:
+            label = setup.probes.labels[index]
+            check_answer(answer, label, setup.num_classes, setup.statistic)
+            own, stated = score(answer, label, setup.statistic), answered.scores[index]
+            if stated is None or abs(own - stated) > TOLERANCE:
+                findings.append(Finding(path, "the score", own, stated, case=name))
+    return findings
