@@ -13,7 +13,7 @@ from monai_unlearnable.cli.values import KEY, parse_value
 from monai_unlearnable.errors import InputError
 
 if TYPE_CHECKING:
-    from monai_unlearnable.tracing.trace import TraceResult
+    from monai_unlearnable.tracing.asking import TraceResult
 
 __all__ = ["COMMANDS"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from monai_unlearnable.report.canvas import DARK, LIGHT, Theme, new_figure, tidy, to_png
 from monai_unlearnable.report.html import pictures_by_kind, render
@@ -89,5 +90,5 @@ def _picture(content: Mapping[str, Any], theme: Theme) -> bytes:
     )
     tidy(axes, theme)
     axes.set_xlabel(STATISTICS[content["plan"]["statistic"]], color=theme.muted, fontsize=10)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return to_png(figure)

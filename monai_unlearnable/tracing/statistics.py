@@ -25,7 +25,7 @@ class Statistic(StrEnum):
     ACCURACY = "accuracy"  # of classes of whole images
 
 
-WORST = {Statistic.DICE: 0.0, Statistic.LOG_PROBABILITY: math.log(FLOOR), Statistic.ACCURACY: 0.0}
+WORST: dict[str, float] = {Statistic.DICE: 0.0, Statistic.LOG_PROBABILITY: math.log(FLOOR), Statistic.ACCURACY: 0.0}
 
 
 def usual_statistic(is_map: bool) -> Statistic:
