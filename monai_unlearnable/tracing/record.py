@@ -80,6 +80,7 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._known: dict[int, Answered] = {}  # what was answered does not change
 
     def begin(self, plan: Plan) -> None:
         """Write the plan, or go on with it.
@@ -127,6 +128,7 @@ class Record:
         np.savez_compressed(stream, **known)  # type: ignore[arg-type]
         write_atomic(folder / ANSWERS, stream.getvalue())
         write_json(folder / ANSWERED, asdict(answered))
+        self._known.pop(answered.number, None)
 
     def find(self, number: int) -> Answered | None:
         """What was answered to a mark, if it was asked.
@@ -134,15 +136,18 @@ class Record:
         Raises:
             InputError: naming the file, when it cannot be read.
         """
+        if number in self._known:
+            return self._known[number]
         path = self.file_of(number)
         if not path.is_file():
             return None
         content = self._read(path)
         lists = ("queries", "answers", "scores")
         try:
-            return Answered(**{**content, **{name: tuple(content[name]) for name in lists}})
+            self._known[number] = Answered(**{**content, **{name: tuple(content[name]) for name in lists}})
         except (TypeError, KeyError) as error:
             raise InputError(f"the answers cannot be read: {error}", file=path) from error
+        return self._known[number]
 
     def answers(self, number: int, count: int) -> list[Answer | None]:
         """The answers to the probes with a mark."""
