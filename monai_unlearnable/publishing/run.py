@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from monai_unlearnable.publishing.plan import DatasetPlan
 
-__all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle", "apply", "plan", "protect"]
+__all__ = ["bundle_root", "bundle_names", "configuration", "method_names", "run_bundle"]
+__all__ += ["apply", "plan", "protect"]
 
 
 def _folder() -> Path:
@@ -68,6 +69,29 @@ def bundle_root(name: str) -> Path:
     raise InputError(f"unknown method {name!r}{hint}; known are {', '.join(known)}, or give a configuration file")
 
 
+def configuration(method: str, config: str = "protect") -> tuple[Path, dict[str, Any]]:
+    """The configuration file of a method, and the settings of the bundle that make the method of it.
+
+    Args:
+        method: see :func:`run_bundle`.
+        config: name of the configuration in the bundle.
+
+    Raises:
+        InputError: when there is no such method or file.
+    """
+    presets = Catalog.load("methods")
+    preset: dict[str, Any] = {}
+    if method in presets.names():
+        preset = presets.description(method)
+        method = preset.pop("bundle")
+    file = Path(method)
+    if file.suffix not in (".yaml", ".yml", ".json"):
+        file = bundle_root(method) / "configs" / f"{config}.yaml"
+    if not file.is_file():
+        raise InputError("the configuration does not exist", file=file)
+    return file, preset if config == "protect" else {}  # whose settings these are
+
+
 PART = re.compile(r"Failed to instantiate component '(?:[\w.]*\.)?(\w+)'")  # what MONAI says of an object
 REHEARSAL = "monai_unlearnable.publishing.rehearsal.Rehearsal"
 
@@ -88,17 +112,8 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
         InputError: when the configuration does not have a setting, such as a key that would encrypt nothing.
         UnlearnableError: the error that stopped the run, without the wrapping of the configuration parser.
     """
-    presets = Catalog.load("methods")
-    if method in presets.names():
-        preset = presets.description(method)
-        method = preset.pop("bundle")
-        if config == "protect":  # whose settings these are
-            overrides = {**preset, **overrides}
-    file = Path(method)
-    if file.suffix not in (".yaml", ".yml", ".json"):
-        file = bundle_root(method) / "configs" / f"{config}.yaml"
-    if not file.is_file():
-        raise InputError("the configuration does not exist", file=file)
+    file, preset = configuration(method, config)
+    overrides = {**preset, **overrides}
     try:
         workflow = _configured(file, {"bundle_root": str(file.parents[1]), **overrides})
         workflow.initialize()
