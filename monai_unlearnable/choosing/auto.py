@@ -112,6 +112,8 @@ def _check(psnr: Any, minutes: Any, length: str | None, iterations: Any, setting
         check_number("psnr", psnr)
     if minutes is not None:
         check_number("minutes", minutes)
+        if minutes <= 0:
+            raise InputError(f"minutes is {minutes:g}, not above 0", value=minutes, limit=0)
     for name in DECIDED:
         if name in settings:
             raise InputError(f"{name} cannot be chosen here; auto decides on it")

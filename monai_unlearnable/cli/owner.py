@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import monai_unlearnable as mu
+from monai_unlearnable.cli.terminal import console
 from monai_unlearnable.cli.values import JSON, KEY, OVERWRITE, SETTINGS, WITH_SETTINGS, chosen_settings
 from monai_unlearnable.errors import InputError, VerificationError
 from monai_unlearnable.utils.text import first_few
@@ -23,7 +24,34 @@ __all__ = ["COMMANDS"]
 AUTO = "auto"  # in the place of a method
 
 
-@click.command(context_settings=WITH_SETTINGS)
+class _Protect(click.Command):
+    """``protect METHOD --help`` lists the settings of the method."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        asks = any(word in ctx.help_option_names for word in args)
+        if asks and not args[0].startswith("-") and args[0] != AUTO:
+            _show_settings(args[0])
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+
+def _show_settings(method: str) -> None:
+    from rich.table import Table
+
+    from monai_unlearnable.publishing.manual import manual
+
+    found, terminal = manual(method), console()
+    click.echo(f"Usage: monai-unlearnable protect {method} DATASET_DIR OUT [--SETTING VALUE]...")
+    click.echo(f"\n{found.summary}\n")
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for name in ("Setting", "Default", "Meaning"):
+        table.add_column(name, no_wrap=name == "Setting")
+    for setting in found.settings:
+        table.add_row(f"--{setting.name}", setting.default, setting.meaning)
+    terminal.print(table, markup=False, highlight=False)
+
+
+@click.command(cls=_Protect, context_settings=WITH_SETTINGS)
 @click.argument("method")
 @click.argument("dataset_dir")
 @click.argument("out")
@@ -39,6 +67,8 @@ def protect(
 
     METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
     --epochs 20 --masks#support#margin 1. Studies are given as dicomweb://HOST/PATH?StudyInstanceUID=UID.
+
+    protect METHOD --help lists the settings of a method.
 
     The method auto tries several and takes the best: --stop patches --psnr 43 --minutes 120 --test_dir TEST.
     """

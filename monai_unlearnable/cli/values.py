@@ -17,6 +17,7 @@ __all__ = ["JSON", "KEY", "OVERWRITE", "SETTINGS", "WITH_SETTINGS"]
 __all__ += ["chosen_settings", "parse_dictionary", "parse_epsilons", "parse_overrides", "parse_value"]
 
 FRACTION = re.compile(r"[-+]?\d+(?:\.\d*)?\s*/\s*\d+(?:\.\d*)?")
+NAME_AND_VALUE = re.compile(r"(--[\w#:.]+)=(.*)", re.DOTALL)
 UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)  # of the parser of literals
 
 
@@ -75,14 +76,21 @@ def _literal(text: str) -> Any:
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """``--epsilon 8/255 --network_def#channels "[8,16]"`` as a dictionary.
+    """``--epsilon 8/255 --seed=1 --network_def#channels "[8,16]"`` as a dictionary.
 
     Raises:
         InputError: when arguments do not come as ``--name value``, or a value cannot be read.
     """
-    if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
+    parts = [part for word in words for part in _split(word)]
+    if len(parts) % 2 or not all(part.startswith("--") for part in parts[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
-    return {name[2:]: parse_value(text, name) for name, text in zip(words[::2], words[1::2], strict=True)}
+    return {name[2:]: parse_value(text, name) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _split(word: str) -> list[str]:
+    """``--name=value`` as name and value; other words as they are."""
+    found = NAME_AND_VALUE.match(word)
+    return [word] if found is None else list(found.groups())
 
 
 def parse_dictionary(text: str, name: str) -> dict[str, Any]:

@@ -32,8 +32,10 @@ from monai_unlearnable.evaluation.sources import Source, clean_source, digest_ca
 from monai_unlearnable.intensity import AutoWindow
 from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
 from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.distributed import check_available
 from monai_unlearnable.utils.files import file_digest, fingerprint
 from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.victims import (
     Classification,
     Recipe,
@@ -146,6 +148,7 @@ class Bench:
         Raises:
             UnlearnableError: naming the first that is missing or unknown.
         """
+        check_available(self.matrix.device)
         for name in self.matrix.victims:
             self.described(name)
         for kind, wanted in (("recipes", self.matrix.recipes), ("countermeasures", self.matrix.countermeasures)):
@@ -178,8 +181,8 @@ class Bench:
         networks, external = self.catalogs["networks"], self.catalogs["external"]
         if victim in networks.entries or victim in external.entries:
             return (external if victim in external.entries else networks).description(victim)
-        known = ", ".join([*networks.names(), *external.names()])
-        raise InputError(f"unknown name {victim!r} among networks; known are {known}")
+        known = alternatives(victim, [*networks.names(), *external.names()])
+        raise InputError(f"unknown name {victim!r} among networks{known}")
 
     @cached_property
     def _weights_digest(self) -> str | None:

@@ -31,6 +31,7 @@ from monai_unlearnable.report.rows import CLEAN, FAILED, OWN_RECIPE, PROTECTED
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import fingerprint, write_atomic, write_json
 from monai_unlearnable.utils.progress import hush_monai, progress_bar
+from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.utils.values import check_whole, check_wholes
 from monai_unlearnable.victims.external import ENVIRONMENT
 
@@ -135,7 +136,7 @@ class Laboratory:
             InputError: when there is no such data, victim, recipe or countermeasure.
         """
         if run.data not in self.sources:
-            raise InputError(f"unknown data {run.data!r}; known are {', '.join(self.sources)}")
+            raise InputError(f"unknown data {run.data!r}{alternatives(run.data, self.sources)}")
         path = self._path(run)
         if path.is_file() and not (known := self._read(path, run)).status.startswith(FAILED):
             return known  # a failure may have causes that are gone by now

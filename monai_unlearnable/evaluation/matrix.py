@@ -20,6 +20,7 @@ from monai_unlearnable.utils.distributed import check_device, default_device
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.precision import fast_bfloat16
+from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.utils.values import check_number, check_path, check_switch, check_whole, check_wholes
 
 __all__ = ["LENGTHS", "Matrix", "Published", "Run", "listed", "training_length"]
@@ -194,7 +195,7 @@ class Matrix:
         known = [field.name for field in dataclasses.fields(cls)]
         for name in settings:
             if name not in known:
-                raise InputError(f"unknown setting {name!r} of the laboratory; known are {', '.join(known)}")
+                raise InputError(f"unknown setting {name!r} of the laboratory{alternatives(name, known)}")
         return cls(**settings)
 
     def completed(self, usual: str) -> Matrix:

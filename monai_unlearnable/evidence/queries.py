@@ -8,7 +8,6 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from monai_unlearnable.errors import InputError
@@ -17,6 +16,7 @@ from monai_unlearnable.evidence.judging import by_strength, claim, fraction
 from monai_unlearnable.evidence.words import times
 from monai_unlearnable.metrics.judgement import POOR, UNKNOWN
 from monai_unlearnable.report.summaries import grouped
+from monai_unlearnable.utils.text import alternatives
 
 __all__ = ["ENTRIES", "EXPLOITERS", "MATRIX", "Condition", "Query"]
 
@@ -158,8 +158,7 @@ def _split(text: str) -> list[str]:
 def _condition(name: str, sign: str, values: tuple[str, ...]) -> Condition:
     head, _, rest = name.partition(".")
     if head not in FIELDS:
-        close = get_close_matches(head, FIELDS, 1)
-        raise InputError(f"entries have no field {head!r}{f'; did you mean {close[0]!r}?' if close else ''}")
+        raise InputError(f"entries have no field {head!r}{alternatives(head, FIELDS)}")
     if head in GROUPS and not rest:
         raise InputError(f"{head} cannot be compared by itself; write {head}.NAME")
     if rest and head not in GROUPS:

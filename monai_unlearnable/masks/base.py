@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.values import check_whole
 
 __all__ = [
     "Complement",
@@ -186,10 +187,17 @@ class ContourBand(MaskProvider):
     Args:
         inner: voxels that the band reaches into a class.
         outer: voxels that it reaches out of the class.
+
+    Raises:
+        InputError: when one of them is no whole number from 0 on.
     """
 
     inner: int = 3
     outer: int = 3
+
+    def __post_init__(self) -> None:
+        check_whole("inner of the contour band", self.inner, 0)
+        check_whole("outer of the contour band", self.outer, 0)
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None

@@ -10,6 +10,7 @@ import torch
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import ContourBand, MaskProvider, Roi, TextureMap
 from monai_unlearnable.perturbers.base import Perturber
 
@@ -142,6 +143,8 @@ class UMed(Perturber):
         self._depend_on(self.allowed, self.contour, self.texture)
         self.contour_net = NoiseUNet(spatial_dims, in_channels, self.channels, theta)
         self.texture_net = NoiseUNet(spatial_dims, in_channels, self.channels)
+        if carrier_axis is not None and carrier_axis not in range(spatial_dims):
+            raise InputError(f"carrier_axis is {carrier_axis}; axes are 0 to {spatial_dims - 1}", value=carrier_axis)
         self.carrier_axis = carrier_axis
         self.divisor = 2 ** len(self.channels)
 

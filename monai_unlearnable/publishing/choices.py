@@ -44,6 +44,8 @@ def support(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) ->
         InputError: when there is no such class.
     """
     if summary.is_segmentation:
+        if not (unperturbed in (None, NOBODY, LARGEST) or isinstance(unperturbed, int)):
+            raise InputError(f"unperturbed is {unperturbed!r}; give {LARGEST!r}, {NOBODY!r} or the number of a class")
         return Roi()
     if unperturbed in (None, NOBODY):
         return Everywhere()

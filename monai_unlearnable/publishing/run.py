@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from monai_unlearnable.crypto import Key, load_key
 from monai_unlearnable.crypto.encrypted import is_owned
@@ -27,6 +28,7 @@ from monai_unlearnable.publishing.settings import check_settings
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import unlock
+from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.utils.values import check_path
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
     from monai_unlearnable.publishing.plan import DatasetPlan
 
-__all__ = ["bundle_root", "bundle_names", "method_names", "run_bundle", "apply", "plan", "protect"]
+__all__ = ["bundle_root", "bundle_names", "configuration", "method_names", "run_bundle"]
+__all__ += ["apply", "plan", "protect"]
 
 
 def _folder() -> Path:
@@ -62,10 +65,31 @@ def bundle_root(name: str) -> Path:
     """
     if (_folder() / name / "configs" / "metadata.json").is_file():
         return _folder() / name
-    known = method_names()
-    close = get_close_matches(name, known, 1)
-    hint = f", did you mean {close[0]!r}?" if close else ""
-    raise InputError(f"unknown method {name!r}{hint}; known are {', '.join(known)}, or give a configuration file")
+    known = alternatives(name, method_names())
+    raise InputError(f"unknown method {name!r}{known}{'' if known.endswith('?') else ', or give a configuration file'}")
+
+
+def configuration(method: str, config: str = "protect") -> tuple[Path, dict[str, Any]]:
+    """The configuration file of a method, and the settings of the bundle that make the method of it.
+
+    Args:
+        method: see :func:`run_bundle`.
+        config: name of the configuration in the bundle.
+
+    Raises:
+        InputError: when there is no such method or file.
+    """
+    presets = Catalog.load("methods")
+    preset: dict[str, Any] = {}
+    if method in presets.names():
+        preset = presets.description(method)
+        method = preset.pop("bundle")
+    file = Path(method)
+    if file.suffix not in (".yaml", ".yml", ".json"):
+        file = bundle_root(method) / "configs" / f"{config}.yaml"
+    if not file.is_file():
+        raise InputError("the configuration does not exist", file=file)
+    return file.absolute(), preset if config == "protect" else {}  # whose settings these are
 
 
 PART = re.compile(r"Failed to instantiate component '(?:[\w.]*\.)?(\w+)'")  # what MONAI says of an object
@@ -88,24 +112,15 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
         InputError: when the configuration does not have a setting, such as a key that would encrypt nothing.
         UnlearnableError: the error that stopped the run, without the wrapping of the configuration parser.
     """
-    presets = Catalog.load("methods")
-    if method in presets.names():
-        preset = presets.description(method)
-        method = preset.pop("bundle")
-        if config == "protect":  # whose settings these are
-            overrides = {**preset, **overrides}
-    file = Path(method)
-    if file.suffix not in (".yaml", ".yml", ".json"):
-        file = bundle_root(method) / "configs" / f"{config}.yaml"
-    if not file.is_file():
-        raise InputError("the configuration does not exist", file=file)
+    file, preset = configuration(method, config)
+    overrides = {**preset, **overrides}
     try:
         workflow = _configured(file, {"bundle_root": str(file.parents[1]), **overrides})
         workflow.initialize()
         workflow.run()
         workflow.finalize()
         return workflow
-    except RuntimeError as error:
+    except (RuntimeError, ImportError) as error:
         cause = _telling(error)
         if cause is None:
             raise
@@ -124,6 +139,8 @@ def _telling(error: BaseException) -> UnlearnableError | None:
             return found
         chain.append(found)
         found = found.__cause__ or found.__context__
+    if isinstance(error, ModuleNotFoundError):
+        return InputError(f"the configuration names what is not there: {told(error)}")
     if len(chain) > 1 and (part := PART.match(str(chain[-2]))):
         return InputError(f"the settings do not fit {part[1]}: {told(chain[-1])}")
     return None
@@ -132,8 +149,14 @@ def _telling(error: BaseException) -> UnlearnableError | None:
 def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
     from monai.bundle import ConfigParser, ConfigWorkflow  # needs torch, which stored noise does not
 
+    try:
+        known = ConfigParser.load_config_file(str(file))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"the configuration cannot be read: {told(error)}", file=file) from error
+    if not isinstance(known, dict) or "run" not in known:
+        raise InputError("is no configuration of a method: it has no 'run'", file=file)
     # MONAI would accept settings that the configuration does not know, and ignore them.
-    check_settings(settings, ConfigParser.load_config_file(str(file)), file)
+    check_settings(settings, known, file)
     metadata = str(file.parent / "metadata.json")
     try:
         return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)

@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.seeding import derive_seed, reset_parameters
+from monai_unlearnable.utils.values import check_whole
 
 __all__ = ["UnrolledTraining", "SurrogatePool"]
 
@@ -105,6 +106,7 @@ class SurrogatePool(Described):
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
+        check_whole("size of the pool of surrogates", size, 1)
         kinds = [networks] if isinstance(networks, nn.Module) else list(networks)
         self.architectures, self.size, self.lifetime = kinds, size, lifetime
         self.learning_rate, self.warmup, self.seed = learning_rate, warmup, seed

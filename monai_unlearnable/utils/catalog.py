@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from monai_unlearnable.errors import InputError, root_cause, told
+from monai_unlearnable.utils.text import alternatives
 
 __all__ = ["KINDS", "Catalog"]
 
@@ -68,7 +69,7 @@ class Catalog:
             InputError: listing the names, when there is no such entry.
         """
         if name not in self.entries:
-            raise InputError(f"unknown name {name!r} among {self.kind}; known are {', '.join(self.names())}")
+            raise InputError(f"unknown name {name!r} among {self.kind}{alternatives(name, self.names())}")
         return copy.deepcopy(self.entries[name])
 
     def build(self, name: str, **values: Any) -> Any:

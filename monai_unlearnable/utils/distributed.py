@@ -14,7 +14,18 @@ from typing import Any, TypeVar
 
 from monai_unlearnable.errors import InputError
 
-__all__ = ["PATIENCE", "check_device", "count", "default_device", "gather", "gather_shares", "joined", "rank", "share"]
+__all__ = [
+    "PATIENCE",
+    "check_available",
+    "check_device",
+    "count",
+    "default_device",
+    "gather",
+    "gather_shares",
+    "joined",
+    "rank",
+    "share",
+]
 __all__ += ["started", "wait"]
 
 PATIENCE = timedelta(days=7)  # shares take unequally long: the first to be done waits for the others
@@ -118,6 +129,20 @@ def check_device(name: str) -> None:
         torch.device(name if isinstance(name, torch.device) else str(name))
     except RuntimeError:
         raise InputError(f"unknown device {name!r}; give cpu, cuda or cuda:1") from None
+
+
+def check_available(name: str) -> None:
+    """Check that a device is there.
+
+    Raises:
+        InputError: when it is not, or torch does not know its name.
+    """
+    import torch
+
+    check_device(name)
+    device = torch.device(name if isinstance(name, torch.device) else str(name))
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device is {str(name)!r}, and torch finds no such GPU; give cpu", value=str(name))
 
 
 def default_device() -> str:

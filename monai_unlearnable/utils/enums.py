@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from enum import EnumMeta
 from typing import Any
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.text import alternatives
 
 __all__ = ["CaseKeys", "MetaKeys", "look_up"]
 
@@ -47,7 +47,5 @@ def look_up(kind: str, name: Any, options: Collection[str] | EnumMeta) -> Any:
 
     try:
         return look_up_option(name, options)
-    except ValueError as error:
-        meant = re.search(r"did you mean '(.*?)'\?", str(error))
-        hint = f"; did you mean {meant.group(1)!r}?" if meant else ""
-        raise InputError(f"unknown {kind} {name!r}; known are {', '.join(map(str, options))}{hint}") from None
+    except ValueError:
+        raise InputError(f"unknown {kind} {name!r}{alternatives(name, map(str, options))}") from None

@@ -4,13 +4,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
-__all__ = ["first_few"]
+__all__ = ["alternatives", "first_few"]
 
 FEW = 5
+SHORT = 120  # letters of a list that is told beside the name that was likely meant
 
 
 def first_few(names: Iterable[str], count: int = FEW) -> str:
     """The first names, and dots where there are more: ``"a, b, ..."``."""
     listed = list(names)
     return ", ".join(listed[:count]) + (", ..." if len(listed) > count else "")
+
+
+def alternatives(name: object, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known ones, and the one that was likely meant.
+
+    A long list is omitted where one was likely meant.
+
+    Args:
+        name: the unknown name.
+        known: the names that there are.
+    """
+    names = list(known)
+    listed, close = ", ".join(names), get_close_matches(str(name), names, 1)
+    if not close:
+        return f"; known are {listed}"
+    meant = f"; did you mean {close[0]!r}?"
+    return meant if len(listed) > SHORT else f"; known are {listed}{meant}"

@@ -149,7 +149,7 @@ COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
     ),
     "no channels": (
         ["protect", "umed", "DATA", "OUT", "--dry-run", "--network_def#channels", "3"],
-        ("do not fit UNet",),
+        ("network_def#channels is 3, not a list",),
     ),
     "no path": (["protect", "lattice", "DATA", "OUT", "--datalist", "3"], ("datalist is 3", "./NAME")),
     "no window": (["protect", "lattice", "DATA", "OUT", "--window", "3"], ("window is 3, not a group",)),

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of a method, with their defaults and what they mean, as its bundle says them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from monai_unlearnable.publishing.run import configuration
+
+__all__ = ["Manual", "Setting", "manual"]
+
+# Names that a command has words of its own for, and parts that belong together as the bundle has them.
+PLUMBING = ("bundle_root", "imports", "dataset_dir", "output_dir", "protection", "summary", "perturber", "run", "train")
+LINE = re.compile(r"^(?P<indent> *)(?P<name>\w+):(?: (?P<value>[^#]*?))?(?: *# (?P<meaning>.*))?$")
+TARGET = re.compile(r"_target_: (?:\w+\.)*(\w+)")
+QUOTIENT = re.compile(r"^\$ *([\d.]+) */ *([\d.]+)$")
+OF_DATASET = re.compile(r"@summary|@protection")
+LEVEL = 2  # spaces
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a method.
+
+    Args:
+        name: name on the command line, with ``#`` between the names of a nested one.
+        default: default value, as a user would type it or in words.
+        meaning: what it is, in one line.
+    """
+
+    name: str
+    default: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Manual:
+    """What a user has to know of a method.
+
+    Args:
+        method: name of the method.
+        summary: what it does, in one sentence.
+        settings: its settings, in the order of its bundle.
+    """
+
+    method: str
+    summary: str
+    settings: tuple[Setting, ...]
+
+
+def manual(method: str) -> Manual:
+    """The settings of a method, read from its bundle.
+
+    Args:
+        method: name of a method, or path of a configuration file.
+
+    Raises:
+        InputError: when there is no such method.
+    """
+    file, preset = configuration(method)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    first = next((line[2:] for line in lines if line.startswith("# ")), "")
+    # What makes the method of its bundle is no choice any more.
+    fixed = {name for name in preset if isinstance(preset[name], str)}
+    fixed |= {f"{name}s" for name in fixed}
+    shown = (setting for setting in _settings(lines) if setting.name.partition("#")[0] not in fixed)
+    settings = tuple(replace(one, default=str(preset.get(one.name, one.default))) for one in shown)
+    return Manual(method, first, settings)
+
+
+def _settings(lines: list[str]) -> Iterator[Setting]:
+    """The lines of a configuration that say what they mean."""
+    group = ""
+    for line in lines:
+        found = LINE.match(line)
+        if found is None:
+            continue
+        depth, name = len(found["indent"]) // LEVEL, found["name"]
+        group = name if depth == 0 else group
+        if depth > 1 or group in PLUMBING or not found["meaning"]:
+            continue
+        path = name if depth == 0 else f"{group}#{name}"
+        yield Setting(path, _default(found["value"] or ""), found["meaning"])
+
+
+def _default(value: str) -> str:
+    """The default of a setting in the words of a user."""
+    value = value.strip()
+    if quotient := QUOTIENT.match(value):
+        return f"{quotient[1]}/{quotient[2]}"
+    if value in ("null", "") or "torch.device" in value:
+        return ""
+    if value.startswith(("{", "[")):
+        target = TARGET.search(value)
+        return target[1] if target else value
+    if value.startswith(("$", '"$')):
+        return "from the dataset" if OF_DATASET.search(value) else value.strip('"').lstrip("$").strip()
+    return value
