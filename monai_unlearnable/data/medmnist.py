@@ -125,7 +125,9 @@ class Archive(zipfile.ZipFile):
         fits = labels.dtype.kind in "iu" and labels.ndim in (1, 2) and len(labels) == count and not (labels < 0).any()
         if not fits or 0 in labels.shape[1:] or (labels.ndim == 2 and (labels > 1).any()):
             reason = f"{name}_labels has shape {labels.shape} and type {labels.dtype}; needed is one class an image"
-            raise DatalistError(f"{reason}, counted from 0, or 0 or 1 for each task, for {count} images", file=self.path)
+            raise DatalistError(
+                f"{reason}, counted from 0, or 0 or 1 for each task, for {count} images", file=self.path
+            )
         return Split(name, images, labels)
 
     def content(self, member: str) -> bytes:

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 # Loaded on first use: torch and scipy.stats take long.
 _WHERE = dict.fromkeys(("PairedTest", "area_under_curve", "bootstrap_interval", "paired_test"), "statistics")
-_WHERE |= dict.fromkeys(
-    ("chance_level", "classification_scores", "multitask_scores", "segmentation_scores"), "scores"
-)
+_WHERE |= dict.fromkeys(("chance_level", "classification_scores", "multitask_scores", "segmentation_scores"), "scores")
 
 __all__ = ["Crossing", "LOSSLESS_PSNR", "Point", "Scores", "half_way", "p50"]
 __all__ += ["measure_fidelity", "noise_level", "region_changes", "region_statistics"]

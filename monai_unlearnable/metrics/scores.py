@@ -196,7 +196,10 @@ def multitask_scores(
 
     columns = [column for pair in zip(truths, rights, strict=True) for column in pair]
     low, high = bootstrap_interval(*columns, statistic=balanced, seed=seed)
-    each = [np.nanmean(_recalls(*(part[None] for part in pair), count)) for *pair, count in zip(truths, rights, classes, strict=True)]
+    each = [
+        np.nanmean(_recalls(*(part[None] for part in pair), count))
+        for *pair, count in zip(truths, rights, classes, strict=True)
+    ]
     extras = {task_name(task): 100 * float(value) for task, value in zip(probabilities, each, strict=True)}
     extras["accuracy"] = 100 * float(np.mean(rights))
     extras["auc"] = 100 * float(np.mean([_area(*pair) for pair in zip(scores, truths, strict=True)]))

@@ -28,7 +28,6 @@ from monai_unlearnable.utils.config import Configurable, build, check_buildable
 from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import Learned
 
-
 FOR_TASKS = "multitask, lsp, ar, cuda and ops"  # the methods
 
 

@@ -275,8 +275,8 @@ def victim_table(results: Results) -> Group:
 def markdown_table(results: Results) -> str:
     """The matrix as Markdown: a row for each victim, recipe and training data, a column for each countermeasure.
 
-    Shown are the mean score in percent with its interval and the score of each of several tasks, and ``~`` where a curve still moved, explained below the
-    table; seeds without a score are named.
+    Shown are the mean score in percent with its interval and the scores of several tasks, and ``~`` where a curve still
+    moved, explained below the table; seeds without a score are named.
     """
     summaries = results.summaries()
     countermeasures, victims = (distinct(getattr(s, name) for s in summaries) for name in ("countermeasure", "victim"))

@@ -137,12 +137,12 @@ class SliceContrast(Configurable):
 class EmbeddingContrast(Described):
     r"""Embeddings of classes are kept apart (MTL-UE, arXiv 2505.05279, its intra- and inter-task terms, our reading):
 
-    .. math:: w_1 \cdot \mathrm{mean}_{t,\, k < l} \cos(e_{t,k}, e_{t,l})
-        + w_2 \cdot \mathrm{mean}_{t 
-eq u,\, k,\, l} \cos^2(e_{t,k}, e_{u,l})
+    .. math::
+        w_1 \, \mathrm{mean}_{t,\, k < l} \cos(e_{t,k}, e_{t,l})
+        + w_2 \, \mathrm{mean}_{t \neq u,\, k,\, l} \cos^2(e_{t,k}, e_{u,l})
 
-    The first drives the classes of a task in opposite directions, so that their noise differs. The second makes those
-    of different tasks orthogonal, so that the noise of one tells nothing about another.
+    The first drives the classes of a task apart, so that their noise differs. The second makes those of different tasks
+    orthogonal, so that the noise of one tells nothing about another.
 
     Args:
         perturber: noise whose embeddings are meant.

@@ -23,7 +23,14 @@ from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.perturbers import Perturber, load_perturber
 from monai_unlearnable.perturbers.inference import WINDOW_VOXELS, generate_noise
-from monai_unlearnable.transforms.io import class_indices, grid_of, like, quantization_of, refuse_after_spatial, to_numpy
+from monai_unlearnable.transforms.io import (
+    class_indices,
+    grid_of,
+    like,
+    quantization_of,
+    refuse_after_spatial,
+    to_numpy,
+)
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = ["ApplyNoise", "ApplyNoiseD", "ApplyNoiseDict", "ApplyNoised"]

@@ -15,7 +15,7 @@ __all__ += ["pad_sides", "pad_to_multiple", "plane_rotation"]
 
 
 def is_map(label: Tensor) -> bool:
-    """Whether labels of a batch are classes of voxels, (B, 1, spatial...), not of images, (B,), or of their tasks, (B, T)."""
+    """Whether labels are of voxels, (B, 1, spatial...), rather than of images, (B,), or of their tasks, (B, T)."""
     return label.ndim > 2
 
 

@@ -168,7 +168,9 @@ class Datalist:
         others = (case for other in self.sections if other != section for case in self._cases(root, other))
         for case in itertools.chain(cases, others):
             if case.tasks != cases[0].tasks and case.target is not None and cases[0].target is not None:
-                found, known = (f"the tasks {', '.join(one.tasks)}" if one.tasks else "one label" for one in (case, cases[0]))
+                found, known = (
+                    f"the tasks {', '.join(one.tasks)}" if one.tasks else "one label" for one in (case, cases[0])
+                )
                 reason = f"an entry has {found}, where {cases[0].case_id} has {known}; all need the same"
                 raise DatalistError(reason, case=case.case_id, file=self.path)
 
