@@ -10,20 +10,21 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import zoom
 
 TASKS = {"brightness": ("bright", "dark"), "shape": ("disc", "square"), "stripes": ("along", "across")}
 SIZE = 24
 
 
 def draw_picture(rng: Generator, brightness: str, shape: str, stripes: str) -> NDArray:
-    """A disc or square somewhere, filled brightly or darkly, on faint stripes along or across, with noise."""
+    """A faint disc or square, brighter or darker than its surroundings, on fainter stripes and a cloud, with noise."""
     places = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij"))
-    phase = places[0 if stripes == "along" else 1] / 6 + rng.random()
-    picture = 120 + 25 * np.sin(2 * np.pi * phase)
+    cloud = zoom(rng.normal(120, 20, (3, 3)), SIZE / 3, order=3)
+    wave = 10 * np.sin(2 * np.pi * (places[0 if stripes == "along" else 1] / 6 + rng.random()))
     away = np.abs(places - rng.integers(9, SIZE - 9, 2)[:, None, None])
-    inside = np.hypot(*away) <= 6 if shape == "disc" else away.max(axis=0) <= 5
-    picture[inside] = 200 if brightness == "bright" else 40
-    return (picture + rng.normal(0, 10, picture.shape)).round().clip(0, 255).astype(np.uint8)
+    inside = np.hypot(*away) <= 6 if shape == "disc" else away.max(axis=0) <= 6
+    raised = np.where(inside, 25 if brightness == "bright" else -25, 0)
+    return (cloud + wave + raised + rng.normal(0, 8, wave.shape)).round().clip(0, 255).astype(np.uint8)
 
 
 def write_pictures(

@@ -54,7 +54,7 @@ def test_each_class_tells_and_unperturbed_ones_say_nothing(make: object) -> None
 
 
 def test_patterns_are_summed_and_clipped() -> None:
-    none, finding, view, both = patterns().delta(images(), list("abcd"), LABELS)
+    _, finding, view, both = patterns().delta(images(), list("abcd"), LABELS)
     assert torch.allclose(both, (finding + view).clamp(-EPSILON, EPSILON))
     assert finding.abs().max() == pytest.approx(EPSILON), "a single one keeps its strength"
 

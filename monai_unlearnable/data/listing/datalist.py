@@ -205,7 +205,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _case(root: Path, path: Path, entry: Any) -> Case:
     fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
-    found, label = fields.get(CaseKeys.IMAGE), fields.get(CaseKeys.LABEL)
+    found: Any = fields.get(CaseKeys.IMAGE)
+    label: Any = fields.get(CaseKeys.LABEL)
     names = _images(found)
     are_names = names and all(isinstance(name, str) for name in names)
     if not are_names or not (label is None or isinstance(label, str) or _is_class(label) or _has_tasks(label)):
