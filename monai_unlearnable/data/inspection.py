@@ -213,7 +213,7 @@ def inspect_cases(
         median_shape=median,
         roughness=mean_roughness,
         targets=() if cases[0].tasks else _counts(case.target for case in cases),
-        tasks={task: _counts(case.target[index] for case in cases) for index, task in enumerate(cases[0].tasks)},
+        tasks=_task_counts(cases),
         dtypes=Counter(dtype for facts in all_facts for dtype in facts.dtypes),
         window_range=(min(lows), max(highs)),
         window_widths=(min(widths), max(widths)),
@@ -244,6 +244,12 @@ def check_tasks(cases: Sequence[Case], tasks: Sequence[str], others: str) -> Non
 def _counts(targets: Iterable[Any]) -> tuple[int, ...]:
     """The number of cases of each class, of those that have one."""
     return tuple(np.bincount([target for target in targets if target is not None]).tolist())
+
+
+def _task_counts(cases: Sequence[Case]) -> dict[str, tuple[int, ...]]:
+    """The number of cases of each class of each task."""
+    columns = zip(*(case.target for case in cases if isinstance(case.target, tuple)), strict=True)
+    return {task: _counts(column) for task, column in zip(cases[0].tasks, columns, strict=True)}
 
 
 def _of_labels(cases: Sequence[Case], facts: Sequence[_Facts], label_values: Sequence[int] | None) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def multitask_scores(
     Raises:
         InputError: naming the task, when :func:`classification_scores` raises it; when the tasks differ in cases.
     """
-    scores, truths, rights = list[NDArray](), list[NDArray](), list[NDArray]()
+    scores, columns, rights, each = list[NDArray](), list[NDArray](), list[NDArray](), list[float]()
     for task, ranks in probabilities.items():
         score = np.asarray(convert_to_numpy(ranks), np.float64)
         truth = np.asarray(convert_to_numpy(targets[task])).astype(np.int64)
@@ -185,27 +185,24 @@ def multitask_scores(
             _check(score, truth)
         except InputError as error:
             raise InputError(f"task {task}: {error.reason}", case=error.case) from error
+        right = score.argmax(axis=1) == truth
         scores.append(score)
-        truths.append(truth)
-        rights.append(score.argmax(axis=1) == truth)
+        rights.append(right)
+        columns += [truth, right]
+        each.append(100 * float(np.nanmean(_recalls(truth[None], right[None], score.shape[1]))))
     classes = [score.shape[1] for score in scores]
 
     def balanced(*arrays: NDArray) -> NDArray:
         pairs = zip(arrays[::2], arrays[1::2], classes, strict=True)
         return np.mean([np.nanmean(_recalls(*pair), axis=1) for pair in pairs], axis=0)  # type: ignore[no-any-return]
 
-    columns = [column for pair in zip(truths, rights, strict=True) for column in pair]
     low, high = bootstrap_interval(*columns, statistic=balanced, seed=seed)
-    each = [
-        np.nanmean(_recalls(*(part[None] for part in pair), count))
-        for *pair, count in zip(truths, rights, classes, strict=True)
-    ]
-    extras = {task_name(task): 100 * float(value) for task, value in zip(probabilities, each, strict=True)}
+    extras = {task_name(task): value for task, value in zip(probabilities, each, strict=True)}
     extras["accuracy"] = 100 * float(np.mean(rights))
-    extras["auc"] = 100 * float(np.mean([_area(*pair) for pair in zip(scores, truths, strict=True)]))
+    extras["auc"] = 100 * float(np.mean([_area(*pair) for pair in zip(scores, columns[::2], strict=True)]))
     return Scores(
         metric="balanced accuracy",
-        value=100 * float(np.mean(each)),
+        value=float(np.mean(each)),
         interval=(100 * low, 100 * high),
         per_class=(),
         by_case=tuple((100 * np.mean(rights, axis=0)).tolist()),

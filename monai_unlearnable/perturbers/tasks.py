@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -74,15 +74,18 @@ class TaskPatterns(Perturber):
     def check_tasks(self, tasks: Sequence[str]) -> None:
         _check_names(self.tasks, tasks)
 
+    def _parts(self, label: Tensor | None) -> Iterator[tuple[Perturber, Tensor]]:
+        """The patterns of each task, and the classes of the images in it, (B,)."""
+        return zip(self.patterns, _by_task(label, len(self.tasks)).T, strict=True)  # type: ignore[arg-type]
+
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
-        parts = zip(self.patterns, _by_task(label, len(self.tasks)).T, strict=True)
-        return torch.stack([part.support(image, own) for part, own in parts]).amax(0)
+        return torch.stack([part.support(image, own) for part, own in self._parts(label)]).amax(0)
 
     def delta(
         self, image: Tensor, case_ids: Sequence[str], label: Tensor | None = None, support: Tensor | None = None
     ) -> Tensor:
         total = torch.zeros_like(image)
-        for part, own in zip(self.patterns, _by_task(label, len(self.tasks)).T, strict=True):
+        for part, own in self._parts(label):
             total = total + part.delta(image, case_ids, own) / part.epsilon
         return self.epsilon * total.clamp(-1, 1)
 
