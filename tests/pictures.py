@@ -19,12 +19,12 @@ SIZE = 24
 def draw_picture(rng: Generator, brightness: str, shape: str, stripes: str) -> NDArray:
     """A faint disc or square, brighter or darker than its surroundings, on fainter stripes and a cloud, with noise."""
     places = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij"))
-    cloud = zoom(rng.normal(120, 12, (3, 3)), SIZE / 3, order=3)
-    wave = 16 * np.sin(2 * np.pi * (places[0 if stripes == "along" else 1] / 6 + rng.random()))
+    cloud = zoom(rng.normal(120, 6, (3, 3)), SIZE / 3, order=3)
+    wave = 9 * np.sin(2 * np.pi * (places[0 if stripes == "along" else 1] / 6 + rng.random()))
     away = np.abs(places - rng.integers(9, SIZE - 9, 2)[:, None, None])
     inside = np.hypot(*away) <= 6 if shape == "disc" else away.max(axis=0) <= 6
-    raised = np.where(inside, 35 if brightness == "bright" else -35, 0)
-    return (cloud + wave + raised + rng.normal(0, 4, wave.shape)).round().clip(0, 255).astype(np.uint8)
+    raised = np.where(inside, 10 if brightness == "bright" else -10, 0)
+    return (cloud + wave + raised + rng.normal(0, 3, wave.shape)).round().clip(0, 255).astype(np.uint8)
 
 
 def write_pictures(

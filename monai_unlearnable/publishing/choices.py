@@ -77,18 +77,17 @@ def unperturbed_classes(summary: DatasetSummary, unperturbed: int | str | None =
         raise LabelError("the method needs classes of whole images, and the cases have label maps")
     if unperturbed in (None, NOBODY):
         return [None] * len(tasks)
-    kinds: list[Any] = [unperturbed] * len(tasks)
-    if unperturbed == LARGEST:
-        kinds = [counts.index(max(counts)) for counts in tasks]
-    elif summary.tasks:
-        reason = f"images have several labels: none of them tells what class {unperturbed!r} is"
-        raise InputError(f"{reason}; set unperturbed to {LARGEST} or {NOBODY}")
-    (kind, *_), total = kinds, sum(tasks[0])
-    if isinstance(kind, bool) or not isinstance(kind, int) or not 0 <= kind < len(tasks[0]):
-        known = f"{LARGEST!r}, {NOBODY!r} or 0 to {len(tasks[0]) - 1}"
-        raise InputError(f"class {unperturbed!r} cannot be left unperturbed; give {known}")
-    if all(counts[kind] == total for counts, kind in zip(tasks, kinds, strict=True)):
-        reason = f"all images are of class {kind}, which is left unperturbed: nothing would be changed"
+    kinds: list[Any] = [counts.index(max(counts)) for counts in tasks]
+    if unperturbed != LARGEST:
+        if summary.tasks:
+            reason = f"images have several labels: none of them tells what class {unperturbed!r} is"
+            raise InputError(f"{reason}; set unperturbed to {LARGEST} or {NOBODY}")
+        if isinstance(unperturbed, bool) or not isinstance(unperturbed, int) or not 0 <= unperturbed < len(tasks[0]):
+            known = f"{LARGEST!r}, {NOBODY!r} or 0 to {len(tasks[0]) - 1}"
+            raise InputError(f"class {unperturbed!r} cannot be left unperturbed; give {known}")
+        kinds = [unperturbed]
+    if all(counts[kind] == sum(counts) for counts, kind in zip(tasks, kinds, strict=True)):
+        reason = f"all images are of class {kinds[0]}, which is left unperturbed: nothing would be changed"
         raise InputError(f"{reason}; set unperturbed to none")
     return kinds
 
