@@ -270,8 +270,8 @@ class ExchangedLabels(Alternating):
     """The alternation with labels that images do not tell: those of each task are exchanged within a batch.
 
     Surrogates then learn from the noise alone. With true labels they learn what images show too, and noise that
-    minimizes their error strengthens it, which teaches an exploiter instead of misleading him. Our choice, for noise of
-    classes of whole images that can be made for any of them.
+    minimizes their error may only strengthen it. Our choice, for noise of classes of whole images that can be made for
+    any of them.
 
     Args:
         surrogate_interval: see :class:`Alternating`.
