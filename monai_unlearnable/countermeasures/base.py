@@ -164,11 +164,14 @@ def label_of(sample: Sample) -> Tensor:
     """The label of a loaded case: class indices (1, spatial...), or the number () of its class.
 
     Raises:
-        InputError: naming the case, when it has none.
+        InputError: naming the case, when it has none, or several.
     """
     if sample.get(CaseKeys.LABEL) is None:
         raise InputError("there is no label to learn from", case=sample.get(CaseKeys.CASE_ID))
     label = torch.as_tensor(sample[CaseKeys.LABEL]).detach().as_subclass(Tensor).to("cpu", torch.long)
+    if label.ndim == 1 and len(label) > 1:
+        reason = f"this needs one label an image, and here are {len(label)}, one a task"
+        raise InputError(reason, case=sample.get(CaseKeys.CASE_ID))
     return label.reshape(()) if label.numel() == 1 else label
 
 

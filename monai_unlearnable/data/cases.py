@@ -57,8 +57,8 @@ class LoadedCase:
         return Grid.of(self.scans[0].spatial_shape, self.scans[0].affine)
 
     @property
-    def target(self) -> NDArray | int | None:
-        """The target of a model: class indices of voxels, or else the class of the whole image."""
+    def target(self) -> NDArray | int | tuple[int, ...] | None:
+        """The target of a model: class indices of voxels, or else the class of the whole image, or of each task."""
         return self.case.target if self.label is None else self.label
 
     @property

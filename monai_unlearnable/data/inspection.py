@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.text import first_few
 
-__all__ = ["DatasetSummary", "inspect_cases", "patch_size"]
+__all__ = ["DatasetSummary", "check_tasks", "inspect_cases", "patch_size"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class DatasetSummary:
         label_values: stored label value of each class, background first; empty where labels are no maps.
         median_shape: median shape of the images.
         roughness: root mean square of the second difference along each spatial axis.
-        targets: number of cases of each class of whole images; empty where labels are maps.
+        targets: number of cases of each class of whole images; empty where labels are maps, or there are several tasks.
+        tasks: number of cases of each class of each task, by its name; empty where images have one label.
         class_voxels: number of voxels of each class, in all cases together; empty where labels are no maps.
         ignored_voxels: number of voxels that belong to no class: their label value is negative.
         empty: cases whose label is all background.
@@ -59,6 +60,7 @@ class DatasetSummary:
     median_shape: tuple[int, ...]
     roughness: tuple[float, ...] = ()
     targets: tuple[int, ...] = ()
+    tasks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     class_voxels: tuple[int, ...] = ()
     ignored_voxels: int = 0
     empty: tuple[str, ...] = ()
@@ -83,13 +85,19 @@ class DatasetSummary:
 
     @property
     def largest_target(self) -> int | None:
-        """The class that most images have; None where labels are maps."""
+        """The class that most images have; None where labels are maps, or there are several tasks."""
         return int(np.argmax(self.targets)) if self.targets else None
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, background included."""
-        return len(self.label_values) or len(self.targets)
+        """Number of classes, background included; of several tasks, those of all together."""
+        return len(self.label_values) or sum(self.task_classes)
+
+    @property
+    def task_classes(self) -> tuple[int, ...]:
+        """Number of classes of each task, of the only one where images have one label; empty where labels are maps."""
+        counts = self.tasks.values() or ([self.targets] if self.targets else [])
+        return tuple(map(len, counts))
 
     def check_labels(self) -> None:
         """Check that label maps are label maps, and hold something that noise can follow.
@@ -181,6 +189,7 @@ def inspect_cases(
     unlike = next((case for case in cases if (case.target is None) != (cases[0].target is None)), None)
     if unlike is not None:
         raise LabelError("some cases have a label map and others a class", case=unlike.case_id)
+    check_tasks(cases, cases[0].tasks, "the first case")
     wanted = channels
     all_facts: list[_Facts] = []
     read = partial(read_case, window=window, label_values=label_values, label_geometry=label_geometry)
@@ -196,7 +205,6 @@ def inspect_cases(
     shapes = [facts.grid.shape for facts in all_facts]
     median = tuple(int(extent) for extent in np.median(shapes, axis=0))
     mean_roughness = tuple(np.mean([facts.roughness for facts in all_facts], axis=0).tolist()) if roughness else ()
-    targets = tuple(np.bincount([case.target for case in cases if case.target is not None]).tolist())
     lows, highs = zip(*(window for facts in all_facts for window in facts.windows), strict=True)
     widths = [high - low for low, high in zip(lows, highs, strict=True)]
     return DatasetSummary(
@@ -204,7 +212,8 @@ def inspect_cases(
         channels=int(channels or 0),
         median_shape=median,
         roughness=mean_roughness,
-        targets=targets,
+        targets=() if cases[0].tasks else _counts(case.target for case in cases),
+        tasks=_task_counts(cases),
         dtypes=Counter(dtype for facts in all_facts for dtype in facts.dtypes),
         window_range=(min(lows), max(highs)),
         window_widths=(min(widths), max(widths)),
@@ -213,6 +222,34 @@ def inspect_cases(
         grids=tuple(facts.grid for facts in all_facts),
         **_of_labels(cases, all_facts, label_values),
     )
+
+
+def check_tasks(cases: Sequence[Case], tasks: Sequence[str], others: str) -> None:
+    """Check that cases have the tasks that others have.
+
+    Args:
+        cases: the cases.
+        tasks: names of the tasks of the others, in sorted order; none where these have one label.
+        others: what these are, for the error.
+
+    Raises:
+        LabelError: naming the first case that has not.
+    """
+    for case in cases:
+        if case.tasks != tuple(tasks):
+            found, known = (", ".join(names) or "none" for names in (case.tasks, tasks))
+            raise LabelError(f"the tasks of the case are {found}, and those of {others} {known}", case=case.case_id)
+
+
+def _counts(targets: Iterable[Any]) -> tuple[int, ...]:
+    """The number of cases of each class, of those that have one."""
+    return tuple(np.bincount([target for target in targets if target is not None]).tolist())
+
+
+def _task_counts(cases: Sequence[Case]) -> dict[str, tuple[int, ...]]:
+    """The number of cases of each class of each task."""
+    columns = zip(*(case.target for case in cases if isinstance(case.target, tuple)), strict=True)
+    return {task: _counts(column) for task, column in zip(cases[0].tasks, columns, strict=True)}
 
 
 def _of_labels(cases: Sequence[Case], facts: Sequence[_Facts], label_values: Sequence[int] | None) -> dict[str, Any]:

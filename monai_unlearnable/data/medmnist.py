@@ -2,7 +2,8 @@
 """MedMNIST archives: ``.npz`` files of ``train_images`` and ``train_labels``, and the same for ``val`` and ``test``.
 
 Images are uint8: gray (N, H, W), color (N, H, W, 3) or volumes (N, D, H, W); a last axis of 3 is color. Labels hold one
-class an image, (N, 1) or (N,). One archive's arrays must fit into memory."""
+class an image, (N, 1) or (N,), or 0 or 1 for each of several findings, (N, T): T tasks of two classes. One archive's
+arrays must fit into memory."""
 
 from __future__ import annotations
 
@@ -48,12 +49,17 @@ class Split:
     Args:
         name: ``"train"``, ``"val"`` or ``"test"``.
         images: (N, H, W), (N, H, W, 3) or (N, D, H, W), uint8.
-        labels: class of each image, (N,).
+        labels: class of each image, (N,), or 0 or 1 for each task, (N, T).
     """
 
     name: str
     images: NDArray
     labels: NDArray
+
+    @property
+    def tasks(self) -> int:
+        """The number of labels of an image."""
+        return 1 if self.labels.ndim == 1 else self.labels.shape[1]
 
     @property
     def volumes(self) -> bool:
@@ -114,10 +120,15 @@ class Archive(zipfile.ZipFile):
             reason = f"{name}_images has shape {images.shape} and type {images.dtype}"
             known = "known are (N, H, W), (N, H, W, 3) and (N, D, H, W) of uint8"
             raise DatalistError(f"{reason}; {known}", file=self.path)
-        if labels.dtype.kind not in "iu" or labels.shape not in ((count,), (count, 1)) or (labels < 0).any():
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        fits = labels.dtype.kind in "iu" and labels.ndim in (1, 2) and len(labels) == count and not (labels < 0).any()
+        if not fits or 0 in labels.shape[1:] or (labels.ndim == 2 and (labels > 1).any()):
             reason = f"{name}_labels has shape {labels.shape} and type {labels.dtype}; needed is one class an image"
-            raise DatalistError(f"{reason}, counted from 0, for {count} images", file=self.path)
-        return Split(name, images, labels.reshape(count))
+            raise DatalistError(
+                f"{reason}, counted from 0, or 0 or 1 for each task, for {count} images", file=self.path
+            )
+        return Split(name, images, labels)
 
     def content(self, member: str) -> bytes:
         """The bytes of a member."""
@@ -136,8 +147,8 @@ def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path
 
     Image 7 of ``train_images`` becomes ``train/00007.png``, or ``train/00007.nii.gz`` if it is a volume; the array of
     that file is the (D, H, W) of the archive, axis by axis, with the identity for affine. ``datalist.json`` has the
-    sections ``training``, ``validation`` and ``test`` and is written last. Existing files with the same
-    content are kept, so that an unpacking that was stopped goes on.
+    sections ``training``, ``validation`` and ``test`` and is written last; several tasks are called by their numbers.
+    Existing files with the same content are kept, so that an unpacking that was stopped goes on.
 
     Args:
         archive: archive to read.
@@ -155,6 +166,9 @@ def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path
         splits = list(source.splits())
     if "train" not in [split.name for split in splits]:
         raise DatalistError("the archive has no train_images", file=archive)
+    if len({split.labels.shape[1:] for split in splits}) > 1:
+        counts = ", ".join(f"{split.name} {split.tasks}" for split in splits)
+        raise DatalistError(f"the splits differ in the number of labels an image: {counts}", file=archive)
     listed, datalist = _datalist(splits), folder / "datalist.json"
     known = _is_there(datalist, overwrite, lambda: datalist.read_bytes() == listed)
     for split in splits:
@@ -226,9 +240,17 @@ def archive_images(archive: Path) -> Iterator[tuple[str, NDArray]]:
 def _datalist(splits: list[Split]) -> bytes:
     content: dict[str, list[dict[str, Any]]] = {}
     for split in splits:
-        labels = enumerate(split.labels.tolist())
+        labels = enumerate(map(_label, split.labels.tolist()))
         content[SECTIONS[split.name]] = [{CaseKeys.IMAGE: split.file(i), CaseKeys.LABEL: label} for i, label in labels]
     return encode_json(content)
+
+
+def _label(label: int | list[int]) -> int | dict[str, int]:
+    """The label of an image as lists hold it: archives name no tasks, which are numbered."""
+    if isinstance(label, int):
+        return label
+    digits = len(str(len(label) - 1))
+    return {f"{number:0{digits}d}": value for number, value in enumerate(label)}
 
 
 def _is_there(path: Path, overwrite: bool, is_same: Callable[[], bool]) -> bool:

@@ -20,6 +20,7 @@ from monai_unlearnable.data import (
     Grid,
     LabelGeometry,
     check_alike,
+    check_tasks,
     inspect_cases,
     load_cases,
     median_spacing,
@@ -38,6 +39,7 @@ from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.victims import (
     Classification,
+    MultiTaskClassification,
     Recipe,
     Segmentation,
     Task,
@@ -75,12 +77,14 @@ class Bench:
 
         Raises:
             DatalistError: when there are none, or one of their images is also trained on, under whatever name.
+            LabelError: when their tasks are not those of the training data.
         """
         own, matrix = self.matrix.test_dir, self.matrix
         try:
             place = (matrix.dataset_dir, matrix.datalist, "test") if own is None else (own,)
             cases = load_cases(*place)
             refuse_overlap(self.originals.cases, cases)
+            check_tasks(cases, self.originals.cases[0].tasks, "the training cases")
         except DatalistError as error:
             if own is not None:
                 raise
@@ -101,12 +105,14 @@ class Bench:
 
     @cached_property
     def task(self) -> Task:
-        """The task of the victims: class maps where labels are files, else classes."""
+        """The task of the victims: class maps where labels are files, else classes, of several labels at once."""
         channels = self.summary.channels
         if self.originals.is_segmentation:
             return Segmentation(self.summary.label_values, channels)
-        targets = (case.target for case in self.originals.cases if case.target is not None)
-        return Classification(1 + max(targets), channels)
+        if self.summary.tasks:
+            counts = dict(zip(self.summary.tasks, self.summary.task_classes, strict=True))
+            return MultiTaskClassification.of(counts, channels)
+        return Classification(self.summary.num_classes, channels)
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -160,9 +166,19 @@ class Bench:
         nothing = "the labels of all {} cases are background: there is nothing to {}"
         if self.summary.is_segmentation and not any(self.summary.class_voxels[1:]):
             raise LabelError(nothing.format("training", "learn"), file=self.matrix.dataset_dir)
+        self._refuse_new_classes()
         found = [self._has_target(case) for case in self.test]
         if not any(found):
             raise LabelError(nothing.format("test", "score"), file=self.test[0].root)
+
+    def _refuse_new_classes(self) -> None:
+        """Refuse test cases of classes that no training case of the task has."""
+        known = self.summary.tasks
+        for case in self.test if known else ():
+            for task, kind in zip(case.tasks, case.target or (), strict=True):  # type: ignore[arg-type]
+                if kind >= len(known[task]):
+                    reason = f"class {kind} of the task {task} is in no training case"
+                    raise LabelError(reason, case=case.case_id, file=case.root / case.images[0])
 
     def _has_target(self, case: Case) -> bool:
         """Read a test case as victims will, and say whether its label holds anything to score."""
@@ -287,7 +303,8 @@ class Bench:
             InputError: when there is none of that name, or it cannot take images of the size.
         """
         name, seed = name or self.usual_victim, derive_seed(seed, "weights")
-        return fresh_network(self.catalogs["networks"], name, seed, **{**self.values, "size": list(size or self.size)})
+        values = {**self.values, "size": list(size or self.size)}
+        return self.task.adapted(fresh_network(self.catalogs["networks"], name, seed, **values))
 
     def recipe(self, name: str) -> Recipe:
         """A recipe."""

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def train_run(bench: Bench, run: Run, source: Source, folder: Path) -> tuple[Vic
         logger.debug("%s failed", run, exc_info=True)
         status = FAILED + told(root_cause(error))
         return VictimRow(status=status, **fields), None
-    pictures = _pictures(trained) if trained.outputs[0].ndim > 1 else None
+    pictures = _pictures(trained) if bench.originals.is_segmentation else None
     return VictimRow.from_scores(trained.scores, status=DONE, **fields), pictures
 
 
@@ -191,16 +191,23 @@ def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]
     return found
 
 
+def _by_label(samples: Sequence[Any], tasks: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Loaded cases with one label each, and what that is: one task after the other, where there are several."""
+    if not tasks:
+        yield "labels", samples
+    for index, task in enumerate(tasks):
+        yield f"labels of {task}", [{**sample, "label": sample["label"][index]} for sample in samples]
+
+
 def _classify(bench: Bench, source: Source, recipe: str, seed: int) -> dict[str, list[float]]:
     load = bench.recipe(recipe).normalized_images(bench.task)
     samples = [load(case.to_dict()) for case in source.cases]
     originals = [load(case.to_dict()) for case in bench.originals.cases]
     protected, clean = ([sample["image"] for sample in part] for part in (samples, originals))
-    judged = {
-        "protected from clean scans": separability(protected, clean, seed=seed),
-        "labels from residuals": label_separability(samples, seed=seed),
-        "labels from clean residuals": label_separability(originals, seed=seed),
-    }
+    judged = {"protected from clean scans": separability(protected, clean, seed=seed)}
+    for words, found in (("residuals", samples), ("clean residuals", originals)):
+        for which, own in _by_label(found, bench.originals.cases[0].tasks):
+            judged[f"{which} from {words}"] = label_separability(own, seed=seed)
     return {
         f"{what} ({kind})": [area.value, *area.interval]
         for what, found in judged.items()

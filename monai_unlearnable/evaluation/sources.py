@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_unlearnable.data import Case, LabelGeometry, load_cases, read_case
+from monai_unlearnable.data import Case, LabelGeometry, check_tasks, load_cases, read_case
 from monai_unlearnable.data.formats import digest_of, voxel_files
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.evaluation.matrix import Published
@@ -32,7 +32,7 @@ def digest_cases(cases: Sequence[Case]) -> str:
     """SHA-256 of names, classes and bytes of all files of the cases."""
     digest = hashlib.sha256()
     for case in cases:
-        digest.update(encoded(f"{case.case_id}\0{case.target}\0"))
+        digest.update(encoded(f"{case.case_id}\0{case.classes}\0"))
         for name in (*case.images, *([case.label] if case.label else [])):
             digest.update(digest_of(case.root / name).encode())
     return digest.hexdigest()
@@ -126,12 +126,14 @@ def published_source(name: str, data: Published, originals: Source) -> Source:
 
     Raises:
         DatalistError: when a case of the originals is missing.
+        LabelError: when the tasks are not those of the originals.
     """
     found = {case.case_id: case for case in load_cases(data.folder)}
     missing = [case.case_id for case in originals.cases if case.case_id not in found]
     if missing:
         raise DatalistError(f"the case is not in the {name} data", case=missing[0], file=data.folder)
     cases = tuple(found[case.case_id] for case in originals.cases)
+    check_tasks(cases, originals.cases[0].tasks, "the originals")
     window = AutoWindow() if data.window is None else build(data.window)
     return Source(name, data.role, cases, data.method or EPSILON.sub("", name), data.epsilon, window)
 

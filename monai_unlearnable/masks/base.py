@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.utils.tensors import is_map
 from monai_unlearnable.utils.values import check_whole
 
 __all__ = [
@@ -61,10 +62,10 @@ class MaskProvider(Configurable, ABC):
         if self.needs_label:
             if label is None:
                 raise LabelError(f"{type(self).__name__} needs a label")
-            if label.ndim == 1 and not self.of_images:
+            if not is_map(label) and not self.of_images:
                 reason = "needs a class for each voxel; the cases have one for the whole"
                 raise LabelError(f"{type(self).__name__} {reason}")
-            if (label.ndim > 1 and label.shape[2:] != image.shape[2:]) or label.shape[0] != image.shape[0]:
+            if (is_map(label) and label.shape[2:] != image.shape[2:]) or label.shape[0] != image.shape[0]:
                 raise LabelError(f"label {tuple(label.shape)} does not match image {tuple(image.shape)}")
         return self.mask(image, label).to(image.dtype)
 
@@ -225,6 +226,8 @@ class OfClasses(MaskProvider):
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
+        if label.ndim == 2:
+            raise LabelError(f"OfClasses needs one class an image; the cases have {label.shape[1]}")
         chosen = torch.isin(label, torch.tensor(list(self.kinds), device=label.device)).float()
         return chosen.reshape(-1, *[1] * (image.ndim - 1)).expand_as(image[:, :1]) if label.ndim == 1 else chosen
 

@@ -19,6 +19,7 @@ from monai_unlearnable.masks.base import ComposedMask, MaskProvider, local_devia
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
+from monai_unlearnable.utils.tensors import is_map
 
 
 class Base(StrEnum):
@@ -61,7 +62,7 @@ def _top(score: Tensor, count: int) -> Tensor:
 def foreground(image: Tensor, label: Tensor | None = None) -> Tensor:
     """What an image shows, boolean (B, 1, spatial...): the regions of a label map, else the voxels brighter than Otsu's
     threshold of the image (mean over channels)."""
-    if label is not None and label.ndim > 1:
+    if label is not None and is_map(label):
         return label > 0
     mean = image.mean(1, keepdim=True)
     limits = [float(threshold_otsu(part.detach().cpu().numpy().ravel())) for part in mean]

@@ -8,17 +8,17 @@ from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level, region_chang
 from .frontier import Crossing, Point, Scores, half_way, p50
 
 if TYPE_CHECKING:
-    from .scores import chance_level, classification_scores, segmentation_scores
+    from .scores import chance_level, classification_scores, multitask_scores, segmentation_scores
     from .statistics import PairedTest, area_under_curve, bootstrap_interval, paired_test
 
 # Loaded on first use: torch and scipy.stats take long.
 _WHERE = dict.fromkeys(("PairedTest", "area_under_curve", "bootstrap_interval", "paired_test"), "statistics")
-_WHERE |= dict.fromkeys(("chance_level", "classification_scores", "segmentation_scores"), "scores")
+_WHERE |= dict.fromkeys(("chance_level", "classification_scores", "multitask_scores", "segmentation_scores"), "scores")
 
 __all__ = ["Crossing", "LOSSLESS_PSNR", "Point", "Scores", "half_way", "p50"]
 __all__ += ["measure_fidelity", "noise_level", "region_changes", "region_statistics"]
 __all__ += ["PairedTest", "area_under_curve", "bootstrap_interval", "paired_test"]
-__all__ += ["chance_level", "classification_scores", "segmentation_scores"]
+__all__ += ["chance_level", "classification_scores", "multitask_scores", "segmentation_scores"]
 
 
 def __getattr__(name: str) -> Any:

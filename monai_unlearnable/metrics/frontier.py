@@ -13,6 +13,14 @@ from monai_unlearnable.errors import InputError
 __all__ = ["Scores", "Crossing", "Point", "half_way", "p50"]
 
 
+TASK = "task "  # begins the names of the scores of single tasks among the extras
+
+
+def task_name(task: str) -> str:
+    """The name of the score of a task among the extras of :class:`Scores`."""
+    return TASK + task
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of one victim, in percent (0 to 100).
@@ -29,7 +37,8 @@ class Scores:
             test set.
         by_case: score of each test case in their order: mean Dice over the classes present, NaN without any, or
             100 for right and 0 for wrong.
-        extras: further figures by name, such as ``"hd95"`` (mm) or ``"auc"`` (percent); NaN where one is undefined.
+        extras: further figures by name, such as ``"hd95"`` (mm) or ``"auc"`` (percent), and the score of each of
+            several tasks, see :func:`task_name`; NaN where one is undefined.
         curve: ``value`` on the way, the last at the end of training.
         validation_curve: the same at the same moments, on cases that were held out of the victim's own training data.
         final_loss: training loss of the last step.

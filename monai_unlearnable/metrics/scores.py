@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 import numpy as np
@@ -16,11 +16,11 @@ from monai.utils import convert_to_numpy, convert_to_tensor
 from numpy.typing import NDArray
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.metrics.frontier import Scores
+from monai_unlearnable.metrics.frontier import Scores, task_name
 from monai_unlearnable.metrics.statistics import bootstrap_interval
 from monai_unlearnable.utils.arrays import without_channel
 
-__all__ = ["chance_level", "classification_scores", "segmentation_scores"]
+__all__ = ["chance_level", "classification_scores", "multitask_scores", "segmentation_scores"]
 
 _MISSING = object()
 
@@ -157,6 +157,56 @@ def classification_scores(probabilities: NdarrayOrTensor, targets: NdarrayOrTens
         per_class=tuple((100 * recall).tolist()),
         by_case=tuple((100.0 * right).tolist()),
         extras={"accuracy": 100 * float(right.mean()), "auc": 100 * _area(scores, truth)},
+    )
+
+
+def multitask_scores(
+    probabilities: Mapping[str, NdarrayOrTensor], targets: Mapping[str, NdarrayOrTensor], seed: int = 0
+) -> Scores:
+    """Scores of several classification tasks on the same cases.
+
+    ``value`` is the mean over the tasks of their balanced accuracy, ``by_case`` the percentage of a case's tasks that
+    are right. ``extras`` hold the balanced accuracy of each task under :func:`task_name`, and the means over the tasks
+    of ``accuracy`` and ``auc``. There is nothing in ``per_class``: classes of different tasks make no list.
+
+    Args:
+        probabilities: scores that rank cases, by name of the task, (cases, classes).
+        targets: class indices, by name of the task, (cases,).
+        seed: random seed of the bootstrap.
+
+    Raises:
+        InputError: naming the task, when :func:`classification_scores` raises it; when the tasks differ in cases.
+    """
+    scores, columns, rights, each = list[NDArray](), list[NDArray](), list[NDArray](), list[float]()
+    for task, ranks in probabilities.items():
+        score = np.asarray(convert_to_numpy(ranks), np.float64)
+        truth = np.asarray(convert_to_numpy(targets[task])).astype(np.int64)
+        try:
+            _check(score, truth)
+        except InputError as error:
+            raise InputError(f"task {task}: {error.reason}", case=error.case) from error
+        right = score.argmax(axis=1) == truth
+        scores.append(score)
+        rights.append(right)
+        columns += [truth, right]
+        each.append(100 * float(np.nanmean(_recalls(truth[None], right[None], score.shape[1]))))
+    classes = [score.shape[1] for score in scores]
+
+    def balanced(*arrays: NDArray) -> NDArray:
+        pairs = zip(arrays[::2], arrays[1::2], classes, strict=True)
+        return np.mean([np.nanmean(_recalls(*pair), axis=1) for pair in pairs], axis=0)  # type: ignore[no-any-return]
+
+    low, high = bootstrap_interval(*columns, statistic=balanced, seed=seed)
+    extras = {task_name(task): value for task, value in zip(probabilities, each, strict=True)}
+    extras["accuracy"] = 100 * float(np.mean(rights))
+    extras["auc"] = 100 * float(np.mean([_area(*pair) for pair in zip(scores, columns[::2], strict=True)]))
+    return Scores(
+        metric="balanced accuracy",
+        value=float(np.mean(each)),
+        interval=(100 * low, 100 * high),
+        per_class=(),
+        by_case=tuple((100 * np.mean(rights, axis=0)).tolist()),
+        extras=extras,
     )
 
 

@@ -44,7 +44,8 @@ class NoiseEntry:
         clean_sha256: digest of the original voxels.
         protected_sha256: digest of the protected voxels.
         run: fingerprint of the run that made the noise.
-        target: class of the whole image, counted from 0, or None; records of earlier releases have none.
+        target: class of the whole image, counted from 0, or that of each task by its name, or None; records of earlier
+            releases have none.
         file_sha256: digest of the clean file, header included; records of earlier releases have none.
         clean_label_sha256: digest of the original label file, where it is not the one that is published.
         measured: figures computed from the files as reloaded from disk.
@@ -66,7 +67,7 @@ class NoiseEntry:
     clean_sha256: str
     protected_sha256: str
     run: str
-    target: int | None = None
+    target: int | dict[str, int] | None = None
     file_sha256: str | None = None
     clean_label_sha256: str | None = None
     measured: dict[str, float] = field(default_factory=dict)
@@ -101,8 +102,9 @@ class NoiseEntry:
             for name in (*values["case_scans"], *(values[field] for field in ("scan_id", "file", "output", "label"))):
                 refuse_outside(name)
             target = values.get("target")
-            if target is not None and (not isinstance(target, int) or isinstance(target, bool) or target < 0):
-                raise ValueError(f"{target!r} is not a class")
+            for kind in target.values() if isinstance(target, dict) else [] if target is None else [target]:
+                if not isinstance(kind, int) or isinstance(kind, bool) or kind < 0:
+                    raise ValueError(f"{kind!r} is not a class")
             if values["scan_id"] not in values["case_scans"]:
                 raise ValueError("the scan is not among those of its case")
             if unknown := sorted(set(values) - {known.name for known in fields(cls)}):

@@ -12,3 +12,4 @@ from .patterns import AutoregressiveNoise, ClassPatterns, FixedVoxels, LinearPat
 from .planned import PlannedGrid
 from .random_noise import RandomNoise
 from .surrogate import Objective, Surrogate
+from .tasks import MultiTaskNoise, TaskPatterns

@@ -17,7 +17,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
-from monai_unlearnable.utils.tensors import affine_matrix, plane_rotation
+from monai_unlearnable.utils.tensors import affine_matrix, is_map, plane_rotation
 
 __all__ = ["Augmentation", "standardize"]
 
@@ -92,14 +92,14 @@ class Augmentation(Configurable):
 
         Args:
             image: normalized intensity, (B, C, spatial...).
-            label: class indices, (B, 1, spatial...) or (B,).
+            label: class indices, (B, 1, spatial...), (B,) or (B, tasks).
             seed: random seed of the changes.
 
         Returns:
             Network input, and the label that belongs to it.
         """
         image = standardize(image.clamp(0, 1))
-        if self.size is not None and label.ndim == 1:
+        if self.size is not None and not is_map(label):
             image = F.interpolate(image, tuple(self.size), mode="area")
         if not self.is_random:
             return image, label
@@ -139,7 +139,7 @@ class Augmentation(Configurable):
         matrix = affine_matrix(matrix, scale[:, None], image.shape[2:], image.shape[2:])
         grid = F.affine_grid(matrix.to(image), list(image.shape), align_corners=False)
         moved = F.grid_sample(image, grid, align_corners=False, padding_mode="border")
-        if label.ndim > 1:
+        if is_map(label):
             label = F.grid_sample(label.to(image), grid, mode="nearest", align_corners=False).long()
         return moved, label
 
@@ -150,4 +150,4 @@ def _each(image: Tensor, label: Tensor, change: Callable[[Tensor, int], Tensor])
     def changed(batch: Tensor) -> Tensor:
         return torch.stack([change(part, index) for index, part in enumerate(batch)])
 
-    return changed(image), changed(label) if label.ndim > 1 else label
+    return changed(image), changed(label) if is_map(label) else label

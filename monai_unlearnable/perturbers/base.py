@@ -28,6 +28,8 @@ from monai_unlearnable.utils.config import Configurable, build, check_buildable
 from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import Learned
 
+FOR_TASKS = "multitask, lsp, ar, cuda and ops"  # the methods
+
 
 class Perturber(nn.Module, Configurable, ABC):
     """Makes noise for images. It does no I/O; the budget is enforced where noise meets the image, not here.
@@ -39,6 +41,7 @@ class Perturber(nn.Module, Configurable, ABC):
         batch_size: number of images of equal shape that are given at once when a whole dataset is protected.
         draws_mark: whether its noise is drawn from its seed alone, alike for every seed, so that it is a mark.
         uses_grid: whether noise depends on where the voxels of an image lie, see :meth:`for_grid`.
+        takes_tasks: whether images may have several labels, one a task.
         windowed: whether large images may go through :meth:`delta` in overlapping windows; else they go as a whole.
     """
 
@@ -48,6 +51,7 @@ class Perturber(nn.Module, Configurable, ABC):
     batch_size: int = 1
     draws_mark: bool = False
     uses_grid: bool = False
+    takes_tasks: bool = False
     windowed: bool = True
     held_as = {"support": "allowed"}
 
@@ -64,7 +68,8 @@ class Perturber(nn.Module, Configurable, ABC):
         Args:
             image: normalized intensity, (B, C, spatial...).
             case_ids: names of the cases, one per batch element.
-            label: class indices of voxels, (B, 1, spatial...), or of whole images, (B,).
+            label: class indices of voxels, (B, 1, spatial...), or of whole images, (B,), or of each of their tasks,
+                (B, tasks), see :attr:`takes_tasks`.
             support: result of :meth:`support` for the whole image that this is padded or cut from; None if this is
                 the whole image.
 
@@ -112,6 +117,19 @@ class Perturber(nn.Module, Configurable, ABC):
         """The budget that the noise keeps to: its epsilon and, if it selects voxels, their fraction."""
         sparsity = getattr(self, "sparsity", None)
         return Budget(self.epsilon, fraction=1.0 if sparsity is None else sparsity.fraction)
+
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        """Refuse tasks that it cannot protect.
+
+        Args:
+            tasks: names of the tasks, in sorted order; none where images have one label.
+
+        Raises:
+            InputError: when images have several labels, and the method protects one.
+        """
+        if tasks and not self.takes_tasks:
+            found = f"{type(self).__name__} protects one label an image, and here are {len(tasks)} ({', '.join(tasks)})"
+            raise InputError(f"{found}; several are protected by {FOR_TASKS}")
 
     def rescale(self, trained: float) -> None:
         """Scale what was learned as noise itself from the epsilon ``trained`` to its own."""

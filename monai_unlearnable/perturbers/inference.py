@@ -19,7 +19,7 @@ from torch import Tensor
 from monai_unlearnable.errors import LabelError, OutOfMemoryError
 from monai_unlearnable.perturbers.base import Perturber
 from monai_unlearnable.utils.arrays import as_channels, bounding_box
-from monai_unlearnable.utils.tensors import even_sides, pad_sides
+from monai_unlearnable.utils.tensors import even_sides, is_map, pad_sides
 
 
 def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, Any]:
@@ -27,11 +27,11 @@ def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, A
 
     Args:
         image: (B, C, spatial...).
-        label: (B, 1, spatial...), (B,) or None.
+        label: (B, 1, spatial...), (B,), (B, tasks) or None.
         divisor: divisor of the padded spatial sizes.
     """
     sides = even_sides(image.shape[2:], divisor)
-    return pad_sides(image, sides), label if label is None or label.ndim == 1 else pad_sides(label, sides)
+    return pad_sides(image, sides), pad_sides(label, sides) if label is not None and is_map(label) else label
 
 
 # Lower-case parts of out-of-memory messages of torch, C++, cuDNN and cuBLAS, which are plain runtime errors.
@@ -159,7 +159,7 @@ SHRINKING, SMALLEST_WINDOW = 8, 2**12  # of windows where memory runs out
 
 logger = logging.getLogger(__name__)
 
-Label = NDArray | int | None
+Label = NDArray | int | tuple[int, ...] | None
 
 
 def generate_noise(
@@ -191,19 +191,23 @@ def generate_noises(
         perturber: perturber in evaluation mode, on any device.
         images: normalized intensity, each (C, spatial...).
         case_ids: names of the cases, for the perturber.
-        labels: class indices of voxels, (1, spatial...), or the class of the whole image; needed by most methods.
+        labels: class indices of voxels, (1, spatial...), or the class of the whole image, or those of its tasks; needed
+            by most methods.
         window_voxels: largest number of voxels of an image at once.
 
     Returns:
         Noise of each image in normalized intensity, float32, of its shape; zero outside the support of the perturber.
 
     Raises:
-        LabelError: naming the case, when the perturber needs a label and there is none.
+        LabelError: naming the case, when the perturber needs a label and there is none, or there are several and it
+            takes one.
         OutOfMemoryError: naming the case, when memory does not suffice even for the smallest windows.
     """
     for case_id, label in zip(case_ids, labels, strict=True):
         if perturber.needs_label and label is None:
             raise LabelError("the method needs a label, and the case has none", case=case_id)
+        if isinstance(label, tuple) and not perturber.takes_tasks:
+            raise LabelError(f"the method takes one label, and the case has {len(label)}", case=case_id)
     try:
         return _generate(perturber, images, case_ids, labels, window_voxels)
     except (MemoryError, RuntimeError) as error:
@@ -241,7 +245,7 @@ def _generate(
         if _may_divide(perturber, labels) and part.voxels > window_voxels:
             part = Part.around(allowed, perturber.divisor)
             make = partial(delta_in_windows, perturber, window_voxels)
-        inside = part.take(classes) if classes is not None and classes.ndim > 1 else classes
+        inside = part.take(classes) if classes is not None and is_map(classes) else classes
         part.put(make(part.take(batch), case_ids, inside, part.take(support)), noise)
     return [(part if len(part) == channels else part.mean(0, keepdim=True)).cpu().numpy() for part in noise]
 
@@ -255,7 +259,7 @@ def _batched(labels: Sequence[Label], device: torch.device) -> Tensor | None:
         return None
     if isinstance(labels[0], np.ndarray):
         return torch.as_tensor(_stacked(labels, np.int64)).to(device)  # type: ignore[arg-type]
-    return torch.tensor([int(label) for label in labels], device=device)  # type: ignore[arg-type]
+    return torch.tensor(labels, device=device)
 
 
 def _stacked(arrays: Sequence[NDArray], dtype: type) -> NDArray:

@@ -52,6 +52,7 @@ class RandomNoise(Perturber):
         InputError: when the distribution is unknown, or ``rms`` is not in (0, epsilon].
     """
 
+    takes_tasks = True  # it knows no label
     windowed = False  # windows would all show the same noise
 
     def __init__(

@@ -17,6 +17,7 @@ from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import isolated_seed
+from monai_unlearnable.utils.tensors import is_map
 
 __all__ = ["Goal", "Objective", "Surrogate", "task_loss", "error_rate"]
 
@@ -65,10 +66,11 @@ def task_loss(logits: Tensor, label: Tensor) -> Tensor:
     """The exploiter's loss: cross-entropy for classes of whole images, Dice plus cross-entropy for class maps.
 
     Args:
-        logits: (B, classes[, spatial...]).
-        label: class indices, (B,) or (B, 1, spatial...).
+        logits: (B, classes[, spatial...]), or (B, classes, tasks), see
+            :class:`~monai_unlearnable.utils.heads.TaskHeads`.
+        label: class indices, (B,), (B, 1, spatial...) or (B, tasks).
     """
-    if label.ndim == 1:
+    if not is_map(label):
         return F.cross_entropy(logits, label)
     return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False)(logits, label)
 
@@ -77,7 +79,7 @@ def task_loss(logits: Tensor, label: Tensor) -> Tensor:
 def error_rate(logits: Tensor, label: Tensor) -> float:
     """Fraction of images, or of the voxels that are foreground by label or prediction, whose class is wrong."""
     found = logits.max(1).indices  # on a CPU in a tenth of the time of argmax
-    if label.ndim == 1:
+    if not is_map(label):
         return float((found != label).float().mean())
     truth = label[:, 0]
     foreground = (truth > 0) | (found > 0)

@@ -4,22 +4,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, EnsureTyped
 from torch import Tensor
 
 from monai_unlearnable.data import DatasetSummary, median_spacing, nnunet_spacing
-from monai_unlearnable.errors import InputError
+from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
-from monai_unlearnable.perturbers import LinearSurrogate, NyquistCarriers, Objective
+from monai_unlearnable.perturbers import (
+    ClassPatterns,
+    LinearSurrogate,
+    NyquistCarriers,
+    Objective,
+    Perturber,
+    TaskPatterns,
+)
 from monai_unlearnable.perturbers.planned import PlannedGrid, ResamplingRule
 from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.report.summaries import grouped
 from monai_unlearnable.training.data import native_transforms
 from monai_unlearnable.utils.enums import CaseKeys, look_up
+from monai_unlearnable.utils.seeding import derive_seed
 
-__all__ = ["approach", "fit_carriers", "fit_linear", "granularity", "look_up", "objective", "planned_grid", "support"]
+__all__ = ["approach", "fit_carriers", "fit_linear", "for_tasks", "granularity", "look_up", "objective"]
+__all__ += ["planned_grid", "support", "unperturbed_classes"]
 
 APPROACHES = ("error_minimizing", "error_maximizing")
 GRANULARITIES = ("case", "class", "universal")
@@ -41,22 +51,73 @@ def support(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) ->
             None for no class.
 
     Raises:
-        InputError: when there is no such class.
+        InputError: when :func:`unperturbed_classes` raises it.
     """
     if summary.is_segmentation:
         if not (unperturbed in (None, NOBODY, LARGEST) or isinstance(unperturbed, int)):
             raise InputError(f"unperturbed is {unperturbed!r}; give {LARGEST!r}, {NOBODY!r} or the number of a class")
         return Roi()
+    if summary.tasks:
+        return Everywhere()  # an image may be of the unperturbed class of one task alone
+    (kind,) = unperturbed_classes(summary, unperturbed)
+    return Everywhere() if kind is None else Everywhere() & ~OfClasses([kind])
+
+
+def unperturbed_classes(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) -> list[int | None]:
+    """The class of each task that carries no noise, None where there is none.
+
+    Args:
+        summary: summary of a dataset with classes of whole images.
+        unperturbed: see :func:`support`; a number only where images have one label.
+
+    Raises:
+        InputError: when there is no such class, or no image is of another one.
+        LabelError: when labels are maps.
+    """
+    tasks = list(summary.tasks.values()) or [summary.targets]
+    if summary.is_segmentation:
+        raise LabelError("the method needs classes of whole images, and the cases have label maps")
     if unperturbed in (None, NOBODY):
-        return Everywhere()
-    kind = summary.largest_target if unperturbed == LARGEST else unperturbed
-    if isinstance(kind, bool) or not isinstance(kind, int) or not 0 <= kind < summary.num_classes:
-        known = f"{LARGEST!r}, {NOBODY!r} or 0 to {summary.num_classes - 1}"
-        raise InputError(f"class {unperturbed!r} cannot be left unperturbed; give {known}")
-    if summary.targets[kind] == sum(summary.targets):
-        reason = f"all images are of class {kind}, which is left unperturbed: nothing would be changed"
+        return [None] * len(tasks)
+    kinds: list[Any] = [counts.index(max(counts)) for counts in tasks]
+    if unperturbed != LARGEST:
+        if summary.tasks:
+            reason = f"images have several labels: none of them tells what class {unperturbed!r} is"
+            raise InputError(f"{reason}; set unperturbed to {LARGEST} or {NOBODY}")
+        if isinstance(unperturbed, bool) or not isinstance(unperturbed, int) or not 0 <= unperturbed < len(tasks[0]):
+            known = f"{LARGEST!r}, {NOBODY!r} or 0 to {len(tasks[0]) - 1}"
+            raise InputError(f"class {unperturbed!r} cannot be left unperturbed; give {known}")
+        kinds = [unperturbed]
+    if all(counts[kind] == sum(counts) for counts, kind in zip(tasks, kinds, strict=True)):
+        reason = f"all images are of class {kinds[0]}, which is left unperturbed: nothing would be changed"
         raise InputError(f"{reason}; set unperturbed to none")
-    return Everywhere() & ~OfClasses([kind])
+    return kinds
+
+
+def for_tasks(pattern: ClassPatterns, summary: DatasetSummary, unperturbed: int | str | None = LARGEST) -> Perturber:
+    """Patterns for all labels of images: those of each task are drawn from a seed of its own.
+
+    Args:
+        pattern: patterns for one label.
+        summary: summary of the dataset.
+        unperturbed: class without a pattern in each task, see :func:`support`.
+
+    Returns:
+        The patterns of all tasks together. Where images have one label, or patterns are not drawn, which would make
+        those of all tasks alike, ``pattern`` itself.
+
+    Raises:
+        InputError: when :func:`unperturbed_classes` raises it.
+    """
+    arguments = pattern.arguments()
+    if not summary.tasks or "seed" not in arguments:
+        return pattern
+    parts = []
+    for task, kind in zip(summary.tasks, unperturbed_classes(summary, unperturbed), strict=True):
+        support = arguments["support"] if kind is None else arguments["support"] & ~OfClasses([kind])
+        seed = derive_seed(arguments["seed"], "task", task)
+        parts.append(type(pattern)(**{**arguments, "support": support, "seed": seed}))
+    return TaskPatterns(parts, tuple(summary.tasks), pattern.epsilon)
 
 
 def approach(name: str) -> str:

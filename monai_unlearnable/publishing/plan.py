@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 NAMED = 5  # files and cases; the JSON has all
 # Facts of the summary that people are told.
 TOLD = ("spatial_dims", "channels", "median_shape", "dtypes", "window_range", "window_widths", "label_values")
-TOLD_OF_CLASSES = ("class_voxels", "ignored_voxels", "empty", "targets", "exceeding")
+TOLD_OF_CLASSES = ("class_voxels", "ignored_voxels", "empty", "targets", "tasks", "exceeding")
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,15 @@ class DatasetPlan:
         listing, summary, budget = self.listing, self.summary, self.budget
         yield "dataset", f"{listing.root}: {listing.source}"
         channels = f"{summary.channels} channel{'s' if summary.channels > 1 else ''}"
-        yield "task", f"{self.task} in {summary.spatial_dims}D, {channels}, {summary.num_classes} classes"
+        classes = f"{summary.num_classes} classes"
+        if summary.tasks:
+            classes = f"{len(summary.tasks)} labels an image, of {' + '.join(map(str, summary.task_classes))} classes"
+        yield "task", f"{self.task} in {summary.spatial_dims}D, {channels}, {classes}"
         shape = " x ".join(map(str, summary.median_shape))
         yield "cases", f"{len(listing.cases) - len(self.skipped)}, of {shape} voxels in the median"
         yield "storage", ", ".join(f"{name}: {count:,}" for name, count in summary.dtypes.items())
-        yield "classes", self._classes()
+        for words in self._classes():
+            yield "classes", words
         if summary.empty:
             yield "no region", f"{len(summary.empty):,} cases have nothing to follow: {first_few(summary.empty)}"
         if summary.ignored_voxels:
@@ -138,17 +142,20 @@ class DatasetPlan:
         if self.cost is not None:
             yield "expected", self._expected(self.cost)
 
-    def _classes(self) -> str:
+    def _classes(self) -> list[str]:
+        """How often each class occurs, a text for each task."""
         summary = self.summary
+        if summary.tasks:
+            return [f"{task}: {_images(counts)}" for task, counts in summary.tasks.items()]
         if not summary.is_segmentation:
-            return ", ".join(f"{index}: {count:,} images" for index, count in enumerate(summary.targets))
+            return [_images(summary.targets)]
         total = max(1, sum(summary.class_voxels))
         pairs = list(zip(summary.label_values, summary.class_voxels, strict=True))
         named = {value: f"{value} ({names[0]})" for value, names in summary.class_names.items()}
         shown = [
             f"{named.get(value, value)}: {count:,} voxels ({count / total:.2%})" for value, count in pairs[: 2 * NAMED]
         ]
-        return ", ".join(shown) + (f", and {len(pairs) - len(shown)} more" if len(pairs) > len(shown) else "")
+        return [", ".join(shown) + (f", and {len(pairs) - len(shown)} more" if len(pairs) > len(shown) else "")]
 
     def _omitted(self) -> Iterator[tuple[str, str]]:
         """Lines about files and cases that will not be protected, grouped by the reason."""
@@ -165,6 +172,11 @@ class DatasetPlan:
         shown = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in parts.items() if seconds)
         cases = "1 case" if cost.measured == 1 else f"{cost.measured} cases"
         return f"{_duration(cost.seconds)} ({shown}) and {_size(cost.disk)}, measured on {cases}"
+
+
+def _images(counts: Sequence[int]) -> str:
+    """How many images are of each class."""
+    return ", ".join(f"{index}: {count:,} images" for index, count in enumerate(counts))
 
 
 def _size(count: int) -> str:

@@ -209,6 +209,7 @@ class Protection:
 
         Raises:
             UnlearnableError: naming the first bad case.
+            InputError: when the perturber does not take the tasks of the dataset.
             BudgetError: when the noise would exceed the budget.
             OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`, or the folder,
                 where it lies among originals (:mod:`~monai_unlearnable.publishing.places`).
@@ -222,6 +223,7 @@ class Protection:
     def check(self, perturber: Perturber) -> None:
         """Refuse what :meth:`begin` would refuse; nothing is made, removed or locked."""
         self.summary  # noqa: B018 - bad input is found first
+        perturber.check_tasks(tuple(self.summary.tasks))
         self.budget.check(perturber.epsilon)
         check_cases(self.cases, self.layout.root)
         self.layout.check(self.overwrite, self.key)
@@ -420,6 +422,7 @@ def admit(
             for error in found.doubtful:
                 raise error
             label = "a label map" if case.label is not None else "a class" if case.target is not None else "no label"
+            label = f"the tasks {', '.join(case.tasks)}" if case.tasks else label
             dims, channels = found.spatial_dims, found.channels
             together = dims == 2 and channels in (GRAY, COLOR)
             kinds[case.case_id] = (dims, COLOR if together else channels, label)

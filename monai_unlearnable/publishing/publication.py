@@ -98,9 +98,11 @@ class Publication:
             The manifest, also written to ``noise/``.
 
         Raises:
+            InputError: when the perturber does not take the tasks of the cases.
             OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`.
             UnlearnableError: naming case and file; what was written for other cases stays and is reused.
         """
+        self.perturber.check_tasks(self.cases[0].tasks if self.cases else ())
         self.layout.begin(self.overwrite, self.key)
         try:
             return self._run()
@@ -202,7 +204,7 @@ class Publication:
         if entry.run != self.fingerprint and not self.overwrite:
             raise OutputError(OTHER_RUN, case=scan_id, file=self.store.path(scan_id))
         made_of = (entry.run, entry.clean_sha256, entry.original_label_sha256, entry.target)
-        if made_of != (self.fingerprint, loaded.scans[index].digest(), original_label, case.target):
+        if made_of != (self.fingerprint, loaded.scans[index].digest(), original_label, case.classes):
             return False
         # Voxels are not all that is published: a name may have been removed from the header since.
         same_file = entry.file_sha256 in (None, digest_of(case.root / case.images[index]))
@@ -257,7 +259,7 @@ class Publication:
             label=case.label,
             label_sha256=label.sha256,
             clean_label_sha256=label.clean_sha256,
-            target=case.target,
+            target=case.classes,
             file_sha256=digest_of(case.root / name),
             shape=scan.voxels.shape,
             affine=tuple(tuple(row) for row in scan.affine.tolist()),

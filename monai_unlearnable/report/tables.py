@@ -12,6 +12,7 @@ import rich.table
 from rich.console import Group
 from rich.text import Text
 
+from monai_unlearnable.metrics.frontier import TASK
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
 from monai_unlearnable.report.summaries import (
@@ -176,6 +177,11 @@ def _explained(summaries: Sequence[Summary]) -> list[str]:
     return [MOVING_WORDS] if any(s.mark for s in summaries) else []
 
 
+def _tasks(summary: Summary) -> list[str]:
+    """The names of the scores of single tasks among the extras."""
+    return [name for name in summary.extras if name.startswith(TASK)]
+
+
 def _extra(name: str) -> Callable[[Summary], str]:
     return lambda s: format_number(s.extras.get(name))
 
@@ -269,8 +275,8 @@ def victim_table(results: Results) -> Group:
 def markdown_table(results: Results) -> str:
     """The matrix as Markdown: a row for each victim, recipe and training data, a column for each countermeasure.
 
-    Shown are the mean score in percent with its interval, and ``~`` where a curve still moved, explained below the
-    table; seeds without a score are named.
+    Shown are the mean score in percent with its interval and the scores of several tasks, and ``~`` where a curve still
+    moved, explained below the table; seeds without a score are named.
     """
     summaries = results.summaries()
     countermeasures, victims = (distinct(getattr(s, name) for s in summaries) for name in ("countermeasure", "victim"))
@@ -290,7 +296,8 @@ def markdown_table(results: Results) -> str:
 
 
 def _score(summary: Summary) -> str:
-    """The mean score with its interval and note."""
+    """The mean score with its interval, the scores of tasks, and a note."""
     low, high = map(format_number, summary.interval)
-    note = f", {summary.note}" if summary.note else ""
+    tasks = [f", {name.removeprefix(TASK)} {format_number(summary.extras[name])}" for name in _tasks(summary)]
+    note = "".join(tasks) + (f", {summary.note}" if summary.note else "")
     return summary.failure or f"{summary.score:.1f}{summary.mark} ({low} to {high}{note})"

@@ -2,7 +2,7 @@
 """How perturbers are trained: an Ignite engine with its strategies, surrogates, losses and handlers."""
 
 from .data import EpochLoader, training_transforms
-from .descent import LogitDivergence, Penalty, SignDescent, SliceContrast
+from .descent import EmbeddingContrast, LogitDivergence, Penalty, SignDescent, SliceContrast
 from .handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, Snapshots, StopAtError, TensorBoardCurves
 from .surrogates import SurrogatePool, UnrolledTraining
-from .trainer import Alternating, Batch, ProtectionTrainer, Strategy, Unrolled
+from .trainer import Alternating, Batch, ExchangedLabels, ProtectionTrainer, Strategy, Unrolled

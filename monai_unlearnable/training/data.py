@@ -90,9 +90,15 @@ class SameChannelsd(MapTransform):
 
 
 def class_weights(cases: Sequence[Case]) -> list[float] | None:
-    """Weights with which all classes of whole images are drawn equally often; None where labels are maps."""
-    counts = Counter(case.target for case in cases)
-    return None if None in counts else [1 / counts[case.target] for case in cases]
+    """Weights with which all classes of whole images are drawn equally often; None where labels are maps.
+
+    With several tasks it is the mean weight of them.
+    """
+    targets = [case.target if isinstance(case.target, tuple) else (case.target,) for case in cases]
+    counts = [Counter(kinds) for kinds in zip(*targets, strict=True)]
+    if any(None in found for found in counts):
+        return None
+    return [sum(1 / found[kind] for found, kind in zip(counts, own, strict=True)) / len(counts) for own in targets]
 
 
 class EpochLoader(DataLoader, Described):

@@ -9,12 +9,14 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.optim import Optimizer
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.utils.config import Configurable
+from monai_unlearnable.perturbers import MultiTaskNoise
+from monai_unlearnable.utils.config import Configurable, Described
 
-__all__ = ["LogitDivergence", "Penalty", "SignDescent", "SliceContrast"]
+__all__ = ["EmbeddingContrast", "LogitDivergence", "Penalty", "SignDescent", "SliceContrast"]
 
 ROUNDS = 4  # of alternating projections; after a step as small as ours what is left of an offset is far below a bit
 
@@ -130,3 +132,35 @@ class SliceContrast(Configurable):
         # The square root has no gradient at zero, where slices are equal.
         distance = (apart + 1e-12 * largest**2).sqrt() / (largest * filled.clamp(min=1).sqrt())
         return -self.weight * distance[filled > 0].mean() if bool(filled.any()) else noise.sum() * 0
+
+
+class EmbeddingContrast(Described):
+    r"""Embeddings of classes are kept apart (MTL-UE, arXiv 2505.05279, its intra- and inter-task terms, our reading):
+
+    .. math::
+        w_1 \, \mathrm{mean}_{t,\, k < l} \cos(e_{t,k}, e_{t,l})
+        + w_2 \, \mathrm{mean}_{t \neq u,\, k,\, l} \cos^2(e_{t,k}, e_{u,l})
+
+    The first drives the classes of a task apart, so that their noise differs. The second makes those of different tasks
+    orthogonal, so that the noise of one tells nothing about another.
+
+    Args:
+        perturber: noise whose embeddings are meant.
+        intra: :math:`w_1`.
+        inter: :math:`w_2`.
+    """
+
+    undescribed = ("perturber",)
+
+    def __init__(self, perturber: MultiTaskNoise, intra: float = 0.1, inter: float = 0.1) -> None:
+        self.perturber, self.intra, self.inter = perturber, intra, inter
+
+    def __call__(self, noise: Tensor, logits: Tensor, clean_logits: Callable[[], Tensor]) -> Tensor:
+        tables = self.perturber.embeddings()
+        vectors = functional.normalize(torch.cat(tables))  # zero where a class is unperturbed
+        cosines = vectors @ vectors.T
+        own = torch.block_diag(*(torch.ones(len(table), len(table)) for table in tables)).to(cosines)
+        pairs = own.triu(1)
+        intra = (cosines * pairs).sum() / pairs.sum().clamp(min=1)
+        inter = (cosines.square() * (1 - own)).sum() / (1 - own).sum().clamp(min=1)
+        return self.intra * intra + self.inter * inter

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,9 +26,9 @@ from monai_unlearnable.training.descent import Penalty
 from monai_unlearnable.training.surrogates import SurrogatePool
 from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.enums import CaseKeys
-from monai_unlearnable.utils.seeding import derive_seed
+from monai_unlearnable.utils.seeding import derive_seed, seeded
 
-__all__ = ["Alternating", "Batch", "ProtectionTrainer", "Strategy", "Unrolled"]
+__all__ = ["Alternating", "Batch", "ExchangedLabels", "ProtectionTrainer", "Strategy", "Unrolled"]
 
 
 @dataclass(frozen=True)
@@ -262,6 +263,26 @@ class Alternating(Strategy):
         trainer.fire_event(IterationEvents.MODEL_COMPLETED)
         largest = float(noise.detach().abs().max())
         return {"loss": float(loss.detach()), "error": error_rate(logits, truth), "linf": largest}
+
+
+@dataclass(frozen=True)
+class ExchangedLabels(Alternating):
+    """The alternation with labels that images do not tell: those of each task are exchanged within a batch.
+
+    Surrogates then learn from the noise alone. With true labels they learn what images show too, and noise that
+    minimizes their error may only strengthen it. Our choice, for noise of classes of whole images that can be made for
+    any of them.
+
+    Args:
+        surrogate_interval: see :class:`Alternating`.
+    """
+
+    def step(self, trainer: ProtectionTrainer, batch: Batch) -> dict[str, float]:
+        labels = batch.label.reshape(len(batch.label), -1).T
+        draw = seeded(trainer.seed, "labels", batch.turn)
+        exchanged = [own[torch.randperm(len(own), generator=draw).to(own.device)] for own in labels]
+        label = torch.stack(exchanged, dim=1).reshape(batch.label.shape)
+        return super().step(trainer, dataclasses.replace(batch, label=label))
 
 
 def _penalty_gradients(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_unlearnable.data import Grid, LabelGeometry, encode_label, read_label, read_scan
+from monai_unlearnable.data.listing.datalist import split_tasks
 from monai_unlearnable.data.scan import Scan, check_same_shape
 from monai_unlearnable.errors import InputError, NoiseMismatchError
 from monai_unlearnable.intensity import StorageQuantization, WindowRule
@@ -27,6 +28,19 @@ from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 __all__ = ["LoadScan", "LoadScanD", "LoadScanDict", "LoadScand"]
 __all__ += ["ScaleToWindow", "ScaleToWindowD", "ScaleToWindowDict", "ScaleToWindowd"]
 __all__ += ["EncodeLabel", "EncodeLabelD", "EncodeLabelDict", "EncodeLabeld"]
+
+
+def class_indices(label: Any) -> NDArray | int | tuple[int, ...]:
+    """The label of a case as methods take it.
+
+    Args:
+        label: class indices of voxels, (1, spatial...); the class of the whole image; or that of each of its tasks, by
+            name or in the sorted order of the names, (tasks,).
+    """
+    values = np.array(split_tasks(label)[1]) if isinstance(label, Mapping) else to_numpy(label)
+    if values.ndim > 1:
+        return values
+    return int(values.item()) if values.size == 1 else tuple(values.tolist())
 
 
 def quantization_of(img: Any) -> list[StorageQuantization]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider, Sparsity, TopK
 from monai_unlearnable.perturbers import Augmentation, SalientVoxels
-from monai_unlearnable.transforms.io import like, to_numpy
+from monai_unlearnable.transforms.io import class_indices, like, to_numpy
 from monai_unlearnable.utils.enums import CaseKeys
 
 __all__ = ["ComputeMask", "ComputeMaskD", "ComputeMaskDict", "ComputeMaskd"]
@@ -40,7 +40,7 @@ class ComputeMask(Transform):
             LabelError: when a label is needed and absent, or does not match.
         """
         image = torch.as_tensor(to_numpy(img)).float()[None]
-        classes = None if label is None else torch.as_tensor(to_numpy(label))[None]
+        classes = None if label is None else torch.as_tensor(class_indices(label))[None]
         return like(self.provider(image, classes)[0].numpy(), img)  # type: ignore[no-any-return]
 
 

@@ -23,7 +23,14 @@ from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.perturbers import Perturber, load_perturber
 from monai_unlearnable.perturbers.inference import WINDOW_VOXELS, generate_noise
-from monai_unlearnable.transforms.io import grid_of, like, quantization_of, refuse_after_spatial, to_numpy
+from monai_unlearnable.transforms.io import (
+    class_indices,
+    grid_of,
+    like,
+    quantization_of,
+    refuse_after_spatial,
+    to_numpy,
+)
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
 
 __all__ = ["ApplyNoise", "ApplyNoiseD", "ApplyNoiseDict", "ApplyNoised"]
@@ -176,13 +183,16 @@ class GenerateNoise(Transform):
         self.perturber = perturber.eval()
         self.window, self.budget, self.window_voxels = window, budget, window_voxels
 
-    def __call__(self, img: NDArray | Tensor, label: NDArray | Tensor | int | None = None, case_id: str = "") -> Any:
+    def __call__(
+        self, img: NDArray | Tensor, label: NDArray | Tensor | Mapping[str, int] | int | None = None, case_id: str = ""
+    ) -> Any:
         """Protect an image.
 
         Args:
             img: physical values as loaded, (C, spatial...). Where its ``meta`` tells how the file stores voxels
                 (:class:`~monai_unlearnable.transforms.LoadScan`), the noise is what that file can hold.
-            label: class indices of voxels, (1, spatial...), or the class of the whole image.
+            label: class indices of voxels, (1, spatial...), or the class of the whole image, or that of each of its
+                tasks, by name or (tasks,) in the order of the names.
             case_id: name of the case, for errors.
 
         Returns:
@@ -190,7 +200,8 @@ class GenerateNoise(Transform):
 
         Raises:
             LabelError: when the method needs a label.
-            InputError: when the method needs to know where the voxels lie, and ``img`` does not.
+            InputError: when the method needs to know where the voxels lie, and ``img`` does not, or it does not take
+                the tasks of the label.
             BudgetError: when the budget is less than a storage step. A budget's fraction of voxels counts for each
                 channel by itself; methods that select voxels select them for all channels.
         """
@@ -200,7 +211,9 @@ class GenerateNoise(Transform):
         scans = [Scan(Path(case_id), own.to_stored(channel[None]), own) for own, channel in pairs]
         windows = [scan.window(self.window) for scan in scans]
         image = np.concatenate([scan.unit(window) for window, scan in zip(windows, scans, strict=True)])
-        classes = None if label is None else to_numpy(label) if np.ndim(label) else int(label)
+        classes = None if label is None else class_indices(label)
+        if isinstance(label, Mapping) and len(label) > 1:
+            self.perturber.check_tasks(sorted(label))
         perturber = self.perturber.for_grid(grid_of(img)) if self.perturber.uses_grid else self.perturber
         noise = generate_noise(perturber, image, case_id, classes, self.window_voxels)
         channels, case = [], case_id or None

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["affine_matrix", "evaluating", "even_sides", "fit_extent", "pad_sides", "pad_to_multiple", "plane_rotation"]
+__all__ = ["affine_matrix", "evaluating", "even_sides", "fit_extent", "is_map"]
+__all__ += ["pad_sides", "pad_to_multiple", "plane_rotation"]
+
+
+def is_map(label: Tensor) -> bool:
+    """Whether labels are of voxels, (B, 1, spatial...), rather than of images, (B,), or of their tasks, (B, T)."""
+    return label.ndim > 2
 
 
 def even_sides(shape: Sequence[int], multiple: int, least: int = 1) -> list[tuple[int, int]]:

@@ -24,14 +24,15 @@ from monai_unlearnable.data.labels import index_dtype
 from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.metrics.frontier import Scores
-from monai_unlearnable.metrics.scores import chance_level, classification_scores, segmentation_scores
+from monai_unlearnable.metrics.scores import chance_level, classification_scores, multitask_scores, segmentation_scores
 from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.heads import TaskHeads
 from monai_unlearnable.victims.inference import MirroredInferer
 from monai_unlearnable.victims.networks import DeepSupervision
 from monai_unlearnable.victims.placement import Placement
 
-__all__ = ["Classification", "LoadImages", "Segmentation", "Task"]
+__all__ = ["Classification", "LoadImages", "MultiTaskClassification", "Segmentation", "Task"]
 
 
 class LoadImages(Transform):
@@ -91,6 +92,10 @@ class Task(ABC):
     @abstractmethod
     def loss(self) -> nn.Module:
         """What training minimizes: a function of logits (B, classes, ...) and labels."""
+
+    def adapted(self, network: nn.Module) -> nn.Module:
+        """A network of :attr:`classes` outputs as the task trains it."""
+        return network
 
     @abstractmethod
     def loading(self) -> list[Any]:
@@ -234,3 +239,45 @@ class Classification(Task):
     def score(self, outputs: Sequence[Tensor], labels: Sequence[Tensor], spacings: Sequence[Any] | None) -> Scores:
         targets = np.array([int(label) for label in labels])
         return classification_scores(torch.stack(list(outputs)).numpy(), targets)
+
+
+@dataclass(frozen=True)
+class MultiTaskClassification(Classification):
+    """A class for every image in each of several tasks, by one network with a head for each.
+
+    Args:
+        count: number of classes of all tasks together.
+        channels: number of channels of the images, see :class:`LoadImages`.
+        tasks: number of classes of each task, at least 2, by its name; in sorted order.
+    """
+
+    tasks: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, tasks: Mapping[str, int], channels: int | None = None) -> MultiTaskClassification:
+        """The tasks of so many classes each, by name.
+
+        Raises:
+            LabelError: naming the first task that has a single class.
+        """
+        for task, count in tasks.items():
+            if count < 2:
+                reason = f"task {task}: {count} class(es) found; a classifier needs at least two"
+                raise LabelError(reason, value=count, limit=2)
+        return cls(sum(tasks.values()), channels, tuple(sorted(tasks.items())))
+
+    @property
+    def chance(self) -> float:
+        return float(np.mean([chance_level(count) for _, count in self.tasks]))
+
+    def adapted(self, network: nn.Module) -> nn.Module:
+        return TaskHeads(network, [count for _, count in self.tasks])
+
+    def decode(self, logits: Tensor, placement: Placement) -> Tensor:
+        """Probabilities of the classes of each task, (classes, tasks), where the task with the most classes counts."""
+        return super().decode(logits, placement)
+
+    def score(self, outputs: Sequence[Tensor], labels: Sequence[Tensor], spacings: Sequence[Any] | None) -> Scores:
+        found, truth = torch.stack(list(outputs)), torch.stack([torch.as_tensor(label) for label in labels])
+        ranks = {task: found[:, :count, index] for index, (task, count) in enumerate(self.tasks)}
+        return multitask_scores(ranks, {task: truth[:, index] for index, (task, _) in enumerate(self.tasks)})

@@ -27,6 +27,7 @@ from monai_unlearnable.perturbers import (
     GradientNoise,
     LinearPatterns,
     LinearSurrogate,
+    MultiTaskNoise,
     NyquistCarriers,
     Perturber,
     RandomNoise,
@@ -35,6 +36,7 @@ from monai_unlearnable.perturbers import (
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.verify import verify
+from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import (
     BUDGET,
     SHAPES,
@@ -82,6 +84,12 @@ def sparse(dims: int, seed: int, support: MaskProvider) -> Perturber:
     )
 
 
+def multitask(dims: int, seed: int, support: MaskProvider) -> Perturber:
+    perturber = MultiTaskNoise(dims, 1, [3], epsilon=BUDGET.epsilon, channels=(4, 8), support=support)
+    reset_parameters(perturber, seed)
+    return perturber
+
+
 # Add a perturber of classes here: a function of dimensions, seed and support.
 PERTURBERS: dict[str, Make] = {
     "random": lambda dims, seed, support: RandomNoise(BUDGET.epsilon, support, seed),
@@ -92,6 +100,7 @@ PERTURBERS: dict[str, Make] = {
     "symmetric-lattice": lambda dims, seed, support: SymmetricLattice(BUDGET.epsilon, support, code="axes"),
     "carriers": carriers,
     "linear-surrogate": linear_surrogate,
+    "multitask": multitask,
     "gradient": gradient,
     "sparse": sparse,
     "shared": lambda dims, seed, support: small_shared(SHAPES[dims], seed, support=support),

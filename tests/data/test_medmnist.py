@@ -174,7 +174,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no images": (lambda c: [c.pop(f"{split}_images") for split in COUNTS], "has no train_images"),
     "no training": (lambda c: c.pop("train_images"), "has no train_images"),
     "no labels": (lambda c: c.pop("val_labels"), "has no val_labels"),
-    "several labels": (lambda c: c.update(test_labels=np.zeros((2, 14), "uint8")), "one class an image"),
+    "several labels": (lambda c: c.update(test_labels=np.zeros((2, 14), "uint8")), "train 1, val 1, test 14"),
     "too few labels": (lambda c: c.update(test_labels=np.zeros((1, 1), "uint8")), "one class an image"),
     "labels below 0": (lambda c: c.update(test_labels=np.array([0, -1])), "one class an image"),
     "labels with fractions": (lambda c: c.update(test_labels=np.array([0.0, 1.0])), "one class an image"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -14,19 +15,24 @@ import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 
 from monai_unlearnable.publishing.run import bundle_names, bundle_root
-from tests.helpers import stored_voxels, tree, write_dataset, write_nifti
+from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset, write_nifti
 from tests.integration.commands import ROOT
 
 MOST_LINES, MOST_SHARED = 110, 45  # of the configuration that protects
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Volumes with one labeled region."""
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """Volumes with one labeled region; pictures of two classes (True), for bundles that take nothing else."""
     root = write_dataset(tmp_path_factory.mktemp("zoo") / "data")
     for path in (root / "labels").iterdir():
         write_nifti(path, (stored_voxels(path) > 0).astype("uint8"))
-    return root
+    return {False: root, True: write_class_folders(root.parent / "classes", counts=(2, 2))}
+
+
+def takes_classes_alone(name: str) -> bool:
+    metadata = json.loads((bundle_root(name) / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    return bool(metadata["network_data_format"]["outputs"]["pred"]["format"] == "classification")
 
 
 def lines(name: str) -> list[str]:
@@ -39,7 +45,7 @@ def is_trained(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", bundle_names())
-def test_properties_are_found(name: str, dataset: Path, tmp_path: Path) -> None:
+def test_properties_are_found(name: str, datasets: dict[bool, Path], tmp_path: Path) -> None:
     root = bundle_root(name)
     workflow = ConfigWorkflow(
         str(root / "configs" / "protect.yaml"),
@@ -47,7 +53,7 @@ def test_properties_are_found(name: str, dataset: Path, tmp_path: Path) -> None:
         logging_file=False,
         workflow_type="train" if is_trained(name) else None,
         bundle_root=str(root),
-        dataset_dir=str(dataset),
+        dataset_dir=str(datasets[takes_classes_alone(name)]),
         output_dir=str(tmp_path / "out"),
     )
     workflow.initialize()
@@ -57,10 +63,11 @@ def test_properties_are_found(name: str, dataset: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in bundle_names() if is_trained(name)])
 def test_the_network_takes_and_gives_what_the_metadata_say(
-    name: str, dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    name: str, datasets: dict[bool, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     configs = bundle_root(name) / "configs"
-    more = {"dataset_dir": str(dataset), "output_dir": str(tmp_path), "bundle_root": str(configs.parent)}
+    data = datasets[takes_classes_alone(name)]
+    more = {"dataset_dir": str(data), "output_dir": str(tmp_path), "bundle_root": str(configs.parent)}
     meta, config = str(configs / "metadata.json"), str(configs / "protect.yaml")
     with caplog.at_level("INFO"):
         verify_net_in_out("network_def", meta, config, device="cpu", n=4, **more)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
+
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.formats import stem
 from monai_unlearnable.data.listing.tables import NOT_UTF8, SECTIONS, TABLE_SUFFIXES, read_table
@@ -17,7 +19,7 @@ from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import leads_outside
 
-__all__ = ["Case", "DATALIST_NAMES", "Datalist", "Found", "label_file"]
+__all__ = ["Case", "DATALIST_NAMES", "Datalist", "Found", "label_file", "split_tasks"]
 
 DATALIST_NAMES = ("datalist.json", "dataset.json")
 
@@ -31,14 +33,21 @@ class Case:
         root: folder of the dataset.
         images: one or more image files or folders of DICOM series, one a channel group.
         label: label map, if there is one.
-        target: class of the whole image, counted from 0, if it has one.
+        target: class of the whole image, counted from 0, if it has one; a class for each of ``tasks``, if it has those.
+        tasks: names of the tasks, in sorted order, where an image has several labels; else empty.
     """
 
     case_id: str
     root: Path
     images: tuple[str, ...]
     label: str | None = None
-    target: int | None = None
+    target: int | tuple[int, ...] | None = None
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> int | dict[str, int] | None:
+        """The class of the whole image as lists hold it: with several tasks, that of each by its name."""
+        return dict(zip(self.tasks, self.target, strict=True)) if isinstance(self.target, tuple) else self.target
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -46,13 +55,16 @@ class Case:
         return self.images if self.label is None else (*self.images, self.label)
 
     def to_dict(self) -> dict[str, Any]:
-        """The dictionary that MONAI pipelines take: ``image`` a path or list of paths, ``label`` a path or a class."""
+        """The dictionary that MONAI pipelines take: ``image`` a path or list of paths, ``label`` a path or a class.
+
+        With several tasks it is an array of their classes, (tasks,).
+        """
         paths = [str(self.root / name) for name in self.images]
         item: dict[str, Any] = {CaseKeys.IMAGE: paths if len(paths) > 1 else paths[0], CaseKeys.CASE_ID: self.case_id}
         if self.label is not None:
             item[CaseKeys.LABEL] = str(self.root / self.label)
         elif self.target is not None:
-            item[CaseKeys.LABEL] = self.target
+            item[CaseKeys.LABEL] = np.array(self.target) if self.tasks else self.target
         return item
 
 
@@ -91,7 +103,8 @@ class Datalist:
 
     JSON files are those of the Medical Segmentation Decathlon and of MONAI: an object of lists, of which ``train`` or
     ``training`` is the section ``training``, or one list, which is ``training`` too. An entry has an ``image``, or a
-    list of images that are the channels of one case, and a ``label``: a file, or the class as a number.
+    list of images that are the channels of one case, and a ``label``: a file, or the class as a number, or the class of
+    each of several tasks by its name.
 
     Args:
         path: path of the file.
@@ -123,6 +136,7 @@ class Datalist:
         others = (other for other in self.sections if other != section)
         reasons = {name: f"of the section {other!r}" for other in others for name in self._names(root, other)}
         cases = [_case(root, self.path, entry) for entry in entries]
+        self._refuse_other_tasks(root, cases, section)
         return Found(cases, f"{self.path.name}, section {section!r}", reasons, self.path)
 
     def _entries(self, section: str) -> list[Any]:
@@ -139,11 +153,26 @@ class Datalist:
 
     def _names(self, root: Path, section: str) -> Iterator[str]:
         """The files that a section lists, as far as its entries are well-formed."""
+        return (name for case in self._cases(root, section) for name in case.files)
+
+    def _cases(self, root: Path, section: str) -> Iterator[Case]:
+        """The cases of a section, as far as its entries are well-formed."""
         try:
             for entry in self._entries(section):
-                yield from _case(root, self.path, entry).files
+                yield _case(root, self.path, entry)
         except DatalistError:
             return
+
+    def _refuse_other_tasks(self, root: Path, cases: Sequence[Case], section: str) -> None:
+        """Refuse cases whose tasks are not those of the first one, in other sections too."""
+        others = (case for other in self.sections if other != section for case in self._cases(root, other))
+        for case in itertools.chain(cases, others):
+            if case.tasks != cases[0].tasks and case.target is not None and cases[0].target is not None:
+                found, known = (
+                    f"the tasks {', '.join(one.tasks)}" if one.tasks else "one label" for one in (case, cases[0])
+                )
+                reason = f"an entry has {found}, where {cases[0].case_id} has {known}; all need the same"
+                raise DatalistError(reason, case=case.case_id, file=self.path)
 
 
 def _is_section(name: str, entries: Any) -> bool:
@@ -176,15 +205,22 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _case(root: Path, path: Path, entry: Any) -> Case:
     fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
-    found, label = fields.get(CaseKeys.IMAGE), fields.get(CaseKeys.LABEL)
+    found: Any = fields.get(CaseKeys.IMAGE)
+    label: Any = fields.get(CaseKeys.LABEL)
     names = _images(found)
     are_names = names and all(isinstance(name, str) for name in names)
-    if not are_names or not (label is None or isinstance(label, str) or _is_class(label)):
+    if not are_names or not (label is None or isinstance(label, str) or _is_class(label) or _has_tasks(label)):
         reason = f"an entry names no image file, or neither label file nor class: {entry!r}"
-        raise DatalistError(f'{reason}; entries are {{"image": FILE, "label": FILE or class}}', file=path)
+        known = '{"image": FILE, "label": FILE or class, or {TASK: class, ...}}'
+        raise DatalistError(f"{reason}; entries are {known}", file=path)
     images = tuple(_inside(root, name, path) for name in names)
     case_id = str(fields.get(CaseKeys.CASE_ID, stem(images[0])))
     images = images if len(images) > 1 else _channel_files(root, images[0])
+    if isinstance(label, dict):
+        tasks, classes = split_tasks(label)
+        if len(tasks) > 1:
+            return Case(case_id, root, images, target=classes, tasks=tasks)
+        label = classes[0]  # a single task is a label like any other
     if _is_class(label):
         return Case(case_id, root, images, target=label)
     return Case(case_id, root, images, None if label is None else label_file(root, _inside(root, label, path)))
@@ -207,6 +243,17 @@ def _channel_files(root: Path, name: str) -> tuple[str, ...]:
 
 def _is_class(label: Any) -> bool:
     return isinstance(label, int) and not isinstance(label, bool) and label >= 0
+
+
+def _has_tasks(label: Any) -> bool:
+    """Whether a label holds the class of each of its tasks, by name."""
+    return isinstance(label, dict) and bool(label) and all(label) and all(map(_is_class, label.values()))
+
+
+def split_tasks(label: Mapping[str, int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names of tasks in sorted order, and the class of each, so that lists may name them in any order."""
+    tasks = tuple(sorted(label))
+    return tasks, tuple(int(label[task]) for task in tasks)
 
 
 def _inside(root: Path, name: str, path: Path) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables of the class of each image."""
+"""Tables of the class of each image, or of its classes in several tasks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ TABLE_NAME = "labels.csv"
 TABLE_SUFFIXES = (".csv", ".tsv")
 DELIMITERS = ",;\t"
 SECTION = "section"
+TASK = "label_"  # begins the name of the column of a task
 # The names of each column; the first one that exists counts.
 COLUMNS = {
     CaseKeys.IMAGE: ("image", "file", "filename", "path"),
@@ -44,6 +45,9 @@ def read_table(path: Path, section: str) -> list[dict[str, Any]]:
     a whole number from 0 on, it is the class. Else every label is a name, numbers among them too, and the classes are
     the places of the sorted names of the whole file, so that sections agree.
 
+    Where no column holds the label, each one called ``label_`` and a name is that of a task: ``label_view`` that of the
+    task ``view``. Then ``label`` holds the class of each task by its name; a single task is a label like any other.
+
     Args:
         path: the table; UTF-8, a byte order mark is passed over.
         section: ``training``, ``validation`` or ``test``; a table without sections is all training.
@@ -53,14 +57,23 @@ def read_table(path: Path, section: str) -> list[dict[str, Any]]:
             is of the section.
     """
     rows = _read_rows(path)
-    names = sorted({row[CaseKeys.LABEL] for row in rows})
-    are_numbers = all(name.isascii() and name.isdecimal() for name in names)
-    classes = {name: int(name) if are_numbers else index for index, name in enumerate(names)}
+    columns = [use for use in rows[0] if use == CaseKeys.LABEL or use.startswith(TASK)] if rows else []
+    classes = {column: _classes(row[column] for row in rows) for column in columns}
     kept = [row for row in rows if row.pop(SECTION, "training") == section]
-    entries = [{**row, CaseKeys.LABEL: classes[row[CaseKeys.LABEL]]} for row in kept]
-    if not entries:
+    if not kept:
         raise DatalistError(f"no row is of the section {section!r}", file=path)
+    entries: list[dict[str, Any]] = []
+    for row in kept:
+        found = {column.removeprefix(TASK): known[row.pop(column)] for column, known in classes.items()}
+        entries.append({**row, CaseKeys.LABEL: found if len(found) > 1 else next(iter(found.values()))})
     return entries
+
+
+def _classes(cells: Iterable[str]) -> dict[str, int]:
+    """The class of each text in a column of labels."""
+    names = sorted(set(cells))
+    are_numbers = all(name.isascii() and name.isdecimal() for name in names)
+    return {name: int(name) if are_numbers else index for index, name in enumerate(names)}
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
@@ -87,8 +100,13 @@ def _find_columns(header: Iterable[str]) -> dict[str, str]:
         name = next((names[name] for name in known if name in names), None)
         if name is not None:
             found[use] = name
+        elif use == CaseKeys.LABEL and (tasks := {name: names[name] for name in names if name.startswith(TASK)}):
+            if TASK in tasks:
+                raise ValueError(f"the column {tasks[TASK]!r} names no task; call it {TASK} and the name of one")
+            found.update(tasks)
         elif use in REQUIRED:
-            raise ValueError(f"no column is called {' or '.join(known)}")
+            more = f", or {TASK} and the name of a task" if use == CaseKeys.LABEL else ""
+            raise ValueError(f"no column is called {' or '.join(known)}{more}")
     return found
 
 
