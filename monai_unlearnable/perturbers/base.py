@@ -26,6 +26,7 @@ from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.utils.config import Configurable, build, check_buildable
 from monai_unlearnable.utils.descriptions import describe
+from monai_unlearnable.utils.files import fingerprint
 from monai_unlearnable.utils.seeding import Learned
 
 FOR_TASKS = "multitask, lsp, ar, cuda and ops"  # the methods
@@ -90,6 +91,10 @@ class Perturber(nn.Module, Configurable, ABC):
     def for_grid(self, grid: Grid) -> Perturber:
         """The same perturber, for images whose voxels lie on a grid; itself, unless it uses that."""
         return self
+
+    def mark_digest(self) -> str:
+        """SHA-256 of its description with its seed, which commits an owner to a mark and tells nothing about it."""
+        return fingerprint(describe(self))
 
     def with_seed(self, seed: int, epsilon: float | None = None) -> Perturber:
         """The same method with the mark of another seed.

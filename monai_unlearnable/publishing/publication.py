@@ -36,7 +36,7 @@ from monai_unlearnable.publishing.layout import (
     publish_label,
     publish_scan,
 )
-from monai_unlearnable.publishing.statement import MARK, mark_digest, write_records
+from monai_unlearnable.publishing.statement import MARK, write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.config import describe
@@ -145,7 +145,7 @@ class Publication:
         """Everything that decides on the noise, for the manifest; the checkpoint must be written before."""
         is_traceable = self.perturber.draws_mark and self.key is not None
         return {
-            **({MARK: mark_digest(self.perturber)} if is_traceable else {}),
+            **({MARK: self.perturber.mark_digest()} if is_traceable else {}),
             "method": type(self.perturber).__name__,
             "perturber": describe(self.perturber),
             "checkpoint_sha256": hashlib.sha256(read_owned(self.layout.checkpoint, self.key)).hexdigest(),

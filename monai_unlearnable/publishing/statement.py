@@ -19,13 +19,11 @@ from monai_unlearnable.data.scan import voxel_digest
 from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError, ScanError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.records import read_budget, refuse_outside, write_budget
-from monai_unlearnable.perturbers import Perturber
 from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
 from monai_unlearnable.publishing.layout import Layout, unknown_files, write_datalist
-from monai_unlearnable.utils.config import describe
-from monai_unlearnable.utils.files import file_digest, fingerprint, reading, write_atomic
+from monai_unlearnable.utils.files import file_digest, reading, write_atomic
 
-__all__ = ["DECIMALS", "MARK", "audit", "canonical", "encode_statement", "is_packed", "mark_digest"]
+__all__ = ["DECIMALS", "MARK", "audit", "canonical", "encode_statement", "is_packed"]
 __all__ += ["write_records", "write_statement"]
 
 FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
@@ -57,11 +55,6 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
         content["public_key"] = to_base64(public_key(key))
         content["signature"] = to_base64(sign(canonical(content), key))
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def mark_digest(perturber: Perturber) -> str:
-    """What commits the owner to a mark and tells nothing about it: SHA-256 of its description, with its secret seed."""
-    return fingerprint(describe(perturber))
 
 
 def write_statement(manifest: Manifest, layout: Layout, key: Key | None = None) -> None:

@@ -22,7 +22,7 @@ from monai_unlearnable.errors import CommandError, InputError
 from monai_unlearnable.noise.records import package_versions
 from monai_unlearnable.perturbers import load_input_settings, load_perturber
 from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.publishing.statement import canonical, mark_digest
+from monai_unlearnable.publishing.statement import canonical
 from monai_unlearnable.report.traces import write_trace_page
 from monai_unlearnable.tracing.answers import AnswerFormat
 from monai_unlearnable.tracing.marks import OWN, Marks
@@ -114,7 +114,7 @@ class Setup:
             stop_after: see :func:`~monai_unlearnable.tracing.randomization.sequential_test`.
         """
         epsilon = self.marks.mark(OWN).epsilon
-        digest = mark_digest(self.marks.perturber)
+        digest = self.marks.perturber.mark_digest()
         probes = tuple(self.probes.digests)
         return Plan(digest, str(self.statistic), epsilon, others, stop_after, probes, model)
 

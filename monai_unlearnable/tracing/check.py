@@ -12,7 +12,7 @@ from monai_unlearnable.crypto.keyfiles import from_base64
 from monai_unlearnable.crypto.signing import is_signed, public_key
 from monai_unlearnable.errors import Finding, InputError, VerificationError
 from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.publishing.statement import MARK, canonical, mark_digest
+from monai_unlearnable.publishing.statement import MARK, canonical
 from monai_unlearnable.tracing.asking import NAME, Setup, TraceResult, current_result, set_up
 from monai_unlearnable.tracing.probes import query_digest
 from monai_unlearnable.tracing.record import Answered, Record, answer_digest
@@ -77,7 +77,7 @@ def _claims(content: dict[str, Any], setup: Setup, record: Record) -> list[Findi
     path, findings = record.result_path, []
     if not is_signed(canonical(content), from_base64(content["signature"]), public_key(setup.key)):
         findings.append(Finding(path, "the signature is not that of the owner's key"))
-    plan, digest = record.plan, mark_digest(setup.marks.perturber)
+    plan, digest = record.plan, setup.marks.perturber.mark_digest()
     stated = json.loads(setup.layout.statement.read_bytes()).get(MARK)
     claims = (
         ("the mark of the plan", plan.mark_sha256, digest),

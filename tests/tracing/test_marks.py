@@ -12,7 +12,6 @@ from scipy import stats
 from monai_unlearnable.crypto import OwnerKey, secret_seed
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import LinearPatterns, NyquistCarriers, SymmetricLattice
-from monai_unlearnable.publishing.statement import mark_digest
 from monai_unlearnable.tracing.marks import OWN, Marks
 
 KEY = OwnerKey(bytes(range(32)))
@@ -57,8 +56,8 @@ def test_the_owners_mark_is_that_of_the_set() -> None:
 
 
 def test_the_commitment_tells_marks_apart() -> None:
-    assert mark_digest(keyed()) == mark_digest(keyed())
-    assert mark_digest(keyed()) != mark_digest(keyed(secret_seed(1, KEY)))
+    assert keyed().mark_digest() == keyed().mark_digest()
+    assert keyed().mark_digest() != keyed(secret_seed(1, KEY)).mark_digest()
 
 
 def test_noise_without_a_secret_is_no_mark() -> None:
