@@ -4,5 +4,6 @@
 from .data import EpochLoader, training_transforms
 from .descent import LogitDivergence, Penalty, SignDescent, SliceContrast
 from .handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, Snapshots, StopAtError, TensorBoardCurves
+from .revealing import Revealing
 from .surrogates import SurrogatePool, UnrolledTraining
 from .trainer import Alternating, Batch, ProtectionTrainer, Strategy, Unrolled

@@ -23,8 +23,10 @@ from monai_unlearnable.perturbers import (
     Augmentation,
     AutoregressiveNoise,
     ClassConvolution,
+    DeepHiding,
     FixedVoxels,
     GradientNoise,
+    HidingNetwork,
     LinearPatterns,
     LinearSurrogate,
     NyquistCarriers,
@@ -35,6 +37,7 @@ from monai_unlearnable.perturbers import (
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.verify import verify
+from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import (
     BUDGET,
     SHAPES,
@@ -82,6 +85,14 @@ def sparse(dims: int, seed: int, support: MaskProvider) -> Perturber:
     )
 
 
+def hiding(dims: int, seed: int, support: MaskProvider) -> Perturber:
+    perturber = DeepHiding(3, [8] * dims, HidingNetwork(dims, blocks=2, width=4), BUDGET.epsilon, support, seed=seed)
+    reset_parameters(perturber, seed)
+    for coupling in perturber.network.couplings:  # as much noise as after training
+        coupling.phi[-1].weight.data *= 20  # type: ignore[index, union-attr, operator]
+    return perturber
+
+
 # Add a perturber of classes here: a function of dimensions, seed and support.
 PERTURBERS: dict[str, Make] = {
     "random": lambda dims, seed, support: RandomNoise(BUDGET.epsilon, support, seed),
@@ -92,6 +103,7 @@ PERTURBERS: dict[str, Make] = {
     "symmetric-lattice": lambda dims, seed, support: SymmetricLattice(BUDGET.epsilon, support, code="axes"),
     "carriers": carriers,
     "linear-surrogate": linear_surrogate,
+    "hiding": hiding,
     "gradient": gradient,
     "sparse": sparse,
     "shared": lambda dims, seed, support: small_shared(SHAPES[dims], seed, support=support),
