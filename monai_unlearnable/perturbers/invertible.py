@@ -12,7 +12,6 @@ from monai_unlearnable.utils.config import Configurable
 __all__ = ["Coupling", "HidingNetwork", "haar", "haar_inverse"]
 
 INITIAL_GAIN = 0.1  # blocks start near the identity, so that what is hidden starts faint
-LARGEST_SCALE = 1.0  # of the logarithm of a scale: products over all blocks stay finite
 
 
 def haar(image: Tensor) -> Tensor:
@@ -85,7 +84,7 @@ class Coupling(nn.Module):
         return cover - INITIAL_GAIN * self.phi(hidden), hidden
 
     def _scale(self, cover: Tensor) -> Tensor:
-        return LARGEST_SCALE * torch.tanh(INITIAL_GAIN * self.rho(cover))
+        return torch.tanh(INITIAL_GAIN * self.rho(cover))
 
 
 class HidingNetwork(nn.Module, Configurable):
@@ -102,7 +101,7 @@ class HidingNetwork(nn.Module, Configurable):
         width: channels of the networks in a block.
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int = 1, blocks: int = 3, width: int = 16) -> None:
+    def __init__(self, spatial_dims: int, in_channels: int = 1, blocks: int = 3, width: int = 8) -> None:
         super().__init__()
         self.spatial_dims, self.in_channels = spatial_dims, in_channels
         self.blocks, self.width = blocks, width
@@ -135,6 +134,7 @@ class HidingNetwork(nn.Module, Configurable):
         """
         first = haar(stego)
         second = torch.zeros_like(first[:, :: self.in_channels]) if thrown is None else thrown
-        for coupling in reversed(self.couplings):  # type: ignore[arg-type]
+        for coupling in reversed(list(self.couplings)):
+            assert isinstance(coupling, Coupling)
             first, second = coupling.inverse(first, second)
         return haar_inverse(first), haar_inverse(second)

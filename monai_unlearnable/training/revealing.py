@@ -78,7 +78,8 @@ class Revealing(Strategy):
         loss.backward()
         trainer.step_perturber()
         error = float(((revealed > 0) != (hidden > 0)).float().mean())
-        return {"loss": float(loss.detach()), "error": error, "linf": perturber.epsilon * float(noise.abs().max())}
+        largest = perturber.epsilon * float(noise.detach().abs().max())
+        return {"loss": float(loss.detach()), "error": error, "linf": largest}
 
     def _noise_loss(self, noise: Tensor, label: Tensor) -> Tensor:
         """The terms of the noise alone, as a fraction of epsilon."""
