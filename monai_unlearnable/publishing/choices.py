@@ -19,28 +19,14 @@ from monai_unlearnable.report.summaries import grouped
 from monai_unlearnable.training.data import native_transforms
 from monai_unlearnable.utils.enums import CaseKeys, look_up
 
-__all__ = [
-    "approach",
-    "check_whole_images",
-    "fit_carriers",
-    "fit_linear",
-    "granularity",
-    "look_up",
-    "objective",
-    "planned_grid",
-    "support",
-]
+__all__ = ["approach", "check_whole_images", "fit_carriers", "fit_linear", "granularity", "look_up", "objective"]
+__all__ += ["planned_grid", "support"]
 
 APPROACHES = ("error_minimizing", "error_maximizing")
 GRANULARITIES = ("case", "class", "universal")
 GOALS = {"targeted": "target", "untargeted": "maximize"}  # of the bundle, and as an objective calls them
 LARGEST, NOBODY = "largest", "none"
-FOR_MAPS = (
-    "umed",
-    "carrier",
-    "voxshield",
-    "foresight",
-)  # methods for segmentation that are named to those who try others
+FOR_MAPS = ("umed", "carrier", "voxshield", "foresight")  # methods for label maps, named by those that take none
 SURVEYED = 32  # cases by which carriers are chosen
 
 
