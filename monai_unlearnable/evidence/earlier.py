@@ -35,6 +35,7 @@ METHODS = {
     "ClassConvolution": "cuda",
     "FixedVoxels": "ops",
     "LinearSurrogate": "linear",
+    "DeepHiding": "hiding",
     "ClasswiseNoise": "",
     "GradientNoise": "",
 }  # the method whose noise a class makes, by the name that manifests have for it; of several nothing is said

@@ -7,7 +7,9 @@ from .carriers import NyquistCarriers
 from .classwise import ClasswiseNoise
 from .generators import UMed, VoxShield
 from .gradient import GradientNoise, SalientVoxels, load_surrogate
+from .hiding import DeepHiding
 from .image_patterns import ClassConvolution, LinearSurrogate
+from .invertible import HidingNetwork
 from .patterns import AutoregressiveNoise, ClassPatterns, FixedVoxels, LinearPatterns, SymmetricLattice
 from .planned import PlannedGrid
 from .random_noise import RandomNoise

@@ -28,13 +28,14 @@ from monai_unlearnable.training.data import native_transforms
 from monai_unlearnable.utils.enums import CaseKeys, look_up
 from monai_unlearnable.utils.seeding import derive_seed
 
-__all__ = ["approach", "fit_carriers", "fit_linear", "for_tasks", "granularity", "look_up", "objective"]
-__all__ += ["planned_grid", "support", "unperturbed_classes"]
+__all__ = ["approach", "check_whole_images", "fit_carriers", "fit_linear", "for_tasks", "granularity", "look_up"]
+__all__ += ["objective", "planned_grid", "support", "unperturbed_classes"]
 
 APPROACHES = ("error_minimizing", "error_maximizing")
 GRANULARITIES = ("case", "class", "universal")
 GOALS = {"targeted": "target", "untargeted": "maximize"}  # of the bundle, and as an objective calls them
 LARGEST, NOBODY = "largest", "none"
+FOR_MAPS = ("umed", "carrier", "voxshield", "foresight")  # methods for label maps, named by those that take none
 SURVEYED = 32  # cases by which carriers are chosen
 
 
@@ -161,6 +162,17 @@ def objective(is_minimizing: bool, goal: str, targets: Sequence[int] | None, num
     if targets is not None and len(targets) != num_classes:
         raise InputError("the number of targets is not that of the classes", value=len(targets), limit=num_classes)
     return Objective(kind, targets)
+
+
+def check_whole_images(method: str, protection: Protection) -> None:
+    """Refuse label maps for a method that knows classes of whole images alone; nothing is read but the list of cases.
+
+    Raises:
+        InputError: when cases have label maps, naming methods that take them.
+    """
+    if protection.is_segmentation:
+        reason = f"{method} needs one class for each whole image, and these cases have label maps"
+        raise InputError(f"{reason}; methods for them are {', '.join(FOR_MAPS)}")
 
 
 def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: int = SURVEYED) -> None:

@@ -4,5 +4,6 @@
 from .data import EpochLoader, training_transforms
 from .descent import EmbeddingContrast, LogitDivergence, Penalty, SignDescent, SliceContrast
 from .handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, Snapshots, StopAtError, TensorBoardCurves
+from .revealing import Revealing
 from .surrogates import SurrogatePool, UnrolledTraining
 from .trainer import Alternating, Batch, ExchangedLabels, ProtectionTrainer, Strategy, Unrolled

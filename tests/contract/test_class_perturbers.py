@@ -23,8 +23,10 @@ from monai_unlearnable.perturbers import (
     Augmentation,
     AutoregressiveNoise,
     ClassConvolution,
+    DeepHiding,
     FixedVoxels,
     GradientNoise,
+    HidingNetwork,
     LinearPatterns,
     LinearSurrogate,
     MultiTaskNoise,
@@ -90,6 +92,14 @@ def multitask(dims: int, seed: int, support: MaskProvider) -> Perturber:
     return perturber
 
 
+def hiding(dims: int, seed: int, support: MaskProvider) -> Perturber:
+    perturber = DeepHiding(3, [8] * dims, HidingNetwork(dims, blocks=2, width=4), BUDGET.epsilon, support, seed=seed)
+    reset_parameters(perturber, seed)
+    for coupling in perturber.network.couplings:  # as much noise as after training
+        coupling.phi[-1].weight.data *= 20  # type: ignore[index, union-attr, operator]
+    return perturber
+
+
 # Add a perturber of classes here: a function of dimensions, seed and support.
 PERTURBERS: dict[str, Make] = {
     "random": lambda dims, seed, support: RandomNoise(BUDGET.epsilon, support, seed),
@@ -101,6 +111,7 @@ PERTURBERS: dict[str, Make] = {
     "carriers": carriers,
     "linear-surrogate": linear_surrogate,
     "multitask": multitask,
+    "hiding": hiding,
     "gradient": gradient,
     "sparse": sparse,
     "shared": lambda dims, seed, support: small_shared(SHAPES[dims], seed, support=support),
