@@ -74,6 +74,8 @@ class Probes:
             loaded = self.load(index)
             first = first or loaded
             check_alike(case, loaded.image.shape, first.image.shape, "the other probes")
+            if isinstance(loaded.target, tuple):
+                raise LabelError("probes with several labels cannot be asked about", case=case.case_id)
             if loaded.target is None:
                 raise LabelError("a probe needs a label", case=case.case_id, file=case.root / case.images[0])
             self.labels.append(loaded.target)

@@ -106,7 +106,7 @@ class SurrogatePool(Described):
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
-        check_whole("size of the pool of surrogates", size, 1)
+        check_whole("size of the pool of surrogates", size, 0)
         kinds = [networks] if isinstance(networks, nn.Module) else list(networks)
         self.architectures, self.size, self.lifetime = kinds, size, lifetime
         self.learning_rate, self.warmup, self.seed = learning_rate, warmup, seed
@@ -119,6 +119,7 @@ class SurrogatePool(Described):
 
     def __getitem__(self, turn: int) -> nn.Module:
         """The member whose turn it is, renewed if its life is over."""
+        check_whole("size of the pool of surrogates", self.size, 1)
         index = turn % self.size
         if self.ages[index] >= self._lifetime(index):
             self._renew(index)
