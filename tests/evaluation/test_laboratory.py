@@ -208,7 +208,7 @@ def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path],
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"victims": ["VNetty"]}, "unknown name 'VNetty' among networks; known are UNet"),
+        ({"victims": ["VNetty"]}, "unknown name 'VNetty' among networks; did you mean 'UNet'"),
         ({"recipes": ["nothing"]}, "unknown name 'nothing' among recipes"),
         ({"countermeasures": ["prayer"]}, "unknown name 'prayer' among countermeasures"),
         ({"countermeasures": 3}, "give a list"),

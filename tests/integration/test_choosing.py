@@ -199,7 +199,7 @@ def test_an_exploiter_who_cannot_be_trained_is_told_before_anything_is_protected
     [
         ({"stop": "patchwork"}, "patchwork"),
         ({"stop": []}, "stop names no pipeline"),
-        ({"methods": "carrier,latice"}, "unknown method 'latice', did you mean 'lattice'"),
+        ({"methods": "carrier,latice"}, "unknown method 'latice'; did you mean 'lattice'"),
         ({"length": "long", "iterations": 8}, "give one of them"),
         ({"colour": "red"}, "colour"),
         ({"test_dir": "nowhere"}, "nowhere"),
