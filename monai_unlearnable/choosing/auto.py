@@ -33,7 +33,7 @@ METHODS = {
     True: ("carrier", "umed", "lattice", "voxshield", "foresight"),
     False: ("carrier", "lsp", "lattice", "linear", "error_minimizing_class"),
 }  # that are tried: for segmentation, and for classification
-FOR_TASKS = ("lsp", "multitask")  # for images with several labels
+METHODS_FOR_TASKS = ("lsp", "multitask")  # for images with several labels
 DECIDED = ("protected", "originals", "recipes", "control", "seeds")  # settings of the laboratory that are none here
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def protect_auto(
     trials = Trials(Path(dataset_dir), output, listed("stop", stop) or (), opened, settings)
     if not trials.stop:
         raise InputError("stop names no pipeline")
-    tried = named or (FOR_TASKS if trials.cases[0].tasks else METHODS[trials.is_segmentation])
+    tried = named or (METHODS_FOR_TASKS if trials.cases[0].tasks else METHODS[trials.is_segmentation])
     rounds = Rounds(trials)
     last = rounds.affordable(len(tried), last, minutes)
     choice = rounds.choose(trials.protect(tried, psnr), last)

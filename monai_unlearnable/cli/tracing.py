@@ -43,14 +43,17 @@ def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
     return decorate
 
 
+MAX_PROBES = click.option("--max-probes", type=int, default=40, show_default=True, help="Largest number of probes.")
+MAX_BY_HAND = click.option("--max-probes", type=int, default=10, show_default=True, help="Largest number of probes.")
 NAME = click.option("--name", default="model", show_default=True, help="Name of the model, for the record.")
 CLASSES = click.option(
     "--answer-classes", callback=_list, help="What stands for each class in the answers, background first."
 )
+DATALIST = click.option("--datalist", metavar="FILE", help="List of the probes.")
 PROBES = _options(
     click.option("--epsilon", help="Largest change of a voxel in the probes; by default that of the set."),
     click.option("--statistic", help="dice, accuracy or log_probability."),
-    click.option("--datalist", metavar="FILE", help="List of the probes."),
+    DATALIST,
 )
 
 
@@ -70,7 +73,7 @@ def trace() -> None:
 @click.option("--keys", type=int, default=199, show_default=True, help="Number of other marks.")
 @click.option("--stop-after", type=int, default=10, show_default=True, help="Larger statistics that end the test.")
 @click.option("--preprocessing", metavar="FILE", help="Configuration of the input of a network in a file.")
-@click.option("--max-probes", type=int, default=40, show_default=True)
+@MAX_PROBES
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds of a command for one mark.")
 @CLASSES
 @NAME
@@ -86,7 +89,7 @@ def ask(out: str, probes: str, model: str, **settings: Any) -> None:
 @click.argument("probes")
 @click.argument("folder")
 @click.option("--keys", type=int, default=99, show_default=True, help="Number of other marks.")
-@click.option("--max-probes", type=int, default=10, show_default=True)
+@MAX_BY_HAND
 @NAME
 @PROBES
 @KEY
@@ -103,8 +106,8 @@ def prepare(out: str, probes: str, folder: str, **settings: Any) -> None:
 @click.argument("probes")
 @click.argument("folder")
 @click.argument("answers")
-@click.option("--max-probes", type=int, default=10, show_default=True)
-@click.option("--datalist", metavar="FILE", help="List of the probes.")
+@MAX_BY_HAND
+@DATALIST
 @CLASSES
 @NAME
 @KEY
@@ -118,8 +121,8 @@ def judge(out: str, probes: str, folder: str, answers: str, **settings: Any) -> 
 @trace.command()
 @click.argument("out")
 @click.argument("probes")
-@click.option("--max-probes", type=int, default=40, show_default=True)
-@click.option("--datalist", metavar="FILE", help="List of the probes.")
+@MAX_PROBES
+@DATALIST
 @NAME
 @KEY
 def check(out: str, probes: str, **settings: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_unlearnable.budget import Budget, VoxelChange, apply_noise
 from monai_unlearnable.data.formats import read_scan
 from monai_unlearnable.data.grids import Grid
 from monai_unlearnable.data.labels import LabelGeometry, encode_label, ignored_voxels, read_label_map
@@ -60,6 +61,25 @@ class LoadedCase:
     def target(self) -> NDArray | int | tuple[int, ...] | None:
         """The target of a model: class indices of voxels, or else the class of the whole image, or of each task."""
         return self.case.target if self.label is None else self.label
+
+    def with_noise(self, noise: NDArray, budget: Budget) -> list[tuple[NDArray, VoxelChange]]:
+        """The voxels of each scan with noise, and what undoes it; voxels that belong to no class get none.
+
+        Args:
+            noise: normalized intensity, (C, spatial...), the channels of all scans one after the other.
+            budget: budget of each scan.
+
+        Raises:
+            BudgetError: naming the case, see :func:`~monai_unlearnable.budget.apply_noise`.
+        """
+        if self.ignored is not None:
+            noise = np.where(self.ignored, 0, noise)
+        parts = np.split(noise, np.cumsum([len(scan.voxels) for scan in self.scans])[:-1])
+        case = self.case.case_id
+        return [
+            apply_noise(scan.voxels, part, budget=budget, window=window, quantization=scan.quantization, case=case)
+            for scan, window, part in zip(self.scans, self.windows, parts, strict=True)
+        ]
 
     @property
     def step(self) -> tuple[float, ...]:

@@ -150,6 +150,17 @@ def check_classes(label: Tensor, num_classes: int) -> None:
         raise LabelError("the class is not known to the method", value=int(label.max()), limit=num_classes - 1)
 
 
+def check_image_classes(label: Tensor, num_classes: int) -> None:
+    """Refuse label maps, and classes of whole images that a perturber does not know.
+
+    Raises:
+        LabelError: when it is a label map, or a class index is not below ``num_classes``.
+    """
+    if label.ndim != 1:
+        raise LabelError("classes of whole images are needed, not label maps")
+    check_classes(label, num_classes)
+
+
 @dataclass(frozen=True)
 class InputSettings(Configurable):
     """The settings that cases are read with: those of the training, which further cases need too.

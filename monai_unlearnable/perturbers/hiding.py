@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider
-from monai_unlearnable.perturbers.base import check_classes
+from monai_unlearnable.perturbers.base import check_image_classes
 from monai_unlearnable.perturbers.invertible import HidingNetwork
 from monai_unlearnable.perturbers.patterns import ClassPatterns
 from monai_unlearnable.utils.seeding import seeded
+from monai_unlearnable.utils.tensors import averaged
 
 __all__ = ["DeepHiding", "class_pictures"]
 
@@ -111,9 +112,7 @@ class DeepHiding(ClassPatterns):
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if label is not None:
-            if label.ndim != 1:
-                raise LabelError("classes of whole images are needed, not label maps")
-            check_classes(label, self.num_classes)
+            check_image_classes(label, self.num_classes)
         return super().support(image, label)
 
     def pictures(self, seed: int) -> Tensor:
@@ -133,9 +132,3 @@ class DeepHiding(ClassPatterns):
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         noise = self.hide(averaged(image[None], self.size), self.pictures(self.seed)[[kind]])
         return F.interpolate(noise, image.shape[1:])[0]
-
-
-def averaged(image: Tensor, size: Sequence[int]) -> Tensor:
-    """An image (B, C, spatial...) as averages over the cells of a grid of this size."""
-    pool = F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d
-    return pool(image, tuple(size))  # type: ignore[arg-type]

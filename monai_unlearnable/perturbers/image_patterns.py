@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider
-from monai_unlearnable.perturbers.base import check_classes
+from monai_unlearnable.perturbers.base import check_image_classes
 from monai_unlearnable.perturbers.patterns import ClassPatterns
 from monai_unlearnable.utils.seeding import seeded
+from monai_unlearnable.utils.tensors import averaged
 
 __all__ = ["ClassConvolution", "LinearSurrogate"]
 
@@ -149,7 +150,7 @@ class LinearSurrogate(ClassPatterns):
         counts = torch.zeros(self.num_classes, dtype=torch.float64)
         sums, moments = counts.new_zeros(len(counts), cells), counts.new_zeros(len(counts), cells, cells)
         for image, label in batches:
-            self._check(label)
+            check_image_classes(label, self.num_classes)
             features = self._features(image).cpu().double()
             for kind in torch.unique(label).tolist():
                 rows = features[label.cpu() == kind]
@@ -165,7 +166,7 @@ class LinearSurrogate(ClassPatterns):
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         if label is not None:
-            self._check(label)
+            check_image_classes(label, self.num_classes)
         return super().support(image, label)
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
@@ -177,10 +178,4 @@ class LinearSurrogate(ClassPatterns):
         return F.interpolate(-torch.sign(known)[None], image.shape[1:])[0]
 
     def _features(self, image: Tensor) -> Tensor:
-        pool = F.adaptive_avg_pool2d if len(self.size) == 2 else F.adaptive_avg_pool3d
-        return pool(image, self.size).flatten(1)  # type: ignore[arg-type]
-
-    def _check(self, label: Tensor) -> None:
-        if label.ndim != 1:
-            raise LabelError("classes of whole images are needed, not label maps")
-        check_classes(label, self.num_classes)
+        return averaged(image, self.size).flatten(1)

@@ -13,10 +13,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.budget import Budget, VoxelChange, apply_noise, changed_fraction
+from monai_unlearnable.budget import Budget, VoxelChange, changed_fraction
 from monai_unlearnable.crypto.encrypted import Key, place, read_owned
 from monai_unlearnable.data import Case, LabelGeometry, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.data.formats import digest_of, original_headers
@@ -222,13 +221,7 @@ class Publication:
             original_label: digest of the label as it was when the case was read.
         """
         case, name, label = loaded.case, loaded.case.case_id, PublishedLabel()
-        if loaded.ignored is not None:
-            noise = np.where(loaded.ignored, 0, noise)
-        parts = np.split(noise, np.cumsum([len(scan.voxels) for scan in loaded.scans])[:-1])
-        changed = [
-            apply_noise(scan.voxels, part, budget=self.budget, window=window, quantization=scan.quantization, case=name)
-            for scan, window, part in zip(loaded.scans, loaded.windows, parts, strict=True)
-        ]
+        changed = loaded.with_noise(noise, self.budget)
         if case.label is not None:
             written = ((scan, voxels) for scan, (voxels, _) in zip(loaded.scans, changed, strict=True))
             label = publish_label(case.root / case.label, self.layout.protected / case.label, written)

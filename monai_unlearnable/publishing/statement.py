@@ -24,7 +24,7 @@ from monai_unlearnable.publishing.layout import Layout, unknown_files, write_dat
 from monai_unlearnable.utils.files import file_digest, reading, write_atomic
 
 __all__ = ["DECIMALS", "MARK", "audit", "canonical", "encode_statement", "is_packed"]
-__all__ += ["write_records", "write_statement"]
+__all__ += ["signed", "write_records", "write_statement"]
 
 FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
 MARK = "mark_sha256"  # in manifest and statement of a set that can be traced
@@ -52,8 +52,7 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
     if MARK in manifest.run:
         content[MARK] = manifest.run[MARK]
     if isinstance(key, OwnerKey):
-        content["public_key"] = to_base64(public_key(key))
-        content["signature"] = to_base64(sign(canonical(content), key))
+        content = signed(content, key)
     return (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
@@ -82,6 +81,12 @@ def canonical(content: dict[str, Any]) -> bytes:
     """The signed bytes: the content without its signature, as JSON without spaces, names in ascending order."""
     signed = {name: value for name, value in content.items() if name != "signature"}
     return json.dumps(signed, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def signed(content: dict[str, Any], key: OwnerKey) -> dict[str, Any]:
+    """The content with the owner's public key and signature."""
+    content = {**content, "public_key": to_base64(public_key(key))}
+    return {**content, "signature": to_base64(sign(canonical(content), key))}
 
 
 def is_packed(archive: Path, manifest: Manifest) -> bool:

@@ -36,7 +36,7 @@ class AnswerFormat:
     classes: tuple[int | str | None, ...]
 
     def __post_init__(self) -> None:
-        if not any(isinstance(kind, str) for kind in self.classes):
+        if not self.are_masks:
             check_wholes("answer_classes", self.classes, 0)
 
     @property

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import math
 import tempfile
@@ -15,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.crypto import OwnerKey, load_key
-from monai_unlearnable.crypto.keyfiles import to_base64
 from monai_unlearnable.crypto.keys import owner
-from monai_unlearnable.crypto.signing import public_key, sign
 from monai_unlearnable.errors import CommandError, InputError
 from monai_unlearnable.noise.records import package_versions
 from monai_unlearnable.perturbers import load_input_settings, load_perturber
 from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.publishing.statement import canonical
+from monai_unlearnable.publishing.statement import signed
 from monai_unlearnable.report.traces import write_trace_page
 from monai_unlearnable.tracing.answers import AnswerFormat
 from monai_unlearnable.tracing.marks import OWN, Marks
@@ -315,9 +312,7 @@ def conclude(setup: Setup, record: Record) -> TraceResult:
         "versions": package_versions(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     }
-    content = json.loads(json.dumps(content))
-    content["public_key"] = to_base64(public_key(setup.key))
-    content["signature"] = to_base64(sign(canonical(content), setup.key))
+    content = signed(content, setup.key)
     write_json(record.result_path, content)
     write_trace_page(content, record.folder / PAGE)
     return result

@@ -69,18 +69,18 @@ def prepare(
     setup = set_up(output_dir, probes_dir, key, epsilon, statistic, datalist, max_probes)
     record = setup.record(name)
     record.begin(setup.plan(BY_HAND, keys, keys))
-    pairs = [(number, index) for number in range(1 + keys) for index in range(len(setup.probes))]
-    order = torch.randperm(len(pairs), generator=seeded(setup.marks.seed, "order", name)).tolist()
+    count = len(setup.probes)
+    order = torch.randperm((1 + keys) * count, generator=seeded(setup.marks.seed, "order", name)).tolist()
     names = [f"probe{position + 1:06d}" for position in order]
+    queries: list[dict[str, Any]] = []
     digests: dict[str, str] = {}
-    marks: dict[int, Any] = {}
-    for (number, index), query_name in track(list(zip(pairs, names, strict=True)), "write probes"):
-        mark = marks.get(number) or setup.marks.mark(number)
-        marks = {number: mark}
-        digests[query_name] = query_digest(setup.probes.write_one(index, mark, folder, query_name))
-    content = [{"name": name, "mark": mark, "probe": probe} for (mark, probe), name in zip(pairs, names, strict=True)]
-    write_owned(record.folder / QUERIES, encode_json({"queries": content, "digests": digests}), setup.key)
-    return len(pairs)
+    for number in track(range(1 + keys), "write probes"):
+        own = names[number * count : (number + 1) * count]
+        for probe, query in enumerate(setup.probes.write(setup.marks.mark(number), folder, own)):
+            queries.append({"name": query.name, "mark": number, "probe": probe})
+            digests[query.name] = query_digest(query)
+    write_owned(record.folder / QUERIES, encode_json({"queries": queries, "digests": digests}), setup.key)
+    return len(names)
 
 
 def judge(

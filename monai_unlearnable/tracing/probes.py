@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.budget import Budget, apply_noise
+from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import Case, LabelGeometry, LoadedCase, list_dataset, read_case
 from monai_unlearnable.data.cases import check_alike
 from monai_unlearnable.data.formats import output_name, stem, write_scan
@@ -117,10 +116,9 @@ class Probes:
         Raises:
             UnlearnableError: naming the case, when the mark cannot be put on it.
         """
-        return [self.write_one(index, mark, folder, name) for index, name in enumerate(names or self.names)]
+        return [self._write(index, mark, folder, name) for index, name in enumerate(names or self.names)]
 
-    def write_one(self, index: int, mark: Perturber | None, folder: Path, name: str) -> Query:
-        """Write one probe with a mark; see :meth:`write`."""
+    def _write(self, index: int, mark: Perturber | None, folder: Path, name: str) -> Query:
         loaded = self.load(index)
         files = []
         for number, (voxels, scan) in enumerate(zip(self._voxels(loaded, mark), loaded.scans, strict=True)):
@@ -130,25 +128,12 @@ class Probes:
             files.append(path)
         return Query(name, tuple(files))
 
-    def _voxels(self, loaded: LoadedCase, mark: Perturber | None) -> Iterator[NDArray]:
+    def _voxels(self, loaded: LoadedCase, mark: Perturber | None) -> list[NDArray]:
+        """The voxels of each scan with a mark."""
         if mark is None:
-            yield from (scan.voxels for scan in loaded.scans)
-            return
+            return [scan.voxels for scan in loaded.scans]
         noise = generate_noise(mark.for_grid(loaded.grid), loaded.image, loaded.case.case_id, loaded.target)
-        if loaded.ignored is not None:
-            noise = np.where(loaded.ignored, 0, noise)
-        parts = np.split(noise, np.cumsum([len(scan.voxels) for scan in loaded.scans])[:-1])
-        budget = Budget(mark.epsilon)
-        for scan, window, part in zip(loaded.scans, loaded.windows, parts, strict=True):
-            voxels, _ = apply_noise(
-                scan.voxels,
-                part,
-                budget=budget,
-                window=window,
-                quantization=scan.quantization,
-                case=loaded.case.case_id,
-            )
-            yield voxels
+        return [voxels for voxels, _ in loaded.with_noise(noise, Budget(mark.epsilon))]
 
 
 def query_digest(query: Query) -> str:

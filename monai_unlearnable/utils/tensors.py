@@ -10,13 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["affine_matrix", "evaluating", "even_sides", "fit_extent", "is_map"]
+__all__ = ["affine_matrix", "averaged", "evaluating", "even_sides", "fit_extent", "is_map"]
 __all__ += ["pad_sides", "pad_to_multiple", "plane_rotation"]
 
 
 def is_map(label: Tensor) -> bool:
     """Whether labels are of voxels, (B, 1, spatial...), rather than of images, (B,), or of their tasks, (B, T)."""
     return label.ndim > 2
+
+
+def averaged(image: Tensor, size: Sequence[int]) -> Tensor:
+    """An image (B, C, spatial...) as averages over the cells of a grid of this size."""
+    pool = functional.adaptive_avg_pool2d if len(size) == 2 else functional.adaptive_avg_pool3d
+    return pool(image, tuple(size))  # type: ignore[arg-type]
 
 
 def even_sides(shape: Sequence[int], multiple: int, least: int = 1) -> list[tuple[int, int]]:

@@ -16,13 +16,13 @@ import monai.transforms as mt
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn import functional
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import write_atomic
 from monai_unlearnable.utils.optimization import minimize
 from monai_unlearnable.utils.seeding import derive_seed, seeded
+from monai_unlearnable.utils.tensors import averaged
 from monai_unlearnable.victims.checkpoints import bare_name, fitting_weights, read_checkpoint
 from monai_unlearnable.victims.networks import DeepSupervision, fresh_network
 from monai_unlearnable.victims.tasks import LoadImages
@@ -251,8 +251,7 @@ def _network(catalog: Catalog, name: str, seed: int, values: dict[str, Any]) -> 
 
 
 def _coarse(images: Tensor) -> Tensor:
-    pool = functional.adaptive_avg_pool2d if images.ndim == 4 else functional.adaptive_avg_pool3d
-    return pool(images, COARSE).flatten(1)
+    return averaged(images, [COARSE] * (images.ndim - 2)).flatten(1)
 
 
 def _distortion(size: Sequence[int], seed: int) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -414,7 +414,9 @@ def test_files_change_at_no_more_voxels_than_the_budget_allows(
 
 
 def test_the_share_is_checked_on_the_files(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publication, "apply_noise", lambda *args, **kw: apply_noise(*args, **{**kw, "budget": BUDGET}))
+    monkeypatch.setattr(
+        "monai_unlearnable.data.cases.apply_noise", lambda *args, **kw: apply_noise(*args, **{**kw, "budget": BUDGET})
+    )
     with pytest.raises(BudgetError, match="images/a: the noise changes .* of the voxels, the budget is 0.05") as caught:
         protect(dataset, tmp_path / "out", SCATTERED, budget=FEW_VOXELS)
     assert caught.value.case == "images/a" and caught.value.value > 0.5 and caught.value.limit == 0.05
