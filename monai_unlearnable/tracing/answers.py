@@ -30,19 +30,20 @@ class AnswerFormat:
     Args:
         classes: for each class, background first: the value in a label map; or, where a probe gets a folder of masks,
             the name of the mask's file without its ending, and None for the background. Other values count as
-            background. Unused for tables, whose columns are the classes in their order.
+            background. None where images have one class: their answers are a table, whose columns are the classes in
+            their order.
     """
 
-    classes: tuple[int | str | None, ...]
+    classes: tuple[int | str | None, ...] | None
 
     def __post_init__(self) -> None:
-        if not self.are_masks:
+        if self.classes is not None and not self.are_masks:
             check_wholes("answer_classes", self.classes, 0)
 
     @property
     def are_masks(self) -> bool:
         """Whether a probe gets a folder with a mask for each class."""
-        return any(isinstance(kind, str) for kind in self.classes)
+        return any(isinstance(kind, str) for kind in self.classes or ())
 
 
 def read_answers(folder: Path, queries: Sequence[Query], form: AnswerFormat) -> list[Answer | None]:
@@ -60,6 +61,8 @@ def read_answers(folder: Path, queries: Sequence[Query], form: AnswerFormat) -> 
     if tables:
         rows = _rows(tables[0])
         return [rows.get(query.name) for query in queries]
+    if form.classes is None:
+        raise InputError(f"there is no table of answers (*{TABLE}); images with one class need one", file=folder)
     files = {_bare(path.name): path for path in sorted(folder.iterdir())}
     return [_read(files.get(query.name), query, form) for query in queries]
 
@@ -81,7 +84,7 @@ def _read(path: Path | None, query: Query, form: AnswerFormat) -> Answer | None:
 
 def _from_values(stored: np.ndarray, form: AnswerFormat) -> Answer:
     answer = np.zeros(stored.shape, np.int64)
-    for index, value in enumerate(form.classes):
+    for index, value in enumerate(form.classes or ()):
         if index:
             answer[stored == value] = index
     return answer
@@ -92,7 +95,7 @@ def _from_masks(path: Path, image: Scan, query: Query, form: AnswerFormat) -> An
         raise InputError("the answer is no folder of masks", case=query.name, file=path)
     masks = {stem(file.name): file for file in sorted(path.iterdir())}
     answer = np.zeros(image.spatial_shape, np.int64)
-    for index, name in enumerate(form.classes):
+    for index, name in enumerate(form.classes or ()):
         if name is None:
             continue
         if name not in masks:

@@ -115,6 +115,14 @@ class Setup:
         probes = tuple(self.probes.digests)
         return Plan(digest, str(self.statistic), epsilon, others, stop_after, probes, model)
 
+    def answer_format(self, classes: Sequence[int | str | None] | None) -> AnswerFormat:
+        """The form of the answers of a command.
+
+        Args:
+            classes: what stands for each class; by default the stored label values.
+        """
+        return AnswerFormat(self.label_values if classes is None else tuple(classes))
+
     def record(self, name: str) -> Record:
         """The record of a name."""
         return Record(self.layout.trace / name)
@@ -217,8 +225,7 @@ def trace(
     check_whole("keys", keys, 1)
     check_whole("stop_after", stop_after, 1)
     setup = set_up(output_dir, probes_dir, key, epsilon, statistic, datalist, max_probes)
-    form = AnswerFormat(tuple(setup.label_values or ()) if answer_classes is None else tuple(answer_classes))
-    suspect = open_suspect(model, form, timeout, preprocessing)
+    suspect = open_suspect(model, setup.answer_format(answer_classes), timeout, preprocessing)
     record = setup.record(name)
     record.begin(setup.plan(suspect.description, keys, stop_after))
     _ask(setup, record, suspect, UNMARKED)  # a model that cannot be asked at all fails here

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ import torch
 from monai_unlearnable.crypto.encrypted import place, read_owned, write_owned
 from monai_unlearnable.errors import InputError, OutputError
 from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.tracing.answers import AnswerFormat, read_answers
+from monai_unlearnable.tracing.answers import read_answers
 from monai_unlearnable.tracing.asking import NAME, Setup, TraceResult, conclude, keep_answers, set_up
 from monai_unlearnable.tracing.probes import Query, query_digest
 from monai_unlearnable.tracing.record import Record
-from monai_unlearnable.utils.files import encode_json
+from monai_unlearnable.utils.files import below, encode_json
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.values import check_whole
@@ -79,6 +80,8 @@ def prepare(
         for probe, query in enumerate(setup.probes.write(setup.marks.mark(number), folder, own)):
             queries.append({"name": query.name, "mark": number, "probe": probe})
             digests[query.name] = query_digest(query)
+    for path in below(folder):
+        os.utime(path, (0, 0))  # the order in which files were written would tell their marks
     write_owned(record.folder / QUERIES, encode_json({"queries": queries, "digests": digests}), setup.key)
     return len(names)
 
@@ -113,7 +116,7 @@ def judge(
     record = setup.record(name)
     record.begin(setup.plan(BY_HAND, plan.others, plan.stop_after))
     prepared = _prepared(record, setup)
-    form = AnswerFormat(tuple(setup.label_values or ()) if answer_classes is None else tuple(answer_classes))
+    form = setup.answer_format(answer_classes)
     files = _files(Path(folder))
     for number in track(range(1 + plan.others), "judge"):
         own = sorted((entry for entry in prepared["queries"] if entry["mark"] == number), key=lambda e: e["probe"])

@@ -17,6 +17,7 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.special import softmax
 
 import monai_unlearnable as mu
@@ -29,7 +30,7 @@ from monai_unlearnable.errors import CommandError, InputError, KeyMismatchError,
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing.statement import audit, canonical
 from monai_unlearnable.tracing import Suspect, check_trace, judge, prepare
-from tests.helpers import tree
+from tests.helpers import tree, write_class_folders
 from tests.tracing.models import VoxelModel
 
 KEYS = 39
@@ -241,6 +242,11 @@ def test_a_model_can_be_asked_by_hand(traced: SimpleNamespace, tmp_path: Path, g
         judge(traced.out, traced.clean, tmp_path / "probes", tmp_path / "answers", **settings)
 
 
+def test_files_asked_by_hand_do_not_tell_their_marks_by_their_times(traced: SimpleNamespace, tmp_path: Path) -> None:
+    prepare(traced.out, traced.clean, tmp_path / "probes", traced.key, keys=2, name="times", max_probes=2)
+    assert len({path.stat().st_mtime for path in (tmp_path / "probes").iterdir()}) == 1
+
+
 def test_who_carries_which_mark_is_the_owners_secret(traced: SimpleNamespace, tmp_path: Path) -> None:
     prepare(traced.out, traced.clean, tmp_path / "probes", traced.key, keys=3, name="secret", max_probes=1)
     plain = [name for name, content in tree(traced.out / "trace" / "secret").items() if b'"mark"' in content]
@@ -345,3 +351,48 @@ def test_a_bundle_is_asked_with_its_own_parts(traced: SimpleNamespace, tmp_path:
     scaled = torch.from_numpy((image - image.min()) / (image.max() - image.min()))[None, None]
     with torch.no_grad():
         assert np.array_equal(kept[0], net.eval()(scaled).argmax(1)[0].numpy())
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A set of classes of whole images with a mark."""
+    root = tmp_path_factory.mktemp("pictures")
+    write_class_folders(root / "clean", counts=(3, 3), shape=(32, 32))
+    OwnerKey(bytes(range(32))).save(root / "owner.key")
+    mu.protect("lsp", root / "clean", root / "out", key=str(root / "owner.key"), unperturbed="none", epsilon=16 / 255)
+    return SimpleNamespace(clean=root / "clean", out=root / "out", key=root / "owner.key")
+
+
+def by_mean(files: list[str]) -> NDArray:
+    """Probabilities of two classes, from the brightness of a picture alone."""
+    brightness = float(np.asarray(Image.open(files[0])).mean()) / 255
+    return np.array([brightness, 1 - brightness])
+
+
+TABLE = """
+import sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+probes, answers = map(Path, sys.argv[1:])
+lines = ["name,a,b"]
+for path in sorted(probes.iterdir()):
+    brightness = float(np.asarray(Image.open(path)).mean()) / 255
+    lines.append(f"{path.name},{brightness!r},{1 - brightness!r}")
+(answers / "answers.csv").write_text("\\n".join(lines))
+"""
+
+
+def test_classes_of_whole_images_are_asked_for_probabilities(pictures: SimpleNamespace, tmp_path: Path) -> None:
+    """A function, and a command that writes a table, which gives the same scores; masks alone are told."""
+    script = tmp_path / "classify.py"
+    script.write_text(TABLE)
+    models = {"function": by_mean, "table": f"{sys.executable} {script} {{probes}} {{answers}}"}
+    found = [
+        mu.trace(pictures.out, pictures.clean, model, pictures.key, keys=3, name=name) for name, model in models.items()
+    ]
+    assert found[0].own == pytest.approx(found[1].own)
+    assert found[0].own < 0  # the mean logarithm of a probability
+    nothing = f"{sys.executable} -c 0 {{probes}} {{answers}}"
+    with pytest.raises(InputError, match="there is no table of answers"):
+        mu.trace(pictures.out, pictures.clean, nothing, pictures.key, keys=3, name="nothing")
