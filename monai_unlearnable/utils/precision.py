@@ -15,6 +15,8 @@ from monai_unlearnable.utils.tensors import evaluating
 
 __all__ = ["Autocast", "channels_last", "fast_bfloat16", "untracked"]
 
+VECTOR = 8  # float32 in a register of AVX2
+
 
 def fast_bfloat16(device: str | torch.device) -> bool:
     """Whether a device multiplies matrices in bfloat16.
@@ -36,18 +38,31 @@ def fast_bfloat16(device: str | torch.device) -> bool:
 def channels_last(network: nn.Module, shape: Sequence[int]) -> None:
     """Lay out the weights of convolutions channels last, in place, which CPUs are faster at, above all in float32.
 
-    Values stay as they are. So does the layout where the network fails with it, because it views maps as vectors.
+    Values stay as they are. So does the layout where the network fails with it, because it views maps as vectors, and
+    where oneDNN would write beyond its memory (:func:`_overruns`).
 
     Args:
         network: network on its device.
         shape: shape of an input that it takes, (B, C, spatial...).
     """
+    if any(map(_overruns, network.modules())):
+        return
     _lay_out(network, {4: torch.channels_last, 5: torch.channels_last_3d})
     try:
         with evaluating(network), torch.no_grad():
             network(torch.zeros(tuple(shape)))
     except RuntimeError:
         _lay_out(network, dict.fromkeys((4, 5), torch.contiguous_format))
+
+
+def _overruns(layer: nn.Module) -> bool:
+    """Whether the gradient of a convolution's weights may overrun memory when they lie channels last.
+
+    oneDNN 3.12 does so on CPUs with AVX2 in one thread: pointwise, strided, input channels that do not fill a vector.
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return False
+    return set(layer.kernel_size) == {1} and set(layer.stride) != {1} and layer.in_channels % VECTOR != 0
 
 
 def _lay_out(network: nn.Module, formats: Mapping[int, torch.memory_format]) -> None:

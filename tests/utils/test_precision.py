@@ -74,6 +74,14 @@ def test_a_network_that_fails_channels_last_stays_as_it_is() -> None:
     network(torch.rand(2, 1, 8, 8)).sum().backward()
 
 
+def test_strided_pointwise_convolutions_of_few_channels_keep_their_layout() -> None:
+    """Their gradients overran memory, which ended the process."""
+    few, many = nn.Sequential(nn.Conv2d(4, 8, 1, stride=2)), nn.Sequential(nn.Conv2d(8, 8, 1, stride=2))
+    for network in (few, many):
+        channels_last(network, (1, network[0].in_channels, 8, 8))
+    assert few[0].weight.stride() == (4, 1, 1, 1) and many[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_transforms_draw_the_same_without_metadata() -> None:
     found = []
     for plain in (False, True):
