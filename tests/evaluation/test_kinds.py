@@ -21,6 +21,8 @@ from monai_unlearnable.proof import prepare_laboratory
 from monai_unlearnable.report import VictimRow
 from tests.helpers import random_image, two_classes, write_class_folders, write_dataset
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SHAPE = (24, 20)
 QUICK: dict[str, Any] = {"iterations": 2, "batch_size": 2, "num_validations": 1, "width": 4}
 SMALL: dict[str, Any] = {**QUICK, "authorized": False, "detectors": False, "control": False}

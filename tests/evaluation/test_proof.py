@@ -22,6 +22,8 @@ from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Published
 from tests.helpers import protect, write_dataset
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 QUICK: dict[str, Any] = {"width": 2, "iterations": 2, "batch_size": 2, "num_validations": 1, "size": [16, 16, 16]}
 SMALL: dict[str, Any] = {**QUICK, "authorized": False, "detectors": False}

@@ -25,6 +25,8 @@ from monai_unlearnable.report import Results, VictimRow
 from tests.helpers import stored_voxels, tree, write_class_folders
 from tests.report.samples import results, row
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL: dict[str, Any] = {"width": 4, "batch_size": 2, "num_validations": 1, "size": [24, 24, 16], "device": "cpu"}
 QUICK = {**SMALL, "iterations": 8, "stop": "plain", "methods": "carrier,lattice"}
 

@@ -17,6 +17,8 @@ from monai_unlearnable.report import Results
 from tests import dicom
 from tests.helpers import flip_byte, tree, write_dataset
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 EXAMINE = ["--iterations", "2", "--num_validations", "1", "--width", "4"]
 QUICK = ["--epochs", "1", "--epoch_length", "2", "--batch_size", "2", "--network_def#channels", "[4, 8, 8, 8]"]
 

@@ -26,6 +26,8 @@ from monai_unlearnable.report.tables import markdown_table, matrix_tables
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
 from tests.pictures import write_pictures
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 EPSILON = 16 / 255
 QUICK: dict[str, Any] = {"epochs": 1, "epoch_length": 2, "batch_size": 4, "network_def#network#width": 4}
 CHOSEN = ("brightness", "stripes")

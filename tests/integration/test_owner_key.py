@@ -27,6 +27,8 @@ from tests.helpers import flip_byte, tree, write_class_folders, write_dataset
 from tests.integration.commands import as_words, command
 from tests.publishing.test_owner_key import readable
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 QUICK = {"epochs": 1, "epoch_length": 2, "batch_size": 2, "network_def#channels": [4, 8, 8, 8]}
 SMALL = {"epochs": 1, "epoch_length": 2, "batch_size": 4, "network_def#width": 4, "steps": 2}
 

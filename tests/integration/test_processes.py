@@ -45,13 +45,6 @@ def test_apply_gives_the_bytes_of_one_process(one: Path, tmp_path: Path) -> None
     verify(out, one / "data")
 
 
-def test_a_method_without_training_gives_the_bytes_of_one_process(one: Path, tmp_path: Path) -> None:
-    words = ["protect", "lattice", str(one / "data")]
-    assert main([*words, str(tmp_path / "one")]) == 0
-    command(*TWO, "-m", "monai_unlearnable", *words, str(tmp_path / "two"))
-    assert tree(tmp_path / "one" / "noise") == tree(tmp_path / "two" / "noise")
-
-
 def test_an_archive_is_packed_once(tmp_path: Path) -> None:
     words = ["protect", "lattice", str(write_archive(tmp_path / "scans.npz")), "--key", str(tmp_path / "owner.key")]
     OwnerKey(bytes(range(32))).save(tmp_path / "owner.key")

@@ -531,20 +531,18 @@ def write_certificate(folder: Path) -> Path:
 
 @pytest.mark.data
 def test_real_series_from_a_pacs_and_back(orthanc: pacs.Orthanc, real_data: Path, method: Path, tmp_path: Path) -> None:
-    names = ("ct_philips_512x512x64", "mr_oblique_512x512x22")
-    folders = [real_data / "dicom" / name for name in names]
-    if not all(folder.is_dir() for folder in folders):
-        pytest.skip(f"no folder of {' or '.join(map(str, folders))}")
-    files = [file for folder in folders for file in sorted(folder.glob("*.dcm"))]
-    first = [dcmread(next(folder.glob("*.dcm")), stop_before_pixels=True) for folder in folders]
+    folder = real_data / "dicom" / "mr_oblique_512x512x22"
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}")
+    files = sorted(folder.glob("*.dcm"))
+    first = dcmread(files[0], stop_before_pixels=True)
     orthanc.upload(*files)
     before, out = orthanc.content(), tmp_path / "out"
-    images = [f"{ds.StudyInstanceUID}/{ds.SeriesInstanceUID}" for ds in first]
-    listed = [{"image": image, "label": index} for index, image in enumerate(images)]
+    listed = [{"image": f"{first.StudyInstanceUID}/{first.SeriesInstanceUID}", "label": 0}]
     (tmp_path / "list.json").write_text(json.dumps({"training": listed}))
-    query = "&".join(f"StudyInstanceUID={ds.StudyInstanceUID}&SeriesInstanceUID={ds.SeriesInstanceUID}" for ds in first)
+    query = f"StudyInstanceUID={first.StudyInstanceUID}&SeriesInstanceUID={first.SeriesInstanceUID}"
     mu.protect(method, f"{orthanc.address}?{query}", out, datalist=str(tmp_path / "list.json"))
-    assert mu.publish(out, orthanc.address).stored == len(files) == 86
+    assert mu.publish(out, orthanc.address).stored == len(files) == 22
     after, protected = orthanc.content(), published(out)
     assert {name: after[name] for name in before} == before
     added = by_uid({name: after[name] for name in after.keys() - before.keys()})
