@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from monai_unlearnable.crypto import OwnerKey, load_key
 from monai_unlearnable.crypto.keys import owner
 from monai_unlearnable.errors import CommandError, InputError
@@ -38,6 +40,7 @@ from monai_unlearnable.tracing.suspects import Suspect, open_suspect
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import file_digest, write_json
 from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.values import check_whole
 
 __all__ = ["Setup", "TraceResult", "conclude", "keep_answers", "set_up", "trace"]
@@ -229,9 +232,8 @@ def trace(
     record = setup.record(name)
     record.begin(setup.plan(suspect.description, keys, stop_after))
     _ask(setup, record, suspect, UNMARKED)  # a model that cannot be asked at all fails here
-    _ask(setup, record, suspect, OWN)
     failure, in_a_row = None, 0
-    for number in track(range(1, keys + 1), "ask marks"):
+    for number in track(_order(setup, name, keys, stop_after), "ask marks"):
         if current_result(record).outcome is not None:
             break
         try:
@@ -246,6 +248,16 @@ def trace(
     if result.outcome is None and failure is not None:
         raise CommandError(f"marks are left without an answer; run again: {failure.reason}", file=record.folder)
     return result
+
+
+def _order(setup: Setup, name: str, keys: int, stop_after: int) -> list[int]:
+    """The order in which marks are asked.
+
+    The owner's is anywhere among those that are asked in any case, so that the model cannot tell it by its turn.
+    """
+    first = min(keys, stop_after) + 1
+    shuffled: list[int] = torch.randperm(first, generator=seeded(setup.marks.seed, "turn", name)).tolist()
+    return [*shuffled, *range(first, keys + 1)]
 
 
 def _ask(setup: Setup, record: Record, suspect: Suspect, number: int) -> None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +77,28 @@ def prepare(
     names = [f"probe{position + 1:06d}" for position in order]
     queries: list[dict[str, Any]] = []
     digests: dict[str, str] = {}
-    for number in track(range(1 + keys), "write probes"):
-        own = names[number * count : (number + 1) * count]
-        for probe, query in enumerate(setup.probes.write(setup.marks.mark(number), folder, own)):
-            queries.append({"name": query.name, "mark": number, "probe": probe})
-            digests[query.name] = query_digest(query)
-    for path in below(folder):
-        os.utime(path, (0, 0))  # the order in which files were written would tell their marks
-    write_owned(record.folder / QUERIES, encode_json({"queries": queries, "digests": digests}), setup.key)
+    with _complete(folder) as unfinished:
+        for number in track(range(1 + keys), "write probes"):
+            own = names[number * count : (number + 1) * count]
+            for probe, query in enumerate(setup.probes.write(setup.marks.mark(number), unfinished, own)):
+                queries.append({"name": query.name, "mark": number, "probe": probe})
+                digests[query.name] = query_digest(query)
+        for path in below(unfinished):
+            os.utime(path, (0, 0))  # the order in which files were written would tell their marks
+        write_owned(record.folder / QUERIES, encode_json({"queries": queries, "digests": digests}), setup.key)
     return len(names)
+
+
+@contextmanager
+def _complete(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes ``folder`` at the end: what was stopped half-way is not taken for whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        unfinished = Path(temporary) / folder.name
+        yield unfinished
+        if folder.exists():
+            folder.rmdir()  # it is empty
+        unfinished.rename(folder)
 
 
 def judge(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -119,6 +120,28 @@ def test_a_stopped_trace_goes_on(traced: SimpleNamespace) -> None:
     assert len(asked) == 3 * 7 - (before - 1) // 3 * 3  # marks with all answers are not asked again
     with pytest.raises(OutputError, match=r"another others.*another --name"):
         mu.trace(*arguments, rested, **{**settings, "keys": 6})
+
+
+def test_the_owners_mark_has_no_turn_of_its_own(traced: SimpleNamespace) -> None:
+    """Else a model could answer that one badly."""
+
+    class Watching(Suspect):
+        description = "sees how many marks were asked before the owner's"
+
+        def __init__(self, marks: Path) -> None:
+            self.marks, self.before = marks, -1
+
+        def ask(self, queries: Any) -> list[NDArray | None]:
+            is_owners = (self.marks / "00000").exists()
+            self.before += self.before < 0 or not is_owners
+            return [threshold([str(query.files[0])]) for query in queries]
+
+    turns = set()
+    for number in range(3):
+        suspect = Watching(traced.out / "trace" / f"turn {number}" / "marks")
+        mu.trace(traced.out, traced.clean, suspect, traced.key, keys=3, name=suspect.marks.parent.name, max_probes=1)
+        turns.add(suspect.before)
+    assert len(turns) > 1 and turns <= set(range(4))
 
 
 def test_answers_that_are_missing_count_as_the_worst(traced: SimpleNamespace) -> None:
@@ -245,6 +268,20 @@ def test_a_model_can_be_asked_by_hand(traced: SimpleNamespace, tmp_path: Path, g
 def test_files_asked_by_hand_do_not_tell_their_marks_by_their_times(traced: SimpleNamespace, tmp_path: Path) -> None:
     prepare(traced.out, traced.clean, tmp_path / "probes", traced.key, keys=2, name="times", max_probes=2)
     assert len({path.stat().st_mtime for path in (tmp_path / "probes").iterdir()}) == 1
+
+
+def test_probes_that_were_not_all_written_are_written_anew(
+    traced: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(path: Path, times: Any) -> None:
+        raise KeyboardInterrupt
+
+    arguments = (traced.out, traced.clean, tmp_path / "probes", traced.key)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "utime", stop)
+        prepare(*arguments, keys=2, name="stopped", max_probes=1)
+    assert not list(tmp_path.iterdir())
+    assert prepare(*arguments, keys=2, name="stopped", max_probes=1) == 3 == len(list((tmp_path / "probes").iterdir()))
 
 
 def test_who_carries_which_mark_is_the_owners_secret(traced: SimpleNamespace, tmp_path: Path) -> None:
