@@ -11,6 +11,7 @@ a repeated call goes on where the last one stopped.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import sys
@@ -71,67 +72,65 @@ def trained(bench: Bench, recipe_name: str, fraction: float, protected: Path, se
     return victim
 
 
-def main() -> None:
+def protect(arguments: argparse.Namespace, datalist: Path, key: Path) -> Path:
+    """The output of the set that carries the key's mark; a complete one is left as it is."""
+    if not key.is_file():
+        OwnerKey.generate().save(key)
+    epsilon, mixture = float(arguments.epsilon), arguments.mixture
+    output: Path = arguments.work / f"{arguments.data.name}-{255 * epsilon:g}-{'-'.join(map(str, mixture))}"
+    if not Layout(output).records:
+        paths = {"dataset_dir": str(arguments.data), "datalist": str(datalist), "output_dir": str(output)}
+        run_bundle("carrier", epsilon=epsilon, carriers="keyed", mixture=mixture, key=str(key), **paths)
+    return output
+
+
+def test_list(datalist: Path) -> Path:
+    """A datalist of the test cases alone."""
+    path = datalist.with_name(f"{datalist.stem}-test.json")
+    path.write_text(json.dumps({"training": json.loads(datalist.read_text())["test"]}))
+    return path
+
+
+def ask(arguments: argparse.Namespace, victim: Victim, label: str, output: Path, key: Path, probes: Path) -> str:
+    """What a trace finds of a victim, and how its scores lie."""
+    cases = [case.to_dict() for case in load_cases(arguments.data, probes)]
+    settings: dict[str, Any] = {"keys": arguments.keys, "name": label, "datalist": probes, "max_probes": len(cases)}
+    if arguments.shown is not None:
+        settings |= {"epsilon": float(arguments.shown), "name": f"{label}, shown at {arguments.shown}"}
+    result = trace(output, arguments.data, Trained(victim, cases, label), key, **settings)
+    others = torch.tensor(result.others)
+    told = f"own {result.own:.4f}, unmarked {result.unmarked:.4f}, others {others.mean():.4f}"
+    return f"{label}: {result.sentence()}; {told} (standard deviation {others.std(correction=0):.4f})"
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--epsilon", type=Fraction, default=Fraction(10, 255))
     parser.add_argument("--shown", type=Fraction, help="epsilon of the probes; that of the set by default")
     parser.add_argument("--mixture", type=json.loads, default=[1])
-    parser.add_argument("--recipes", default="patches")
+    parser.add_argument("--recipes", default="patches", help="names, comma-separated")
     parser.add_argument("--fractions", default="1,0", help="parts of the training cases that are protected")
     parser.add_argument("--iterations", type=int, default=2500)
-    parser.add_argument("--keys", type=int, default=199)
+    parser.add_argument("--keys", type=int, default=199, help="number of other marks")
     parser.add_argument("--seeds", type=int, default=1)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parsed()
     logging.basicConfig(format="%(message)s")
     name, work, console = arguments.data.name, arguments.work, Console(width=150)
-    datalist = write_datalist(arguments.data, work / f"{name}.json")
-    key = work / "owner.key"
-    if not key.is_file():
-        work.mkdir(parents=True, exist_ok=True)
-        OwnerKey.generate().save(key)
-    epsilon, mixture = float(arguments.epsilon), arguments.mixture
-    output = work / f"{name}-{255 * epsilon:g}-{'-'.join(map(str, mixture))}"
-    if not Layout(output).records:
-        paths = {"dataset_dir": str(arguments.data), "datalist": str(datalist), "output_dir": str(output)}
-        run_bundle("carrier", epsilon=epsilon, carriers="keyed", mixture=mixture, key=str(key), **paths)
-    matrix = Matrix(
-        str(arguments.data),
-        {},
-        datalist=str(datalist),
-        size=SIZE[name],
-        iterations=arguments.iterations,
-        batch_size=2,
-        amp=False,
-    )
-    bench = Bench(matrix)
-    probes = work / f"{name}-test.json"
-    content = json.loads(datalist.read_text())
-    probes.write_text(json.dumps({"training": content["test"]}))
-    test = [case.to_dict() for case in load_cases(arguments.data, probes)]
-    for seed in range(arguments.seeds):
-        for recipe in arguments.recipes.split(","):
-            for fraction in map(float, arguments.fractions.split(",")):
-                victim = trained(bench, recipe, fraction, output / "protected", seed, output / "victims")
-                label = f"{recipe}, {arguments.iterations} iterations, {fraction:.0%} protected, seed {seed}"
-                suspect = Trained(victim, test, label)
-                shown = None if arguments.shown is None else float(arguments.shown)
-                record = f"{label}, {'set' if shown is None else f'{255 * shown:g}'}"
-                result = trace(
-                    output,
-                    arguments.data,
-                    suspect,
-                    key,
-                    keys=arguments.keys,
-                    name=record,
-                    epsilon=shown,
-                    datalist=probes,
-                    max_probes=len(test),
-                )
-                spread = torch.tensor(result.others).std().item() if len(result.others) > 1 else float("nan")
-                told = f"own {result.own:.4f}, unmarked {result.unmarked:.4f}, others {spread:.4f} around"
-                console.print(f"{label}: {result.sentence()}; {told} {sum(result.others) / len(result.others):.4f}")
+    datalist, key = write_datalist(arguments.data, work / f"{name}.json"), work / "owner.key"
+    output, probes = protect(arguments, datalist, key), test_list(datalist)
+    settings = {"size": SIZE[name], "iterations": arguments.iterations, "batch_size": 2, "amp": False}
+    bench = Bench(Matrix(str(arguments.data), {}, datalist=str(datalist), **settings))
+    recipes, fractions = arguments.recipes.split(","), [float(part) for part in arguments.fractions.split(",")]
+    for seed, recipe, fraction in itertools.product(range(arguments.seeds), recipes, fractions):
+        victim = trained(bench, recipe, fraction, output / "protected", seed, output / "victims")
+        label = f"{recipe}, {arguments.iterations} iterations, {fraction:.0%} protected, seed {seed}"
+        console.print(ask(arguments, victim, label, output, key, probes))
 
 
 if __name__ == "__main__":
