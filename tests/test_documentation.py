@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readers of the documentation find what they look for: links lead somewhere, answers are there, figures are measured."""
+"""Readers of the documentation find what they look for: links lead somewhere, and answers are there."""
 
 from __future__ import annotations
 
