@@ -47,8 +47,8 @@ def readme(terms: Terms, stated: Mapping[str, Any]) -> str:
 
 ## What was changed
 
-These scans are not the originals. monai_unlearnable {program_version(stated)} added noise to them (method {stated["method"]}), which makes it harder to
-train models on them, and does not rule it out. People can read them.
+These scans are not the originals. monai_unlearnable {program_version(stated)} added noise to them (method
+{stated["method"]}), which makes it harder to train models on them, and does not rule it out. People can read them.
 
 - {change_in_words(stated)}
 - Geometry and data type are those of the originals, and labels say what they said there.
@@ -64,9 +64,9 @@ train models on them, and does not rule it out. People can read them.
 
 ## How to check the files
 
-`sha256sum --check SHA256SUMS` in this folder finds files that are missing or changed. The same hashes are in the public statement of the owner,
-`statement.json`: `monai-unlearnable audit FOLDER statement.json` also finds files that do not belong here, and checks the signature.
-
+`sha256sum --check SHA256SUMS` in this folder finds files that are missing or changed. With the owner's public
+statement, `monai-unlearnable audit FOLDER statement.json` also finds files that do not belong here, and checks the
+signature.
 `croissant.json` describes the set for programs.
 
 ## Contact
