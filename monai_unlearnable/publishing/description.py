@@ -55,8 +55,7 @@ def describe(
     Raises:
         InputError: naming the file and the field, when the terms cannot be used.
         KeyMismatchError: naming the manifest, when it takes another key, or none.
-        VerificationError: naming the file, when a scan or label is not the one that was recorded, or a file is none of
-            the output.
+        VerificationError: naming the file, when it is not the one that was recorded, or none of the output.
         OutputError: naming the file, when it cannot be written.
 
     Example:
@@ -68,7 +67,7 @@ def describe(
         manifest = Manifest.load(layout.manifest, owner)
         with layout.locked():
             stated = json.loads(encode_statement(manifest, layout))
-            files = _checked(stated, layout)
+            files = _checked(stated, manifest, layout)
             result = _write_texts(known, stated, layout, overwrite)
             files |= _published(layout, (layout.readme, layout.license))
             _write_description(known, stated, files, layout)
@@ -76,9 +75,9 @@ def describe(
     return Description((*result.written, layout.hashes.name, layout.croissant.name), result.kept)
 
 
-def _checked(stated: dict[str, Any], layout: Layout) -> dict[str, PublishedFile]:
-    """The published files by name, in order; each is the stated one, and there are no others."""
-    digests = dict(stated_files(stated))
+def _checked(stated: dict[str, Any], manifest: Manifest, layout: Layout) -> dict[str, PublishedFile]:
+    """The published files by name, in order; each is the recorded one, and there are no others."""
+    digests = {**dict(stated_files(stated)), layout.datalist.name: manifest.datalist_sha256}
     unknown = next(unknown_files(layout.protected, digests), None)
     if unknown is not None:
         raise VerificationError("is not of this output; it must not be published", file=unknown)

@@ -165,9 +165,13 @@ class Terms:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else told(error)
-        raise InputError(f"the terms cannot be read: {reason}", file=path) from error
+    except OSError as error:
+        raise InputError(f"the terms cannot be read: {error.strerror or error}", file=path) from error
+    except yaml.MarkedYAMLError as error:
+        where = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
+        raise InputError(f"the terms cannot be read: {error.problem}{where}", file=path) from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"the terms cannot be read: {told(error)}", file=path) from error
     if not isinstance(content, dict):
         raise InputError("the terms are no fields with values, such as title: My scans", file=path)
     return content

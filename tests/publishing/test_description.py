@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -24,7 +25,7 @@ from monai_unlearnable.publishing.croissant import LISTED, PublishedFile, descri
 from monai_unlearnable.publishing.description import Description
 from monai_unlearnable.publishing.terms import Terms
 from tests import dicom
-from tests.helpers import flip_byte, protect, tree, write_dataset
+from tests.helpers import flip_byte, protect, random_image, tree, write_dataset
 
 KEY = OwnerKey(bytes(range(32)))
 TERMS = {
@@ -233,7 +234,7 @@ def test_a_new_run_leaves_no_stale_description(tmp_path: Path, terms: Path) -> N
     mu.verify(out)
 
 
-@pytest.mark.parametrize("spoil", ["voxel", "extra", "missing"])
+@pytest.mark.parametrize("spoil", ["voxel", "extra", "datalist", "missing"])
 def test_other_files_than_the_recorded_ones_are_not_described(
     spoil: str, published: SimpleNamespace, tmp_path: Path, terms: Path
 ) -> None:
@@ -242,10 +243,12 @@ def test_other_files_than_the_recorded_ones_are_not_described(
         flip_byte(out / "protected/images/a.nii.gz", -1)
     elif spoil == "extra":
         shutil.copy(published.clean / "images/a.nii.gz", out / "protected/images/original.nii.gz")
+    elif spoil == "datalist":
+        (out / "protected/datalist.json").write_text("{}")
     else:
         (out / "protected/labels/a.nii.gz").unlink()
     before = tree(out)
-    with pytest.raises((VerificationError, InputError), match=r"protected/(images|labels)/"):
+    with pytest.raises((VerificationError, InputError), match=r"protected/(images/|labels/|datalist)"):
         mu.describe(out, terms)
     assert tree(out) == before
 
@@ -257,6 +260,16 @@ def test_scans_of_several_files(tmp_path: Path, terms: Path) -> None:
     mu.verify(out)
     slices = [node for node in croissant(out)["distribution"] if node["encodingFormat"] == "application/dicom"]
     assert len(slices) > 4 and {node["name"] for node in slices} < tree(out / "protected").keys()
+
+
+def test_a_packed_archive_is_described_with_the_files_in_it(tmp_path: Path, terms: Path) -> None:
+    images, labels = [random_image((9, 8), "uint8", seed) for seed in range(3)], np.array([[1], [0], [2]], np.uint8)
+    np.savez(tmp_path / "mnist.npz", train_images=images, train_labels=labels)
+    mu.protect("lattice", tmp_path / "mnist.npz", tmp_path / "out")
+    mu.describe(tmp_path / "out", terms)
+    mu.verify(tmp_path / "out", tmp_path / "mnist.npz")
+    listed = {node["name"]: node["encodingFormat"] for node in croissant(tmp_path / "out")["distribution"]}
+    assert "numpy.org" in listed["mnist.npz"] and list(listed.values()).count("image/png") == 3
 
 
 def test_a_large_set_is_one_set_of_files_with_a_list_of_hashes(described: Path, terms: Path) -> None:
