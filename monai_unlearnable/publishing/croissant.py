@@ -19,29 +19,29 @@ from monai_unlearnable.publishing.texts import change_in_words, program_version
 __all__ = ["PublishedFile", "encode_hashes", "describe_set"]
 
 VERSION = "http://mlcommons.org/croissant/1.1"
+DUO = "http://purl.obolibrary.org/obo/DUO_"  # written out: what ends so is no prefix of JSON-LD
 LISTED = 200  # files of cases that are described one by one; more are a set of files with a list of hashes
-TERMS_OF_CROISSANT = (
-    "citeAs",
-    "containedIn",
-    "excludes",
-    "fileObject",
-    "includes",
-    "isLiveDataset",
-    "readLines",
-    "regex",
-    "transform",
+# The names of the recommended context, so that readers find those of the vocabulary that are not used here too.
+NAMES = (
+    *("annotation", "arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "excludes", "extract"),
+    *("field", "fileObject", "fileProperty", "fileSet", "format", "includes", "isArray", "isLiveDataset", "jsonPath"),
+    *("key", "md5", "parentField", "readLines", "recordSet", "references", "regex", "sdVersion", "separator"),
+    *("source", "subField", "transform", "unArchive", "value"),
 )
 CONTEXT: dict[str, Any] = {
     "@language": "en",
-    "@vocab": "http://schema.org/",
-    "sc": "http://schema.org/",
+    "@vocab": "https://schema.org/",  # the specification has http too, which its reference reader refuses
+    "sc": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "dct": "http://purl.org/dc/terms/",
-    "duo": "http://purl.obolibrary.org/obo/DUO_",
     "odrl": "http://www.w3.org/ns/odrl/2/",
     "prov": "http://www.w3.org/ns/prov#",
     "conformsTo": "dct:conformsTo",
-    **{term: f"cr:{term}" for term in TERMS_OF_CROISSANT},
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    **{name: f"cr:{name}" for name in NAMES},
 }
 # Media types, or where there is none the address of a page about the format.
 FORMATS = {
@@ -155,17 +155,13 @@ def _file_object(file: PublishedFile) -> dict[str, str]:
 
 def _file_set(cases: Sequence[PublishedFile], others: Sequence[PublishedFile], hashes: PublishedFile) -> dict[str, Any]:
     """The files that the list of hashes names, but for those that are described one by one."""
-    size = sum(file.size for file in cases)
+    count, size = len(cases), sum(file.size for file in cases)
     return {
         "@type": "cr:FileSet",
         "@id": "cases",
         "name": "scans and labels",
-        "description": f"{len(cases)} files, {size} bytes in all. Each line of {hashes.name} has the SHA-256 of one.",
-        "containedIn": {
-            "@type": "cr:DataSource",
-            "fileObject": {"@id": hashes.id},
-            "transform": [{"readLines": True}, {"regex": r"^\\?[0-9a-f]{64}  (.+)$"}],
-        },
+        "description": f"{count} files, {size} bytes in all; {hashes.name} has a line with SHA-256 and name of each",
+        "containedIn": {"@id": hashes.id},
         "encodingFormat": sorted({file.encoding for file in cases}),
         "includes": "**",
         "excludes": [file.name for file in others],
@@ -191,8 +187,7 @@ def _activity(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _defined_term(use: DataUse) -> dict[str, str]:
-    code = f"DUO_{use.code}"
-    return {"@type": "sc:DefinedTerm", "name": use.label, "termCode": code, "url": f"{CONTEXT['duo']}{use.code}"}
+    return {"@type": "sc:DefinedTerm", "name": use.label, "termCode": f"DUO_{use.code}", "url": f"{DUO}{use.code}"}
 
 
 def _policies(terms: Terms) -> Iterator[dict[str, Any]]:
@@ -205,7 +200,7 @@ def _policies(terms: Terms) -> Iterator[dict[str, Any]]:
         if use.is_permission:
             offer["odrl:permission"] = {
                 "@type": "odrl:Permission",
-                "odrl:action": {"@id": f"duo:{use.code}", "name": use.label},
+                "odrl:action": {"@id": f"{DUO}{use.code}", "name": use.label},
                 **({"odrl:constraint": constraints} if constraints else {}),
             }
     if terms.prohibited:
@@ -221,5 +216,5 @@ def _constraint(use: DataUse) -> dict[str, Any]:
         "@type": "odrl:Constraint",
         "name": use.label,
         "odrl:operator": {"@id": "odrl:eq"},
-        "odrl:rightOperand": {"@id": f"duo:{use.code}"},
+        "odrl:rightOperand": {"@id": f"{DUO}{use.code}"},
     }
