@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .evaluation.laboratory import Laboratory
     from .intensity import AutoWindow, DtypeWindow, FixedWindow, PercentileWindow
     from .proof import evaluate
+    from .publishing.description import describe
     from .publishing.pacs import publish
     from .publishing.restore import restore
     from .publishing.run import apply, plan, protect
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "apply",
     "audit",
+    "describe",
     "evaluate",
     "plan",
     "protect",
@@ -68,6 +70,7 @@ _HOMES = {
     "PercentileWindow": "intensity:PercentileWindow",
     "apply": "publishing.run:apply",
     "audit": "publishing.statement:audit",
+    "describe": "publishing.description:describe",
     "evaluate": "proof:evaluate",
     "plan": "publishing.run:plan",
     "protect": "publishing.run:protect",

@@ -167,6 +167,18 @@ def statement(out: str, key: str | None) -> None:
 
 
 @click.command()
+@click.argument("out")
+@click.option("--terms", required=True, metavar="FILE", help="YAML file with title, license and terms of use.")
+@KEY
+@OVERWRITE
+def describe(out: str, terms: str, key: str | None, overwrite: bool | None) -> None:
+    """Write README, LICENSE, hashes and croissant.json for the published files."""
+    done = mu.describe(out, terms, bool(overwrite), key)
+    kept = f"; kept: {', '.join(done.kept)}, replaced with --overwrite" if done.kept else ""
+    click.echo(f"written to {Path(out) / 'protected'}: {', '.join(done.written)}{kept}")
+
+
+@click.command()
 @click.argument("protected")
 @click.argument("statement")
 @click.option("--public-key", metavar="FILE", help="The owner's public key, from another source than the statement.")
@@ -213,4 +225,4 @@ def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None
     click.echo(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
 
 
-COMMANDS = (protect, apply, verify, restore, statement, audit, publish, unpack, pack)
+COMMANDS = (protect, apply, verify, restore, statement, describe, audit, publish, unpack, pack)

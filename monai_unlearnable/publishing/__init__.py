@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a dataset to its protected files and back: protect, verify, audit, restore."""
+"""From a dataset to its protected files and back: protect, verify, audit, describe, restore."""

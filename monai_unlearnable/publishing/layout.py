@@ -64,6 +64,11 @@ class Layout:
     Attributes:
         protected: folder of what is published.
         datalist: list of the protected cases, published with them.
+        readme: page about the published files, beside them.
+        license: license of the published files, beside them.
+        hashes: SHA-256 of each published file, beside them.
+        croissant: description of the published files for programs, beside them.
+        bids: description of the dataset, if it is a BIDS dataset, published with it.
         noise: folder of what the owner keeps.
         manifest: record of the run, if it is not encrypted.
         models: folder of trained perturbers.
@@ -79,6 +84,11 @@ class Layout:
         self.root = Path(root)
         self.protected = self.root / "protected"
         self.datalist = self.protected / "datalist.json"
+        self.readme = self.protected / "README.md"
+        self.license = self.protected / "LICENSE"
+        self.hashes = self.protected / "SHA256SUMS"
+        self.croissant = self.protected / "croissant.json"
+        self.bids = self.protected / "dataset_description.json"
         self.noise = self.root / "noise"
         self.manifest = self.noise / "manifest.json"
         self.models = self.root / "models"
@@ -93,6 +103,12 @@ class Layout:
     def records(self) -> list[Path]:
         """The record of the run, plain or encrypted; it exists once the run is complete."""
         return [path for path in places(self.manifest) if path.exists()]
+
+    @property
+    def documents(self) -> list[Path]:
+        """The files that describe what is published, as far as they exist."""
+        known = (self.readme, self.license, self.bids, self.hashes, self.croissant)
+        return [path for path in known if path.is_file()]
 
     @property
     def is_encrypted(self) -> bool:

@@ -75,7 +75,8 @@ class Protection:
         resume: whether the training is saved after each epoch, and continues from the last save.
         skip_invalid: whether cases that cannot be protected are skipped and listed in ``skipped.json``; else the first
             one is an error.
-        curves: whether the loss is written for TensorBoard, unencrypted; by default only without a key.
+        curves: whether the loss is written for TensorBoard, unencrypted; by default only without a key, and where
+            TensorBoard is installed.
         cache_gib: memory for cases that are kept between epochs, in GiB.
 
     Example:
@@ -112,7 +113,8 @@ class Protection:
         check_output(output_dir, dataset_dir, (datalist,))
         self.key = load_key(key)
         self.overwrite, self.resume, self.skip_invalid = overwrite, resume, skip_invalid
-        self.curves = self.key is None if curves is None else curves
+        wants_curves = self.key is None and TensorBoardCurves.is_available() if curves is None else curves
+        self.curves = TensorBoardCurves(self.layout.models / "tensorboard") if wants_curves else None
         self.cache_gib, self.window = cache_gib, AutoWindow() if window is None else window
         self.patch_size: Sequence[int] | None = None  # of the training
         self._announced = False  # bundles begin before they train, and a run begins in any case
@@ -291,8 +293,8 @@ class Protection:
         """Attach what every training needs; the checkpoint last, so that it saves what the others did."""
         BudgetAudit(self.budget).attach(trainer)
         ProgressBar("train").attach(trainer)
-        if self.curves:
-            TensorBoardCurves(self.layout.models / "tensorboard").attach(trainer)
+        if self.curves is not None:
+            self.curves.attach(trainer)
         if self.resume:
             path = self.layout.models / ("training.pt" if index == 1 else f"training-{index}.pt")
             settings = {**settings, "window": describe(self.window), "label_values": list(self.summary.label_values)}

@@ -126,7 +126,7 @@ class Publication:
         log_remarks(self.remarks)  # of all processes: they are done
         if distributed.rank() == 0:
             scans = [self.store.entry(stem(name)) for case in self.cases for name in case.images]
-            write_records(self.provenance, scans, self.store, self.layout)
+            write_records(self.provenance, scans, self.store, self.layout, self.cases[0].root)
             logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
         distributed.wait()
         return Manifest.load(self.layout.manifest, self.key)

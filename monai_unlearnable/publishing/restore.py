@@ -79,7 +79,7 @@ def apply_stored(
         scans = [entry for case in distributed.gather_shares(own) for entry in case]
         log_remarks(remarks)
         if distributed.rank() == 0:
-            write_records(manifest.run, scans, NoiseStore(layout.noise, key), layout)
+            write_records(manifest.run, scans, NoiseStore(layout.noise, key), layout, Path(dataset_dir))
         distributed.wait()
     return Manifest.load(layout.manifest, key)
 

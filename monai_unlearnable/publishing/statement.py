@@ -19,12 +19,13 @@ from monai_unlearnable.data.scan import voxel_digest
 from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError, ScanError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.records import read_budget, refuse_outside, write_budget
+from monai_unlearnable.publishing.bids import publish_description
 from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
 from monai_unlearnable.publishing.layout import Layout, unknown_files, write_datalist
 from monai_unlearnable.utils.files import file_digest, reading, write_atomic
 
 __all__ = ["DECIMALS", "MARK", "audit", "canonical", "encode_statement", "is_packed"]
-__all__ += ["signed", "write_records", "write_statement"]
+__all__ += ["signed", "stated_files", "write_records", "write_statement"]
 
 FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
 MARK = "mark_sha256"  # in manifest and statement of a set that can be traced
@@ -37,11 +38,12 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
 
     Args:
         manifest: manifest of the run.
-        layout: layout of its output, which has datalist and archives. An archive of an earlier run is not stated.
+        layout: layout of its output, which has datalist, archives and what describes them. An archive of an earlier run
+            is not stated.
         key: the owner's key, to sign with.
     """
     archives = sorted(layout.protected.glob("*.npz"))
-    others = [layout.datalist, *(archive for archive in archives if is_packed(archive, manifest))]
+    others = [layout.datalist, *(archive for archive in archives if is_packed(archive, manifest)), *layout.documents]
     content = {
         "format": FORMATS[manifest.schema_version],
         "method": manifest.run["method"],
@@ -61,15 +63,23 @@ def write_statement(manifest: Manifest, layout: Layout, key: Key | None = None) 
     write_atomic(layout.statement, encode_statement(manifest, layout, key))
 
 
-def write_records(run: dict[str, Any], scans: Sequence[NoiseEntry], store: NoiseStore, layout: Layout) -> Manifest:
+def write_records(
+    run: dict[str, Any], scans: Sequence[NoiseEntry], store: NoiseStore, layout: Layout, dataset_dir: Path
+) -> Manifest:
     """Write all records of a run: datalist, statement, and last the manifest, which makes the run complete.
+
+    What describes the files of an earlier run for programs is removed.
 
     Args:
         run: facts about the run, see :class:`~monai_unlearnable.noise.Manifest`.
         scans: records of the scans, in the order of the dataset.
         store: noise store of the output.
         layout: layout of the output.
+        dataset_dir: folder of the originals.
     """
+    for path in (layout.hashes, layout.croissant):
+        path.unlink(missing_ok=True)
+    publish_description(dataset_dir, layout.bids)
     digests = {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
     manifest = Manifest(run, tuple(scans), write_datalist(scans, layout.datalist), digests)
     write_statement(manifest, layout, store.key)
@@ -149,7 +159,7 @@ def _audit(folder: Path, path: Path, public_key: bytes | None) -> CheckReport:
         raise InputError("the folder does not exist", file=folder)
     content = _read(path)
     try:
-        stated = dict(_stated(content))
+        stated = dict(stated_files(content))
         signature = _signature(content, public_key)
         forged = signature in (Signature.MISSING, Signature.INVALID)
         findings = [Finding(path.name, f"{signature.value} signature of the statement")] if forged else []
@@ -174,8 +184,12 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _stated(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and digest of every file."""
+def stated_files(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and digest of every file of a statement.
+
+    Raises:
+        ValueError: when a name leads outside of the folder.
+    """
     for entry in (*content["scans"], *content["others"]):
         for name, digest in ((entry["file"], entry["sha256"]), (entry.get("label"), entry.get("label_sha256"))):
             if name is not None:

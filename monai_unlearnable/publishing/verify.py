@@ -173,6 +173,7 @@ class _Check:
         known = {layout.datalist.name, *(entry.output for entry in scans)}
         known |= {entry.label for entry in scans if entry.label is not None}
         known |= {archive.name for archive in layout.protected.glob("*.npz")}  # checked on their own
+        known |= {path.name for path in layout.documents}  # the statement has their hashes
         what = "is not in the manifest; it must not be published"
         self.findings += [Finding(path, what) for path in unknown_files(layout.protected, known)]
 

@@ -9,6 +9,7 @@ import logging
 import pickle
 from collections.abc import Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import nn
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto.encrypted import Key, open_owned, place, write_owned
-from monai_unlearnable.errors import OutputError
+from monai_unlearnable.errors import InputError, OutputError
 from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.files import fingerprint
 from monai_unlearnable.utils.progress import progress_bar
@@ -87,10 +88,20 @@ class TensorBoardCurves:
 
     Args:
         log_dir: folder of the event files.
+
+    Raises:
+        InputError: when TensorBoard is not installed.
     """
 
     def __init__(self, log_dir: str | Path) -> None:
+        if not self.is_available():
+            raise InputError("curves of the loss need TensorBoard: pip install 'monai_unlearnable[tensorboard]'")
         self.log_dir = str(log_dir)
+
+    @staticmethod
+    def is_available() -> bool:
+        """Whether TensorBoard is installed."""
+        return find_spec("tensorboard") is not None
 
     def attach(self, engine: Engine) -> None:
         """Log the loss of ``engine``."""

@@ -98,6 +98,7 @@ def test_the_package_works_outside_a_checkout(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, source)
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*install, "--target", str(target), str(source)], check=True, capture_output=True)
+    _check_contents({name for name in tree(target) if "__pycache__" not in name})
     code = (
         "import monai_unlearnable as mu; assert mu.__file__.startswith('site') or '/site/' in mu.__file__\n"
         "mu.protect('lattice', 'data', 'out'); mu.verify('out'); mu.restore('out', 'back')"
@@ -108,3 +109,14 @@ def test_the_package_works_outside_a_checkout(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for path in sorted((data / "images").iterdir()):
         assert (stored_voxels(tmp_path / "back/images" / path.name) == stored_voxels(path)).all()
+
+
+def _check_contents(installed: set[str]) -> None:
+    """All that is used travels with the package, and nothing else."""
+    kinds = (".py", ".yaml", ".json", ".j2", ".typed")
+    package = {f"monai_unlearnable/{name}" for name in tree(ROOT / "monai_unlearnable") if name.endswith(kinds)}
+    bundles = {f"monai_unlearnable/bundles/{name}" for name in tree(ROOT / "bundles") if "__pycache__" not in name}
+    assert package | bundles == {name for name in installed if name.startswith("monai_unlearnable/")}
+    others = {name.split("/")[0] for name in installed} - {"monai_unlearnable", "bin"}
+    assert len(others) == 1 and others.pop().endswith(".dist-info"), "no tests, no docs"
+    assert any(name.endswith("licenses/LICENSE") for name in installed)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from typing import IO, cast
 
 import numpy as np
@@ -49,7 +50,7 @@ def decode(dataset: Dataset, content: bytes) -> NDArray:
         content: bytes of the file.
 
     Raises:
-        ScanError: when the stream is damaged, or its decoder does not finish.
+        ScanError: when the stream is damaged, or its decoder does not finish or is not installed.
     """
     decoder = DECODERS.get(dataset.file_meta.TransferSyntaxUID)
     if decoder is not None:
@@ -57,6 +58,9 @@ def decode(dataset: Dataset, content: bytes) -> NDArray:
             return _decode(dataset, decoder)
         except Exception as error:  # whatever pydicom and its decoders raise
             raise ScanError(f"the compressed pixels cannot be decoded: {_last_line(error)}") from error
+    if find_spec("gdcm") is None:
+        syntax = dataset.file_meta.TransferSyntaxUID.name
+        raise ScanError(f"pixels in the form {syntax!r} need GDCM: pip install 'monai_unlearnable[gdcm]'")
     answer = _children.setdefault(os.getpid(), _Child()).ask(content)
     if answer is None:
         raise ScanError("the compressed pixels cannot be decoded: their decoder ended")
