@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from monai_unlearnable.metrics.judgement import NOT_STOPPED, POOR, STOPPED, UNKNOWN, WEAKENED
 from monai_unlearnable.report.rows import OWN_RECIPE, PROTECTED
-from monai_unlearnable.report.summaries import Matrix, Summary, attempt, distinct, iterations_of
+from monai_unlearnable.report.summaries import Matrix, Summary, attempt, distinct
 
 __all__ = ["Answer", "answer", "count_answers"]
 
@@ -69,13 +69,11 @@ def _pipeline(summary: Summary, several: bool) -> str:
 def _figures(matrix: Matrix, summary: Summary, judged: str) -> str:
     if not summary.done:
         return f"{summary.note}: {summary.statuses[0]}"
-    length = iterations_of([summary])
-    after = f" after {length} iterations" if length else ""
-    reached = f"{summary.metric} {summary.score:.1f}{summary.mark}{after}"
+    reached = f"{summary.metric} {summary.score:.1f}{summary.mark}"
     if judged == UNKNOWN:
         return f"{reached}; {WHY[UNKNOWN]}"
     control, random = matrix.control(summary), matrix.random(summary)
     assert control is not None  # whatever is judged otherwise has one
-    noise = "no control with random noise" if random is None else f"{random.score:.1f} with random noise of equal size"
+    noise = "no control with random noise" if random is None else f"random noise {random.score:.1f}{random.mark}"
     why = f"; {WHY[POOR]}" if judged == POOR else ""
-    return f"{reached}, {control.score:.1f} from the originals, {noise}{why}"
+    return f"{reached}, originals {control.score:.1f}{control.mark}, {noise}{why}"

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.metrics.judgement import SMALL_DROP
 from monai_unlearnable.report import comparison, fidelity, tables
 from monai_unlearnable.report.answers import answer, count_answers
 from monai_unlearnable.report.results import Results
@@ -75,6 +76,8 @@ def render_page(
         scripts=("viewer", "tables") if viewed else ("tables",),
         answers=answer(summaries),
         count=count_answers,
+        small_drop=round(SMALL_DROP),
+        length=iterations_of(s for s in summaries if s.training == PROTECTED),
         few=FEW,
         fidelity=fidelity.fidelity_words(results),
         viewed=viewed,
