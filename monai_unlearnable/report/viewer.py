@@ -127,16 +127,16 @@ class _Levels:
     ) -> _Levels:
         is_color = len(protected.voxels) == 3 and not cut.name
         channels = slice(0, 3 if is_color else 1)
+        inside = (channels, *box)
 
         def take(array: NDArray) -> NDArray:
-            chosen: NDArray = upright(array, cut.orientation)[(channels, *box)]
-            return chosen
+            return upright(array, cut.orientation)[inside]
 
         def normalized(scan: Scan) -> NDArray:
             storage, shape = scan.quantization, scan.voxels.shape
             slope, inter = (take(np.broadcast_to(number, shape)) for number in (storage.slope, storage.inter))
             physical = take(scan.voxels) * slope + inter
-            low = np.asarray(window.low).reshape(-1, *[1] * len(box))
+            low = np.asarray(window.low).reshape((-1,) + (1,) * len(box))
             values = (physical - low[channels]) / window.width(physical.ndim)[channels]
             return np.where(take(scan.nodata), np.nan, values)
 

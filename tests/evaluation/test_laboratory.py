@@ -121,7 +121,8 @@ def test_scans_that_were_spared_do_not_flatter_the_figures(tmp_path: Path) -> No
         "test_dir": str(write_dataset(tmp_path / "test", names=("t",), first_seed=30)),
     }
     laboratory = prepare_laboratory(data, tmp_path / "lab", {"umed": tmp_path / "out"}, **settings)
-    figures, _ = laboratory.figures(laboratory.sources["umed"])
+    figures, _, scans = laboratory.figures(laboratory.sources["umed"])
+    assert (scans["unperturbed"]["l0"], list(scans)) == (0, ["a", "b", "unperturbed"])
     psnr = []
     for name in ("a", "b"):
         clean, protected = (

@@ -49,8 +49,8 @@ class TestAnswers:
 class TestFidelity:
     def test_sentence_has_psnr_epsilon_and_the_size_of_changes(self):
         assert fidelity_words(matrix()) == (
-            "PSNR 38.2 dB at epsilon 8/255: a typical voxel changes by 1.2% of the intensity window, and the voxel that "
-            "changes most by 3.1%."
+            "PSNR 38.2 dB at epsilon 8/255: a typical voxel changes by 1.2% of the intensity window, and the voxel "
+            "that changes most by 3.1%."
         )
 
     def test_the_control_is_not_meant(self):

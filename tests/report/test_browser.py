@@ -31,14 +31,25 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this mac
 WINDOW = IntensityWindow((0.0,), (200.0,))
 SHAPE = (24, 20, 16)
 EXAMINE = """
-const page = document.querySelector("iframe"), wait = () => new Promise((done) => setTimeout(done, 60));
+const page = document.querySelector("iframe");
 const tell = (found) => { document.querySelector("pre").textContent = JSON.stringify(found); };
 page.onload = async () => {
   const own = page.contentDocument, viewer = own.getElementById("viewer");
-  for (let i = 0; i < 80 && viewer.dataset.state !== "ready"; i += 1) await wait();
+  const ready = () => viewer.dataset.state === "ready";
+  await new Promise((done) => {
+    new MutationObserver(() => { if (ready()) done(); }).observe(viewer, { attributes: true });
+    if (ready()) done();
+  });
+  const frame = () => new Promise((done) => page.contentWindow.requestAnimationFrame(done));  // the page asked before
   // Middle of the brightest pixels, as fractions of width and height.
+  const copy = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const pixels = (canvas) => {
+    [copy.canvas.width, copy.canvas.height] = [canvas.width, canvas.height];
+    copy.drawImage(canvas, 0, 0);
+    return copy.getImageData(0, 0, canvas.width, canvas.height).data;
+  };
   const bright = (canvas) => {
-    const { width, height } = canvas, { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+    const { width, height } = canvas, data = pixels(canvas);
     let count = 0, x = 0, y = 0;
     for (let i = 0; i < width * height; i += 1) {
       if (data[4 * i] > 250) { count += 1; x += i % width; y += Math.floor(i / width); }
@@ -46,8 +57,8 @@ page.onload = async () => {
     return count ? [x / count / width, y / count / height] : null;
   };
   const figures = [...own.querySelectorAll(".plane")], canvas = (place) => figures[place].querySelector("canvas");
-  const pixel = () => canvas(0).getContext("2d").getImageData(5, 5, 1, 1).data[0];
-  const found = { state: viewer.dataset.state, width: own.documentElement.scrollWidth };
+  const pixel = () => pixels(canvas(0))[0];
+  const screen = own.documentElement, found = { overflow: screen.scrollWidth - screen.clientWidth };
   found.planes = figures.map((figure) => ({
     name: figure.querySelector("[data-name]").textContent,
     bright: bright(figure.querySelector("canvas")),
@@ -56,7 +67,7 @@ page.onload = async () => {
   }));
   const press = async (key) => {
     canvas(0).dispatchEvent(new page.contentWindow.KeyboardEvent("keydown", { key, cancelable: true }));
-    await wait();
+    await frame();
   };
   found.original = pixel();
   await press(" ");
@@ -117,12 +128,11 @@ def found(tmp_path_factory) -> dict:
 
 
 def test_nothing_goes_wrong_in_the_console(found):
-    assert found["state"] == "ready"
     assert found["log"] == []
 
 
 def test_page_is_no_wider_than_a_telephone(found):
-    assert found["width"] <= 390
+    assert found["overflow"] == 0
 
 
 def test_left_is_right_in_three_planes(found):

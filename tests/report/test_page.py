@@ -93,10 +93,10 @@ class TestReport:
         assert "Scan by scan" not in render_page(matrix(), {})
 
     def test_spreadsheets_hold_all_digits_and_run_no_formula(self, tmp_path):
-        exact = {"umed": {"=HYPERLINK(1)": {"psnr": 38.123456789012345, "ssim": float("nan")}}}
+        exact = {"protected": {"=HYPERLINK(1)": {"psnr": 38.123456789012345, "ssim": float("nan")}}}
         write_report(results(scans=exact), {}, tmp_path)
         (scan,) = csv.DictReader((tmp_path / "scans.csv").read_text().splitlines())
-        assert float(scan["psnr"]) == exact["umed"]["=HYPERLINK(1)"]["psnr"]
+        assert float(scan["psnr"]) == exact["protected"]["=HYPERLINK(1)"]["psnr"]
         assert (scan["scan"], scan["ssim"]) == ("'=HYPERLINK(1)", "")
         runs = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
         assert [float(run["score"]) for run in runs] == [row.score for row in results().rows]

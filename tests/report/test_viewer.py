@@ -82,7 +82,7 @@ def test_color_picture_has_one_plane_and_three_channels():
 
 
 def test_fractions_and_far_outliers_stay_within_the_levels():
-    clean, protected = scan((1, 9, 8, 7))
+    clean, _ = scan((1, 9, 8, 7))
     voxels = clean.voxels.astype(np.float32) + 0.3
     voxels[0, 0, 0, 0], voxels[0, 1, 1, 1] = 1e9, np.nan
     floats = dataclasses.replace(clean, voxels=voxels, quantization=StorageQuantization("<f4"))
