@@ -120,4 +120,5 @@ def test_page_says_whose_scans_it_holds_and_names_cannot_break_it():
     text = render_page(results(), {}, viewed=[viewed])
     assert "<strong>Keep this page to yourself.</strong> It holds 1 of the owner's scans" in text
     assert not any("alert" in script for script in Page(text).scripts)
+    assert [attrs["data-header"] for tag, attrs in Page(text).tags if "data-header" in attrs] == [viewed.header]
     assert "Keep this page" not in render_page(results(), {})

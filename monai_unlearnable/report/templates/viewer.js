@@ -238,7 +238,7 @@
   function fail(error) {
     root.dataset.state = "failed";
     find(".failure").hidden = false;
-    find(".failure").textContent = `This browser cannot show the slices (${error.message}); pictures of some are below.`;
+    find(".failure").textContent = `This browser cannot show the slices (${error.message}); pictures of some lie beside this page.`;
   }
 
   const chosen = find("[name=scan]");
