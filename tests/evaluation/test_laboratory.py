@@ -122,7 +122,7 @@ def test_scans_that_were_spared_do_not_flatter_the_figures(tmp_path: Path) -> No
     }
     laboratory = prepare_laboratory(data, tmp_path / "lab", {"umed": tmp_path / "out"}, **settings)
     figures, _, scans = laboratory.figures(laboratory.sources["umed"])
-    assert {Path(name).name: one["l0"] > 0 for name, one in scans.items()} == {"a": True, "b": True, "unperturbed": False}
+    assert [Path(name).name for name, one in scans.items() if not one["l0"]] == ["unperturbed"]
     psnr = []
     for name in ("a", "b"):
         clean, protected = (
