@@ -3,7 +3,13 @@
 from setuptools import find_packages, setup
 
 BUNDLES = "monai_unlearnable.bundles"
-DATA = ("catalogs/*.yaml", "evidence/entries/*.json", "report/templates/*.j2", "victims/external/trainer/*.py")
+DATA = (
+    "catalogs/*.yaml",
+    "evidence/entries/*.json",
+    "report/templates/*.j2",
+    "report/templates/*.js",
+    "victims/external/trainer/*.py",
+)
 
 setup(
     packages=[*find_packages(include=["monai_unlearnable*"]), BUNDLES],

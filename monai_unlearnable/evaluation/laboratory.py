@@ -25,7 +25,7 @@ from monai_unlearnable.errors import InputError, UnlearnableError, root_cause, t
 from monai_unlearnable.evaluation.bench import OWN_SCANS, Bench
 from monai_unlearnable.evaluation.matrix import Matrix, Published, Run
 from monai_unlearnable.evaluation.runs import UNUSABLE, authorized_scores, detect, kept, train_run
-from monai_unlearnable.evaluation.sources import Source, published_source
+from monai_unlearnable.evaluation.sources import Measured, Source, published_source
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, FAILED, OWN_RECIPE, PROTECTED
 from monai_unlearnable.utils.catalog import Catalog
@@ -40,7 +40,6 @@ __all__ = ["RUNS", "Laboratory", "check_part"]
 logger = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
-Figures = tuple[dict[str, float], dict[str, dict[str, float]]]
 RUNS, EARLIER_RUNS = "runs", "cells"  # where trainings are kept, and where earlier laboratories kept them
 EXTERNAL = "nnunet"  # where other programs work
 
@@ -153,29 +152,29 @@ class Laboratory:
         path = self._path(run).with_suffix(".npz")
         return path if path.is_file() else None
 
-    def figures(self, source: Source) -> Figures:
+    def figures(self, source: Source) -> Measured:
         """Fidelity of a source, measured once, see :meth:`Source.measure`; none of the originals."""
         originals = self.bench.originals
         if source.role == CLEAN:
-            return {}, {}
+            return Measured({}, {})
         key = fingerprint([__version__, source.digest, originals.digest, repr(source.window)])
-        figures, regions = kept(self.folder / "figures" / f"{key[:16]}.json", lambda: source.measure(originals))
-        return figures, regions
+        return Measured(*kept(self.folder / "figures" / f"{key[:16]}.json", lambda: source.measure(originals)))
 
     def results(self) -> Results:
         """All results so far; runs that were not trained yet are omitted."""
         rows = [self._read(path, run) for run in self.runs() if (path := self._path(run)).is_file()]
         self._tell_hidden(rows)
         measured = {name: self.figures(source) for name, source in self.sources.items() if source.role != CLEAN}
-        rows = [_with_figures(row, measured.get(row.data, ({}, {}))[0]) for row in rows]
+        rows = [_with_figures(row, measured[row.data].figures if row.data in measured else {}) for row in rows]
         dataset = Path(self.matrix.dataset_dir).resolve().name
         method = ", ".join(dict.fromkeys(source.method for source in self._published())) or "none"
         return Results(
             title=f"{method} on {dataset}",
             method=method,
             dataset=dataset,
-            figures={name: figures for name, (figures, _) in measured.items()},
-            regions={name: regions for name, (_, regions) in measured.items() if regions},
+            figures={name: found.figures for name, found in measured.items()},
+            regions={name: found.regions for name, found in measured.items() if found.regions},
+            scans={name: found.scans for name, found in measured.items() if found.scans},
             authorized=self._authorized(),
             detectors=self._detectors(),
             rows=rows,

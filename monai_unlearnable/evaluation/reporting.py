@@ -15,25 +15,30 @@ from monai_unlearnable.evidence import background, own_entries, record
 from monai_unlearnable.report import Results, write_report
 from monai_unlearnable.report.charts import result_pictures
 from monai_unlearnable.report.rows import CLEAN, PROTECTED
-from monai_unlearnable.report.slices import montage, prediction_montage
+from monai_unlearnable.report.slices import before_and_after, montage, prediction_montage
+from monai_unlearnable.report.viewer import MOST_SCANS, ViewedScan, view_scan
 
 __all__ = ["record_evidence", "rewrite_report", "write_laboratory_report"]
 
 
 def write_laboratory_report(laboratory: Laboratory, results: Results, folder: Path, pictured: int = 2) -> Path:
-    """Write ``results.json``, the pictures and ``index.html``.
+    """Write ``results.json``, CSV files, the pictures and ``index.html``.
+
+    The page shows slices of originals, and holds the voxels of up to three of the scans that are pictured.
 
     Args:
         laboratory: the laboratory whose files are pictured.
         results: results of the laboratory.
         folder: folder of the report.
-        pictured: number of scans of each protected dataset, and of test scans with predictions.
+        pictured: number of scans of each protected dataset, and of test scans with predictions; with 0 the page holds
+            no scan.
 
     Returns:
         The page.
     """
-    pictures = {**result_pictures(results), **_montages(laboratory, pictured), **_predictions(laboratory, pictured)}
-    write_report(results, pictures, folder, background(results, own_entries()).table())
+    montages, viewed = _scans(laboratory, pictured)
+    pictures = {**montages, **result_pictures(results), **_predictions(laboratory, pictured)}
+    write_report(results, pictures, folder, background(results, own_entries()).table(), viewed)
     return folder / "index.html"
 
 
@@ -75,18 +80,24 @@ def record_evidence(folder: str | Path, to: str | Path | None = None, **settings
     return record(results, target, **settings)
 
 
-def _montages(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:
-    pictures = {}
+def _scans(laboratory: Laboratory, pictured: int) -> tuple[dict[str, bytes], list[ViewedScan]]:
+    """The first scans of each protected dataset: their pictures by name, and those that the page holds."""
+    pictures: dict[str, bytes] = {}
+    viewed: list[ViewedScan] = []
     sources = [source for source in laboratory.sources.values() if source.role == PROTECTED]
-    for place, source in enumerate(sources, 1):
-        values = laboratory.bench.summary.label_values or None
-        pairs = zip(laboratory.bench.originals.cases[:pictured], source.cases, strict=False)
-        for number, (original, case) in enumerate(pairs, 1):
-            both = (read_case(one, source.window, values, LabelGeometry.IGNORE) for one in (original, case))
-            clean, changed = both
-            name = f"montage-{number}" if len(sources) == 1 else f"montage-{place}-{number}"
-            pictures[name] = montage(clean.scans[0], changed.scans[0], clean.label, clean.windows[0])
-    return pictures
+    values = laboratory.bench.summary.label_values or None
+    for number, original in enumerate(laboratory.bench.originals.cases[:pictured]):
+        for place, source in enumerate(sources, 1):
+            both = (original, source.cases[number])
+            clean, changed = (read_case(one, source.window, values, LabelGeometry.IGNORE) for one in both)
+            scans = (clean.scans[0], changed.scans[0], clean.label, clean.windows[0])
+            name = f"montage-{number + 1}" if len(sources) == 1 else f"montage-{place}-{number + 1}"
+            pictures |= {"before-and-after": before_and_after(*scans)} if not pictures else {}
+            pictures[name] = montage(*scans)
+            if len(viewed) < MOST_SCANS:
+                words = original.case_id if len(sources) == 1 else f"{original.case_id}, {source.name}"
+                viewed.append(view_scan(words, *scans))
+    return pictures, viewed
 
 
 def _predictions(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from monai_unlearnable.utils.config import build
 from monai_unlearnable.utils.files import encoded, file_digest, reading
 from monai_unlearnable.utils.progress import track
 
-__all__ = ["Source", "clean_source", "published_source", "digest_cases", "refuse_overlap"]
+__all__ = ["Measured", "Source", "clean_source", "published_source", "digest_cases", "refuse_overlap"]
 
 EPSILON = re.compile(r" [\d.]+/255$")  # ends the names of one method's data in a sweep over budgets
 
@@ -36,6 +37,21 @@ def digest_cases(cases: Sequence[Case]) -> str:
         for name in (*case.images, *([case.label] if case.label else [])):
             digest.update(digest_of(case.root / name).encode())
     return digest.hexdigest()
+
+
+class Measured(NamedTuple):
+    """How far data are from the originals.
+
+    Args:
+        figures: means of :func:`~monai_unlearnable.metrics.measure_fidelity` over the scans that differ, with
+            ``changed``, their fraction.
+        regions: for each class the mean size of the relative change of each statistic of its region.
+        scans: figures of each scan by its name; empty where an earlier release measured.
+    """
+
+    figures: dict[str, float]
+    regions: dict[str, dict[str, float]]
+    scans: dict[str, dict[str, float]] = {}
 
 
 @dataclass(frozen=True)
@@ -68,24 +84,21 @@ class Source:
         """SHA-256 of all files."""
         return digest_cases(self.cases)
 
-    def measure(self, originals: Source) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    def measure(self, originals: Source) -> Measured:
         """How far the files are from the originals.
 
         Args:
             originals: the clean cases.
-
-        Returns:
-            Means of :func:`~monai_unlearnable.metrics.measure_fidelity` over the scans that differ, with ``changed``,
-            their fraction; and for each class the mean size of the relative change of each statistic of its region.
         """
-        figures: list[Mapping[str, float]] = []
+        figures: dict[str, Mapping[str, float]] = {}
         regions: dict[str, list[Mapping[str, float]]] = {}
         pairs = list(zip(originals.cases, self.cases, strict=True))
         for original, case in track(pairs, f"measure {self.name}"):
             both = (read_case(one, self.window, label_geometry=LabelGeometry.IGNORE) for one in (original, case))
             clean, changed = both
-            for before, after, window in zip(clean.scans, changed.scans, clean.windows, strict=True):
-                figures.append(measure_fidelity(before, after, window, clean.label))
+            names = case.images if len(case.images) > 1 else [case.case_id]
+            for name, before, after, window in zip(names, clean.scans, changed.scans, clean.windows, strict=True):
+                figures[name] = measure_fidelity(before, after, window, clean.label)
                 if clean.label is None:
                     continue
                 spacing = np.linalg.norm(before.affine[:3, :3], axis=0)[: clean.label.ndim - 1]
@@ -93,9 +106,12 @@ class Source:
                 for index, change in region_changes(first, second, clean.label[0], spacing).items():
                     regions.setdefault(str(index), []).append({name: abs(value) for name, value in change.items()})
         # Unchanged scans have an infinite PSNR: a mean over all scans would flatter the others.
-        differing = [entry for entry in figures if entry["l0"]]
-        fraction = {"changed": len(differing) / len(figures)}
-        return _means(differing or figures) | fraction, {index: _means(changes) for index, changes in regions.items()}
+        differing = [entry for entry in figures.values() if entry["l0"]]
+        return Measured(
+            _means(differing or [*figures.values()]) | {"changed": len(differing) / len(figures)},
+            {index: _means(changes) for index, changes in regions.items()},
+            {name: _means([entry]) for name, entry in figures.items()},
+        )
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from monai_unlearnable.metrics.fidelity import LOSSLESS_PSNR
 from monai_unlearnable.report.results import Results
+from monai_unlearnable.report.rows import PROTECTED
 from monai_unlearnable.report.summaries import distinct
 from monai_unlearnable.report.tables import NONE, Table, format_digits, format_number
 
 __all__ = ["authorized_table", "detector_table", "figure_name", "figure_table"]
-__all__ += ["format_figure", "format_percent", "meanings", "region_tables"]
+__all__ += ["fidelity_words", "format_figure", "format_percent", "meanings", "region_tables", "scan_table"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ FIGURES = {
         "weaker than the noise.",
     ),
 }
+BY_SCAN = ("psnr", "psnr_roi", "ssim", "ssim_roi", "linf", "l0", "noise_ratio")  # figures of the table of scans
 TYPICAL = ("psnr", "psnr_roi")  # figures that tell the size of a typical change
 
 
@@ -122,6 +124,44 @@ def _meaning(name: str, value: float) -> str:
     size = format_percent(10 ** (-value / 20))
     typical = "no change" if value >= LOSSLESS_PSNR else f"a typical change is {size} of the window"
     return f"{FIGURES[name].meaning} Here {typical} (root mean square)."
+
+
+def _protected(results: Results) -> list[str]:
+    """Names of the protected data."""
+    return distinct(row.data for row in results.rows if row.training == PROTECTED)
+
+
+def fidelity_words(results: Results) -> str:
+    """Does a protected scan look the same? One sentence with PSNR and epsilon; empty where nothing was measured."""
+    found = {data: results.figures[data] for data in _protected(results) if results.figures.get(data)}
+    psnr = [one["psnr"] for one in found.values() if math.isfinite(one.get("psnr", math.nan))]
+    if not psnr:
+        return ""
+    largest = [one["linf"] for one in found.values() if math.isfinite(one.get("linf", math.nan))]
+    epsilons = [row.epsilon for row in results.rows if row.data in found and row.epsilon is not None]
+    at = f" at epsilon {_span([255 * epsilon for epsilon in epsilons], format_digits)}/255" if epsilons else ""
+    typical = _span([10 ** (-value / 20) for value in psnr], format_percent)
+    most = f", and the voxel that changes most by {_span(largest, format_percent)}" if largest else ""
+    if min(psnr) >= LOSSLESS_PSNR:
+        return "No voxel differs from the originals."
+    return f"PSNR {_span(psnr, _decibels)}{at}: a typical voxel changes by {typical} of the intensity window{most}."
+
+
+def _span(values: Sequence[float], write: Callable[[float], str]) -> str:
+    return " to ".join(distinct(write(value) for value in (min(values), max(values))))
+
+
+def scan_table(results: Results) -> Table:
+    """Figures of each protected scan, with the data in front where there are several."""
+    found = {data: results.scans[data] for data in _protected(results) if data in results.scans}
+    known = {name for scans in found.values() for figures in scans.values() for name in figures}
+    names, lead = [name for name in BY_SCAN if name in known], ("Data",) * (len(found) > 1)
+    rows = [
+        (*(data for _ in lead), scan, *(format_figure(name, figures.get(name, math.nan)) for name in names))
+        for data, scans in found.items()
+        for scan, figures in scans.items()
+    ]
+    return Table("Scan by scan", (*lead, "Scan", *map(figure_name, names)), rows, len(lead) + 1)
 
 
 def region_tables(results: Results) -> dict[str, Table]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import re
@@ -12,21 +13,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from monai_unlearnable import __version__
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.metrics.judgement import SMALL_DROP
 from monai_unlearnable.report import comparison, fidelity, tables
+from monai_unlearnable.report.answers import answer, count_answers
 from monai_unlearnable.report.results import Results
-from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, TRAININGS
+from monai_unlearnable.report.rows import NO_COUNTERMEASURE, PROTECTED
+from monai_unlearnable.report.spreadsheets import spreadsheets
 from monai_unlearnable.report.summaries import (
     MOVING_WORDS,
-    Matrix,
     Summary,
-    attempt,
     distinct,
     grouped,
     iterations_of,
@@ -35,27 +37,35 @@ from monai_unlearnable.report.summaries import (
 from monai_unlearnable.report.tables import LONG, Table, format_digits, heading
 from monai_unlearnable.utils.files import write_atomic
 
+if TYPE_CHECKING:
+    from monai_unlearnable.report.viewer import ViewedScan  # imports matplotlib
+
 __all__ = ["compare_page", "pictures_by_kind", "render", "render_page", "write_comparison", "write_report"]
 
 PICTURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-KINDS = ("heat", "frontier", "bars", "curves", "prediction", "montage")  # of pictures, by the start of their names
+# Kinds of pictures, by the start of their names.
+KINDS = ("before", "heat", "frontier", "bars", "curves", "prediction", "montage")
 SHRINK = 0.49  # pixels of the page a pixel of a picture
 DESCRIBED = 12  # settings that the alternative text of a chart names
-TILE_METHODS = 3  # methods that get a tile each
-TILE_WORDS = dict(zip(TRAININGS, ("originals", "protected scans", "scans with random noise"), strict=True))
-
-Tile = tuple[str, str, str]  # value, role of the training data that gives its color, words
+FEW = 6  # answers that the page begins with
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; script-src"
 
 
-def render_page(results: Results, pictures: Mapping[str, bytes], background: Table | None = None) -> str:
-    """The page as HTML: no scripts, nothing loaded from elsewhere.
+def render_page(
+    results: Results,
+    pictures: Mapping[str, bytes],
+    background: Table | None = None,
+    viewed: Sequence[ViewedScan] = (),
+) -> str:
+    """The page as HTML: no scripts but its own, nothing loaded from elsewhere.
 
     Args:
         results: results to report.
         pictures: PNG bytes by name, shown in this order; ``x_dark`` replaces ``x`` on dark screens. Names that begin
-            with ``heat``, ``frontier``, ``bars``, ``curves``, ``prediction`` or ``montage`` get the place and the
-            caption of their kind, others come last.
+            with one of ``KINDS``, such as ``heat`` or ``montage``, get the place and the caption of their kind, others
+            come last.
         background: table of what was measured before.
+        viewed: scans of the slice viewer.
     """
     summaries, lines = results.summaries(), results.frontier()
     known = any(math.isfinite(line.clean) for line in lines)
@@ -63,7 +73,17 @@ def render_page(results: Results, pictures: Mapping[str, bytes], background: Tab
         "report",
         results=results,
         metric=results.metric[:1].upper() + results.metric[1:],
-        tiles=_tiles(results),
+        scripts=("viewer", "tables") if viewed else ("tables",),
+        answers=answer(summaries),
+        count=count_answers,
+        small_drop=round(SMALL_DROP),
+        length=iterations_of(s for s in summaries if s.training == PROTECTED),
+        few=FEW,
+        fidelity=fidelity.fidelity_words(results),
+        viewed=viewed,
+        scans=fidelity.scan_table(results),
+        dates=_dates(results),
+        trained=_trained(results),
         pictures=pictures_by_kind(pictures),
         scores=_scores(results, summaries),
         frontier=tables.p50_table(results),
@@ -92,15 +112,22 @@ def render_page(results: Results, pictures: Mapping[str, bytes], background: Tab
 
 
 def write_report(
-    results: Results, pictures: Mapping[str, bytes], folder: str | Path, background: Table | None = None
+    results: Results,
+    pictures: Mapping[str, bytes],
+    folder: str | Path,
+    background: Table | None = None,
+    viewed: Sequence[ViewedScan] = (),
 ) -> None:
-    """Write ``results.json``, a PNG for each picture and ``index.html``; each write is atomic, the page comes last.
+    """Write ``results.json``, CSV files, a PNG for each picture and ``index.html``; each write is atomic.
+
+    The page comes last. It holds the voxels of the scans that are viewed: it is meant for their owner.
 
     Args:
         results: results to report.
         pictures: PNG bytes by name, as in :func:`render_page`; names are letters, digits, ``_`` and ``-``.
         folder: folder to write to; made if it does not exist.
         background: table of what was measured before.
+        viewed: scans of the slice viewer.
 
     Raises:
         InputError: when the name of a picture cannot be a file name.
@@ -109,8 +136,10 @@ def write_report(
     for name in pictures:
         if not PICTURE_NAME.fullmatch(name):
             raise InputError(f"{name!r} cannot name a picture; use letters, digits, _ and -")
-    target, page = Path(folder), render_page(results, pictures, background)
+    target, page = Path(folder), render_page(results, pictures, background, viewed)
     write_atomic(target / "results.json", results.to_json().encode())
+    for name, text in spreadsheets(results).items():
+        write_atomic(target / name, text.encode("utf-8", "backslashreplace"))
     for name, content in pictures.items():
         write_atomic(target / f"{name}.png", content)
     write_atomic(target / "index.html", page.encode("utf-8", "backslashreplace"))
@@ -150,9 +179,45 @@ def _environment() -> Environment:
     )
 
 
-def render(template: str, **content: Any) -> str:
-    """A page from a template."""
-    return _environment().get_template(f"{template}.html.j2").render(**content, long=LONG, version=__version__)
+def render(template: str, scripts: Sequence[str] = (), **content: Any) -> str:
+    """A page from a template, with scripts of the package by name; its policy lets no others run, and loads nothing."""
+    texts = [_script(name) for name in scripts]
+    policy = " ".join([POLICY, *([f"'sha256-{_sha256(text)}'" for text in texts] or ["'none'"])])
+    page = _environment().get_template(f"{template}.html.j2")
+    return page.render(**content, scripts=texts, policy=policy, long=LONG, version=__version__)
+
+
+@cache
+def _script(name: str) -> Markup:
+    environment = _environment()
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, f"{name}.js")[0])  # noqa: S704 - a file of the package
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _dates(results: Results) -> str:
+    """The first and the last day of training; empty where none is known."""
+    days = sorted({row.date for row in results.rows if row.date})
+    return " to ".join(distinct((days[0], days[-1]))) if days else ""
+
+
+def _trained(results: Results) -> list[tuple[str, str]]:
+    """What to know of the trainings before all settings, in words."""
+    known = {
+        "Date": _dates(results),
+        "Version": _text(results.settings.get("version", "")),
+        "Networks": _tried(results, "victim"),
+        "Recipes": _tried(results, "recipe"),
+        "Countermeasures": _tried(results, "countermeasure"),
+        "Iterations": iterations_of(results.summaries()),
+        "Seeds": ", ".join(map(str, sorted({row.seed for row in results.rows}))),
+        "Training cases": _text(results.settings.get("training cases", "")),
+        "Test cases": _text(results.settings.get("test cases", "")),
+    }
+    return [(name, text) for name, text in known.items() if text]
 
 
 def _tried(results: Results, name: str) -> str:
@@ -206,46 +271,6 @@ def _scores(results: Results, summaries: Sequence[Summary]) -> str:
     """The content of charts in text, for readers that hear the page."""
     values = (f"{s.victim}, {s.recipe}, {s.words}: {tables.format_score(s)}" for s in summaries[:DESCRIBED])
     return f" of {results.metric} in percent. At the end: {'; '.join(values)}. The tables hold the same figures."
-
-
-def _tiles(results: Results) -> list[Tile]:
-    """Mean final scores without countermeasures, the strongest attempt against the protection, and P50."""
-    matrix = Matrix(results.summaries())
-    baselines = [s for s in matrix.summaries if s.done and matrix.is_baseline(s)]
-    tiles = []
-    for training in TRAININGS:
-        found = [s for s in baselines if s.training == training]
-        methods = distinct(s.method for s in found)
-        apart = training == PROTECTED and 1 < len(methods) <= TILE_METHODS
-        for method in methods if apart else [""] * bool(found):
-            shown = [s for s in found if method in ("", s.method)]
-            if len(distinct(s.data for s in shown)) > 1:
-                continue  # of several strengths the mean says nothing
-            words = f"{method} scans" if method else TILE_WORDS[training]
-            score = f"{np.mean([s.score for s in shown]):.1f}{max(s.mark for s in shown)}"
-            tiles.append((score, training, f"{results.metric} (%) when trained on {words}{_after(shown)}"))
-    if best := matrix.strongest():
-        words = f"{results.metric} (%) after the strongest attempt: {attempt(best)} ({best.victim}){_after([best])}"
-        tiles.append((f"{best.score:.1f}{best.mark}", PROTECTED, words))
-    return tiles + _p50_tiles(results, matrix)
-
-
-def _after(summaries: Sequence[Summary]) -> str:
-    length = iterations_of(summaries)
-    return f", {length} iterations" if length else ""
-
-
-def _p50_tiles(results: Results, matrix: Matrix) -> list[Tile]:
-    """P50 of each method against the victim that it holds least against, where several strengths were tried."""
-    tiles = []
-    for method in matrix.methods[:TILE_METHODS]:
-        lines = [line for line in results.frontier() if (line.method, line.recipe) == (method, matrix.recipe)]
-        if any(len(line.points) > 1 for line in lines):
-            worst = min(lines, key=lambda line: -1.0 if line.p50 is None else line.p50)
-            words = f"P50 of {method} ({worst.victim}): highest PSNR at which half of the score is lost"
-            words += _after(worst.points)
-            tiles.append((worst.words.replace("at least", "≥"), CLEAN, words))
-    return tiles
 
 
 def _matrix(results: Results, summaries: Sequence[Summary]) -> list[tuple[str, Table, list[str], bool]]:

@@ -20,7 +20,7 @@ from monai_unlearnable.utils.files import without_nan
 __all__ = ["Results", "SCHEMA_VERSION"]
 
 SCHEMA_VERSION = 2
-LATER = ("regions", "detectors", "authorized")  # fields that the first files of this version lack
+LATER = ("regions", "detectors", "authorized", "scans")  # fields that the first files of this version lack
 AUTHORIZED = {"data": str, "victim": str, "clean": float, "protected": float}  # fields of an authorized model
 
 
@@ -43,6 +43,7 @@ class Results:
             on clean and on protected scans.
         detectors: area under the curve with its 95% interval, by name of the data and of the detector; values lie
             in [0, 1], where 0.5 is a guess.
+        scans: fidelity of each scan, by name of the data and of the scan; the figures are those of ``figures``.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Results:
     regions: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     authorized: list[dict[str, Any]] = field(default_factory=list)
     detectors: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    scans: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:

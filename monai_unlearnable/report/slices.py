@@ -26,7 +26,8 @@ from monai_unlearnable.report.fidelity import format_percent
 from monai_unlearnable.report.tables import format_digits
 from monai_unlearnable.utils.arrays import differ
 
-__all__ = ["Cut", "Plane", "best_cuts", "cut_planes", "montage", "prediction_montage"]
+__all__ = ["CLASSES", "Cut", "Plane", "before_and_after", "best_cuts", "cut_planes", "magnification", "montage"]
+__all__ += ["prediction_montage", "upright"]
 
 # Name, axis across, and the sides of the body at the left and upper edge (radiological convention).
 ORIENTATIONS = (("axial", 2, ("R", "A")), ("coronal", 1, ("R", "S")), ("sagittal", 0, ("A", "S")))
@@ -49,7 +50,7 @@ class Cut:
 
     Args:
         name: orientation, empty for 2D images.
-        marks: sides of the body at the left and upper edge, empty for 2D images.
+        marks: sides of the body at the left and upper edge, empty for 2D images and where they are not known.
         size: width and height in millimeters, or pixels where the scan has no geometry.
         orientation: orientation of the volume's axes, as nibabel tells it; None for 2D images.
         axis: axis across the plane, once upright.
@@ -67,8 +68,7 @@ class Cut:
         """The plane (C, a, b) of a volume (C, spatial...)."""
         if self.orientation is None:
             return volume
-        upright = np.moveaxis(_upright(np.moveaxis(volume, 0, -1), self.orientation), -1, 0)
-        return upright.take(self.index, self.axis + 1)
+        return upright(volume, self.orientation).take(self.index, self.axis + 1)
 
     def turn(self, plane: NDArray) -> NDArray:
         """The picture (rows, columns, ...) of a plane (..., a, b): radiological, the head or the front above."""
@@ -98,12 +98,13 @@ class Plane:
     label: NDArray
 
 
-def best_cuts(classes: NDArray, affine: NDArray) -> list[Cut]:
+def best_cuts(classes: NDArray, affine: NDArray, is_placed: bool = True) -> list[Cut]:
     """All of a 2D image, or three planes of a volume where the label has its largest cross-sections.
 
     Args:
         classes: class indices (spatial...); volumes without any are cut in the middle.
         affine: 4x4 matrix from voxel indices to millimeters.
+        is_placed: whether it tells the sides of the body, so that these are marked.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if classes.ndim == 2:
@@ -111,24 +112,29 @@ def best_cuts(classes: NDArray, affine: NDArray) -> list[Cut]:
         return [Cut("", (), (float(columns), float(rows)))]
     orientation = nib.orientations.io_orientation(affine)
     if not np.isfinite(orientation).all():
-        orientation, spacing = nib.orientations.io_orientation(np.eye(4)), np.ones(3)
+        orientation, spacing, is_placed = nib.orientations.io_orientation(np.eye(4)), np.ones(3), False
     extents = (np.multiply(classes.shape, spacing))[np.argsort(orientation[:, 0])]
-    upright, cuts = _upright(classes, orientation), []
+    turned, cuts = upright(classes[None], orientation)[0], []
     for name, axis, marks in ORIENTATIONS:
         width, height = np.delete(extents, axis)
-        cuts.append(Cut(name, marks, (float(width), float(height)), orientation, axis, _best_slice(upright, axis)))
+        size, own = (float(width), float(height)), marks if is_placed else ()
+        cuts.append(Cut(name, own, size, orientation, axis, _best_slice(turned, axis)))
     return cuts
 
 
 def cut_planes(clean: Scan, protected: Scan, label: NDArray | None, window: IntensityWindow) -> list[Plane]:
     """The planes of :func:`best_cuts` as pictures; arguments as for :func:`montage`."""
     classes = np.zeros(clean.spatial_shape, np.uint8) if label is None else label.reshape(clean.spatial_shape)
-    return [_plane(cut, clean, protected, classes, window) for cut in best_cuts(classes, clean.affine)]
+    cuts = best_cuts(classes, clean.affine, clean.has_geometry)
+    return [_plane(cut, clean, protected, classes, window) for cut in cuts]
 
 
-def _upright(volume: NDArray, orientation: NDArray) -> NDArray:
-    """Axes turned and flipped so that indices grow to the right, the front and the head."""
-    return np.asarray(nib.orientations.apply_orientation(volume, orientation))
+def upright(volume: NDArray, orientation: NDArray | None) -> NDArray:
+    """A volume (C, spatial...) whose indices grow to the right, the front and the head; 2D images stay as they are."""
+    if orientation is None:
+        return volume
+    turned = nib.orientations.apply_orientation(np.moveaxis(volume, 0, -1), orientation)
+    return np.moveaxis(np.asarray(turned), -1, 0)
 
 
 def _best_slice(classes: NDArray, axis: int) -> int:
@@ -234,7 +240,7 @@ def montage(clean: Scan, protected: Scan, label: NDArray | None, window: Intensi
     planes = cut_planes(clean, protected, label, window)
     sheet = _Sheet([plane.cut for plane in planes], columns=4, top=0.42, bottom=0.62)
     largest = max(float(np.abs(plane.difference).max()) for plane in planes)
-    factor = _magnification(largest)
+    factor = magnification(largest)
     for row, plane in enumerate(planes):
         before, after, difference, changes = (sheet.picture(row, column, plane.cut) for column in range(4))
         _show(before, plane.scan)
@@ -256,7 +262,19 @@ def montage(clean: Scan, protected: Scan, label: NDArray | None, window: Intensi
     return to_png(sheet.figure)
 
 
-def _magnification(largest: float) -> float:
+def before_and_after(clean: Scan, protected: Scan, label: NDArray | None, window: IntensityWindow) -> bytes:
+    """PNG with one slice of a scan before and after protection, side by side; arguments as for :func:`montage`."""
+    plane = cut_planes(clean, protected, label, window)[0]
+    sheet = _Sheet([plane.cut], columns=2, top=0.42, bottom=0.1)
+    for column, picture in enumerate((plane.scan, plane.protected)):
+        axes = sheet.picture(0, column, plane.cut)
+        _show(axes, picture)
+        _mark(axes, plane.cut.marks)
+    sheet.titles(("Original", "Protected"), 11)
+    return to_png(sheet.figure)
+
+
+def magnification(largest: float) -> float:
     """The greatest of 1, 2, 5, 10, 20, ... that keeps the magnified difference within the window."""
     if largest <= 0:
         return 1.0
@@ -300,7 +318,7 @@ def prediction_montage(
         shapes = ", ".join(f"{name} {array.shape}" for name, array in {"truth": classes, **shown}.items())
         reason = f"predictions need the shape of their image, {scan.shape}; found {shapes if shown else 'none'}"
         raise InputError(reason)
-    cuts = best_cuts(classes, np.eye(4) if affine is None else affine)
+    cuts = best_cuts(classes, np.eye(4) if affine is None else affine, affine is not None)
     sheet = _Sheet(cuts, len(shown), top=0.78, bottom=0.4, widest=2)
     for row, cut in enumerate(cuts):
         for column, prediction in enumerate(shown.values()):
@@ -312,7 +330,7 @@ def prediction_montage(
             if not (found > 0).any():
                 nothing = axes.text(0.5, 0.04, "model finds nothing here", transform=axes.transAxes, fontsize=8.5)
                 nothing.set(ha="center", color=PREDICTED)
-            _mark(axes, cut.marks if affine is not None and not column else ())
+            _mark(axes, () if column else cut.marks)
     names = [textwrap.wrap(name, LETTERS, max_lines=2, placeholder="…") for name in shown]
     overlaps = [_overlap(classes, prediction) for prediction in shown.values()]
     sheet.titles(["\n".join((*name, overlap)) for name, overlap in zip(names, overlaps, strict=True)], 10.5)

@@ -121,7 +121,8 @@ def test_scans_that_were_spared_do_not_flatter_the_figures(tmp_path: Path) -> No
         "test_dir": str(write_dataset(tmp_path / "test", names=("t",), first_seed=30)),
     }
     laboratory = prepare_laboratory(data, tmp_path / "lab", {"umed": tmp_path / "out"}, **settings)
-    figures, _ = laboratory.figures(laboratory.sources["umed"])
+    figures, _, scans = laboratory.figures(laboratory.sources["umed"])
+    assert [Path(name).name for name, one in scans.items() if not one["l0"]] == ["unperturbed"]
     psnr = []
     for name in ("a", "b"):
         clean, protected = (

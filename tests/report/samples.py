@@ -135,6 +135,8 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict]] = []
         self.open: list[str] = []
+        self.scripts: list[str] = []  # texts of what runs
+        self._runs = False
         self.feed(text)
         assert not self.open
 
@@ -142,6 +144,20 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
+        if tag == "script" and dict(attrs).get("type") != "text/plain":
+            self.scripts.append("")
+            self._runs = True
+
+    def handle_data(self, data):
+        if self.open[-1:] == ["script"] and self._runs:
+            self.scripts[-1] += data
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        self._runs = False
+
+    @property
+    def policy(self) -> str:
+        """What the page may load and run."""
+        (found,) = (attrs["content"] for _, attrs in self.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+        return found

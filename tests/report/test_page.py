@@ -2,16 +2,19 @@
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
+import hashlib
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.report import Results, compare_page, write_comparison, write_report
+from monai_unlearnable.report import Results, compare_page, html, write_comparison, write_report
 from monai_unlearnable.report.charts import bars
 from monai_unlearnable.report.html import render_page
 from monai_unlearnable.report.slices import prediction_montage
@@ -24,7 +27,9 @@ MORE = {
     "authorized": [{"data": "umed", "victim": "UNet", "clean": 80.0, "protected": 78.5}],
     "detectors": {"umed": {"linear": [0.91, 0.85, 0.97]}, "random noise": {"bent": [0.5, float("nan"), float("nan")]}},
 }
-EXTERNAL = re.compile(r"(?:src|href|srcset|action)\s*=\s*[\"']?(?:https?:|//|file:)|url\(|@import|<script")
+EXTERNAL = re.compile(r"(?:src|href|srcset|action)\s*=\s*[\"']?(?:https?:|//|file:)|url\(|@import|<script[^>]+src")
+OWN_SCRIPTS = {path.read_text(encoding="utf-8") for path in (Path(html.__file__).parent / "templates").glob("*.js")}
+SCANS = {"umed": {"liver_1": FIGURES, "liver_2": {**FIGURES, "psnr": 41.5}}}
 EVIL = """<script>alert('x & "y"')</script>' onload=' " onload=" {{ results.title }} {% for x in x %}"""
 
 
@@ -62,19 +67,54 @@ class TestReport:
         assert all(attrs["alt"] and int(attrs["width"]) > 100 for attrs in images)
         assert sum(tag == "source" for tag, _ in tags) == 2
         assert results().verdict() in text
-        assert sorted(path.suffix for path in tmp_path.iterdir()) == [".html", ".json", *[".png"] * 9]
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".html", ".json", *[".png"] * 9]
+
+    def test_no_scripts_run_but_those_of_the_package(self):
+        text = render_page(matrix(scans=SCANS), {})
+        found = Page(text)
+        policy = found.policy
+        digests = {base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in found.scripts}
+        assert set(found.scripts) <= OWN_SCRIPTS
+        assert digests == set(re.findall("'sha256-(.*?)'", policy))
+        assert "default-src 'none'" in policy
+        assert "script-src 'none'" in Page(compare_page(results(), results())).policy
+
+    def test_the_answers_come_first_and_in_order_of_what_the_owner_must_know(self):
+        text = render_page(matrix(), {})
+        badges = re.findall('<strong class="badge [^>]*>(.*?)</strong>', text)
+        assert badges == [*["weakened"] * 3, *["stopped"] * 3, *["no answer"] * 2]
+        assert text.index("badge") < text.index(matrix().verdict()) < text.index("What models learn")
+        assert "8 pipelines, trained for 500 iterations: 3 weakened, 3 stopped, 2 no answer." in text
+
+    def test_scans_are_a_table_that_a_reader_can_search(self):
+        text = render_page(matrix(scans=SCANS), {})
+        assert '<th scope="row">liver_2</th><td>41.5 dB</td>' in text
+        assert 'type="search"' in text
+        assert "Scan by scan" not in render_page(matrix(), {})
+
+    def test_spreadsheets_hold_all_digits_and_run_no_formula(self, tmp_path):
+        exact = {"protected": {"=HYPERLINK(1)": {"psnr": 38.123456789012345, "ssim": float("nan")}}}
+        write_report(results(scans=exact), {}, tmp_path)
+        (scan,) = csv.DictReader((tmp_path / "scans.csv").read_text().splitlines())
+        assert float(scan["psnr"]) == exact["protected"]["=HYPERLINK(1)"]["psnr"]
+        assert (scan["scan"], scan["ssim"]) == ("'=HYPERLINK(1)", "")
+        runs = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
+        assert [float(run["score"]) for run in runs] == [row.score for row in results().rows]
+        for name in ("runs.csv", "scans.csv", "results.json"):
+            assert f'href="{name}"' in (tmp_path / "index.html").read_text(encoding="utf-8")
 
     def test_every_section(self):
         text = render_page(matrix(**MORE), {})
         headings = re.findall("<h[23]>(.*?)</h[23]>", text)
         assert headings == [
-            "The frontier",
+            "Does it stop exploiters?",
+            "Does it look the same?",
             "What models learn",
             "How close the protected scans are to the originals",
             "What regions measure",
             "Authorized models",
             "Detectors",
-            "Settings",
+            "How it was trained",
             "Commands",
             "What this does not show",
         ]
@@ -97,24 +137,9 @@ class TestReport:
 
     def test_p50_is_shown(self):
         text = render_page(sweep({"umed": 37.0, "tap": 60.0, "weak": -40.0}), {})
-        for words in ("<td>37.0 dB</td>", "<td>at least 46.0 dB</td>", "<td>not reached</td>", ">37.0 dB</strong>"):
+        for words in ("<td>37.0 dB</td>", "<td>at least 46.0 dB</td>", "<td>not reached</td>"):
             assert words in text
         assert "P50 is the highest PSNR" in text
-
-    @pytest.mark.parametrize("victims", [("UNet", "SegResNet"), ("SegResNet", "UNet")])
-    def test_p50_tile_is_that_of_the_victim_against_which_it_holds_least(self, victims):
-        def tile(middles):
-            rows = [r for victim in victims for r in sweep({"umed": middles[victim]}, (victim,)).rows]
-            (found,) = re.findall(
-                r"<strong[^>]*>([^<]*)</strong><span>P50 of umed \((\w+)\)[^<]*, 500 iterations<",
-                render_page(results(rows=rows), {}),
-            )
-            return found
-
-        assert tile({"UNet": 37.0, "SegResNet": 31.0}) == ("31.0 dB", "SegResNet")
-        assert tile({"UNet": 31.0, "SegResNet": 37.0}) == ("31.0 dB", "UNet")
-        assert tile({"UNet": 60.0, "SegResNet": 37.0}) == ("37.0 dB", "SegResNet")
-        assert tile({"UNet": 37.0, "SegResNet": -40.0}) == ("not reached", "SegResNet")
 
     def test_methods_are_compared(self):
         text = render_page(sweep({"umed": 37.0, "tap": 60.0}, ("UNet", "SegResNet")), {})
@@ -151,11 +176,10 @@ class TestReport:
         write_comparison(hostile, results(), tmp_path / "compare.html")
         for name in ("index.html", "compare.html"):
             text = (tmp_path / name).read_text(encoding="utf-8")
-            assert "<script" not in text
             assert "&lt;script&gt;" in text
             assert "{{ results.title }} {% for" in text, "texts are no templates"
             tags = Page(text).tags
-            assert "script" not in [tag for tag, _ in tags]
+            assert set(Page(text).scripts) <= OWN_SCRIPTS
             assert not [name for _, attributes in tags for name in attributes if name.startswith("on")]
 
     def test_what_is_inside_every_tag_is_what_was_said(self):

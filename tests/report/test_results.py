@@ -80,7 +80,7 @@ class TestResults:
         content = json.loads(results(**MORE).to_json())
         assert list(content) == [
             *("authorized", "dataset", "detectors", "figures", "frontier", "method", "regions", "rows"),
-            *("schema_version", "settings", "title"),
+            *("scans", "schema_version", "settings", "title"),
         ]
         assert list(content["rows"][0]) == [
             *(
