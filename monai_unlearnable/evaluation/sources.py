@@ -81,7 +81,7 @@ class Source:
         figures: list[Mapping[str, float]] = []
         regions: dict[str, list[Mapping[str, float]]] = {}
         pairs = list(zip(originals.cases, self.cases, strict=True))
-        for original, case in track(pairs, f"measure {self.name}"):
+        for original, case in track(pairs, f"measuring case of {self.name}"):
             both = (read_case(one, self.window, label_geometry=LabelGeometry.IGNORE) for one in (original, case))
             clean, changed = both
             for before, after, window in zip(clean.scans, changed.scans, clean.windows, strict=True):

@@ -231,7 +231,7 @@ def trace(
     _ask(setup, record, suspect, UNMARKED)  # a model that cannot be asked at all fails here
     _ask(setup, record, suspect, OWN)
     failure, in_a_row = None, 0
-    for number in track(range(1, keys + 1), "ask marks"):
+    for number in track(range(1, keys + 1), "asking mark"):
         if current_result(record).outcome is not None:
             break
         try:
