@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: a thin layer over the functions of the package.
 
-Exit codes: 0 done, 1 a check failed or cases were skipped, 2 wrong usage or input, 130 interrupted from the keyboard, 143
-ended by a scheduler.
+Exit codes: 0 done, 1 a check failed or cases were skipped, 2 wrong usage or input, 130 interrupted from the keyboard,
+143 ended by a scheduler.
 """
 
 from __future__ import annotations
@@ -66,4 +66,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UnlearnableError as error:
         click.echo(f"{click.style('error', fg='red', bold=True)}: {printable(str(error))}", err=True)
         return CHECK_FAILED if isinstance(error, CHECKS) else WRONG_INPUT
-

@@ -80,7 +80,7 @@ class Display(logging.Handler):
             self._live = None
         elif self._stages and self._live is None:
             self._live = Live(console=self.console, get_renderable=self._bar, refresh_per_second=4, transient=True)
-            self._live.start()
+            self._live.start(refresh=True)
 
     def _bar(self) -> Table | Text:
         if not self._stages:

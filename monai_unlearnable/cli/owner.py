@@ -37,6 +37,8 @@ def _kept(arguments: Mapping[str, Any]) -> str:
         return f"the earlier output in {layout.root} is as it was; {again} again"
     if not (layout.noise.is_dir() or layout.models.is_dir()):
         return f"nothing was published; {again} again"
+    if Path(arguments.get("source", "")).is_dir() and "source" in arguments:
+        return f"the output in {layout.root} is not complete; {again} again, which begins anew"
     again += " without --overwrite" if arguments["overwrite"] else ""
     return f"finished epochs and cases are kept in {layout.root}; {again} to go on"
 
@@ -175,7 +177,9 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
         raise report.error()
 
 
-@click.command(cls=Work, kept="restored files are kept in {destination}; give the same command with --overwrite to go on")
+@click.command(
+    cls=Work, kept="restored files are kept in {destination}; give the same command with --overwrite to go on"
+)
 @click.argument("out")
 @click.argument("destination")
 @KEY

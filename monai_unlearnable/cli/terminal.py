@@ -8,7 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-__all__ = ["CHECK_FAILED", "INTERRUPTED", "PAGE_WIDTH", "PROGRAM", "WRONG_INPUT", "console", "printable", "typed_program"]
+__all__ = [
+    "CHECK_FAILED",
+    "INTERRUPTED",
+    "PAGE_WIDTH",
+    "PROGRAM",
+    "WRONG_INPUT",
+    "console",
+    "printable",
+    "typed_program",
+]
 
 PROGRAM = "monai-unlearnable"
 CHECK_FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130  # exit codes

@@ -89,17 +89,16 @@ class Work(click.Command):
             click.exceptions.Exit: with 130 after an interrupt from the keyboard, and 143 where a scheduler ended it.
         """
         words = [ctx.params.pop(name) for name in ("verbose", "quiet", "log_file")]
-        with _stoppable() as received:
+        with _stoppable():
             try:
                 with _telling(*words):
                     said.info("%s, %s %s", ctx.command_path, PACKAGE, __version__)
                     return self._logged(ctx)
-            except KeyboardInterrupt:
-                number = received[0] if received else signal.SIGINT
+            except KeyboardInterrupt as error:
                 if is_first():
                     kept = self.kept(ctx.params) if callable(self.kept) else self.kept.format(**ctx.params)
                     click.echo(f"{click.style('interrupted', bold=True)}: {printable(kept)}", err=True)
-                raise click.exceptions.Exit(128 + number) from None
+                raise click.exceptions.Exit(128 + getattr(error, "number", signal.SIGINT)) from None
 
     def _logged(self, ctx: click.Context) -> Any:
         try:
@@ -197,27 +196,37 @@ class _Indented(logging.Formatter):
         return super().format(record).replace("\n", "\n    ")
 
 
+class _Interruption(KeyboardInterrupt):
+    """A signal that ends the command.
+
+    A class of its own: Python remembers a ``KeyboardInterrupt`` that passed an ``eval``, as configurations use it, and
+    kills itself at the end even if it was caught.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
 @contextmanager
-def _stoppable() -> Iterator[list[int]]:
-    """Ctrl-C and the signal of schedulers as ``KeyboardInterrupt``; yields a list that gets the number of the signal.
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and the signal of schedulers as :class:`_Interruption`.
 
     A second Ctrl-C ends the process at once. Where ``torchrun`` sends another signal after the first, it is ignored.
     """
-    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield received
+        yield
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        received.append(number)
         alone = "WORLD_SIZE" not in os.environ
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_DFL if alone else signal.SIG_IGN)
-        raise KeyboardInterrupt
+        raise _Interruption(number)
 
     earlier = [signal.signal(number, stop) for number in SIGNALS]
     try:
-        yield received
+        yield
     finally:
         for number, handler in zip(SIGNALS, earlier, strict=True):
             signal.signal(number, handler)

@@ -126,7 +126,9 @@ def label_separability(
     Raises:
         InputError: when labels are missing or all the same, or a class is in a single case.
     """
-    vectors = labeled_vectors(track(samples, "loading case"), residual, block, rows, FEATURES, derive_seed(seed, "rows"))
+    vectors = labeled_vectors(
+        track(samples, "loading case"), residual, block, rows, FEATURES, derive_seed(seed, "rows")
+    )
     truth = (vectors.targets > 0.5).numpy()
     cases = vectors.cases.numpy()
     strata = truth.argmax(1) if vectors.whole else np.zeros(len(samples), int)

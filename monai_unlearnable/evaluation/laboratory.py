@@ -315,7 +315,9 @@ def _train_side_by_side(folder: Path, runs: Sequence[Run], workers: int) -> None
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
         trainings = [pool.submit(_train, str(folder), run) for run in runs]
-        jobs = trainings + [pool.submit(_measure, str(folder), name) for name in dict.fromkeys(run.data for run in runs)]
+        jobs = trainings + [
+            pool.submit(_measure, str(folder), name) for name in dict.fromkeys(run.data for run in runs)
+        ]
         try:
             with Stage("training run", len(runs)) as stage:
                 for done in as_completed(jobs):

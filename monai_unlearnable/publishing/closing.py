@@ -53,7 +53,8 @@ class Closing:
         yield "done", f"{count}, with {self.source}"
         if names:
             yield "unchanged", f"{len(names):,} scans, where nothing may change: {first_few(names)}"
-        if found := [entry.measured["psnr"] for entry in scans if entry.measured.get("l0") and "psnr" in entry.measured]:
+        changed = [entry.measured for entry in scans if entry.measured.get("l0")]
+        if found := [figures["psnr"] for figures in changed if "psnr" in figures]:
             low, high = (f"{value:.1f}" for value in (min(found), max(found)))
             yield "fidelity", f"PSNR {low if low == high else f'{low} to {high}'} dB of the scans that changed"
         widths = [high - low for entry in scans for low, high in zip(entry.window.low, entry.window.high, strict=True)]

@@ -21,7 +21,7 @@ from monai_unlearnable.crypto import Key
 from monai_unlearnable.data.dicom.files import DERIVATION
 from monai_unlearnable.data.dicomweb import Address, Instance, Server, identify
 from monai_unlearnable.errors import InputError, OutputError, VerificationError
-from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.layout import EXISTS, Layout
 from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.files import below, file_digest, reading, remove_unfinished, write_atomic
@@ -60,7 +60,7 @@ def fetched_studies(
     cache = Cache(layout.fetched)
     if distributed.rank() == 0:
         if layout.records and not overwrite:
-            raise OutputError("the output exists already; set overwrite to replace it", file=layout.records[0])
+            raise OutputError(EXISTS, file=layout.records[0])
         server = Server(source)
         instances = server.find(source)
         with layout.locked():

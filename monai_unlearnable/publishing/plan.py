@@ -132,7 +132,8 @@ class DatasetPlan:
         yield "windows", f"intensities from {low:,.6g} to {high:,.6g}"
         fraction = "" if budget.fraction == 1 else f", in at most {budget.fraction:.3g} of the voxels"
         yield "method", self.method
-        yield "budget", f"{budget.epsilon:.4g} of the window: {native_steps(*self.steps)} in the units of the files{fraction}"
+        native = native_steps(*self.steps)
+        yield "budget", f"{budget.epsilon:.4g} of the window: {native} in the units of the files{fraction}"
         if summary.exceeding:
             yield "remark", spread_remark(summary.exceeding, sum(summary.dtypes.values()))
         yield from self._omitted()
@@ -187,4 +188,3 @@ def _size(count: int) -> str:
     """A number of bytes in the unit that tells it best."""
     power = min(max(count, 1).bit_length() // 10, 3)
     return f"{count / 1024**power:.1f} {('bytes', 'KiB', 'MiB', 'GiB')[power]}"
-

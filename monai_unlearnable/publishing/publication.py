@@ -46,7 +46,7 @@ __all__ = ["Publication"]
 
 logger = logging.getLogger(__name__)
 
-OTHER_RUN = "the output belongs to a run with other settings; choose another folder or set overwrite"
+OTHER_RUN = "the output belongs to a run with other settings; choose another folder or set overwrite (--overwrite)"
 
 
 class Publication:

@@ -165,7 +165,10 @@ def restore(
     names = {*(file.relative_to(layout.protected) for file in files), *(Path(entry.output) for entry in scans)}
     for target in (*(Path(destination) / name for name in sorted(names)), datalist):
         if target.exists() and not overwrite:
-            raise OutputError("the file exists already; set overwrite to replace it", file=target)
+            raise OutputError(
+                "the file exists already; choose another folder, or set overwrite (--overwrite) to replace it",
+                file=target,
+            )
     write_datalist(scans, datalist)  # first: it says what the folder is, should the rest be stopped
     for entry in track(scans, "restoring scan"):
         scan = read_scan(layout.protected / entry.output)

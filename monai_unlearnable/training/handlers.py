@@ -217,7 +217,7 @@ class ResumableCheckpoint:
                 state = torch.load(stream, map_location="cpu", weights_only=True)
             if state["settings"] != self.settings:
                 reason = "the checkpoint belongs to a run with other settings"
-                raise OutputError(f"{reason}; choose another folder or set overwrite", file=self.path)
+                raise OutputError(f"{reason}; choose another folder or set overwrite (--overwrite)", file=self.path)
             Checkpoint.load_objects(content, state)
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise OutputError(f"the checkpoint cannot be read: {error}", file=self.path) from error

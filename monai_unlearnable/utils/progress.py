@@ -64,7 +64,8 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.is_over = True
-        self._tell(f"{self.name}: {math.floor(self.done)} of {self.total} in {duration(time.monotonic() - self._began)}")
+        seconds = time.monotonic() - self._began
+        self._tell(f"{self.name}: {math.floor(self.done)} of {self.total} in {duration(seconds)}")
 
     def advance(self, steps: float = 1, note: str = "") -> None:
         """Count further steps, or parts of one."""
