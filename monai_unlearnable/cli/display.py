@@ -71,7 +71,7 @@ class Display(logging.Handler):
             self._live.stop()
             self._live = None
         if self._watcher is not None:
-            self._watcher.join()
+            self._watcher.join(2 * TICK)  # it may wait for this handler, which logging holds at the exit
         super().close()
 
     def _refresh(self) -> None:

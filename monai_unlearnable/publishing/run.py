@@ -156,11 +156,10 @@ def _configured(file: Path, settings: dict[str, Any], method: str) -> ConfigWork
         raise InputError("is no configuration of a method: it has no 'run'", file=file)
     # MONAI would accept settings that the configuration does not know, and ignore them.
     check_settings(settings, known, file)
-    if isinstance(known.get("protection"), dict):
-        settings = {**settings, "protection#method": method}  # for the plan, in the user's words
+    named = {"protection#method": method} if isinstance(known.get("protection"), dict) else {}  # for the plan
     metadata = str(file.parent / "metadata.json")
     try:
-        return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)
+        return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings, **named)
     except (LookupError, TypeError, ValueError) as error:
         nested = ", ".join(name for name in settings if "#" in name)
         reason = f"a setting ({nested}) goes below one that is not a group; give that one as a whole"
