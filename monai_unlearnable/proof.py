@@ -28,6 +28,7 @@ from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import Results
 from monai_unlearnable.report.rows import PROTECTED, RANDOM
 from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.values import check_path, check_switch, check_whole
 
 __all__ = ["describe_output", "evaluate", "frontier", "laboratory", "prepare_laboratory", "random_control"]
@@ -269,7 +270,7 @@ def _sweep(
 ) -> dict[str, Path]:
     """Outputs by names such as ``"umed 8/255"``; those that are complete already are left as they are."""
     outputs: dict[str, Path] = {}
-    for epsilon in sorted(epsilons):
+    for epsilon in track(sorted(epsilons), "protecting with epsilon"):
         for method in methods:
             output = folder / f"{Path(method).stem.replace(' ', '_')}_{epsilon:g}"
             if not Layout(output).records:

@@ -21,6 +21,7 @@ from monai_unlearnable.proof import prepare_laboratory
 from monai_unlearnable.report import Results, summaries
 from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.progress import track
 
 __all__ = ["Choice", "Round", "Rounds"]
 
@@ -140,7 +141,7 @@ class Rounds:
     def _seconds(self) -> tuple[float, float]:
         """Seconds of a training and scoring without steps, and of a step, of all pipelines together."""
         found = []
-        for steps in TIMED:
+        for steps in track(TIMED, "timing training"):
             laboratory = self.laboratory([], steps, num_validations=1)
             laboratory.matrix.save(laboratory.folder)
             rows = [laboratory.train(run) for run in laboratory.runs() if run.data == CLEAN]
@@ -158,7 +159,7 @@ class Rounds:
             FailedTrainingsError: when models learn too little from the originals to compare with.
         """
         rounds = []
-        for steps in _lengths(len(candidates), iterations):
+        for steps in track(_lengths(len(candidates), iterations), "comparing methods, round"):
             is_last = steps == iterations
             laboratory = self.laboratory(candidates, steps, control=is_last)
             results = laboratory.run()

@@ -26,6 +26,7 @@ from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.run import apply, protect
 from monai_unlearnable.utils.config import build
 from monai_unlearnable.utils.files import fingerprint, write_atomic
+from monai_unlearnable.utils.progress import track
 
 __all__ = ["OWNERS", "UNSEEN", "Candidate", "Trials"]
 
@@ -114,7 +115,7 @@ class Trials:
         """
         epsilon = min(STRONGEST, self.epsilon(psnr))
         found = []
-        for method in methods:
+        for method in track(methods, "trying method"):
             candidate = Candidate(method, epsilon, self.work / "data" / method.replace("/", "_"))
             try:
                 self._make(candidate)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: a thin layer over the functions of the package.
 
-Exit codes: 0 done, 1 a check failed or cases were skipped, 2 wrong usage or input.
+Exit codes: 0 done, 1 a check failed or cases were skipped, 2 wrong usage or input, 130 interrupted from the keyboard,
+143 ended by a scheduler.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import click
 
 from monai_unlearnable import __version__
 from monai_unlearnable.cli import evidence, examiner, keys, owner, tracing
-from monai_unlearnable.cli.terminal import CHECK_FAILED, PAGE_WIDTH, WRONG_INPUT, printable
+from monai_unlearnable.cli.terminal import CHECK_FAILED, INTERRUPTED, PAGE_WIDTH, PROGRAM, WRONG_INPUT, printable
 from monai_unlearnable.cli.values import parse_overrides, parse_value
+from monai_unlearnable.cli.work import Messages
 from monai_unlearnable.errors import (
     FailedTrainingsError,
     GoalError,
@@ -26,9 +28,8 @@ from monai_unlearnable.errors import (
 )
 from monai_unlearnable.utils.progress import hush_monai
 
-__all__ = ["CHECK_FAILED", "PROGRAM", "WRONG_INPUT", "main", "parse_overrides", "parse_value", "program"]
+__all__ = ["CHECK_FAILED", "INTERRUPTED", "PROGRAM", "WRONG_INPUT", "main", "parse_overrides", "parse_value", "program"]
 
-PROGRAM = "monai-unlearnable"
 CHECKS = (VerificationError, SkippedCasesError, FailedTrainingsError, GoalError)  # the errors of a check that failed
 
 
@@ -48,35 +49,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments after the name of the program; by default those that it was started with.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[Messages(logging.WARNING, "%(name)s: %(message)s")])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names need not be text in the encoding of the terminal
-    _show_plans()
     hush_monai()
     try:
         return int(program.main(argv, PROGRAM, standalone_mode=False) or 0)
     except click.Abort as error:  # click wraps what stopped it
-        raise (error.__cause__ or error) from None
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise (error.__cause__ or error) from None
+        click.echo(click.style("interrupted", bold=True), err=True)
+        return INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except UnlearnableError as error:
         click.echo(f"{click.style('error', fg='red', bold=True)}: {printable(str(error))}", err=True)
         return CHECK_FAILED if isinstance(error, CHECKS) else WRONG_INPUT
-
-
-class _Echo(logging.Handler):
-    """Prints messages as they are."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        click.echo(record.getMessage(), err=True)
-
-
-def _show_plans() -> None:
-    """Print what a run found and expects, before it begins, beside its other messages."""
-    for name in ("publishing.plan", "choosing"):
-        shown = logging.getLogger(f"monai_unlearnable.{name}")
-        shown.setLevel(logging.INFO)
-        if not shown.handlers:
-            shown.addHandler(_Echo())
-            shown.propagate = False

@@ -12,12 +12,15 @@ import click
 import monai_unlearnable as mu
 from monai_unlearnable.cli.terminal import CHECK_FAILED, console
 from monai_unlearnable.cli.values import SETTINGS, WITH_SETTINGS, chosen_settings, parse_dictionary, parse_epsilons
+from monai_unlearnable.cli.work import Work, say
 from monai_unlearnable.errors import FailedTrainingsError
 
 if TYPE_CHECKING:
     from monai_unlearnable.report import Results
 
 __all__ = ["COMMANDS"]
+
+KEPT = "finished trainings are kept in {out}; give the same command to go on"
 
 
 def _show(results: Results, page: Path) -> None:
@@ -36,7 +39,7 @@ def _show(results: Results, page: Path) -> None:
     terminal.print(results.verdict(), markup=False)
     for sentence in background(results, own_entries()).sentences():
         terminal.print(sentence, markup=False)
-    click.echo(f"report: {page}")
+    say(f"report: {page}")
     failures, total = results.failures(), len(results.rows)
     if total and sum(failures.values()) == total:
         raise FailedTrainingsError(f"no training has a score. {'. '.join(failures)}")
@@ -44,7 +47,7 @@ def _show(results: Results, page: Path) -> None:
         click.echo(f"{count} of {total} trainings {reason}", err=True)
 
 
-@click.command(context_settings=WITH_SETTINGS)
+@click.command(cls=Work, kept=KEPT, context_settings=WITH_SETTINGS)
 @click.argument("out")
 @click.argument("dataset_dir")
 @SETTINGS
@@ -53,7 +56,7 @@ def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
     _show(*mu.evaluate(out, dataset_dir, **chosen_settings(settings)))
 
 
-@click.command(context_settings=WITH_SETTINGS)
+@click.command(cls=Work, kept=KEPT, context_settings=WITH_SETTINGS)
 @click.argument("dataset_dir")
 @click.argument("out")
 @SETTINGS
@@ -64,7 +67,7 @@ def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
     _show(*laboratory(dataset_dir, out, **chosen_settings(settings)))
 
 
-@click.command()
+@click.command(cls=Work, kept="this training is lost; give the same command again")
 @click.argument("laboratory")
 @click.option("--data", required=True, help="What to train on: clean, or a name among the protected data.")
 @click.option("--victim", required=True)
@@ -82,7 +85,7 @@ def run(laboratory: str, **names: Any) -> int:
     return 0 if row.done else CHECK_FAILED
 
 
-@click.command(context_settings=WITH_SETTINGS)
+@click.command(cls=Work, kept=f"outputs and {KEPT}", context_settings=WITH_SETTINGS)
 @click.argument("dataset_dir")
 @click.argument("out")
 @SETTINGS
@@ -121,7 +124,7 @@ def compare(first: str, second: str, page: str | None) -> None:
         click.echo(f"page: {page}")
 
 
-@click.command()
+@click.command(cls=Work, kept=f"the output and {KEPT}")
 @click.argument("out")
 def demo(out: str) -> None:
     """Run the whole workflow on a phantom dataset."""

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import monai_unlearnable as mu
-from monai_unlearnable.cli.terminal import console
+from monai_unlearnable.cli.terminal import console, typed_program
 from monai_unlearnable.cli.values import JSON, KEY, OVERWRITE, SETTINGS, WITH_SETTINGS, chosen_settings
+from monai_unlearnable.cli.work import Work, is_first, say
 from monai_unlearnable.errors import InputError, VerificationError
 from monai_unlearnable.utils.text import first_few
 
@@ -24,7 +24,26 @@ __all__ = ["COMMANDS"]
 AUTO = "auto"  # in the place of a method
 
 
-class _Protect(click.Command):
+def _kept(arguments: Mapping[str, Any]) -> str:
+    """What an interrupted ``protect`` or ``apply`` leaves, and how to go on."""
+    from monai_unlearnable.publishing.layout import Layout
+
+    layout, again = Layout(arguments["out"]), "give the same command"
+    if arguments.get("dry_run"):
+        return f"nothing was written; {again} again"
+    if arguments.get("method") == AUTO:
+        return f"finished trials and trainings are kept in {layout.root / AUTO}; {again} to go on"
+    if layout.records:
+        return f"the earlier output in {layout.root} is as it was; {again} again"
+    if not (layout.noise.is_dir() or layout.models.is_dir()):
+        return f"nothing was published; {again} again"
+    if Path(arguments.get("source", "")).is_dir() and "source" in arguments:
+        return f"the output in {layout.root} is not complete; {again} again, which begins anew"
+    again += " without --overwrite" if arguments["overwrite"] else ""
+    return f"finished epochs and cases are kept in {layout.root}; {again} to go on"
+
+
+class _Protect(Work):
     """``protect METHOD --help`` lists the settings of the method."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -49,9 +68,10 @@ def _show_settings(method: str) -> None:
     for setting in found.settings:
         table.add_row(f"--{setting.name}", setting.default, setting.meaning)
     terminal.print(table, markup=False, highlight=False)
+    click.echo("\nWith every method: --dry-run, --verbose, --quiet, --log-file FILE; see protect --help")
 
 
-@click.command(cls=_Protect, context_settings=WITH_SETTINGS)
+@click.command(cls=_Protect, kept=_kept, context_settings=WITH_SETTINGS)
 @click.argument("method")
 @click.argument("dataset_dir")
 @click.argument("out")
@@ -82,10 +102,10 @@ def protect(
         return
     if as_json:
         raise InputError("--json is the form of the plan; give --dry-run with it")
-    _say_protected(out, mu.protect(method, dataset_dir, out, **chosen))
+    _say_protected(method, dataset_dir, out, chosen, mu.protect(method, dataset_dir, out, **chosen))
 
 
-@click.command(context_settings=WITH_SETTINGS)
+@click.command(cls=Work, kept=_kept, context_settings=WITH_SETTINGS)
 @click.argument("source")
 @click.argument("dataset_dir")
 @click.argument("out")
@@ -97,7 +117,8 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
 
     SOURCE is a folder noise/, or a checkpoint of models/.
     """
-    _say_protected(out, mu.apply(source, dataset_dir, out, **chosen_settings(settings, **known)))
+    chosen = chosen_settings(settings, **known)
+    _say_protected(f"the noise of {source}", dataset_dir, out, chosen, mu.apply(source, dataset_dir, out, **chosen))
 
 
 def _protect_auto(dataset_dir: str, out: str, settings: dict[str, Any], is_plan: bool) -> None:
@@ -105,13 +126,28 @@ def _protect_auto(dataset_dir: str, out: str, settings: dict[str, Any], is_plan:
         raise InputError("auto has no plan of its own; give --dry-run with one of the methods")
     choice = mu.protect_auto(dataset_dir, out, **settings)
     assert choice.manifest is not None
-    click.echo(f"chosen: {choice.best.name}, which leaves {choice.left:.0%}; report: {choice.page}")
-    _say_protected(out, choice.manifest)
+    say(f"chosen: {choice.best.name}, which leaves {choice.left:.0%}; report: {choice.page}")
+    _say_protected(choice.best.method, dataset_dir, out, settings, choice.manifest)
 
 
-def _say_protected(out: str, manifest: Manifest) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts
-        click.echo(f"protected: {Path(out) / 'protected'}{_unchanged(manifest)}")
+def _say_protected(source: str, dataset: str, out: str, settings: dict[str, Any], manifest: Manifest) -> None:
+    """Sum up a finished output.
+
+    Args:
+        source: what the noise comes from.
+        dataset: the clean dataset.
+        out: the output.
+        settings: settings that were given.
+        manifest: record of the output.
+    """
+    from monai_unlearnable.publishing.closing import Closing
+    from monai_unlearnable.publishing.layout import Layout
+
+    if not is_first():
+        return
+    own = {name: settings.get(name) for name in ("key", "datalist")}
+    say(Closing(manifest, Layout(out), source, dataset, typed_program(), **own).page())
+    say(f"protected: {Path(out) / 'protected'}{_unchanged(manifest)}")
 
 
 def _unchanged(manifest: Manifest) -> str:
@@ -120,7 +156,7 @@ def _unchanged(manifest: Manifest) -> str:
     return f"; {len(names)} of {len(manifest.scans)} scans are unchanged: {first_few(names)}" if names else ""
 
 
-@click.command()
+@click.command(cls=Work, kept="nothing was changed; give the same command again")
 @click.argument("out")
 @click.option("--clean", metavar="DIR", help="Folder or archive of the clean dataset, to compare the files with.")
 @KEY
@@ -133,22 +169,24 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(report.to_json())
     elif report.findings:
-        click.echo(report.page())
+        say(report.page())
     else:
         end = _unchanged(manifest)
-        click.echo(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds{end}")
+        say(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds{end}")
     if report.findings:
         raise report.error()
 
 
-@click.command()
+@click.command(
+    cls=Work, kept="restored files are kept in {destination}; give the same command with --overwrite to go on"
+)
 @click.argument("out")
 @click.argument("destination")
 @KEY
 @OVERWRITE
 def restore(out: str, destination: str, key: str | None, overwrite: bool | None) -> None:
     """Write the original voxels, bit for bit."""
-    click.echo(f"restored: {len(mu.restore(out, destination, bool(overwrite), key))} scans, bit for bit")
+    say(f"restored: {len(mu.restore(out, destination, bool(overwrite), key))} scans, bit for bit")
 
 
 @click.command()
@@ -178,7 +216,7 @@ def describe(out: str, terms: str, key: str | None, overwrite: bool | None) -> N
     click.echo(f"written to {Path(out) / 'protected'}: {', '.join(done.written)}{kept}")
 
 
-@click.command()
+@click.command(cls=Work, kept="nothing was changed; give the same command again")
 @click.argument("protected")
 @click.argument("statement")
 @click.option("--public-key", metavar="FILE", help="The owner's public key, from another source than the statement.")
@@ -192,17 +230,17 @@ def audit(protected: str, statement: str, public_key: str | None, as_json: bool)
         raise VerificationError(reason, file=statement, findings=report.findings)
 
 
-@click.command()
+@click.command(cls=Work, kept="stored series are kept at {address}; give the same command to store the rest")
 @click.argument("out")
 @click.argument("address", metavar="dicomweb://HOST/PATH")
 def publish(out: str, address: str) -> None:
     """Store the protected series in a PACS, and read them back to compare."""
     done = mu.publish(out, address)
     omitted = f"; not DICOM, and not stored: {', '.join(done.omitted)}" if done.omitted else ""
-    click.echo(f"published: {done.stored} instances stored, {done.known} were there; all read back equal{omitted}")
+    say(f"published: {done.stored} instances stored, {done.known} were there; all read back equal{omitted}")
 
 
-@click.command()
+@click.command(cls=Work, kept="unpacked files are kept in {folder}; give the same command to go on")
 @click.argument("archive")
 @click.argument("folder")
 @OVERWRITE

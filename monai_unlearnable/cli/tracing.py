@@ -10,6 +10,7 @@ import click
 
 import monai_unlearnable as mu
 from monai_unlearnable.cli.values import KEY, parse_value
+from monai_unlearnable.cli.work import Work, say
 from monai_unlearnable.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def trace() -> None:
     """
 
 
-@trace.command(ASK, hidden=True)
+@trace.command(ASK, cls=Work, kept="answers are kept in {out}; give the same command to ask for the rest", hidden=True)
 @click.argument("out")
 @click.argument("probes")
 @click.option("--model", required=True, help="What is asked.")
@@ -84,7 +85,7 @@ def ask(out: str, probes: str, model: str, **settings: Any) -> None:
     _tell(mu.trace(out, probes, model, **_numbers(settings)))
 
 
-@trace.command()
+@trace.command(cls=Work, kept="nothing was written; give the same command again")
 @click.argument("out")
 @click.argument("probes")
 @click.argument("folder")
@@ -101,7 +102,7 @@ def prepare(out: str, probes: str, folder: str, **settings: Any) -> None:
     click.echo(f"written: {count} probes to {folder}; have each one answered, then run trace judge")
 
 
-@trace.command()
+@trace.command(cls=Work, kept="give the same command to go on")
 @click.argument("out")
 @click.argument("probes")
 @click.argument("folder")
@@ -118,7 +119,7 @@ def judge(out: str, probes: str, folder: str, answers: str, **settings: Any) -> 
     _tell(judge(out, probes, folder, answers, **settings))
 
 
-@trace.command()
+@trace.command(cls=Work, kept="nothing was changed; give the same command again")
 @click.argument("out")
 @click.argument("probes")
 @MAX_PROBES
@@ -138,7 +139,7 @@ def _numbers(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tell(result: TraceResult) -> None:
-    click.echo(result.sentence())
+    say(result.sentence())
     page = result.folder / "index.html"
     click.echo(f"record: {result.folder}" if result.outcome is None else f"report: {page}")
 

@@ -84,7 +84,7 @@ def separability(
     if case_ids is None:
         same = len(protected) == len(clean)
         case_ids = ([f"p{i}" for i in range(len(protected))], [f"{'p' if same else 'c'}{i}" for i in range(len(clean))])
-    statistics = [scan_statistics(image) for part in (protected, clean) for image in track(part, "statistics of scans")]
+    statistics = [scan_statistics(image) for part in (protected, clean) for image in track(part, "measuring scan")]
     names = [*case_ids[0], *case_ids[1]]
     known = {name: index for index, name in enumerate(dict.fromkeys(names))}
     cases = np.array([known[name] for name in names])
@@ -126,7 +126,9 @@ def label_separability(
     Raises:
         InputError: when labels are missing or all the same, or a class is in a single case.
     """
-    vectors = labeled_vectors(track(samples, "loading"), residual, block, rows, FEATURES, derive_seed(seed, "rows"))
+    vectors = labeled_vectors(
+        track(samples, "loading case"), residual, block, rows, FEATURES, derive_seed(seed, "rows")
+    )
     truth = (vectors.targets > 0.5).numpy()
     cases = vectors.cases.numpy()
     strata = truth.argmax(1) if vectors.whole else np.zeros(len(samples), int)

@@ -141,7 +141,7 @@ def fit(
         learning_rate: peak of the schedule.
         seed: random seed of the batches and the loss; torch's generator is put back afterwards.
         device: device to train on.
-        description: text beside the progress bar.
+        description: what is trained, for the progress.
 
     Returns:
         The network, without gradients and in evaluation mode.

@@ -40,7 +40,7 @@ def read_scans(folder: str | Path, like: Tensor, count: int | None, seed: int) -
         UnlearnableError: when there is no such dataset, or an image is of another kind than ``like``.
     """
     cases = load_cases(folder, require_labels=False)
-    return [_read(case, like) for case in track(choose_cases(cases, count, seed), "loading")]
+    return [_read(case, like) for case in track(choose_cases(cases, count, seed), "loading case")]
 
 
 def read_pairs(
@@ -63,7 +63,7 @@ def read_pairs(
     if not common:
         raise DatalistError(f"no case of it is in {originals} too", file=protected)
     pairs = []
-    for case in track(choose_cases(common, count, seed), "loading"):
+    for case in track(choose_cases(common, count, seed), "loading case"):
         noisy, clean = _read(case, like), _read(before[case.case_id], like)
         check_pair(noisy, clean, case.case_id)
         pairs.append((noisy, clean))

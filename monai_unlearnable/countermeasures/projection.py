@@ -63,7 +63,7 @@ class OrthogonalProjection(Countermeasure):
         """
         seed = derive_seed(material.seed, "orthogonal projection")
         cases = choose_cases(material.cases, self.max_cases, derive_seed(seed, "cases"))
-        samples = (material.load(case) for case in track(cases, "loading"))
+        samples = (material.load(case) for case in track(cases, "loading case"))
         vectors = labeled_vectors(samples, block=self.block, rows=self.rows, seed=derive_seed(seed, "rows"))
         values = vectors.values
         if not vectors.whole:

@@ -174,7 +174,7 @@ class AutoencoderPurifier(Countermeasure):
         """
         seed = derive_seed(material.seed, "autoencoder purifier")
         cases = choose_cases(material.cases, self.max_cases, derive_seed(seed, "cases"))
-        images = [[image_of(material.load(case))] for case in track(cases, "loading")]
+        images = [[image_of(material.load(case))] for case in track(cases, "loading case")]
         first = images[0][0]
         size = self.patch_size or {2: 64, 3: 16}[first.ndim - 1]
         patches = Patches(images, size, self.batch_size, 2**self.stages)
@@ -230,7 +230,7 @@ class PairPurifier(Countermeasure):
         """
         seed = derive_seed(material.seed, "pair purifier")
         chosen = choose_leaked(material, self.pairs, "leaked pairs", derive_seed(seed, "pairs"))
-        samples = [_pair(material, case) for case in track(chosen, "loading")]
+        samples = [_pair(material, case) for case in track(chosen, "loading case")]
         return Prepared(material.cases, (self.learn(samples, seed, material.device),))
 
     def learn(self, samples: Sequence[tuple[Tensor, Tensor]], seed: int, device: str | torch.device) -> LearnedChanged:

@@ -108,14 +108,14 @@ class IterativeFilter(Countermeasure):
             InputError: when labels are missing or all the same, or there are too few cases to halve.
         """
         seed = derive_seed(material.seed, "iterative filter")
-        samples = (material.load(case) for case in track(material.cases, "loading"))
+        samples = (material.load(case) for case in track(material.cases, "loading case"))
         vectors = labeled_vectors(samples, residual, self.block, self.rows, FEATURES, derive_seed(seed, "rows"))
         groups = vectors.targets.argmax(1) if vectors.whole else torch.zeros(len(material.cases), dtype=torch.long)
         if len(groups) < 4:
             raise InputError(f"there are {len(groups)} cases; the filter takes at least 4", value=len(groups), limit=4)
         half = _halves(groups, derive_seed(seed, "halves"))
         suspects = torch.ones(len(groups), dtype=torch.bool)
-        for turn in track(range(self.rounds), "filter of cases"):
+        for turn in track(range(self.rounds), "filtering cases, round"):
             losses = self._losses(vectors, half, suspects, derive_seed(seed, "model", turn))
             suspects = _lowest(losses, groups, self.fraction)
         return Prepared([case for case, suspect in zip(material.cases, suspects, strict=True) if not suspect])

@@ -23,6 +23,7 @@ from monai_unlearnable.errors import DatalistError, LabelError, ScanError, Unlea
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
+from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.text import first_few
 
 __all__ = ["DatasetSummary", "check_tasks", "inspect_cases", "patch_size"]
@@ -293,8 +294,9 @@ def _each(cases: Sequence[Case], facts_of: Callable[[Case], _Facts]) -> Iterator
         except UnlearnableError as error:
             return error
 
-    shared = distributed.count() > 1
-    for facts in distributed.gather_shares(list(map(found, distributed.share(cases)))) if shared else map(found, cases):
+    own = distributed.share(cases)
+    read = map(found, track(own, "reading and checking case") if len(cases) > 1 else own)
+    for facts in distributed.gather_shares(list(read)) if distributed.count() > 1 else read:
         if isinstance(facts, UnlearnableError):
             raise facts
         yield facts

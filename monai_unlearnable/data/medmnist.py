@@ -172,7 +172,7 @@ def unpack_archive(archive: Path, folder: Path, overwrite: bool = False) -> Path
     listed, datalist = _datalist(splits), folder / "datalist.json"
     known = _is_there(datalist, overwrite, lambda: datalist.read_bytes() == listed)
     for split in splits:
-        for index in track(range(len(split.images)), f"unpack {split.name}"):
+        for index in track(range(len(split.images)), f"unpacking image of {split.name}"):
             path = folder / split.file(index)
             if not _is_there(path, overwrite, partial(_holds, path, split.voxels(index))):
                 write_atomic(path, _encode(split.images[index]))

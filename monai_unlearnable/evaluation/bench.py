@@ -88,7 +88,9 @@ class Bench:
         except DatalistError as error:
             if own is not None:
                 raise
-            reason = f"the dataset has no test cases of its own ({error.reason}); give a folder of some as test_dir"
+            reason = (
+                "the dataset has no test cases of its own; name a folder of clean ones as test_dir (--test_dir FOLDER)"
+            )
             raise DatalistError(reason, case=error.case, file=error.file) from error
         return tuple(cases)
 

@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,7 +31,7 @@ from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, FAILED, OWN_RECIPE, PROTECTED
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import fingerprint, write_atomic, write_json
-from monai_unlearnable.utils.progress import hush_monai, progress_bar
+from monai_unlearnable.utils.progress import Stage, hush_monai, track
 from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.utils.values import check_whole, check_wholes
 from monai_unlearnable.victims.external import ENVIRONMENT
@@ -121,10 +122,11 @@ class Laboratory:
         self.matrix.save(self.folder)
         self.check()
         runs = self.runs()[part[0] :: part[1]]
-        if workers > 1:
+        runs = [run for run in runs if self._known(run) is None]
+        if workers > 1 and runs:
             _train_side_by_side(self.folder, runs, workers)
         else:
-            for run in runs:
+            for run in track(runs, "training run"):
                 self.train(run)
         return self.results()
 
@@ -136,9 +138,9 @@ class Laboratory:
         """
         if run.data not in self.sources:
             raise InputError(f"unknown data {run.data!r}{alternatives(run.data, self.sources)}")
+        if (known := self._known(run)) is not None:
+            return known
         path = self._path(run)
-        if path.is_file() and not (known := self._read(path, run)).status.startswith(FAILED):
-            return known  # a failure may have causes that are gone by now
         row, pictures = train_run(self.bench, run, self.sources[run.data], self.folder / EXTERNAL)
         gc.collect()  # engines hold their data in reference cycles
         logger.info("%s: %s %.1f", run.command(self.folder), row.metric, row.score)
@@ -146,6 +148,12 @@ class Laboratory:
             write_atomic(path.with_suffix(".npz"), pictures)
         write_json(path, dataclasses.asdict(dataclasses.replace(row, date=_day(time.time()))))
         return self._read(path, run)
+
+    def _known(self, run: Run) -> VictimRow | None:
+        """The earlier result of a run; None of one that failed, whose causes may be gone by now."""
+        path = self._path(run)
+        row = self._read(path, run) if path.is_file() else None
+        return None if row is None or row.status.startswith(FAILED) else row
 
     def pictures_of(self, run: Run) -> Path | None:
         """The file with a test image, its label and the victim's prediction in a run, if there is one."""
@@ -304,16 +312,24 @@ def _train_side_by_side(folder: Path, runs: Sequence[Run], workers: int) -> None
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool, progress_bar() as progress:
-        jobs = [pool.submit(_train, str(folder), run) for run in runs]
-        jobs += [pool.submit(_measure, str(folder), name) for name in dict.fromkeys(run.data for run in runs)]
-        task = progress.add_task("train runs", total=len(jobs), note="")
-        for done in as_completed(jobs):
-            done.result()
-            progress.advance(task)
+    with ProcessPoolExecutor(workers, context, _begin, (threads,)) as pool:
+        trainings = [pool.submit(_train, str(folder), run) for run in runs]
+        jobs = trainings + [
+            pool.submit(_measure, str(folder), name) for name in dict.fromkeys(run.data for run in runs)
+        ]
+        try:
+            with Stage("training run", len(runs)) as stage:
+                for done in as_completed(jobs):
+                    done.result()
+                    stage.advance(done in trainings)
+        except KeyboardInterrupt:  # or the pool would wait for the trainings that have begun
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def _begin(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the first one ends the others
     torch.set_num_threads(threads)
     hush_monai()
 

@@ -93,7 +93,7 @@ class Source:
         figures: dict[str, Mapping[str, float]] = {}
         regions: dict[str, list[Mapping[str, float]]] = {}
         pairs = list(zip(originals.cases, self.cases, strict=True))
-        for original, case in track(pairs, f"measure {self.name}"):
+        for original, case in track(pairs, f"measuring case of {self.name}"):
             both = (read_case(one, self.window, label_geometry=LabelGeometry.IGNORE) for one in (original, case))
             clean, changed = both
             names = case.images if len(case.images) > 1 else [case.case_id]

@@ -31,6 +31,8 @@ __all__ = [
     "local_deviation",
 ]
 
+FOR_IMAGES = "lsp, lattice or error_minimizing"  # methods that follow no region
+
 
 class MaskProvider(Configurable, ABC):
     """A function of image and label that returns a support in [0, 1].
@@ -63,7 +65,7 @@ class MaskProvider(Configurable, ABC):
             if label is None:
                 raise LabelError(f"{type(self).__name__} needs a label")
             if not is_map(label) and not self.of_images:
-                reason = "needs a class for each voxel; the cases have one for the whole"
+                reason = f"needs a class for each voxel; the cases have one for the whole, which {FOR_IMAGES} protect"
                 raise LabelError(f"{type(self).__name__} {reason}")
             if (is_map(label) and label.shape[2:] != image.shape[2:]) or label.shape[0] != image.shape[0]:
                 raise LabelError(f"label {tuple(label.shape)} does not match image {tuple(image.shape)}")

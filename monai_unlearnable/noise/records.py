@@ -215,7 +215,8 @@ class Manifest:
         except KeyMismatchError:
             raise
         except FileNotFoundError as error:
-            reason = "the manifest cannot be read: there is none; give the folder of a finished output"
+            reason = "the manifest cannot be read: there is none; give the folder of a finished output, such as OUT,"
+            reason += " or finish a run that was stopped by its own command"
             raise NoiseError(reason, file=path) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.reason if isinstance(error, NoiseError) else told(error)

@@ -29,7 +29,7 @@ from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.files import fingerprint
 from monai_unlearnable.utils.seeding import Learned
 
-FOR_TASKS = "multitask, lsp, ar, cuda and ops"  # the methods
+FOR_TASKS, FOR_MAPS = "multitask, lsp, ar, cuda and ops", "umed, carrier and lattice"  # the methods
 
 
 class Perturber(nn.Module, Configurable, ABC):
@@ -157,7 +157,7 @@ def check_image_classes(label: Tensor, num_classes: int) -> None:
         LabelError: when it is a label map, or a class index is not below ``num_classes``.
     """
     if label.ndim != 1:
-        raise LabelError("classes of whole images are needed, not label maps")
+        raise LabelError(f"classes of whole images are needed, not label maps; these are protected by {FOR_MAPS}")
     check_classes(label, num_classes)
 
 

@@ -54,6 +54,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+EXISTS = "the output exists already; choose another folder, or set overwrite (--overwrite) to replace it"
+
 
 class Layout:
     """Where the files of one output lie.
@@ -157,7 +159,7 @@ class Layout:
         if key is not None:
             owner(key)
         if self.records and not overwrite:
-            raise OutputError("the output exists already; set overwrite to replace it", file=self.records[0])
+            raise OutputError(EXISTS, file=self.records[0])
         misplaced = self.misplaced(key)
         unpacked = next((path for path in misplaced if path.is_relative_to(self.unpacked)), None)
         if unpacked is not None:

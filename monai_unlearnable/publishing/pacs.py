@@ -21,7 +21,7 @@ from monai_unlearnable.crypto import Key
 from monai_unlearnable.data.dicom.files import DERIVATION
 from monai_unlearnable.data.dicomweb import Address, Instance, Server, identify
 from monai_unlearnable.errors import InputError, OutputError, VerificationError
-from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.layout import EXISTS, Layout
 from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.files import below, file_digest, reading, remove_unfinished, write_atomic
@@ -60,7 +60,7 @@ def fetched_studies(
     cache = Cache(layout.fetched)
     if distributed.rank() == 0:
         if layout.records and not overwrite:
-            raise OutputError("the output exists already; set overwrite to replace it", file=layout.records[0])
+            raise OutputError(EXISTS, file=layout.records[0])
         server = Server(source)
         instances = server.find(source)
         with layout.locked():
@@ -75,7 +75,7 @@ def fetched_studies(
 def _fetch(server: Server, instances: Sequence[Instance], cache: Cache, overwrite: bool, named: bool) -> None:
     """Fetch what the cache lacks, but no series that was protected and stored there earlier, unless it is named."""
     omitted = set[str]()
-    for instance in track(instances, "fetch"):
+    for instance in track(instances, "fetching instance"):
         if instance.series in omitted or cache.holds(instance, overwrite):
             continue
         content = server.fetch(instance)
@@ -228,10 +228,10 @@ def publish(output_dir: str | Path, address: str) -> Stored:
     series = sorted({(instance.study, instance.series) for instance in files})
     found = {(*place, uid) for place in series for uid in server.instances(*place)}
     known = [instance for instance in files if instance in found]
-    for instance in track(known, "compare"):
+    for instance in track(known, "comparing instance"):
         _compare(server, instance, files[instance], "the server has other content under this UID; it was not replaced")
     missing = [instance for instance in files if instance not in found]
-    for instance in track(missing, "store"):
+    for instance in track(missing, "storing instance"):
         with reading(files[instance]):
             server.store(files[instance].read_bytes())
         _compare(server, instance, files[instance], "the server returns other content than was stored")

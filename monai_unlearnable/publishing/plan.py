@@ -13,9 +13,9 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import DatasetSummary, Listing
 from monai_unlearnable.data.spread import spread_remark
 from monai_unlearnable.utils.files import encode_json
-from monai_unlearnable.utils.text import first_few
+from monai_unlearnable.utils.text import duration, first_few
 
-__all__ = ["Cost", "DatasetPlan"]
+__all__ = ["Cost", "DatasetPlan", "native_steps"]
 
 logger = logging.getLogger(__name__)
 
@@ -130,10 +130,9 @@ class DatasetPlan:
             yield "ignored", f"{summary.ignored_voxels:,} voxels with negative label values: no class, no noise"
         low, high = summary.window_range
         yield "windows", f"intensities from {low:,.6g} to {high:,.6g}"
-        least, most = (f"{step:,.4g}" for step in self.steps)
-        native = least if least == most else f"{least} to {most}"
         fraction = "" if budget.fraction == 1 else f", in at most {budget.fraction:.3g} of the voxels"
         yield "method", self.method
+        native = native_steps(*self.steps)
         yield "budget", f"{budget.epsilon:.4g} of the window: {native} in the units of the files{fraction}"
         if summary.exceeding:
             yield "remark", spread_remark(summary.exceeding, sum(summary.dtypes.values()))
@@ -169,9 +168,15 @@ class DatasetPlan:
 
     def _expected(self, cost: Cost) -> str:
         parts = {"preparation": cost.preparation, "training": cost.training, "publication": cost.publication}
-        shown = ", ".join(f"{name} {_duration(seconds)}" for name, seconds in parts.items() if seconds)
+        shown = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
         cases = "1 case" if cost.measured == 1 else f"{cost.measured} cases"
-        return f"{_duration(cost.seconds)} ({shown}) and {_size(cost.disk)}, measured on {cases}"
+        return f"{duration(cost.seconds)} ({shown}) and {_size(cost.disk)}, measured on {cases}"
+
+
+def native_steps(low: float, high: float) -> str:
+    """The largest change of a voxel in the units of the files, of the scan with the least and of that with the most."""
+    least, most = f"{low:,.4g}", f"{high:,.4g}"
+    return least if least == most else f"{least} to {most}"
 
 
 def _images(counts: Sequence[int]) -> str:
@@ -183,11 +188,3 @@ def _size(count: int) -> str:
     """A number of bytes in the unit that tells it best."""
     power = min(max(count, 1).bit_length() // 10, 3)
     return f"{count / 1024**power:.1f} {('bytes', 'KiB', 'MiB', 'GiB')[power]}"
-
-
-def _duration(seconds: float) -> str:
-    """A time in the two units that tell it best."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

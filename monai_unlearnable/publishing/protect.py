@@ -38,7 +38,7 @@ from monai_unlearnable.publishing.plan import DatasetPlan
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.training import EpochLoader, ProtectionTrainer, training_transforms
 from monai_unlearnable.training.data import class_weights
-from monai_unlearnable.training.handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, TensorBoardCurves
+from monai_unlearnable.training.handlers import BudgetAudit, ResumableCheckpoint, TensorBoardCurves, TrainingProgress
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import COLOR, GRAY
 from monai_unlearnable.utils.config import describe
@@ -78,6 +78,7 @@ class Protection:
         curves: whether the loss is written for TensorBoard, unencrypted; by default only without a key, and where
             TensorBoard is installed.
         cache_gib: memory for cases that are kept between epochs, in GiB.
+        method: name of the method that people know; by default that of the perturber's class.
 
     Example:
         >>> protection = Protection("DATASET", "OUT", epsilon=8 / 255)
@@ -103,8 +104,9 @@ class Protection:
         curves: bool | None = None,
         cache_gib: float = 2.0,
         label_geometry: str = LabelGeometry.MATCH,
+        method: str | None = None,
     ) -> None:
-        self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(output_dir)
+        self.method, self.dataset_dir, self.datalist, self.layout = method, dataset_dir, datalist, Layout(output_dir)
         self.budget, self.seed = Budget(epsilon, fraction=fraction), seed
         self.label_values = None if label_values is None else check_values(label_values)
         self.label_geometry = look_up("rule for the geometry of labels", label_geometry, LabelGeometry)
@@ -232,7 +234,7 @@ class Protection:
 
     def understood(self, perturber: Perturber) -> DatasetPlan:
         """What was found in the dataset, and what will be done to it."""
-        method, reasons = type(perturber).__name__, self.admitted.reasons
+        method, reasons = self.method or type(perturber).__name__, self.admitted.reasons
         return DatasetPlan(self.listing, self.summary, self.budget, method, self.layout.root, reasons)
 
     def run(self, perturber: Perturber, trainers: Sequence[ProtectionTrainer] = ()) -> Manifest:
@@ -292,7 +294,7 @@ class Protection:
     def _attach(self, trainer: ProtectionTrainer, index: int, settings: dict[str, Any]) -> None:
         """Attach what every training needs; the checkpoint last, so that it saves what the others did."""
         BudgetAudit(self.budget).attach(trainer)
-        ProgressBar("train").attach(trainer)
+        TrainingProgress().attach(trainer)
         if self.curves is not None:
             self.curves.attach(trainer)
         if self.resume:
@@ -416,7 +418,7 @@ def admit(
     kinds: dict[str, tuple[Any, ...]] = {}
     reasons: dict[str, str] = {}
     words: dict[str, str] = {}
-    for case in track(cases, "inspect"):
+    for case in track(cases, "checking case"):
         try:
             found = inspect_cases(
                 [case], window, label_values, budget=budget, roughness=False, label_geometry=label_geometry

@@ -40,13 +40,13 @@ from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.config import describe
 from monai_unlearnable.utils.files import fingerprint, unlock
-from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.progress import Stage
 
 __all__ = ["Publication"]
 
 logger = logging.getLogger(__name__)
 
-OTHER_RUN = "the output belongs to a run with other settings; choose another folder or set overwrite"
+OTHER_RUN = "the output belongs to a run with other settings; choose another folder or set overwrite (--overwrite)"
 
 
 class Publication:
@@ -118,8 +118,10 @@ class Publication:
         # Batches, and so how they are rounded, are the same on any number of processes and after any interruption.
         starts = range(0, len(self.cases), perturber.batch_size)
         batches = [self.cases[start : start + perturber.batch_size] for start in starts]
-        for cases in track(distributed.share(batches), "protect"):
-            self._protect(cases, perturber)
+        with Stage("publishing case", len(self.cases)) as stage:
+            for cases in distributed.share(batches):
+                self._protect(cases, perturber)
+                stage.advance(len(cases) * distributed.count())  # the others are about as far
         exceeding = dict(ChainMap(*distributed.gather(self.exceeding)))
         if exceeding:
             self.remarks.add(spread_remark(exceeding, sum(len(case.images) for case in self.cases)))

@@ -33,7 +33,7 @@ from monai_unlearnable.publishing.layout import (
 from monai_unlearnable.publishing.places import check_destination, check_output
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.progress import Stage, track
 
 __all__ = ["apply_stored", "restore"]
 
@@ -74,8 +74,11 @@ def apply_stored(
         if layout.noise.resolve() != store.folder.resolve():
             layout.begin(overwrite, key)
         remarks: set[str] = set()
-        shown = track(distributed.share(cases), "apply")
-        own = [_apply_case(store, case, Path(dataset_dir), layout, remarks) for case in shown]
+        own = []
+        with Stage("publishing case", len(cases)) as stage:
+            for case in distributed.share(cases):
+                own.append(_apply_case(store, case, Path(dataset_dir), layout, remarks))
+                stage.advance(distributed.count())  # the others are about as far
         scans = [entry for case in distributed.gather_shares(own) for entry in case]
         log_remarks(remarks)
         if distributed.rank() == 0:
@@ -162,9 +165,12 @@ def restore(
     names = {*(file.relative_to(layout.protected) for file in files), *(Path(entry.output) for entry in scans)}
     for target in (*(Path(destination) / name for name in sorted(names)), datalist):
         if target.exists() and not overwrite:
-            raise OutputError("the file exists already; set overwrite to replace it", file=target)
+            raise OutputError(
+                "the file exists already; choose another folder, or set overwrite (--overwrite) to replace it",
+                file=target,
+            )
     write_datalist(scans, datalist)  # first: it says what the folder is, should the rest be stopped
-    for entry in track(scans, "restore"):
+    for entry in track(scans, "restoring scan"):
         scan = read_scan(layout.protected / entry.output)
         own, change = store.load(entry.scan_id)
         store.bind(own, scan.digest(), protected=True)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -115,7 +114,7 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
     file, preset = configuration(method, config)
     overrides = {**preset, **overrides}
     try:
-        workflow = _configured(file, {"bundle_root": str(file.parents[1]), **overrides})
+        workflow = _configured(file, {"bundle_root": str(file.parents[1]), **overrides}, method)
         workflow.initialize()
         workflow.run()
         workflow.finalize()
@@ -146,7 +145,7 @@ def _telling(error: BaseException) -> UnlearnableError | None:
     return None
 
 
-def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
+def _configured(file: Path, settings: dict[str, Any], method: str) -> ConfigWorkflow:
     from monai.bundle import ConfigParser, ConfigWorkflow  # needs torch, which stored noise does not
 
     try:
@@ -157,9 +156,10 @@ def _configured(file: Path, settings: dict[str, Any]) -> ConfigWorkflow:
         raise InputError("is no configuration of a method: it has no 'run'", file=file)
     # MONAI would accept settings that the configuration does not know, and ignore them.
     check_settings(settings, known, file)
+    named = {"protection#method": method} if isinstance(known.get("protection"), dict) else {}  # for the plan
     metadata = str(file.parent / "metadata.json")
     try:
-        return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings)
+        return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings, **named)
     except (LookupError, TypeError, ValueError) as error:
         nested = ", ".join(name for name in settings if "#" in name)
         reason = f"a setting ({nested}) goes below one that is not a group; give that one as a whole"
@@ -221,7 +221,7 @@ def plan(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **
         with _prepared(dataset_dir, output_dir, {**settings, "protection#_target_": REHEARSAL}, key) as run:
             workflow = run_bundle(str(method), "protect", **run)
     found: DatasetPlan = workflow.parser.get_parsed_content("protection").plan
-    return replace(found, method=str(method))
+    return found
 
 
 def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> Manifest:

@@ -114,7 +114,7 @@ class _Check:
             what = "the manifest was changed since it was written"
             findings.append(Finding(place(layout.manifest, self.key), what))
         run = fingerprint(manifest.run)
-        for entry in track(manifest.scans, "verify"):
+        for entry in track(manifest.scans, "verifying scan"):
             findings.equal("fingerprint of the run", run, entry.run, layout.manifest, entry.scan_id)
             _ScanCheck(self, entry).run(clean_dir)
         for entry in manifest.scans:

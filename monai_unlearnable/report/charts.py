@@ -63,7 +63,7 @@ def result_pictures(results: Results) -> dict[str, bytes]:
     if any(any(s.curves) for s in summaries):
         drawings["curves"] = partial(curves, results)
     jobs = [(name, draw, dark) for name, draw in drawings.items() for dark in (False, True)]
-    return {name + "_dark" * dark: draw(dark) for name, draw, dark in track(jobs, "pictures")}
+    return {name + "_dark" * dark: draw(dark) for name, draw, dark in track(jobs, "drawing picture")}
 
 
 def _frontiers(results: Results) -> list[list[FrontierLine]]:

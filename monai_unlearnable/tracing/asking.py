@@ -233,7 +233,7 @@ def trace(
     record.begin(setup.plan(suspect.description, keys, stop_after))
     _ask(setup, record, suspect, UNMARKED)  # a model that cannot be asked at all fails here
     failure, in_a_row = None, 0
-    for number in track(_order(setup, name, keys, stop_after), "ask marks"):
+    for number in track(_order(setup, name, keys, stop_after), "asking mark"):
         if current_result(record).outcome is not None:
             break
         try:

@@ -78,7 +78,7 @@ def prepare(
     queries: list[dict[str, Any]] = []
     digests: dict[str, str] = {}
     with _complete(folder) as unfinished:
-        for number in track(range(1 + keys), "write probes"):
+        for number in track(range(1 + keys), "writing mark"):
             own = names[number * count : (number + 1) * count]
             for probe, query in enumerate(setup.probes.write(setup.marks.mark(number), unfinished, own)):
                 queries.append({"name": query.name, "mark": number, "probe": probe})
@@ -133,7 +133,7 @@ def judge(
     prepared = _prepared(record, setup)
     form = setup.answer_format(answer_classes)
     files = _files(Path(folder))
-    for number in track(range(1 + plan.others), "judge"):
+    for number in track(range(1 + plan.others), "judging mark"):
         own = sorted((entry for entry in prepared["queries"] if entry["mark"] == number), key=lambda e: e["probe"])
         queries = [Query(entry["name"], files.get(entry["name"], ())) for entry in own]
         for query in queries:

@@ -60,7 +60,7 @@ def check_trace(
     content = json.loads(record.result_path.read_bytes())
     setup = set_up(output_dir, probes_dir, key, plan.epsilon, plan.statistic, datalist, max_probes)
     findings = list(_claims(content, setup, record))
-    for answered in track(record.answered()[: len(content["statistics"])], "check"):
+    for answered in track(record.answered()[: len(content["statistics"])], "checking mark"):
         findings += _column(answered, setup, record)
     result = current_result(record)
     found = None if result.outcome is None else result.outcome.p

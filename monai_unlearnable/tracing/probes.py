@@ -69,7 +69,7 @@ class Probes:
         self.labels: list[NDArray | int] = []
         self.digests: list[str] = []
         first: LoadedCase | None = None
-        for index, case in enumerate(track(self.cases, "read probes")):
+        for index, case in enumerate(track(self.cases, "reading probe")):
             loaded = self.load(index)
             first = first or loaded
             check_alike(case, loaded.image.shape, first.image.shape, "the other probes")

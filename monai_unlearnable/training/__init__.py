@@ -3,7 +3,7 @@
 
 from .data import EpochLoader, training_transforms
 from .descent import EmbeddingContrast, LogitDivergence, Penalty, SignDescent, SliceContrast
-from .handlers import BudgetAudit, ProgressBar, ResumableCheckpoint, Snapshots, StopAtError, TensorBoardCurves
+from .handlers import BudgetAudit, ResumableCheckpoint, Snapshots, StopAtError, TensorBoardCurves, TrainingProgress
 from .revealing import Revealing
 from .surrogates import SurrogatePool, UnrolledTraining
 from .trainer import Alternating, Batch, ExchangedLabels, ProtectionTrainer, Strategy, Unrolled

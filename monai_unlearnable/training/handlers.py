@@ -25,9 +25,10 @@ from monai_unlearnable.crypto.encrypted import Key, open_owned, place, write_own
 from monai_unlearnable.errors import InputError, OutputError
 from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.files import fingerprint
-from monai_unlearnable.utils.progress import progress_bar
+from monai_unlearnable.utils.progress import Stage
 
-__all__ = ["BudgetAudit", "ProgressBar", "ResumableCheckpoint", "Snapshots", "StopAtError", "TensorBoardCurves"]
+__all__ = ["BudgetAudit", "ResumableCheckpoint", "Snapshots", "StopAtError", "TensorBoardCurves"]
+__all__ += ["TrainingProgress"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,35 +52,27 @@ class BudgetAudit:
         self.budget.check(engine.state.output["linf"], step=self.budget.epsilon)  # type: ignore[index]
 
 
-class ProgressBar:
-    """A progress bar over all iterations with the current loss; on the first process only.
-
-    Args:
-        description: text beside the bar.
-    """
-
-    def __init__(self, description: str = "train") -> None:
-        self.description = description
+class TrainingProgress:
+    """Tells of a training, with the current loss, as a stage that counts its epochs."""
 
     def attach(self, engine: Engine) -> None:
-        """Show the progress of ``engine``."""
+        """Tell of ``engine``."""
         engine.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, engine: Engine) -> None:
-        shown = ExitStack()
-        progress = shown.enter_context(progress_bar())
-        total = engine.state.max_epochs * engine.state.epoch_length  # type: ignore[operator]
-        task = progress.add_task(self.description, total=total, completed=engine.state.iteration, note="")
+        entered, length = ExitStack(), int(engine.state.epoch_length)  # type: ignore[arg-type]
+        total = int(engine.state.max_epochs)  # type: ignore[arg-type]
+        stage = entered.enter_context(Stage("training epoch", total, engine.state.iteration / length))
 
         def advance() -> None:
-            progress.update(task, advance=1, note=f"loss {engine.state.output['loss']:.3f}")  # type: ignore[index]
+            stage.reach(engine.state.iteration / length, f"loss {engine.state.output['loss']:.3f}")  # type: ignore[index]
 
         def fail(error: BaseException) -> None:
-            shown.close()
+            entered.close()
             raise error
 
         engine.add_event_handler(Events.ITERATION_COMPLETED, advance)
-        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, shown.close)
+        engine.add_event_handler(Events.COMPLETED | Events.TERMINATE, entered.close)
         engine.add_event_handler(Events.EXCEPTION_RAISED, fail)
 
 
@@ -235,7 +228,7 @@ class ResumableCheckpoint:
                 state = torch.load(stream, map_location="cpu", weights_only=True)
             if state["settings"] != self.settings:
                 reason = "the checkpoint belongs to a run with other settings"
-                raise OutputError(f"{reason}; choose another folder or set overwrite", file=self.path)
+                raise OutputError(f"{reason}; choose another folder or set overwrite (--overwrite)", file=self.path)
             Checkpoint.load_objects(content, state)
         except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise OutputError(f"the checkpoint cannot be read: {error}", file=self.path) from error

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from monai_unlearnable.utils.progress import progress_bar
+from monai_unlearnable.utils.progress import Stage
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
 
 __all__ = ["minimize", "one_cycle"]
@@ -49,7 +49,7 @@ def minimize(
         learning_rate: peak of the schedule.
         seed: random seed of the loss; torch's generator is put back afterwards.
         clip: largest norm of the gradient; None for any.
-        description: text beside the progress bar.
+        description: what is trained, for the progress.
 
     Returns:
         The loss of each step.
@@ -57,8 +57,7 @@ def minimize(
     network.train()
     optimizer, schedule = one_cycle(network.parameters(), learning_rate, iterations)
     losses: list[float] = []
-    with progress_bar() as progress, isolated_seed(derive_seed(seed, "training")):
-        task = progress.add_task(description, total=iterations, note="")
+    with Stage(f"{description}, step", iterations) as stage, isolated_seed(derive_seed(seed, "training")):
         for _ in range(iterations):
             optimizer.zero_grad()
             value = loss()
@@ -68,5 +67,5 @@ def minimize(
             optimizer.step()
             schedule.step()
             losses.append(value.item())
-            progress.update(task, advance=1, note=f"loss {losses[-1]:.3f}")
+            stage.advance(note=f"loss {losses[-1]:.3f}")
     return losses

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["alternatives", "first_few"]
+__all__ = ["alternatives", "duration", "first_few"]
 
 FEW = 5
 SHORT = 120  # letters of a list that is told beside the name that was likely meant
@@ -16,6 +16,14 @@ def first_few(names: Iterable[str], count: int = FEW) -> str:
     """The first names, and dots where there are more: ``"a, b, ..."``."""
     listed = list(names)
     return ", ".join(listed[:count]) + (", ..." if len(listed) > count else "")
+
+
+def duration(seconds: float) -> str:
+    """A time in the two units that tell it best."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def alternatives(name: object, known: Iterable[str]) -> str:

@@ -29,7 +29,7 @@ from monai_unlearnable.metrics.frontier import Scores
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.precision import Autocast, channels_last, fast_bfloat16, untracked
-from monai_unlearnable.utils.progress import progress_bar
+from monai_unlearnable.utils.progress import Stage
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
 from monai_unlearnable.victims.attacks import WeightBall, WeightRecovery
 from monai_unlearnable.victims.placement import Placement
@@ -249,7 +249,7 @@ class Victim:
             validation: held-out cases of the same kind as the training cases.
             others: further sets that are scored at the end, by name.
             originals: clean versions of training cases, of which a recipe with a recovery takes a few.
-            description: text shown beside the progress bar.
+            description: what is trained, for the progress.
 
         Raises:
             DivergedError: when the loss is no longer finite.
@@ -308,14 +308,16 @@ class Victim:
     def _train(self, cases: Cases, examine: Examiner, validate: Examiner | None, description: str) -> History:
         moments, trainer = validation_iterations(self.recipe.iterations, self.num_validations), self._trainer(cases)
         history = History(self.recipe.patience, early=len(moments) - min(self.num_validations, len(moments)))
-        with progress_bar() as progress, isolated_seed(derive_seed(self.seed, "training")):
-            task = progress.add_task(description, total=self.recipe.iterations, note="")
+        with (
+            Stage(f"{description}, step", self.recipe.iterations) as stage,
+            isolated_seed(derive_seed(self.seed, "training")),
+        ):
 
             def advance() -> None:
                 history.loss = trainer.state.output["loss"].item()
                 if history.diverged:
                     trainer.terminate()
-                progress.update(task, advance=1, note=f"loss {history.loss:.3f}")
+                stage.advance(note=f"loss {history.loss:.3f}")
 
             def validate_now() -> None:
                 if history.diverged:

@@ -23,12 +23,12 @@ from monai_unlearnable.training import (
     BudgetAudit,
     EpochLoader,
     LogitDivergence,
-    ProgressBar,
     ProtectionTrainer,
     SignDescent,
     Snapshots,
     StopAtError,
     SurrogatePool,
+    TrainingProgress,
     Unrolled,
 )
 from monai_unlearnable.utils.config import build, describe
@@ -103,7 +103,7 @@ def test_what_decides_on_the_noise_changes_the_description() -> None:
     "changes",
     [
         {"device": torch.device("cpu")},
-        {"train_handlers": [ARGUMENTS["train_data_loader"], ProgressBar(), BudgetAudit(Budget(0.1))]},
+        {"train_handlers": [ARGUMENTS["train_data_loader"], TrainingProgress(), BudgetAudit(Budget(0.1))]},
         {"surrogates": SurrogatePool(**POOL, device=torch.device("cpu"))},
         {"surrogates": SurrogatePool(**{**POOL, "networks": copy.deepcopy(NETWORK)})},
         {"loss_function": inspect.signature(ProtectionTrainer).parameters["loss_function"].default},

@@ -21,12 +21,12 @@ from monai_unlearnable.training import (
     Alternating,
     BudgetAudit,
     EpochLoader,
-    ProgressBar,
     ProtectionTrainer,
     ResumableCheckpoint,
     SignDescent,
     SurrogatePool,
     TensorBoardCurves,
+    TrainingProgress,
 )
 from tests.helpers import BUDGET, small_shared, small_surrogate, small_umed
 
@@ -293,7 +293,7 @@ def test_audit_stops_noise_beyond_the_budget() -> None:
 def test_watchers_leave_the_result_alone(tmp_path: Path) -> None:
     plain = make(epochs=1)
     plain.run()
-    watched = make(epochs=1, handlers=(ProgressBar("train"), TensorBoardCurves(tmp_path)))
+    watched = make(epochs=1, handlers=(TrainingProgress(), TensorBoardCurves(tmp_path)))
     watched.run()
     assert same(state(plain), state(watched))
     assert list(tmp_path.glob("events.out.tfevents.*"))

@@ -24,7 +24,7 @@ from torch import Tensor
 from monai_unlearnable.data.formats import read_label_scan
 from monai_unlearnable.errors import DivergedError, InputError, OutputError, UnlearnableError
 from monai_unlearnable.utils.files import locked, named_by, write_atomic, write_json
-from monai_unlearnable.utils.progress import progress_bar
+from monai_unlearnable.utils.progress import Stage
 from monai_unlearnable.victims.external.commands import Commands
 from monai_unlearnable.victims.external.raw import DATASET, Loading, RawFolder, Sample
 from monai_unlearnable.victims.tasks import Segmentation, Task
@@ -231,13 +231,12 @@ class _Training:
             write_json(self.folder / "trainer" / "settings.json", settings)
             write_atomic(self.folder / "trainer" / TRAINER, source.read_bytes())
             model = (NUMBER, victim.configuration, "all", "-tr", CLASS, "-p", self._plans, "-device", self.device.type)
-            with progress_bar() as progress:
-                task = progress.add_task(description, total=victim.moments[-1], note="")
+            with Stage(f"{description}, epoch", victim.moments[-1], len(self._progress["losses"])) as stage:
                 self.commands.run(
                     "nnUNetv2_train",
                     *model,
                     *(["--c"] if any(self._model.glob("checkpoint_*.pth")) else []),
-                    meanwhile=lambda: progress.update(task, completed=len(self._progress["losses"])),
+                    meanwhile=lambda: stage.reach(len(self._progress["losses"])),
                 )
         loss = self._progress["losses"][-1]
         if not math.isfinite(loss):
