@@ -19,9 +19,10 @@ DATASETS = {
     "pneumoniamnist": "PneumoniaMNIST",
 }  # others are told by their names
 EARLIER_RECIPES = {
+    "nnunet augmentation": "nnU-Net's augmentation",
     "shifts": "patches shifted by up to 8 voxels",
     "shifts and mirror": "patches shifted by up to 8 voxels, mirroring, changes of intensity",
-}  # of code that is no part of this program
+}  # of earlier versions, and of code that is no part of this program
 
 
 def dataset_words(entry: Entry) -> str:

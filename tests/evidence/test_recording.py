@@ -127,7 +127,7 @@ def test_recording_marks_what_a_stronger_run_refutes(tmp_path: Path) -> None:
     plain, winner = (name for name in written if "-umed-" in name)
     assert overstated == [plain]
     kept = load_entries(tmp_path)
-    remark = "UNet with nnU-Net's augmentation reaches 79.0 after 500 iterations (originals: 84.0)."
+    remark = "UNet with nnU-Net's pipeline reaches 79.0 after 500 iterations (originals: 84.0)."
     assert kept[plain].overstated == Overstated(by=winner, remark=remark)
     assert kept[winner].overstated is None
     again = record(measured(), tmp_path, date="2026-12-01")
@@ -141,7 +141,7 @@ def test_marks_follow_what_is_recorded_later(tmp_path: Path) -> None:
     mark = load_entries(tmp_path)[plain].overstated
     assert (
         mark is not None
-        and mark.remark == "UNet with nnU-Net's augmentation reaches 60.0 after 500 iterations (originals: 84.0)."
+        and mark.remark == "UNet with nnU-Net's pipeline reaches 60.0 after 500 iterations (originals: 84.0)."
     )
     record(measured(nnunet=20.0), tmp_path, date="2026-12-02")
     assert load_entries(tmp_path)[plain].overstated is None, "nobody is left who found more"
