@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 
@@ -45,7 +44,7 @@ class Display(logging.Handler):
         self._live: Live | None = None
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
-        self._last = -math.inf
+        self._last = time.monotonic()  # what ends soon is not told
         self._shown: Stage | None = None
 
     def emit(self, record: logging.LogRecord) -> None:

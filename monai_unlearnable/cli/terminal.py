@@ -34,6 +34,11 @@ def typed_program() -> str:
     return f"python -m {__package__.partition('.')[0]}" if Path(sys.argv[0]).name == "__main__.py" else PROGRAM
 
 
+def encodable(text: str) -> str:
+    """A text without what no encoding has, which names of files may hold."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def printable(text: str) -> str:
     """A text without characters that control a terminal or are none, which names of files may hold."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -17,7 +17,7 @@ import click
 
 from monai_unlearnable import __version__
 from monai_unlearnable.cli.display import Display, stamped
-from monai_unlearnable.cli.terminal import printable
+from monai_unlearnable.cli.terminal import encodable, printable
 from monai_unlearnable.errors import InputError, OutputError, UnlearnableError
 
 __all__ = ["Messages", "Work", "is_first", "say"]
@@ -41,7 +41,7 @@ def is_first() -> bool:
 def say(text: str) -> None:
     """Print what a command found or made; it goes to the log file too."""
     click.echo(text)
-    said.info("%s", text)
+    said.info("%s", encodable(text))
 
 
 class Messages(logging.Handler):
@@ -107,7 +107,7 @@ class Work(click.Command):
             said.error("interrupted")
             raise
         except (UnlearnableError, click.ClickException) as error:
-            said.error("%s", error)
+            said.error("%s", encodable(str(error)))
             raise
         except click.exceptions.Exit:
             raise

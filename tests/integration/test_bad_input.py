@@ -15,7 +15,6 @@ from PIL import Image
 
 from monai_unlearnable.cli import WRONG_INPUT, main
 from monai_unlearnable.proof import prepare_laboratory
-from monai_unlearnable.utils.progress import track
 from tests.helpers import random_image, two_classes, write_datalist, write_dataset, write_nifti
 
 ADDRESS = re.compile(r"\bat 0x|\bnan\b|Traceback|<[\w.]+ object", re.IGNORECASE)
@@ -190,13 +189,6 @@ def test_strange_names_are_names(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["verify", str(out)]) == 1
     printed = capsys.readouterr()
     assert r"sc\udce9n.nii.gz: the file does not exist" in printed.out and r"sc\udce9n" in printed.err
-
-
-def test_progress_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
-    assert list(track([1], "measure [/b] [left]")) == [1]
-    assert "[/b]" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
 
 
 def test_lists_hold_names_that_are_no_text(tmp_path: Path) -> None:
