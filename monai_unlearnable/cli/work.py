@@ -29,8 +29,6 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 said = logging.getLogger(f"{PACKAGE}.cli")  # what is printed anyway, for the log file
-said.propagate = False
-said.addHandler(logging.NullHandler())
 
 
 def is_first() -> bool:
@@ -122,6 +120,7 @@ def _telling(is_verbose: bool, is_quiet: bool, log_file: str | None) -> Iterator
     if is_verbose and is_quiet:
         raise InputError("--verbose and --quiet contradict each other; give one of them")
     with ExitStack() as stack:
+        stack.enter_context(_apart(said))
         if log_file is not None and is_first():
             file = _opened(log_file)
             for name in ("", said.name):
@@ -144,6 +143,19 @@ def _telling(is_verbose: bool, is_quiet: bool, log_file: str | None) -> Iterator
                     stack.enter_context(_handled(name, messages))
             stack.enter_context(_handled(STAGES, Display()))
         yield
+
+
+@contextmanager
+def _apart(logger: logging.Logger) -> Iterator[None]:
+    """A logger whose messages reach its own handlers alone: they are printed already."""
+    nowhere, propagate = logging.NullHandler(), logger.propagate
+    logger.addHandler(nowhere)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.propagate = propagate
+        logger.removeHandler(nowhere)
 
 
 @contextmanager

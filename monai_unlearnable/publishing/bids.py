@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.utils.files import encode_json, write_atomic
+from monai_unlearnable.utils.files import encode_json, reading, write_atomic
 
 __all__ = ["publish_description"]
 
@@ -28,17 +28,20 @@ def publish_description(dataset_dir: Path, target: Path) -> None:
         target: file to write.
 
     Raises:
+        ScanError: naming the file, when it cannot be read.
         OutputError: naming the file, when it cannot be written.
     """
     source = dataset_dir / target.name
-    if not source.is_file():
+    with reading(source):
+        text = source.read_bytes() if source.is_file() else None
+    if text is None:
         return
     try:
-        content = json.loads(source.read_bytes())
+        content = json.loads(text)
         earlier = content.get("GeneratedBy", [])
         if not isinstance(earlier, list):
             raise TypeError("GeneratedBy is no list")
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         logger.warning("%s is not published: it is no description of a BIDS dataset: %s", source, error)
         return
     write_atomic(target, encode_json({**content, "GeneratedBy": [*earlier, _entry()]}))

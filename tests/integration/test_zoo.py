@@ -113,7 +113,7 @@ def test_the_package_works_outside_a_checkout(tmp_path: Path) -> None:
 
 def _check_contents(installed: set[str]) -> None:
     """All that is used travels with the package, and nothing else."""
-    kinds = (".py", ".yaml", ".json", ".j2", ".typed")
+    kinds = (".py", ".yaml", ".json", ".j2", ".js", ".typed")
     package = {f"monai_unlearnable/{name}" for name in tree(ROOT / "monai_unlearnable") if name.endswith(kinds)}
     bundles = {f"monai_unlearnable/bundles/{name}" for name in tree(ROOT / "bundles") if "__pycache__" not in name}
     assert package | bundles == {name for name in installed if name.startswith("monai_unlearnable/")}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,7 +76,7 @@ def test_a_run_begins_with_the_plan(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_time_and_disk_follow_from_the_first_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_dataset(tmp_path / "data", names=tuple("abcdef"))
     clock = itertools.count()
-    monkeypatch.setattr(rehearsal.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(rehearsal, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
     short = plan_of(data, tmp_path / "out", "umed", epochs=3, **UMED).cost
     long = plan_of(data, tmp_path / "out", "umed", epochs=300, **UMED).cost
     assert short is not None and long is not None
