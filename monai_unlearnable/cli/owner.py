@@ -28,7 +28,7 @@ def _kept(arguments: Mapping[str, Any]) -> str:
     """What an interrupted ``protect`` or ``apply`` leaves, and how to go on."""
     from monai_unlearnable.publishing.layout import Layout
 
-    layout, again = Layout(arguments["out"]), "give the same command"
+    layout, source, again = Layout(arguments["out"]), arguments.get("source"), "give the same command"
     if arguments.get("dry_run"):
         return f"nothing was written; {again} again"
     if arguments.get("method") == AUTO:
@@ -37,7 +37,7 @@ def _kept(arguments: Mapping[str, Any]) -> str:
         return f"the earlier output in {layout.root} is as it was; {again} again"
     if not (layout.noise.is_dir() or layout.models.is_dir()):
         return f"nothing was published; {again} again"
-    if Path(arguments.get("source", "")).is_dir() and "source" in arguments:
+    if source is not None and Path(source).is_dir():
         return f"the output in {layout.root} is not complete; {again} again, which begins anew"
     again += " without --overwrite" if arguments["overwrite"] else ""
     return f"finished epochs and cases are kept in {layout.root}; {again} to go on"
@@ -204,7 +204,7 @@ def statement(out: str, key: str | None) -> None:
     click.echo(f"written: {layout.statement}")
 
 
-@click.command()
+@click.command(cls=Work, kept="the files of the set are as they were; give the same command again")
 @click.argument("out")
 @click.option("--terms", required=True, metavar="FILE", help="YAML file with title, license and terms of use.")
 @KEY
@@ -213,7 +213,7 @@ def describe(out: str, terms: str, key: str | None, overwrite: bool | None) -> N
     """Write README, LICENSE, hashes and croissant.json for the published files."""
     done = mu.describe(out, terms, bool(overwrite), key)
     kept = f"; kept: {', '.join(done.kept)}, replaced with --overwrite" if done.kept else ""
-    click.echo(f"written to {Path(out) / 'protected'}: {', '.join(done.written)}{kept}")
+    say(f"written to {Path(out) / 'protected'}: {', '.join(done.written)}{kept}")
 
 
 @click.command(cls=Work, kept="nothing was changed; give the same command again")

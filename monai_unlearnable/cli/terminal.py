@@ -15,6 +15,7 @@ __all__ = [
     "PROGRAM",
     "WRONG_INPUT",
     "console",
+    "encodable",
     "printable",
     "typed_program",
 ]

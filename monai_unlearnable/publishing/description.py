@@ -91,7 +91,7 @@ def _checked(stated: dict[str, Any], manifest: Manifest, layout: Layout) -> dict
 
 def _published(layout: Layout, paths: Iterable[Path]) -> dict[str, PublishedFile]:
     files = {}
-    for path in track(list(paths), "describe"):
+    for path in track(list(paths), "describing file"):
         name = path.relative_to(layout.protected).as_posix()
         files[name] = PublishedFile(name, path.stat().st_size, file_digest(path), is_dicom(path))
     return files
