@@ -44,7 +44,7 @@ class Display(logging.Handler):
         self._live: Live | None = None
         self._ended = threading.Event()
         self._watcher: threading.Thread | None = None
-        self._last = time.monotonic()  # what ends soon is not told
+        self._last: float | None = None
         self._shown: Stage | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -92,6 +92,8 @@ class Display(logging.Handler):
 
     def _write_if_due(self) -> None:
         now, first = time.monotonic(), next(iter(self._stages), None)
+        if self._last is None:
+            self._last = now  # what ends soon is not told
         waited = now - self._last
         if first is not None and (waited >= PERIOD or (waited >= GAP and first is not self._shown)):
             self._last, self._shown = now, first
