@@ -7,7 +7,10 @@ case and curves, are kept beside this file. Figures become evidence with ``evide
 
     python benchmarks/honest_matrix.py DATA/hippocampus WORK [--minutes 120] [--workers 2] [--recipes plain,mirror]
 
-``--recipes`` and ``--without`` choose what is trained now; the laboratory keeps all that was trained before.
+``--recipes`` and ``--without`` choose what is trained now; the laboratory keeps all that was trained before. ``--size``
+makes a laboratory of its own, for patches that are smaller than the scans for instance:
+
+    python benchmarks/honest_matrix.py DATA/hippocampus WORK --recipes monai --size 32 32 32
 """
 
 from __future__ import annotations
@@ -135,6 +138,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--recipes", help="names of the recipes to train now, comma-separated; all by default")
     parser.add_argument("--without", nargs="*", default=[], help="names of methods, recipes or victims to omit")
+    parser.add_argument("--size", nargs="+", type=int, help="another size of the network input, in voxels")
     arguments, settings = parser.parse_known_args()
     logging.basicConfig(format="%(message)s")
     deadline = time.monotonic() + 60 * arguments.minutes
@@ -144,10 +148,10 @@ def main() -> None:
     victims = ("UNet", *EXTERNAL) if name in WITH_NNUNET else ("UNet",)
     named = arguments.recipes.split(",") if arguments.recipes else [*RECIPES[name], OWN_RECIPE]
     recipes = tuple(recipe for recipe in dict.fromkeys([*RECIPES[name], *named]) if recipe != OWN_RECIPE)
-    matrix = {"datalist": str(datalist), "victims": victims, "recipes": recipes, "size": SIZE[name], **SETTINGS}
-    laboratory = prepare_laboratory(
-        arguments.data, work / "laboratory" / name, outputs, **{**matrix, **parse_overrides(settings)}
-    )
+    size = tuple(arguments.size) if arguments.size else SIZE[name]
+    folder = work / "laboratory" / "-".join([name, *map(str, arguments.size or ())])
+    matrix = {"datalist": str(datalist), "victims": victims, "recipes": recipes, "size": size, **SETTINGS}
+    laboratory = prepare_laboratory(arguments.data, folder, outputs, **{**matrix, **parse_overrides(settings)})
     laboratory.matrix.save(laboratory.folder)
     exchange(KNOWN_RUNS / name, laboratory.folder / RUNS)
     chosen = [run for run in laboratory.runs() if run.recipe in named]

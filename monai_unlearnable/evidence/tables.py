@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -158,7 +159,7 @@ def _matrix(chosen: Sequence[Entry]) -> str:
     if len(datasets := distinct(entry.dataset for entry in chosen)) > 1:
         raise InputError(f"a matrix is of one dataset, and the entries are of {', '.join(datasets)}")
     columns, texts = sorted({_protected_words(entry) for entry in chosen}), []
-    for words, members in grouped(chosen, exploiter_words).items():
+    for words, members in grouped(chosen, partial(_row_words, chosen)).items():
         cells = {_protected_words(entry): _cell(entry) for entry in members}
         if len(cells) < len(members):
             raise InputError(f"several entries of {words!r} have one place in the matrix: add conditions")
@@ -169,6 +170,13 @@ def _matrix(chosen: Sequence[Entry]) -> str:
     names = ("exploiter", "noise", "psnr", "score", *CONTROLS, "claim")
     notes = " ".join(_notes(names, _columns(_untold(names), chosen)[1], chosen))
     return f"{Table('', heads, texts, 1).to_markdown()}\n{notes}\n"
+
+
+def _row_words(chosen: Sequence[Entry], entry: Entry) -> str:
+    """The exploiter of an entry, with the size of its input where networks of that kind were trained with several."""
+    words = exploiter_words(entry)
+    sizes = {size_words(one) for one in chosen if exploiter_words(one) == words}
+    return f"{words}, input of {size_words(entry)}" if len(sizes) > 1 else words
 
 
 def _protected_words(entry: Entry) -> str:

@@ -64,6 +64,17 @@ def test_a_matrix_has_exploiters_by_ways_of_protecting() -> None:
     assert note.startswith("Hippocampus") and "Bold" in note and "‡ Measured by throw-away code" in note
 
 
+def test_networks_of_several_input_sizes_have_rows_of_their_own_in_a_matrix() -> None:
+    small = entry(81.0, recipe="mirror", victim_settings={**SIZE, "size": [32, 32, 32]})
+    rows = lines("rows=matrix", {**ALL, "small": small})
+    named = [row.split(" | ")[0].removeprefix("| ") for row in rows[2:6]]
+    assert named[1:] == [
+        "UNet, mirroring, input of 32x32x32",
+        "UNet, mirroring, input of 48x64x48",
+        "UNet, no augmentation",
+    ]
+
+
 def test_a_matrix_refuses_what_has_no_place_of_its_own() -> None:
     with pytest.raises(InputError, match="several entries of 'UNet, no augmentation' have one place"):
         lines("rows=matrix", {**ALL, "longer": entry(2.0, iterations=2500, victim_settings=SIZE)})
