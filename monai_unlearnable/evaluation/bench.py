@@ -49,6 +49,7 @@ from monai_unlearnable.victims.external import NNUNet
 
 __all__ = ["OWN_SCANS", "Bench"]
 
+LARGEST = 2**18  # voxels of a patch that is not given
 SMALLEST = 16  # side of the input where all are smaller: nothing would be left of it in the depth of networks
 KINDS = ("networks", "external", "recipes", "countermeasures")
 OWN_SCANS = ("other_dir", "other_protected_dir")  # folders of the exploiter's own, for countermeasures
@@ -121,11 +122,6 @@ class Bench:
         """Spatial size of the network input."""
         return self.matrix.size or _input_size(self.summary.median_shape)
 
-    def _resampled_size(self, grids: Sequence[Grid], spacing: Sequence[float]) -> tuple[int, ...]:
-        """Spatial size of the network input where scans are resampled to a spacing."""
-        shapes = [np.multiply(grid.shape, grid.spacing) / spacing for grid in grids]
-        return self.matrix.size or _input_size(np.median(shapes, axis=0).round().astype(int).tolist())
-
     @cached_property
     def catalogs(self) -> dict[str, Catalog]:
         """Networks, recipes and countermeasures, with the user's entries."""
@@ -142,9 +138,9 @@ class Bench:
             "channels": self.summary.channels,
             "classes": self.task.classes,
             "size": list(self.size),
-            "ras_size": list(self._resampled_size(oriented, ras_spacing)),
+            "ras_size": list(self.matrix.size or _tutorial_patch(_median_shape(oriented, ras_spacing))),
             "ras_spacing": list(ras_spacing),
-            "nnunet_size": list(self._resampled_size(grids, spacing)),
+            "nnunet_size": list(self.matrix.size or _input_size(_median_shape(grids, spacing))),
             "spacing": list(spacing),
             "keys": list(self.task.keys),
             **{name: getattr(self.matrix, name) for name in settings},
@@ -335,3 +331,19 @@ def _input_size(shape: Sequence[int]) -> tuple[int, ...]:
     """A patch for images of a shape; at least ``SMALLEST`` voxels along each axis where all of them are smaller."""
     size = patch_size(shape)
     return size if max(size) >= SMALLEST else (SMALLEST,) * len(size)
+
+
+def _tutorial_patch(shape: Sequence[int]) -> tuple[int, ...]:
+    """A cube, or a square, of about three quarters of the shortest side of a shape, and of ``LARGEST`` voxels at most.
+
+    In ``unet_segmentation_2d`` it is 96 of 128 pixels. Patches that are as large as the scans would have no positions.
+    """
+    side = min(0.75 * min(shape), LARGEST ** (1 / len(shape)))
+    return (SMALLEST * max(1, round(side / SMALLEST)),) * len(shape)
+
+
+def _median_shape(grids: Sequence[Grid], spacing: Sequence[float]) -> list[int]:
+    """The median shape of scans that are resampled to a spacing."""
+    shapes = [np.multiply(grid.shape, grid.spacing) / spacing for grid in grids]
+    median: list[int] = np.median(shapes, axis=0).round().astype(int).tolist()
+    return median
