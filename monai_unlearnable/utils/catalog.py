@@ -7,16 +7,21 @@ hashed and extended without code."""
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from monai_unlearnable.errors import InputError, root_cause, told
 from monai_unlearnable.utils.text import alternatives
+
+if TYPE_CHECKING:
+    from monai.bundle import ComponentLocator
 
 __all__ = ["KINDS", "Catalog"]
 
@@ -52,7 +57,7 @@ class Catalog:
         """
         if kind not in KINDS:
             raise InputError(f"unknown catalog {kind!r}; known are {', '.join(KINDS)}")
-        entries = yaml.safe_load((files("monai_unlearnable") / "catalogs" / f"{kind}.yaml").read_text(encoding="utf-8"))
+        entries = copy.deepcopy(_packaged(kind))
         if extra is not None:
             entries = {**entries, **_read(Path(extra), kind)}
         described = {name: entry for name, entry in entries.items() if isinstance(entry, dict) and WORDS in entry}
@@ -85,10 +90,32 @@ class Catalog:
         from monai.bundle import ConfigParser
 
         description = self.description(name)
+        parser = ConfigParser({**values, ENTRY: description})
+        parser.locator = _locator(frozenset(module for module in sys.modules if module.startswith("monai")))
         try:
-            return ConfigParser({**values, ENTRY: description}).get_parsed_content(ENTRY)
+            return parser.get_parsed_content(ENTRY)
         except Exception as error:  # whatever the constructor of a configured object raises
             raise InputError(f"{name!r} of {self.kind} cannot be built: {told(root_cause(error))}") from error
+
+
+@lru_cache
+def _packaged(kind: str) -> dict[str, Any]:
+    """The entries that come with the package, which are asked for again and again; not to be changed."""
+    path = files("monai_unlearnable") / "catalogs" / f"{kind}.yaml"
+    entries: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return entries
+
+
+@lru_cache(maxsize=1)
+def _locator(modules: frozenset[str]) -> ComponentLocator:
+    """What finds components by name; each parser would search all modules anew, which takes longer than to build one.
+
+    Args:
+        modules: names of the modules that there are; others make another search.
+    """
+    from monai.bundle import ComponentLocator
+
+    return ComponentLocator()
 
 
 def _read(path: Path, kind: str) -> dict[str, Any]:
