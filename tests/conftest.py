@@ -27,6 +27,11 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """nnU-Net itself, which takes longest, comes first: else one worker would be at it when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("nnunet") is None)
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays: collecting garbage, as laboratories do after each training, need not go through it."""
     gc.collect()

@@ -36,7 +36,7 @@ def interpret(*words: str) -> None:
     if kind == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
 
 
 def forked(*words: str, processes: int = 1, restarts: int = 0) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from monai_unlearnable.utils.text import alternatives
 if TYPE_CHECKING:
     from monai.bundle import ComponentLocator
 
-__all__ = ["KINDS", "Catalog"]
+__all__ = ["KINDS", "Catalog", "component_locator"]
 
 KINDS = ("networks", "external", "recipes", "countermeasures", "methods")
 ENTRY = "entry"
@@ -90,9 +90,9 @@ class Catalog:
         from monai.bundle import ConfigParser
 
         description = self.description(name)
-        parser = ConfigParser({**values, ENTRY: description})
-        parser.locator = _locator(frozenset(module for module in sys.modules if module.startswith("monai")))
         try:
+            parser = ConfigParser({**values, ENTRY: description})
+            parser.locator = component_locator()
             return parser.get_parsed_content(ENTRY)
         except Exception as error:  # whatever the constructor of a configured object raises
             raise InputError(f"{name!r} of {self.kind} cannot be built: {told(root_cause(error))}") from error
@@ -106,13 +106,17 @@ def _packaged(kind: str) -> dict[str, Any]:
     return entries
 
 
+def component_locator() -> ComponentLocator:
+    """What finds the component that a configuration names without its module.
+
+    It is kept: parsers of MONAI would each search all modules anew, which takes longer than to make most components.
+    """
+    return _locator(frozenset(name for name in sys.modules if name.startswith("monai")))
+
+
 @lru_cache(maxsize=1)
 def _locator(modules: frozenset[str]) -> ComponentLocator:
-    """What finds components by name; each parser would search all modules anew, which takes longer than to build one.
-
-    Args:
-        modules: names of the modules that there are; others make another search.
-    """
+    """A locator of the components in these modules; when others are loaded it is another."""
     from monai.bundle import ComponentLocator
 
     return ComponentLocator()
