@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 from pathlib import Path
@@ -24,6 +25,17 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("suite")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """nnU-Net itself, which takes longest, comes first: else one worker would be at it when the others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("nnunet") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: collecting garbage, as laboratories do after each training, need not go through it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,14 @@ class Orthanc:
         for file in files:
             assert self.ask("POST", "/instances", data=file.read_bytes()).json()["Status"] == "Success"
 
+    def studies(self) -> set[str]:
+        """Every study by the name that Orthanc gave it."""
+        return set(self.ask("GET", "/studies").json())
+
+    def remove(self, studies: set[str]) -> None:
+        for name in studies:
+            self.ask("DELETE", f"/studies/{name}")
+
     def content(self) -> dict[str, bytes]:
         """Every file by the name that Orthanc gave it."""
         names = self.ask("GET", "/instances").json()

@@ -25,7 +25,7 @@ from monai_unlearnable.publishing.places import check_output
 from monai_unlearnable.publishing.restore import apply_stored
 from monai_unlearnable.publishing.settings import check_settings
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.catalog import Catalog, component_locator
 from monai_unlearnable.utils.files import unlock
 from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.utils.values import check_path
@@ -159,11 +159,13 @@ def _configured(file: Path, settings: dict[str, Any], method: str) -> ConfigWork
     named = {"protection#method": method} if isinstance(known.get("protection"), dict) else {}  # for the plan
     metadata = str(file.parent / "metadata.json")
     try:
-        return ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings, **named)
+        workflow = ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings, **named)
     except (LookupError, TypeError, ValueError) as error:
         nested = ", ".join(name for name in settings if "#" in name)
         reason = f"a setting ({nested}) goes below one that is not a group; give that one as a whole"
         raise InputError(reason, file=file) from error
+    workflow.parser.locator = component_locator()
+    return workflow
 
 
 def protect(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> Manifest:

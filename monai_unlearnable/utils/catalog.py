@@ -7,18 +7,23 @@ hashed and extended without code."""
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from monai_unlearnable.errors import InputError, root_cause, told
 from monai_unlearnable.utils.text import alternatives
 
-__all__ = ["KINDS", "Catalog"]
+if TYPE_CHECKING:
+    from monai.bundle import ComponentLocator
+
+__all__ = ["KINDS", "Catalog", "component_locator"]
 
 KINDS = ("networks", "external", "recipes", "countermeasures", "methods")
 ENTRY = "entry"
@@ -52,7 +57,7 @@ class Catalog:
         """
         if kind not in KINDS:
             raise InputError(f"unknown catalog {kind!r}; known are {', '.join(KINDS)}")
-        entries = yaml.safe_load((files("monai_unlearnable") / "catalogs" / f"{kind}.yaml").read_text(encoding="utf-8"))
+        entries = copy.deepcopy(_packaged(kind))
         if extra is not None:
             entries = {**entries, **_read(Path(extra), kind)}
         described = {name: entry for name, entry in entries.items() if isinstance(entry, dict) and WORDS in entry}
@@ -86,9 +91,35 @@ class Catalog:
 
         description = self.description(name)
         try:
-            return ConfigParser({**values, ENTRY: description}).get_parsed_content(ENTRY)
+            parser = ConfigParser({**values, ENTRY: description})
+            parser.locator = component_locator()
+            return parser.get_parsed_content(ENTRY)
         except Exception as error:  # whatever the constructor of a configured object raises
             raise InputError(f"{name!r} of {self.kind} cannot be built: {told(root_cause(error))}") from error
+
+
+@lru_cache
+def _packaged(kind: str) -> dict[str, Any]:
+    """The entries that come with the package, which are asked for again and again; not to be changed."""
+    path = files("monai_unlearnable") / "catalogs" / f"{kind}.yaml"
+    entries: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return entries
+
+
+def component_locator() -> ComponentLocator:
+    """What finds the component that a configuration names without its module.
+
+    It is kept: parsers of MONAI would each search all modules anew, which takes longer than to make most components.
+    """
+    return _locator(frozenset(name for name in sys.modules if name.startswith("monai")))
+
+
+@lru_cache(maxsize=1)
+def _locator(modules: frozenset[str]) -> ComponentLocator:
+    """A locator of the components in these modules; when others are loaded it is another."""
+    from monai.bundle import ComponentLocator
+
+    return ComponentLocator()
 
 
 def _read(path: Path, kind: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from monai_unlearnable.evaluation import runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Published
 from tests.helpers import protect, write_dataset
+from tests.processes import forking
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -41,7 +42,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_encrypted_outputs_are_examined_and_afterwards_no_key_is_needed(data: Path, tmp_path: Path) -> None:
+def test_encrypted_outputs_are_examined_and_afterwards_no_key_is_needed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"test_dir": str(data / "test"), "key": str(data / "owner.key"), **SMALL}
     results, page = proof.evaluate(data / "encrypted", data / "data", **settings)
     assert [row.training for row in results.rows] == ["clean", "protected", "random noise"]
@@ -52,6 +55,8 @@ def test_encrypted_outputs_are_examined_and_afterwards_no_key_is_needed(data: Pa
     opened = Laboratory.open(folder)
     assert opened.results() == results
     shutil.rmtree(folder / "runs")
+    context = forking()
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: context)
     again = opened.run(workers=2)  # processes that open the laboratory for themselves
     assert [row.by_case for row in again.rows] == [row.by_case for row in results.rows]
     with pytest.raises(KeyMismatchError, match="manifest"):

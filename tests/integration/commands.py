@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,12 @@ from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import write_dataset
+from tests.processes import ROOT, forked
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def command(*words: str) -> str:
-    """Run the interpreter with these words in the checkout; returns what it prints."""
-    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+def command(*words: str, processes: int = 1) -> str:
+    """Run interpreters of these words in the checkout; returns what they print."""
+    done = forked(*words, processes=processes)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -30,12 +27,11 @@ def as_words(settings: dict[str, object]) -> list[str]:
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
-def on_two_processes(bundle: str, settings: dict[str, object]) -> None:
-    """Protect with a bundle as ``torchrun`` starts it."""
+def bundle_words(bundle: str, settings: dict[str, object]) -> list[str]:
+    """What protects with a bundle as MONAI runs it."""
     root = ROOT / "bundles" / bundle
-    file = str(root / "configs" / "protect.yaml")
-    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "monai.bundle", "run"]
-    command(*words, "--config_file", file, "--bundle_root", str(root), *as_words(settings))
+    words = ["-m", "monai.bundle", "run", "--config_file", str(root / "configs" / "protect.yaml")]
+    return [*words, "--bundle_root", str(root), *as_words(settings)]
 
 
 def round_trip(bundle: str, folder: Path, dims: int, suffix: str, dtype: str, settings: dict[str, Any]) -> Manifest:

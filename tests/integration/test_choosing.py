@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import monai_unlearnable as mu
-from monai_unlearnable.choosing import Candidate, Round, Rounds, Trials, protect_auto
+from monai_unlearnable.choosing import Candidate, Round, Rounds, Trials, protect_auto, rounds
 from monai_unlearnable.cli import main
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.data import read_case
@@ -39,6 +39,12 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No trainings that are timed: 6 seconds each, and 0.12 a step."""
+    monkeypatch.setattr(Rounds, "_seconds", lambda rounds: (6.0, 0.12))
+
+
+@pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What is left to the exploiter, by method: as if trainings had found it."""
     known: dict[str, float] = {}
@@ -60,6 +66,7 @@ def words(settings: dict[str, Any]) -> list[str]:
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
 
 
+@pytest.mark.usefixtures("untimed")
 def test_the_method_that_leaves_least_is_published(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
     left |= {"carrier": 0.4, "lattice": 0.1}
     choice = mu.protect_auto(phantoms, tmp_path, psnr=40, **QUICK)
@@ -77,8 +84,13 @@ def test_the_method_that_leaves_least_is_published(phantoms: Path, tmp_path: Pat
 
 
 def test_nothing_is_published_where_no_method_reaches_the_goal(
-    phantoms: Path, tmp_path: Path, left: dict[str, float], capsys: pytest.CaptureFixture[str]
+    phantoms: Path,
+    tmp_path: Path,
+    left: dict[str, float],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(rounds, "TIMED", (2, 4))
     left |= {"carrier": 0.8, "lattice": 0.9}
     assert main(["protect", "auto", str(phantoms), str(tmp_path), "--victims", "UNet", *words(QUICK)]) == 1
     told = capsys.readouterr().err
@@ -91,6 +103,7 @@ def test_nothing_is_published_where_no_method_reaches_the_goal(
     assert tree(tmp_path / "auto" / "laboratory" / "runs") == trained, "nothing is trained twice"
 
 
+@pytest.mark.usefixtures("untimed")
 def test_two_methods_go_on_and_others_are_named(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
     left |= {"carrier": 0.3, "lattice": 0.5, "lsp": 0.4}
     methods = ["carrier", "linear", "lsp", "lattice"]  # of which one is for classification alone
@@ -101,6 +114,7 @@ def test_two_methods_go_on_and_others_are_named(phantoms: Path, tmp_path: Path, 
     assert list(choice.failed) == ["linear"] and "whole images" in choice.failed["linear"]
 
 
+@pytest.mark.usefixtures("untimed")
 def test_with_a_key_nothing_of_the_owner_is_plain(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
     left |= {"carrier": 0.1, "lattice": 0.4}
     key = OwnerKey(bytes(range(32)))
@@ -136,6 +150,7 @@ def test_an_epsilon_below_the_noise_of_the_scans(phantoms: Path, tmp_path: Path)
     assert tried.epsilon("unseen") == min(noise_level(read_case(case, AutoWindow()).image[0]) for case in tried.cases)
 
 
+@pytest.mark.usefixtures("untimed")
 def test_pictures_of_classes(tmp_path: Path, left: dict[str, float]) -> None:
     left |= {"carrier": 0.2, "lsp": 0.6}
     data, test = (
@@ -173,10 +188,8 @@ def test_of_several_pipelines_the_one_that_is_left_most_counts() -> None:
     assert judged(trained("plain", 80, 8)[1:]) == (float("inf"), "no control")
 
 
-def test_time_shortens_the_last_trainings_or_is_refused(
-    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Rounds, "_seconds", lambda rounds: (6.0, 0.12))
+@pytest.mark.usefixtures("untimed")
+def test_time_shortens_the_last_trainings_or_is_refused(phantoms: Path, tmp_path: Path) -> None:
     tried = Rounds(trials(phantoms, tmp_path, num_validations=10))
     assert tried.affordable(2, 2500, None) == 2500
     assert tried.affordable(2, 2500, 24.1) == 2500, "four trainings of 6 minutes"

@@ -27,6 +27,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_laboratory(phantoms: Path, tmp_path: Path) -> None:
     settings = {**QUICK, "victims": ["UNet"], "recipes": ["plain"], "countermeasures": ["none", "jpeg"]}
     paths = {"dataset_dir": str(phantoms / "data"), "output_dir": str(tmp_path)}

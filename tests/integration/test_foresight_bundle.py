@@ -12,7 +12,7 @@ from monai_unlearnable.perturbers import ClasswiseNoise, load_perturber
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import tree, write_dataset
-from tests.integration.commands import on_two_processes, round_trip
+from tests.integration.commands import bundle_words, command, round_trip
 
 QUICK = {
     "epochs": 2,
@@ -82,5 +82,5 @@ def test_an_unknown_recipe_is_one_error(tmp_path: Path) -> None:
 
 def test_two_processes_run_as_a_command(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "data", names=("a", "b", "c"))
-    on_two_processes("foresight", {"dataset_dir": data, "output_dir": tmp_path / "out", **QUICK})
+    command(*bundle_words("foresight", {"dataset_dir": data, "output_dir": tmp_path / "out", **QUICK}), processes=2)
     assert [entry.scan_id for entry in verify(tmp_path / "out", data).scans] == ["images/a", "images/b", "images/c"]

@@ -24,7 +24,7 @@ from monai_unlearnable.publishing import publication
 from monai_unlearnable.publishing.run import bundle_names, bundle_root, run_bundle
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import flip_byte, tree, write_class_folders, write_dataset
-from tests.integration.commands import as_words, command
+from tests.integration.commands import as_words, bundle_words, command
 from tests.publishing.test_owner_key import readable
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -163,18 +163,8 @@ def test_a_configuration_that_would_not_encrypt_is_refused(tmp_path: Path, keys:
 
 
 def test_as_a_bundle_and_after_a_stop(tmp_path: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    data, root = write_dataset(tmp_path / "data"), bundle_root("umed")
-    words = [
-        "-m",
-        "monai.bundle",
-        "run",
-        "--config_file",
-        str(root / "configs/protect.yaml"),
-        "--bundle_root",
-        str(root),
-    ]
-    settings = {"dataset_dir": data, "output_dir": tmp_path / "whole", "key": keys[0], **QUICK}
-    command(*words, *as_words(settings))
+    data = write_dataset(tmp_path / "data")
+    command(*bundle_words("umed", {"dataset_dir": data, "output_dir": tmp_path / "whole", "key": keys[0], **QUICK}))
 
     def stopping(*_: object) -> None:
         raise KeyboardInterrupt

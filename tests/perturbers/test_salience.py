@@ -34,8 +34,7 @@ def sparse(networks: list[Any], sparsity: Sparsity | None = None, **arguments: A
 
 
 @kinds
-@pytest.mark.parametrize("refresh", ["once", "round", "step"])
-@pytest.mark.parametrize("fraction", [0.01, 0.2])
+@pytest.mark.parametrize(("refresh", "fraction"), [("once", 0.01), ("round", 0.2), ("step", 0.01)])
 def test_never_more_voxels_than_allowed(name: str, dims: int, refresh: str, fraction: float) -> None:
     networks, (image, label) = [trained(name, dims, seed) for seed in (0, 1, 2)], batch(name, dims)
     label = (label + 1) % 3  # wrong ones: gradients vanish where a network is certain

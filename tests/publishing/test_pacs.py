@@ -40,9 +40,19 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="module")
-def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pacs.Orthanc]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pacs.Orthanc]:
+    """A PACS that holds a study of somebody else."""
     with pacs.running(tmp_path_factory.mktemp("orthanc")) as found:
+        found.upload(*write_study(tmp_path_factory.mktemp("other") / "study").files)
         yield found
+
+
+@pytest.fixture
+def orthanc(server: pacs.Orthanc) -> Iterator[pacs.Orthanc]:
+    """A PACS without what other tests left, all of which would be looked through again and again."""
+    before = server.studies()
+    yield server
+    server.remove(server.studies() - before)
 
 
 @pytest.fixture

@@ -185,11 +185,12 @@ def gradient_noise() -> GradientNoise:
     )
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Seven pictures of three classes, the fourth and fifth of another shape."""
-    root = write_class_folders(tmp_path / "pictures")
-    other = write_class_folders(tmp_path / "other", shape=(26, 15))
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven pictures of three classes, the fourth and fifth of another shape. Shared: read only."""
+    folder = tmp_path_factory.mktemp("pictures")
+    root = write_class_folders(folder / "pictures")
+    other = write_class_folders(folder / "other", shape=(26, 15))
     for name in ("b/3.png", "b/4.png"):
         (other / name).replace(root / name)
     return root
@@ -197,6 +198,14 @@ def pictures(tmp_path: Path) -> Path:
 
 def protect_pictures(pictures: Path, out: Path, **arguments: object) -> Manifest:
     return protect(pictures, out, gradient_noise(), DtypeWindow(), **arguments)
+
+
+@pytest.fixture(scope="module")
+def whole(pictures: Path) -> Path:
+    """What becomes of the pictures where nothing stops. Shared: read only."""
+    out = pictures.parent / "whole"
+    protect_pictures(pictures, out)
+    return out
 
 
 def test_batches_hold_images_of_one_shape(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,9 +242,14 @@ def test_batches_hold_images_of_one_shape(pictures: Path, tmp_path: Path, monkey
     ],
 )
 def test_stopped_batches_continue_to_the_same_bytes(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int, made: list[str]
+    pictures: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    function: str,
+    call: int,
+    made: list[str],
 ) -> None:
-    protect_pictures(pictures, tmp_path / "whole")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, function, call)
         protect_pictures(pictures, tmp_path / "out")
@@ -244,7 +258,7 @@ def test_stopped_batches_continue_to_the_same_bytes(
     monkeypatch.setattr(publication, "generate_noises", lambda *args: again.extend(args[2]) or generate(*args))
     protect_pictures(pictures, tmp_path / "out")
     assert again == made, "a batch that was begun is made again as a whole"
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert tree(tmp_path / "out") == tree(whole)
 
 
 def test_a_class_that_changed_since_is_noticed(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

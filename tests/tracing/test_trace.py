@@ -228,11 +228,11 @@ def test_a_command_reads_a_folder_and_writes_one(traced: SimpleNamespace, tmp_pa
     """As the commands of nnU-Net and TotalSegmentator do; and it gets the answers that a function would get."""
     script = tmp_path / "segment.py"
     script.write_text(COMMAND)
-    words = ["trace", str(traced.out), str(traced.clean), "--key", str(traced.key), "--keys", "2", "--name", "command"]
+    words = ["trace", str(traced.out), str(traced.clean), "--key", str(traced.key), "--keys", "1", "--name", "command"]
     assert main([*words, "--model", f"{sys.executable} {script} {{probes}} {{answers}}"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("p = ") and "report: " in told
-    mu.trace(traced.out, traced.clean, threshold, traced.key, keys=2, name="function")
+    mu.trace(traced.out, traced.clean, threshold, traced.key, keys=1, name="function")
     kept = [
         json.loads((traced.out / "trace" / name / "marks" / "00000" / "answered.json").read_text())["scores"]
         for name in ("command", "function")
@@ -426,7 +426,7 @@ def test_classes_of_whole_images_are_asked_for_probabilities(pictures: SimpleNam
     script.write_text(TABLE)
     models = {"function": by_mean, "table": f"{sys.executable} {script} {{probes}} {{answers}}"}
     found = [
-        mu.trace(pictures.out, pictures.clean, model, pictures.key, keys=3, name=name) for name, model in models.items()
+        mu.trace(pictures.out, pictures.clean, model, pictures.key, keys=1, name=name) for name, model in models.items()
     ]
     assert found[0].own == pytest.approx(found[1].own)
     assert found[0].own < 0  # the mean logarithm of a probability

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Catalogs are read once, and nobody notices."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from monai_unlearnable.utils.catalog import KINDS, Catalog, component_locator
+
+
+class Later:
+    """A component of a module that is loaded when others have been looked for already."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_done_to_a_catalog_is_not_done_to_the_next(kind: str) -> None:
+    first, second = Catalog.load(kind), Catalog.load(kind)
+    assert first == second and first.entries
+    first.entries.clear()
+    assert Catalog.load(kind) == second
+
+
+def test_components_are_found_that_were_loaded_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert component_locator().get_component_module_name("Later") is None
+    assert component_locator() is component_locator()
+    module = ModuleType("monai_later")
+    module.Later = Later  # type: ignore[attr-defined]
+    monkeypatch.setattr(Later, "__module__", module.__name__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert isinstance(Catalog("networks", {"late": {"_target_": "Later"}}).build("late"), Later)
