@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.data.scan import LPS_TO_RAS
 from monai_unlearnable.errors import ScanError
 
-__all__ = ["Frame", "Grid", "affine_of", "arrange"]
+__all__ = ["Frame", "SeriesGrid", "affine_of", "arrange"]
 
 ROUNDING = 1e-3  # of directions that scanners write as text
 SAME_PLACE = 1e-3  # mm
@@ -59,7 +59,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Grid:
+class SeriesGrid:
     """Where the pixels of a series lie, and the UIDs by which others refer to it.
 
     Args:

@@ -8,8 +8,14 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.dicom import DicomFormat, is_annotation, is_image, read_annotation, volume_at
-from monai_unlearnable.data.dicom import files_of as dicom_files
+from monai_unlearnable.data.dicom import (
+    DicomFormat,
+    dicom_files,
+    is_annotation,
+    is_image,
+    read_annotation,
+    volume_at,
+)
 from monai_unlearnable.data.formats.gipl import GiplFormat
 from monai_unlearnable.data.formats.image2d import BmpFormat, JpegFormat, PngFormat, WebpFormat
 from monai_unlearnable.data.formats.metaimage import MetaImageFormat
