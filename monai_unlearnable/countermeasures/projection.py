@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared
-from monai_unlearnable.countermeasures.blocks import blocks, labeled_vectors, unblocks
-from monai_unlearnable.countermeasures.classifiers import fit_classifier
+from monai_unlearnable.countermeasures.classifiers import blocks, fit_classifier, labeled_vectors, unblocks
 from monai_unlearnable.countermeasures.learning import LearnedChanged, choose_cases, require_positive
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import derive_seed

@@ -10,8 +10,13 @@ import torch
 from torch import Tensor
 
 from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared
-from monai_unlearnable.countermeasures.blocks import FEATURES, LabeledVectors, labeled_vectors, residual
-from monai_unlearnable.countermeasures.classifiers import fit_classifier
+from monai_unlearnable.countermeasures.classifiers import (
+    FEATURES,
+    LabeledVectors,
+    fit_classifier,
+    labeled_vectors,
+    residual,
+)
 from monai_unlearnable.countermeasures.learning import choose_leaked, require_positive
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
