@@ -189,15 +189,4 @@ def choose_leaked(material: Material, count: int, what: str, seed: int) -> list[
     return choose_cases(known, count, seed)
 
 
-def require_positive(**numbers: float | None) -> None:
-    """Refuse settings that are not positive; None keeps its default.
-
-    Raises:
-        InputError: naming the setting.
-    """
-    for name, number in numbers.items():
-        if number is not None and not (number > 0 and math.isfinite(number)):
-            raise InputError(f"{name} is {number}; it must be positive", value=number, limit=0)
-
-
 LearnedChangeD = LearnedChangeDict = LearnedChanged

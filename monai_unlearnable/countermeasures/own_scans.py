@@ -11,13 +11,14 @@ from monai.transforms import Compose
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from monai_unlearnable.countermeasures.base import image_of, percentile_window
+from monai_unlearnable.countermeasures.base import image_of
 from monai_unlearnable.countermeasures.learning import choose_cases
 from monai_unlearnable.data import Case, check_alike, load_cases, read_scan
 from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import DatalistError, InputError
 from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.pipelines import percentile_window
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
 

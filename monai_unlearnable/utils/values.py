@@ -9,9 +9,12 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from monai_unlearnable.errors import InputError
 
-__all__ = ["check_number", "check_path", "check_switch", "check_whole", "check_wholes"]
+__all__ = ["check_at_least", "check_number", "check_path", "check_positive", "check_switch", "check_whole"]
+__all__ += ["check_wholes"]
 
 
 def _is_number(value: Any) -> bool:
@@ -57,6 +60,29 @@ def check_number(name: str, value: Any) -> None:
     """
     if not _is_number(value) or not math.isfinite(value):
         raise InputError(f"{name} is {value!r}, not a number")
+
+
+def check_at_least(limit: float, **values: Any) -> None:
+    """Check that settings by name, each a number or a sequence of numbers, are finite and not below ``limit``.
+
+    Raises:
+        InputError: naming the argument, when a number is below ``limit`` or not finite.
+    """
+    for name, value in values.items():
+        numbers = np.asarray(value, np.float64)
+        if not (np.isfinite(numbers).all() and (numbers >= limit).all()):
+            raise InputError(f"{name} must be at least {limit:g}, not {value}", value=value, limit=limit)
+
+
+def check_positive(**numbers: float | None) -> None:
+    """Check that settings by name are positive and finite, or None for their default.
+
+    Raises:
+        InputError: naming the setting, when one is not.
+    """
+    for name, number in numbers.items():
+        if number is not None and not (number > 0 and math.isfinite(number)):
+            raise InputError(f"{name} is {number}; it must be positive", value=number, limit=0)
 
 
 def check_switch(name: str, value: Any) -> None:

@@ -14,13 +14,13 @@ from monai.data import MetaTensor
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from monai_unlearnable.countermeasures.base import percentile_window
 from monai_unlearnable.data import spatial_affine
+from monai_unlearnable.utils.pipelines import percentile_window
 from monai_unlearnable.victims.resampling import ResampleSpacingd
 from monai_unlearnable.victims.tasks import Task
 
 __all__ = ["KeepAffine", "MonaiPreparation", "NnunetPreparation", "Placed", "Preparation", "Standardization", "View"]
-__all__ += ["percentile_window"]
+__all__ += ["percentile_window"]  # which recipes of the catalog name here
 
 AFFINE, SPACING, VIEW = "affine", "spacing", "view"  # entries of a sample
 RAS = (("L", "R"), ("P", "A"), ("I", "S"))  # MONAI's default, which it asks to be named

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import monai.transforms as mt
 import torch
 
+from monai_unlearnable.countermeasures.base import Step
+from monai_unlearnable.utils.pipelines import percentile_window
 from monai_unlearnable.victims.adversary import BatchAttack
 from monai_unlearnable.victims.attacks import SlowStem, WeightRecovery
 from monai_unlearnable.victims.preprocessing import (
@@ -18,13 +20,10 @@ from monai_unlearnable.victims.preprocessing import (
     Preparation,
     Standardization,
     View,
-    percentile_window,
 )
 from monai_unlearnable.victims.tasks import Task
 
 __all__ = ["Recipe", "Step"]
-
-Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)

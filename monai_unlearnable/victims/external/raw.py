@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from monai.utils import convert_to_numpy, ensure_tuple
 from numpy.typing import NDArray
 from PIL import Image
 
+from monai_unlearnable.countermeasures.base import Sample
 from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read_scan
 from monai_unlearnable.data.formats import write_scan
 from monai_unlearnable.data.scan import Scan, filled_channels
@@ -36,7 +37,6 @@ LEVEL = 1  # of deflate
 SKEW = 1e-4  # of two axes: the cosine of the angle between them from which on they are not orthogonal
 SKEWED_READER = "NibabelIO"  # of nnU-Net, for volumes whose axes are not orthogonal, which its usual one refuses
 
-Sample = Mapping[str, Any]
 Load = Callable[[Sample], dict[str, Any]]
 
 
