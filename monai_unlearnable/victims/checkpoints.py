@@ -19,7 +19,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 
-__all__ = ["LAYOUTS", "Layout", "bare_name", "fitting_weights", "read_checkpoint"]
+__all__ = ["LAYOUTS", "NameLayout", "bare_name", "fitting_weights", "read_checkpoint"]
 
 CONTAINERS = ("state_dict", "model", "network", "net")  # under what training scripts store the weights
 WRAPPERS = re.compile(r"^(?:(?:module|network)\.)+")  # of DistributedDataParallel and of our adapters
@@ -36,7 +36,7 @@ NUMPY_NUMBERS: list[Any] = [
 
 
 @dataclass(frozen=True)
-class Layout:
+class NameLayout:
     """How names in a file become names of a network, as MONAI calls its parts.
 
     Args:
@@ -56,16 +56,16 @@ class Layout:
 
 LINEAR = (r"\.mlp\.fc([12])\.", r".mlp.linear\1.")  # as the blocks of Swin transformers called it once
 LAYOUTS = (
-    Layout("the network itself", (LINEAR,)),
-    Layout("SwinUNETR's encoder after self-supervision", ((r"^", "swinViT."), LINEAR)),  # model_swinvit.pt
-    Layout("SwinUNETR's pretraining", ((r"^swin_vit\.", "swinViT."), LINEAR)),
-    Layout(  # ssl_pretrained_weights.pth
+    NameLayout("the network itself", (LINEAR,)),
+    NameLayout("SwinUNETR's encoder after self-supervision", ((r"^", "swinViT."), LINEAR)),  # model_swinvit.pt
+    NameLayout("SwinUNETR's pretraining", ((r"^swin_vit\.", "swinViT."), LINEAR)),
+    NameLayout(  # ssl_pretrained_weights.pth
         "Disruptive Autoencoders",
         ((r"^encoder\.(layers\d\.0)\.0\.", r"swinViT.\1."), (r"^encoder\.patch_embed", "swinViT.patch_embed"), LINEAR),
     ),
-    Layout("SuPreM", ((r"^backbone\.", ""), LINEAR)),
-    Layout("VISTA3D", ((r"^image_encoder\.", ""),)),
-    Layout("Lightning", ((r"^(model|net|backbone)\.(module\.)?", ""), LINEAR)),
+    NameLayout("SuPreM", ((r"^backbone\.", ""), LINEAR)),
+    NameLayout("VISTA3D", ((r"^image_encoder\.", ""),)),
+    NameLayout("Lightning", ((r"^(model|net|backbone)\.(module\.)?", ""), LINEAR)),
 )
 
 
@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     return {bare_name(str(name)): value for name, value in weights.items() if isinstance(value, Tensor)}
 
 
-def fitting_weights(offered: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Layout]:
+def fitting_weights(offered: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], NameLayout]:
     """What fits a network by name and shape, in the layout in which most numbers do.
 
     Args:
