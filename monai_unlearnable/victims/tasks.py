@@ -28,9 +28,8 @@ from monai_unlearnable.metrics.scores import chance_level, classification_scores
 from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.heads import TaskHeads
-from monai_unlearnable.victims.inference import MirroredInferer
 from monai_unlearnable.victims.networks import DeepSupervision
-from monai_unlearnable.victims.placement import Placement
+from monai_unlearnable.victims.prediction import MirroredInferer, Placement
 
 __all__ = ["Classification", "LoadImages", "MultiTaskClassification", "Segmentation", "Task"]
 
