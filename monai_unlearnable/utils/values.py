@@ -9,8 +9,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from monai_unlearnable.errors import InputError
 
 __all__ = ["check_at_least", "check_number", "check_path", "check_positive", "check_switch", "check_whole"]
@@ -69,8 +67,8 @@ def check_at_least(limit: float, **values: Any) -> None:
         InputError: naming the argument, when a number is below ``limit`` or not finite.
     """
     for name, value in values.items():
-        numbers = np.asarray(value, np.float64)
-        if not (np.isfinite(numbers).all() and (numbers >= limit).all()):
+        numbers = value if isinstance(value, Iterable) else (value,)
+        if not all(_is_number(number) and math.isfinite(number) and number >= limit for number in numbers):
             raise InputError(f"{name} must be at least {limit:g}, not {value}", value=value, limit=limit)
 
 
