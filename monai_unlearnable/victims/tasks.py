@@ -23,8 +23,8 @@ from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read
 from monai_unlearnable.data.labels import index_dtype
 from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import LabelError
-from monai_unlearnable.metrics.frontier import Scores
-from monai_unlearnable.metrics.scores import chance_level, classification_scores, multitask_scores, segmentation_scores
+from monai_unlearnable.metrics.scores import Scores
+from monai_unlearnable.metrics.scoring import chance_level, classification_scores, multitask_scores, segmentation_scores
 from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.heads import TaskHeads

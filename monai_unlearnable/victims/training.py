@@ -25,7 +25,7 @@ from torch.utils.data import Dataset, RandomSampler
 
 from monai_unlearnable.countermeasures import for_test
 from monai_unlearnable.errors import DatalistError, DivergedError, InputError
-from monai_unlearnable.metrics.frontier import Scores
+from monai_unlearnable.metrics.scores import Scores
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.precision import Autocast, channels_last, fast_bfloat16, untracked

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_scor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.metrics import chance_level, classification_scores, multitask_scores
-from monai_unlearnable.metrics.frontier import task_name
+from monai_unlearnable.metrics.scores import task_name
 
 pytestmark = pytest.mark.filterwarnings("error")
 
