@@ -212,11 +212,11 @@ def _file_findings(stated: dict[str, str], folder: Path) -> Iterator[Finding]:
     for name, digest in sorted(stated.items()):
         if not (folder / name).exists():
             yield Finding(name, "missing")
-        elif (found := _digest(folder / name)) != digest:
+        elif (found := _digest_if_readable(folder / name)) != digest:
             yield Finding(name, "changed", found, digest)
 
 
-def _digest(path: Path) -> str | None:
+def _digest_if_readable(path: Path) -> str | None:
     """The digest of a published scan; None where a header does not tell its other files any more."""
     try:
         return digest_of(path)

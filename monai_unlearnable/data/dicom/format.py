@@ -34,7 +34,7 @@ NEEDED = ("SOPClassUID", "SOPInstanceUID")
 
 
 @dataclass(frozen=True)
-class DicomFile:
+class _File:
     """A file of a scan.
 
     Args:
@@ -102,7 +102,7 @@ class DicomFormat(ScanFormat):
     def read(self, path: Path) -> Scan:
         with naming(path):
             paths, remarks = sources(path)
-            files = [read_file(file) for file in paths]
+            files = [_read_file(file) for file in paths]
             order, uneven = arrange([frame for file in files for frame in file.frames])
             if len(files) > 1 and len(order) > 1:
                 first, second = (files[index].path.name for index in order[:2, 0])
@@ -122,7 +122,7 @@ class DicomFormat(ScanFormat):
                 origins=np.stack([frames[index].origin for index in order[0]]),
             )
             affine = affine_of([frames[index] for index in order[0]])
-            return Scan(path, _voxels(files, order), quantization_of(files, order), affine, container, tuple(remarks))
+            return Scan(path, _voxels(files, order), _storage(files, order), affine, container, tuple(remarks))
 
     def has_read(self, scan: Scan) -> bool:
         """Whether a scan was read in this format."""
@@ -238,7 +238,7 @@ def _identity(planes: NDArray, digest: str) -> bytes:
     return planes.tobytes() if len(planes) == 1 else digest.encode()
 
 
-def read_file(path: Path) -> DicomFile:
+def _read_file(path: Path) -> _File:
     """One file.
 
     Raises:
@@ -250,11 +250,11 @@ def read_file(path: Path) -> DicomFile:
         missing = next((name for name in NEEDED if not header.get(name)), None)
         if missing is not None:
             raise ScanError(f"{missing} is missing")
-        check_storage(header)
-        return DicomFile(path, pixels, pixels.planes(), tuple(frames_of(header, path.name)))
+        _check_storage(header)
+        return _File(path, pixels, pixels.planes(), tuple(frames_of(header, path.name)))
 
 
-def check_storage(header: Dataset) -> None:
+def _check_storage(header: Dataset) -> None:
     """Refuse a file whose numbers could not be written back without loss.
 
     Raises:
@@ -265,7 +265,7 @@ def check_storage(header: Dataset) -> None:
         raise ScanError(f"{bits} bits up to bit {header.HighBit} of {allocated} are not supported")
 
 
-def quantization_of(files: Sequence[DicomFile], order: NDArray) -> StorageQuantization:
+def _storage(files: Sequence[_File], order: NDArray) -> StorageQuantization:
     """What files can store, of which slope, intercept, bits and padding may differ from slice to slice.
 
     Args:
@@ -291,7 +291,7 @@ def _padding(header: Dataset, dtype: np.dtype) -> tuple[int, int]:
     return low, high
 
 
-def _voxels(files: Sequence[DicomFile], order: NDArray) -> NDArray:
+def _voxels(files: Sequence[_File], order: NDArray) -> NDArray:
     """Voxels (C, x, y[, z]) of the planes (frames, samples, rows, columns) of files."""
     planes = files[0].planes if len(files) == 1 else np.concatenate([file.planes for file in files])
     if (order.T.ravel() != np.arange(len(planes))).any():
