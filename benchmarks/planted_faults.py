@@ -89,7 +89,7 @@ FAULTS = (
     ),
     Fault(
         "pretraining does not bend intensities",
-        "victims/weights.py",
+        "victims/pretraining.py",
         'RandHistogramShiftd("image", prob=0.9, num_control_points=(4, 8)),',
         "",
         "tests/victims/test_finetune.py",
