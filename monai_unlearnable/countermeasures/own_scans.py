@@ -16,7 +16,6 @@ from monai_unlearnable.countermeasures.learning import choose_cases
 from monai_unlearnable.data import Case, check_alike, load_cases, read_scan
 from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import DatalistError, InputError
-from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.pipelines import percentile_window
 from monai_unlearnable.utils.progress import track
@@ -83,8 +82,7 @@ def check_pair(protected: Tensor, original: Tensor, case_id: str) -> None:
 
 
 def _read(case: Case, like: Tensor) -> Tensor:
-    values = filled_channels([read_scan(case.root / name) for name in case.images]).astype(np.float32)
-    values = as_channels(values, len(like), values.ndim - 1)
+    values = filled_channels([read_scan(case.root / name) for name in case.images], len(like)).astype(np.float32)
     check_alike(case, values.shape, like.shape, "those to change")
     return image_of(Compose(percentile_window())({CaseKeys.IMAGE: torch.from_numpy(values)}))
 

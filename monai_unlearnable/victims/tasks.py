@@ -25,7 +25,6 @@ from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.metrics.scores import Scores
 from monai_unlearnable.metrics.scoring import chance_level, classification_scores, multitask_scores, segmentation_scores
-from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.heads import TaskHeads
 from monai_unlearnable.victims.networks import DeepSupervision
@@ -54,8 +53,7 @@ class LoadImages(Transform):
         """Read what the keys name; other entries stay."""
         image, *labels = self.keys
         scans = [read_scan(path) for path in ensure_tuple(data[image])]
-        values = filled_channels(scans)
-        read = {image: as_channels(values, self.channels, values.ndim - 1)}
+        read = {image: filled_channels(scans, self.channels)}
         for key in labels:
             path, case = Path(data[key]), data.get(CaseKeys.CASE_ID)
             label = read_label(path, scans, case, LabelGeometry.IGNORE)

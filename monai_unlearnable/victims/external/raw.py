@@ -21,7 +21,6 @@ from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read
 from monai_unlearnable.data.formats import write_scan
 from monai_unlearnable.data.scan import Scan, filled_channels
 from monai_unlearnable.errors import InputError, LabelError, ScanError
-from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import reading, write_atomic, write_json
 from monai_unlearnable.victims.tasks import Segmentation
@@ -146,8 +145,7 @@ class RawFolder:
                 name.with_name(f"{name.name}_0000{ending}").symlink_to(scans[0].path.resolve())
             return scans, None, len(scans[0].voxels)
         if load is None:
-            values, label = filled_channels(scans), None
-            image = as_channels(values, self.task.channels, values.ndim - 1)
+            image, label = filled_channels(scans, self.task.channels), None
         else:
             sample = load(case)
             image, label = (np.asarray(convert_to_numpy(sample[key])) for key in ("image", "label"))
