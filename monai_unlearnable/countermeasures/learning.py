@@ -163,7 +163,7 @@ def fit(
 
 
 def choose_cases(cases: Sequence[OneCase], count: int | None, seed: int) -> list[OneCase]:
-    """As many cases in their order, by the seed; those chosen for a count are among those chosen for a larger one.
+    """A number of cases, chosen by the seed, in their order; a smaller choice is part of a larger one.
 
     Raises:
         InputError: when there is no case at all.
@@ -177,7 +177,7 @@ def choose_cases(cases: Sequence[OneCase], count: int | None, seed: int) -> list
 
 
 def choose_leaked(material: Material, count: int, what: str, seed: int) -> list[Sample]:
-    """As many cases whose originals are known, chosen by :func:`choose_cases`; ``what`` says what they are for.
+    """A number of cases whose originals are known, chosen by :func:`choose_cases`; ``what`` names their use in errors.
 
     Raises:
         InputError: when originals of fewer cases are known.

@@ -32,7 +32,7 @@ def read_scans(folder: str | Path, like: Tensor, count: int | None, seed: int) -
 
     Args:
         folder: folder of the dataset.
-        like: an image with as many channels and axes.
+        like: an image (C, spatial...) of the wanted number of channels and axes.
         count: largest number of cases, chosen by the seed; None for all.
         seed: random seed of the choice.
 
@@ -51,7 +51,7 @@ def read_pairs(
     Args:
         protected: folder of the protected version.
         originals: folder of the dataset itself.
-        like: an image with as many channels and axes.
+        like: an image (C, spatial...) of the wanted number of channels and axes.
         count: largest number of pairs, chosen by the seed; None for all.
         seed: random seed of the choice.
 
@@ -91,7 +91,7 @@ def synthetic_scans(like: Tensor, count: int, seed: int) -> list[Tensor]:
     """Images (C, spatial...) in [0, 1] with regions of smooth outline, texture in each, and a little noise.
 
     Args:
-        like: an image with as many channels and axes.
+        like: an image (C, spatial...) of the wanted number of channels and axes.
         count: number of images.
         seed: random seed of what is drawn.
     """

@@ -238,7 +238,7 @@ def _of_one_kind(cases: Sequence[Case], found: Iterator[_Facts], wanted: int | N
 
 
 def check_tasks(cases: Sequence[Case], tasks: Sequence[str], others: str) -> None:
-    """Check that cases have the tasks that others have.
+    """Check that cases have the same tasks as others.
 
     Args:
         cases: the cases.
@@ -246,7 +246,7 @@ def check_tasks(cases: Sequence[Case], tasks: Sequence[str], others: str) -> Non
         others: what these are, for the error.
 
     Raises:
-        LabelError: naming the first case that has not.
+        LabelError: naming the first case that does not.
     """
     for case in cases:
         if case.tasks != tuple(tasks):

@@ -54,7 +54,7 @@ def p50(points: Iterable[Point], clean: float, chance: float, figure: str = "psn
 
     The sweep is taken as linear between neighbors in PSNR. Where it crosses half-way more than once, the highest
     crossing counts. Points of equal PSNR count as one with their mean score. Points without score or figure (None or
-    NaN: a victim that diverged, say) are omitted.
+    NaN, as of a victim that diverged) are omitted.
 
     Args:
         points: the sweep of one method, in any order.

@@ -172,7 +172,7 @@ class Protection:
             patch_size: spatial size of the patches, in voxels.
 
         Raises:
-            InputError: when it has not as many sides as the scans.
+            InputError: when it has another number of axes than the scans.
         """
         if len(patch_size) != (dims := self.summary.spatial_dims):
             raise InputError(f"patch_size is {list(patch_size)}, and the scans have {dims} dimensions")

@@ -252,7 +252,11 @@ class MultiTaskClassification(Classification):
 
     @classmethod
     def of(cls, tasks: Mapping[str, int], channels: int | None = None) -> MultiTaskClassification:
-        """The tasks of so many classes each, by name.
+        """A classifier of several tasks.
+
+        Args:
+            tasks: number of classes of each task, by its name.
+            channels: number of channels of the images, see :class:`LoadImages`.
 
         Raises:
             LabelError: naming the first task that has a single class.

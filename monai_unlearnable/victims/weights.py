@@ -220,7 +220,7 @@ def freeze(network: nn.Module, pattern: str = ENCODER, loaded: Collection[str] |
         network: network to change in place.
         pattern: regular expression that the name of a parameter begins with, without that of wrappers; ``"encoder"``
             means :data:`ENCODER`, which knows the networks of the catalog.
-        loaded: names of the parameters that came from a file; others are trained all the same. None for all.
+        loaded: names of the parameters that came from a file, which alone are frozen; None for all.
 
     Returns:
         Names of the parameters that are frozen.

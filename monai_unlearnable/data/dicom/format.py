@@ -91,9 +91,9 @@ class _Container:
 class DicomFormat(ScanFormat):
     """A file as an image of one slice or of its frames, and a folder of files as the volume that they make up.
 
-    Slices go by their position along the normal of their plane. Frames at one position, and colors, are channels.
-    Compressed pixels are compressed again in the same lossless transfer syntax, or written in Explicit VR Little Endian
-    where it was lossy or has no encoder.
+    Slices are ordered by their position along the normal of their plane. Frames at one position, and colors, are
+    channels. Compressed pixels are compressed again in the same lossless transfer syntax, or written in Explicit VR
+    Little Endian where it was lossy or has no encoder.
     """
 
     suffixes = SUFFIXES

@@ -121,7 +121,7 @@ class Datalist:
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """The sections that there are; of a table those that there can be."""
+        """The sections of a JSON file; for a table, those that it may have."""
         if self._is_table:
             return tuple(dict.fromkeys(SECTIONS.values()))
         return tuple(name for name, entries in self._content.items() if _is_section(name, entries))

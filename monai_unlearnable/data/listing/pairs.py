@@ -142,7 +142,7 @@ class _Pairing:
             raise DatalistError(f"{first.name} and {image.name} {what}", file=self.root)
 
     def _pair_longer_labels(self) -> None:
-        """Pair labels whose names say more than those of their images, all the same: ``a`` and ``a_lesion_mask``."""
+        """Pair labels whose names add the same words to those of their images: ``a`` and ``a_lesion_mask``."""
         images = {key: part for part in self.images for key in (part.full, part.bare)}
         of_image: dict[str, list[tuple[ScanName, str]]] = {}
         for label in self.labels:
@@ -160,7 +160,7 @@ class _Pairing:
             self.left = [part for part in self.left if part.name not in of_image]
 
     def _choose(self) -> None:
-        """See to it that all cases have the same channels, and that there is but one where names tell of none."""
+        """Check that all cases have the same channels, and keep one image a case where names tell of no channels."""
         for group in self.groups.values():
             if "" in group.images and len(group.images) > 1:
                 for channel in [*filter(None, group.images)]:
