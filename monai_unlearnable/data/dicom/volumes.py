@@ -58,15 +58,12 @@ class Volume:
         files: its files, by name.
         series: UID of its series.
         description: what a person can tell it by.
-        parts: where the series has several volumes, the number of this one among its echoes, time points, ...:
-            ``{"echo": 2, "time": 1}``.
     """
 
     path: Path
     files: tuple[Path, ...]
     series: str
     description: str
-    parts: tuple[tuple[str, int], ...] = ()
 
     @property
     def name(self) -> str:
@@ -337,7 +334,7 @@ def _volume(address: Path, group: _Group) -> Volume:
     count = int(header.get("NumberOfFrames") or 1) if len(group.files) == 1 else len(group.files)
     words.append(f"{count} of {header.get('Columns')} x {header.get('Rows')}")
     uid = str(header.get("SeriesInstanceUID"))
-    return Volume(address, group.files, uid, ", ".join(word for word in words if word), group.parts)
+    return Volume(address, group.files, uid, ", ".join(word for word in words if word))
 
 
 def sources(path: Path) -> tuple[list[Path], list[str]]:
