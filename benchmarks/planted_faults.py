@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ten faults that no test found once: each is planted in a copy of the tree, and the tests have to fail.
+"""Faults that no test found once: each is planted in a copy of the tree, and the tests have to fail.
 
 python benchmarks/planted_faults.py WORK
 
@@ -60,17 +60,10 @@ FAULTS = (
     ),
     Fault("the verdict's threshold is 0.6", "metrics/judgement.py", "HALF = 0.5", "HALF = 0.6", "tests/report"),
     Fault(
-        "the P50 tile shows the best victim",
-        "report/html.py",
-        "worst = min(lines",
-        "worst = max(lines",
-        "tests/report/test_page.py",
-    ),
-    Fault(
         "PSNR is averaged over unchanged scans too",
         "evaluation/sources.py",
-        "_means(differing or figures)",
-        "_means(figures)",
+        "_means(differing or [*figures.values()])",
+        "_means([*figures.values()])",
         "tests/evaluation/test_laboratory.py",
     ),
     Fault(
@@ -96,7 +89,7 @@ FAULTS = (
     ),
     Fault(
         "pretraining does not bend intensities",
-        "victims/weights.py",
+        "victims/pretraining.py",
         'RandHistogramShiftd("image", prob=0.9, num_control_points=(4, 8)),',
         "",
         "tests/victims/test_finetune.py",

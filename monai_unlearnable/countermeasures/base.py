@@ -7,13 +7,10 @@ which are plain MONAI transforms of images in normalized intensity (:class:`Norm
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import ModuleType
 from typing import Any
 
-import monai.transforms as mt
 import numpy as np
 import torch
 from monai.transforms import Transform
@@ -24,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.utils.dictionaries import DictionaryTransform
 from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.pipelines import DictionaryTransform
 
 __all__ = ["Countermeasure", "Material", "Prepared", "RandomStep", "for_test", "prepare"]
 __all__ += ["NormalizedTransform", "NormalizedTransformD", "NormalizedTransformDict", "NormalizedTransformd"]
@@ -175,29 +172,6 @@ def label_of(sample: Sample) -> Tensor:
     return label.reshape(()) if label.numel() == 1 else label
 
 
-def percentile_window(lower: float = 0.5, upper: float = 99.5) -> list[Any]:
-    """Transforms of physical values to normalized intensity: each channel is clipped to percentiles of its own.
-
-    Args:
-        lower: percentile that becomes 0.
-        upper: percentile that becomes 1.
-    """
-    clip = mt.ClipIntensityPercentilesd("image", lower, upper, channel_wise=True)
-    return [*([clip] if (lower, upper) != (0, 100) else []), mt.ScaleIntensityd("image", channel_wise=True)]
-
-
-def at_least(limit: float, **values: Any) -> None:
-    """Check strengths by name, numbers or sequences of numbers.
-
-    Raises:
-        InputError: naming the argument, when a number is below ``limit`` or not finite.
-    """
-    for name, value in values.items():
-        numbers = np.asarray(value, np.float64)
-        if not (np.isfinite(numbers).all() and (numbers >= limit).all()):
-            raise InputError(f"{name} must be at least {limit:g}, not {value}", value=value, limit=limit)
-
-
 def spatial_axes(axes: Sequence[int] | int | None, dims: int) -> tuple[int, ...]:
     """Numbers of spatial axes, counted from 0.
 
@@ -221,33 +195,3 @@ def by_plane(channel: NDArray, axis: int, change: Callable[[NDArray], NDArray]) 
         return change(channel)
     (axis,) = spatial_axes(axis, channel.ndim)
     return np.stack([change(plane) for plane in np.moveaxis(channel, axis, 0)], axis)
-
-
-def require_simple_itk() -> ModuleType:
-    """SimpleITK, if it is installed.
-
-    Raises:
-        InputError: naming the extra that installs it.
-    """
-    try:
-        import SimpleITK
-    except ImportError:
-        # Without a cause, so that whoever reports the root of a chain of errors reports this one.
-        raise InputError("SimpleITK is not installed: pip install 'monai_unlearnable[lab]'") from None
-    return SimpleITK
-
-
-@contextmanager
-def one_thread() -> Iterator[ModuleType]:
-    """SimpleITK, with filters made in the block confined to one thread.
-
-    Partial sums of several threads make results depend on the machine, and a pool of threads does not survive the fork
-    of a data loader's worker. Filters inside filters obey the global number only.
-    """
-    sitk = require_simple_itk()
-    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield sitk
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from monai_unlearnable.countermeasures.base import NormalizedTransform, at_least, by_plane
+from monai_unlearnable.countermeasures.base import NormalizedTransform, by_plane
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.utils.dictionaries import dictionary_transform
+from monai_unlearnable.utils.pipelines import dictionary_transform
+from monai_unlearnable.utils.values import check_at_least
 
 __all__ = ["Jpeg", "Jpeg2000", "Jpeg2000D", "Jpeg2000Dict", "Jpeg2000d", "JpegD", "JpegDict", "Jpegd"]
 __all__ += ["Quantize", "QuantizeD", "QuantizeDict", "Quantized"]
@@ -33,7 +34,7 @@ class Quantize(NormalizedTransform):
     levels: int = 256
 
     def __post_init__(self) -> None:
-        at_least(2, levels=self.levels)
+        check_at_least(2, levels=self.levels)
 
     def change(self, channel: NDArray) -> NDArray:
         return np.rint(channel * (self.levels - 1)) / (self.levels - 1)
@@ -87,7 +88,7 @@ class Jpeg2000(NormalizedTransform):
         given = {name: value for name, value in vars(self).items() if name != "axis" and value is not None}
         if len(given) != 1:
             raise InputError("give either psnr or ratio of JPEG 2000")
-        at_least(1, **given)
+        check_at_least(1, **given)
         if not features.check("jpg_2000"):
             raise InputError("this Pillow was built without JPEG 2000 (OpenJPEG): install one of its binary wheels")
 

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared, image_of
-from monai_unlearnable.countermeasures.learning import LearnedChanged, NetworkChange, Patches, fit, require_positive
+from monai_unlearnable.countermeasures.learning import LearnedChanged, NetworkChange, Patches, fit
 from monai_unlearnable.countermeasures.own_scans import read_scans, synthetic_scans
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
+from monai_unlearnable.utils.values import check_positive
 
 __all__ = ["Denoiser", "ResidualCNN", "draw_noise"]
 
@@ -134,7 +135,7 @@ class Denoiser(Countermeasure):
     max_cases: int | None = 64
 
     def __post_init__(self) -> None:
-        require_positive(**{name: value for name, value in vars(self).items() if name != "scans"})
+        check_positive(**{name: value for name, value in vars(self).items() if name != "scans"})
 
     def prepare(self, material: Material) -> Prepared:
         """Train the denoiser; its output takes the place of every image.

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_unlearnable.countermeasures.blocks import FEATURES, blocks, labeled_vectors, residual
-from monai_unlearnable.countermeasures.classifiers import fit_classifier
+from monai_unlearnable.countermeasures.classifiers import FEATURES, blocks, fit_classifier, labeled_vectors, residual
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.metrics import area_under_curve
 from monai_unlearnable.utils.progress import track

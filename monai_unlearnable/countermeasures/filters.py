@@ -5,8 +5,10 @@ Percentile clips and gamma are MONAI's ``ScaleIntensityRangePercentilesd`` and `
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +16,10 @@ from scipy import ndimage
 from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from skimage.transform import resize
 
-from monai_unlearnable.countermeasures.base import (
-    NormalizedTransform,
-    at_least,
-    one_thread,
-    require_simple_itk,
-    spatial_axes,
-)
+from monai_unlearnable.countermeasures.base import NormalizedTransform, spatial_axes
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.utils.dictionaries import dictionary_transform
+from monai_unlearnable.utils.pipelines import dictionary_transform
+from monai_unlearnable.utils.values import check_at_least
 
 __all__ = ["BilateralFilter", "BilateralFilterD", "BilateralFilterDict", "BilateralFilterd"]
 __all__ += ["BinomialSmooth", "BinomialSmoothD", "BinomialSmoothDict", "BinomialSmoothd"]
@@ -45,6 +42,36 @@ LEAST_VOXELS = 4
 TOP_PERCENTILE = 99.5
 
 
+def require_simple_itk() -> ModuleType:
+    """SimpleITK, if it is installed.
+
+    Raises:
+        InputError: naming the extra that installs it.
+    """
+    try:
+        import SimpleITK
+    except ImportError:
+        # Without a cause, so that whoever reports the root of a chain of errors reports this one.
+        raise InputError("SimpleITK is not installed: pip install 'monai_unlearnable[lab]'") from None
+    return SimpleITK
+
+
+@contextmanager
+def one_thread() -> Iterator[ModuleType]:
+    """SimpleITK, with filters made in the block confined to one thread.
+
+    Partial sums of several threads make results depend on the machine, and a pool of threads does not survive the fork
+    of a data loader's worker. Filters inside filters obey the global number only.
+    """
+    sitk = require_simple_itk()
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield sitk
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+
+
 @dataclass(frozen=True)
 class GaussianFilter(NormalizedTransform):
     """Gaussian smoothing of all axes or some of them, of the slice axis alone for instance.
@@ -64,7 +91,7 @@ class GaussianFilter(NormalizedTransform):
     axes: Sequence[int] | int | None = None
 
     def __post_init__(self) -> None:
-        at_least(0, sigma=self.sigma)
+        check_at_least(0, sigma=self.sigma)
 
     def change(self, channel: NDArray) -> NDArray:
         axes = spatial_axes(self.axes, channel.ndim)
@@ -90,7 +117,7 @@ class BinomialSmooth(NormalizedTransform):
     passes: int = 1
 
     def __post_init__(self) -> None:
-        at_least(0, passes=self.passes)
+        check_at_least(0, passes=self.passes)
 
     def change(self, channel: NDArray) -> NDArray:
         for axis in spatial_axes(self.axes, channel.ndim) * self.passes:
@@ -115,7 +142,7 @@ class BilateralFilter(NormalizedTransform):
     sigma_intensity: float = 0.2
 
     def __post_init__(self) -> None:
-        at_least(0, sigma=self.sigma, sigma_intensity=self.sigma_intensity)
+        check_at_least(0, sigma=self.sigma, sigma_intensity=self.sigma_intensity)
         require_simple_itk()
 
     def change(self, channel: NDArray) -> NDArray:
@@ -146,8 +173,8 @@ class TotalVariation(NormalizedTransform):
     iterations: int = 200
 
     def __post_init__(self) -> None:
-        at_least(0, weight=self.weight)
-        at_least(1, iterations=self.iterations)
+        check_at_least(0, weight=self.weight)
+        check_at_least(1, iterations=self.iterations)
 
     def change(self, channel: NDArray) -> NDArray:
         if self.weight == 0:
@@ -176,8 +203,8 @@ class NonLocalMeans(NormalizedTransform):
     patch_distance: int = 3
 
     def __post_init__(self) -> None:
-        at_least(0, h=self.h)
-        at_least(1, patch_size=self.patch_size, patch_distance=self.patch_distance)
+        check_at_least(0, h=self.h)
+        check_at_least(1, patch_size=self.patch_size, patch_distance=self.patch_distance)
 
     def change(self, channel: NDArray) -> NDArray:
         if self.h == 0:
@@ -209,7 +236,7 @@ class ResampleBack(NormalizedTransform):
     anti_aliasing: bool = False
 
     def __post_init__(self) -> None:
-        at_least(1, factor=self.factor)
+        check_at_least(1, factor=self.factor)
         if self.order not in range(6):
             raise InputError(f"order must be a whole number from 0 to 5, not {self.order}", value=self.order)
 
@@ -245,7 +272,7 @@ class RemoveBiasField(NormalizedTransform):
     iterations: Sequence[int] = (50, 50, 50, 50)
 
     def __post_init__(self) -> None:
-        at_least(1, shrink=self.shrink, iterations=self.iterations)
+        check_at_least(1, shrink=self.shrink, iterations=self.iterations)
         require_simple_itk()
 
     def change(self, channel: NDArray) -> NDArray:

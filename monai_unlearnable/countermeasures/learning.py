@@ -163,7 +163,7 @@ def fit(
 
 
 def choose_cases(cases: Sequence[OneCase], count: int | None, seed: int) -> list[OneCase]:
-    """As many cases in their order, by the seed; those chosen for a count are among those chosen for a larger one.
+    """A number of cases, chosen by the seed, in their order; a smaller choice is part of a larger one.
 
     Raises:
         InputError: when there is no case at all.
@@ -177,7 +177,7 @@ def choose_cases(cases: Sequence[OneCase], count: int | None, seed: int) -> list
 
 
 def choose_leaked(material: Material, count: int, what: str, seed: int) -> list[Sample]:
-    """As many cases whose originals are known, chosen by :func:`choose_cases`; ``what`` says what they are for.
+    """A number of cases whose originals are known, chosen by :func:`choose_cases`; ``what`` names their use in errors.
 
     Raises:
         InputError: when originals of fewer cases are known.
@@ -187,17 +187,6 @@ def choose_leaked(material: Material, count: int, what: str, seed: int) -> list[
         reason = f"{count} {what} were asked for, originals are known of {len(known)} cases"
         raise InputError(reason, value=count, limit=len(known))
     return choose_cases(known, count, seed)
-
-
-def require_positive(**numbers: float | None) -> None:
-    """Refuse settings that are not positive; None keeps its default.
-
-    Raises:
-        InputError: naming the setting.
-    """
-    for name, number in numbers.items():
-        if number is not None and not (number > 0 and math.isfinite(number)):
-            raise InputError(f"{name} is {number}; it must be positive", value=number, limit=0)
 
 
 LearnedChangeD = LearnedChangeDict = LearnedChanged

@@ -11,13 +11,13 @@ from monai.transforms import Compose
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from monai_unlearnable.countermeasures.base import image_of, percentile_window
+from monai_unlearnable.countermeasures.base import image_of
 from monai_unlearnable.countermeasures.learning import choose_cases
 from monai_unlearnable.data import Case, check_alike, load_cases, read_scan
 from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import DatalistError, InputError
-from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
+from monai_unlearnable.utils.pipelines import percentile_window
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
 
@@ -32,7 +32,7 @@ def read_scans(folder: str | Path, like: Tensor, count: int | None, seed: int) -
 
     Args:
         folder: folder of the dataset.
-        like: an image with as many channels and axes.
+        like: an image (C, spatial...) of the wanted number of channels and axes.
         count: largest number of cases, chosen by the seed; None for all.
         seed: random seed of the choice.
 
@@ -51,7 +51,7 @@ def read_pairs(
     Args:
         protected: folder of the protected version.
         originals: folder of the dataset itself.
-        like: an image with as many channels and axes.
+        like: an image (C, spatial...) of the wanted number of channels and axes.
         count: largest number of pairs, chosen by the seed; None for all.
         seed: random seed of the choice.
 
@@ -82,8 +82,7 @@ def check_pair(protected: Tensor, original: Tensor, case_id: str) -> None:
 
 
 def _read(case: Case, like: Tensor) -> Tensor:
-    values = filled_channels([read_scan(case.root / name) for name in case.images]).astype(np.float32)
-    values = as_channels(values, len(like), values.ndim - 1)
+    values = filled_channels([read_scan(case.root / name) for name in case.images], len(like)).astype(np.float32)
     check_alike(case, values.shape, like.shape, "those to change")
     return image_of(Compose(percentile_window())({CaseKeys.IMAGE: torch.from_numpy(values)}))
 
@@ -92,7 +91,7 @@ def synthetic_scans(like: Tensor, count: int, seed: int) -> list[Tensor]:
     """Images (C, spatial...) in [0, 1] with regions of smooth outline, texture in each, and a little noise.
 
     Args:
-        like: an image with as many channels and axes.
+        like: an image (C, spatial...) of the wanted number of channels and axes.
         count: number of images.
         seed: random seed of what is drawn.
     """

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared
-from monai_unlearnable.countermeasures.blocks import blocks, labeled_vectors, unblocks
-from monai_unlearnable.countermeasures.classifiers import fit_classifier
-from monai_unlearnable.countermeasures.learning import LearnedChanged, choose_cases, require_positive
+from monai_unlearnable.countermeasures.classifiers import blocks, fit_classifier, labeled_vectors, unblocks
+from monai_unlearnable.countermeasures.learning import LearnedChanged, choose_cases
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.utils.tensors import fit_extent
+from monai_unlearnable.utils.values import check_positive
 
 __all__ = ["BlockProjection", "OrthogonalProjection", "WholeProjection"]
 
@@ -53,7 +53,7 @@ class OrthogonalProjection(Countermeasure):
     max_cases: int | None = 512
 
     def __post_init__(self) -> None:
-        require_positive(**vars(self))
+        check_positive(**vars(self))
 
     def prepare(self, material: Material) -> Prepared:
         """Fit the classifier; the projection takes the place of every image.

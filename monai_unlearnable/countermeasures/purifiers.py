@@ -21,13 +21,13 @@ from monai_unlearnable.countermeasures.learning import (
     choose_cases,
     choose_leaked,
     fit,
-    require_positive,
 )
 from monai_unlearnable.countermeasures.own_scans import check_pair, read_pairs
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed
+from monai_unlearnable.utils.values import check_positive
 
 __all__ = ["RateConstrainedVAE", "ResidualUNet", "AutoencoderPurifier", "PairPurifier", "Remover"]
 
@@ -164,7 +164,7 @@ class AutoencoderPurifier(Countermeasure):
     max_cases: int | None = 256
 
     def __post_init__(self) -> None:
-        require_positive(**vars(self))
+        check_positive(**vars(self))
 
     def prepare(self, material: Material) -> Prepared:
         """Train on the images of the cases; the reconstruction takes their place.
@@ -220,7 +220,7 @@ class PairPurifier(Countermeasure):
     learning_rate: float = 3e-3
 
     def __post_init__(self) -> None:
-        require_positive(**vars(self))
+        check_positive(**vars(self))
 
     def prepare(self, material: Material) -> Prepared:
         """Train on the leaked pairs; the prediction takes the place of every image.
@@ -285,7 +285,7 @@ class Remover(PairPurifier):
             if not getattr(self, name):
                 reason = f"a remover learns from a dataset in both versions; give its folder as {name!r}"
                 raise InputError(f"{reason}, in a laboratory as {setting}")
-        require_positive(**{name: value for name, value in vars(self).items() if name not in folders})
+        check_positive(**{name: value for name, value in vars(self).items() if name not in folders})
 
     def prepare(self, material: Material) -> Prepared:
         """Train on the pairs; the prediction takes the place of every image.

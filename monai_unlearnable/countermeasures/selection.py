@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 
 from monai_unlearnable.countermeasures.base import Countermeasure, Material, Prepared
-from monai_unlearnable.countermeasures.blocks import FEATURES, LabeledVectors, labeled_vectors, residual
-from monai_unlearnable.countermeasures.classifiers import fit_classifier
-from monai_unlearnable.countermeasures.learning import choose_leaked, require_positive
+from monai_unlearnable.countermeasures.classifiers import (
+    FEATURES,
+    LabeledVectors,
+    fit_classifier,
+    labeled_vectors,
+    residual,
+)
+from monai_unlearnable.countermeasures.learning import choose_leaked
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import derive_seed, seeded
+from monai_unlearnable.utils.values import check_positive
 
 __all__ = ["MixClean", "IterativeFilter"]
 
@@ -99,7 +105,7 @@ class IterativeFilter(Countermeasure):
         if not 0 < self.fraction < 1:
             reason = f"the fraction of cases to drop is {self.fraction}; it is between 0 and 1"
             raise InputError(reason, value=self.fraction, limit=1)
-        require_positive(**{name: value for name, value in vars(self).items() if name != "hidden"})
+        check_positive(**{name: value for name, value in vars(self).items() if name != "hidden"})
 
     def prepare(self, material: Material) -> Prepared:
         """Judge the cases and keep the others, in their order.

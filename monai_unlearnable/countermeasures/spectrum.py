@@ -17,10 +17,11 @@ from monai.utils.enums import TransformBackends
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from monai_unlearnable.countermeasures.base import NormalizedTransform, RandomStep, Step, at_least
+from monai_unlearnable.countermeasures.base import NormalizedTransform, RandomStep, Step
 from monai_unlearnable.countermeasures.filters import BORDER
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.utils.dictionaries import dictionary_transform
+from monai_unlearnable.utils.pipelines import dictionary_transform
+from monai_unlearnable.utils.values import check_at_least
 
 __all__ = ["ClipSpectrum", "ClipSpectrumD", "ClipSpectrumDict", "ClipSpectrumd"]
 __all__ += ["SharpenLowPass", "SharpenLowPassD", "SharpenLowPassDict", "SharpenLowPassd"]
@@ -59,7 +60,7 @@ class ClipSpectrum(NormalizedTransform):
     left: float = 0.0
 
     def __post_init__(self) -> None:
-        at_least(0, factor=self.factor, inner=self.inner, left=self.left)
+        check_at_least(0, factor=self.factor, inner=self.inner, left=self.left)
         if self.left > self.factor:
             raise InputError(f"left is {self.left}, above the factor {self.factor}", value=self.left, limit=self.factor)
 
@@ -136,7 +137,7 @@ class RandSharpenLowPass(Randomizable, NormalizedTransform):
 
     def __init__(self, center: float = 2.0, std: float = 0.1, kept: float = 0.4) -> None:
         _check(center, kept)
-        at_least(0, std=std)
+        check_at_least(0, std=std)
         self.center, self.std, self.kept = center, std, kept
         self.drawn, self.neighbors = center, np.zeros((0, 2))
 
@@ -167,7 +168,7 @@ def _sharpened(channel: NDArray, center: float, neighbors: NDArray, kept: float)
 
 
 def _check(center: float, kept: float) -> None:
-    at_least(1, center=center)
+    check_at_least(1, center=center)
     if not 0 < kept <= 1:
         raise InputError(f"kept is {kept}; it must be above 0 and at most 1", value=kept, limit=1)
 

@@ -130,7 +130,7 @@ def read_case(
 
 
 def check_alike(case: Case, shape: Sequence[int], known: Sequence[int], others: str) -> None:
-    """Check that a case has as many channels and spatial axes as others.
+    """Check that a case has the same number of channels and spatial axes as others.
 
     Args:
         case: the case.
@@ -139,7 +139,7 @@ def check_alike(case: Case, shape: Sequence[int], known: Sequence[int], others: 
         others: what these are, for the error.
 
     Raises:
-        ScanError: naming case and file, when it has not.
+        ScanError: naming case and file, when it does not.
     """
     if (shape[0], len(shape)) != (known[0], len(known)):
         found, wanted = (f"{channels} channel(s) in {len(axes)}D" for channels, *axes in (shape, known))

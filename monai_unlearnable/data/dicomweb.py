@@ -190,7 +190,7 @@ class Server:
     def _search(
         self, what: str, find: Callable[..., Sequence[Any]], name: str, *where: str, **filters: Any
     ) -> dict[str, Any]:
-        """The results of a search by UID. Servers send as many as they like at once: ask on until nothing new comes."""
+        """The results of a search by UID. Servers answer in pages of any size: ask until nothing new comes."""
         from requests import HTTPError
 
         found: dict[str, Any] = {}

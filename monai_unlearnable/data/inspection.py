@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data.cases import LoadedCase, read_case
+from monai_unlearnable.data.formats import stem
 from monai_unlearnable.data.grids import Grid
 from monai_unlearnable.data.labels import LabelGeometry, soft_edges, value_counts
 from monai_unlearnable.data.listing.datalist import Case
-from monai_unlearnable.data.spread import exceeding_spread
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.arrays import fits_channels
+from monai_unlearnable.utils.arrays import bounding_box, file_order, fits_channels
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.text import first_few
 
-__all__ = ["DatasetSummary", "check_tasks", "inspect_cases", "patch_size"]
+__all__ = ["DatasetSummary", "check_tasks", "exceeding_spread", "inspect_cases", "patch_size", "spread_remark"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class DatasetSummary:
         window_widths: the least and the largest width of an intensity window, in physical units.
         sizes: number of voxels of each case, channels included.
         exceeding: scans whose noise may exceed the spread of the labeled voxels, see
-            :func:`~monai_unlearnable.data.spread.exceeding_spread`; known where a budget was given.
+            :func:`exceeding_spread`; known where a budget was given.
         grids: where the voxels of each case lie.
     """
 
@@ -83,11 +83,6 @@ class DatasetSummary:
     def smoothest_axis(self) -> int:
         """The spatial axis along which neighboring voxels differ least: the axis of their emptiest spectrum."""
         return int(np.argmin(self.roughness))
-
-    @property
-    def largest_target(self) -> int | None:
-        """The class that most images have; None where labels are maps, or there are several tasks."""
-        return int(np.argmax(self.targets)) if self.targets else None
 
     @property
     def num_classes(self) -> int:
@@ -185,17 +180,53 @@ def inspect_cases(
     Raises:
         UnlearnableError: a subclass that says what is wrong, naming the first bad case and file.
     """
+    _refuse_unlike_targets(cases)
+    read = partial(read_case, window=window, label_values=label_values, label_geometry=label_geometry)
+    facts_of = partial(_facts, read=read, is_encoded=label_values is not None, budget=budget, roughness=roughness)
+    facts, channels = _of_one_kind(cases, _each(cases, facts_of), channels)
+    shapes = [own.grid.shape for own in facts]
+    lows, highs = zip(*(window for own in facts for window in own.windows), strict=True)
+    widths = [high - low for low, high in zip(lows, highs, strict=True)]
+    return DatasetSummary(
+        spatial_dims=len(shapes[0]),
+        channels=channels,
+        median_shape=tuple(int(extent) for extent in np.median(shapes, axis=0)),
+        roughness=tuple(np.mean([own.roughness for own in facts], axis=0).tolist()) if roughness else (),
+        targets=() if cases[0].tasks else _counts(case.target for case in cases),
+        tasks=_task_counts(cases),
+        dtypes=Counter(dtype for own in facts for dtype in own.dtypes),
+        window_range=(min(lows), max(highs)),
+        window_widths=(min(widths), max(widths)),
+        sizes=tuple(own.channels * math.prod(own.grid.shape) for own in facts),
+        exceeding={name: what for own in facts for name, what in own.exceeding.items()},
+        grids=tuple(own.grid for own in facts),
+        **_of_labels(cases, facts, label_values),
+    )
+
+
+def _refuse_unlike_targets(cases: Sequence[Case]) -> None:
+    """Refuse a dataset without cases, or one in which only some have a label map, or the tasks of the first."""
     if not cases:
         raise DatalistError("no cases given")
     unlike = next((case for case in cases if (case.target is None) != (cases[0].target is None)), None)
     if unlike is not None:
         raise LabelError("some cases have a label map and others a class", case=unlike.case_id)
     check_tasks(cases, cases[0].tasks, "the first case")
-    wanted = channels
-    all_facts: list[_Facts] = []
-    read = partial(read_case, window=window, label_values=label_values, label_geometry=label_geometry)
-    facts_of = partial(_facts, read=read, is_encoded=label_values is not None, budget=budget, roughness=roughness)
-    for case, facts in zip(cases, _each(cases, facts_of), strict=True):
+
+
+def _of_one_kind(cases: Sequence[Case], found: Iterator[_Facts], wanted: int | None) -> tuple[list[_Facts], int]:
+    """The facts of all cases, which have the same axes and channels, and how many channels.
+
+    Args:
+        cases: the cases.
+        found: facts of each, read one after the other.
+        wanted: number of channels; None for that of the first case, of gray and color pictures that of the latter.
+
+    Raises:
+        ScanError: naming the first case and file of another kind.
+    """
+    all_facts, channels = list[_Facts](), wanted
+    for case, facts in zip(cases, found, strict=True):
         all_facts.append(facts)
         dims = len(all_facts[0].grid.shape)
         if wanted is None and fits_channels(channels or facts.channels, facts.channels, dims):
@@ -203,30 +234,11 @@ def inspect_cases(
         if not fits_channels(facts.channels, channels or 0, dims) or len(facts.grid.shape) != dims:
             reason = f"{facts.channels} channel(s) of shape {facts.grid.shape}, where {channels} channel(s) of {dims}D"
             raise ScanError(f"{reason} are expected", case=case.case_id, file=case.root / case.images[0])
-    shapes = [facts.grid.shape for facts in all_facts]
-    median = tuple(int(extent) for extent in np.median(shapes, axis=0))
-    mean_roughness = tuple(np.mean([facts.roughness for facts in all_facts], axis=0).tolist()) if roughness else ()
-    lows, highs = zip(*(window for facts in all_facts for window in facts.windows), strict=True)
-    widths = [high - low for low, high in zip(lows, highs, strict=True)]
-    return DatasetSummary(
-        spatial_dims=len(shapes[0]),
-        channels=int(channels or 0),
-        median_shape=median,
-        roughness=mean_roughness,
-        targets=() if cases[0].tasks else _counts(case.target for case in cases),
-        tasks=_task_counts(cases),
-        dtypes=Counter(dtype for facts in all_facts for dtype in facts.dtypes),
-        window_range=(min(lows), max(highs)),
-        window_widths=(min(widths), max(widths)),
-        sizes=tuple(facts.channels * math.prod(facts.grid.shape) for facts in all_facts),
-        exceeding={name: what for facts in all_facts for name, what in facts.exceeding.items()},
-        grids=tuple(facts.grid for facts in all_facts),
-        **_of_labels(cases, all_facts, label_values),
-    )
+    return all_facts, int(channels or 0)
 
 
 def check_tasks(cases: Sequence[Case], tasks: Sequence[str], others: str) -> None:
-    """Check that cases have the tasks that others have.
+    """Check that cases have the same tasks as others.
 
     Args:
         cases: the cases.
@@ -234,7 +246,7 @@ def check_tasks(cases: Sequence[Case], tasks: Sequence[str], others: str) -> Non
         others: what these are, for the error.
 
     Raises:
-        LabelError: naming the first case that has not.
+        LabelError: naming the first case that does not.
     """
     for case in cases:
         if case.tasks != tuple(tasks):
@@ -351,3 +363,38 @@ def _roughness(image: NDArray) -> tuple[float, ...]:
                 counts[axis] += difference.size
     known = counts > 0
     return tuple(np.where(known, np.sqrt(squares / np.maximum(counts, 1)), np.inf).tolist())
+
+
+def exceeding_spread(loaded: LoadedCase, epsilon: float) -> dict[str, str]:
+    """The scans of a case whose largest change is more than the standard deviation of the labeled voxels.
+
+    A window that is far wider than a structure gives noise that drowns it.
+
+    Args:
+        loaded: the case; without a label map there are none.
+        epsilon: largest change in normalized intensity.
+
+    Returns:
+        Both in physical units, by id of the scan, of the channel where they differ most.
+    """
+    region = None if loaded.label is None else loaded.label > 0
+    if region is None or not region.any():
+        return {}
+    box = (slice(None), *bounding_box(region[0]))
+    region, found = file_order(region[box])[0], {}
+    for name, scan, window in zip(loaded.case.images, loaded.scans, loaded.windows, strict=True):
+        data = scan.quantization.slices(box[-1]).to_data(scan.voxels[box], np.float64)
+        channels = [values[~np.isnan(values)] for values in file_order(data)[:, region]]
+        spread = np.array([float(values.std()) if values.size > 1 else np.inf for values in channels])
+        change = epsilon * window.width(1)
+        worst = int(np.argmax(change - spread))
+        if change[worst] > spread[worst]:
+            found[stem(name)] = f"a change of {change[worst]:.4g}, a standard deviation of {spread[worst]:.4g}"
+    return found
+
+
+def spread_remark(found: Mapping[str, str], scans: int) -> str:
+    """One remark on what :func:`exceeding_spread` found in all cases, out of a number of scans."""
+    example = min(found)
+    reason = f"the noise may exceed the spread of the labeled voxels in {len(found)} of {scans} scans"
+    return f"{reason}, such as {example}: {found[example]}; give a narrower --window or a smaller --epsilon"

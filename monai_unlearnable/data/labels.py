@@ -151,7 +151,7 @@ def _not_whole(values: NDArray) -> str:
 
 
 def index_dtype(count: int) -> DTypeLike:
-    """The dtype of the indices of so many classes: one that torch computes with."""
+    """The smallest dtype that torch computes with and that holds the indices of ``count`` classes."""
     return next(dtype for dtype in (np.uint8, np.int16, np.int32) if count - 1 <= np.iinfo(dtype).max)
 
 
@@ -289,7 +289,7 @@ def _neighborhoods(label: NDArray, background: int) -> tuple[NDArray, NDArray, N
 
     Returns:
         The values; the mean fraction of neighbors that have the same value; the fraction of voxels with a lower and a
-        higher neighbor. Of large labels every so many voxels are looked at.
+        higher neighbor. Large labels are sampled evenly.
     """
     volume = np.ascontiguousarray(file_order(label[None])[0])
     flat, where = volume.ravel(), np.flatnonzero(volume != background)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.errors import ScanError, told
 from monai_unlearnable.intensity import ChannelRule, IntensityWindow, StorageQuantization, WindowRule
-from monai_unlearnable.utils.arrays import file_order, pieces
+from monai_unlearnable.utils.arrays import as_channels, file_order, pieces
 from monai_unlearnable.utils.files import Content, named_by
 
 __all__ = ["LPS_TO_RAS", "Scan", "ScanFormat", "check_same_shape", "filled_channels", "naming"]
@@ -158,14 +158,20 @@ def check_same_shape(scans: Sequence[Scan]) -> None:
             raise ScanError(reason, file=scan.path)
 
 
-def filled_channels(scans: Sequence[Scan]) -> NDArray:
-    """Physical values (C, spatial...) of the scans of one image, see :meth:`Scan.filled`.
+def filled_channels(scans: Sequence[Scan], channels: int | None = None) -> NDArray:
+    """Physical values (C, spatial...) of the scans of one image, float32, see :meth:`Scan.filled`.
+
+    Args:
+        scans: scans, whose channels follow each other.
+        channels: number of channels that a model takes, see :func:`~monai_unlearnable.utils.arrays.as_channels`; by
+            default that of the scans.
 
     Raises:
         ScanError: naming the file, when shapes differ.
     """
     check_same_shape(scans)
-    return np.concatenate([np.ascontiguousarray(scan.filled()) for scan in scans])
+    values = np.concatenate([np.ascontiguousarray(scan.filled()) for scan in scans])
+    return as_channels(values, channels, values.ndim - 1)
 
 
 class ScanFormat(ABC):

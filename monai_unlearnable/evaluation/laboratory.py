@@ -270,10 +270,10 @@ class Laboratory:
 
 
 def check_part(part: Sequence[int], workers: int) -> None:
-    """Check that there is such a part of the runs, and a process to train it.
+    """Check a part of the runs, and the number of processes that train it.
 
     Raises:
-        InputError: when there is not.
+        InputError: when there is no such part, or no process.
     """
     check_whole("workers", workers, 1)
     check_wholes("part", part, 0)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was measured before, as data: one JSON file a figure, and the tables of all documents rendered from them."""
 
-from monai_unlearnable.evidence.blocks import documents, rewrite, stale
+from monai_unlearnable.evidence.documents import documents, rewrite, stale
 from monai_unlearnable.evidence.earlier import Background, background
 from monai_unlearnable.evidence.entries import Entry, Overstated, Score, load_entries, own_entries, save_entry
 from monai_unlearnable.evidence.queries import Query

@@ -5,15 +5,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level, region_changes, region_statistics
-from .frontier import Crossing, Point, Scores, half_way, p50
+from .frontier import Crossing, Point, half_way, p50
+from .scores import Scores
 
 if TYPE_CHECKING:
-    from .scores import chance_level, classification_scores, multitask_scores, segmentation_scores
+    from .scoring import chance_level, classification_scores, multitask_scores, segmentation_scores
     from .statistics import PairedTest, area_under_curve, bootstrap_interval, paired_test
 
 # Loaded on first use: torch and scipy.stats take long.
 _WHERE = dict.fromkeys(("PairedTest", "area_under_curve", "bootstrap_interval", "paired_test"), "statistics")
-_WHERE |= dict.fromkeys(("chance_level", "classification_scores", "multitask_scores", "segmentation_scores"), "scores")
+_WHERE |= dict.fromkeys(("chance_level", "classification_scores", "multitask_scores", "segmentation_scores"), "scoring")
 
 __all__ = ["Crossing", "LOSSLESS_PSNR", "Point", "Scores", "half_way", "p50"]
 __all__ += ["measure_fidelity", "noise_level", "region_changes", "region_statistics"]

@@ -58,11 +58,7 @@ def measure_fidelity(
     if clean.voxels.shape != protected.voxels.shape or clean.voxels.dtype != protected.voxels.dtype:
         raise ScanError("shape or dtype differ from the clean scan's", file=protected.path)
     support = differ(clean.voxels, protected.voxels)
-    box = (slice(None), *bounding_box(np.asarray(support.any(axis=0))))  # all that depends on the changes lies in it
-    inside, before, after = support[box], clean.voxels[box], protected.voxels[box]
-    slope = np.abs(clean.quantization.slices(box[-1]).slope)
-    scale = np.broadcast_to(slope / window.width(support.ndim), inside.shape)[inside]
-    change = (after[inside].astype(np.float64) - before[inside].astype(np.float64)) * scale
+    box, inside, change = _changes(clean, protected, window, support)
     linf = float(np.abs(change).max(initial=0.0))
     nodata = clean.nodata if omit_nodata else np.zeros_like(support)
     omitted = nodata.all(axis=0)
@@ -85,11 +81,34 @@ def measure_fidelity(
     figures["ssim"] = float(similarity.mean() / (size / omitted.size))
     roi = None if label is None else (label > 0) & ~omitted
     if roi is not None and roi.any():
-        region = (slice(None), *bounding_box(roi[0]))
-        own = np.broadcast_to(roi, support.shape)
-        figures["ssim_roi"] = float(similarity[region][own[region]].mean())
-        figures["psnr_roi"] = _psnr(float(np.square(change[own[box][inside]]).sum()), int(np.count_nonzero(own)))
+        figures |= _of_region(roi, similarity, box, inside, change)
     return figures
+
+
+def _changes(
+    clean: Scan, protected: Scan, window: IntensityWindow, support: NDArray
+) -> tuple[tuple[slice, ...], NDArray, NDArray]:
+    """The box around all changed voxels, on which all that depends on them is computed.
+
+    Returns:
+        The box; whether each of its voxels changed (C, spatial...); by how much, in normalized intensity, (changed
+        voxels,), channels one after the other.
+    """
+    box = (slice(None), *bounding_box(np.asarray(support.any(axis=0))))
+    inside, before, after = support[box], clean.voxels[box], protected.voxels[box]
+    slope = np.abs(clean.quantization.slices(box[-1]).slope)
+    scale = np.broadcast_to(slope / window.width(support.ndim), inside.shape)[inside]
+    return box, inside, (after[inside].astype(np.float64) - before[inside].astype(np.float64)) * scale
+
+
+def _of_region(
+    roi: NDArray, similarity: NDArray, box: tuple[slice, ...], inside: NDArray, change: NDArray
+) -> dict[str, float]:
+    """SSIM and PSNR inside a region (1, spatial...); the last three arguments are results of :func:`_changes`."""
+    region, own = (slice(None), *bounding_box(roi[0])), np.broadcast_to(roi, similarity.shape)
+    squares = float(np.square(change[own[box][inside]]).sum())
+    ssim = float(similarity[region][own[region]].mean())
+    return {"ssim_roi": ssim, "psnr_roi": _psnr(squares, int(np.count_nonzero(own)))}
 
 
 def _linear(scan: Scan, has_gaps: bool) -> tuple[NDArray, float]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from monai_unlearnable.publishing.statement import change_in_words, program_version
 from monai_unlearnable.publishing.terms import Creator, DataUse, Terms
-from monai_unlearnable.publishing.texts import change_in_words, program_version
 
 __all__ = ["PublishedFile", "encode_hashes", "describe_set"]
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,14 @@ from monai_unlearnable.errors import VerificationError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.croissant import PublishedFile, describe_set, encode_hashes
 from monai_unlearnable.publishing.layout import Layout, unknown_files
-from monai_unlearnable.publishing.statement import encode_statement, stated_files, write_statement
+from monai_unlearnable.publishing.statement import (
+    change_in_words,
+    encode_statement,
+    program_version,
+    stated_files,
+    write_statement,
+)
 from monai_unlearnable.publishing.terms import Terms
-from monai_unlearnable.publishing.texts import license_text, readme
 from monai_unlearnable.utils.files import below, encode_json, encoded, file_digest, reading, write_atomic
 from monai_unlearnable.utils.progress import track
 
@@ -99,7 +104,7 @@ def _published(layout: Layout, paths: Iterable[Path]) -> dict[str, PublishedFile
 
 def _write_texts(terms: Terms, stated: dict[str, Any], layout: Layout, overwrite: bool) -> Description:
     written, kept = [], []
-    for path, text in ((layout.readme, readme(terms, stated)), (layout.license, license_text(terms))):
+    for path, text in ((layout.readme, _readme(terms, stated)), (layout.license, _license_text(terms))):
         if path.exists() and not overwrite:
             kept.append(path.name)
         else:
@@ -117,3 +122,58 @@ def _write_description(terms: Terms, stated: dict[str, Any], files: dict[str, Pu
     cases = [file for name, file in sorted(files.items()) if name not in beside]
     others = [file for name, file in sorted(files.items()) if name in beside]
     write_atomic(layout.croissant, encode_json(describe_set(terms, stated, cases, others, hashes)))
+
+
+def _readme(terms: Terms, stated: Mapping[str, Any]) -> str:
+    """The page of a published set, in Markdown."""
+    return f"""# {terms.title}
+
+{terms.description}
+
+## What was changed
+
+These scans are not the originals. monai_unlearnable {program_version(stated)} added noise to them (method
+{stated["method"]}), which makes it harder to train models on them, and does not rule it out. People can read them.
+
+- {change_in_words(stated)}
+- Geometry and data type are those of the originals, and labels say what they said there.
+- Differences of intensity as small as the noise mean nothing.
+
+## Terms of use
+
+{_use_in_words(terms)}
+
+## How to cite
+
+{terms.cited}
+
+## How to check the files
+
+`sha256sum --check SHA256SUMS` in this folder finds files that are missing or changed. With the owner's public
+statement, `monai-unlearnable audit FOLDER statement.json` also finds files that do not belong here, and checks the
+signature.
+`croissant.json` describes the set for programs.
+
+## Contact
+
+{terms.contact}
+"""
+
+
+def _license_text(terms: Terms) -> str:
+    """The license of a published set: what applies, and where its text is."""
+    holders = ", ".join(creator.name for creator in terms.creators)
+    return (
+        f"{terms.title}\nCopyright {terms.date[:4]} {holders}\n\n{_use_in_words(terms)}\n\nContact: {terms.contact}\n"
+    )
+
+
+def _use_in_words(terms: Terms) -> str:
+    name = "" if terms.license == terms.license_url else f"{terms.license}, "
+    lines = [f"License: {name}{terms.license_url}"]
+    if terms.duo:
+        lines += ["", "Data use, in terms of the Data Use Ontology:", ""]
+        lines += [f"- {use.label} ({use.short}, DUO:{use.code})" for use in terms.duo]
+    if terms.prohibited:
+        lines += ["", "Not allowed:", "", *(f"- {use}" for use in terms.prohibited)]
+    return "\n".join(lines)

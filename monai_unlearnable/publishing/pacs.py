@@ -18,7 +18,7 @@ from typing import Any
 from pydicom import dcmread
 
 from monai_unlearnable.crypto import Key
-from monai_unlearnable.data.dicom.files import DERIVATION
+from monai_unlearnable.data.dicom.derivation import DERIVATION
 from monai_unlearnable.data.dicomweb import Address, Instance, Server, identify
 from monai_unlearnable.errors import InputError, OutputError, VerificationError
 from monai_unlearnable.publishing.layout import EXISTS, Layout

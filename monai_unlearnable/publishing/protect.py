@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from torch import nn
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key, load_key, secret_seed
-from monai_unlearnable.crypto.encrypted import place, places, write_owned
 from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, Listing, inspect_cases, list_dataset
 from monai_unlearnable.data.labels import check_values
 from monai_unlearnable.errors import (
@@ -25,13 +22,12 @@ from monai_unlearnable.errors import (
     InputError,
     LabelError,
     ScanError,
-    SkippedCasesError,
-    UnlearnableError,
     WindowError,
 )
 from monai_unlearnable.intensity import AutoWindow, WindowRule
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_input_settings, load_perturber
+from monai_unlearnable.publishing.admission import Admitted, admit
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.places import check_cases, check_output
 from monai_unlearnable.publishing.plan import DatasetPlan
@@ -40,13 +36,10 @@ from monai_unlearnable.training import EpochLoader, ProtectionTrainer, training_
 from monai_unlearnable.training.data import class_weights
 from monai_unlearnable.training.handlers import BudgetAudit, ResumableCheckpoint, TensorBoardCurves, TrainingProgress
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.arrays import COLOR, GRAY
 from monai_unlearnable.utils.config import describe
 from monai_unlearnable.utils.enums import look_up
-from monai_unlearnable.utils.files import encode_json, unlock
-from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.files import unlock
 from monai_unlearnable.utils.seeding import reset_parameters
-from monai_unlearnable.utils.text import first_few
 
 __all__ = ["Application", "Protection"]
 
@@ -179,7 +172,7 @@ class Protection:
             patch_size: spatial size of the patches, in voxels.
 
         Raises:
-            InputError: when it has not as many sides as the scans.
+            InputError: when it has another number of axes than the scans.
         """
         if len(patch_size) != (dims := self.summary.spatial_dims):
             raise InputError(f"patch_size is {list(patch_size)}, and the scans have {dims} dimensions")
@@ -366,80 +359,3 @@ class Application(Protection):
 
     def _settings(self, trainers: Sequence[ProtectionTrainer]) -> dict[str, Any]:
         return {}
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """The cases that are protected together, and the reasons why others are skipped.
-
-    Args:
-        cases: those that are protected.
-        reasons: reason by id of each case that is skipped.
-    """
-
-    cases: list[Case]
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    def report(self, path: Path, key: Key | None) -> None:
-        """List the skipped cases in a file, encrypted with a key: their names are not published.
-
-        Raises:
-            SkippedCasesError: naming the list, when cases were skipped: the dataset is incomplete.
-        """
-        if distributed.rank() == 0:
-            for earlier in places(path):
-                earlier.unlink(missing_ok=True)
-            if self.reasons:
-                write_owned(path, encode_json(self.reasons), key)
-        if self.reasons:
-            reason = f"{len(self.reasons)} cases were skipped and the others protected: {first_few(self.reasons)}"
-            raise SkippedCasesError(reason, file=place(path, key))
-
-
-def admit(
-    cases: Sequence[Case],
-    window: WindowRule,
-    label_values: Sequence[int] | None = None,
-    budget: Budget | None = None,
-    label_geometry: str = LabelGeometry.MATCH,
-) -> Admitted:
-    """Select the cases that can be protected together: each is readable, and of the same kind as most are.
-
-    Args:
-        cases: the dataset.
-        window: rule for the intensity windows, see :func:`~monai_unlearnable.data.inspect_cases`.
-        label_values: stored label value of each class; None for all values found.
-        budget: budget that each case must be able to keep to.
-        label_geometry: whether labels must lie where their images lie.
-
-    Raises:
-        InputError: when there are no such cases.
-    """
-    kinds: dict[str, tuple[Any, ...]] = {}
-    reasons: dict[str, str] = {}
-    words: dict[str, str] = {}
-    for case in track(cases, "checking case"):
-        try:
-            found = inspect_cases(
-                [case], window, label_values, budget=budget, roughness=False, label_geometry=label_geometry
-            )
-            for error in found.doubtful:
-                raise error
-            label = "a label map" if case.label is not None else "a class" if case.target is not None else "no label"
-            label = f"the tasks {', '.join(case.tasks)}" if case.tasks else label
-            dims, channels = found.spatial_dims, found.channels
-            together = dims == 2 and channels in (GRAY, COLOR)
-            kinds[case.case_id] = (dims, COLOR if together else channels, label)
-            words[case.case_id] = f"{dims}D with {channels} channels and {label}"
-        except UnlearnableError as error:
-            reasons[case.case_id] = str(error)
-    if not kinds:
-        raise InputError(f"no case can be protected; the first: {next(iter(reasons.values()), 'none given')}")
-    usual = Counter(kinds.values()).most_common(1)[0][0]
-    for case in cases:
-        if kinds.get(case.case_id, usual) != usual:
-            known = next(words[other] for other, kind in kinds.items() if kind == usual)
-            reasons[case.case_id] = f"{case.case_id}: {words[case.case_id]}, where most cases are {known}"
-    for reason in reasons.values():
-        logger.warning("skipped: %s", reason)
-    return Admitted([case for case in cases if kinds.get(case.case_id) == usual], reasons)

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The owner's public statement of an output: written, and audited without key or originals."""
+"""The owner's public statement of an output: written, told in words, and audited without key or originals."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
 from monai_unlearnable.publishing.layout import Layout, unknown_files, write_datalist
 from monai_unlearnable.utils.files import file_digest, reading, write_atomic
 
-__all__ = ["DECIMALS", "MARK", "audit", "canonical", "encode_statement", "is_packed"]
-__all__ += ["signed", "stated_files", "write_records", "write_statement"]
+__all__ = ["DECIMALS", "MARK", "audit", "canonical", "change_in_words", "encode_statement", "is_packed"]
+__all__ += ["program_version", "signed", "stated_files", "write_records", "write_statement"]
 
 FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
 MARK = "mark_sha256"  # in manifest and statement of a set that can be traced
+LEVELS = 255  # epsilons are usually given in steps of an 8-bit image
 # Rounded: all digits would tell a thief when a guess at the original is right.
 DECIMALS = {"linf": 6, "l0": 6, "psnr": 2, "ssim": 4}
 
@@ -117,6 +118,30 @@ def _scan(entry: NoiseEntry, schema_version: int) -> dict[str, Any]:
         "budget": write_budget(entry.budget, schema_version),
         "measured": {name: round(entry.measured[name], digits) for name, digits in DECIMALS.items()},
     }
+
+
+def program_version(stated: Mapping[str, Any]) -> str:
+    """The version of this program that protected a set, from its public statement."""
+    return str(stated["versions"]["monai_unlearnable"])
+
+
+def change_in_words(stated: Mapping[str, Any]) -> str:
+    """How much was changed, from the public statement alone."""
+    budgets = [read_budget(scan["budget"]) for scan in stated["scans"]]
+    figures = figure_ranges((scan["measured"] for scan in stated["scans"]), ("linf", "psnr"))
+    epsilon, fraction = max(budget.epsilon for budget in budgets), max(budget.fraction for budget in budgets)
+    where = "" if fraction == 1 else f", and no more than {fraction:.3g} of the voxels of a scan"
+    low, high = (f"{value:.1f}" for value in figures["psnr"])
+    psnr = low if low == high else f"{low} to {high}"
+    return (
+        f"The noise changes no voxel by more than {_fraction(epsilon)} of the intensity window of its scan{where}. "
+        f"The largest change is {figures['linf'][1]:.3g}; the PSNR against the originals is {psnr} dB."
+    )
+
+
+def _fraction(epsilon: float) -> str:
+    steps = epsilon * LEVELS
+    return f"{steps:.0f}/{LEVELS}" if steps >= 1 and abs(steps - round(steps)) < 1e-6 else f"{epsilon:.3g}"
 
 
 class Signature(str, Enum):
@@ -212,11 +237,11 @@ def _file_findings(stated: dict[str, str], folder: Path) -> Iterator[Finding]:
     for name, digest in sorted(stated.items()):
         if not (folder / name).exists():
             yield Finding(name, "missing")
-        elif (found := _digest(folder / name)) != digest:
+        elif (found := _digest_if_readable(folder / name)) != digest:
             yield Finding(name, "changed", found, digest)
 
 
-def _digest(path: Path) -> str | None:
+def _digest_if_readable(path: Path) -> str | None:
     """The digest of a published scan; None where a header does not tell its other files any more."""
     try:
         return digest_of(path)

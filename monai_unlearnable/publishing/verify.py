@@ -123,7 +123,7 @@ class _Check:
                     self.references(entry)
         with findings.collecting(layout.datalist):
             what = "SHA-256 of the datalist"
-            findings.equal(what, _digest(layout.datalist), manifest.datalist_sha256, layout.datalist)
+            findings.equal(what, _digest_if_there(layout.datalist), manifest.datalist_sha256, layout.datalist)
         for archive in sorted(layout.protected.glob("*.npz")):
             with findings.collecting(archive):
                 self.archive(archive)
@@ -226,7 +226,7 @@ class _ScanCheck:
         self.is_intact = self.equal("SHA-256 of the protected voxels", scan.digest(), entry.protected_sha256)
 
     def check_label(self) -> None:
-        what, found = "SHA-256 of the label", None if self.entry.label is None else _digest(self.label)
+        what, found = "SHA-256 of the label", None if self.entry.label is None else _digest_if_there(self.label)
         claimed, case = self.entry.label_sha256, self.entry.scan_id
         self.is_label_intact = self.findings.equal(what, found, claimed, self.label, case)
 
@@ -273,5 +273,6 @@ class _ScanCheck:
         return self.findings.equal(what, found, claimed, self.path, self.entry.scan_id)
 
 
-def _digest(path: Path) -> str | None:
+def _digest_if_there(path: Path) -> str | None:
+    """The digest of a published file; None where there is none."""
     return digest_of(path) if path.exists() else None

@@ -15,7 +15,7 @@ import numpy as np
 from monai_unlearnable.errors import InputError
 
 if TYPE_CHECKING:
-    from monai_unlearnable.metrics.frontier import Scores
+    from monai_unlearnable.metrics.scores import Scores
 
 __all__ = [
     "CLEAN",

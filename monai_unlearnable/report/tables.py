@@ -12,7 +12,7 @@ import rich.table
 from rich.console import Group
 from rich.text import Text
 
-from monai_unlearnable.metrics.frontier import TASK
+from monai_unlearnable.metrics.scores import TASK
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
 from monai_unlearnable.report.summaries import (

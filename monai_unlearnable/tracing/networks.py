@@ -16,7 +16,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError, told
 from monai_unlearnable.tracing.statistics import Answer
-from monai_unlearnable.victims.checkpoints import read_checkpoint
+from monai_unlearnable.victims.weights import read_checkpoint
 
 __all__ = ["open_bundle", "open_network"]
 

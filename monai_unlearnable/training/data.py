@@ -72,7 +72,7 @@ def training_transforms(summary: DatasetSummary, window: WindowRule, patch_size:
 
 
 class SameChannelsd(MapTransform):
-    """Gives gray pictures among color ones as many channels.
+    """Gives gray pictures among color ones the channels of the latter.
 
     Args:
         keys: entries (C, ...), a channel after the other.

@@ -136,7 +136,7 @@ class StopAtError(Described):
 
 
 class Snapshots(Described):
-    """Appends a copy of a network to a list after every so many epochs, and after the last one in any case.
+    """Appends a copy of a network to a list every ``interval`` epochs, and always after the last one.
 
     It has a state, so that a resumed run (:class:`~monai_unlearnable.training.ResumableCheckpoint`) has them all.
 

@@ -22,8 +22,8 @@ from monai_unlearnable.data.listing.datalist import split_tasks
 from monai_unlearnable.data.scan import Scan, check_same_shape
 from monai_unlearnable.errors import InputError, NoiseMismatchError
 from monai_unlearnable.intensity import StorageQuantization, WindowRule
-from monai_unlearnable.utils.dictionaries import dictionary_transform
 from monai_unlearnable.utils.enums import CaseKeys, MetaKeys
+from monai_unlearnable.utils.pipelines import dictionary_transform
 
 __all__ = ["LoadScan", "LoadScanD", "LoadScanDict", "LoadScand"]
 __all__ += ["ScaleToWindow", "ScaleToWindowD", "ScaleToWindowDict", "ScaleToWindowd"]

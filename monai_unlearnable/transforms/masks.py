@@ -87,7 +87,7 @@ def _provider(sparsity: Sparsity, network: nn.Module | None, augmentation: Augme
 
 
 class SparsityMask(ComputeMask):
-    """The most significant voxels of one image, exactly so many (SALM, arXiv 2403.10573, our reading).
+    """A given number of the most significant voxels of one image (SALM, arXiv 2403.10573, our reading).
 
     Args:
         sparsity: number and rank of the voxels.

@@ -20,7 +20,7 @@ PIECE = 2**18  # voxels; a volume of no more is one piece
 
 
 def fits_channels(found: int, wanted: int, dims: int) -> bool:
-    """Whether images of so many channels can be used as ones of ``wanted`` channels, as gray pictures among color ones.
+    """Whether images serve a model that takes ``wanted`` channels: they have as many, or are gray where it takes color.
 
     Args:
         found: number of channels of an image.
@@ -31,7 +31,7 @@ def fits_channels(found: int, wanted: int, dims: int) -> bool:
 
 
 def as_channels(image: Array, channels: int | None, dims: int) -> Array:
-    """An image as one of so many channels: a gray picture among color ones gets equal ones, all others stay.
+    """An image with the channels that a model takes: a gray picture becomes a color one, others stay as they are.
 
     Args:
         image: array or tensor (C, ...).

@@ -74,7 +74,7 @@ def gather(value: T) -> list[T]:
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """Every n-th item, from the number of this process on."""
+    """Every n-th item of n processes, beginning with the number of this one."""
     return items[rank() :: count()]
 
 

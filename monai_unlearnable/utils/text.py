@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-__all__ = ["alternatives", "duration", "first_few"]
+__all__ = ["alternatives", "duration", "first_and_more", "first_few"]
 
 FEW = 5
 SHORT = 120  # letters of a list that is told beside the name that was likely meant
@@ -16,6 +16,11 @@ def first_few(names: Iterable[str], count: int = FEW) -> str:
     """The first names, and dots where there are more: ``"a, b, ..."``."""
     listed = list(names)
     return ", ".join(listed[:count]) + (", ..." if len(listed) > count else "")
+
+
+def first_and_more(names: Sequence[str], count: int = 3) -> str:
+    """The first names, and how many more there are: ``"a, b, c and 2 more"``."""
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 
 
 def duration(seconds: float) -> str:

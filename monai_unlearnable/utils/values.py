@@ -11,7 +11,8 @@ from typing import Any
 
 from monai_unlearnable.errors import InputError
 
-__all__ = ["check_number", "check_path", "check_switch", "check_whole", "check_wholes"]
+__all__ = ["check_at_least", "check_number", "check_path", "check_positive", "check_switch", "check_whole"]
+__all__ += ["check_wholes"]
 
 
 def _is_number(value: Any) -> bool:
@@ -57,6 +58,29 @@ def check_number(name: str, value: Any) -> None:
     """
     if not _is_number(value) or not math.isfinite(value):
         raise InputError(f"{name} is {value!r}, not a number")
+
+
+def check_at_least(limit: float, **values: Any) -> None:
+    """Check that settings by name, each a number or a sequence of numbers, are finite and not below ``limit``.
+
+    Raises:
+        InputError: naming the argument, when a number is below ``limit`` or not finite.
+    """
+    for name, value in values.items():
+        numbers = value if isinstance(value, Iterable) else (value,)
+        if not all(_is_number(number) and math.isfinite(number) and number >= limit for number in numbers):
+            raise InputError(f"{name} must be at least {limit:g}, not {value}", value=value, limit=limit)
+
+
+def check_positive(**numbers: float | None) -> None:
+    """Check that settings by name are positive and finite, or None for their default.
+
+    Raises:
+        InputError: naming the setting, when one is not.
+    """
+    for name, number in numbers.items():
+        if number is not None and not (number > 0 and math.isfinite(number)):
+            raise InputError(f"{name} is {number}; it must be positive", value=number, limit=0)
 
 
 def check_switch(name: str, value: Any) -> None:

@@ -2,43 +2,32 @@
 """The exploiter: recipes and training; it reads folders and knows nothing of how noise was made."""
 
 from . import (
-    adversary,
-    attacks,
     augmentation,
-    checkpoints,
-    inference,
+    batch_attacks,
     networks,
     patches,
-    placement,
+    prediction,
     preprocessing,
+    pretraining,
     recipes,
-    resampling,
     tasks,
     training,
+    weight_attacks,
     weights,
 )
-from .adversary import *  # noqa: F403
-from .attacks import *  # noqa: F403
 from .augmentation import *  # noqa: F403
-from .checkpoints import *  # noqa: F403
-from .inference import *  # noqa: F403
+from .batch_attacks import *  # noqa: F403
 from .networks import *  # noqa: F403
 from .patches import *  # noqa: F403
-from .placement import *  # noqa: F403
+from .prediction import *  # noqa: F403
 from .preprocessing import *  # noqa: F403
+from .pretraining import *  # noqa: F403
 from .recipes import *  # noqa: F403
-from .resampling import *  # noqa: F403
 from .tasks import *  # noqa: F403
 from .training import *  # noqa: F403
+from .weight_attacks import *  # noqa: F403
 from .weights import *  # noqa: F403
 
-__all__ = [*adversary.__all__, *attacks.__all__, *augmentation.__all__, *checkpoints.__all__]
-__all__ += [
-    *inference.__all__,
-    *networks.__all__,
-    *patches.__all__,
-    *placement.__all__,
-    *preprocessing.__all__,
-    *recipes.__all__,
-]
-__all__ += [*resampling.__all__, *tasks.__all__, *training.__all__, *weights.__all__]
+__all__ = [*augmentation.__all__, *batch_attacks.__all__, *networks.__all__, *patches.__all__, *prediction.__all__]
+__all__ += [*preprocessing.__all__, *pretraining.__all__, *recipes.__all__, *tasks.__all__, *training.__all__]
+__all__ += [*weight_attacks.__all__, *weights.__all__]

@@ -3,28 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import monai.transforms as mt
 import torch
 
-from monai_unlearnable.victims.adversary import BatchAttack
-from monai_unlearnable.victims.attacks import SlowStem, WeightRecovery
+from monai_unlearnable.countermeasures.base import Step
+from monai_unlearnable.utils.pipelines import percentile_window
+from monai_unlearnable.victims.batch_attacks import BatchAttack
 from monai_unlearnable.victims.preprocessing import (
     KeepAffine,
     Placed,
     Preparation,
     Standardization,
     View,
-    percentile_window,
 )
 from monai_unlearnable.victims.tasks import Task
+from monai_unlearnable.victims.weight_attacks import SlowStem, WeightRecovery
 
 __all__ = ["Recipe", "Step"]
-
-Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Recipe:
         patches: whether images may stay larger than ``size``: the augmentation cuts patches out of them, and they are
             predicted by a sliding window. Else they are cropped or padded around their center.
         mirrored: whether images are predicted as nnU-Net does it, see
-            :class:`~monai_unlearnable.victims.inference.MirroredInferer`; in classification they are not.
+            :class:`~monai_unlearnable.victims.prediction.MirroredInferer`; in classification they are not.
         weights: file to start from, see :func:`~monai_unlearnable.victims.weights.load_pretrained`.
         frozen: regular expression of parameter names that are not trained.
         adversary: attack that changes batches, to the worst of their neighborhood for instance.
@@ -90,7 +89,7 @@ class Recipe:
             task: task that reads the labels.
             steps: countermeasures on images in [0, 1].
             scored: whether label maps stay on the grid of the file, and the item gets an entry ``view`` that brings
-                predictions there, see :class:`~monai_unlearnable.victims.placement.Placement`.
+                predictions there, see :class:`~monai_unlearnable.victims.prediction.Placement`.
         """
         keys = task.keys[:1] if scored else task.keys
         # Flat, because a CacheDataset takes a nested Compose for a random transform and would not cache its result.

@@ -23,14 +23,12 @@ from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read
 from monai_unlearnable.data.labels import index_dtype
 from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import LabelError
-from monai_unlearnable.metrics.frontier import Scores
-from monai_unlearnable.metrics.scores import chance_level, classification_scores, multitask_scores, segmentation_scores
-from monai_unlearnable.utils.arrays import as_channels
+from monai_unlearnable.metrics.scores import Scores
+from monai_unlearnable.metrics.scoring import chance_level, classification_scores, multitask_scores, segmentation_scores
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.heads import TaskHeads
-from monai_unlearnable.victims.inference import MirroredInferer
 from monai_unlearnable.victims.networks import DeepSupervision
-from monai_unlearnable.victims.placement import Placement
+from monai_unlearnable.victims.prediction import MirroredInferer, Placement
 
 __all__ = ["Classification", "LoadImages", "MultiTaskClassification", "Segmentation", "Task"]
 
@@ -55,8 +53,7 @@ class LoadImages(Transform):
         """Read what the keys name; other entries stay."""
         image, *labels = self.keys
         scans = [read_scan(path) for path in ensure_tuple(data[image])]
-        values = filled_channels(scans)
-        read = {image: as_channels(values, self.channels, values.ndim - 1)}
+        read = {image: filled_channels(scans, self.channels)}
         for key in labels:
             path, case = Path(data[key]), data.get(CaseKeys.CASE_ID)
             label = read_label(path, scans, case, LabelGeometry.IGNORE)
@@ -255,7 +252,11 @@ class MultiTaskClassification(Classification):
 
     @classmethod
     def of(cls, tasks: Mapping[str, int], channels: int | None = None) -> MultiTaskClassification:
-        """The tasks of so many classes each, by name.
+        """A classifier of several tasks.
+
+        Args:
+            tasks: number of classes of each task, by its name.
+            channels: number of channels of the images, see :class:`LoadImages`.
 
         Raises:
             LabelError: naming the first task that has a single class.

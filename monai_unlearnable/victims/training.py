@@ -25,17 +25,17 @@ from torch.utils.data import Dataset, RandomSampler
 
 from monai_unlearnable.countermeasures import for_test
 from monai_unlearnable.errors import DatalistError, DivergedError, InputError
-from monai_unlearnable.metrics.frontier import Scores
+from monai_unlearnable.metrics.scores import Scores
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.precision import Autocast, channels_last, fast_bfloat16, untracked
 from monai_unlearnable.utils.progress import Stage
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
-from monai_unlearnable.victims.attacks import WeightBall, WeightRecovery
-from monai_unlearnable.victims.placement import Placement
+from monai_unlearnable.victims.prediction import Placement
 from monai_unlearnable.victims.preprocessing import SPACING, VIEW
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
+from monai_unlearnable.victims.weight_attacks import WeightBall, WeightRecovery
 from monai_unlearnable.victims.weights import freeze, load_pretrained, save_weights
 
 __all__ = ["Trained", "Victim", "score_victim", "train_victim"]

@@ -1,35 +1,131 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pretrained weights: made on other clean scans without labels, kept in files, loaded, frozen."""
+"""Weights in files: what users bring, under which names a network knows it, loaded, saved and frozen."""
 
 from __future__ import annotations
 
+import _codecs
 import logging
-import math
+import pickle
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import monai.transforms as mt
+import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.files import write_atomic
-from monai_unlearnable.utils.optimization import minimize
-from monai_unlearnable.utils.seeding import derive_seed, seeded
-from monai_unlearnable.utils.tensors import averaged
-from monai_unlearnable.victims.checkpoints import bare_name, fitting_weights, read_checkpoint
-from monai_unlearnable.victims.networks import DeepSupervision, fresh_network
-from monai_unlearnable.victims.tasks import LoadImages
 
-__all__ = ["ENCODER", "Loaded", "freeze", "load_pretrained", "pretrain_encoder", "save_weights"]
+__all__ = ["ENCODER", "LAYOUTS", "Loaded", "NameLayout", "bare_name", "fitting_weights", "freeze", "load_pretrained"]
+__all__ += ["read_checkpoint", "save_weights"]
 
 logger = logging.getLogger(__name__)
+
+CONTAINERS = ("state_dict", "model", "network", "net")  # under what training scripts store the weights
+WRAPPERS = re.compile(r"^(?:(?:module|network)\.)+")  # of DistributedDataParallel and of our adapters
+
+# Numbers of numpy, such as a best score, which checkpoints hold beside the weights; none of these can do anything.
+_NUMBER = np.float64(0).__reduce__()[0]  # what makes one; its module had another name before numpy 2
+NUMPY_NUMBERS: list[Any] = [
+    (_NUMBER, "numpy.core.multiarray.scalar"),
+    (_NUMBER, "numpy._core.multiarray.scalar"),
+    (_codecs.encode, "_codecs.encode"),
+    np.dtype,
+    *(getattr(np.dtypes, f"{name}DType") for name in ("Float64", "Float32", "Int64", "Int32", "Bool")),
+]
+
+
+@dataclass(frozen=True)
+class NameLayout:
+    """How names in a file become names of a network, as MONAI calls its parts.
+
+    Args:
+        name: whose layout it is.
+        rewrites: regular expressions and what they are replaced by, in turn, after wrappers were taken off.
+    """
+
+    name: str
+    rewrites: tuple[tuple[str, str], ...] = ()
+
+    def renamed(self, name: str) -> str:
+        """The name in the network."""
+        for pattern, replacement in self.rewrites:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+
+LINEAR = (r"\.mlp\.fc([12])\.", r".mlp.linear\1.")  # as the blocks of Swin transformers called it once
+LAYOUTS = (
+    NameLayout("the network itself", (LINEAR,)),
+    NameLayout("SwinUNETR's encoder after self-supervision", ((r"^", "swinViT."), LINEAR)),  # model_swinvit.pt
+    NameLayout("SwinUNETR's pretraining", ((r"^swin_vit\.", "swinViT."), LINEAR)),
+    NameLayout(  # ssl_pretrained_weights.pth
+        "Disruptive Autoencoders",
+        ((r"^encoder\.(layers\d\.0)\.0\.", r"swinViT.\1."), (r"^encoder\.patch_embed", "swinViT.patch_embed"), LINEAR),
+    ),
+    NameLayout("SuPreM", ((r"^backbone\.", ""), LINEAR)),
+    NameLayout("VISTA3D", ((r"^image_encoder\.", ""),)),
+    NameLayout("Lightning", ((r"^(model|net|backbone)\.(module\.)?", ""), LINEAR)),
+)
+
+
+def bare_name(name: str) -> str:
+    """The name of a parameter without those of wrappers."""
+    return WRAPPERS.sub("", name)
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """The weights in a file, by their names there without those of wrappers.
+
+    Args:
+        path: ``.safetensors``, or what ``torch.save`` wrote. Nothing in it is executed.
+
+    Raises:
+        InputError: naming the file, when it cannot be read or holds no weights.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            content: Any = load_file(path)
+        else:
+            with torch.serialization.safe_globals(NUMPY_NUMBERS):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise InputError(f"the weights cannot be read: {str(error).splitlines()[0]}", file=path) from error
+    if not isinstance(content, Mapping):
+        raise InputError("the file holds no state dict", file=path)
+    weights = next((content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), content)
+    return {bare_name(str(name)): value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
+def fitting_weights(offered: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], NameLayout]:
+    """What fits a network by name and shape, in the layout in which most numbers do.
+
+    Args:
+        offered: weights of a file, by bare names.
+        own: state dict of the network.
+
+    Returns:
+        Weights by names of the network, and the layout.
+    """
+    best: dict[str, Tensor] = {}
+    chosen = LAYOUTS[0]
+    for layout in LAYOUTS:
+        renamed = {layout.renamed(name): value for name, value in offered.items()}
+        found = {name: renamed.get(bare_name(name)) for name in own}
+        fitting = {name: value for name, value in found.items() if value is not None and value.shape == own[name].shape}
+        if _numbers(fitting) > _numbers(best):
+            best, chosen = fitting, layout
+    return best, chosen
+
+
+def _numbers(weights: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() for value in weights.values() if value.is_floating_point())
+
 
 LITTLE = 0.5  # of the tensors of a file; where fewer fit, it is likely meant for another network
 
@@ -67,7 +163,7 @@ def load_pretrained(network: nn.Module, file: str | Path, part: str = "") -> Loa
     """Take the weights that fit, by name and shape, from a file; the others stay the same.
 
     A last layer for other classes or a first one for other channels does not fit and is omitted. Names are read in the
-    layout, of those that are known (:data:`~monai_unlearnable.victims.checkpoints.LAYOUTS`), in which most weights fit:
+    layout, of those that are known (:data:`LAYOUTS`), in which most weights fit:
     MONAI's SwinUNETR with its self-supervised encoders, SuPreM, VISTA3D. How much was taken, and in which, is logged;
     as a warning where less than half of the file was.
 
@@ -124,7 +220,7 @@ def freeze(network: nn.Module, pattern: str = ENCODER, loaded: Collection[str] |
         network: network to change in place.
         pattern: regular expression that the name of a parameter begins with, without that of wrappers; ``"encoder"``
             means :data:`ENCODER`, which knows the networks of the catalog.
-        loaded: names of the parameters that came from a file; others are trained all the same. None for all.
+        loaded: names of the parameters that came from a file, which alone are frozen; None for all.
 
     Returns:
         Names of the parameters that are frozen.
@@ -152,125 +248,3 @@ def freeze(network: nn.Module, pattern: str = ENCODER, loaded: Collection[str] |
 def _stay_as_you_are(layer: nn.Module, _: Any) -> None:
     # before every pass, because trainers put the whole network back into training mode
     layer.eval()
-
-
-COARSE = 4  # voxels a side of the image that a classification network draws
-
-
-def pretrain_encoder(
-    name: str,
-    cases: Sequence[Mapping[str, Any]],
-    file: str | Path,
-    *,
-    size: Sequence[int],
-    width: int = 8,
-    iterations: int = 300,
-    batch_size: int = 4,
-    learning_rate: float = 1e-3,
-    seed: int = 0,
-    device: str | torch.device = "cpu",
-    catalog: Catalog | None = None,
-) -> float:
-    """Train a network to restore distorted images, and save its weights for fine-tuning.
-
-    In the manner of Models Genesis (Zhou et al., MICCAI 2019; Medical Image Analysis 67, 2021): intensities are bent,
-    small blocks shuffled, and blocks or all but some blocks painted over; the mean squared error to the original is
-    minimized. A segmentation network gives as many outputs as the image has channels. A classification network gives
-    the original averaged over a grid of 4 voxels a side, which is our choice. Either way the last layer has another
-    shape than in use, and :func:`~monai_unlearnable.victims.load_pretrained` omits it, unless the counts agree.
-
-    Args:
-        name: name of a network in the catalog.
-        cases: dictionaries with a file name, or several, under ``image``. They must be other scans than those that the
-            fine-tuned model is scored on.
-        file: ``.safetensors`` file to write.
-        size: spatial size of the network's input; larger images are cropped at random.
-        width: channels of the first layer, the same as in use.
-        iterations: training steps.
-        batch_size: images a step.
-        learning_rate: peak of the one-cycle schedule.
-        seed: random seed of weights, order and distortions.
-        device: device to train on.
-        catalog: catalog of networks; by default the one that comes with the package.
-
-    Returns:
-        The mean squared error over the last tenth of the steps, in variances of an image.
-
-    Raises:
-        InputError: when there are no cases, they have different channels, or the network does not take the size.
-        OutputError: when the file cannot be written.
-    """
-    images = _read_images(cases, size)
-    values = {"dims": len(size), "channels": len(images[0]), "size": list(size), "width": width}
-    network, dense = _network(catalog or Catalog.load("networks"), name, derive_seed(seed, "weights"), values)
-    network.to(device)
-    distort, loss = _distortion(size, derive_seed(seed, "distortion")), DeepSupervision(nn.MSELoss())
-    order = seeded(seed, "order")
-
-    def next_loss() -> Tensor:
-        chosen = torch.randint(len(images), (batch_size,), generator=order).tolist()
-        pairs = [distort({"image": images[index]}) for index in chosen]
-        distorted, target = (torch.stack([pair[key] for pair in pairs]).to(device) for key in ("image", "target"))
-        return loss(network(distorted), target if dense else _coarse(target))
-
-    losses = minimize(network, next_loss, iterations, learning_rate, seed, description=f"pretraining {name}")
-    save_weights(network, file, {"network": f"{name}, width {width}"})
-    last = losses[-max(1, iterations // 10) :]
-    return sum(last) / len(last) if last else math.nan
-
-
-def _read_images(cases: Sequence[Mapping[str, Any]], size: Sequence[int]) -> list[Tensor]:
-    """Z-scored images (C, spatial...), at least as large as the network's input."""
-    if not cases:
-        raise InputError("there are no scans to pretrain on")
-    read = mt.Compose(
-        [
-            LoadImages("image"),
-            mt.ClipIntensityPercentilesd("image", 0.5, 99.5, channel_wise=True),
-            mt.NormalizeIntensityd("image", channel_wise=True),
-            mt.SpatialPadd("image", size),
-            mt.EnsureTyped("image", dtype=torch.float32, track_meta=False),
-        ]
-    )
-    images = [read({"image": case["image"]})["image"] for case in cases]
-    counts = {len(image) for image in images}
-    if len(counts) > 1:
-        raise InputError(f"scans to pretrain on have {sorted(counts)} channels; all must have the same number")
-    return images
-
-
-def _network(catalog: Catalog, name: str, seed: int, values: dict[str, Any]) -> tuple[nn.Module, bool]:
-    """The network, and whether it gives a value for each voxel of the image."""
-    channels, size = values["channels"], values["size"]
-    network = fresh_network(catalog, name, seed, classes=channels, **values)
-    with torch.no_grad():
-        dense = network.eval()(torch.zeros(1, channels, *size)).ndim > 2
-    if not dense:
-        network = fresh_network(catalog, name, seed, classes=channels * COARSE ** len(size), **values)
-    return network, dense
-
-
-def _coarse(images: Tensor) -> Tensor:
-    return averaged(images, [COARSE] * (images.ndim - 2)).flatten(1)
-
-
-def _distortion(size: Sequence[int], seed: int) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """From images to patches under ``target`` and their distorted copies under ``image``."""
-    small, large = [max(1, n // 16) for n in size], [max(1, n // 8) for n in size]
-    block, most = [max(1, n // 6) for n in size], [max(1, n // 3) for n in size]
-    paint = partial(mt.RandCoarseDropoutd, "image", max_spatial_size=most, prob=1)
-    inside = paint(holes=2, max_holes=6, spatial_size=block)
-    outside = paint(holes=4, max_holes=8, spatial_size=most, dropout_holes=False)
-    distort = mt.Compose(
-        [
-            mt.RandSpatialCropd("image", size, random_size=False),
-            *(mt.RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(len(size))),
-            mt.CopyItemsd("image", names="target"),
-            mt.RandHistogramShiftd("image", prob=0.9, num_control_points=(4, 8)),
-            mt.RandCoarseShuffled("image", holes=10, spatial_size=small, max_spatial_size=large, prob=0.5),
-            mt.OneOf([inside, outside]),
-            mt.EnsureTyped(("image", "target"), dtype=torch.float32, track_meta=False),
-        ]
-    )
-    distort.set_random_state(seed)
-    return distort

@@ -8,11 +8,25 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from monai.transforms import MedianSmooth
+from monai.transforms import AdjustContrastd, MedianSmooth
+from PIL import Image
 from scipy import ndimage
+from skimage.metrics import peak_signal_noise_ratio
+from torch.nn import functional as F
 
-from monai_unlearnable.countermeasures import BilateralFilter, BinomialSmooth, GaussianFilter
+from monai_unlearnable.countermeasures import (
+    BilateralFilter,
+    BinomialSmooth,
+    GaussianFilter,
+    NonLocalMeans,
+    NormalizedTransform,
+    Quantize,
+    RemoveBiasField,
+    ResampleBack,
+    TotalVariation,
+)
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.catalog import Catalog
 from tests.countermeasures.images import alternating, unit_image, wave
 
 SHAPES = [(2, 15, 12), (1, 9, 8, 7), (1, 9, 8, 2)]
@@ -99,3 +113,176 @@ def test_median_of_monai_agrees_with_scipy(shape: tuple[int, ...]) -> None:
 def test_wrong_strengths(wrong: type) -> None:
     with pytest.raises(InputError, match="at least 0"):
         wrong()
+
+
+def box(shape: tuple[int, ...]) -> np.ndarray:
+    image = np.full((1, *shape), 0.3, np.float32)
+    image[(slice(None), *[slice(extent // 4, -(extent // 4)) for extent in shape])] = 0.7
+    return image
+
+
+@pytest.mark.parametrize("change", [TotalVariation(0.1), NonLocalMeans(0.08)], ids=["tv", "nlm"])
+@pytest.mark.parametrize("shape", [(32, 28), (16, 14, 12)], ids=["2D", "3D"])
+def test_noise_goes(change: NormalizedTransform, shape: tuple[int, ...]) -> None:
+    clean = box(shape)
+    noisy = (clean + np.random.default_rng(0).normal(0, 0.05, clean.shape)).astype(np.float32)
+    before, after = (peak_signal_noise_ratio(clean, image, data_range=1) for image in (noisy, change(noisy)))
+    assert after > before + 3
+
+
+def variation(image: np.ndarray) -> float:
+    steps = [np.diff(image, axis=axis, append=np.take(image, [-1], axis)) for axis in range(image.ndim)]
+    return float(np.sqrt(sum(step**2 for step in steps)).sum())
+
+
+def test_tv_minimizes_its_objective() -> None:
+    rng = np.random.default_rng(0)
+    noisy, weight = (box((16, 16)) + rng.normal(0, 0.05, (1, 16, 16))).astype(np.float32), 0.1
+
+    def objective(image: np.ndarray) -> float:
+        return float(0.5 * ((image - noisy[0]) ** 2).sum() + weight * variation(image))
+
+    done = TotalVariation(weight, iterations=2000)(noisy)[0]
+    assert objective(done) < objective(noisy[0])
+    assert all(objective(done + 0.02 * rng.standard_normal(done.shape)) > objective(done) for _ in range(20))
+    assert objective(0.9 * done + 0.1 * noisy[0]) > objective(done) < objective(0.9 * done + 0.1 * done.mean())
+
+
+def test_nlm_by_definition() -> None:
+    image, h, distance = np.random.default_rng(0).random((1, 12, 11)).astype(np.float32), 0.4, 2
+    done, pixels = NonLocalMeans(h, 3, distance)(image)[0], image[0]
+    for row, column in itertools.product(range(4, 7), range(4, 7)):
+        total = weights = 0.0
+        for down, right in itertools.product(range(-distance, distance + 1), repeat=2):
+            # the fast variant of scikit-image leaves out the first of the three voxels of a patch
+            here = pixels[row : row + 2, column : column + 2]
+            there = pixels[row + down : row + down + 2, column + right : column + right + 2]
+            weight = np.exp(-((here - there) ** 2).sum() / (3 * h) ** 2)
+            total, weights = total + weight * pixels[row + down, column + right], weights + weight
+        assert done[row, column] == pytest.approx(total / weights, abs=2e-3)
+
+
+def test_wrong_settings_of_denoising() -> None:
+    for wrong, name in (
+        (lambda: TotalVariation(-1), "weight"),
+        (lambda: TotalVariation(iterations=0), "iterations"),
+        (lambda: NonLocalMeans(-0.1), "h"),
+        (lambda: NonLocalMeans(patch_size=0), "patch_size"),
+        (lambda: NonLocalMeans(patch_distance=0), "patch_distance"),
+    ):
+        with pytest.raises(InputError, match=f"{name} must be at least"):
+            wrong()
+
+
+@pytest.mark.parametrize(("shape", "mode"), [((1, 16, 12), "bilinear"), ((2, 12, 8, 6), "trilinear")])
+def test_linear_agrees_with_torch(shape: tuple[int, ...], mode: str) -> None:
+    image = unit_image(shape)
+    small = F.interpolate(torch.as_tensor(image)[None], scale_factor=0.5, mode=mode)
+    back = F.interpolate(small, size=shape[1:], mode=mode)[0].numpy()
+    assert np.allclose(ResampleBack(2, order=1)(image), back, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_half_resolution_has_no_alternating_noise(order: int) -> None:
+    flat = np.full((1, 16, 12, 8), 0.5, np.float32)
+    noisy = flat + 8 / 255 * alternating(flat.shape, 0)
+    assert np.abs(ResampleBack(2, order)(noisy) - flat).max() < (1e-6 if order == 1 else 0.02)
+    inner = ResampleBack(2, order)(noisy)[:, 4:-4] - 0.5
+    assert np.abs(inner).max() < 1e-3
+
+
+def test_factors_of_axes() -> None:
+    image = unit_image((1, 12, 12, 8))
+    ramp = np.broadcast_to(np.linspace(0, 1, 9, dtype=np.float32)[:, None], (1, 9, 5))
+    assert np.array_equal(ResampleBack([2, 1])(ramp), ResampleBack(2)(ramp))  # constant along the second axis
+    along_z = ResampleBack([1, 1, 2], order=1)(image)
+    assert np.allclose(along_z[..., 0], 0.5 * (image[..., 0] + image[..., 1]), atol=1e-6)
+    assert np.abs(ResampleBack(3)(image) - image).mean() > np.abs(ResampleBack(1.5)(image) - image).mean()
+    with pytest.raises(InputError, match="2 factors"):
+        ResampleBack([2, 2])(image)
+
+
+def test_wrong_settings_of_resampling() -> None:
+    with pytest.raises(InputError, match="factor must be at least 1"):
+        ResampleBack(0.5)
+    with pytest.raises(InputError, match="order"):
+        ResampleBack(2, order=7)
+
+
+def test_quantize_is_an_8_bit_export() -> None:
+    image = unit_image((1, 9, 8))
+    stored = Image.fromarray((image[0] * 255 + 0.5).astype(np.uint8))
+    done = Quantize()(image)
+    assert np.allclose(done[0], np.asarray(stored) / 255, atol=1e-6)
+    assert np.array_equal(Quantize()(done), done)
+
+
+@pytest.mark.parametrize("levels", [2, 7, 256, 4096])
+def test_levels(levels: int) -> None:
+    image = unit_image((1, 40, 40))
+    done = Quantize(levels)(image)
+    assert len(np.unique(done)) <= levels and done.min() == 0 and done.max() == 1
+    assert np.abs(done - image).max() <= 0.5 / (levels - 1) + 1e-6
+
+
+def biased(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Two tissues in air, times a smooth field; the image (1, spatial...) and where the outer tissue is."""
+    grid = np.indices(shape) / (np.max(shape) - 1) - 0.5
+    distance = np.sqrt((grid**2).sum(0))
+    tissue = np.where(distance < 0.25, 0.9, np.where(distance < 0.45, 0.6, 0))
+    values = tissue * np.exp(0.4 * grid[0] + 0.3 * grid[1])
+    noise = np.random.default_rng(0).normal(0, 0.01, shape)
+    return (values / values.max() + noise).clip(0, 1)[None].astype(np.float32), tissue == 0.6
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (32, 32, 32)], ids=["2D", "3D"])
+def test_n4_evens_out_a_bias_field(shape: tuple[int, ...]) -> None:
+    image, tissue = biased(shape)
+    done = RemoveBiasField(shrink=2)(image)
+
+    def spread(values: np.ndarray) -> float:
+        return float(values[tissue].std() / values[tissue].mean())
+
+    assert spread(done[0]) < 0.5 * spread(image[0])
+    assert np.isclose(np.percentile(done, 99.5), 1, atol=1e-3)
+
+
+def test_n4_on_thin_and_nearly_empty_images() -> None:
+    spot = np.zeros((1, 12, 12, 2), np.float32)
+    spot[0, 3, 3, 0] = 1
+    done = RemoveBiasField()(spot)
+    assert np.isfinite(done).all() and done.max() > 0 and done[spot == 0].max() == 0
+
+
+def test_threads_do_not_matter() -> None:
+    sitk = pytest.importorskip("SimpleITK")
+    image, before = biased((20, 20, 20))[0], sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    results = []
+    try:
+        for threads in (1, 3):
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+            results.append(RemoveBiasField(iterations=(10, 10))(image))
+            assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == threads
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    assert np.array_equal(*results)
+
+
+def test_gamma_and_clip_of_the_catalog_by_hand() -> None:
+    catalog, image = Catalog.load("countermeasures"), unit_image((2, 15, 14))
+    (gamma,) = catalog.build("gamma", dims=2, size=[16, 16])
+    assert isinstance(gamma, AdjustContrastd)
+    assert np.allclose(gamma({"image": torch.as_tensor(image)})["image"], image**gamma.adjuster.gamma, atol=1e-5)
+    (clip,) = catalog.build("clip", dims=2, size=[16, 16])
+    low, high = (np.percentile(image, q, axis=(1, 2), keepdims=True) for q in (2, 98))
+    by_hand = ((image - low) / (high - low)).clip(0, 1)
+    assert np.allclose(clip({"image": torch.as_tensor(image)})["image"], by_hand, atol=1e-5)
+
+
+def test_wrong_settings_of_intensity() -> None:
+    with pytest.raises(InputError, match="levels must be at least 2"):
+        Quantize(1)
+    with pytest.raises(InputError, match="shrink"):
+        RemoveBiasField(0)
+    with pytest.raises(InputError, match="iterations"):
+        RemoveBiasField(iterations=[50, 0])

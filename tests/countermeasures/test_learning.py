@@ -15,9 +15,10 @@ from monai.transforms import Compose
 from torch import Tensor, nn
 
 from monai_unlearnable.countermeasures import LearnedChanged, NetworkChange, Patches
-from monai_unlearnable.countermeasures.learning import choose_cases, fit, require_positive
+from monai_unlearnable.countermeasures.learning import choose_cases, fit
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
+from monai_unlearnable.utils.values import check_positive
 
 
 class AddPhase(nn.Module):
@@ -128,9 +129,9 @@ def test_chosen_cases_are_nested_and_ordered() -> None:
 
 @pytest.mark.parametrize("number", [0, -1, math.nan, math.inf])
 def test_settings_are_positive_or_left_to_their_default(number: float) -> None:
-    require_positive(rows=1, block=None)
+    check_positive(rows=1, block=None)
     with pytest.raises(InputError, match=f"block is {number}"):
-        require_positive(rows=1, block=number)
+        check_positive(rows=1, block=number)
 
 
 def test_sizes_change_at_the_far_ends() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from monai_unlearnable.countermeasures import BlockProjection, OrthogonalProjection, WholeProjection
-from monai_unlearnable.countermeasures.blocks import blocks, labeled_vectors, residual, unblocks
+from monai_unlearnable.countermeasures.classifiers import blocks, labeled_vectors, residual, unblocks
 from monai_unlearnable.errors import InputError
 from tests.countermeasures.planted import (
     AMPLITUDE,

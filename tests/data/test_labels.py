@@ -29,7 +29,8 @@ from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import RandomNoise
-from monai_unlearnable.publishing.protect import Protection, admit
+from monai_unlearnable.publishing.admission import admit
+from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.transforms import EncodeLabel, LoadScand
 from monai_unlearnable.victims import Segmentation

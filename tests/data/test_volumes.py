@@ -14,7 +14,7 @@ from pydicom import dcmread, dcmwrite
 from pydicom.uid import BasicTextSRStorage, MediaStorageDirectoryStorage, UltrasoundImageStorage
 
 from monai_unlearnable.data import read_scan, write_scan
-from monai_unlearnable.data.dicom import as_channels, is_image, is_series, survey, volumes
+from monai_unlearnable.data.dicom import is_image, survey, volumes
 from monai_unlearnable.errors import ScanError
 from tests import dicom
 from tests.helpers import random_image
@@ -80,24 +80,23 @@ def test_echoes_and_times_of_a_series_are_volumes(name: str, tmp_path: Path) -> 
     stored = [add(tmp_path, "ab"[i], i, lambda index, ds, i=i: change(i, index, ds), SeriesNumber=7) for i in (0, 1)]
     found = volumes(tmp_path)
     assert [volume.name for volume in found] == [f"series7-{part}1", f"series7-{part}2"]
-    assert sorted(volume.parts for volume in found) == [((part, 1),), ((part, 2),)]
+    assert [volume.description.split(", ")[-2] for volume in found] == [f"{part} 1", f"{part} 2"]
     for volume, voxels in zip(found, stored, strict=True):
         assert np.array_equal(read_scan(volume.path).voxels[0], voxels)
-    assert as_channels(found, part) == [tuple(found)]
-    assert as_channels(found, "other") == [(found[0],), (found[1],)]
 
 
-def test_channels_are_the_echoes_of_each_time(tmp_path: Path) -> None:
+def test_each_echo_of_each_time_is_a_volume(tmp_path: Path) -> None:
     for time in (1, 2):
         for echo in (1, 2):
             tags = {"EchoNumbers": echo, "TemporalPositionIdentifier": time, "SeriesNumber": 1}
             add(tmp_path, f"{time}{echo}", 10 * time + echo, **tags)
     add(tmp_path, "x", 99, SeriesInstanceUID="1.7", SeriesNumber=2)
-    names = [[volume.name for volume in case] for case in as_channels(volumes(tmp_path), "echo")]
-    assert names == [
-        ["series1-echo1-time1", "series1-echo2-time1"],
-        ["series1-echo1-time2", "series1-echo2-time2"],
-        ["series2"],
+    assert [volume.name for volume in volumes(tmp_path)] == [
+        "series1-echo1-time1",
+        "series1-echo1-time2",
+        "series1-echo2-time1",
+        "series1-echo2-time2",
+        "series2",
     ]
 
 
@@ -152,7 +151,6 @@ def test_pictures_without_a_position_are_by_themselves(tmp_path: Path) -> None:
 def test_trees_of_a_disc(tmp_path: Path) -> None:
     add(tmp_path / "PAT0/STU0/SER0", "IM", 1)
     shutil.copyfile(tmp_path / "PAT0/STU0/SER0/IM0", tmp_path / "DICOMDIR")
-    assert not is_series(tmp_path) and is_series(tmp_path / "PAT0/STU0/SER0")
     assert read_scan(tmp_path / "PAT0/STU0/SER0").spatial_shape == SHAPE
 
 

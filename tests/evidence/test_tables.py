@@ -20,7 +20,7 @@ from monai_unlearnable.evidence import (
     save_entry,
     stale,
 )
-from monai_unlearnable.evidence.blocks import rendered
+from monai_unlearnable.evidence.documents import rendered
 from tests.evidence.samples import entry
 
 ROOT = Path(__file__).parents[2]

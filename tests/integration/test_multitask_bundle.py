@@ -13,7 +13,7 @@ import pytest
 from monai_unlearnable.__main__ import WRONG_INPUT, main
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import InputError, LabelError, UnlearnableError
-from monai_unlearnable.metrics.frontier import task_name
+from monai_unlearnable.metrics.scores import task_name
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers.base import FOR_TASKS
 from monai_unlearnable.proof import laboratory

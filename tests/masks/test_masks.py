@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks against scipy.ndimage, and their algebra."""
+"""Masks against scipy.ndimage and torch, and their algebra."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import LabelError
 from monai_unlearnable.masks import ContourBand, Everywhere, MaskProvider, OfClasses, Roi, TextureMap
+from monai_unlearnable.masks.base import max_filter
 from tests.helpers import two_classes
 
 SHAPES = [(15, 18), (12, 14, 10)]
@@ -206,3 +208,11 @@ def test_there_is_a_class_for_every_image() -> None:
     image, _ = batch((8, 9))
     with pytest.raises(LabelError, match="does not match"):
         OfClasses([1])(image, torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("radius", [0, 1, 3])
+@pytest.mark.parametrize("shape", [(2, 1, 9, 8), (1, 3, 7, 8, 9)])
+def test_equals_pooling_over_the_neighborhood(shape: tuple[int, ...], radius: int) -> None:
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    pool = F.max_pool2d if len(shape) == 4 else F.max_pool3d
+    assert torch.equal(max_filter(image, radius), pool(image, 2 * radius + 1, stride=1, padding=radius))

@@ -22,7 +22,7 @@ from monai_unlearnable.errors import LabelError, OutputError, ScanError, Unlearn
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.perturbers import GradientNoise, Perturber, RandomNoise
 from monai_unlearnable.publishing import publication
-from monai_unlearnable.publishing.protect import admit
+from monai_unlearnable.publishing.admission import admit
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.statement import audit

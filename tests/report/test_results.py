@@ -8,7 +8,7 @@ import math
 import pytest
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.metrics.frontier import Scores
+from monai_unlearnable.metrics.scores import Scores
 from monai_unlearnable.report import Results, VictimRow
 
 from .samples import matrix, results, row, sweep

@@ -16,7 +16,8 @@ from torch import nn
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.seeding import reset_parameters
-from monai_unlearnable.victims.weights import freeze, load_pretrained, pretrain_encoder, save_weights
+from monai_unlearnable.victims.pretraining import pretrain_encoder
+from monai_unlearnable.victims.weights import freeze, load_pretrained, save_weights
 from tests.helpers import write_nifti
 
 SIZE = (16, 16, 8)

@@ -165,7 +165,7 @@ def test_linear_interpolation_takes_small_pieces_to_the_same_end(monkeypatch: py
     matrix = torch.tensor([[0.5, 0, 0, -0.25], [0, 0.7, 0, -1], [0, 0, 0.8, 2], [0, 0, 0, 1]])
     placement = Placement(matrix, (14, 12, 10))
     whole = placement.classes(logits, lambda values: values.argmax(0))
-    monkeypatch.setattr("monai_unlearnable.victims.placement.PIECE", 1000)
+    monkeypatch.setattr("monai_unlearnable.victims.prediction.PIECE", 1000)
     assert torch.equal(placement.classes(logits, lambda values: values.argmax(0)), whole)
     assert whole[:12].any() and not whole[12:].any()
     assert whole[:, 0].eq(0).all() and whole[:, :, 8:].eq(0).all()  # beyond the input

@@ -22,8 +22,8 @@ from monai_unlearnable.victims.augmentation import (
     mirroring,
     nnunet_augmentation,
 )
-from monai_unlearnable.victims.inference import MirroredInferer
 from monai_unlearnable.victims.patches import RandAffinePatchd
+from monai_unlearnable.victims.prediction import MirroredInferer
 from tests.helpers import write_nifti
 
 SIZES = {2: (20, 24), 3: (16, 20, 12)}

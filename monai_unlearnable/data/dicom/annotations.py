@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import RTStructureSetStorage
 
 from monai_unlearnable.data.dicom.contours import read_contours
-from monai_unlearnable.data.dicom.geometry import Grid
+from monai_unlearnable.data.dicom.geometry import SeriesGrid
 from monai_unlearnable.data.dicom.segmentation import check_segmentation, frame_sources, read_frames
 from monai_unlearnable.errors import ScanError
 
@@ -31,12 +31,12 @@ class Annotation:
     """
 
     label: NDArray
-    grid: Grid
+    grid: SeriesGrid
     names: Mapping[int, str]
     remarks: tuple[str, ...]
 
 
-def read_annotation(path: Path, grids: Sequence[Grid]) -> Annotation:
+def read_annotation(path: Path, grids: Sequence[SeriesGrid]) -> Annotation:
     """Read a segmentation or a structure set.
 
     Args:
@@ -57,7 +57,7 @@ def read_annotation(path: Path, grids: Sequence[Grid]) -> Annotation:
     return Annotation(label, grid, names, tuple(f"{path}: {remark}" for remark in remarks))
 
 
-def _referenced(dataset: Dataset, grids: Sequence[Grid]) -> Grid:
+def _referenced(dataset: Dataset, grids: Sequence[SeriesGrid]) -> SeriesGrid:
     """The grid of the first image that an annotation is of."""
     series, instances, places = _references(dataset)
     known = series | instances

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from monai_unlearnable.data.dicom.geometry import Grid
+from monai_unlearnable.data.dicom.geometry import SeriesGrid
 from monai_unlearnable.data.overlap import Segments, overlap_remarks
 from monai_unlearnable.errors import ScanError
 
@@ -23,7 +23,7 @@ NEAR = 0.25  # of the distance of slices, and in pixels beyond the border
 ON_EDGE = 1e-6  # pixels
 
 
-def read_contours(dataset: Dataset, grid: Grid) -> tuple[NDArray, dict[int, str], list[str]]:
+def read_contours(dataset: Dataset, grid: SeriesGrid) -> tuple[NDArray, dict[int, str], list[str]]:
     """Fill the contours of a structure set.
 
     Args:
@@ -80,7 +80,7 @@ def _contours(item: Dataset) -> tuple[list[NDArray], set[str]]:
     return list(closed.values()), others
 
 
-def _add(segments: Segments, number: int, contours: Sequence[NDArray], grid: Grid) -> None:
+def _add(segments: Segments, number: int, contours: Sequence[NDArray], grid: SeriesGrid) -> None:
     """Fill the contours of a structure, those of each slice together."""
     of_slice: dict[int, list[NDArray]] = {}
     for points in contours:
@@ -90,7 +90,7 @@ def _add(segments: Segments, number: int, contours: Sequence[NDArray], grid: Gri
         segments.add_mask(number, index, fill(polygons, (grid.shape[1], grid.shape[0])))
 
 
-def _place(points: NDArray, grid: Grid) -> tuple[int, NDArray]:
+def _place(points: NDArray, grid: SeriesGrid) -> tuple[int, NDArray]:
     """The slice that a contour lies on, and its points (column, row) there."""
     index, places, distances = grid.locate(points)
     gap = grid.gap(index)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compressed pixels, decoded; what may end its process is decoded in one of its own."""
+"""Compressed pixels decoded; a decoder that may crash runs in a child process."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ _children: dict[int, _Child] = {}  # by the process that asks, since forked ones
 
 
 def serve() -> None:
-    """Decode with GDCM what comes in, until nothing does; what the process of :func:`decode` runs."""
+    """Decode with GDCM what comes in, until the stream ends: the loop of the child process of :func:`decode`."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders print
     while (content := _receive(sys.stdin.buffer)) is not None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which files are DICOM, told from their first bytes, and which of them hold images."""
+"""Which files are DICOM, told from their first bytes, and which of them hold images or annotations of images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from pydicom import Dataset, dcmread, uid
 from pydicom.valuerep import VR
 
+from monai_unlearnable.utils.files import reading
+
 SUFFIXES = (".dcm", ".dicom", ".ima")
 DIRECTORY = "DICOMDIR"
 PREAMBLE = 128
@@ -16,6 +18,8 @@ HEAD = 512  # bytes that tell a file without the mark: a few elements
 LOOK = 3  # elements of it
 VALUE_REPRESENTATIONS = {vr.value.encode() for vr in VR if len(vr.value) == 2}
 LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}  # 4 bytes of length
+LABEL_MAP_STORAGE = uid.UID("1.2.840.10008.5.1.4.1.1.66.7")  # younger than some releases of pydicom
+ANNOTATIONS = (uid.SegmentationStorage, LABEL_MAP_STORAGE, uid.RTStructureSetStorage)
 
 
 def is_dicom(file: Path) -> bool:
@@ -95,3 +99,19 @@ def is_image(file: Path) -> bool:
         raise
     except Exception:  # whatever pydicom raises for a damaged file
         return True
+
+
+def is_annotation(path: Path) -> bool:
+    """Whether a file is a DICOM segmentation or structure set, which has no meaning without the images it refers to.
+
+    Raises:
+        ScanError: naming the file, when the system does not let it be read.
+    """
+    with reading(path):
+        if not (path.is_file() and is_dicom(path)):
+            return False
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        return header.get("SOPClassUID") in ANNOTATIONS
+    except Exception:  # whatever pydicom raises for a damaged file
+        return False

@@ -15,18 +15,39 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
+from monai_unlearnable.data.dicom.derivation import derive, derived_uid, identity_remarks
 from monai_unlearnable.data.dicom.detection import SUFFIXES
-from monai_unlearnable.data.dicom.files import derive, derived_uid, identity_remarks
-from monai_unlearnable.data.dicom.geometry import Grid, affine_of, arrange
-from monai_unlearnable.data.dicom.pixels import NATIVE, PixelFile, encode, parse, parse_header, put_pixels
-from monai_unlearnable.data.dicom.reading import DicomFile, quantization_of, read_file
+from monai_unlearnable.data.dicom.geometry import Frame, SeriesGrid, affine_of, arrange
+from monai_unlearnable.data.dicom.multiframe import frames_of
+from monai_unlearnable.data.dicom.pixels import NATIVE, PixelFile, encode, numbers, parse, parse_header, put_pixels
 from monai_unlearnable.data.dicom.volumes import sources
 from monai_unlearnable.data.scan import Scan, ScanFormat, naming, voxel_digest
 from monai_unlearnable.errors import NoiseError, ScanError
+from monai_unlearnable.intensity import StorageQuantization
 from monai_unlearnable.utils.files import Content
 
 __all__ = ["DicomFormat"]
+
+NEEDED = ("SOPClassUID", "SOPInstanceUID")
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of a scan.
+
+    Args:
+        path: path of the file.
+        pixels: the file around its pixels.
+        planes: stored numbers (frames, samples, rows, columns).
+        frames: what is known of each frame.
+    """
+
+    path: Path
+    pixels: PixelFile
+    planes: NDArray
+    frames: tuple[Frame, ...]
 
 
 @dataclass(frozen=True)
@@ -70,9 +91,9 @@ class _Container:
 class DicomFormat(ScanFormat):
     """A file as an image of one slice or of its frames, and a folder of files as the volume that they make up.
 
-    Slices go by their position along the normal of their plane. Frames at one position, and colors, are channels.
-    Compressed pixels are compressed again in the same lossless transfer syntax, or written in Explicit VR Little Endian
-    where it was lossy or has no encoder.
+    Slices are ordered by their position along the normal of their plane. Frames at one position, and colors, are
+    channels. Compressed pixels are compressed again in the same lossless transfer syntax, or written in Explicit VR
+    Little Endian where it was lossy or has no encoder.
     """
 
     suffixes = SUFFIXES
@@ -81,7 +102,7 @@ class DicomFormat(ScanFormat):
     def read(self, path: Path) -> Scan:
         with naming(path):
             paths, remarks = sources(path)
-            files = [read_file(file) for file in paths]
+            files = [_read_file(file) for file in paths]
             order, uneven = arrange([frame for file in files for frame in file.frames])
             if len(files) > 1 and len(order) > 1:
                 first, second = (files[index].path.name for index in order[:2, 0])
@@ -101,7 +122,7 @@ class DicomFormat(ScanFormat):
                 origins=np.stack([frames[index].origin for index in order[0]]),
             )
             affine = affine_of([frames[index] for index in order[0]])
-            return Scan(path, _voxels(files, order), quantization_of(files, order), affine, container, tuple(remarks))
+            return Scan(path, _voxels(files, order), _storage(files, order), affine, container, tuple(remarks))
 
     def has_read(self, scan: Scan) -> bool:
         """Whether a scan was read in this format."""
@@ -147,13 +168,13 @@ class DicomFormat(ScanFormat):
             raise ScanError(f"{scan.container.names[index]} does not come back as it was", file=scan.path)
         return content
 
-    def grid(self, scan: Scan) -> Grid:
+    def grid(self, scan: Scan) -> SeriesGrid:
         """Where the pixels of a scan lie, and its UIDs."""
         container: _Container = scan.container
         headers = [file.header for file in container.files]
         columns, rows, slices = (*scan.spatial_shape, 1)[:3]
         owners = np.repeat(np.arange(len(headers)), container.frames)
-        return Grid(
+        return SeriesGrid(
             shape=(columns, rows, slices),
             affine=scan.affine,
             series=headers[0].get("SeriesInstanceUID") or "",
@@ -217,7 +238,60 @@ def _identity(planes: NDArray, digest: str) -> bytes:
     return planes.tobytes() if len(planes) == 1 else digest.encode()
 
 
-def _voxels(files: Sequence[DicomFile], order: NDArray) -> NDArray:
+def _read_file(path: Path) -> _File:
+    """One file.
+
+    Raises:
+        ScanError: naming the file, when it is not an image, cannot be read, or could not be written back without loss.
+    """
+    with naming(path):
+        pixels = PixelFile.open(path.read_bytes())
+        header = pixels.header
+        missing = next((name for name in NEEDED if not header.get(name)), None)
+        if missing is not None:
+            raise ScanError(f"{missing} is missing")
+        _check_storage(header)
+        return _File(path, pixels, pixels.planes(), tuple(frames_of(header, path.name)))
+
+
+def _check_storage(header: Dataset) -> None:
+    """Refuse a file whose numbers could not be written back without loss.
+
+    Raises:
+        ScanError: naming the bits.
+    """
+    allocated, bits = header.BitsAllocated, header.BitsStored
+    if allocated not in (8, 16, 32) or not 0 < bits <= allocated or header.HighBit != bits - 1:
+        raise ScanError(f"{bits} bits up to bit {header.HighBit} of {allocated} are not supported")
+
+
+def _storage(files: Sequence[_File], order: NDArray) -> StorageQuantization:
+    """What files can store, of which slope, intercept, bits and padding may differ from slice to slice.
+
+    Args:
+        files: files of the scan.
+        order: numbers of the frames (channels, slices) among those of all files.
+    """
+    dtype, stored = files[0].planes.dtype, []
+    for file in files:
+        header = file.pixels.header
+        bits = 0 if header.BitsStored == header.BitsAllocated else int(header.BitsStored)
+        low, high = _padding(header, dtype)
+        stored += [(frame.slope, frame.inter, bits, low, high) for frame in file.frames]
+    return StorageQuantization(dtype.str, *zip(*(stored[index] for index in order[0]), strict=True))
+
+
+def _padding(header: Dataset, dtype: np.dtype) -> tuple[int, int]:
+    """The lowest and the highest number that marks padding; none does where the first is larger."""
+    value, limit = header.get("PixelPaddingValue"), header.get("PixelPaddingRangeLimit")
+    if value is None:
+        return 0, -1
+    ends = np.array([value, value if limit is None else limit]).astype(dtype)  # some give -1 as 65535
+    low, high = sorted(numbers(ends, header).tolist())
+    return low, high
+
+
+def _voxels(files: Sequence[_File], order: NDArray) -> NDArray:
     """Voxels (C, x, y[, z]) of the planes (frames, samples, rows, columns) of files."""
     planes = files[0].planes if len(files) == 1 else np.concatenate([file.planes for file in files])
     if (order.T.ravel() != np.arange(len(planes))).any():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from monai_unlearnable.data.scan import LPS_TO_RAS
 from monai_unlearnable.errors import ScanError
 
-__all__ = ["Frame", "Grid", "affine_of", "arrange"]
+__all__ = ["Frame", "SeriesGrid", "affine_of", "arrange"]
 
 ROUNDING = 1e-3  # of directions that scanners write as text
 SAME_PLACE = 1e-3  # mm
@@ -59,7 +59,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Grid:
+class SeriesGrid:
     """Where the pixels of a series lie, and the UIDs by which others refer to it.
 
     Args:
@@ -122,9 +122,9 @@ class Grid:
 def arrange(frames: Sequence[Frame]) -> tuple[NDArray, list[str]]:
     """The frames of each slice of a volume, and remarks on a grid that is not an even one.
 
-    Slices go by their position along the normal. Frames at one position, as many at each, are channels: echoes or time
-    points, in their order. Frames without positions, of several orientations, or of one position where others are not,
-    are slices in the order that they come in.
+    Slices are ordered by their position along the normal. Frames at one position, the same number at each, are
+    channels: echoes or time points, in their order. Frames without positions, of several orientations, or of one
+    position where others are not, are slices in the order that they come in.
 
     Noise needs no even grid, so a gantry tilt or a gap is no reason to refuse a series; resampled copies are of other
     voxels, though, and who trains on them should know.

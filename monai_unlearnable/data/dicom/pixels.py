@@ -15,7 +15,6 @@ from pydicom import Dataset, dcmread, dcmwrite, uid
 from pydicom.errors import InvalidDicomError
 from pydicom.filewriter import correct_ambiguous_vr
 
-from monai_unlearnable.data.dicom.color import PixelLayout
 from monai_unlearnable.data.dicom.decoding import EXACT, decode
 from monai_unlearnable.data.dicom.detection import (
     LONG,
@@ -24,6 +23,7 @@ from monai_unlearnable.data.dicom.detection import (
     holds_no_image,
     is_dicom_content,
 )
+from monai_unlearnable.data.dicom.pixel_layout import PixelLayout
 from monai_unlearnable.errors import ScanError
 
 NATIVE = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian)

@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.pixels import iter_pixels
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from monai_unlearnable.data.dicom.geometry import Grid
+from monai_unlearnable.data.dicom.geometry import SeriesGrid
 from monai_unlearnable.data.dicom.pixels import LOSSLESS, NATIVE
 from monai_unlearnable.data.overlap import Segments, overlap_remarks
 from monai_unlearnable.errors import ScanError
@@ -29,7 +29,7 @@ KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
 FULL = 255  # the fraction 1 where the file does not say otherwise
 
 
-def read_frames(dataset: Dataset, grid: Grid) -> tuple[NDArray, dict[int, str], list[str]]:
+def read_frames(dataset: Dataset, grid: SeriesGrid) -> tuple[NDArray, dict[int, str], list[str]]:
     """Put the frames of a segmentation on the slices of a series.
 
     Args:
@@ -118,7 +118,7 @@ def _values(dataset: Dataset, groups: Sequence[Dataset], pixels: NDArray) -> NDA
     return np.where(pixels >= least, np.uint16(number), np.uint16(BACKGROUND))
 
 
-def _slice(groups: Sequence[Dataset], grid: Grid) -> int:
+def _slice(groups: Sequence[Dataset], grid: SeriesGrid) -> int:
     """The index of the slice that a frame lies on."""
     uids = frame_sources(groups)
     referenced = {index for index, uid in enumerate(grid.instances) if uid in uids}
@@ -133,7 +133,7 @@ def _slice(groups: Sequence[Dataset], grid: Grid) -> int:
     return index
 
 
-def _place(groups: Sequence[Dataset], position: NDArray, grid: Grid) -> int:
+def _place(groups: Sequence[Dataset], position: NDArray, grid: SeriesGrid) -> int:
     """The index of the slice whose corners are those of a frame."""
     size = np.linalg.norm(grid.steps, axis=0)
     spacing = _value(groups, "PixelMeasuresSequence", "PixelSpacing") or (size[1], size[0])

@@ -23,7 +23,7 @@ from monai_unlearnable.data.dicom.detection import DIRECTORY, holds_no_image, is
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.utils.files import reading
 
-__all__ = ["Survey", "Volume", "as_channels", "files_of", "sources", "survey", "volume_at", "volumes"]
+__all__ = ["Survey", "Volume", "dicom_files", "sources", "survey", "volume_at", "volumes"]
 
 # What tells apart files of a series that lie at one position, and what it is called. Elements that differ from slice to
 # slice (times of acquisition) tell nothing there, and are passed over.
@@ -58,15 +58,12 @@ class Volume:
         files: its files, by name.
         series: UID of its series.
         description: what a person can tell it by.
-        parts: where the series has several volumes, the number of this one among its echoes, time points, ...:
-            ``{"echo": 2, "time": 1}``.
     """
 
     path: Path
     files: tuple[Path, ...]
     series: str
     description: str
-    parts: tuple[tuple[str, int], ...] = ()
 
     @property
     def name(self) -> str:
@@ -115,25 +112,6 @@ def volumes(folder: Path) -> list[Volume]:
         ['export/IM0001.dcm', 'export/series2-echo1', 'export/series2-echo2', 'export/series5']
     """
     return list(survey(folder).volumes)
-
-
-def as_channels(found: Sequence[Volume], by: str) -> list[tuple[Volume, ...]]:
-    """Volumes that are the channels of one case, where the echoes (say) of a series are to be that.
-
-    Args:
-        found: volumes of a folder.
-        by: the part that channels differ in: ``"echo"``, ``"time"``, ``"diffusion"``, ``"inversion"`` or ``"type"``.
-
-    Returns:
-        A tuple for each case; volumes that have no such part are alone.
-    """
-    groups: dict[Any, list[Volume]] = {}
-    for volume in found:
-        own = dict(volume.parts)
-        others = tuple((part, number) for part, number in volume.parts if part != by)
-        key = (volume.series, others) if by in own else volume.path
-        groups.setdefault(key, []).append(volume)
-    return [tuple(sorted(group, key=lambda volume: dict(volume.parts).get(by, 0))) for group in groups.values()]
 
 
 def survey(folder: Path) -> Survey:
@@ -356,7 +334,7 @@ def _volume(address: Path, group: _Group) -> Volume:
     count = int(header.get("NumberOfFrames") or 1) if len(group.files) == 1 else len(group.files)
     words.append(f"{count} of {header.get('Columns')} x {header.get('Rows')}")
     uid = str(header.get("SeriesInstanceUID"))
-    return Volume(address, group.files, uid, ", ".join(word for word in words if word), group.parts)
+    return Volume(address, group.files, uid, ", ".join(word for word in words if word))
 
 
 def sources(path: Path) -> tuple[list[Path], list[str]]:
@@ -385,7 +363,7 @@ def sources(path: Path) -> tuple[list[Path], list[str]]:
     return ([path] if volume is None else list(volume.files)), []
 
 
-def files_of(path: Path) -> tuple[Path, ...]:
+def dicom_files(path: Path) -> tuple[Path, ...]:
     """The DICOM files that lie under an address: a file, all in a folder, or those of one of its volumes.
 
     Raises:

@@ -50,15 +50,15 @@ class _Header:
     names: tuple[str, ...]
 
     def words(self, *names: str) -> list[str]:
-        """The words of the first field that there is."""
+        """The words of the first of these fields that is present."""
         return next((self.fields[name].split() for name in names if name in self.fields), [])
 
     def numbers(self, *names: str) -> NDArray:
-        """The numbers of the first field that there is."""
+        """The numbers of the first of these fields that is present, (N,)."""
         return np.array([float(word) for word in self.words(*names)])
 
     def is_set(self, *names: str) -> bool:
-        """Whether the first field that there is says yes."""
+        """Whether the first of these fields that is present is true."""
         return self.words(*names)[:1] in (["True"], ["true"], ["TRUE"], ["T"], ["t"], ["1"])
 
     @property

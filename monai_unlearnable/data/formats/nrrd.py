@@ -203,7 +203,11 @@ def _parse(content: bytes) -> _Header:
 
 
 def _lines(content: bytes, start: int, count: int) -> int:
-    """Number of bytes of so many lines."""
+    """Number of bytes that ``count`` lines take from ``start`` on.
+
+    Raises:
+        ScanError: when there are fewer lines.
+    """
     position = start
     for _ in range(count):
         position = content.find(b"\n", position) + 1

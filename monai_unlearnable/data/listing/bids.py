@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.listing.datalist import Case, Found
+from monai_unlearnable.data.listing.datalist import WAY_OUT, Case, Found
 from monai_unlearnable.data.listing.names import LABEL_WORDS
 from monai_unlearnable.data.listing.tree import parent
 from monai_unlearnable.errors import DatalistError
@@ -16,7 +16,6 @@ from monai_unlearnable.errors import DatalistError
 __all__ = ["from_bids", "is_bids"]
 
 DERIVATIVES = "derivatives"
-WAY_OUT = "list the cases in datalist.json"
 
 
 def is_bids(names: Sequence[str]) -> bool:

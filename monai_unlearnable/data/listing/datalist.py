@@ -19,9 +19,10 @@ from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import leads_outside
 
-__all__ = ["Case", "DATALIST_NAMES", "Datalist", "Found", "label_file", "split_tasks"]
+__all__ = ["Case", "DATALIST_NAMES", "Datalist", "Found", "WAY_OUT", "label_file", "split_tasks"]
 
 DATALIST_NAMES = ("datalist.json", "dataset.json")
+WAY_OUT = "list the cases in datalist.json"  # where the names of files and folders do not tell
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Datalist:
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """The sections that there are; of a table those that there can be."""
+        """The sections of a JSON file; for a table, those that it may have."""
         if self._is_table:
             return tuple(dict.fromkeys(SECTIONS.values()))
         return tuple(name for name, entries in self._content.items() if _is_section(name, entries))

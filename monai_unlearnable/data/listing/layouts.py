@@ -15,6 +15,7 @@ from monai_unlearnable.data.listing.pairs import from_pairs
 from monai_unlearnable.data.listing.studies import from_studies
 from monai_unlearnable.data.listing.tree import Tree, in_order, parent
 from monai_unlearnable.errors import DatalistError
+from monai_unlearnable.utils.text import first_and_more
 
 __all__ = ["find_layout", "has_label_folders"]
 
@@ -120,9 +121,8 @@ def _classes(tree: Tree, names: Sequence[str], all_names: Iterable[str]) -> Foun
     _refuse_what_are_no_classes(tree, known, class_of)
     deeper = [name for name, path in paths.items() if path[len(base) :].count("/") > 1]
     if len(deeper) > len(class_of):
-        reason = (
-            f"most scans lie deeper than in the folders {_few(known)}, such as {deeper[0]}, and no name tells of labels"
-        )
+        reason = f"most scans lie deeper than in the folders {first_and_more(known)}, such as {deeper[0]}"
+        reason += ", and no name tells of labels"
         raise DatalistError(f"{reason}; give {LISTS}", file=tree.root)
     cases = [Case(stem(name), tree.root, (name,), target=known.index(class_of[name])) for name in mine]
     reasons = dict.fromkeys({*names}.difference(mine), "not right in the folder of a class")
@@ -140,7 +140,7 @@ def _common_folder(names: Iterable[str]) -> str:
 
 def _refuse_what_are_no_classes(tree: Tree, folders: Sequence[str], class_of: dict[str, str]) -> None:
     """Refuse folders that are called like images, modalities or patients: they would be protected as classes."""
-    told = _few(folders)
+    told = first_and_more(folders)
     roles = {role_of(folder) for folder in folders}
     if LABEL in roles or roles == {IMAGE}:
         raise DatalistError(f"{told} are called like images or labels, not like classes; give {LISTS}", file=tree.root)
@@ -154,10 +154,6 @@ def _refuse_what_are_no_classes(tree: Tree, folders: Sequence[str], class_of: di
     if is_volume or _are_patients(folders, stems):
         reason = f"the folders {told} look like patients, not like classes, and no file in them like a label"
         raise DatalistError(f"{reason}; name labels like *_seg, or give {LISTS}", file=tree.root)
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _are_patients(folders: Sequence[str], stems: dict[str, set[str]]) -> bool:

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.listing.datalist import Case, Found, label_file
+from monai_unlearnable.data.listing.datalist import WAY_OUT, Case, Found, label_file
 from monai_unlearnable.data.listing.names import IMAGE, JOINTS, LABEL, ScanName
 from monai_unlearnable.data.listing.tree import parent
 from monai_unlearnable.errors import DatalistError
+from monai_unlearnable.utils.text import first_and_more
 
 __all__ = ["from_pairs"]
 
-WAY_OUT = "name them alike, or list the cases in datalist.json"
+ALIKE = f"name them alike, or {WAY_OUT}"
 NNUNET = ("imagesTr", "imagesTs")
 FEW = 3
 
@@ -46,7 +47,7 @@ def from_pairs(root: Path, names: Sequence[str], others: Sequence[str] = ()) -> 
         return _unlabeled(root, images)
     pairing = _Pairing(root, labels, images)
     if not pairing.groups:
-        raise DatalistError(f"{_told(labels, images)}, but no names pair; {WAY_OUT}", file=root)
+        raise DatalistError(f"{_told(labels, images)}, but no names pair; {ALIKE}", file=root)
     return pairing.found()
 
 
@@ -128,8 +129,8 @@ class _Pairing:
     def _only(self, labels: Sequence[ScanName], image: ScanName) -> ScanName:
         names = list(dict.fromkeys(label.name for label in labels))
         if len(names) > 1:
-            reason = f"{_few(names)} are labels of one image, {image.name}"
-            raise DatalistError(f"{reason}; merge them into one label map, or {WAY_OUT}", file=self.root)
+            reason = f"{first_and_more(names)} are labels of one image, {image.name}"
+            raise DatalistError(f"{reason}; merge them into one label map, or {ALIKE}", file=self.root)
         return labels[0]
 
     def _put(self, label: ScanName, channel: str, image: ScanName) -> None:
@@ -137,11 +138,11 @@ class _Pairing:
         first = group.images.setdefault(channel, image)
         if first is not image:
             same = stem(first.name) == stem(image.name)
-            what = "have one name; rename one" if same else f"are both images of {label.name}; {WAY_OUT}"
+            what = "have one name; rename one" if same else f"are both images of {label.name}; {ALIKE}"
             raise DatalistError(f"{first.name} and {image.name} {what}", file=self.root)
 
     def _pair_longer_labels(self) -> None:
-        """Pair labels whose names say more than those of their images, all the same: ``a`` and ``a_lesion_mask``."""
+        """Pair labels whose names add the same words to those of their images: ``a`` and ``a_lesion_mask``."""
         images = {key: part for part in self.images for key in (part.full, part.bare)}
         of_image: dict[str, list[tuple[ScanName, str]]] = {}
         for label in self.labels:
@@ -159,7 +160,7 @@ class _Pairing:
             self.left = [part for part in self.left if part.name not in of_image]
 
     def _choose(self) -> None:
-        """See to it that all cases have the same channels, and that there is but one where names tell of none."""
+        """Check that all cases have the same channels, and keep one image a case where names tell of no channels."""
         for group in self.groups.values():
             if "" in group.images and len(group.images) > 1:
                 for channel in [*filter(None, group.images)]:
@@ -168,9 +169,9 @@ class _Pairing:
         if len(kinds) > 1 and any(len(kind) > 1 or kind[0] == "" or kind[0].isdigit() for kind in kinds):
             first = {tuple(sorted(group.images)): group.label.name for group in reversed(self.groups.values())}
             usual = kinds.most_common(FEW)
-            told = "; ".join(f"{count} have {_few(kind) or 'one'} ({first[kind]})" for kind, count in usual)
+            told = "; ".join(f"{count} have {first_and_more(kind) or 'one'} ({first[kind]})" for kind, count in usual)
             reason = f"all cases must have the same images as channels, but {told}"
-            raise DatalistError(f"{reason}; complete them, or list the cases in datalist.json", file=self.root)
+            raise DatalistError(f"{reason}; complete them, or {WAY_OUT}", file=self.root)
         self.channels = next(iter(kinds)) if kinds else ()
 
     def _leave(self, image: ScanName, reason: str) -> None:
@@ -208,7 +209,7 @@ class _Pairing:
             where = f"folders {_names_of(images)} and {_names_of(used)}" if images[0].folder else _folders(used)
         else:
             kinds = sorted({part.word for part in used if part.word})
-            where = f"label maps named {_few(kinds)}"
+            where = f"label maps named {first_and_more(kinds)}"
         return f"{where}, channels {', '.join(self.channels)}" if len(self.channels) > 1 else where
 
 
@@ -219,16 +220,11 @@ def _by_key(parts: Sequence[ScanName], key: str) -> dict[str, list[ScanName]]:
     return found
 
 
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
-    return ", ".join(names[:FEW]) + more
-
-
 def _names_of(parts: Sequence[ScanName]) -> str:
     """The folders that tell the role of scans."""
     folders = list(dict.fromkeys(part.folder for part in parts if part.folder))
     inner = list(dict.fromkeys(f"*/{folder.rpartition('/')[2]}" for folder in folders))
-    return _few([f"{folder}/" for folder in (folders if len(folders) <= FEW else inner)])
+    return first_and_more([f"{folder}/" for folder in (folders if len(folders) <= FEW else inner)])
 
 
 def _folders(parts: Sequence[ScanName]) -> str:
@@ -237,6 +233,7 @@ def _folders(parts: Sequence[ScanName]) -> str:
 
 def _told(labels: Sequence[ScanName], images: Sequence[ScanName]) -> str:
     """What names tell of a dataset whose images and labels do not pair."""
-    found = [f"{len(labels)} files look like label maps ({_few([part.name for part in labels])})"]
-    found += [f"{len(images)} like images ({_few([part.name for part in images])})" if images else "none like images"]
+    label_names, image_names = (first_and_more([part.name for part in parts]) for parts in (labels, images))
+    found = [f"{len(labels)} files look like label maps ({label_names})"]
+    found += [f"{len(images)} like images ({image_names})" if images else "none like images"]
     return " and ".join(found)

@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.dicom.detection import lacks_mark
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.listing.datalist import Case, Found
+from monai_unlearnable.data.listing.datalist import WAY_OUT, Case, Found
 from monai_unlearnable.data.listing.tree import Tree, parent
 from monai_unlearnable.data.scan import naming
 from monai_unlearnable.errors import DatalistError
@@ -21,7 +21,6 @@ from monai_unlearnable.errors import DatalistError
 __all__ = ["from_studies"]
 
 REFERENCES = ["ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"]
-WAY_OUT = "list the cases in datalist.json"
 
 
 @dataclass

@@ -86,7 +86,8 @@ class NNUNet:
     def moments(self) -> tuple[int, ...]:
         """The epochs after which the model is kept; the last is the number of epochs.
 
-        An epoch has at most 250 iterations, as in nnU-Net; there are at least 50, if there are so many iterations.
+        An epoch has at most 250 iterations, as in nnU-Net; there are at least 50 epochs, or as many as
+        iterations where these are fewer.
         """
         count = min(self.num_validations, self.iterations)
         epochs = max(math.ceil(self.iterations / EPOCH), min(FEWEST_EPOCHS, self.iterations))

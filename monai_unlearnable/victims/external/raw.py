@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from monai.utils import convert_to_numpy, ensure_tuple
 from numpy.typing import NDArray
 from PIL import Image
 
+from monai_unlearnable.countermeasures.base import Sample
 from monai_unlearnable.data import LabelGeometry, encode_label, read_label, read_scan
 from monai_unlearnable.data.formats import write_scan
 from monai_unlearnable.data.scan import Scan, filled_channels
 from monai_unlearnable.errors import InputError, LabelError, ScanError
-from monai_unlearnable.utils.arrays import as_channels
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import reading, write_atomic, write_json
 from monai_unlearnable.victims.tasks import Segmentation
@@ -36,7 +36,6 @@ LEVEL = 1  # of deflate
 SKEW = 1e-4  # of two axes: the cosine of the angle between them from which on they are not orthogonal
 SKEWED_READER = "NibabelIO"  # of nnU-Net, for volumes whose axes are not orthogonal, which its usual one refuses
 
-Sample = Mapping[str, Any]
 Load = Callable[[Sample], dict[str, Any]]
 
 
@@ -146,8 +145,7 @@ class RawFolder:
                 name.with_name(f"{name.name}_0000{ending}").symlink_to(scans[0].path.resolve())
             return scans, None, len(scans[0].voxels)
         if load is None:
-            values, label = filled_channels(scans), None
-            image = as_channels(values, self.task.channels, values.ndim - 1)
+            image, label = filled_channels(scans, self.task.channels), None
         else:
             sample = load(case)
             image, label = (np.asarray(convert_to_numpy(sample[key])) for key in ("image", "label"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DICOM files: series in folders, and the headers around the pixels."""
+"""Headers of files derived from others: new UIDs, what no longer holds, and what tells who the patient is."""
 
 from __future__ import annotations
 
@@ -13,23 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
+from pydicom.uid import UID
 
-from monai_unlearnable.data.dicom.detection import is_dicom, is_image
 from monai_unlearnable.data.dicom.multiframe import set_derived
 from monai_unlearnable.data.dicom.pixels import encode, parse
-from monai_unlearnable.utils.files import reading
-
-
-def is_series(folder: Path) -> bool:
-    """Whether a folder directly holds DICOM images, or an annotation of them.
-
-    Raises:
-        OSError: when folder or files cannot be read.
-    """
-    files = (file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith("."))
-    return any(is_image(file) or is_annotation(file) for file in files)
-
 
 DERIVATION = "Pixel values changed within a bound (monai_unlearnable)"
 MAX_TEXT = 1024  # characters of the value representation ST
@@ -101,26 +88,6 @@ def identity_remarks(headers: Iterable[Dataset]) -> list[str]:
         if header.get("BurnedInAnnotation") == "YES":
             names.add("BurnedInAnnotation")
     return [f"headers are published as they are, with {', '.join(sorted(names))}; de-identify first"] if names else []
-
-
-LabelMapSegmentationStorage = UID("1.2.840.10008.5.1.4.1.1.66.7")  # younger than some releases of pydicom
-ANNOTATIONS = (SegmentationStorage, LabelMapSegmentationStorage, RTStructureSetStorage)
-
-
-def is_annotation(path: Path) -> bool:
-    """Whether a file is a DICOM segmentation or structure set, which has no meaning without the images it refers to.
-
-    Raises:
-        ScanError: naming the file, when the system does not let it be read.
-    """
-    with reading(path):
-        if not (path.is_file() and is_dicom(path)):
-            return False
-    try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-        return header.get("SOPClassUID") in ANNOTATIONS
-    except Exception:  # whatever pydicom raises for a damaged file
-        return False
 
 
 def annotation_remarks(path: Path) -> list[str]:

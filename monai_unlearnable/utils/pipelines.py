@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dictionary versions of array transforms, made of these."""
+"""Parts of MONAI pipelines: dictionary versions of array transforms, and the percentile window of exploiters."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any, ClassVar
 
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
+from monai.transforms import ClipIntensityPercentilesd, MapTransform, ScaleIntensityd, Transform
 
-__all__ = ["DictionaryTransform", "dictionary_transform"]
+__all__ = ["DictionaryTransform", "dictionary_transform", "percentile_window"]
 
 
 class DictionaryTransform(MapTransform):
@@ -65,3 +65,14 @@ def _documentation(array_transform: type[Transform]) -> str:
     entries = "    keys: entries to change.\n    allow_missing_keys: whether keys may be absent.\n"
     name = array_transform.__name__
     return f"Dictionary version of :class:`{name}`. {summary.rstrip()}\n\nArgs:\n{entries}{rest if heading else ''}"
+
+
+def percentile_window(lower: float = 0.5, upper: float = 99.5) -> list[Any]:
+    """Transforms of physical values to normalized intensity: each channel is clipped to percentiles of its own.
+
+    Args:
+        lower: percentile that becomes 0.
+        upper: percentile that becomes 1.
+    """
+    clip = ClipIntensityPercentilesd("image", lower, upper, channel_wise=True)
+    return [*([clip] if (lower, upper) != (0, 100) else []), ScaleIntensityd("image", channel_wise=True)]
