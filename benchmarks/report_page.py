@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How large a report's page is, and how fast it opens: 200 scans in its table, three volumes in its viewer.
 
-The volumes are phantoms with noise of 8/255 in the labels. Chromium opens the page anew each time, from disk, without a
-window; times are those of the browser's own clock since the opening began, in milliseconds, and the median of all tries.
-Work is the processor time of the page's main thread until the viewer has drawn: what a machine that is not busy takes.
+The volumes are phantoms with noise of 8/255 in the labels. Chromium opens the page anew each time, from disk and without
+a window. Times are those of the browser's clock since the opening began, in milliseconds: the median of all tries, with
+their range. Work is the processor time of the page's main thread until the viewer has drawn, which a busy machine does
+not lengthen.
 
-    python -m benchmarks.report_page OUT [--size 192,192,128] [--tries 5]      # in a checkout, whose tests drive Chromium
+    python -m benchmarks.report_page OUT [--size 192,192,128] [--tries 5]    # in a checkout, whose tests drive Chromium
 """
 
 from __future__ import annotations

@@ -234,7 +234,17 @@ class Tab:
         return [url for url in urls if not url.startswith("data:")]
 
 
-CODES = {"Backspace": 8, "Tab": 9, " ": 32, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36, "ArrowUp": 38, "ArrowDown": 40}
+CODES = {
+    "Backspace": 8,
+    "Tab": 9,
+    " ": 32,
+    "PageUp": 33,
+    "PageDown": 34,
+    "End": 35,
+    "Home": 36,
+    "ArrowUp": 38,
+    "ArrowDown": 40,
+}
 
 
 @contextmanager

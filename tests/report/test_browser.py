@@ -227,7 +227,7 @@ def test_table_of_scans_is_searched_and_sorted(viewer: Tab) -> None:
 
 def test_a_large_page_opens_at_once(browser: Browser, tmp_path: Path) -> None:
     """200 scans and three volumes: at most 15 MB, and less than a second of work until the slices are drawn."""
-    clean, protected = scan((1, 150, 150, 130))
+    clean, protected = scan((1, 128, 128, 120))
     viewed = [view_scan("volume", clean, protected, None, WINDOW)] * 3
     scans = {"umed": {f"scan_{number}": FIGURES for number in range(200)}}
     path = tmp_path / "large.html"
