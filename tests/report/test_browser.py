@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_readers_who_hear_the_page_are_told_everything(page: Tab) -> None:
     tree = page.tree()
     levels = [node["level"] for node in tree if node["role"] == "heading"]
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in pairwise(levels))
     assert [node for node in tree if node["role"] in (*CONTROLS, "region") and not node["name"]] == []
     assert page.run("[...document.images].filter((image) => !image.alt).length") == 0
 
