@@ -2,9 +2,9 @@
 """How large a report's page is, and how fast it opens: 200 scans in its table, three volumes in its viewer.
 
 The volumes are phantoms with noise of 8/255 in the labels. Chromium opens the page anew each time, from disk and
-without a window. Times are those of the browser's clock since the opening began, in milliseconds: the median of all tries, with
-their range. Work is the processor time of the page's main thread until the viewer has drawn, which a busy machine does
-not lengthen.
+without a window. Times are those of the browser's clock since the opening began, in milliseconds: the median of all
+tries, with their range. Work is the processor time of the page's main thread until the viewer has drawn, which a busy
+machine does not lengthen.
 
     python -m benchmarks.report_page OUT [--size 192,192,128] [--tries 5]    # in a checkout, whose tests drive Chromium
 """

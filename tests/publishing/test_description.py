@@ -85,9 +85,7 @@ def test_what_is_described_passes_every_check(described: Path) -> None:
     assert not mu.audit(described / "protected", described / "statement.json").findings
 
 
-def test_the_summary_of_an_output_names_its_description(
-    described: Path, published: SimpleNamespace
-) -> None:
+def test_the_summary_of_an_output_names_its_description(described: Path, published: SimpleNamespace) -> None:
     for out, has in ((described, True), (Path(published.out), False)):
         layout = Layout(out)
         page = Closing(Manifest.load(layout.manifest), layout, "umed", "DATASET", "monai-unlearnable").page()
