@@ -58,9 +58,14 @@ def evaluate(
     """
     _refuse(settings, "protected", "report_dir")
     layout, opened = Layout(Path(output_dir)), load_key(key)
-    protected = {str(Manifest.load(layout.manifest, opened).run["method"]): output_dir}
+    name = _method_name(Manifest.load(layout.manifest, opened).run)
     folder, report = layout.root / "laboratory", layout.report
-    return laboratory(dataset_dir, folder, protected, report_dir=report, key=opened, **settings)
+    return laboratory(dataset_dir, folder, {name: output_dir}, report_dir=report, key=opened, **settings)
+
+
+def _method_name(run: Mapping[str, Any]) -> str:
+    """The name that the owner gave the method by; that of its class where it is not recorded."""
+    return str(run.get("config", {}).get("method", run["method"]))
 
 
 def laboratory(

@@ -184,9 +184,8 @@ class Trials:
         """
         layout, names = Layout(best.folder), ("datalist", "label_geometry", "skip_invalid", "device", "key")
         settings = {name: value for name, value in self.owners.items() if name in names}
-        manifest = apply(
-            place(layout.checkpoint, self.key), self.dataset_dir, self.output_dir, overwrite=overwrite, **settings
-        )
+        settings |= {"overwrite": overwrite, "application#method": best.method}  # the checkpoint does not tell it
+        manifest = apply(place(layout.checkpoint, self.key), self.dataset_dir, self.output_dir, **settings)
         examined = Manifest.load(layout.manifest, self.key)
         if [entry.protected_sha256 for entry in manifest.scans] != [entry.protected_sha256 for entry in examined.scans]:
             raise UnlearnableError("the published files differ from those that were examined", file=self.output_dir)

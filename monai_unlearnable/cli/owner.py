@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import monai_unlearnable as mu
 from monai_unlearnable.cli.terminal import console, typed_program
 from monai_unlearnable.cli.values import JSON, KEY, OVERWRITE, SETTINGS, WITH_SETTINGS, chosen_settings
 from monai_unlearnable.cli.work import Work, is_first, say
-from monai_unlearnable.errors import InputError, VerificationError
+from monai_unlearnable.errors import InputError, SkippedCasesError, VerificationError
 from monai_unlearnable.utils.text import first_few
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ def protect(
         return
     if as_json:
         raise InputError("--json is the form of the plan; give --dry-run with it")
-    _say_protected(method, dataset_dir, out, chosen, mu.protect(method, dataset_dir, out, **chosen))
+    with _summing_up_skipped(method, dataset_dir, out, chosen):
+        _say_protected(method, dataset_dir, out, chosen, mu.protect(method, dataset_dir, out, **chosen))
 
 
 @click.command(cls=Work, kept=_kept, context_settings=WITH_SETTINGS)
@@ -117,8 +119,9 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
 
     SOURCE is a folder noise/, or a checkpoint of models/.
     """
-    chosen = chosen_settings(settings, **known)
-    _say_protected(f"the noise of {source}", dataset_dir, out, chosen, mu.apply(source, dataset_dir, out, **chosen))
+    chosen, words = chosen_settings(settings, **known), f"the noise of {source}"
+    with _summing_up_skipped(words, dataset_dir, out, chosen):
+        _say_protected(words, dataset_dir, out, chosen, mu.apply(source, dataset_dir, out, **chosen))
 
 
 def _protect_auto(dataset_dir: str, out: str, settings: dict[str, Any], is_plan: bool) -> None:
@@ -148,6 +151,21 @@ def _say_protected(source: str, dataset: str, out: str, settings: dict[str, Any]
     own = {name: settings.get(name) for name in ("key", "datalist")}
     say(Closing(manifest, Layout(out), source, dataset, typed_program(), **own).page())
     say(f"protected: {Path(out) / 'protected'}{_unchanged(manifest)}")
+
+
+@contextmanager
+def _summing_up_skipped(source: str, dataset: str, out: str, settings: dict[str, Any]) -> Iterator[None]:
+    """Sum up also an output that lacks cases: it is finished, and the error that names them is told last."""
+    from monai_unlearnable.crypto import load_key
+    from monai_unlearnable.noise import Manifest
+    from monai_unlearnable.publishing.layout import Layout
+
+    try:
+        yield
+    except SkippedCasesError:
+        manifest = Manifest.load(Layout(out).manifest, load_key(settings.get("key")))
+        _say_protected(source, dataset, out, settings, manifest)
+        raise
 
 
 def _unchanged(manifest: Manifest) -> str:

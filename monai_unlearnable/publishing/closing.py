@@ -63,7 +63,8 @@ class Closing:
         yield "budget", f"kept: {epsilon:.4g} of the window, {native} in the units of the files"
         layout = self.layout
         public = [path for path in (layout.protected, layout.statement) if path.exists()]
-        yield "to publish", " and ".join(map(str, public))
+        described = f"; {layout.croissant} describes the set for programs" if layout.croissant.exists() else ""
+        yield "to publish", " and ".join(map(str, public)) + described
         yield "to keep", self._kept()
         for words in self._next():
             yield "next", shlex.join(words)

@@ -253,6 +253,7 @@ class Protection:
                 self._attach(trainer, index, settings)
                 trainer.run()
             values = self.summary.label_values or None
+            named = {} if self.method is None else {"method": Path(self.method).stem}  # which tables call it by
             publication = Publication(
                 self.cases,
                 perturber,
@@ -260,7 +261,7 @@ class Protection:
                 self.window,
                 self.budget,
                 values,
-                settings,
+                {**settings, **named},
                 self.overwrite,
                 self.key,
                 self.label_geometry,

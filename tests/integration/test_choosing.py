@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,17 @@ def words(settings: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.usefixtures("untimed")
-def test_the_method_that_leaves_least_is_published(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
+def test_the_method_that_leaves_least_is_published(
+    phantoms: Path, tmp_path: Path, left: dict[str, float], caplog: pytest.LogCaptureFixture
+) -> None:
     left |= {"carrier": 0.4, "lattice": 0.1}
-    choice = mu.protect_auto(phantoms, tmp_path, psnr=40, **QUICK)
+    with caplog.at_level(logging.INFO, "monai_unlearnable.publishing.plan"):
+        choice = mu.protect_auto(phantoms, tmp_path, psnr=40, **QUICK)
+    plans = [record.getMessage() for record in caplog.records if record.name.endswith(".plan")]
+    assert "method       lattice\n" in plans[-1] and str(tmp_path / "auto") not in plans[-1], "that of the publication"
     assert choice.best.method == "lattice" and choice.left == 0.1 and choice.page.is_file()
     manifest = verify(tmp_path, phantoms)
-    assert manifest.run["method"] == "SymmetricLattice"
+    assert (manifest.run["method"], manifest.run["config"]["method"]) == ("SymmetricLattice", "lattice")
     assert np.mean([entry.measured["psnr"] for entry in manifest.scans]) == pytest.approx(40, abs=0.5)
     record = json.loads((tmp_path / "auto" / "choice.json").read_text())
     assert record["method"] == "lattice" and [found["iterations"] for found in record["rounds"]] == [8]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main, program
+from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, display, main, program
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.report import Results
 from tests import dicom
@@ -102,15 +102,17 @@ def test_exit_codes_and_messages(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_evaluate_trains_victims_and_writes_a_report(
-    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(display, "GAP", 0.0)
     data, out = phantoms / "data", Path(shutil.copytree(phantoms / "out", tmp_path / "out"))
     assert main(["evaluate", str(out), str(data), "--iterations", "4", "--seeds", "2"]) == 0
-    assert "UNet" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "UNet" in told.out and "measuring case of umed 1 of 4" in told.err, "the name that was typed"
     results = Results.load(out / "report" / "results.json")
     assert [row.training for row in results.rows] == ["clean", "clean", "protected", "protected"] + ["random noise"] * 2
     assert {row.seed for row in results.rows} == {0, 1}
-    assert results.rows[2].psnr == pytest.approx(results.figures["UMed"]["psnr"])
+    assert results.rows[2].psnr == pytest.approx(results.figures["umed"]["psnr"])
     assert (out / "report" / "index.html").stat().st_size > 50_000
 
 

@@ -57,7 +57,9 @@ def test_it_is_skipped_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(words) == WRONG_INPUT and not tree(out), "by default it stops the run"
     assert name in capsys.readouterr().err
     assert main([*words, "--skip_invalid", "True"]) == CHECK_FAILED
-    assert "1 cases were skipped" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "1 cases were skipped" in told.err
+    assert f"2 cases, with {method}" in told.out and "to publish" in told.out, "what is done is summed up all the same"
     (case,) = json.loads((out / "skipped.json").read_text())
     assert case == name.replace("labels", "images")
     protected = {entry.case_id for entry in verify(out, data).scans}
@@ -97,7 +99,8 @@ def test_apply_skips_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     assert main(words) == WRONG_INPUT and not tree(out)
     assert name in capsys.readouterr().err
     assert main([*words, "--skip_invalid", "True"]) == CHECK_FAILED
-    assert "1 cases were skipped" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "1 cases were skipped" in told.err and f"2 cases, with the noise of {checkpoint}" in told.out
     (case,) = json.loads((out / "skipped.json").read_text())
     assert case == name.replace("labels", "images")
     assert len(verify(out, data).scans) == 2

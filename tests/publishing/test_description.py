@@ -21,8 +21,11 @@ import monai_unlearnable as mu
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.crypto.signing import public_key
 from monai_unlearnable.errors import InputError, KeyMismatchError, VerificationError
+from monai_unlearnable.noise import Manifest
+from monai_unlearnable.publishing.closing import Closing
 from monai_unlearnable.publishing.croissant import LISTED, PublishedFile, describe_set, encode_hashes
 from monai_unlearnable.publishing.description import Description
+from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.terms import Terms
 from tests import dicom
 from tests.helpers import flip_byte, protect, random_image, tree, write_dataset
@@ -80,6 +83,13 @@ def nodes(content: Any) -> Iterator[dict[str, Any]]:
 def test_what_is_described_passes_every_check(described: Path) -> None:
     assert mu.verify(described)
     assert not mu.audit(described / "protected", described / "statement.json").findings
+
+
+def test_the_summary_of_an_output_names_its_description(described: Path, published: SimpleNamespace) -> None:
+    for out, has in ((described, True), (Path(published.out), False)):
+        layout = Layout(out)
+        page = Closing(Manifest.load(layout.manifest), layout, "umed", "DATASET", "monai-unlearnable").page()
+        assert (f"{layout.croissant} describes the set" in page) is has
 
 
 @pytest.mark.parametrize("name", ALL)

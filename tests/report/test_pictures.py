@@ -7,11 +7,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
-from monai_unlearnable.report.canvas import baseline_panels, telling_panels
+from monai_unlearnable.report.canvas import DARK, LIGHT, Theme, baseline_panels, telling_panels
 from monai_unlearnable.report.charts import bars, curves, frontier_chart, heat, heat_maps, result_pictures
 from monai_unlearnable.report.slices import cut_planes, montage, prediction_montage
 
@@ -228,3 +229,17 @@ class TestChoice:
         assert result_pictures(results(rows=[])) == {}
         failed = results(rows=[row("clean", 0.0, status="diverged")])
         assert result_pictures(failed) == {}
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_every_color_of_a_chart_can_be_read_as_text(theme: Theme) -> None:
+    """Contrast of at least 4.5 (WCAG 2.2), since charts are labeled in the colors of their lines."""
+
+    def luminance(color: str) -> float:
+        parts = np.array(to_rgb(color))
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    for color in (theme.ink, theme.muted, *theme.training.values(), *theme.methods):
+        low, high = sorted((luminance(color), luminance(theme.background)))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, color

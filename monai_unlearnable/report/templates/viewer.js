@@ -16,7 +16,8 @@
   // Voxels: deflated; of each array first all low bytes, then, where values need them, all high ones.
   async function load(script) {
     const header = JSON.parse(script.dataset.header);
-    const packed = Uint8Array.from(atob(script.textContent), (letter) => letter.charCodeAt(0));
+    const letters = atob(script.textContent), packed = new Uint8Array(letters.length);
+    for (let i = 0; i < packed.length; i += 1) packed[i] = letters.charCodeAt(i); // many times faster than Uint8Array.from
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
     const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
     const arrays = {};
@@ -116,6 +117,16 @@
     const text = (number) => `${Number(number.toPrecision(4))}${unit}`;
     find("[data-value=level]").textContent = text(low + level * (high - low));
     find("[data-value=width]").textContent = text(width * (high - low));
+    find(".still").textContent = caption();
+  }
+
+  // What the planes show, for paper, which has no controls.
+  function caption() {
+    const parts = [`${scan.name}: ${scan.change ? find("[name=shown]:checked").value : "protected"}`];
+    if (scan.change && find("[name=difference]").checked) parts.push(`difference × ${scan.magnification}`);
+    if (scan.label && find("[name=contours]").checked) parts.push("contours of the label");
+    for (const name of ["level", "width"]) parts.push(`${name} ${find(`[data-value=${name}]`).textContent}`);
+    return `${parts.join(", ")}. ${scan.remark}`;
   }
 
   function refresh() {
