@@ -46,8 +46,10 @@ def main() -> None:
     random, found = np.random.default_rng(0), defaultdict(list)
     for _ in range(DRAWS):
         spacing = tuple(random.uniform(1.2, 1.8, 3).tolist())
+        borders = random.integers(0, WIDEST + 1, (len(SHAPE), 2))
+        box = tuple(slice(low, extent - high) for extent, (low, high) in zip(SHAPE, borders, strict=True))
         inside = torch.zeros(1, *SHAPE)
-        inside[(0, *(slice(b, n - e) for n, (b, e) in zip(SHAPE, random.integers(0, WIDEST + 1, (3, 2)), strict=True)))] = 1
+        inside[(0, *box)] = 1
         grid = Grid.of(SHAPE, np.eye(4))
         for pipeline, rule in RULES.items():
             for guess, crop in GUESSES.items():

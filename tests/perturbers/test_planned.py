@@ -183,9 +183,7 @@ def test_what_is_cut_off_stays_as_it_is(tmp_path: Path) -> None:
     window = {"_target_": "monai_unlearnable.intensity.FixedWindow", "low": 0, "high": 1000}
     settings = {"window": window, "label_values": [0, 1], "grid": "nnunet", "carriers": [[], [0, 1, 2]]}
     run_bundle("carrier", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "out"), **settings)
-    clean, protected = (
-        nib.load(tmp_path / folder / "images/a.nii.gz") for folder in ("data", "out/protected")
-    )
+    clean, protected = (nib.load(tmp_path / folder / "images/a.nii.gz") for folder in ("data", "out/protected"))
     voxels, change = np.asarray(clean.dataobj), np.subtract(*(np.asarray(i.dataobj, float) for i in (protected, clean)))
     assert np.array_equal(change != 0, (change != 0) & (voxels != 0))
     noise = MetaTensor(torch.as_tensor(change)[None] / np.abs(change).max(), affine=torch.as_tensor(clean.affine))
