@@ -88,7 +88,7 @@ class Grid:
         Args:
             kept: voxels that the box must hold, (C, spatial...), bool.
         """
-        found = bounding_box(kept.any(axis=0))
+        found = bounding_box(np.any(kept, axis=0))
         box = tuple((side.start, side.stop) for side in found)
         return replace(self, box=box if all(start < stop for start, stop in box) else ())
 
