@@ -1,136 +1,302 @@
 # SPDX-License-Identifier: Apache-2.0
 """How surely a trace finds a model that was trained on protected scans, and that it leaves innocent ones alone.
 
-Protects a dataset with carriers that a key draws, trains a small network on a part of the protected scans and the
-rest of the originals, and asks it: p against the recipe, the length of training and the part. Models are kept, so that
-a repeated call goes on where the last one stopped.
+Protects datasets with carriers that a key draws, trains networks on a part of the protected scans and the originals of
+the others, and asks each of them with the owner's mark and with others: one row after the other, those first that tell
+most, until the time is up. Then 200 pairs of an innocent model and a key. A repeated call goes on where the last one
+stopped, within a row too: sets, models and answers stay in WORK, and finished rows beside this file.
 
-    python benchmarks/trace_power.py DATA/hippocampus WORK --epsilon 10/255 --mixture "[0.6,0.4]" --recipes patches
+    python benchmarks/trace_power.py DATA WORK [--minutes 120] [--only hippocampus] [--pairs 200]
+
+DATA holds ``hippocampus``, ``left_atrium`` and ``brain_tumor_mri``; rows of a set that is not there are omitted.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import logging
 import sys
-from collections.abc import Sequence
-from fractions import Fraction
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean, pstdev
 from typing import Any
 
+import numpy as np
 import torch
+from anti_learning import prepare
 from honest_matrix import SIZE, write_datalist
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.table import Table
 from safetensors.torch import load_file, save_file
+from scipy import stats
 
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.evaluation.bench import Bench
 from monai_unlearnable.evaluation.matrix import Matrix
+from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.tracing import Suspect, trace
 from monai_unlearnable.tracing.probes import Query
+from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.victims.training import Examiner, Victim
 
-CLEAN = "originals"
+KNOWN_ROWS = Path(__file__).with_suffix("")
+SIDE = 96  # of the pictures of brain tumors
+ALPHA, LEAST_PSNR = 0.05, 41.0
+MODELS = 5  # innocent ones
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trained network that is asked about a set.
+
+    Args:
+        dataset: name of the set.
+        victim: name of the network.
+        recipe: name of the recipe of its training.
+        fraction: fraction of the training cases that are protected.
+        epsilon: largest change of a voxel, in 1/255.
+        mixture: weights of the carriers of a class.
+        iterations: length of the training.
+        batch_size: cases a batch.
+        seed: random seed of the training.
+        owner: number of the owner's key; of all but 0 two cases are protected, since only the mark matters.
+        keys: number of other marks.
+        stop_after: number of larger statistics that ends the test.
+        probes: number of probes.
+    """
+
+    dataset: str
+    victim: str = "UNet"
+    recipe: str = "patches"
+    fraction: float = 1.0
+    epsilon: float = 13
+    mixture: tuple[float, ...] = (0.6, 0.4)
+    iterations: int = 2500
+    batch_size: int = 2
+    seed: int = 0
+    owner: int = 0
+    keys: int = 199
+    stop_after: int = 10
+    probes: int = 40
+
+    @property
+    def model(self) -> str:
+        """The name of the trained network."""
+        part = "originals" if not self.fraction else f"{self.set}-{self.fraction:g}"
+        return f"{part}-{self.victim}-{self.recipe}-{self.iterations}-{self.seed}"
+
+    @property
+    def set(self) -> str:
+        """The name of the protected set."""
+        return f"owner{self.owner}-{self.epsilon:g}-{'-'.join(f'{weight:g}' for weight in self.mixture)}"
+
+    @property
+    def name(self) -> str:
+        """The name of the row."""
+        return f"{self.model}-asked-{self.set}-{self.keys}-{self.stop_after}-{self.probes}"
+
+
+TUMORS: dict[str, Any] = {"victim": "ResNet18", "recipe": "plain", "batch_size": 32, "epsilon": 12}
+ROWS = (
+    Row("hippocampus"),
+    Row("hippocampus", recipe="nnunet"),
+    Row("hippocampus", fraction=0.25),
+    Row("hippocampus", fraction=0),
+    Row("left_atrium", epsilon=12, mixture=(0.5, 0.3, 0.2)),  # one class has few codes with fewer carriers
+    Row("brain_tumor_mri", **TUMORS),
+    Row("left_atrium", epsilon=12, mixture=(0.5, 0.3, 0.2), recipe="nnunet"),
+    Row("hippocampus", recipe="nnunet", fraction=0.25),
+    Row("brain_tumor_mri", **TUMORS, fraction=0),
+)
+
+
+def innocent_pairs(count: int) -> Iterator[Row]:
+    """Models of the originals, each asked with many owners' marks among 19 others: p is at most 0.05 where it wins."""
+    for number in range(count):
+        seed, owner = divmod(number, -(-count // MODELS))
+        yield Row("hippocampus", fraction=0, seed=seed, owner=owner + 1, keys=19, stop_after=20, probes=10)
+
+
+class OutOfTime(Exception):
+    """The time is up; what was done so far is kept."""
 
 
 class Trained(Suspect):
     """A trained victim, asked with probes whose labels lie where the test cases have theirs."""
 
-    def __init__(self, victim: Victim, test: Sequence[dict[str, Any]], description: str) -> None:
-        self.victim, self.test, self.description = victim, test, description
+    def __init__(self, victim: Victim, cases: Sequence[dict[str, Any]], name: str, deadline: float) -> None:
+        self.victim, self.cases, self.description, self.deadline = victim, cases, name, deadline
 
     def ask(self, queries: Sequence[Query]) -> list[NDArray | None]:
-        cases = [{**case, "image": str(query.files[0])} for case, query in zip(self.test, queries, strict=True)]
+        refuse_late(self.deadline)
+        cases = [{**case, "image": str(query.files[0])} for case, query in zip(self.cases, queries, strict=True)]
         return [output.numpy() for output in Examiner(self.victim, cases).predict().outputs]
 
 
-def trained(bench: Bench, recipe_name: str, fraction: float, protected: Path, seed: int, folder: Path) -> Victim:
-    """A victim trained on some protected scans and the originals of the others, or the kept one."""
-    recipe, matrix = bench.recipe(recipe_name), bench.matrix
-    network = bench.network("UNet", seed, recipe.size)
-    victim = Victim(network, bench.task, recipe, (), seed, matrix.device, num_validations=1, amp=matrix.amp)
-    file = folder / f"{recipe_name}-{matrix.iterations}-{fraction:g}-{seed}.safetensors"
-    if file.is_file():
-        network.load_state_dict(load_file(file))
-        return victim
-    originals = bench.originals.cases
-    published = {case.case_id: case for case in load_cases(protected)}
-    count = round(fraction * len(originals))
-    chosen = torch.randperm(len(originals), generator=torch.Generator().manual_seed(seed))[:count].tolist()
-    cases = [published[case.case_id] if index in set(chosen) else case for index, case in enumerate(originals)]
-    test = [case.to_dict() for case in bench.test]
-    found = victim.train_and_score([case.to_dict() for case in cases], test, description=file.stem)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
-    file.with_suffix(".json").write_text(json.dumps({"dice": found.scores.value}))
-    return victim
+def refuse_late(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise OutOfTime
 
 
-def protect(arguments: argparse.Namespace, datalist: Path, key: Path) -> Path:
-    """The output of the set that carries the key's mark; a complete one is left as it is."""
-    if not key.is_file():
-        OwnerKey.generate().save(key)
-    epsilon, mixture = float(arguments.epsilon), arguments.mixture
-    output: Path = arguments.work / f"{arguments.data.name}-{255 * epsilon:g}-{'-'.join(map(str, mixture))}"
-    if not Layout(output).records:
-        paths = {"dataset_dir": str(arguments.data), "datalist": str(datalist), "output_dir": str(output)}
-        run_bundle("carrier", epsilon=epsilon, carriers="keyed", mixture=mixture, key=str(key), **paths)
-    return output
+class Power:
+    """The rows of one dataset.
+
+    Args:
+        data: folder of the dataset.
+        work: folder of its sets, models and answers.
+        deadline: time after which nothing is begun.
+    """
+
+    def __init__(self, data: Path, work: Path, deadline: float) -> None:
+        self.work, self.deadline = work, deadline
+        is_pictures = data.name not in SIZE
+        self.data = prepare(data, work / "data", SIDE) if is_pictures else data
+        self.datalist = self.data / "datalist.json" if is_pictures else write_datalist(data, work / "list.json")
+        self.size = (SIDE, SIDE) if is_pictures else SIZE[data.name]
+
+    def run(self, row: Row) -> dict[str, Any]:
+        """Protect, train and ask."""
+        output, key = self.protect(row)
+        victim, score = self.trained(row, output)
+        probes = self.listed(f"probes-{row.probes}", "test", row.probes)
+        cases = [case.to_dict() for case in load_cases(self.data, probes)]
+        suspect = Trained(victim, cases, row.model, self.deadline)
+        settings: dict[str, Any] = {"keys": row.keys, "stop_after": row.stop_after, "name": row.name}
+        result = trace(output, self.data, suspect, key, datalist=probes, max_probes=len(cases), **settings)
+        assert result.outcome is not None
+        seconds = json.loads((result.folder / "result.json").read_text())["seconds"]
+        changed = [entry.measured for entry in Manifest.load(Layout(output).manifest, OwnerKey.load(key)).scans]
+        return {
+            "row": asdict(row),
+            "score": score,
+            "psnr": mean(figures["psnr"] for figures in changed if figures["l0"]),
+            "p": result.outcome.p,
+            "own": result.own,
+            "unmarked": result.unmarked,
+            "others": list(result.others),
+            "probes": len(cases),
+            "seconds_a_mark": seconds / (1 + len(result.others)),
+        }
+
+    def protect(self, row: Row) -> tuple[Path, Path]:
+        """The output of the set with an owner's mark, and the key; a complete one is left as it is."""
+        refuse_late(self.deadline)
+        key, output = self.work / f"owner{row.owner}.key", self.work / row.set
+        if not key.is_file():
+            OwnerKey.generate().save(key)
+        if not Layout(output).records:
+            cases = self.datalist if row.owner == 0 else self.listed("two", "training", 2)
+            paths = {"dataset_dir": str(self.data), "datalist": str(cases), "output_dir": str(output)}
+            settings = {"epsilon": row.epsilon / 255, "mixture": list(row.mixture), "key": str(key)}
+            run_bundle("carrier", carriers="keyed", **settings, **paths)
+        return output, key
+
+    def listed(self, name: str, section: str, count: int) -> Path:
+        """A list of some cases of a section, at equal distances."""
+        path, entries = self.work / f"{name}.json", json.loads(self.datalist.read_text())[section]
+        count = min(count, len(entries))
+        chosen = [entries[number * len(entries) // count] for number in range(count)]
+        write_json(path, {"training": chosen})
+        return path
+
+    def trained(self, row: Row, output: Path) -> tuple[Victim, float]:
+        """The network, trained or as it was kept, and its score on clean test cases."""
+        settings = {"size": self.size, "iterations": row.iterations, "batch_size": row.batch_size, "amp": False}
+        bench = Bench(Matrix(str(self.data), {}, datalist=str(self.datalist), **settings))
+        recipe, matrix = bench.recipe(row.recipe), bench.matrix
+        network = bench.network(row.victim, row.seed, recipe.size)
+        victim = Victim(network, bench.task, recipe, (), row.seed, matrix.device, num_validations=1, amp=matrix.amp)
+        file = self.work / "models" / f"{row.model}.safetensors"
+        scores = file.with_suffix(".json")
+        if scores.is_file():
+            network.load_state_dict(load_file(file))
+            return victim, json.loads(scores.read_text())["score"]
+        refuse_late(self.deadline)
+        originals = bench.originals.cases
+        published = {case.case_id: case for case in load_cases(output / "protected")} if row.fraction else {}
+        order = torch.randperm(len(originals), generator=torch.Generator().manual_seed(row.seed)).tolist()
+        chosen = set(order[: round(row.fraction * len(originals))])
+        cases = [published[case.case_id] if index in chosen else case for index, case in enumerate(originals)]
+        test = [case.to_dict() for case in bench.test]
+        found = victim.train_and_score([case.to_dict() for case in cases], test, description=row.model)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
+        write_json(scores, {"score": found.scores.value})
+        return victim, found.scores.value
 
 
-def test_list(datalist: Path) -> Path:
-    """A datalist of the test cases alone."""
-    path = datalist.with_name(f"{datalist.stem}-test.json")
-    path.write_text(json.dumps({"training": json.loads(datalist.read_text())["test"]}))
-    return path
+def table(found: Iterable[dict[str, Any]]) -> Table:
+    """A line for each model that was asked with the marks of the set's owner."""
+    columns = ("set", "network", "recipe", "iterations", "protected", "PSNR", "score", "unmarked", "own mark")
+    shown = Table(*columns, "others, sd (max)", "p", "other marks", "probes", "s for 200 marks")
+    for one in found:
+        row, others = Row(**one["row"]), one["others"]
+        cells = [row.dataset, row.victim, row.recipe, f"{row.iterations:,}", f"{row.fraction:.0%}"]
+        cells += [f"{one['psnr']:.1f}{'' if one['psnr'] >= LEAST_PSNR else ' (low)'}", f"{100 * one['score']:.1f}"]
+        cells += [f"{one['unmarked']:.4f}", f"{one['own']:.4f}"]
+        cells += [f"{mean(others):.4f}, {pstdev(others):.4f} ({max(others):.4f})", f"{one['p']:.3g}", str(len(others))]
+        shown.add_row(*cells, str(one["probes"]), f"{200 * one['seconds_a_mark']:.0f}")
+    return shown
 
 
-def ask(arguments: argparse.Namespace, victim: Victim, label: str, output: Path, key: Path, probes: Path) -> str:
-    """What a trace finds of a victim, and how its scores lie."""
-    cases = [case.to_dict() for case in load_cases(arguments.data, probes)]
-    settings: dict[str, Any] = {"keys": arguments.keys, "name": label, "datalist": probes, "max_probes": len(cases)}
-    if arguments.shown is not None:
-        settings |= {"epsilon": float(arguments.shown), "name": f"{label}, shown at {arguments.shown}"}
-    result = trace(output, arguments.data, Trained(victim, cases, label), key, **settings)
-    others = torch.tensor(result.others)
-    told = f"own {result.own:.4f}, unmarked {result.unmarked:.4f}, others {others.mean():.4f}"
-    return f"{label}: {result.sentence()}; {told} (standard deviation {others.std(correction=0):.4f})"
+def innocence(found: Sequence[dict[str, Any]]) -> str:
+    """How often innocent models are accused, and whether p is uniform; ties are broken at random for that."""
+    accused = sum(one["p"] <= ALPHA for one in found)
+    random, ranks = np.random.default_rng(0), []
+    for one in found:
+        others = np.array(one["others"])
+        above, equal = np.count_nonzero(others > one["own"]), np.count_nonzero(others == one["own"])
+        ranks.append((above + random.uniform() * (1 + equal)) / (1 + len(others)))
+    uniform = stats.kstest(ranks, "uniform")
+    models = len({one["row"]["seed"] for one in found})
+    told = f"{len(found)} pairs of {models} innocent models and a key: p <= {ALPHA:g} in {accused}"
+    told += f" ({ALPHA * len(found):.0f} expected, P(at least as many) = "
+    told += f"{stats.binom.sf(accused - 1, len(found), ALPHA):.2f})"
+    return f"{told}; Kolmogorov-Smirnov D = {uniform.statistic:.3f}, p = {uniform.pvalue:.2f}"
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--epsilon", type=Fraction, default=Fraction(10, 255))
-    parser.add_argument("--shown", type=Fraction, help="epsilon of the probes; that of the set by default")
-    parser.add_argument("--mixture", type=json.loads, default=[1])
-    parser.add_argument("--recipes", default="patches", help="names, comma-separated")
-    parser.add_argument("--fractions", default="1,0", help="parts of the training cases that are protected")
-    parser.add_argument("--iterations", type=int, default=2500)
-    parser.add_argument("--keys", type=int, default=199, help="number of other marks")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=120, help="nothing begins later")
+    parser.add_argument("--only", help="names of the sets to run now, comma-separated; all by default")
+    parser.add_argument("--pairs", type=int, default=200, help="number of innocent pairs")
+    parser.add_argument("--kept", type=Path, default=KNOWN_ROWS, help="folder of the finished rows")
+    parser.add_argument("--change", type=json.loads, default={}, help="fields of all rows, to try the script")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parsed()
     logging.basicConfig(format="%(message)s")
-    name, work, console = arguments.data.name, arguments.work, Console(width=150)
-    datalist, key = write_datalist(arguments.data, work / f"{name}.json"), work / "owner.key"
-    output, probes = protect(arguments, datalist, key), test_list(datalist)
-    settings = {"size": SIZE[name], "iterations": arguments.iterations, "batch_size": 2, "amp": False}
-    bench = Bench(Matrix(str(arguments.data), {}, datalist=str(datalist), **settings))
-    recipes, fractions = arguments.recipes.split(","), [float(part) for part in arguments.fractions.split(",")]
-    for seed, recipe, fraction in itertools.product(range(arguments.seeds), recipes, fractions):
-        victim = trained(bench, recipe, fraction, output / "protected", seed, output / "victims")
-        label = f"{recipe}, {arguments.iterations} iterations, {fraction:.0%} protected, seed {seed}"
-        console.print(ask(arguments, victim, label, output, key, probes))
+    deadline, console = time.monotonic() + 60 * arguments.minutes, Console(width=190)
+    rows = [replace(row, **arguments.change) for row in ROWS]
+    pairs = [replace(row, **arguments.change) for row in innocent_pairs(arguments.pairs)]
+    powers: dict[str, Power] = {}
+    try:
+        for row in (*rows, *pairs):
+            kept = arguments.kept / row.dataset / f"{row.name}.json"
+            is_wanted = arguments.only is None or row.dataset in arguments.only.split(",")
+            if kept.is_file() or not is_wanted or not (arguments.data / row.dataset).is_dir():
+                continue
+            if row.dataset not in powers:
+                powers[row.dataset] = Power(arguments.data / row.dataset, arguments.work / row.dataset, deadline)
+            write_json(kept, powers[row.dataset].run(row))
+            console.print(f"done: {row.dataset}, {row.name}")
+    except OutOfTime:
+        console.print("the time is up; give the same command to go on")
+    for told, group in ((table, rows), (innocence, pairs)):
+        files = [arguments.kept / row.dataset / f"{row.name}.json" for row in group]
+        if found := [json.loads(file.read_text()) for file in files if file.is_file()]:
+            console.print(told(found))
 
 
 if __name__ == "__main__":

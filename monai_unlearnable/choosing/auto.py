@@ -10,22 +10,28 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from monai_unlearnable.choosing.rounds import Choice, Rounds
 from monai_unlearnable.choosing.trials import UNSEEN, Trials
 from monai_unlearnable.crypto import Key, load_key
+from monai_unlearnable.data import unpack_archive
+from monai_unlearnable.data.dicomweb import is_address
 from monai_unlearnable.errors import GoalError, InputError
 from monai_unlearnable.evaluation.matrix import listed, training_length
+from monai_unlearnable.publishing.archives import is_archive
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.pacs import fetched_studies
 from monai_unlearnable.publishing.places import check_output
 from monai_unlearnable.publishing.run import bundle_root, method_names
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.files import write_json
-from monai_unlearnable.utils.values import check_number, check_whole
+from monai_unlearnable.utils.values import check_number, check_path, check_whole
 
 __all__ = ["METHODS", "protect_auto"]
 
@@ -58,7 +64,9 @@ def protect_auto(
     A call that was stopped goes on where it stopped: trials and trainings are kept in ``auto/`` of the output.
 
     Args:
-        dataset_dir: folder of the clean dataset. A test set is needed, see ``test_dir`` of the laboratory.
+        dataset_dir: the clean dataset: a folder, an archive, or the address of studies (``dicomweb://...``). Its
+            section ``training`` is protected. A test set is needed: its section ``test``, which stays as it is, or
+            ``test_dir`` of the laboratory.
         output_dir: folder of the output.
         stop: pipelines of the exploiter: names of recipes, or of victims that other programs train.
         psnr: lowest mean PSNR of the changed scans, in dB; ``"unseen"`` for an epsilon of no more than the noise that
@@ -85,24 +93,43 @@ def protect_auto(
         >>> protect_auto("DATASET", "OUT", stop="patches", psnr=43, minutes=120, test_dir="TEST")
     """
     opened, output = load_key(key), Path(output_dir)
-    check_output(output, dataset_dir, (settings.get("datalist"),))
+    check_path("datalist", settings.get("datalist"))
+    check_output(output, None if is_address(dataset_dir) else dataset_dir, (settings.get("datalist"),))
     Layout(output).check(overwrite, opened)
     last, named = _check(psnr, minutes, length, iterations, settings), listed("methods", methods) or ()
     for name in named:
         if name not in method_names() and not Path(name).suffix:
             bundle_root(name)  # tells what is meant
-    trials = Trials(Path(dataset_dir), output, listed("stop", stop) or (), opened, settings)
-    if not trials.stop:
+    pipelines = listed("stop", stop)
+    if not pipelines:
         raise InputError("stop names no pipeline")
-    tried = named or (METHODS_FOR_TASKS if trials.cases[0].tasks else METHODS[trials.is_segmentation])
-    rounds = Rounds(trials)
-    last = rounds.affordable(len(tried), last, minutes)
-    choice = rounds.choose(trials.protect(tried, psnr), last)
-    write_json(trials.work / "choice.json", _record(choice))
-    if not choice.stops:
-        raise GoalError(f"{choice.sentence()}; nothing was published. Lower psnr, or rely on other means")
-    logger.info("%s", choice.sentence())
-    return dataclasses.replace(choice, manifest=trials.publish(choice.best, overwrite))
+    with _folder(dataset_dir, output, overwrite, opened) as folder:
+        trials = Trials(folder, output, pipelines, opened, settings)
+        tried = named or (METHODS_FOR_TASKS if trials.cases[0].tasks else METHODS[trials.is_segmentation])
+        rounds = Rounds(trials)
+        logger.info("%s", rounds.division())
+        last = rounds.affordable(len(tried), last, minutes)
+        choice = rounds.choose(trials.protect(tried, psnr), last)
+        write_json(trials.work / "choice.json", _record(choice))
+        if not choice.stops:
+            raise GoalError(f"{choice.sentence()}; nothing was published. Lower psnr, or rely on other means")
+        logger.info("%s", choice.sentence())
+        source = dataset_dir if is_archive(dataset_dir) else folder  # an archive is published as an archive
+        return dataclasses.replace(choice, manifest=trials.publish(choice.best, source, overwrite))
+
+
+@contextmanager
+def _folder(dataset: str | Path, output: Path, overwrite: bool, key: Key | None) -> Iterator[Path]:
+    """The folder of a dataset that may be given as an archive, or as the address of studies."""
+    if is_address(dataset):
+        with fetched_studies(dataset, output, overwrite, key) as folder:
+            yield folder
+    elif is_archive(dataset):
+        name = Path(dataset).stem
+        with nullcontext(output / "auto" / "unpacked") if key is None else TemporaryDirectory() as place:
+            yield unpack_archive(Path(dataset), Path(place) / name, overwrite)
+    else:
+        yield Path(dataset)
 
 
 def _check(psnr: Any, minutes: Any, length: str | None, iterations: Any, settings: Mapping[str, Any]) -> int:

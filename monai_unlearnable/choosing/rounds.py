@@ -111,6 +111,16 @@ class Rounds:
             self.trials.dataset_dir, folder, outputs, control=control, key=self.trials.key, **chosen
         )
 
+    def division(self) -> str:
+        """Which cases are protected, and which stay as they are.
+
+        Raises:
+            UnlearnableError: see :func:`~monai_unlearnable.proof.prepare_laboratory`.
+        """
+        test, own = self.laboratory([], TIMED[0]).bench.test, self.trials.settings.get("test_dir")
+        source = "the dataset's section 'test'" if own is None else str(own)
+        return f"{len(self.trials.cases)} cases are protected; {len(test)} test cases stay as they are, from {source}"
+
     def affordable(self, count: int, iterations: int, minutes: float | None) -> int:
         """The length of the last trainings that time allows, by two short ones on the originals.
 

@@ -70,7 +70,7 @@ class Trials:
     """Trial outputs of one dataset, in ``auto/data/`` of the output.
 
     Args:
-        dataset_dir: folder of the clean dataset.
+        dataset_dir: folder of the clean dataset, of which the section ``training`` is protected.
         output_dir: folder of the output.
         stop: pipelines of the exploiter.
         key: the owner's key.
@@ -176,16 +176,22 @@ class Trials:
         if found < float(psnr) - TOLERANCE:
             raise InputError(f"its PSNR is {found:.1f} dB, below {float(psnr):g}", value=found, limit=float(psnr))
 
-    def publish(self, best: Candidate, overwrite: bool) -> Manifest:
+    def publish(self, best: Candidate, dataset: str | Path, overwrite: bool) -> Manifest:
         """Publish the dataset with the noise that was examined.
+
+        Args:
+            best: the candidate.
+            dataset: the dataset; where it came as an archive, the archive.
+            overwrite: whether a finished output may be replaced.
 
         Raises:
             UnlearnableError: when the published files are not those that were examined.
         """
         layout, names = Layout(best.folder), ("datalist", "label_geometry", "skip_invalid", "device", "key")
         settings = {name: value for name, value in self.owners.items() if name in names}
-        settings |= {"overwrite": overwrite, "application#method": best.method}  # the checkpoint does not tell it
-        manifest = apply(place(layout.checkpoint, self.key), self.dataset_dir, self.output_dir, **settings)
+        # The checkpoint does not tell the name of the method.
+        settings |= {"overwrite": overwrite, "application#method": best.method}
+        manifest = apply(place(layout.checkpoint, self.key), dataset, self.output_dir, **settings)
         examined = Manifest.load(layout.manifest, self.key)
         if [entry.protected_sha256 for entry in manifest.scans] != [entry.protected_sha256 for entry in examined.scans]:
             raise UnlearnableError("the published files differ from those that were examined", file=self.output_dir)

@@ -210,6 +210,16 @@ def restore(out: str, destination: str, key: str | None, overwrite: bool | None)
 @click.command()
 @click.argument("out")
 @KEY
+def show(out: str, key: str | None) -> None:
+    """Say in words what noise an output has, for its owner alone."""
+    from monai_unlearnable.publishing.account import show
+
+    click.echo(show(out, key))
+
+
+@click.command()
+@click.argument("out")
+@KEY
 def statement(out: str, key: str | None) -> None:
     """Rewrite the public statement of an output."""
     from monai_unlearnable.crypto import load_key
@@ -281,4 +291,4 @@ def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None
     click.echo(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")
 
 
-COMMANDS = (protect, apply, verify, restore, statement, describe, audit, publish, unpack, pack)
+COMMANDS = (protect, apply, verify, restore, show, statement, describe, audit, publish, unpack, pack)

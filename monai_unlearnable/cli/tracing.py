@@ -75,7 +75,7 @@ def trace() -> None:
 @click.option("--stop-after", type=int, default=10, show_default=True, help="Larger statistics that end the test.")
 @click.option("--preprocessing", metavar="FILE", help="Configuration of the input of a network in a file.")
 @MAX_PROBES
-@click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds of a command for one mark.")
+@click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds of the model for one mark.")
 @CLASSES
 @NAME
 @PROBES

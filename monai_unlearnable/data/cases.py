@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget, VoxelChange, apply_noise
 from monai_unlearnable.data.formats import read_scan
-from monai_unlearnable.data.grids import Grid
+from monai_unlearnable.data.grids import Crop, Grid
 from monai_unlearnable.data.labels import LabelGeometry, encode_label, ignored_voxels, read_label_map
 from monai_unlearnable.data.listing.datalist import Case
 from monai_unlearnable.data.scan import Scan, check_same_shape
@@ -21,7 +21,7 @@ from monai_unlearnable.errors import ScanError, UnlearnableError
 from monai_unlearnable.intensity import IntensityWindow, WindowRule
 from monai_unlearnable.utils.files import reading
 
-__all__ = ["LoadedCase", "check_alike", "read_case"]
+__all__ = ["LoadedCase", "check_alike", "kept_voxels", "read_case"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,14 @@ class LoadedCase:
         """Where its voxels lie."""
         return Grid.of(self.scans[0].spatial_shape, self.scans[0].affine)
 
+    def grid_after(self, crop: str) -> Grid:
+        """Where its voxels lie, and which of them an exploiter's crop leaves.
+
+        Args:
+            crop: one of :class:`~monai_unlearnable.data.grids.Crop`.
+        """
+        return self.grid if crop == Crop.NONE else self.grid.cropped(kept_voxels(crop, self.scans, self.image))
+
     @property
     def target(self) -> NDArray | int | tuple[int, ...] | None:
         """The target of a model: class indices of voxels, or else the class of the whole image, or of each task."""
@@ -85,6 +93,19 @@ class LoadedCase:
     def step(self) -> tuple[float, ...]:
         """Normalized intensity of the largest storage step, a channel at a time; 0 for float storage."""
         return sum((window.step(scan.quantization) for scan, window in zip(self.scans, self.windows, strict=True)), ())
+
+
+def kept_voxels(crop: str, scans: Sequence[Scan], image: NDArray) -> NDArray:
+    """The voxels whose box a crop leaves, (C, spatial...), bool.
+
+    Args:
+        crop: ``"nonzero"`` or ``"foreground"``, see :class:`~monai_unlearnable.data.grids.Crop`.
+        scans: the scans of one image.
+        image: its normalized intensity, (C, spatial...).
+    """
+    if crop == Crop.FOREGROUND:
+        return image > 0
+    return np.concatenate([scan.physical() != 0 for scan in scans])
 
 
 def read_case(

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
-__all__ = ["Grid", "median_spacing", "nnunet_spacing", "spatial_affine", "thick_axis"]
+from monai_unlearnable.utils.arrays import bounding_box
+
+__all__ = ["Crop", "Grid", "median_spacing", "nnunet_spacing", "spatial_affine", "thick_axis"]
 
 THICK = 3  # ratio of spacings from which on slices are thick
 PERCENTILE = 10
@@ -31,6 +34,17 @@ def spatial_affine(affine: NDArray, dims: int) -> NDArray:
     return np.array(affine, np.float64) if spans else np.diag([*np.where(spacing > 0, spacing, 1), 1])
 
 
+class Crop(str, Enum):
+    """What pipelines cut off around a scan before they resample it: all beyond the box of certain voxels."""
+
+    NONE = "none"
+    NONZERO = "nonzero"  # physical values other than 0 in any channel, as nnU-Net does
+    FOREGROUND = "foreground"  # above the low end of the window, as CropForegroundd after ScaleIntensityRanged does
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True)
 class Grid:
     """The voxels of one image in space.
@@ -40,15 +54,18 @@ class Grid:
         spacing: distance of neighboring voxels along each axis, in mm.
         axes: for each axis the one of the patient that it runs closest to: 0 right, 1 front, 2 up.
         flips: direction of each axis: True for left, back, down; none by default.
+        box: first voxel along each axis that is left after a crop, and the first one behind it; by default all are.
     """
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     axes: tuple[int, ...]
     flips: tuple[bool, ...] = ()
+    box: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flips", self.flips or (False,) * len(self.shape))
+        object.__setattr__(self, "box", self.box or tuple((0, extent) for extent in self.shape))
 
     @classmethod
     def of(cls, shape: Sequence[int], affine: NDArray) -> Grid:
@@ -65,9 +82,19 @@ class Grid:
         flips = tuple((signs < 0).tolist())
         return cls(tuple(shape), tuple(spacing.tolist()), tuple(axes.astype(int).tolist()), flips)
 
+    def cropped(self, kept: NDArray) -> Grid:
+        """The same grid with the box of some voxels; of none it is the whole, as pipelines have it.
+
+        Args:
+            kept: voxels that the box must hold, (C, spatial...), bool.
+        """
+        found = bounding_box(np.any(kept, axis=0))
+        box = tuple((side.start, side.stop) for side in found)
+        return replace(self, box=box if all(start < stop for start, stop in box) else ())
+
     @property
     def oriented(self) -> Grid:
-        """The same voxels with axes in the order right, front, up."""
+        """The same voxels with axes in the order right, front, up, all of them."""
         order = np.argsort(self.axes).tolist()
         shape, spacing = (tuple(values[axis] for axis in order) for values in (self.shape, self.spacing))
         return Grid(shape, spacing, tuple(range(len(order))))

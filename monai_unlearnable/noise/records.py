@@ -17,8 +17,9 @@ from monai_unlearnable.errors import KeyMismatchError, NoiseError, told
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
 from monai_unlearnable.utils.files import leads_outside
 
-__all__ = ["Manifest", "NoiseEntry", "encode_manifest", "package_versions", "read_budget", "write_budget"]
+__all__ = ["DECIDED", "Manifest", "NoiseEntry", "encode_manifest", "package_versions", "read_budget", "write_budget"]
 
+DECIDED = "decided"  # in the record of a run: what was drawn or chosen for the noise, which no statement tells
 # Names in records of schema version 2 and statements of format 1, and today's names.
 EARLIER_WORDS = {"lattice": "quantization", "radius": "epsilon", "share": "fraction"}
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from monai_unlearnable.budget import STEP_TOLERANCE, Budget
 from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
-from monai_unlearnable.data.grids import Grid
+from monai_unlearnable.data.grids import Crop, Grid
 from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
@@ -42,6 +42,8 @@ class Perturber(nn.Module, Configurable, ABC):
         batch_size: number of images of equal shape that are given at once when a whole dataset is protected.
         draws_mark: whether its noise is drawn from its seed alone, alike for every seed, so that it is a mark.
         uses_grid: whether noise depends on where the voxels of an image lie, see :meth:`for_grid`.
+        crop: what of an image the exploiter is expected to cut off, so that its grid must tell the box that is left;
+            one of :class:`~monai_unlearnable.data.grids.Crop`.
         takes_tasks: whether images may have several labels, one a task.
         windowed: whether large images may go through :meth:`delta` in overlapping windows; else they go as a whole.
     """
@@ -52,6 +54,7 @@ class Perturber(nn.Module, Configurable, ABC):
     batch_size: int = 1
     draws_mark: bool = False
     uses_grid: bool = False
+    crop: str = Crop.NONE
     takes_tasks: bool = False
     windowed: bool = True
     held_as = {"support": "allowed"}
@@ -91,6 +94,10 @@ class Perturber(nn.Module, Configurable, ABC):
     def for_grid(self, grid: Grid) -> Perturber:
         """The same perturber, for images whose voxels lie on a grid; itself, unless it uses that."""
         return self
+
+    def decided(self) -> dict[str, Any]:
+        """What was drawn or chosen for it and its description does not tell, JSON-ready: for the owner's eyes alone."""
+        return {}
 
     def mark_digest(self) -> str:
         """SHA-256 of its description with its seed, which commits an owner to a mark and tells nothing about it."""

@@ -7,12 +7,13 @@ import copy
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_unlearnable.data.grids import Grid
+from monai_unlearnable.data.grids import Crop, Grid
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.perturbers.base import check_classes
@@ -103,7 +104,9 @@ class NyquistCarriers(ClassPatterns):
             a mark. By default :meth:`fit` chooses.
         grid: grid that an exploiter is expected to resample the scans to, so that carriers come out of it as carriers;
             by default that of the files. Along an axis on which a scan is too coarse for that, its carriers do not
-            alternate, unless it is too coarse along all. :meth:`fit` looks at the voxels of the files all the same.
+            alternate, unless it is too coarse along all. What the exploiter is expected to cut off carries nothing, so
+            that his crop of the protected scan is that of the original. :meth:`fit` looks at the voxels of the files
+            all the same.
         distinct: whether :meth:`fit` gives classes different carriers. When there are more classes than carriers, the
             others get means of two or more, which are fainter: 0.7 of epsilon (root mean square) for two, 0.6 for
             three. After 7 classes in 2D and 127 in 3D they repeat.
@@ -121,6 +124,7 @@ class NyquistCarriers(ClassPatterns):
 
     weights: Tensor
     lines: list[Line] | None  # of one scan, where carriers are planned for its grid
+    box: tuple[slice, ...]  # of that scan, which the lines run along
 
     def __init__(
         self,
@@ -136,7 +140,7 @@ class NyquistCarriers(ClassPatterns):
     ) -> None:
         super().__init__(epsilon, support, Granularity.CLASS, seed)
         self.num_classes, self.spatial_dims, self.distinct = num_classes, spatial_dims, distinct
-        self.grid, self.lines = grid, None
+        self.grid, self.lines, self.box = grid, None, ()
         self.mixture = tuple(float(weight) for weight in mixture)
         self.register_buffer("weights", torch.zeros(num_classes, len(carrier_axes(spatial_dims))))
         self._check_mixture()
@@ -246,6 +250,12 @@ class NyquistCarriers(ClassPatterns):
             check_classes(label, self.num_classes)
         return super().support(image, label)
 
+    def decided(self) -> dict[str, Any]:
+        """For each class its carriers: the axes, and the weight with its sign."""
+        known = carrier_axes(self.spatial_dims)
+        rows = [zip(known, row, strict=True) for row in self.weights.tolist()]
+        return {"carriers": [[{"axes": list(a), "weight": round(w, 6)} for a, w in row if w] for row in rows]}
+
     @property
     def is_drawn(self) -> bool:  # type: ignore[override]
         return self.carriers == KEYED
@@ -254,11 +264,15 @@ class NyquistCarriers(ClassPatterns):
     def uses_grid(self) -> bool:  # type: ignore[override]
         return self.grid is not None
 
+    @property
+    def crop(self) -> str:  # type: ignore[override]
+        return Crop.NONE if self.grid is None else self.grid.crop
+
     def for_grid(self, grid: Grid) -> NyquistCarriers:
         if self.grid is None:
             return self
         planned = copy.copy(self)
-        planned.lines = self.grid.lines(grid)
+        planned.lines, planned.box = self.grid.lines(grid), tuple(slice(*side) for side in grid.box)
         return planned
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
@@ -270,7 +284,7 @@ class NyquistCarriers(ClassPatterns):
         lines = alternating(shape) if self.lines is None else [line.values for line in self.lines]
         for number, axes in self._reached().items():
             if weight := float(self.weights[kind, number]):
-                pattern = pattern + weight * carrier(axes, lines)
+                pattern[self.box] += weight * carrier(axes, lines)
         return pattern.expand(image.shape)
 
     def _reached(self) -> dict[int, tuple[int, ...]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-from monai_unlearnable.data.grids import Grid, thick_axis
+from monai_unlearnable.data.grids import Crop, Grid, thick_axis
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
@@ -46,30 +46,38 @@ class Line:
 
 @dataclass(frozen=True)
 class PlannedGrid(Configurable):
-    """A spacing that an exploiter resamples all scans to, and where he puts the voxels.
+    """A spacing that an exploiter resamples all scans to, where he puts the voxels, and what he cuts off before.
+
+    A crop moves the voxels of the resampled scan by fractions of a voxel, since they are counted from its ends.
 
     Args:
         spacing: distance of voxels along each axis, in mm.
         rule: ``"centers"``, as MONAI's ``Spacing`` does after ``Orientation``: axes are those of the patient, the
             first voxel stays where it is, and values between voxels are interpolated linearly. ``"edges"``, as nnU-Net
             does: axes are those of the file, the ends of the scan stay where they are, and splines are cubic, but
-            across thick slices each voxel is the nearest one. nnU-Net first cuts off borders of zeros, which is not
-            planned for.
+            across thick slices each voxel is the nearest one.
+        crop: what he cuts off before, ``"none"``, ``"nonzero"`` or ``"foreground"``, see
+            :class:`~monai_unlearnable.data.grids.Crop`.
 
     Raises:
-        InputError: when the rule is unknown, or a spacing is not positive.
+        InputError: when rule or crop are unknown, or a spacing is not positive.
     """
 
     spacing: Sequence[float]
     rule: str = ResamplingRule.CENTERS
+    crop: str = Crop.NONE
 
     def __post_init__(self) -> None:
         look_up("rule of resampling", self.rule, ResamplingRule)
+        look_up("crop", self.crop, Crop)
         if not all(value > 0 for value in self.spacing):
             raise InputError(f"a spacing is a positive number for each axis, not {list(self.spacing)}")
 
     def lines(self, grid: Grid) -> list[Line]:
-        """The line of each axis of a scan.
+        """The line of each axis of a scan, along the box that the crop leaves.
+
+        Args:
+            grid: where its voxels lie, with that box.
 
         Raises:
             InputError: when the scan has another number of axes than the planned grid.
@@ -82,7 +90,8 @@ class PlannedGrid(Configurable):
         across = thick_axis(targets) if thick is None else thick
         orders = [1 if centers else 0 if axis == across else 3 for axis in range(len(targets))]
         flips = [centers and flip for flip in grid.flips]
-        axes = zip(grid.shape, grid.spacing, targets, flips, orders, strict=True)
+        extents = [stop - start for start, stop in grid.box]
+        axes = zip(extents, grid.spacing, targets, flips, orders, strict=True)
         return [_line(*axis, centers=centers) for axis in axes]
 
 

@@ -10,7 +10,7 @@ from monai.data import DataLoader, Dataset
 from monai.transforms import Compose, EnsureTyped
 from torch import Tensor
 
-from monai_unlearnable.data import DatasetSummary, median_spacing, nnunet_spacing
+from monai_unlearnable.data import Crop, DatasetSummary, median_spacing, nnunet_spacing
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
 from monai_unlearnable.perturbers import (
@@ -35,6 +35,7 @@ APPROACHES = ("error_minimizing", "error_maximizing")
 GRANULARITIES = ("case", "class", "universal")
 GOALS = {"targeted": "target", "untargeted": "maximize"}  # of the bundle, and as an objective calls them
 LARGEST, NOBODY = "largest", "none"
+USUAL = "usual"  # the crop of a pipeline
 FOR_MAPS = ("umed", "carrier", "voxshield", "foresight")  # methods for label maps, named by those that take none
 SURVEYED = 32  # cases by which carriers are chosen
 
@@ -191,31 +192,39 @@ def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: 
     perturber.fit(_batches(Dataset([case.to_dict() for case in cases], transform), 1))
 
 
-def planned_grid(name: str | Sequence[float], summary: DatasetSummary) -> PlannedGrid | None:
+def planned_grid(name: str | Sequence[float], summary: DatasetSummary, crop: str = USUAL) -> PlannedGrid | None:
     """The grid that an exploiter is expected to resample scans to.
 
     Args:
         name: ``"native"`` for that of the files, ``"median"`` for the median spacing along the axes of the patient,
             ``"nnunet"`` for the spacing and the voxels of nnU-Net, or a spacing along the axes of the patient in mm.
         summary: summary of the dataset.
+        crop: what he cuts off before: one of :class:`~monai_unlearnable.data.Crop`, or ``"usual"`` for ``"nonzero"``
+            with nnU-Net and ``"foreground"`` with the others, as MONAI's tutorials do.
 
     Returns:
         The grid, or None for that of the files.
 
     Raises:
-        InputError: when it is none of these.
+        InputError: when it is none of these, or a crop is given for the grid of the files.
     """
     if name == "native":
+        if crop not in (USUAL, Crop.NONE):
+            raise InputError(f"crop is {crop!r}, which changes nothing where scans are not resampled; give a grid too")
         return None
+    is_nnunet = name == "nnunet"
+    if crop == USUAL:
+        crop = Crop.NONZERO if is_nnunet else Crop.FOREGROUND
+    look_up("crop", crop, (USUAL, *Crop))
     if name == "median":
-        return PlannedGrid(median_spacing([grid.oriented for grid in summary.grids]))
-    if name == "nnunet":
-        return PlannedGrid(nnunet_spacing(summary.grids), ResamplingRule.EDGES)
+        return PlannedGrid(median_spacing([grid.oriented for grid in summary.grids]), crop=str(crop))
+    if is_nnunet:
+        return PlannedGrid(nnunet_spacing(summary.grids), ResamplingRule.EDGES, str(crop))
     given = isinstance(name, Sequence) and not isinstance(name, str) and len(name) == summary.spatial_dims
     if not given or not all(isinstance(distance, (int, float)) for distance in name):
         known = f"native, median, nnunet, or {summary.spatial_dims} distances in mm"
         raise InputError(f"unknown grid {name!r}; give {known}")
-    return PlannedGrid(tuple(float(distance) for distance in name))
+    return PlannedGrid(tuple(float(distance) for distance in name), crop=str(crop))
 
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:

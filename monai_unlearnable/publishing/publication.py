@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget, VoxelChange, changed_fraction
 from monai_unlearnable.crypto.encrypted import Key, place, read_owned
-from monai_unlearnable.data import Case, LabelGeometry, LoadedCase, output_name, read_case, stem
+from monai_unlearnable.data import Case, Grid, LabelGeometry, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.data.formats import digest_of, original_headers
 from monai_unlearnable.data.inspection import exceeding_spread, spread_remark
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
-from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, package_versions
+from monai_unlearnable.noise import DECIDED, Manifest, NoiseEntry, NoiseStore, package_versions
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
@@ -144,8 +144,9 @@ class Publication:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """Everything that decides on the noise, for the manifest; the checkpoint must be written before."""
-        is_traceable = self.perturber.draws_mark and self.key is not None
+        is_traceable, decided = self.perturber.draws_mark and self.key is not None, self.perturber.decided()
         return {
+            **({DECIDED: decided} if decided else {}),
             **({MARK: self.perturber.mark_digest()} if is_traceable else {}),
             "method": type(self.perturber).__name__,
             "perturber": describe(self.perturber),
@@ -175,14 +176,15 @@ class Publication:
         if len(done) == len(loaded):
             return
 
-        def kind(case: LoadedCase) -> Any:
-            shapes = [scan.voxels.shape for scan in case.scans]
-            return (shapes, case.grid) if perturber.uses_grid else shapes
+        grids = [case.grid_after(perturber.crop) if perturber.uses_grid else None for case in loaded]
 
-        for _, alike in groupby(loaded, kind):
-            batch = list(alike)
+        def kind(pair: tuple[LoadedCase, Grid | None]) -> Any:
+            return [scan.voxels.shape for scan in pair[0].scans], pair[1]
+
+        for (_, grid), alike in groupby(zip(loaded, grids, strict=True), kind):
+            batch = [case for case, _ in alike]
             ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
-            source = perturber.for_grid(batch[0].grid)
+            source = perturber if grid is None else perturber.for_grid(grid)
             noises = generate_noises(source, images, ids, [case.target for case in batch])
             for case, noise in zip(batch, noises, strict=True):
                 if case.case.case_id not in done:

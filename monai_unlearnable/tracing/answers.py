@@ -53,8 +53,10 @@ def read_answers(folder: Path, queries: Sequence[Query], form: AnswerFormat) -> 
     ``probe0001_0000.nii.gz``, and the row that begins with such a name in the only ``.csv`` of the folder.
 
     Raises:
-        InputError: naming the file, when it cannot be read.
+        InputError: naming the file, when it cannot be read, or the folder, when it does not exist.
     """
+    if not folder.is_dir():
+        raise InputError("the folder of the answers does not exist", file=folder)
     tables = sorted(folder.glob(f"*{TABLE}"))
     if len(tables) > 1:
         raise InputError(f"{len(tables)} tables of answers; one is needed", file=folder)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import math
 import tempfile
@@ -17,11 +18,11 @@ import torch
 
 from monai_unlearnable.crypto import OwnerKey, load_key
 from monai_unlearnable.crypto.keys import owner
-from monai_unlearnable.errors import CommandError, InputError
+from monai_unlearnable.errors import CommandError, InputError, told
 from monai_unlearnable.noise.records import package_versions
 from monai_unlearnable.perturbers import load_input_settings, load_perturber
 from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.publishing.statement import signed
+from monai_unlearnable.publishing.statement import MARK, signed
 from monai_unlearnable.report.traces import write_trace_page
 from monai_unlearnable.tracing.answers import AnswerFormat
 from monai_unlearnable.tracing.marks import OWN, Marks
@@ -41,7 +42,7 @@ from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import file_digest, write_json
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
-from monai_unlearnable.utils.values import check_whole
+from monai_unlearnable.utils.values import check_number, check_whole
 
 __all__ = ["Setup", "TraceResult", "conclude", "keep_answers", "set_up", "trace"]
 
@@ -123,12 +124,18 @@ class Setup:
 
         Args:
             classes: what stands for each class; by default the stored label values.
+
+        Raises:
+            InputError: when these are those of another number of classes.
         """
+        if classes is not None and len(classes) != self.num_classes:
+            reason = f"answer_classes names {len(classes)} classes, and the set has {self.num_classes}"
+            raise InputError(f"{reason}, background included")
         return AnswerFormat(self.label_values if classes is None else tuple(classes))
 
     def record(self, name: str) -> Record:
         """The record of a name."""
-        return Record(self.layout.trace / name)
+        return Record.of(self.layout.trace, name)
 
 
 def set_up(
@@ -153,7 +160,7 @@ def set_up(
 
     Raises:
         KeyMismatchError: when the key is another one.
-        InputError: when the set carries no mark, or the probes do not fit it.
+        InputError: when the set carries no mark, its statement does not commit to it, or the probes do not fit it.
     """
     check_whole("max_probes", max_probes, 1)
     layout = Layout(output_dir)
@@ -166,6 +173,7 @@ def set_up(
     perturber = load_perturber(layout.checkpoint, key=own)
     settings = load_input_settings(layout.checkpoint, own)
     marks = Marks(perturber, epsilon)
+    _check_commitment(layout, perturber.mark_digest())
     probes = Probes(probes_dir, settings, datalist, max_probes)
     usual = usual_statistic(probes.are_maps)
     chosen = str(usual) if statistic is None else look_up("statistic", statistic, Statistic)
@@ -174,6 +182,26 @@ def set_up(
     values = None if settings.label_values is None else tuple(settings.label_values)
     classes = len(values) if values else 1 + max(int(label) for label in probes.labels)
     return Setup(layout, own, marks, probes, chosen, classes, values)
+
+
+def _check_commitment(layout: Layout, mark: str) -> None:
+    """Refuse a set whose owner could have chosen the key after he knew the model.
+
+    Raises:
+        InputError: naming the statement, when it is missing, or does not commit to the mark.
+    """
+    path, again = layout.statement, "write it anew with: statement OUT --key KEY"
+    if not path.is_file():
+        raise InputError(f"there is no statement that commits to the mark; {again}", file=path)
+    try:
+        stated = json.loads(path.read_bytes()).get(MARK)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"the statement cannot be read: {told(error)}", file=path) from error
+    if stated is None:
+        reason = f"the statement does not commit to the mark: it has no {MARK}"
+        raise InputError(f"{reason}, so that a result would prove nothing; {again}", file=path)
+    if stated != mark:
+        raise InputError("the statement commits to another mark than that of the set", file=path)
 
 
 def trace(
@@ -214,19 +242,22 @@ def trace(
         preprocessing: configuration file whose ``preprocessing`` makes the input of a network in a file.
         datalist: list of the probes.
         max_probes: largest number of probes.
-        timeout: time that a command gets for the probes of one mark, in seconds.
+        timeout: time that the model gets for the probes of one mark, in seconds.
 
     Returns:
         The result; its ``outcome`` is None while other processes are still asking.
 
     Raises:
         KeyMismatchError: when the key is another one.
-        InputError: when the set carries no mark, or the probes do not fit it.
+        InputError: when the set carries no mark, its statement does not commit to it, or the probes do not fit it.
         OutputError: when another trace was begun under the name.
         CommandError: when the model fails.
     """
     check_whole("keys", keys, 1)
     check_whole("stop_after", stop_after, 1)
+    check_number("timeout", timeout)
+    if timeout <= 0:
+        raise InputError(f"timeout is {timeout:g} seconds, not above 0", value=timeout, limit=0)
     setup = set_up(output_dir, probes_dir, key, epsilon, statistic, datalist, max_probes)
     suspect = open_suspect(model, setup.answer_format(answer_classes), timeout, preprocessing)
     record = setup.record(name)
@@ -277,9 +308,24 @@ def _ask(setup: Setup, record: Record, suspect: Suspect, number: int) -> None:
 
 
 def keep_answers(
-    setup: Setup, record: Record, number: int, queries: Sequence[str], answers: Sequence[Answer | None], seconds: float
+    setup: Setup,
+    record: Record,
+    number: int,
+    queries: Sequence[str],
+    answers: Sequence[Answer | None],
+    seconds: float,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Score the answers to the probes with a mark, and keep them.
+
+    Args:
+        setup: the owner's side.
+        record: where to keep them.
+        number: number of the mark.
+        queries: digests of the marked probes.
+        answers: the answers, None where there is none.
+        seconds: time that it took.
+        names: names of the marked probes, for errors; by default those of the probes.
 
     Raises:
         InputError: naming the probe, when an answer cannot be scored, or there is none at all.
@@ -287,7 +333,7 @@ def keep_answers(
     if not any(answer is not None for answer in answers):
         raise CommandError("the model gave no answer to any probe; answers have the names of the probes")
     scores: list[float | None] = []
-    for name, answer, label in zip(setup.probes.names, answers, setup.probes.labels, strict=True):
+    for name, answer, label in zip(names or setup.probes.names, answers, setup.probes.labels, strict=True):
         if answer is None:
             logger.warning("mark %d: no answer to %s; it counts as the worst", number, name)
             scores.append(None)

@@ -126,7 +126,7 @@ def judge(
     Raises:
         InputError: when a probe was changed, or no probe of a mark has an answer.
     """
-    plan = Record(Layout(output_dir).trace / name).plan
+    plan = Record.of(Layout(output_dir).trace, name).plan
     setup = set_up(output_dir, probes_dir, key, plan.epsilon, plan.statistic, datalist, max_probes)
     record = setup.record(name)
     record.begin(setup.plan(BY_HAND, plan.others, plan.stop_after))
@@ -140,7 +140,8 @@ def judge(
             if not query.files or query_digest(query) != prepared["digests"][query.name]:
                 raise InputError("the probe is not there, or was changed since", case=query.name, file=folder)
         found = read_answers(Path(answers_dir), queries, form)
-        keep_answers(setup, record, number, [prepared["digests"][query.name] for query in queries], found, 0.0)
+        digests = [prepared["digests"][query.name] for query in queries]
+        keep_answers(setup, record, number, digests, found, 0.0, [query.name for query in queries])
     return conclude(setup, record)
 
 

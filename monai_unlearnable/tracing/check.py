@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.crypto.keyfiles import from_base64
 from monai_unlearnable.crypto.signing import is_signed, public_key
-from monai_unlearnable.errors import Finding, InputError, VerificationError
+from monai_unlearnable.errors import Finding, VerificationError
 from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.publishing.statement import MARK, canonical
+from monai_unlearnable.publishing.statement import canonical
 from monai_unlearnable.tracing.asking import NAME, Setup, TraceResult, current_result, set_up
 from monai_unlearnable.tracing.probes import query_digest
 from monai_unlearnable.tracing.record import Answered, Record, answer_digest
@@ -51,13 +50,10 @@ def check_trace(
 
     Raises:
         VerificationError: naming the first claim that does not hold; ``findings`` has all.
-        InputError: when there is no finished trace under this name.
+        InputError: when there is no finished trace under this name, or the statement commits to no mark, or another.
     """
-    record = Record(Layout(output_dir).trace / name)
-    plan = record.plan
-    if not record.result_path.is_file():
-        raise InputError("the trace has no result yet", file=record.folder)
-    content = json.loads(record.result_path.read_bytes())
+    record = Record.of(Layout(output_dir).trace, name)
+    plan, content = record.plan, record.result
     setup = set_up(output_dir, probes_dir, key, plan.epsilon, plan.statistic, datalist, max_probes)
     findings = list(_claims(content, setup, record))
     for answered in track(record.answered()[: len(content["statistics"])], "checking mark"):
@@ -73,15 +69,13 @@ def check_trace(
 
 
 def _claims(content: dict[str, Any], setup: Setup, record: Record) -> list[Finding]:
-    """What does not hold of the signature, the plan and the commitment."""
+    """What does not hold of the signature and the plan."""
     path, findings = record.result_path, []
     if not is_signed(canonical(content), from_base64(content["signature"]), public_key(setup.key)):
         findings.append(Finding(path, "the signature is not that of the owner's key"))
     plan, digest = record.plan, setup.marks.perturber.mark_digest()
-    stated = json.loads(setup.layout.statement.read_bytes()).get(MARK)
     claims = (
         ("the mark of the plan", plan.mark_sha256, digest),
-        ("the mark that the statement commits to", stated, digest),
         ("the probes", list(plan.probes), setup.probes.digests),
         ("the plan of the result", content["plan"]["probes"], list(plan.probes)),
         ("the number of other marks", content["plan"]["others"], plan.others),

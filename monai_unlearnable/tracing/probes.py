@@ -132,7 +132,8 @@ class Probes:
         """The voxels of each scan with a mark."""
         if mark is None:
             return [scan.voxels for scan in loaded.scans]
-        noise = generate_noise(mark.for_grid(loaded.grid), loaded.image, loaded.case.case_id, loaded.target)
+        placed = mark.for_grid(loaded.grid_after(mark.crop))
+        noise = generate_noise(placed, loaded.image, loaded.case.case_id, loaded.target)
         return [voxels for voxels, _ in loaded.with_noise(noise, Budget(mark.epsilon))]
 
 

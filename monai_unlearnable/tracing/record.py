@@ -82,6 +82,17 @@ class Record:
         self.folder = folder
         self._known: dict[int, Answered] = {}  # what was answered does not change
 
+    @classmethod
+    def of(cls, folder: Path, name: str) -> Record:
+        """The record of a model in the folder of all.
+
+        Raises:
+            InputError: when the name is not that of a folder.
+        """
+        if not name or name in (".", "..") or Path(name).name != name:
+            raise InputError(f"{name!r} is no name of a record: it becomes that of a folder")
+        return cls(folder / name)
+
     def begin(self, plan: Plan) -> None:
         """Write the plan, or go on with it.
 
@@ -102,8 +113,10 @@ class Record:
         """The plan.
 
         Raises:
-            InputError: naming the file, when it cannot be read.
+            InputError: naming the file, when it cannot be read, or no trace was begun here.
         """
+        if not (self.folder / PLAN).is_file():
+            raise InputError("no trace was begun under this name", file=self.folder)
         content = self._read(self.folder / PLAN)
         return Plan(**{**content, "probes": tuple(content["probes"])})
 
@@ -163,6 +176,17 @@ class Record:
         while (answered := self.find(len(found))) is not None:
             found.append(answered)
         return found
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The result, as it was signed.
+
+        Raises:
+            InputError: naming the file, when it cannot be read, or there is none yet.
+        """
+        if not self.result_path.is_file():
+            raise InputError("the trace has no result yet", file=self.folder)
+        return self._read(self.result_path)
 
     @property
     def result_path(self) -> Path:

@@ -21,7 +21,7 @@ from monai_unlearnable.errors import CommandError, InputError, UnlearnableError,
 from monai_unlearnable.tracing.answers import AnswerFormat, read_answers
 from monai_unlearnable.tracing.probes import Query
 from monai_unlearnable.tracing.statistics import Answer
-from monai_unlearnable.utils.processes import finished
+from monai_unlearnable.utils.processes import finished, time_limit
 
 __all__ = ["CommandSuspect", "FunctionSuspect", "Suspect", "open_suspect"]
 
@@ -63,13 +63,16 @@ class FunctionSuspect(Suspect):
         function: function of a list of files. It returns class indices as whole numbers, (spatial...) or of the whole
             image; or probabilities, (classes, spatial...) or (classes,).
         description: what it is.
+        seconds: time that it gets for all queries of one mark; by default there is no limit.
     """
 
     function: Callable[[list[str]], Any]
     description: str = "a function"
+    seconds: float | None = None
 
     def ask(self, queries: Sequence[Query]) -> list[Answer | None]:
-        return [self._answer(query) for query in queries]
+        with time_limit(self.seconds, self.description):
+            return [self._answer(query) for query in queries]
 
     def _answer(self, query: Query) -> Answer:
         try:
@@ -121,7 +124,7 @@ def open_suspect(model: Any, answers: AnswerFormat, seconds: float = 3600.0, pre
         model: a suspect; a function of a list of files; ``module:function``; a TorchScript or ONNX file; the folder of
             a MONAI bundle; or a command with ``{probes}`` and ``{answers}``.
         answers: form of the answers of a command.
-        seconds: time that a command gets for the probes of one mark.
+        seconds: time that it gets for the probes of one mark.
         preprocessing: configuration file whose ``preprocessing`` makes the input of a network in a file.
 
     Raises:
@@ -130,7 +133,7 @@ def open_suspect(model: Any, answers: AnswerFormat, seconds: float = 3600.0, pre
     if isinstance(model, Suspect):
         return model
     if callable(model):
-        return FunctionSuspect(model, getattr(model, "__qualname__", type(model).__name__))
+        return FunctionSuspect(model, getattr(model, "__qualname__", type(model).__name__), seconds)
     text = str(model)
     if PROBES in text and ANSWERS in text:
         return CommandSuspect(text, answers, seconds)
@@ -138,13 +141,13 @@ def open_suspect(model: Any, answers: AnswerFormat, seconds: float = 3600.0, pre
     if path.is_dir():
         from monai_unlearnable.tracing.networks import open_bundle
 
-        return FunctionSuspect(open_bundle(path), f"bundle {path.name}")
+        return FunctionSuspect(open_bundle(path), f"bundle {path.name}", seconds)
     if path.is_file():
         from monai_unlearnable.tracing.networks import open_network
 
-        return FunctionSuspect(open_network(path, preprocessing), f"network {path.name}")
+        return FunctionSuspect(open_network(path, preprocessing), f"network {path.name}", seconds)
     if FUNCTION.fullmatch(text):
-        return FunctionSuspect(_function(text), text)
+        return FunctionSuspect(_function(text), text, seconds)
     reason = f"{text!r} is no model: give a file, the folder of a bundle, module:function"
     raise InputError(f"{reason}, or a command with {PROBES} and {ANSWERS}")
 

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from monai_unlearnable.budget import Budget, apply_change, apply_noise, undo_change
 from monai_unlearnable.crypto.encrypted import Key
+from monai_unlearnable.data.cases import kept_voxels
+from monai_unlearnable.data.grids import Crop
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import NoiseMismatchError
 from monai_unlearnable.intensity import WindowRule
@@ -214,7 +216,11 @@ class GenerateNoise(Transform):
         classes = None if label is None else class_indices(label)
         if isinstance(label, Mapping) and len(label) > 1:
             self.perturber.check_tasks(sorted(label))
-        perturber = self.perturber.for_grid(grid_of(img)) if self.perturber.uses_grid else self.perturber
+        perturber = self.perturber
+        if perturber.uses_grid:
+            grid, crop = grid_of(img), perturber.crop
+            left = grid if crop == Crop.NONE else grid.cropped(kept_voxels(crop, scans, image))
+            perturber = perturber.for_grid(left)
         noise = generate_noise(perturber, image, case_id, classes, self.window_voxels)
         channels, case = [], case_id or None
         for window, scan, own in zip(windows, scans, noise, strict=True):

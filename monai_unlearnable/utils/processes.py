@@ -1,17 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of other programs, run to their end."""
+"""Work of others that is given a time: commands run to their end, and functions."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from monai_unlearnable.errors import CommandError
 
-__all__ = ["finished"]
+__all__ = ["finished", "time_limit"]
 
 PAUSE = 0.2  # seconds between two looks at a command that runs
 GRACE = 10  # seconds that a command has to end
@@ -54,6 +57,37 @@ def finished(
     finally:
         if process.poll() is None:
             _end(process)
+
+
+@contextmanager
+def time_limit(seconds: float | None, name: str) -> Iterator[None]:
+    """Stop what is done inside when the time is up.
+
+    It works in the main thread, on systems with alarms, and once a call of compiled code returns; elsewhere there is no
+    limit. What is stopped must not swallow the error.
+
+    Args:
+        seconds: time; None for no limit.
+        name: what is limited, for the error.
+
+    Raises:
+        CommandError: when the time is up.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if seconds is None or not is_main or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise CommandError("was ended, since it took too long", file=name, limit=seconds)
+
+    earlier = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from monai_unlearnable.crypto import OwnerKey
+from monai_unlearnable.cli import WRONG_INPUT, main
+from monai_unlearnable.crypto import OwnerKey, load_key
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import NyquistCarriers, load_perturber
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
@@ -18,6 +21,7 @@ from tests.helpers import stored_voxels, tree, write_class_folders, write_datase
 from tests.integration.commands import round_trip
 
 EPSILON = 0.05
+STATED = {"format", "method", "versions", "scans", "others", "public_key", "signature"}  # in every statement
 
 
 @pytest.mark.parametrize(("dims", "suffix", "dtype"), [(3, ".nii.gz", "int16"), (2, ".png", "uint8")])
@@ -91,3 +95,43 @@ def test_wrong_settings_are_one_error(tmp_path: Path, settings: dict[str, object
     with pytest.raises(InputError, match=reason):
         protected(data, tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
+
+
+def told(out: Path, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """The lines of ``show``."""
+    assert main(["show", str(out), *words]) == 0
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_owner_sees_what_was_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Axes, signs and amplitudes are those of the published noise."""
+    data = write_dataset(tmp_path / "data")
+    settings = {"carriers": [[], [1], [0, 2]], "grid": [1, 1, 1], "seed": 3}
+    perturber = protected(data, tmp_path / "out", **settings)
+    sign = "+" if perturber.weights[1].sum() > 0 else "-"
+    lines = told(tmp_path / "out", capsys)
+    assert lines[:2] == ["method NyquistCarriers", "budget 12.8/255 of the intensity window"]
+    assert lines[2] == "class 0 no noise (background, where the mask allows noise there)"
+    assert lines[3].startswith(f"class 1 rows (0, 1, 0), sign {sign}, 12.8/255")
+    assert lines[4].startswith("class 2 checkerboard (1, 0, 1), sign ")
+    assert lines[5] == "grid planned for 1 x 1 x 1 mm, after a crop to what is above the window's low end"
+    chosen = protected(data, tmp_path / "chosen").weights[1]
+    kept = Manifest.load(tmp_path / "chosen/noise/manifest.json").run["decided"]["carriers"][1]
+    assert [part["weight"] for part in kept] == chosen[chosen != 0].tolist()
+
+
+def test_nobody_else_sees_what_was_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a key: it is in no file that can be read without it, and the statement has no entry for it."""
+    data = write_dataset(tmp_path / "data")
+    OwnerKey(bytes([1] * 32)).save(tmp_path / "owner.key")
+    for out, settings in (("a", {}), ("b", {"carriers": "keyed", "mixture": [0.6, 0.4]})):
+        key = load_key(tmp_path / "owner.key")
+        run_bundle("carrier", dataset_dir=str(data), output_dir=str(tmp_path / out), key=key, **settings)
+        statement = json.loads((tmp_path / out / "statement.json").read_text())
+        assert set(statement) - {"mark_sha256"} == STATED
+        plain = [path for path in (tmp_path / out).rglob("*") if path.is_file() and path.suffix != ".sealed"]
+        assert not [path for path in plain if b"weight" in path.read_bytes() or b"axes" in path.read_bytes()]
+    assert main(["show", str(tmp_path / "b")]) == WRONG_INPUT and "is encrypted" in capsys.readouterr().err
+    lines = told(tmp_path / "b", capsys, "--key", str(tmp_path / "owner.key"))
+    drawn = next(line for line in lines if line.startswith("class 1"))
+    assert "4.8/255" in drawn and "3.2/255" in drawn, "0.6 and 0.4 of 8/255"

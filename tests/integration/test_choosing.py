@@ -16,13 +16,14 @@ import monai_unlearnable as mu
 from monai_unlearnable.choosing import Candidate, Round, Rounds, Trials, protect_auto, rounds
 from monai_unlearnable.cli import main
 from monai_unlearnable.crypto import OwnerKey
-from monai_unlearnable.data import read_case
+from monai_unlearnable.data import load_cases, read_case
 from monai_unlearnable.errors import FailedTrainingsError, GoalError, InputError, OutputError
 from monai_unlearnable.intensity import AutoWindow
 from monai_unlearnable.metrics import noise_level
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import Results, VictimRow
+from tests import dicom
 from tests.helpers import stored_voxels, tree, write_class_folders
 from tests.report.samples import results, row
 
@@ -164,6 +165,49 @@ def test_pictures_of_classes(tmp_path: Path, left: dict[str, float]) -> None:
     )
     settings = {**QUICK, "size": [24, 24], "test_dir": str(test), "methods": ["carrier", "lsp"]}
     assert protect_auto(data, tmp_path / "out", psnr=30, **settings).best.method == "carrier"
+    verify(tmp_path / "out", data)
+
+
+def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images of two classes, (N, 24, 24), and the classes."""
+    random, classes = np.random.default_rng(seed), np.arange(count) % 2
+    return (random.integers(0, 90, (count, 24, 24)) + 100 * classes[:, None, None]).astype("uint8"), classes[:, None]
+
+
+def test_an_archive(tmp_path: Path, left: dict[str, float], caplog: pytest.LogCaptureFixture) -> None:
+    """It is published as an archive, in which the images of other splits are as they were."""
+    left |= {"carrier": 0.2, "lsp": 0.6}
+    content = {}
+    for seed, (split, count) in enumerate({"train": 6, "val": 2, "test": 4}.items()):
+        content[f"{split}_images"], content[f"{split}_labels"] = pictures(count, seed)
+    np.savez(tmp_path / "xmnist.npz", **content)
+    settings = {**QUICK, "size": [24, 24], "methods": ["carrier", "lsp"]}
+    with caplog.at_level("INFO"):
+        protect_auto(tmp_path / "xmnist.npz", tmp_path / "out", psnr=30, **settings)
+    assert "6 cases are protected; 4 test cases stay as they are" in caplog.text
+    assert len(verify(tmp_path / "out", tmp_path / "xmnist.npz").scans) == 6
+    with np.load(tmp_path / "out" / "protected" / "xmnist.npz") as packed:
+        same = {name: np.array_equal(packed[name], values) for name, values in content.items()}
+    assert [name for name, is_same in same.items() if not is_same] == ["train_images"]
+
+
+def test_the_sections_of_a_list(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
+    """Test scans stay out of what is protected, also where they lie among the others."""
+    left |= {"carrier": 0.1, "lattice": 0.4}
+    cases = [{"image": case.images[0], "label": case.label} for case in load_cases(phantoms)]
+    (tmp_path / "list.json").write_text(json.dumps({"training": cases[:4], "test": cases[4:]}))
+    choice = protect_auto(phantoms, tmp_path / "out", datalist=str(tmp_path / "list.json"), **QUICK)
+    assert choice.manifest is not None
+    assert [entry.file for entry in choice.manifest.scans] == [case["image"] for case in cases[:4]]
+    published = tree(tmp_path / "out" / "protected")
+    assert not published.keys() & {case["image"] for case in cases[4:]}
+
+
+def test_a_tree_of_dicom_series(tmp_path: Path, left: dict[str, float]) -> None:
+    left |= {"carrier": 0.1, "lattice": 0.4}
+    data, test = (dicom.write_dataset(tmp_path / name, seed) for name, seed in (("data", 0), ("test", 5)))
+    settings = {**QUICK, "size": [16, 16, 16], "test_dir": str(test)}
+    assert protect_auto(data, tmp_path / "out", psnr=40, **settings).manifest is not None
     verify(tmp_path / "out", data)
 
 

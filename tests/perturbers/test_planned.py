@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Orientation, Spacing
+from monai.transforms import CropForegroundd, Orientation, Spacing
 from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget
@@ -20,8 +21,9 @@ from monai_unlearnable.intensity import FixedWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import NyquistCarriers
 from monai_unlearnable.perturbers.planned import PlannedGrid
+from monai_unlearnable.publishing.choices import planned_grid
 from monai_unlearnable.publishing.run import run_bundle
-from monai_unlearnable.transforms import GenerateNoise
+from monai_unlearnable.transforms import GenerateNoise, LoadScan
 from monai_unlearnable.victims import ResampleSpacingd
 
 SHAPE = (24, 27, 20)
@@ -133,3 +135,70 @@ def test_wrong_grids(settings: dict, reason: str) -> None:
         PlannedGrid(**settings)
     with pytest.raises(InputError, match="does not fit scans of 3 axes"):
         PlannedGrid((1.0, 1.0)).lines(Grid.of(SHAPE, np.eye(4)))
+
+
+def bordered(border: tuple[tuple[int, int], ...] = ((5, 3), (0, 4), (2, 2))) -> NDArray:
+    """A scan of noise within zeros, (spatial...)."""
+    inside = np.random.default_rng(0).integers(100, 900, np.subtract(SHAPE, np.sum(border, axis=1)))
+    return np.pad(inside, border).astype(np.float32)
+
+
+def shown(voxels: NDArray, noise: MetaTensor, nnunet: bool, spacing: tuple[float, ...]) -> float:
+    """The amplitude of the checkerboard that an exploiter sees, who crops the protected scan and resamples it."""
+    protected = MetaTensor(torch.as_tensor(voxels)[None] + noise, affine=noise.affine)
+    data = {"noise": noise, "image": protected}
+    data = CropForegroundd(("noise", "image"), "image", select_fn=lambda image: image != 0, allow_smaller=True)(data)
+    if nnunet:
+        return alternates(torch.as_tensor(ResampleSpacingd("noise", spacing)(data)["noise"][0]))
+    return alternates(torch.as_tensor(Spacing(spacing)(Orientation("RAS")(data["noise"]))[0]))
+
+
+@pytest.mark.parametrize("nnunet", [True, False])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_crop_before_the_resampling(orientation: NDArray, nnunet: bool) -> None:
+    """It moves the voxels of the resampled scan by fractions of a voxel; unplanned, nothing is left of the carrier."""
+    matrix, spacing, voxels = affine(orientation), (1.2, 1.5, 1.3), bordered()
+    grid, amplitudes = Grid.of(SHAPE, matrix), {}
+    for crop, placed in {"nonzero": grid.cropped(voxels[None] != 0), "none": grid}.items():
+        source = planned(PlannedGrid(spacing, "edges" if nnunet else "centers", crop)).for_grid(placed)
+        noise = source.delta(torch.zeros(1, 1, *SHAPE), ["a"], torch.tensor([1]))[0] * torch.as_tensor(voxels != 0)
+        amplitudes[crop] = shown(voxels, MetaTensor(noise, affine=torch.as_tensor(matrix)), nnunet, spacing)
+    assert amplitudes["nonzero"] > (0.8 if nnunet else 0.4)
+    assert amplitudes["none"] < 0.2 * amplitudes["nonzero"]
+
+
+def test_a_crop_of_nothing_or_of_all_is_none() -> None:
+    grid = Grid.of(SHAPE, np.eye(4))
+    assert grid.cropped(np.ones((1, *SHAPE), bool)) == grid == grid.cropped(np.zeros((1, *SHAPE), bool))
+
+
+def test_what_is_cut_off_stays_as_it_is(tmp_path: Path) -> None:
+    """So that the crop of the published file is that of the original, and shows the carrier; in a pipeline too."""
+    write = {"a": 0.75, "b": 1.0, "c": 1.0}
+    for name, pitch in write.items():
+        for folder, values in (("images", bordered()), ("labels", np.ones(SHAPE))):
+            file = tmp_path / "data" / folder / f"{name}.nii.gz"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(values.astype("int16"), np.diag([pitch, pitch, pitch, 1])), file)
+    window = {"_target_": "monai_unlearnable.intensity.FixedWindow", "low": 0, "high": 1000}
+    settings = {"window": window, "label_values": [0, 1], "grid": "nnunet", "carriers": [[], [0, 1, 2]]}
+    run_bundle("carrier", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path / "out"), **settings)
+    clean, protected = (nib.load(tmp_path / folder / "images/a.nii.gz") for folder in ("data", "out/protected"))
+    voxels, change = np.asarray(clean.dataobj), np.subtract(*(np.asarray(i.dataobj, float) for i in (protected, clean)))
+    assert np.array_equal(change != 0, (change != 0) & (voxels != 0))
+    noise = MetaTensor(torch.as_tensor(change)[None] / np.abs(change).max(), affine=torch.as_tensor(clean.affine))
+    assert shown(voxels, noise, True, (1.0, 1.0, 1.0)) > 0.6
+    transform = GenerateNoise(tmp_path / "out/models/perturber.safetensors", FixedWindow(0, 1000), Budget(8 / 255))
+    image = LoadScan()(tmp_path / "data/images/a.nii.gz")
+    assert np.array_equal(transform(image, np.ones((1, *SHAPE), "uint8"))[0], np.asarray(protected.dataobj))
+
+
+def test_the_usual_crop_is_that_of_the_pipeline() -> None:
+    summary = SimpleNamespace(grids=[Grid.of(SHAPE, np.eye(4))], spatial_dims=3)
+    crops = {name: planned_grid(name, summary).crop for name in ("median", "nnunet")}
+    assert crops == {"median": "foreground", "nnunet": "nonzero"}
+    assert planned_grid([1, 1, 1], summary, "none").crop == "none"
+    with pytest.raises(InputError, match="unknown crop 'nonzeros'.*did you mean 'nonzero'"):
+        planned_grid("median", summary, "nonzeros")
+    with pytest.raises(InputError, match="changes nothing where scans are not resampled"):
+        planned_grid("native", summary, "nonzero")
