@@ -24,7 +24,7 @@ from monai_unlearnable.utils.seeding import seeded
 
 __all__ = ["NyquistCarriers", "carrier_axes", "carrier_energies"]
 
-KEYED = "keyed"  # in the place of carriers that are given
+KEYED, ROWS, ALL = CHOICES = ("keyed", "rows", "all")  # in the place of carriers that are given
 STRENGTH = 0.5  # of a line from which on an axis is fine enough for the planned grid
 BLOCK = 4  # voxels along the side of the blocks in which a scan's own content is measured
 
@@ -92,24 +92,30 @@ class NyquistCarriers(ClassPatterns):
     Our own method. These products, three in 2D and seven in 3D, are all that change nothing but their sign under
     every translation and every mirroring of the grid. Whatever patch an exploiter cuts, the same filter answers to
     the same class; patterns of longer periods have as many phases as their period has voxels, and random patches undo
-    them. Scans hold little at these frequencies, least where all axes alternate, so that a faint carrier stands out:
-    :meth:`fit` gives each class the carrier that its region holds least of.
+    them. Scans hold little at these frequencies, so that a faint carrier stands out: :meth:`fit` takes what the regions
+    hold least of.
+
+    Scans hold least of the checkerboard along all axes, and small networks learn it late or never: their filters become
+    edges, which answer to rows along one axis and not to checkerboards. And where the classes are regions, one carrier
+    for all of them is learned sooner than one for each. These are the defaults for label maps.
 
     Args:
         num_classes: number of classes, background included.
         spatial_dims: dimensions of the images, 2 or 3.
         epsilon, support: see :class:`ClassPatterns`.
         carriers: axes along which the carrier of each class alternates, such as ``[[], [0, 1, 2], [0, 1]]``; with
-            none, a class has no noise. ``"keyed"`` draws them from the seed, whatever the scans hold, so that they are
-            a mark. By default :meth:`fit` chooses.
+            none, a class has no noise. ``"rows"`` and ``"all"`` let :meth:`fit` choose, among those along one axis or
+            among all; by default rows for label maps, and all for classes of whole images. ``"keyed"`` draws them from
+            the seed, whatever the scans hold, so that they are a mark.
         grid: grid that an exploiter is expected to resample the scans to, so that carriers come out of it as carriers;
             by default that of the files. Along an axis on which a scan is too coarse for that, its carriers do not
             alternate, unless it is too coarse along all. What the exploiter is expected to cut off carries nothing, so
             that his crop of the protected scan is that of the original. :meth:`fit` looks at the voxels of the files
             all the same.
-        distinct: whether :meth:`fit` gives classes different carriers. When there are more classes than carriers, the
-            others get means of two or more, which are fainter: 0.7 of epsilon (root mean square) for two, 0.6 for
-            three. After 7 classes in 2D and 127 in 3D they repeat.
+        distinct: whether classes get different carriers, where they are not given; by default only those of whole
+            images, and those that are drawn. When there are more classes than carriers, the others get means of two or
+            more, which are fainter: 0.7 of epsilon (root mean square) for two, 0.6 for three. After 7 classes in 2D
+            and 127 in 3D they repeat.
         mixture: weights of the carriers that are drawn for each class, of sum 1; by default it is one carrier.
         seed: random seed of the sign of each carrier, and of carriers that are drawn.
 
@@ -134,7 +140,7 @@ class NyquistCarriers(ClassPatterns):
         support: MaskProvider | None = None,
         carriers: Sequence[Sequence[int]] | str | None = None,
         grid: PlannedGrid | None = None,
-        distinct: bool = True,
+        distinct: bool | None = None,
         mixture: Sequence[float] = (1.0,),
         seed: int = 0,
     ) -> None:
@@ -146,8 +152,9 @@ class NyquistCarriers(ClassPatterns):
         self._check_mixture()
         self.carriers: str | list[tuple[int, ...]] | None
         if isinstance(carriers, str):
-            self.carriers = look_up("carriers", carriers, (KEYED,))
-            self._set(self._drawn(), self.mixture)
+            self.carriers = look_up("carriers", carriers, CHOICES)
+            if self.is_drawn:
+                self._set(self._drawn(), self.mixture)
         elif carriers is not None:
             self.carriers = [tuple(axes) for axes in carriers]
             self._set([() if not axes else (self._number(axes),) for axes in self.carriers])
@@ -170,8 +177,9 @@ class NyquistCarriers(ClassPatterns):
         Raises:
             LabelError: when a class is not below ``num_classes``.
         """
-        if self.carriers is not None:
+        if self.carriers not in (None, ROWS, ALL):
             return self
+        are_regions = False
         energies = torch.zeros(self.weights.shape, dtype=torch.float64)
         counts = torch.zeros(self.num_classes, dtype=torch.float64)
         for image, label in batches:
@@ -180,21 +188,24 @@ class NyquistCarriers(ClassPatterns):
             classes = (label.reshape(-1, *[1] * (image.ndim - 1)) if label.ndim == 1 else label).long()
             found, voxels = carrier_energies(image, torch.where(support, classes, -1), self.num_classes)
             energies, counts = energies + found * voxels[:, None], counts + voxels
+            are_regions = label.ndim > 1
         if not counts.any():
             raise LabelError("no voxel may carry noise, so that no carrier can be chosen")
-        self._set(self._chosen(energies, counts))
+        self._set(self._chosen(energies, counts, are_regions))
         return self
 
-    def _chosen(self, energies: Tensor, counts: Tensor) -> list[tuple[int, ...]]:
+    def _chosen(self, energies: Tensor, counts: Tensor, are_regions: bool) -> list[tuple[int, ...]]:
         """Numbers of the carriers of each class, by sums of their energies in it, and its voxels.
 
         A class without voxels, as one that no case of a sample has, chooses last, by all regions together.
         """
         overall = energies.sum(0) / counts.sum()
-        if not self.distinct:
-            return [(int(overall.argmin()),)] * self.num_classes
+        only_rows = self.carriers == ROWS or (self.carriers is None and are_regions)
+        numbers = [n for n, axes in enumerate(carrier_axes(self.spatial_dims)) if len(axes) == 1 or not only_rows]
+        distinct = self.distinct if self.distinct is not None else not are_regions
+        if not distinct:
+            return [(min(numbers, key=lambda number: overall[number].item()),)] * self.num_classes
         means = torch.where(counts[:, None] > 0, energies / counts.clamp(min=1)[:, None], overall)
-        numbers = range(energies.shape[1])
         groups = [group for size in range(1, len(numbers) + 1) for group in itertools.combinations(numbers, size)]
         chosen: list[tuple[int, ...]] = [()] * self.num_classes
         left: list[tuple[int, ...]] = []
@@ -223,7 +234,7 @@ class NyquistCarriers(ClassPatterns):
         """Codes of all classes, drawn from the seed: all that can be drawn are alike likely."""
         codes = self.codes()
         order = torch.randperm(len(codes), generator=seeded(self.seed, "code")).tolist()
-        return [codes[order[kind % len(codes) if self.distinct else 0]] for kind in range(self.num_classes)]
+        return [codes[order[0 if self.distinct is False else kind % len(codes)]] for kind in range(self.num_classes)]
 
     def _set(self, chosen: Sequence[tuple[int, ...]], mixture: Sequence[float] | None = None) -> None:
         """Take carriers for each class, with given or else equal weights, and signs of their own."""

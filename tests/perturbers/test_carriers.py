@@ -75,14 +75,30 @@ def test_each_class_gets_what_its_region_holds_least_of() -> None:
     label[..., :12], label[..., 12:] = 1, 2
     image = 0.1 * rows((0, 1), shape) + torch.where(label == 1, 0.3, 0.5) * rows((0,), shape)
     image = image + torch.where(label == 1, 0.4, 0.2) * rows((1,), shape)
-    chosen = NyquistCarriers(3, 2, EPSILON).fit([(image, label)]).weights
+    wide = {"carriers": "all", "distinct": True}
+    chosen = NyquistCarriers(3, 2, EPSILON, **wide).fit([(image, label)]).weights
     assert chosen.abs().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 1]], (
         "the background, which has no noise, chooses last"
     )
-    shared = NyquistCarriers(3, 2, EPSILON, distinct=False).fit([(image, label)]).weights
+    shared = NyquistCarriers(3, 2, EPSILON, carriers="all").fit([(image, label)]).weights
     assert shared.abs().tolist() == [[1, 0, 0]] * 3
-    unseen = NyquistCarriers(4, 2, EPSILON).fit([(image, label)]).weights.abs()
+    unseen = NyquistCarriers(4, 2, EPSILON, **wide).fit([(image, label)]).weights.abs()
     assert unseen[:3].tolist() == chosen.abs().tolist() or unseen[3].any(), "a class that no scan of a sample has"
+
+
+def test_regions_share_the_rows_that_they_hold_least_of_and_classes_of_images_do_not() -> None:
+    """Whatever the checkerboard is: small networks learn it late or never."""
+    image = 0.1 * rows((0, 1), (16, 16)) + 0.3 * rows((0,), (16, 16)) + 0.2 * rows((1,), (16, 16))
+    regions = torch.ones(1, 1, 16, 16).long()
+    regions[..., :5] = 2
+    assert NyquistCarriers(3, 2, EPSILON).fit([(image, regions)]).weights.abs().tolist() == [[0, 0, 1]] * 3
+    apart = NyquistCarriers(3, 2, EPSILON, distinct=True).fit([(image, regions)]).weights.abs()
+    assert apart[1:].tolist() == [[0, 0, 1], [0, 1, 0]], "the large region chooses first"
+    pictures, classes = image.repeat(3, 1, 1, 1), torch.arange(3)
+    of_images = NyquistCarriers(3, 2, EPSILON).fit([(pictures, classes)]).weights.abs()
+    assert sorted(of_images.argmax(1).tolist()) == [0, 1, 2]
+    along = NyquistCarriers(3, 2, EPSILON, carriers="rows").fit([(pictures, classes)]).weights.abs()
+    assert along[:, 0].max() < 1, "no class has the checkerboard alone"
 
 
 def test_classes_differ_also_when_there_are_more_than_carriers() -> None:
