@@ -245,7 +245,7 @@ def table(found: Iterable[dict[str, Any]]) -> Table:
     for one in found:
         row, others = Row(**one["row"]), one["others"]
         cells = [row.dataset, row.victim, row.recipe, f"{row.iterations:,}", f"{row.fraction:.0%}"]
-        cells += [f"{one['psnr']:.1f}{'' if one['psnr'] >= LEAST_PSNR else ' (low)'}", f"{100 * one['score']:.1f}"]
+        cells += [f"{one['psnr']:.1f}{'' if one['psnr'] >= LEAST_PSNR else ' (low)'}", f"{one['score']:.1f}"]
         cells += [f"{one['unmarked']:.4f}", f"{one['own']:.4f}"]
         cells += [f"{mean(others):.4f}, {pstdev(others):.4f} ({max(others):.4f})", f"{one['p']:.3g}", str(len(others))]
         shown.add_row(*cells, str(one["probes"]), f"{200 * one['seconds_a_mark']:.0f}")
