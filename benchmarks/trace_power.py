@@ -156,6 +156,7 @@ class Power:
 
     def __init__(self, data: Path, work: Path, deadline: float) -> None:
         self.work, self.deadline = work, deadline
+        self.benches: dict[tuple[int, int], Bench] = {}  # each has read all cases
         is_pictures = data.name not in SIZE
         self.data = prepare(data, work / "data", SIDE) if is_pictures else data
         self.datalist = self.data / "datalist.json" if is_pictures else write_datalist(data, work / "list.json")
@@ -206,10 +207,15 @@ class Power:
         write_json(path, {"training": chosen})
         return path
 
+    def bench(self, iterations: int, batch_size: int) -> Bench:
+        """What trainings of one length share."""
+        settings = {"size": self.size, "iterations": iterations, "batch_size": batch_size, "amp": False}
+        made = Bench(Matrix(str(self.data), {}, datalist=str(self.datalist), **settings))
+        return self.benches.setdefault((iterations, batch_size), made)
+
     def trained(self, row: Row, output: Path) -> tuple[Victim, float]:
         """The network, trained or as it was kept, and its score on clean test cases."""
-        settings = {"size": self.size, "iterations": row.iterations, "batch_size": row.batch_size, "amp": False}
-        bench = Bench(Matrix(str(self.data), {}, datalist=str(self.datalist), **settings))
+        bench = self.bench(row.iterations, row.batch_size)
         recipe, matrix = bench.recipe(row.recipe), bench.matrix
         network = bench.network(row.victim, row.seed, recipe.size)
         victim = Victim(network, bench.task, recipe, (), row.seed, matrix.device, num_validations=1, amp=matrix.amp)
@@ -239,7 +245,7 @@ def table(found: Iterable[dict[str, Any]]) -> Table:
     for one in found:
         row, others = Row(**one["row"]), one["others"]
         cells = [row.dataset, row.victim, row.recipe, f"{row.iterations:,}", f"{row.fraction:.0%}"]
-        cells += [f"{one['psnr']:.1f}{'' if one['psnr'] >= LEAST_PSNR else ' (low)'}", f"{100 * one['score']:.1f}"]
+        cells += [f"{one['psnr']:.1f}{'' if one['psnr'] >= LEAST_PSNR else ' (low)'}", f"{one['score']:.1f}"]
         cells += [f"{one['unmarked']:.4f}", f"{one['own']:.4f}"]
         cells += [f"{mean(others):.4f}, {pstdev(others):.4f} ({max(others):.4f})", f"{one['p']:.3g}", str(len(others))]
         shown.add_row(*cells, str(one["probes"]), f"{200 * one['seconds_a_mark']:.0f}")
