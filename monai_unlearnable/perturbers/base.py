@@ -136,6 +136,19 @@ class Perturber(nn.Module, Configurable, ABC):
             found = f"{type(self).__name__} protects one label an image, and here are {len(tasks)} ({', '.join(tasks)})"
             raise InputError(f"{found}; several are protected by {FOR_TASKS}")
 
+    def check_labels(self, of_images: bool) -> None:
+        """Refuse labels that its masks cannot follow.
+
+        Args:
+            of_images: whether labels are classes of whole images, rather than maps.
+
+        Raises:
+            LabelError: when it needs label maps, and there are none.
+        """
+        for mask in vars(self).values():
+            if isinstance(mask, MaskProvider):
+                mask.check_labels(of_images)
+
     def rescale(self, trained: float) -> None:
         """Scale what was learned as noise itself from the epsilon ``trained`` to its own."""
 

@@ -2,7 +2,8 @@
 """Every command and every Python example of the pages runs as it is printed, on small phantoms.
 
 A page is followed from top to bottom, in a folder that gets what a command reads and the page has not made. Each block
-makes its outputs anew: two blocks may show two ways to the same folder, one block may not.
+makes its outputs anew: two blocks may show two ways to the same folder, one block may not. What another page has done
+in the same words, with what was made in the same words, is not done again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +79,10 @@ ELSEWHERE = ("docs/tutorial.md", "docs/quickstart.md")  # pages whose Python tes
 
 # What makes Python short that a command would be told by an option.
 SHORTER = {"[64, 64, 64]": "[24, 24, 16]", "iterations=500": "iterations=2", "iterations=2000": "iterations=2"}
+SHORTER |= dict.fromkeys(("seeds=[0, 1, 2]", "seeds=3"), "part=(0, 100), authorized=False, detectors=False")
 BRIEF: dict[str, Any] = {"epochs": 1, "epoch_length": 1, "steps": 1, "horizon": 1, "advance": 1}
-EXAMINED = {"num_validations": 1, "width": 4, "iterations": 2, "part": [0, 12]}
+EXAMINED = {"num_validations": 1, "width": 4, "iterations": 2, "part": [0, 100]}
+EXAMINED |= {"authorized": False, "detectors": False}
 ASKED = {"--keys": 5, "--max-probes": 2}
 STANDS_FOR = {"METHOD": "lattice", "ARCHIVE": "mine.npz", "TARGET": "new.npz"}
 STANDS_FOR |= {"$DATASET": "DATASET", "$OUT": "OUT", "OUT/$shard": "OUT/001", "shards/$shard.json": "shards/001.json"}
@@ -111,8 +115,14 @@ def numbered(path: Path) -> None:
 def archive(path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (8, 16, 16), np.uint8)
     labels = np.arange(8, dtype=np.uint8)[:, None] % 2
-    np.savez(path, **{f"{part}_{name}": content for part in ("train", "val", "test") for name, content in
-                      (("images", images), ("labels", labels))})
+    np.savez(
+        path,
+        **{
+            f"{part}_{name}": content
+            for part in ("train", "val", "test")
+            for name, content in (("images", images), ("labels", labels))
+        },
+    )
 
 
 def protected(method: str, dataset: str = "DATASET") -> Callable[[Path], None]:
@@ -130,8 +140,7 @@ def laboratory(path: Path) -> None:
 def copy_of(source: str) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         provided(source.partition("/")[0])
-        path.parent.mkdir(exist_ok=True)
-        (shutil.copytree if Path(source).is_dir() else shutil.copy)(source, path)
+        _copy(Path(source), path)
 
     return make
 
@@ -180,6 +189,40 @@ OWN: dict[str, dict[str, Callable[[Path], Any]]] = {
 }
 
 
+@dataclass
+class Page:
+    """The folder of a page, and what the commands on it made.
+
+    Args:
+        name: the page.
+        done: copies of what commands of all pages wrote, by their words and those that made what they read.
+        kept: folder of the copies.
+        made: how each name came about, where it was not provided.
+    """
+
+    name: str
+    done: dict[Any, Path | None]
+    kept: Path
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, command: Command) -> None:
+        """Run a command, or copy what it wrote where it was run before."""
+        written = output(command)
+        history = [self.made.get(name) for name in sorted(self.made) if _is_named(name, " ".join(command.words))]
+        key = (self.name if self.name in OWN else "", command.words, *history)
+        if key in self.done:
+            earlier = self.done[key]
+            if earlier is not None:
+                _copy(earlier, Path(written))
+        else:
+            _provide(" ".join(command.words), Path(written or "/").parts[0])
+            assert shortened(command).run() == 0, str(command)
+            is_new = bool(written) and Path(written).exists()  # a dry run writes nothing
+            self.done[key] = _copy(Path(written), self.kept / f"{len(self.done)}") if is_new else None
+        if written:
+            self.made[written] = key
+
+
 def provided(name: str) -> Path:
     """What a name stands for, made where it is missing, in the folder of the page."""
     path = Path(name)
@@ -188,10 +231,20 @@ def provided(name: str) -> Path:
     return path
 
 
+def _copy(source: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    return target
+
+
+def _is_named(name: str, text: str) -> bool:
+    return re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w.-])", text) is not None
+
+
 def _provide(text: str, *written: str) -> None:
     """Make all that a command or a block of Python reads."""
     for name in MAKERS:
-        if name not in written and re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w.-])", text):
+        if name not in written and _is_named(name, text):
             provided(name)
 
 
@@ -209,7 +262,9 @@ def shortened(command: Command) -> Command:
     elif command.names == ["protect"]:
         more = _brief(given["method"])
     elif command.names[0] in ("evaluate", "laboratory", "frontier"):
-        more = {name: value for name, value in EXAMINED.items() if name != "iterations" or "--length" not in command.words}
+        more = {
+            name: value for name, value in EXAMINED.items() if name != "iterations" or "--length" not in command.words
+        }
     words = as_words(more)
     if command.names[0] == "trace":
         words = [word for option, value in ASKED.items() if option in command.words for word in (option, str(value))]
@@ -229,20 +284,20 @@ def for_page(command: Command) -> Command:
     return dataclasses.replace(command, words=tuple(word for several in found for word in several))
 
 
-def run_shell(block: Block) -> None:
+def run_shell(block: Block, page: Page) -> None:
     """Run a block of the shell from top to bottom."""
     statements = [for_page(each) if isinstance(each, Command) else each for each in block.commands()]
     runnable = [each for each in statements if not (isinstance(each, Command) and _reason(str(each), NOT_RUN))]
     for path in (Path(output(each)) for each in runnable if isinstance(each, Command) and output(each)):
         _remove(path)
+        page.made.pop(str(path), None)
     for each in statements:
         if isinstance(each, list):
             _run_other(each)
         elif each not in runnable:
             each.check()
         else:
-            _provide(" ".join(each.words), Path(output(each) or "/").parts[0])
-            assert shortened(each).run() == 0, f"{block.place}: {each}"
+            page.run(each)
 
 
 def _run_other(words: list[str]) -> None:
@@ -268,7 +323,7 @@ def _remove(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def run_python(block: Block, names: dict[str, Any]) -> None:
+def run_python(block: Block, page: Page, names: dict[str, Any]) -> None:
     """Run a block of Python with the names of the blocks before it."""
     if _reason(block.text, NOT_PYTHON):
         return
@@ -278,6 +333,7 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
     written = WRITTEN.findall(text)
     for name in written:
         _remove(Path(name))
+        page.made[name] = block.text
     _provide(text, *written)
     exec(compile(text, block.place, "exec"), names)
 
@@ -311,20 +367,31 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         logger.setLevel(level)
 
 
-@pytest.mark.parametrize("page", pages())
+@pytest.fixture(scope="module")
+def done() -> dict[Any, Path | None]:
+    return {}
+
+
+@pytest.mark.parametrize("name", pages())
 @pytest.mark.usefixtures("brief")
-def test_a_page_does_as_it_says(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_does_as_it_says(
+    name: str,
+    done: dict[Any, Path | None],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, make in OWN.get(page, {}).items():
-        monkeypatch.setitem(MAKERS, name, make)
+    for what, make in OWN.get(name, {}).items():
+        monkeypatch.setitem(MAKERS, what, make)
     shutil.copytree(ROOT / "bundles", "bundles")  # which commands in a checkout name
-    write_files(page)
-    names: dict[str, Any] = {"__name__": "page"}
-    for block in blocks(page, *SHELL, *PYTHON):
+    write_files(name)
+    page, names = Page(name, done, tmp_path_factory.mktemp("kept")), {"__name__": "page"}
+    for block in blocks(name, *SHELL, *PYTHON):
         if block.language in SHELL:
-            run_shell(block)
-        elif page not in ELSEWHERE:
-            run_python(block, names)
+            run_shell(block, page)
+        elif name not in ELSEWHERE:
+            run_python(block, page, names)
 
 
 def test_every_exception_is_still_needed() -> None:
