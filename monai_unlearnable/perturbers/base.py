@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from monai_unlearnable.budget import STEP_TOLERANCE, Budget
 from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
 from monai_unlearnable.data.grids import Grid
-from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError
+from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError, told
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.utils.config import Configurable, build, check_buildable
@@ -281,7 +281,7 @@ def _opened(path: str | Path, key: Key | None) -> Iterator[tuple[bytes, dict[str
     except KeyMismatchError:
         raise
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"is not a perturber checkpoint: {error}", file=path) from error
+        raise InputError(f"is not a perturber checkpoint: {told(error)}", file=path) from error
 
 
 def round_to_quantization(noise: Tensor, step: Tensor) -> Tensor:

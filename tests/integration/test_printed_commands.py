@@ -79,9 +79,9 @@ ELSEWHERE = ("docs/tutorial.md", "docs/quickstart.md")  # pages whose Python tes
 
 # What makes Python short that a command would be told by an option.
 SHORTER = {"[64, 64, 64]": "[24, 24, 16]", "iterations=500": "iterations=2", "iterations=2000": "iterations=2"}
-SHORTER |= dict.fromkeys(("seeds=[0, 1, 2]", "seeds=3"), "part=(0, 100), authorized=False, detectors=False")
+SHORTER |= dict.fromkeys(("seeds=[0, 1, 2]", "seeds=3"), "part=(0, 1000), authorized=False, detectors=False")
 BRIEF: dict[str, Any] = {"epochs": 1, "epoch_length": 1, "steps": 1, "horizon": 1, "advance": 1}
-EXAMINED = {"num_validations": 1, "width": 4, "iterations": 2, "part": [0, 100]}
+EXAMINED: dict[str, Any] = {"num_validations": 1, "width": 4, "iterations": 2, "part": [0, 1000]}
 EXAMINED |= {"authorized": False, "detectors": False}
 ASKED = {"--keys": 5, "--max-probes": 2}
 STANDS_FOR = {"METHOD": "lattice", "ARCHIVE": "mine.npz", "TARGET": "new.npz"}
