@@ -74,7 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_phantom_dataset(root / "OTHER", count=1, test_count=1, size=(24, 24, 16), seed=5)
     shutil.copytree(root / "DATA", root / "NOTEST")
     listed = json.loads((root / "DATA/dataset.json").read_text())
-    (root / "NOTEST/dataset.json").write_text(json.dumps({**listed, "test": []}))
+    del listed["test"]
+    (root / "NOTEST/dataset.json").write_text(json.dumps(listed))
     write_class_folders(root / "CLASSES")
     write_pictures(root / "SEVERAL", 4, 2, ("brightness", "stripes"))
     for name in ("EMPTY", "TEXT", "BADLAB"):
