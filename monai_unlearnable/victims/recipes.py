@@ -10,6 +10,7 @@ from typing import Any
 import monai.transforms as mt
 import torch
 
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.victims.adversary import BatchAttack
 from monai_unlearnable.victims.attacks import SlowStem, WeightRecovery
 from monai_unlearnable.victims.preprocessing import (
@@ -70,6 +71,15 @@ class Recipe:
     recovery: WeightRecovery | None = None
     patience: int | None = None
     name: str = "plain"
+
+    def check_weights(self) -> None:
+        """Refuse to start from weights where no file is named.
+
+        Raises:
+            InputError: naming the recipe.
+        """
+        if self.weights == "":
+            raise InputError(f"the recipe {self.name!r} starts from weights, and no file is named; give weights")
 
     def normalized_images(self, task: Task) -> mt.Compose:
         """Transforms from file names to images in [0, 1] on the grid of the file, the same for training and test."""

@@ -25,11 +25,12 @@ from monai_unlearnable.evaluation.matrix import Matrix
 from monai_unlearnable.publishing.run import configuration
 from monai_unlearnable.publishing.settings import check_settings
 
-__all__ = ["ROOT", "Block", "Command", "blocks", "pages"]
+__all__ = ["PYTHON", "ROOT", "SHELL", "Block", "Command", "blocks", "in_sentences", "pages"]
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELL, PYTHON = ("bash", "console", "sh", "shell"), ("python",)
 FENCED = re.compile(r"^( *)```(\w+)[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 COMMENT = re.compile(r"(?:^|\s)#.*$")  # of the shell; settings such as a#b have one in their middle
 BUNDLE = ("python", "-m", "monai.bundle", "run")
 STARTS = (("monai-unlearnable",), ("python", "-m", "monai_unlearnable"), BUNDLE)
@@ -165,6 +166,15 @@ def _command(words: list[str], start: int) -> Command | None:
         if tuple(words[start:end]) == begin and is_known:
             return Command(line, tuple(words[end:]), begin is BUNDLE)
     return None
+
+
+def in_sentences(page: str) -> list[Command]:
+    """The commands with arguments that the sentences of a page name."""
+    text = FENCED.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    codes = [shlex.split(" ".join(code.split())) for code in INLINE.findall(text) if code.count("'") % 2 == 0]
+    bare = [words for words in codes if len(words) > 1 and words[0] != TORCHRUN]
+    found = [_command(words, 0) or Command(shlex.join(words), tuple(words)) for words in bare]
+    return [each for each in found if not each.is_bundle and len(each.words) > 1 and each.words[0] in program.commands]
 
 
 def pages() -> list[str]:
