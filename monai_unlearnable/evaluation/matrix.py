@@ -196,6 +196,8 @@ class Matrix:
         for name in settings:
             if name not in known:
                 raise InputError(f"unknown setting {name!r} of the laboratory{alternatives(name, known)}")
+        if "dataset_dir" not in settings:
+            raise InputError("the laboratory has no dataset_dir, the folder of the originals")
         return cls(**settings)
 
     def completed(self, usual: str) -> Matrix:

@@ -41,7 +41,7 @@ from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import file_digest, write_json
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
-from monai_unlearnable.utils.values import check_whole
+from monai_unlearnable.utils.values import check_number, check_whole
 
 __all__ = ["Setup", "TraceResult", "conclude", "keep_answers", "set_up", "trace"]
 
@@ -156,6 +156,8 @@ def set_up(
         InputError: when the set carries no mark, or the probes do not fit it.
     """
     check_whole("max_probes", max_probes, 1)
+    if epsilon is not None:
+        check_number("epsilon", epsilon)
     layout = Layout(output_dir)
     if layout.records and not layout.is_encrypted:
         reason = "the set cannot be traced: it was protected without a key, so that anyone can know its mark"
