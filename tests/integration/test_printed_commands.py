@@ -86,8 +86,10 @@ SHORTER = {
     "iterations=2000": "iterations=2",
     "epochs=20": "epochs=1",
 }
-SHORTER |= dict.fromkeys(("seeds=[0, 1, 2]", "seeds=3"), "part=(0, 1000), authorized=False, detectors=False")
-BRIEF: dict[str, Any] = {"epochs": 1, "epoch_length": 1, "steps": 1, "horizon": 1, "advance": 1}
+SHORTER |= dict.fromkeys(
+    ("seeds=[0, 1, 2]", "seeds=3"), "part=(0, 1000), authorized=False, detectors=False, pictured=0"
+)
+BRIEF: dict[str, Any] = {"epochs": 1, "epoch_length": 1, "steps": 1, "horizon": 2, "advance": 1}
 EXAMINED: dict[str, Any] = {"num_validations": 1, "width": 4, "iterations": 2, "part": [0, 1000]}
 EXAMINED |= {"authorized": False, "detectors": False}
 ASKED = {"--keys": 5, "--max-probes": 2}
@@ -96,7 +98,9 @@ STANDS_FOR |= {"$DATASET": "DATASET", "$OUT": "OUT", "OUT/$shard": "OUT/001", "s
 
 WRITES = {"protect": "out", "apply": "out", "laboratory": "out", "frontier": "out", "restore": "destination"}
 WRITES |= {"unpack": "folder", "pack": "target", "key": "file"}  # what is written, as commands call it
-WRITTEN = re.compile(r'(?:protect|run_bundle|Publication|restore)\(.*"(OUT|RESTORED)"')  # the same in Python
+WRITTEN = re.compile(
+    r'(?:(?:protect|run_bundle|Publication|restore)\(.*|save\()"(OUT|RESTORED|[\w.]+\.json)"'
+)  # in Python
 
 
 def phantoms(path: Path, count: int = 4, seed: int = 0) -> None:
@@ -269,9 +273,9 @@ def shortened(command: Command) -> Command:
     elif command.names == ["protect"]:
         more = _brief(given["method"])
     elif command.names[0] in ("evaluate", "laboratory", "frontier"):
-        more = {
-            name: value for name, value in EXAMINED.items() if name != "iterations" or "--length" not in command.words
-        }
+        more = {**EXAMINED, **({} if command.names[0] == "frontier" else {"pictured": 0})}
+        if "--length" in command.words:
+            del more["iterations"]
     words = as_words(more)
     if command.names[0] == "trace":
         words = [word for option, value in ASKED.items() if option in command.words for word in (option, str(value))]
@@ -345,6 +349,14 @@ def run_python(block: Block, page: Page, names: dict[str, Any]) -> None:
     exec(compile(text, block.place, "exec"), names)
 
 
+def checkout(page: str) -> None:
+    """The files of the project that a page names."""
+    patterns = ["bundles/*/*/*"]
+    patterns += ["*.md", "docs/**/*.md", "benchmarks/*.md"] if "evidence render" in (ROOT / page).read_text() else []
+    for file in (found for pattern in patterns for found in ROOT.glob(pattern) if found.is_file()):
+        _copy(file, Path(file.relative_to(ROOT)))
+
+
 def write_files(page: str) -> None:
     """The files that a page prints and its commands read."""
     for block in blocks(page, "yaml"):
@@ -391,9 +403,9 @@ def test_a_page_does_as_it_says(
     monkeypatch.chdir(tmp_path)
     for what, make in OWN.get(name, {}).items():
         monkeypatch.setitem(MAKERS, what, make)
-    shutil.copytree(ROOT / "bundles", "bundles")  # which commands in a checkout name
+    checkout(name)
     write_files(name)
-    page, names = Page(name, done, tmp_path_factory.mktemp("kept")), {"__name__": "page"}
+    page, names = Page(name, done, tmp_path_factory.mktemp("kept")), {"__name__": "__main__"}
     for block in blocks(name, *SHELL, *PYTHON):
         if block.language in SHELL:
             run_shell(block, page)
