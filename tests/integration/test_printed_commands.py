@@ -98,9 +98,8 @@ STANDS_FOR |= {"$DATASET": "DATASET", "$OUT": "OUT", "OUT/$shard": "OUT/001", "s
 
 WRITES = {"protect": "out", "apply": "out", "laboratory": "out", "frontier": "out", "restore": "destination"}
 WRITES |= {"unpack": "folder", "pack": "target", "key": "file"}  # what is written, as commands call it
-WRITTEN = re.compile(
-    r'(?:(?:protect|run_bundle|Publication|restore)\(.*|save\()"(OUT|RESTORED|[\w.]+\.json)"'
-)  # in Python
+# The same in Python.
+WRITTEN = re.compile(r'(?:(?:protect|run_bundle|Publication|restore)\(.*|save\()"(OUT|RESTORED|[\w.]+\.json)"')
 
 
 def phantoms(path: Path, count: int = 4, seed: int = 0) -> None:
