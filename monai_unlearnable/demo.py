@@ -8,6 +8,7 @@ from typing import Any
 
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.proof import evaluate
+from monai_unlearnable.publishing.places import check_output
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import Results
@@ -26,7 +27,11 @@ def run_demo(output_dir: str | Path, seed: int = 0, iterations: int = 200, **ove
 
     Returns:
         The results and the report's page.
+
+    Raises:
+        OutputError: when the folder holds other data.
     """
+    check_output(output_dir)
     data, protected = Path(output_dir) / "phantoms", Path(output_dir) / "umed"
     write_phantom_dataset(data, seed=seed)
     run_bundle("umed", dataset_dir=str(data), output_dir=str(protected), seed=seed, overwrite=True, **overrides)

@@ -204,6 +204,7 @@ class OutOfMemoryError(UnlearnableError, MemoryError):
     """A case takes more memory than there is."""
 
 
+NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 ADDRESS = re.compile(r" ?<[^<>]* at 0x[0-9a-fA-F]+>")  # of an object, in texts of libraries
 
 
@@ -213,8 +214,8 @@ def one_line(text: str) -> str:
 
 
 def told(error: BaseException) -> str:
-    """What an error of a library says, in one line; the name of its class where it says nothing."""
-    return one_line(str(error)) or type(error).__name__
+    """What an error of a library says, in one line without numbers of the system; its class where it says nothing."""
+    return one_line(NUMBER.sub("", str(error))) or type(error).__name__
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -95,10 +95,11 @@ class Address:
         Raises:
             InputError: when it is no such address. Its text is not repeated, since it may hold a password.
         """
-        scheme, _, rest = text.partition("://")
+        scheme, mark, rest = text.partition("://")
         if scheme.lower() not in SCHEMES:
             known = "dicomweb:// (encrypted, https) or dicomweb+http:// (not encrypted)"
-            raise InputError(f"{scheme}:// is not an address of studies; they begin with {known}")
+            what = f"{scheme}:// is not an address of studies; they begin" if mark else "an address of studies begins"
+            raise InputError(f"{what} with {known}")
         try:
             parts = urlsplit(f"{SCHEMES[scheme.lower()]}://{rest}")
             host, port = parts.hostname, parts.port

@@ -25,7 +25,7 @@ from PIL import Image
 
 from monai_unlearnable.data.formats import read_scan
 from monai_unlearnable.data.listing.tables import SECTIONS
-from monai_unlearnable.errors import DatalistError, OutputError, ScanError
+from monai_unlearnable.errors import DatalistError, OutputError, ScanError, told
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import encode_json, write_atomic
 from monai_unlearnable.utils.progress import track
@@ -102,7 +102,7 @@ class Archive(zipfile.ZipFile):
         except FileNotFoundError as error:
             raise DatalistError("the archive does not exist", file=self.path) from error
         except BROKEN as error:
-            raise DatalistError(f"{reason}: {error}", file=self.path) from error
+            raise DatalistError(f"{reason}: {told(error)}", file=self.path) from error
 
     def splits(self) -> Iterator[Split]:
         """The splits that the archive has images of."""

@@ -159,6 +159,11 @@ class Bench:
             for name in wanted:
                 self.catalogs[kind].description(name)
         self.values  # noqa: B018 - the originals are read
+        self._weights_digest  # noqa: B018 - and so are files and folders that settings name
+        for name in self.matrix.recipes:
+            self.recipe(name).check_weights()
+        for name in self.matrix.countermeasures:
+            self._own_scans_digest(self.catalogs["countermeasures"].description(name))
         if len(self.size) != self.summary.spatial_dims:
             raise InputError(f"size is {list(self.size)}, and the scans have {self.summary.spatial_dims} dimensions")
         nothing = "the labels of all {} cases are background: there is nothing to {}"

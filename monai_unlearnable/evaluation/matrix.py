@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from monai_unlearnable.errors import InputError
+from monai_unlearnable.errors import InputError, told
 from monai_unlearnable.report.rows import CLEAN, OWN_RECIPE, PROTECTED, RANDOM
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.distributed import check_device, default_device
@@ -196,6 +196,8 @@ class Matrix:
         for name in settings:
             if name not in known:
                 raise InputError(f"unknown setting {name!r} of the laboratory{alternatives(name, known)}")
+        if "dataset_dir" not in settings:
+            raise InputError("the laboratory has no dataset_dir, the folder of the originals")
         return cls(**settings)
 
     def completed(self, usual: str) -> Matrix:
@@ -265,7 +267,7 @@ class Matrix:
         except (OSError, ValueError, TypeError, AttributeError) as error:
             if isinstance(error, InputError) and error.file is not None:
                 raise
-            raise InputError(f"the settings of the laboratory cannot be read: {error}", file=file) from error
+            raise InputError(f"the settings of the laboratory cannot be read: {told(error)}", file=file) from error
 
 
 def training_length(length: str | None, iterations: int | None) -> tuple[str | None, int]:

@@ -64,12 +64,26 @@ class MaskProvider(Configurable, ABC):
         if self.needs_label:
             if label is None:
                 raise LabelError(f"{type(self).__name__} needs a label")
-            if not is_map(label) and not self.of_images:
-                reason = f"needs a class for each voxel; the cases have one for the whole, which {FOR_IMAGES} protect"
-                raise LabelError(f"{type(self).__name__} {reason}")
+            if not is_map(label):
+                self.check_labels(of_images=True)
             if (is_map(label) and label.shape[2:] != image.shape[2:]) or label.shape[0] != image.shape[0]:
                 raise LabelError(f"label {tuple(label.shape)} does not match image {tuple(image.shape)}")
         return self.mask(image, label).to(image.dtype)
+
+    def check_labels(self, of_images: bool) -> None:
+        """Refuse labels that the mask, or a part of it, cannot follow.
+
+        Args:
+            of_images: whether labels are classes of whole images, rather than maps.
+
+        Raises:
+            LabelError: when it needs a class for each voxel, and there is one for the whole.
+        """
+        if of_images and self.needs_label and not self.of_images:
+            reason = f"needs a class for each voxel; the cases have one for the whole, which {FOR_IMAGES} protect"
+            raise LabelError(f"{type(self).__name__} {reason}")
+        for part in self.parts():
+            part.check_labels(of_images)
 
     @abstractmethod
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:

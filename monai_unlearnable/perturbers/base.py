@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from monai_unlearnable.budget import STEP_TOLERANCE, Budget
 from monai_unlearnable.crypto.encrypted import Key, read_owned, write_owned
 from monai_unlearnable.data.grids import Crop, Grid
-from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError
+from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError, told
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.utils.config import Configurable, build, check_buildable
@@ -142,6 +142,19 @@ class Perturber(nn.Module, Configurable, ABC):
         if tasks and not self.takes_tasks:
             found = f"{type(self).__name__} protects one label an image, and here are {len(tasks)} ({', '.join(tasks)})"
             raise InputError(f"{found}; several are protected by {FOR_TASKS}")
+
+    def check_labels(self, of_images: bool) -> None:
+        """Refuse labels that its masks cannot follow.
+
+        Args:
+            of_images: whether labels are classes of whole images, rather than maps.
+
+        Raises:
+            LabelError: when it needs label maps, and there are none.
+        """
+        for mask in vars(self).values():
+            if isinstance(mask, MaskProvider):
+                mask.check_labels(of_images)
 
     def rescale(self, trained: float) -> None:
         """Scale what was learned as noise itself from the epsilon ``trained`` to its own."""
@@ -275,7 +288,7 @@ def _opened(path: str | Path, key: Key | None) -> Iterator[tuple[bytes, dict[str
     except KeyMismatchError:
         raise
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"is not a perturber checkpoint: {error}", file=path) from error
+        raise InputError(f"is not a perturber checkpoint: {told(error)}", file=path) from error
 
 
 def round_to_quantization(noise: Tensor, step: Tensor) -> Tensor:

@@ -206,7 +206,7 @@ class Protection:
 
         Raises:
             UnlearnableError: naming the first bad case.
-            InputError: when the perturber does not take the tasks of the dataset.
+            InputError: when the perturber does not take the labels or tasks of the dataset.
             BudgetError: when the noise would exceed the budget.
             OutputError: naming the file, see :meth:`~monai_unlearnable.publishing.layout.Layout.begin`, or the folder,
                 where it lies among originals (:mod:`~monai_unlearnable.publishing.places`).
@@ -221,6 +221,7 @@ class Protection:
         """Refuse what :meth:`begin` would refuse; nothing is made, removed or locked."""
         self.summary  # noqa: B018 - bad input is found first
         perturber.check_tasks(tuple(self.summary.tasks))
+        perturber.check_labels(of_images=not self.summary.is_segmentation)
         self.budget.check(perturber.epsilon)
         check_cases(self.cases, self.layout.root)
         self.layout.check(self.overwrite, self.key)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -120,7 +120,7 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
         workflow.finalize()
         return workflow
     except (RuntimeError, ImportError) as error:
-        cause = _telling(error)
+        cause = _telling(error, overrides)
         if cause is None:
             raise
         raise cause from error
@@ -129,8 +129,8 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
             unlock(Path(overrides["output_dir"]))  # a failed run is over too
 
 
-def _telling(error: BaseException) -> UnlearnableError | None:
-    """The error of this package in a chain, or one for a part that its settings do not fit; None for all others."""
+def _telling(error: BaseException, settings: Mapping[str, Any]) -> UnlearnableError | None:
+    """The error of this package in a chain, or one for settings that cannot be used; None for all others."""
     chain: list[BaseException] = []
     found: BaseException | None = error
     while found is not None:
@@ -140,6 +140,9 @@ def _telling(error: BaseException) -> UnlearnableError | None:
         found = found.__cause__ or found.__context__
     if isinstance(error, ModuleNotFoundError):
         return InputError(f"the configuration names what is not there: {told(error)}")
+    for name, value in settings.items():
+        if isinstance(value, str) and value.startswith("$") and any(value in str(each) for each in chain[:-1]):
+            return InputError(f"{name} is {value!r}, which cannot be evaluated: {told(chain[-1])}")
     if len(chain) > 1 and (part := PART.match(str(chain[-2]))):
         return InputError(f"the settings do not fit {part[1]}: {told(chain[-1])}")
     return None

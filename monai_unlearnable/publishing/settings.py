@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -32,10 +33,20 @@ RENAMED = {
     "tile": "pattern_size",
     "view": "augmentation",
 }
-COUNTS = ("epochs", "epoch_length", "batch_size", "iterations", "steps", "samples")  # settings of 1 or more
+COUNTS = (
+    "epochs",
+    "epoch_length",
+    "batch_size",
+    "iterations",
+    "steps",
+    "samples",
+    "horizon",
+    "cases_per_step",
+)  # 1 or more
+SIZES = ("patch_size", "pattern_size", "channels", "strides")  # lists of numbers of 1 or more
 NUMBERS = ("epsilon", "learning_rate", "step_size", "pattern_rate")  # which may be expressions in a configuration
 QUOTIENT = re.compile(r"\$\s*[\d.]+\s*/\s*[\d.]+")
-TARGET = "_target_"
+TARGET, EXPRESSION = "_target_", "$"
 # Checks of plain arguments, by annotation.
 KINDS: dict[str, Callable[[str, Any], None]] = {
     "bool": check_switch,
@@ -71,11 +82,20 @@ def check_settings(settings: Mapping[str, Any], known: Mapping[str, Any], file: 
                 _check_nested(name, last, value, _found(known, above))
             if isinstance(value, Mapping):
                 _check_component(name, value)
+        elif isinstance(value, str) and value.startswith(EXPRESSION):
+            _check_expression(name, value)
 
 
 def _is_plain(value: Any) -> bool:
     """Whether a value is what it is, rather than an expression that the configuration is to evaluate."""
-    return not str(value).startswith(("$", "@"))
+    return not str(value).startswith((EXPRESSION, "@"))
+
+
+def _check_expression(name: str, value: str) -> None:
+    try:
+        ast.parse(value.removeprefix(EXPRESSION).strip())
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"{name} is {value!r}, which is no expression: {getattr(error, 'msg', error)}") from error
 
 
 def _found(known: Any, names: list[str]) -> Any:
@@ -152,7 +172,7 @@ def _check_kind(name: str, value: Any, own: Any) -> None:
         check_whole(name, value, 1)
     elif name == "seed":
         check_whole(name, value)
-    elif name == "patch_size":
+    elif LEVELS.split(name)[-1] in SIZES:
         check_wholes(name, value, 1)
     elif name in ("datalist", "dataset_dir", "output_dir", "checkpoint"):
         check_path(name, value)

@@ -16,7 +16,7 @@ from monai_unlearnable.crypto.signing import is_signed, load_public_key, public_
 from monai_unlearnable.data.formats import digest_of
 from monai_unlearnable.data.medmnist import archive_images
 from monai_unlearnable.data.scan import voxel_digest
-from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError, ScanError
+from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError, ScanError, told
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.records import read_budget, refuse_outside, write_budget
 from monai_unlearnable.publishing.bids import publish_description
@@ -203,7 +203,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"the statement cannot be read: {error}", file=path) from error
+        raise InputError(f"the statement cannot be read: {told(error)}", file=path) from error
     if not isinstance(content, dict) or content.get("format") not in FORMATS.values():
         raise InputError(f"the format of the statement is none of {', '.join(FORMATS.values())}", file=path)
     return content

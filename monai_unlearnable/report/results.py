@@ -100,6 +100,8 @@ class Results:
         """
         try:
             content = json.loads(text)
+            if not isinstance(content, dict):
+                raise ValueError("they are no object with fields")
             version = content.pop("schema_version")
             if version != SCHEMA_VERSION:
                 raise ValueError(f"schema version {version} is not the supported {SCHEMA_VERSION}")

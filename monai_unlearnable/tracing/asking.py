@@ -163,6 +163,8 @@ def set_up(
         InputError: when the set carries no mark, its statement does not commit to it, or the probes do not fit it.
     """
     check_whole("max_probes", max_probes, 1)
+    if epsilon is not None:
+        check_number("epsilon", epsilon)
     layout = Layout(output_dir)
     if layout.records and not layout.is_encrypted:
         reason = "the set cannot be traced: it was protected without a key, so that anyone can know its mark"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_unlearnable.errors import InputError, OutputError
+from monai_unlearnable.errors import InputError, OutputError, told
 from monai_unlearnable.tracing.statistics import Answer
 from monai_unlearnable.utils.files import encode_json, lock, reading, unlock, write_atomic, write_json
 
@@ -204,8 +204,10 @@ class Record:
     def _read(path: Path) -> dict[str, Any]:
         try:
             content: dict[str, Any] = json.loads(path.read_bytes())
+        except FileNotFoundError as error:
+            raise InputError("there is none: no trace of this name was begun here", file=path) from error
         except (OSError, ValueError) as error:
-            raise InputError(f"cannot be read: {error}", file=path) from error
+            raise InputError(f"cannot be read: {told(error)}", file=path) from error
         return content
 
 

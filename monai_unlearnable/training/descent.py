@@ -114,11 +114,18 @@ class SliceContrast(Configurable):
 
     Args:
         weight: :math:`w`.
-        axis: spatial axis across slices.
+        axis: spatial axis across slices, 0 to 2.
+
+    Raises:
+        InputError: when there is no such axis.
     """
 
     weight: float = 1.0
     axis: int = 2
+
+    def __post_init__(self) -> None:
+        if self.axis not in range(3):
+            raise InputError(f"the axis across slices is {self.axis}; axes are 0 to 2", value=self.axis, limit=2)
 
     def __call__(self, noise: Tensor, logits: Tensor, clean_logits: Callable[[], Tensor]) -> Tensor:
         if noise.ndim != 5:

@@ -126,7 +126,7 @@ def _read(path: Path, kind: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"the catalog cannot be read: {error}", file=path) from error
+        raise InputError(f"the catalog cannot be read: {told(error)}", file=path) from error
     entries = content.get(kind, {}) if isinstance(content, dict) else None
     if not isinstance(entries, dict):
         raise InputError(f"the catalog has no names under {kind!r}", file=path)

@@ -11,6 +11,7 @@ import monai.transforms as mt
 import torch
 
 from monai_unlearnable.countermeasures.base import Step
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.pipelines import percentile_window
 from monai_unlearnable.victims.batch_attacks import BatchAttack
 from monai_unlearnable.victims.preprocessing import (
@@ -69,6 +70,15 @@ class Recipe:
     recovery: WeightRecovery | None = None
     patience: int | None = None
     name: str = "plain"
+
+    def check_weights(self) -> None:
+        """Refuse to start from weights where no file is named.
+
+        Raises:
+            InputError: naming the recipe.
+        """
+        if self.weights == "":
+            raise InputError(f"the recipe {self.name!r} starts from weights, and no file is named; give weights")
 
     def normalized_images(self, task: Task) -> mt.Compose:
         """Transforms from file names to images in [0, 1] on the grid of the file, the same for training and test."""

@@ -298,9 +298,8 @@ class Victim:
     def _start(self) -> None:
         """Bring the network to the device, with the weights that the recipe starts from."""
         recipe = self.recipe
+        recipe.check_weights()
         self.network.to(self.device)
-        if recipe.weights == "":
-            raise InputError(f"the recipe {recipe.name!r} starts from weights, and no file is named")
         loaded = None if recipe.weights is None else load_pretrained(self.network, recipe.weights).names
         if recipe.frozen:
             freeze(self.network, recipe.frozen, loaded)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from monai_unlearnable.errors import InputError
+from monai_unlearnable.errors import InputError, told
 from monai_unlearnable.utils.files import write_atomic
 
 __all__ = ["ENCODER", "LAYOUTS", "Loaded", "NameLayout", "bare_name", "fitting_weights", "freeze", "load_pretrained"]
@@ -94,8 +94,10 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         else:
             with torch.serialization.safe_globals(NUMPY_NUMBERS):
                 content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise InputError(f"the weights cannot be read: {str(error).splitlines()[0]}", file=path) from error
+    except (EOFError, pickle.UnpicklingError) as error:  # torch advises to run what is in the file
+        raise InputError("the weights cannot be read: no file of torch, or one that holds more", file=path) from error
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise InputError(f"the weights cannot be read: {told(error)}", file=path) from error
     if not isinstance(content, Mapping):
         raise InputError("the file holds no state dict", file=path)
     weights = next((content[name] for name in CONTAINERS if isinstance(content.get(name), Mapping)), content)
