@@ -98,12 +98,8 @@ class Address:
         scheme, mark, rest = text.partition("://")
         if scheme.lower() not in SCHEMES:
             known = "dicomweb:// (encrypted, https) or dicomweb+http:// (not encrypted)"
-            found = (
-                f"{scheme}:// is not an address of studies; they begin with"
-                if mark
-                else "an address of studies begins with"
-            )
-            raise InputError(f"{found} {known}")
+            begins = f"{scheme}:// is not an address of studies; they begin" if mark else "an address of studies begins"
+            raise InputError(f"{begins} with {known}")
         try:
             parts = urlsplit(f"{SCHEMES[scheme.lower()]}://{rest}")
             host, port = parts.hostname, parts.port

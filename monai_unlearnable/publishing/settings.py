@@ -33,8 +33,8 @@ RENAMED = {
     "tile": "pattern_size",
     "view": "augmentation",
 }
-COUNTS = ("epochs", "epoch_length", "batch_size", "iterations", "steps", "samples")  # settings of 1 or more
-COUNTS += ("horizon", "cases_per_step")
+COUNTS = {"epochs", "epoch_length", "batch_size", "iterations", "steps", "samples"}  # settings of 1 or more
+COUNTS |= {"horizon", "cases_per_step"}
 SIZES = ("patch_size", "pattern_size", "channels", "strides")  # lists of numbers of 1 or more
 NUMBERS = ("epsilon", "learning_rate", "step_size", "pattern_rate")  # which may be expressions in a configuration
 QUOTIENT = re.compile(r"\$\s*[\d.]+\s*/\s*[\d.]+")
