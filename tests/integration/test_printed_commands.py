@@ -47,7 +47,10 @@ NOT_RUN = {
     "dicomweb://": "needs a PACS; tests/publishing/test_pacs.py runs one",
     "--clean OUT/fetched/studies": "needs studies of a PACS; tests/publishing/test_pacs.py",
     "model_swinvit.pt": "needs published weights; tests/victims/test_finetune.py makes its own",
-    "--methods umed,lattice,lsp": "fifteen outputs; another frontier runs",
+    "frontier ": "an output for each epsilon; test_command_line.py runs it",
+    "bundles/laboratory": "test_examiner_bundles.py runs it",
+    "--length standard": "the laboratory of another block runs",
+    "monai-unlearnable run LAB": "test_command_line.py runs the command of each row",
     "--workers 4": "starts processes; tests/evaluation/test_laboratory.py does",
 }
 # Statements of other programs that are not run, by how they begin, and why.
