@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -15,9 +16,10 @@ from monai_unlearnable.crypto import Key
 from monai_unlearnable.crypto.encrypted import read_owned, write_owned
 from monai_unlearnable.errors import KeyMismatchError, NoiseError, told
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
-from monai_unlearnable.utils.files import leads_outside
+from monai_unlearnable.utils.files import fingerprint, leads_outside
 
-__all__ = ["DECIDED", "Manifest", "NoiseEntry", "encode_manifest", "package_versions", "read_budget", "write_budget"]
+__all__ = ["DECIDED", "Manifest", "NoiseEntry", "encode_manifest", "package_versions", "read_budget", "run_fingerprint"]
+__all__ += ["write_budget"]
 
 DECIDED = "decided"  # in the record of a run: what was drawn or chosen for the noise, which no statement tells
 # Names in records of schema version 2 and statements of format 1, and today's names.
@@ -154,6 +156,18 @@ def encode_manifest(content: dict[str, Any]) -> bytes:
     stream = io.StringIO()  # json.dumps would hold a string for each number of each scan
     json.dump(content, stream, indent=1, sort_keys=True)
     return (stream.getvalue() + "\n").encode()
+
+
+def run_fingerprint(run: Mapping[str, Any]) -> str:
+    """What tells a run apart from others with other settings; the name that its method was given by is none.
+
+    Args:
+        run: settings of the run, as a manifest has them.
+    """
+    config = run.get("config")
+    if isinstance(config, Mapping):
+        config = {name: value for name, value in config.items() if name != "method"}
+    return fingerprint({**run, "config": config})
 
 
 def package_versions() -> dict[str, str]:

@@ -21,6 +21,7 @@ from monai_unlearnable.perturbers.patterns import ClassPatterns, Granularity, ce
 from monai_unlearnable.perturbers.planned import Line, PlannedGrid
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
+from monai_unlearnable.utils.values import check_switch
 
 __all__ = ["NyquistCarriers", "carrier_axes", "carrier_energies"]
 
@@ -145,6 +146,8 @@ class NyquistCarriers(ClassPatterns):
         seed: int = 0,
     ) -> None:
         super().__init__(epsilon, support, Granularity.CLASS, seed)
+        if distinct is not None:
+            check_switch("distinct", distinct)
         self.num_classes, self.spatial_dims, self.distinct = num_classes, spatial_dims, distinct
         self.grid, self.lines, self.box = grid, None, ()
         self.mixture = tuple(float(weight) for weight in mixture)

@@ -23,7 +23,7 @@ from monai_unlearnable.data.inspection import exceeding_spread, spread_remark
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
-from monai_unlearnable.noise import DECIDED, Manifest, NoiseEntry, NoiseStore, package_versions
+from monai_unlearnable.noise import DECIDED, Manifest, NoiseEntry, NoiseStore, package_versions, run_fingerprint
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
@@ -39,7 +39,7 @@ from monai_unlearnable.publishing.statement import MARK, write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.config import describe
-from monai_unlearnable.utils.files import fingerprint, unlock
+from monai_unlearnable.utils.files import unlock
 from monai_unlearnable.utils.progress import Stage
 
 __all__ = ["Publication"]
@@ -161,7 +161,7 @@ class Publication:
     @cached_property
     def fingerprint(self) -> str:
         """What tells the run apart from others with other settings."""
-        return fingerprint(self.provenance)
+        return run_fingerprint(self.provenance)
 
     def _protect(self, cases: Sequence[Case], perturber: Perturber) -> None:
         labels = {case.case_id: _label_digest(case) for case in cases}

@@ -22,13 +22,13 @@ from monai_unlearnable.data.medmnist import archive_images
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import Finding, InputError
 from monai_unlearnable.metrics import measure_fidelity
-from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
+from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, run_fingerprint
 from monai_unlearnable.noise.records import encode_manifest
 from monai_unlearnable.publishing.archives import is_archive
 from monai_unlearnable.publishing.findings import CheckReport, Findings, figure_ranges
 from monai_unlearnable.publishing.layout import Layout, original_label, renamed_label, unknown_files
 from monai_unlearnable.publishing.statement import DECIMALS, encode_statement
-from monai_unlearnable.utils.files import file_digest, fingerprint, holds, reading
+from monai_unlearnable.utils.files import file_digest, holds, reading
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["check", "verify"]
@@ -113,7 +113,7 @@ class _Check:
         if content != encode_manifest(json.loads(content)):
             what = "the manifest was changed since it was written"
             findings.append(Finding(place(layout.manifest, self.key), what))
-        run = fingerprint(manifest.run)
+        run = run_fingerprint(manifest.run)
         for entry in track(manifest.scans, "verifying scan"):
             findings.equal("fingerprint of the run", run, entry.run, layout.manifest, entry.scan_id)
             _ScanCheck(self, entry).run(clean_dir)

@@ -164,7 +164,8 @@ def test_a_configuration_that_would_not_encrypt_is_refused(tmp_path: Path, keys:
 
 def test_as_a_bundle_and_after_a_stop(tmp_path: Path, keys: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_dataset(tmp_path / "data")
-    command(*bundle_words("umed", {"dataset_dir": data, "output_dir": tmp_path / "whole", "key": keys[0], **QUICK}))
+    settings = {"dataset_dir": data, "output_dir": tmp_path / "whole", "key": keys[0], "protection#method": "umed"}
+    command(*bundle_words("umed", {**settings, **QUICK}))
 
     def stopping(*_: object) -> None:
         raise KeyboardInterrupt

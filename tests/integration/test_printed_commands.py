@@ -69,6 +69,8 @@ NOT_OURS = {
     "shard=": "needs a cluster",
     "[ ": "a test of the shell",
     "python benchmarks/countermeasure_strength.py": "hours of training",
+    "python -m benchmarks.": "measures",
+    "python -m pytest": "runs tests",
     "python -c from pathlib": "needs scans of others",
 }
 # Python that is not run, by what is in it, and why.

@@ -79,7 +79,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a dataset, and its output of two processes that ``torchrun`` itself started."""
     root = tmp_path_factory.mktemp("two")
     data = write_dataset(root / "data", names=("a", "b", "c"))
-    words = bundle_words("umed", {"dataset_dir": data, "output_dir": root / "out", **LONGER})
+    named = {"protection#method": "umed"}  # as words name it
+    words = bundle_words("umed", {"dataset_dir": data, "output_dir": root / "out", **named, **LONGER})
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *words]
     done = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
