@@ -95,7 +95,7 @@ class Matrix:
         countermeasures: names of countermeasures; ``"all"`` for all of the catalog.
         seeds: random seeds of the trainings; a number n stands for 0 to n - 1.
         size: spatial size of the network input; by default the median size of the training scans, rounded up to a
-            multiple of 8, and 16 voxels where all sides are smaller.
+            multiple of 8, and 16 voxels where all sides are smaller; for the recipe ``monai`` a smaller cube or square.
         width: channels of the first layer of the networks: 8 for a CPU, 32 for full size.
         length: name of a number of training steps: ``"short"`` (500, the default), ``"standard"`` (2,500) or ``"long"``
             (10,000).
