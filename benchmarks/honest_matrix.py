@@ -3,7 +3,8 @@
 
 Protects a dataset with each method, and trains one run after the other, those first that tell most, until the time is
 up. A repeated call goes on where the last one stopped, on another machine too: the runs of all calls, with scores by
-case and curves, are kept beside this file. Figures become evidence with ``evidence record LAB``.
+case and curves, are kept beside this file. So is what the methods trained to make their noise, since another processor
+would train something else; from there the noise takes seconds. Figures become evidence with ``evidence record LAB``.
 
     python benchmarks/honest_matrix.py DATA/hippocampus WORK [--minutes 120] [--workers 2] [--recipes plain,mirror]
 
@@ -35,7 +36,7 @@ from monai_unlearnable.evaluation.laboratory import RUNS, Laboratory
 from monai_unlearnable.evaluation.matrix import Run
 from monai_unlearnable.proof import prepare_laboratory
 from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.publishing.run import run_bundle
+from monai_unlearnable.publishing.run import apply, run_bundle
 from monai_unlearnable.report import victim_table
 from monai_unlearnable.report.rows import FAILED, OWN_RECIPE
 
@@ -59,6 +60,7 @@ ORDER = ("patches", "monai", "nnunet", "mirror", "plain", "own")
 EXTERNAL = ("nnunetv2_noda", "nnunetv2")
 WITH_NNUNET = ("hippocampus",)
 KNOWN_RUNS = Path(__file__).with_suffix("")  # a folder a dataset
+TRAINED = "trained"  # the folder there of what methods trained
 SIZE = {"hippocampus": (48, 64, 48), "left_atrium": None}  # whole volumes; None is about the median
 SETTINGS = {"iterations": 2500, "batch_size": 2, "seeds": 2, "validation_fraction": 0}
 SETTINGS |= {"authorized": False, "detectors": False}
@@ -82,16 +84,27 @@ def protect_all(data: Path, datalist: Path, folder: Path, without: list[str]) ->
     control takes its budget.
     """
     outputs = {}
-    for name, (method, epsilon, settings) in METHODS.items():
+    for name in METHODS:
         output = folder / name.replace("/255", "").replace(" ", "_")
         is_made = bool(Layout(output).records)
         if name in without and outputs and not is_made:
             continue
         outputs[name] = output
         if not is_made:
-            paths = {"dataset_dir": str(data), "datalist": str(datalist), "output_dir": str(output)}
-            run_bundle(method, epsilon=epsilon / 255, **paths, **settings)
+            protect_one(KNOWN_RUNS / data.name / TRAINED / f"{output.name}.safetensors", name, data, datalist, output)
     return outputs
+
+
+def protect_one(known: Path, name: str, data: Path, datalist: Path, output: Path) -> None:
+    """Protect with what an earlier call trained, or else train it and keep it."""
+    method, epsilon, settings = METHODS[name]
+    if known.is_file():
+        apply(known, data, output, datalist=str(datalist))
+        return
+    paths = {"dataset_dir": str(data), "datalist": str(datalist), "output_dir": str(output)}
+    run_bundle(method, epsilon=epsilon / 255, **paths, **settings)
+    known.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Layout(output).checkpoint, known)
 
 
 def exchange(known: Path, runs: Path) -> None:
