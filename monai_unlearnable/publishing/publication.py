@@ -38,7 +38,7 @@ from monai_unlearnable.publishing.layout import (
 from monai_unlearnable.publishing.statement import MARK, write_records
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
-from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.files import unlock
 from monai_unlearnable.utils.progress import Stage
 

@@ -31,7 +31,8 @@ from monai_unlearnable.training import (
     TrainingProgress,
     Unrolled,
 )
-from monai_unlearnable.utils.config import build, describe
+from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.descriptions import describe
 from tests.helpers import small_surrogate, small_umed
 from tests.training.test_trainer import batches
 
