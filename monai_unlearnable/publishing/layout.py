@@ -34,6 +34,7 @@ from monai_unlearnable.utils.files import (
     remove_unfinished,
     write_atomic,
 )
+from monai_unlearnable.utils.grouping import grouped
 
 __all__ = [
     "Layout",
@@ -243,10 +244,8 @@ def write_datalist(scans: Sequence[NoiseEntry], path: Path) -> str:
     Returns:
         SHA-256 of the file.
     """
-    cases: dict[str, list[NoiseEntry]] = {}
-    for entry in scans:
-        cases.setdefault(entry.case_id, []).append(entry)
-    write_atomic(path, encode_datalist([_datalist_item(entries) for entries in cases.values()]))
+    cases = grouped(scans, lambda entry: entry.case_id).values()
+    write_atomic(path, encode_datalist([_datalist_item(entries) for entries in cases]))
     return file_digest(path)
 
 

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from monai_unlearnable.metrics.fidelity import LOSSLESS_PSNR
 from monai_unlearnable.report import canvas
 from monai_unlearnable.report.canvas import DARK, LIGHT, Theme, new_figure, tidy, to_png
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
-from monai_unlearnable.report.summaries import Matrix, Summary, distinct, grouped, iterations_of, victim_name
+from monai_unlearnable.report.summaries import Summary, iterations_of, victim_name
 from monai_unlearnable.report.tables import NONE
+from monai_unlearnable.utils.grouping import distinct, grouped
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["HeatMap", "bars", "curves", "frontier_chart", "heat", "heat_maps", "result_pictures"]
@@ -307,7 +309,7 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
         panel: panel from :func:`heat_maps`.
         dark: whether to draw for a dark page.
     """
-    theme, matrix = DARK if dark else LIGHT, Matrix(results.summaries())
+    theme, controlled = DARK if dark else LIGHT, ControlledSummaries(results.summaries())
     colors = LinearSegmentedColormap.from_list("learned", [theme.cold, theme.middle, theme.warm])
     left = MARGIN + LETTER * max(map(len, panel.rows))
     longest = 0.9 * LETTER * max(map(len, panel.columns))
@@ -321,7 +323,7 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
     axes = figure.add_axes((left / width, (names + SCALE) / total, inner / width, height / total))
     for y, row in enumerate(panel.rows):
         for x, column in enumerate(panel.columns):
-            _draw_square(axes, x, y, panel.squares.get((row, column)), matrix, colors, theme)
+            _draw_square(axes, x, y, panel.squares.get((row, column)), controlled, colors, theme)
     axes.set_facecolor(theme.background)
     axes.set_xlim(0, len(panel.columns))
     axes.set_ylim(len(panel.rows), 0)
@@ -337,9 +339,9 @@ def heat(results: Results, panel: HeatMap, dark: bool = False) -> bytes:
 
 
 def _draw_square(
-    axes: Axes, x: int, y: int, summary: Summary | None, matrix: Matrix, colors: Colormap, theme: Theme
+    axes: Axes, x: int, y: int, summary: Summary | None, controlled: ControlledSummaries, colors: Colormap, theme: Theme
 ) -> None:
-    fraction = math.nan if summary is None else matrix.fraction(summary)
+    fraction = math.nan if summary is None else controlled.fraction(summary)
     known, failed = math.isfinite(fraction), summary is not None and not summary.done
     color = to_rgb(colors(min(1.0, max(0.0, fraction)))) if known else to_rgb(theme.background)
     box = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, facecolor=color, linewidth=0 if known else 0.6)

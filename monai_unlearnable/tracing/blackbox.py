@@ -22,6 +22,7 @@ from monai_unlearnable.tracing.asking import NAME, Setup, TraceResult, conclude,
 from monai_unlearnable.tracing.probes import Query, query_digest
 from monai_unlearnable.tracing.record import Record
 from monai_unlearnable.utils.files import below, encode_json
+from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.values import check_whole
@@ -157,7 +158,5 @@ def _files(folder: Path) -> dict[str, tuple[Path, ...]]:
     """The files of each probe by its name."""
     if not folder.is_dir():
         raise InputError("the folder of the probes does not exist", file=folder)
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        found.setdefault(path.name.partition("_")[0], []).append(path)
+    found = grouped(sorted(folder.iterdir()), lambda path: path.name.partition("_")[0])
     return {name: tuple(paths) for name, paths in found.items()}
