@@ -27,15 +27,10 @@ from monai_unlearnable.noise import DECIDED, Manifest, NoiseEntry, NoiseStore, p
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
-from monai_unlearnable.publishing.layout import (
-    Layout,
-    PublishedLabel,
-    label_remarks,
-    log_remarks,
-    publish_label,
-    publish_scan,
-)
+from monai_unlearnable.publishing.label_files import PublishedLabel, label_remarks, publish_label
+from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import MARK, write_records
+from monai_unlearnable.publishing.writing import log_remarks, publish_scan
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.descriptions import describe
