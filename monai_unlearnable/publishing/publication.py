@@ -121,12 +121,15 @@ class Publication:
         if exceeding:
             self.remarks.add(spread_remark(exceeding, sum(len(case.images) for case in self.cases)))
         log_remarks(self.remarks)  # of all processes: they are done
-        if distributed.rank() == 0:
-            scans = [self.store.entry(stem(name)) for case in self.cases for name in case.images]
-            write_records(self.provenance, scans, self.store, self.layout, self.cases[0].root)
-            logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
+        manifest = self._write_records() if distributed.rank() == 0 else None
         distributed.wait()
-        return Manifest.load(self.layout.manifest, self.key)
+        return Manifest.load(self.layout.manifest, self.key) if manifest is None else manifest
+
+    def _write_records(self) -> Manifest:
+        scans = [self.store.entry(stem(name)) for case in self.cases for name in case.images]
+        manifest = write_records(self.provenance, scans, self.store, self.layout, self.cases[0].root)
+        logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
+        return manifest
 
     def _save_checkpoint(self) -> None:
         settings = InputSettings(self.window, self.label_values, self.budget.fraction)
