@@ -265,18 +265,7 @@ def trace(
     record = setup.record(name)
     record.begin(setup.plan(suspect.description, keys, stop_after))
     _ask(setup, record, suspect, UNMARKED)  # a model that cannot be asked at all fails here
-    failure, in_a_row = None, 0
-    for number in track(_order(setup, name, keys, stop_after), "asking mark"):
-        if current_result(record).outcome is not None:
-            break
-        try:
-            _ask(setup, record, suspect, number)
-            in_a_row = 0
-        except CommandError as error:
-            logger.warning("mark %d was not answered: %s", number, error)
-            failure, in_a_row = error, in_a_row + 1
-            if in_a_row == FAILURES:
-                raise
+    failure = _ask_until_decided(setup, record, suspect, _order(setup, name, keys, stop_after))
     result = conclude(setup, record)
     if result.outcome is None and failure is not None:
         raise CommandError(f"marks are left without an answer; run again: {failure.reason}", file=record.folder)
@@ -291,6 +280,30 @@ def _order(setup: Setup, name: str, keys: int, stop_after: int) -> list[int]:
     first = min(keys, stop_after) + 1
     shuffled: list[int] = torch.randperm(first, generator=seeded(setup.marks.seed, "turn", name)).tolist()
     return [*shuffled, *range(first, keys + 1)]
+
+
+def _ask_until_decided(setup: Setup, record: Record, suspect: Suspect, numbers: Sequence[int]) -> CommandError | None:
+    """Ask about marks, one after the other, until the test is decided.
+
+    Returns:
+        The last failure of the model, if there was one.
+
+    Raises:
+        CommandError: when the model fails several times in a row.
+    """
+    failure, in_a_row = None, 0
+    for number in track(numbers, "asking mark"):
+        if current_result(record).outcome is not None:
+            break
+        try:
+            _ask(setup, record, suspect, number)
+            in_a_row = 0
+        except CommandError as error:
+            logger.warning("mark %d was not answered: %s", number, error)
+            failure, in_a_row = error, in_a_row + 1
+            if in_a_row == FAILURES:
+                raise
+    return failure
 
 
 def _ask(setup: Setup, record: Record, suspect: Suspect, number: int) -> None:
