@@ -18,9 +18,11 @@ from monai_unlearnable.crypto.encrypted import place, read_owned, write_owned
 from monai_unlearnable.errors import InputError, OutputError
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.tracing.answers import read_answers
-from monai_unlearnable.tracing.asking import NAME, Setup, TraceResult, conclude, keep_answers, set_up
+from monai_unlearnable.tracing.asking import keep_answers
 from monai_unlearnable.tracing.probes import Query, query_digest
 from monai_unlearnable.tracing.record import Record
+from monai_unlearnable.tracing.result import TraceResult, conclude
+from monai_unlearnable.tracing.setup import NAME, Setup, set_up
 from monai_unlearnable.utils.files import below, encode_json
 from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.progress import track
