@@ -12,7 +12,7 @@ from skimage.metrics import structural_similarity
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow
-from monai_unlearnable.utils.arrays import bounding_box, differ, without_nan
+from monai_unlearnable.utils.arrays import bounding_box, differ, known_values
 
 __all__ = ["LOSSLESS_PSNR", "measure_fidelity", "noise_level", "ssim_map"]
 
@@ -64,7 +64,7 @@ def measure_fidelity(
     size = omitted.size - int(np.count_nonzero(omitted))
     channels, unit = _linear(clean, has_gaps=bool(nodata.any()))
     sigma = [
-        float(values.std(dtype=np.float64)) * unit if values.size else 0.0 for values in map(without_nan, channels)
+        float(values.std(dtype=np.float64)) * unit if values.size else 0.0 for values in map(known_values, channels)
     ]
     widths = window.width(1).tolist()
     widest = max(width / s if s else 0.0 for width, s in zip(widths, sigma, strict=True))
@@ -142,7 +142,7 @@ def _own_scale(
     errors: dict[str, list[float]] = {"psnr_range": [], "psnr_5sigma": []}  # sums of squares in units of the peak
     ratios = []
     for voxels, part, width, deviation in zip(clean, np.split(change, ends), widths, sigma, strict=True):
-        known = without_nan(voxels)
+        known = known_values(voxels)
         extent = (float(known.max()) - float(known.min())) * unit if known.size else 0.0
         if not extent:
             continue

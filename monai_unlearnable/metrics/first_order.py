@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.utils.arrays import without_channel, without_nan
+from monai_unlearnable.utils.arrays import known_values, without_channel
 
 __all__ = ["region_changes", "region_statistics"]
 
@@ -60,7 +60,7 @@ def region_statistics(
         for index in np.unique(classes).tolist()
         if index > 0
         for values in [voxels[classes == index].astype(np.float64)]
-        if (known := without_nan(values)).size
+        if (known := known_values(values)).size
     }
 
 

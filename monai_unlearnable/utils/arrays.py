@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = ["COLOR", "GRAY", "as_channels", "fits_channels"]
-__all__ += ["bounding_box", "differ", "file_order", "pieces", "piecewise", "without_channel", "without_nan"]
+__all__ += ["bounding_box", "differ", "file_order", "pieces", "piecewise", "known_values", "without_channel"]
 
 Array = TypeVar("Array", bound=Any)
 
@@ -95,7 +95,7 @@ def bounding_box(support: NDArray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def without_nan(values: NDArray) -> NDArray:
+def known_values(values: NDArray) -> NDArray:
     """All values but NaN."""
     return values[~np.isnan(values)] if values.dtype.kind == "f" and np.isnan(values).any() else values
 
