@@ -12,7 +12,8 @@ from monai_unlearnable.crypto.keys import Key, owner
 from monai_unlearnable.data.formats import data_files
 from monai_unlearnable.errors import OutputError
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.files import below, lock, locked, remove_unfinished
+from monai_unlearnable.utils.files import below, remove_unfinished
+from monai_unlearnable.utils.locks import lock, locked
 
 __all__ = ["EXISTS", "Layout", "unknown_files"]
 
@@ -97,7 +98,7 @@ class Layout:
     def begin(self, overwrite: bool, key: Key | None = None) -> None:
         """Prepare for a run: refuse a finished output, or open it again and remove what a killed run left half-written.
 
-        From here on no other run may write to it, until :func:`~monai_unlearnable.utils.files.unlock`. Among several
+        From here on no other run may write to it, until :func:`~monai_unlearnable.utils.locks.unlock`. Among several
         processes that work together the first one does this, while the others wait.
 
         Args:

@@ -38,7 +38,7 @@ from monai_unlearnable.training.handlers import BudgetAudit, ResumableCheckpoint
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.enums import look_up
-from monai_unlearnable.utils.files import unlock
+from monai_unlearnable.utils.locks import unlock
 from monai_unlearnable.utils.seeding import reset_parameters
 
 __all__ = ["Application", "Protection"]

@@ -34,7 +34,7 @@ from monai_unlearnable.publishing.writing import log_remarks, publish_scan
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.descriptions import describe
-from monai_unlearnable.utils.files import unlock
+from monai_unlearnable.utils.locks import unlock
 from monai_unlearnable.utils.progress import Stage
 
 __all__ = ["Publication"]
