@@ -11,7 +11,7 @@ from typing import Any
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import DatasetSummary, Listing
-from monai_unlearnable.data.inspection import spread_remark
+from monai_unlearnable.data.spread import spread_remark
 from monai_unlearnable.utils.files import encode_json
 from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.text import duration, first_few

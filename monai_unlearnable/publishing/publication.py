@@ -19,7 +19,7 @@ from monai_unlearnable.budget import Budget, VoxelChange, changed_fraction
 from monai_unlearnable.crypto.encrypted import Key, place, read_owned
 from monai_unlearnable.data import Case, Grid, LabelGeometry, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.data.formats import digest_of, original_headers
-from monai_unlearnable.data.inspection import exceeding_spread, spread_remark
+from monai_unlearnable.data.spread import exceeding_spread, spread_remark
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
