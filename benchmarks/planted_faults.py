@@ -53,7 +53,7 @@ FAULTS = (
     ),
     Fault(
         "left and right are swapped on the axial picture",
-        "report/slices.py",
+        "report/planes.py",
         "plane[..., ::-1, ::-1]",
         'plane[..., :: 1 if self.name == "axial" else -1, ::-1]',
         "tests/report/test_pictures.py",
@@ -96,7 +96,7 @@ FAULTS = (
     ),
     Fault(
         "the colors of the heat map are reversed",
-        "report/charts.py",
+        "report/heat.py",
         "[theme.cold, theme.middle, theme.warm]",
         "[theme.warm, theme.middle, theme.cold]",
         "tests/report/test_pictures.py",

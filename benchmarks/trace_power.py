@@ -44,7 +44,7 @@ from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.tracing import Suspect, trace
 from monai_unlearnable.tracing.probes import Query
 from monai_unlearnable.utils.files import write_json
-from monai_unlearnable.victims.training import Examiner, Victim
+from monai_unlearnable.victims.training import Victim
 
 KNOWN_ROWS = Path(__file__).with_suffix("")
 SIDE = 96  # of the pictures of brain tumors
@@ -137,7 +137,7 @@ class Trained(Suspect):
     def ask(self, queries: Sequence[Query]) -> list[NDArray | None]:
         refuse_late(self.deadline)
         cases = [{**case, "image": str(query.files[0])} for case, query in zip(self.cases, queries, strict=True)]
-        return [output.numpy() for output in Examiner(self.victim, cases).predict().outputs]
+        return [output.numpy() for output in self.victim.examiner(cases).predict().outputs]
 
 
 def refuse_late(deadline: float) -> None:

@@ -46,7 +46,6 @@ def _once(bench: Any, name: str, recipe: str, cases: list[Any], arguments: argpa
     from dataclasses import replace
 
     from monai_unlearnable.victims import Victim
-    from monai_unlearnable.victims.training import Examiner
 
     how = {} if arguments.amp is None else {"amp": arguments.amp == "True"}
     found, spent = bench.recipe(recipe), []
@@ -54,7 +53,7 @@ def _once(bench: Any, name: str, recipe: str, cases: list[Any], arguments: argpa
         network, shortened = bench.network(name, 0), replace(found, iterations=steps)
         victim = Victim(network, bench.task, shortened, num_validations=1, **how)
         spent.append(_seconds(lambda victim=victim: victim.train_and_score(cases, cases[:1])))
-    examiner = Examiner(victim, cases)
+    examiner = victim.examiner(cases)
     examiner.predict()
     scoring = _seconds(lambda: examiner.predict().score()) / len(cases)
     return (spent[2] - spent[1]) / (arguments.steps - FEW), scoring

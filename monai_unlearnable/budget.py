@@ -177,16 +177,11 @@ def apply_noise(
     protected = whole[box]
     protected[support] = after[moved]
     if budget.fraction < 1:
-        change = np.zeros(support.shape)
-        change[support] = np.abs(np.subtract(after[moved], before[moved], dtype=np.float64))
-        excess = _excess(change * np.abs(quantization.slope) / width, support, budget.limit(count))
+        size = _stored_change(original, protected, support) * np.abs(quantization.slope) / width
+        excess = _excess(size, support, budget.limit(count))
         np.copyto(protected, original, where=excess)
         support &= ~excess
-    own = bounding_box(file_order(support))
-    difference = _difference(file_order(original)[own], file_order(protected)[own])
-    outer = (box[0], *reversed(box[1:]))
-    corner = tuple(low.start + side.start if side.stop else 0 for low, side in zip(outer, own, strict=True))
-    return whole, VoxelChange(corner, difference)
+    return whole, _recorded(original, protected, support, box)
 
 
 def apply_change(stored: NDArray, change: VoxelChange) -> NDArray:
@@ -213,6 +208,28 @@ def _shifted(before: NDArray, steps: NDArray, quantization: StorageQuantization,
         if inside.any():
             after[inside] = _beside(before, first, last, quantization.is_integer)[inside]
     return after
+
+
+def _stored_change(before: NDArray, after: NDArray, support: NDArray) -> NDArray:
+    """How far each voxel moved, in stored numbers; 0 outside of the support."""
+    change = np.zeros(support.shape)
+    change[support] = np.abs(np.subtract(after[support], before[support], dtype=np.float64))
+    return change
+
+
+def _recorded(before: NDArray, after: NDArray, support: NDArray, box: tuple[slice, ...]) -> VoxelChange:
+    """The change of a part of a volume, of which nothing but the support changed.
+
+    Args:
+        before: original voxels of the part, (C, spatial...).
+        after: protected voxels.
+        support: whether a voxel changed.
+        box: where the part lies in the volume.
+    """
+    own = bounding_box(file_order(support))
+    outer = (box[0], *reversed(box[1:]))
+    corner = tuple(low.start + side.start if side.stop else 0 for low, side in zip(outer, own, strict=True))
+    return VoxelChange(corner, _difference(file_order(before)[own], file_order(after)[own]))
 
 
 def _beside(before: NDArray, first: Any, last: Any, is_integer: bool) -> NDArray:

@@ -96,21 +96,14 @@ def protect_auto(
     check_path("datalist", settings.get("datalist"))
     check_output(output, None if is_address(dataset_dir) else dataset_dir, (settings.get("datalist"),))
     Layout(output).check(overwrite, opened)
-    last, named = _check(psnr, minutes, length, iterations, settings), listed("methods", methods) or ()
-    for name in named:
-        if name not in method_names() and not Path(name).suffix:
-            bundle_root(name)  # tells what is meant
+    last, named = _check(psnr, minutes, length, iterations, settings), _named(methods)
     pipelines = listed("stop", stop)
     if not pipelines:
         raise InputError("stop names no pipeline")
     with _folder(dataset_dir, output, overwrite, opened) as folder:
         trials = Trials(folder, output, pipelines, opened, settings)
         tried = named or (METHODS_FOR_TASKS if trials.cases[0].tasks else METHODS[trials.is_segmentation])
-        rounds = Rounds(trials)
-        logger.info("%s", rounds.division())
-        last = rounds.affordable(len(tried), last, minutes)
-        choice = rounds.choose(trials.protect(tried, psnr), last)
-        write_json(trials.work / "choice.json", _record(choice))
+        choice = _choose(trials, tried, psnr, last, minutes)
         if not choice.stops:
             raise GoalError(f"{choice.sentence()}; nothing was published. Lower psnr, or rely on other means")
         logger.info("%s", choice.sentence())
@@ -149,6 +142,31 @@ def _check(psnr: Any, minutes: Any, length: str | None, iterations: Any, setting
         return training_length(length or "standard", None)[1]
     check_whole("iterations", iterations, 2)
     return training_length(length, iterations)[1]
+
+
+def _named(methods: str | Sequence[str] | None) -> Sequence[str]:
+    """The names of methods, if any are given.
+
+    Raises:
+        InputError: when there is no such method.
+    """
+    named = listed("methods", methods) or ()
+    for name in named:
+        if name not in method_names() and not Path(name).suffix:
+            bundle_root(name)  # tells what is meant
+    return named
+
+
+def _choose(
+    trials: Trials, methods: Sequence[str], psnr: float | str, iterations: int, minutes: float | None
+) -> Choice:
+    """Try methods in rounds that fit the time, and keep what was chosen."""
+    rounds = Rounds(trials)
+    logger.info("%s", rounds.division())
+    iterations = rounds.affordable(len(methods), iterations, minutes)
+    choice = rounds.choose(trials.protect(methods, psnr), iterations)
+    write_json(trials.work / "choice.json", _record(choice))
+    return choice
 
 
 def _record(choice: Choice) -> dict[str, Any]:

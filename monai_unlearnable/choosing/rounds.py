@@ -18,7 +18,8 @@ from monai_unlearnable.evaluation.reporting import write_laboratory_report
 from monai_unlearnable.metrics.judgement import POOR, STOPPED
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.proof import prepare_laboratory
-from monai_unlearnable.report import Results, summaries
+from monai_unlearnable.report import Results
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.progress import track
@@ -183,7 +184,7 @@ class Rounds:
 
     def _found(self, results: Results, candidates: Sequence[Candidate], iterations: int) -> Round:
         """What is left to the exploiter, of several pipelines to the one that is left most."""
-        compared, left, judgements = summaries.Matrix(results.summaries()), {}, {}
+        compared, left, judgements = ControlledSummaries(results.summaries()), {}, {}
         for candidate in candidates:
             own = [summary for summary in compared.summaries if summary.data == candidate.name]
             fractions = [compared.fraction(summary) for summary in own]

@@ -14,7 +14,7 @@ from monai_unlearnable.cli.work import Work, say
 from monai_unlearnable.errors import InputError
 
 if TYPE_CHECKING:
-    from monai_unlearnable.tracing.asking import TraceResult
+    from monai_unlearnable.tracing.result import TraceResult
 
 __all__ = ["COMMANDS"]
 

@@ -16,13 +16,13 @@ from typing import Any
 from monai_unlearnable.errors import KeyFileError, OutputError
 from monai_unlearnable.utils.files import temporary_file
 
-__all__ = ["from_base64", "naming", "read_file", "read_record", "to_base64", "write_new", "write_record"]
+__all__ = ["from_base64", "naming_kind", "read_file", "read_record", "to_base64", "write_new", "write_record"]
 
 LARGEST = 2**26  # bytes; a larger file is another one than was meant
 
 
 @contextmanager
-def naming(path: str | Path, kind: str) -> Iterator[None]:
+def naming_kind(path: str | Path, kind: str) -> Iterator[None]:
     """Turn any error within into one that names the file and the kind of object that it should hold.
 
     Raises:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from monai_unlearnable.crypto.keyfiles import (
     from_base64,
-    naming,
+    naming_kind,
     read_file,
     read_record,
     to_base64,
@@ -119,7 +119,7 @@ class KeyDerivation:
         Raises:
             KeyFileError: naming the file, when it is missing, broken or out of bounds.
         """
-        with naming(path, "key derivation"):
+        with naming_kind(path, "key derivation"):
             content = read_record(path, "key derivation", {"salt", "n", "r", "p", "check"})
             check = None if content["check"] is None else from_base64(content["check"])
             return cls(**{**content, "salt": from_base64(content["salt"]), "check": check})
@@ -171,7 +171,7 @@ class OwnerKey(_Secret):
         Raises:
             KeyFileError: naming the file, when it is missing, another kind of file, or mistyped.
         """
-        with naming(path, "owner's key"):
+        with naming_kind(path, "owner's key"):
             line = read_file(path).decode("ascii", "replace").strip()
             if not line.startswith(KEY_FILE):
                 raise KeyFileError(f"it does not begin with {KEY_FILE}")
@@ -220,7 +220,7 @@ class KeyRing:
         Raises:
             KeyFileError: naming the file, when it is missing or broken.
         """
-        with naming(path, "key ring"):
+        with naming_kind(path, "key ring"):
             keys = read_record(path, "key ring", {"keys"})["keys"]
             if not isinstance(keys, dict):
                 raise KeyFileError("its keys have no names")
@@ -248,11 +248,11 @@ def load_key(source: Key | str | Path | None) -> Key | None:
     if source is None or isinstance(source, (OwnerKey, KeyRing)):
         return source
     check_path("key", source)
-    with naming(source, "key"):
+    with naming_kind(source, "key"):
         content = read_file(source)
     if b'"monai_unlearnable key derivation ' in content:
         derivation = KeyDerivation.load(source)
-        with naming(source, "key"):
+        with naming_kind(source, "key"):
             try:
                 return OwnerKey.from_passphrase(ask_passphrase(), derivation)
             except KeyFileError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from monai_unlearnable.crypto.keyfiles import from_base64, naming, read_record, to_base64, write_record
+from monai_unlearnable.crypto.keyfiles import from_base64, naming_kind, read_record, to_base64, write_record
 from monai_unlearnable.crypto.keys import OwnerKey
 from monai_unlearnable.errors import KeyFileError
 
@@ -51,7 +51,7 @@ def load_public_key(path: str | Path) -> bytes:
     Raises:
         KeyFileError: naming the file, when it is missing or broken.
     """
-    with naming(path, KIND):
+    with naming_kind(path, KIND):
         public = from_base64(read_record(path, KIND, {"ed25519"})["ed25519"])
         if len(public) != 32:
             raise KeyFileError("a public key has 32 bytes")

@@ -266,19 +266,19 @@ def soft_edges(label: NDArray, counts: Mapping[int, int]) -> str | None:
     is_mask = 1 < len(solid) <= max(REGIONS, len(values) / 10) and voxels[loose].sum() < FEW * voxels.sum()
     if is_mask and loose.sum() >= max(len(values) / 2, 2 if extent >= RIPPLE else 3):
         return (
-            f"{len(values)} label values, {loose.sum()} of which lie along the edges of the others ({listed(counts)}): "
+            f"{len(values)} label values, {loose.sum()} of which lie along the edges of the others ({_shown(counts)}): "
             "a mask that was resized smoothly, or saved as JPEG? Threshold it, or give all values as --label_values if "
             "they are classes"
         )
     if len(values) > MANY and is_between.mean() > 0.5 and touching[is_between].mean() < IMAGE:
         return (
-            f"{len(values)} label values, which make up no regions ({listed(counts)}): an image in the place of a "
+            f"{len(values)} label values, which make up no regions ({_shown(counts)}): an image in the place of a "
             "label? Give all values as --label_values if they are classes"
         )
     return None
 
 
-def listed(counts: Mapping[int, int]) -> str:
+def _shown(counts: Mapping[int, int]) -> str:
     """The first values with their numbers of voxels, for messages."""
     shown = [f"{value}: {number}" for value, number in itertools.islice(counts.items(), SHOWN)]
     return ", ".join(shown) + (", ..." if len(counts) > SHOWN else "")

@@ -59,7 +59,7 @@ class Published:
             without a budget such as ``8/255`` at its end.
         epsilon: largest change that was allowed, in normalized intensity; None where it is unknown.
         window: description of the rule for the intensity window in which fidelity is measured, as
-            :func:`~monai_unlearnable.utils.config.describe` gives it; percentiles by default.
+            :func:`~monai_unlearnable.utils.descriptions.describe` gives it; percentiles by default.
 
     Raises:
         InputError: when the role is unknown.

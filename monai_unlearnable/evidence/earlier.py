@@ -18,9 +18,10 @@ from monai_unlearnable.evidence.words import (
     times,
 )
 from monai_unlearnable.metrics.judgement import UNSTOPPED
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import PROTECTED
-from monai_unlearnable.report.summaries import Matrix, Summary
+from monai_unlearnable.report.summaries import Summary
 from monai_unlearnable.report.tables import NONE, Table
 
 __all__ = ["Background", "background"]
@@ -51,12 +52,12 @@ class Background:
     Args:
         pairs: summaries of the report, with the entry of the same method and exploiter.
         winners: exploiters who are not in the report and won against the same methods.
-        matrix: the report's summaries.
+        controlled: the summaries of the report.
     """
 
     pairs: tuple[tuple[Summary, Entry], ...]
     winners: tuple[Entry, ...]
-    matrix: Matrix
+    controlled: ControlledSummaries
 
     def sentences(self) -> list[str]:
         """What a terminal says of it: a sentence on the first pair, one on the exploiter who wins most."""
@@ -86,7 +87,7 @@ class Background:
         return Table("What was measured before", (*columns, "By"), rows, caption=" ".join(_signs(shown)))
 
     def _left(self, summary: Summary) -> str:
-        control = self.matrix.control(summary)
+        control = self.controlled.control(summary)
         return f"{summary.score:.1f}" + (f" of {control.score:.1f}" if control else "")
 
 
@@ -101,8 +102,8 @@ def background(results: Results, entries: Mapping[str, Entry]) -> Background:
         results: results of a laboratory.
         entries: entries by name.
     """
-    matrix = Matrix(results.summaries())
-    protected = [s for s in matrix.summaries if s.training == PROTECTED and s.done]
+    controlled = ControlledSummaries(results.summaries())
+    protected = [s for s in controlled.summaries if s.training == PROTECTED and s.done]
     tried = {(s.victim, s.recipe, s.countermeasure) for s in protected}
     pairs, winners = [], {}
     for summary in protected:
@@ -114,7 +115,7 @@ def background(results: Results, entries: Mapping[str, Entry]) -> Background:
         for entry in sorted(others, key=weight, reverse=True)[:NAMED]:
             winners[entry.key] = entry
     best = sorted(winners.values(), key=weight, reverse=True)
-    return Background(tuple(pairs), tuple(best), matrix)
+    return Background(tuple(pairs), tuple(best), controlled)
 
 
 def _of_data(summary: Summary, entries: Iterable[Entry]) -> Sequence[Entry]:

@@ -15,7 +15,7 @@ from monai_unlearnable.evidence.entries import Entry, Score
 from monai_unlearnable.evidence.judging import by_strength, claim, fraction
 from monai_unlearnable.evidence.words import times
 from monai_unlearnable.metrics.judgement import POOR, UNKNOWN
-from monai_unlearnable.report.summaries import grouped
+from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.text import alternatives
 
 __all__ = ["ENTRIES", "EXPLOITERS", "MATRIX", "Condition", "Query"]

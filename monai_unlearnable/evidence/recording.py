@@ -13,9 +13,10 @@ from typing import Any
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence.entries import PROGRAM, Entry, Score, format_epsilon, load_entries, save_entry
 from monai_unlearnable.evidence.judging import with_overstated
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, OWN_RECIPE, RANDOM
-from monai_unlearnable.report.summaries import Matrix, Summary
+from monai_unlearnable.report.summaries import Summary
 
 __all__ = ["VICTIM_SETTINGS", "entries_from", "record"]
 
@@ -56,14 +57,17 @@ def entries_from(
             raise InputError(f"the laboratory has no method {name!r}; known are {', '.join(sorted(known))}")
     if not (dataset or results.dataset):
         raise InputError("the dataset has no name; give it one, with --dataset")
-    matrix = Matrix(results.summaries())
+    controlled = ControlledSummaries(results.summaries())
     shared = {"dataset": dataset or results.dataset, "remark": remark, "measured_by": PROGRAM}
     shared["source"] = source or "monai-unlearnable laboratory"
     return [
         _entry(
-            matrix, s, results.settings, {**_method(s.method, settings or {}), **shared, "date": date or _last_day(s)}
+            controlled,
+            s,
+            results.settings,
+            {**_method(s.method, settings or {}), **shared, "date": date or _last_day(s)},
         )
-        for s in matrix.summaries
+        for s in controlled.summaries
         if s.training != CLEAN and s.done
     ]
 
@@ -72,8 +76,10 @@ def _method(name: str, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, A
     return {"method": name.split()[0], "settings": dict(settings[name])} if name in settings else {"method": name}
 
 
-def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared: Mapping[str, Any]) -> Entry:
-    random = None if summary.training == RANDOM else matrix.random(summary)
+def _entry(
+    controlled: ControlledSummaries, summary: Summary, settings: Mapping[str, Any], shared: Mapping[str, Any]
+) -> Entry:
+    random = None if summary.training == RANDOM else controlled.random(summary)
     iterations = max(summary.iterations, default=settings.get("iterations"))
     return Entry(
         epsilon=format_epsilon(summary.epsilon),
@@ -96,7 +102,7 @@ def _entry(matrix: Matrix, summary: Summary, settings: Mapping[str, Any], shared
         peak=_number(summary.peak),
         moving=summary.moving,
         extras={name: value for name, mean in summary.extras.items() if (value := _number(mean)) is not None},
-        clean=None if (control := matrix.control(summary)) is None else _score(control),
+        clean=None if (control := controlled.control(summary)) is None else _score(control),
         random=None if random is None else _score(random),
         version=settings.get("version"),
         **shared,

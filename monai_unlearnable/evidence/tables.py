@@ -26,8 +26,8 @@ from monai_unlearnable.evidence.words import (
 )
 from monai_unlearnable.metrics.judgement import POOR, STOPPED
 from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
-from monai_unlearnable.report.summaries import distinct, grouped
 from monai_unlearnable.report.tables import NONE, Table, format_number
+from monai_unlearnable.utils.grouping import distinct, grouped
 
 __all__ = ["COLUMNS", "ELSEWHERE", "MOVING", "OVERSTATED", "render", "score_words"]
 

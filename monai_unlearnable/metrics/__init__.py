@@ -4,7 +4,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level, region_changes, region_statistics
+from .fidelity import LOSSLESS_PSNR, measure_fidelity, noise_level
+from .first_order import region_changes, region_statistics
 from .frontier import Crossing, Point, half_way, p50
 from .scores import Scores
 

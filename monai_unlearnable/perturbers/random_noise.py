@@ -17,12 +17,12 @@ from monai_unlearnable.perturbers.patterns import random_signs
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 
-__all__ = ["Distribution", "RandomNoise"]
+__all__ = ["NoiseDistribution", "RandomNoise"]
 
 GAUSSIAN_SCALE = 0.5  # standard deviation in units of epsilon; 5% of the voxels are clipped
 
 
-class Distribution(StrEnum):
+class NoiseDistribution(StrEnum):
     """What random noise is drawn from."""
 
     SIGN = "sign"
@@ -68,7 +68,7 @@ class RandomNoise(Perturber):
         if rms is not None and not 0 < rms <= epsilon:
             raise InputError("the root mean square must be above 0 and at most epsilon", value=rms, limit=epsilon)
         self.epsilon, self.allowed, self.seed = epsilon, Roi() if support is None else support, seed
-        self.distribution, self.sigma, self.rms = look_up("distribution", distribution, Distribution), sigma, rms
+        self.distribution, self.sigma, self.rms = look_up("distribution", distribution, NoiseDistribution), sigma, rms
         self._depend_on(self.allowed)
 
     def delta(
@@ -86,12 +86,12 @@ class RandomNoise(Perturber):
         return field.clamp(-1, 1)
 
     def _field(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-        if self.distribution == Distribution.SIGN:
+        if self.distribution == NoiseDistribution.SIGN:
             return random_signs(shape, generator)
-        if self.distribution == Distribution.UNIFORM:
+        if self.distribution == NoiseDistribution.UNIFORM:
             return torch.rand(shape, generator=generator) * 2 - 1
         field = torch.randn(shape, generator=generator)
-        if self.distribution == Distribution.LOW_PASS:
+        if self.distribution == NoiseDistribution.LOW_PASS:
             smooth = gaussian_filter(field.numpy(), [0, *[self.sigma] * (len(shape) - 1)], mode="wrap")
             field = torch.from_numpy(smooth / max(float(smooth.std()), 1e-12))
         return GAUSSIAN_SCALE * field

@@ -23,9 +23,9 @@ from monai_unlearnable.perturbers import (
 )
 from monai_unlearnable.perturbers.planned import PlannedGrid, ResamplingRule
 from monai_unlearnable.publishing.protect import Protection
-from monai_unlearnable.report.summaries import grouped
 from monai_unlearnable.training.data import native_transforms
 from monai_unlearnable.utils.enums import CaseKeys, look_up
+from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.seeding import derive_seed
 
 __all__ = ["approach", "check_whole_images", "fit_carriers", "fit_linear", "for_tasks", "granularity", "look_up"]

@@ -10,7 +10,8 @@ from pathlib import Path
 from monai_unlearnable.data import Case, find_format
 from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.noise import NoiseEntry
-from monai_unlearnable.publishing.layout import Layout, encode_datalist
+from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.writing import encode_datalist
 from monai_unlearnable.utils.files import file_digest, reading
 
 __all__ = ["check_cases", "check_destination", "check_output", "refuse_within"]

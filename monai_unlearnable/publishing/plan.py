@@ -11,8 +11,9 @@ from typing import Any
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import DatasetSummary, Listing
-from monai_unlearnable.data.inspection import spread_remark
+from monai_unlearnable.data.spread import spread_remark
 from monai_unlearnable.utils.files import encode_json
+from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.text import duration, first_few
 
 __all__ = ["Cost", "DatasetPlan", "native_steps"]
@@ -158,11 +159,8 @@ class DatasetPlan:
 
     def _omitted(self) -> Iterator[tuple[str, str]]:
         """Lines about files and cases that will not be protected, grouped by the reason."""
-        reasons: dict[str, list[str]] = {}
-        for entry in self.listing.passed_over:
-            reasons.setdefault(entry.reason, []).append(entry.name)
-        for reason, names in reasons.items():
-            yield "passed over", f"{len(names):,}, {reason}: {first_few(names)}"
+        for reason, entries in grouped(self.listing.passed_over, lambda entry: entry.reason).items():
+            yield "passed over", f"{len(entries):,}, {reason}: {first_few([entry.name for entry in entries])}"
         if self.skipped:
             yield "skipped", f"{len(self.skipped):,} cases: {first_few(self.skipped)}"
 

@@ -36,9 +36,9 @@ from monai_unlearnable.training import EpochLoader, ProtectionTrainer, training_
 from monai_unlearnable.training.data import class_weights
 from monai_unlearnable.training.handlers import BudgetAudit, ResumableCheckpoint, TensorBoardCurves, TrainingProgress
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.enums import look_up
-from monai_unlearnable.utils.files import unlock
+from monai_unlearnable.utils.locks import unlock
 from monai_unlearnable.utils.seeding import reset_parameters
 
 __all__ = ["Application", "Protection"]

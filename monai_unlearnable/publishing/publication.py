@@ -19,7 +19,7 @@ from monai_unlearnable.budget import Budget, VoxelChange, changed_fraction
 from monai_unlearnable.crypto.encrypted import Key, place, read_owned
 from monai_unlearnable.data import Case, Grid, LabelGeometry, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.data.formats import digest_of, original_headers
-from monai_unlearnable.data.inspection import exceeding_spread, spread_remark
+from monai_unlearnable.data.spread import exceeding_spread, spread_remark
 from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
@@ -27,19 +27,14 @@ from monai_unlearnable.noise import DECIDED, Manifest, NoiseEntry, NoiseStore, p
 from monai_unlearnable.perturbers import InputSettings, Perturber, load_perturber, save_perturber
 from monai_unlearnable.perturbers.base import encode_perturber
 from monai_unlearnable.perturbers.inference import generate_noises
-from monai_unlearnable.publishing.layout import (
-    Layout,
-    PublishedLabel,
-    label_remarks,
-    log_remarks,
-    publish_label,
-    publish_scan,
-)
+from monai_unlearnable.publishing.label_files import PublishedLabel, label_remarks, publish_label
+from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import MARK, write_records
+from monai_unlearnable.publishing.writing import log_remarks, publish_scan
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
-from monai_unlearnable.utils.config import describe
-from monai_unlearnable.utils.files import unlock
+from monai_unlearnable.utils.descriptions import describe
+from monai_unlearnable.utils.locks import unlock
 from monai_unlearnable.utils.progress import Stage
 
 __all__ = ["Publication"]
@@ -126,12 +121,15 @@ class Publication:
         if exceeding:
             self.remarks.add(spread_remark(exceeding, sum(len(case.images) for case in self.cases)))
         log_remarks(self.remarks)  # of all processes: they are done
-        if distributed.rank() == 0:
-            scans = [self.store.entry(stem(name)) for case in self.cases for name in case.images]
-            write_records(self.provenance, scans, self.store, self.layout, self.cases[0].root)
-            logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
+        manifest = self._write_records() if distributed.rank() == 0 else None
         distributed.wait()
-        return Manifest.load(self.layout.manifest, self.key)
+        return Manifest.load(self.layout.manifest, self.key) if manifest is None else manifest
+
+    def _write_records(self) -> Manifest:
+        scans = [self.store.entry(stem(name)) for case in self.cases for name in case.images]
+        manifest = write_records(self.provenance, scans, self.store, self.layout, self.cases[0].root)
+        logger.info("protected %d scans of %d cases", len(scans), len(self.cases))
+        return manifest
 
     def _save_checkpoint(self) -> None:
         settings = InputSettings(self.window, self.label_values, self.budget.fraction)

@@ -18,20 +18,17 @@ from monai_unlearnable.data.formats import digest_of, files_of, original_headers
 from monai_unlearnable.data.scan import Scan, voxel_digest
 from monai_unlearnable.errors import KeyMismatchError, OutputError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
-from monai_unlearnable.publishing.layout import (
-    Layout,
+from monai_unlearnable.publishing.label_files import (
     PublishedLabel,
     check_label,
-    copy_file,
     label_remarks,
-    log_remarks,
     publish_label,
-    publish_scan,
     restore_label,
-    write_datalist,
 )
+from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.places import check_destination, check_output
 from monai_unlearnable.publishing.statement import write_records
+from monai_unlearnable.publishing.writing import copy_file, log_remarks, publish_scan, write_datalist
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.progress import Stage, track
 

@@ -26,7 +26,7 @@ from monai_unlearnable.publishing.restore import apply_stored
 from monai_unlearnable.publishing.settings import check_settings
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.catalog import Catalog, component_locator
-from monai_unlearnable.utils.files import unlock
+from monai_unlearnable.utils.locks import unlock
 from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.utils.values import check_path
 

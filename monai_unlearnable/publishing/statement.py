@@ -21,7 +21,8 @@ from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.noise.records import read_budget, refuse_outside, write_budget
 from monai_unlearnable.publishing.bids import publish_description
 from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
-from monai_unlearnable.publishing.layout import Layout, unknown_files, write_datalist
+from monai_unlearnable.publishing.layout import Layout, unknown_files
+from monai_unlearnable.publishing.writing import write_datalist
 from monai_unlearnable.utils.files import file_digest, reading, write_atomic
 
 __all__ = ["DECIMALS", "MARK", "audit", "canonical", "change_in_words", "encode_statement", "is_packed"]

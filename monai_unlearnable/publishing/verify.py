@@ -26,7 +26,8 @@ from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore, run_finger
 from monai_unlearnable.noise.records import encode_manifest
 from monai_unlearnable.publishing.archives import is_archive
 from monai_unlearnable.publishing.findings import CheckReport, Findings, figure_ranges
-from monai_unlearnable.publishing.layout import Layout, original_label, renamed_label, unknown_files
+from monai_unlearnable.publishing.label_files import original_label, renamed_label
+from monai_unlearnable.publishing.layout import Layout, unknown_files
 from monai_unlearnable.publishing.statement import DECIMALS, encode_statement
 from monai_unlearnable.utils.files import file_digest, holds, reading
 from monai_unlearnable.utils.progress import track

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monai_unlearnable.metrics.judgement import NOT_STOPPED, POOR, STOPPED, UNKNOWN, WEAKENED
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.rows import OWN_RECIPE, PROTECTED
-from monai_unlearnable.report.summaries import Matrix, Summary, attempt, distinct
+from monai_unlearnable.report.summaries import Summary, attempt
+from monai_unlearnable.utils.grouping import distinct
 
 __all__ = ["Answer", "answer", "count_answers"]
 
@@ -42,15 +44,15 @@ def answer(summaries: Sequence[Summary]) -> list[Answer]:
     Args:
         summaries: those of all settings.
     """
-    matrix = Matrix(summaries)
+    controlled = ControlledSummaries(summaries)
     several = len(distinct(s.data for s in summaries if s.training == PROTECTED)) > 1
     found = []
     for summary in (s for s in summaries if s.training == PROTECTED):
-        judged = matrix.judgement(summary) if summary.done else UNKNOWN
+        judged = controlled.judgement(summary) if summary.done else UNKNOWN
         word = NO_ANSWER if judged in WHY else judged
-        left = matrix.fraction(summary) if summary.done else math.nan
+        left = controlled.fraction(summary) if summary.done else math.nan
         order = (WORDS.index(word), -left if math.isfinite(left) else 0.0)
-        figures = _figures(matrix, summary, judged)
+        figures = _figures(controlled, summary, judged)
         found.append((order, Answer(word, _pipeline(summary, several), figures)))
     return [one for _, one in sorted(found, key=lambda pair: pair[0])]
 
@@ -66,13 +68,13 @@ def _pipeline(summary: Summary, several: bool) -> str:
     return f"{name}, on {summary.data}" if several else name
 
 
-def _figures(matrix: Matrix, summary: Summary, judged: str) -> str:
+def _figures(controlled: ControlledSummaries, summary: Summary, judged: str) -> str:
     if not summary.done:
         return f"{summary.note}: {summary.statuses[0]}"
     reached = f"{summary.metric} {summary.score:.1f}{summary.mark}"
     if judged == UNKNOWN:
         return f"{reached}; {WHY[UNKNOWN]}"
-    control, random = matrix.control(summary), matrix.random(summary)
+    control, random = controlled.control(summary), controlled.random(summary)
     assert control is not None  # whatever is judged otherwise has one
     noise = "no control with random noise" if random is None else f"random noise {random.score:.1f}{random.mark}"
     why = f"; {WHY[POOR]}" if judged == POOR else ""

@@ -14,9 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.frontier import FrontierLine
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
-from monai_unlearnable.report.summaries import Matrix, Summary, distinct, grouped
+from monai_unlearnable.report.summaries import Summary
+from monai_unlearnable.utils.grouping import distinct, grouped
 
 __all__ = ["DARK", "LIGHT", "Panel", "Theme", "baseline_panels", "telling_panels"]
 __all__ += ["data_colors", "draw_scale", "method_looks", "new_figure", "tidy", "to_png"]
@@ -139,12 +141,12 @@ def baseline_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:
 
 def telling_panels(summaries: Sequence[Summary], limit: int) -> list[Panel]:
     """Half of ``limit`` panels for victims trained plainly, others for those where most of the score came back."""
-    matrix = Matrix(summaries)
+    controlled = ControlledSummaries(summaries)
     groups = {key: panel for key, panel in _groups(summaries).items() if any(any(s.curves) for s in panel[1])}
-    basic = [key for key in groups if key[1:] == (matrix.recipe, NO_COUNTERMEASURE)]
+    basic = [key for key in groups if key[1:] == (controlled.recipe, NO_COUNTERMEASURE)]
 
     def returned(key: tuple[str, str, str]) -> float:
-        fractions = [matrix.fraction(s) for s in groups[key][1] if s.training == PROTECTED]
+        fractions = [controlled.fraction(s) for s in groups[key][1] if s.training == PROTECTED]
         return max((fraction for fraction in fractions if math.isfinite(fraction)), default=-1.0)
 
     others = sorted((key for key in groups if key not in basic), key=returned, reverse=True)

@@ -11,20 +11,13 @@ from rich.console import Group
 from rich.text import Text
 
 from monai_unlearnable.metrics.statistics import PairedTest
+from monai_unlearnable.report.controlled import UNTESTED, difference_test
 from monai_unlearnable.report.fidelity import figure_name, format_figure
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE
-from monai_unlearnable.report.summaries import (
-    MOVING_WORDS,
-    UNTESTED,
-    Setting,
-    Summary,
-    difference_test,
-    distinct,
-    grouped,
-    iterations_of,
-)
+from monai_unlearnable.report.summaries import MOVING_WORDS, Setting, Summary, iterations_of
 from monai_unlearnable.report.tables import NONE, Table, format_interval, format_number, format_p, format_score, heading
+from monai_unlearnable.utils.grouping import distinct, grouped
 
 __all__ = ["Comparison", "Pair", "compare", "comparison_table"]
 __all__ += ["figures_table", "frontiers_table", "pair_table", "setting_name"]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from monai_unlearnable.metrics.fidelity import LOSSLESS_PSNR
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import PROTECTED
-from monai_unlearnable.report.summaries import distinct
 from monai_unlearnable.report.tables import NONE, Table, format_digits, format_number
+from monai_unlearnable.utils.grouping import distinct
 
 __all__ = ["authorized_table", "detector_table", "figure_name", "figure_table"]
 __all__ += ["fidelity_words", "format_figure", "format_percent", "meanings", "region_tables", "scan_table"]

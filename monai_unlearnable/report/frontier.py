@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from monai_unlearnable.metrics.frontier import Point, half_way, p50
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE
-from monai_unlearnable.report.summaries import Matrix, Summary, grouped
+from monai_unlearnable.report.summaries import Summary
+from monai_unlearnable.utils.grouping import grouped
 
 __all__ = ["FrontierLine", "frontier_lines"]
 
@@ -76,22 +78,22 @@ class FrontierLine:
         return {**fields, "points": points, "halfway": self.halfway}
 
 
-def frontier_lines(matrix: Matrix) -> list[FrontierLine]:
+def frontier_lines(controlled: ControlledSummaries) -> list[FrontierLine]:
     """One line for each method, victim and recipe without countermeasure, random noise included.
 
     Summaries without score or without PSNR give no point.
     """
     points = [
         s
-        for s in matrix.summaries
+        for s in controlled.summaries
         if s.training != CLEAN and s.countermeasure == NO_COUNTERMEASURE and s.done and math.isfinite(s.psnr)
     ]
     groups = grouped(points, lambda s: (s.method, s.victim, s.recipe))
-    return [_line(matrix, members) for members in groups.values()]
+    return [_line(controlled, members) for members in groups.values()]
 
 
-def _line(matrix: Matrix, members: Sequence[Summary]) -> FrontierLine:
-    first, control = members[0], matrix.control(members[0])
+def _line(controlled: ControlledSummaries, members: Sequence[Summary]) -> FrontierLine:
+    first, control = members[0], controlled.control(members[0])
     clean = control.score if control else math.nan
     points = tuple(sorted(members, key=lambda s: s.psnr))
     sweep = [Point(s.psnr, s.score, s.ssim_roi) for s in points]

@@ -26,16 +26,10 @@ from monai_unlearnable.report.answers import answer, count_answers
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import NO_COUNTERMEASURE, PROTECTED
 from monai_unlearnable.report.spreadsheets import spreadsheets
-from monai_unlearnable.report.summaries import (
-    MOVING_WORDS,
-    Summary,
-    distinct,
-    grouped,
-    iterations_of,
-    victim_name,
-)
+from monai_unlearnable.report.summaries import MOVING_WORDS, Summary, iterations_of, victim_name
 from monai_unlearnable.report.tables import LONG, Table, format_digits, heading
 from monai_unlearnable.utils.files import write_atomic
+from monai_unlearnable.utils.grouping import distinct, grouped
 
 if TYPE_CHECKING:
     from monai_unlearnable.report.viewer import ViewedScan  # imports matplotlib

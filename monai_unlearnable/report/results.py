@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.frontier import FrontierLine, frontier_lines
 from monai_unlearnable.report.rows import VictimRow, read_as, read_object
-from monai_unlearnable.report.summaries import Matrix, Summary, summarize
+from monai_unlearnable.report.summaries import Summary, summarize
 from monai_unlearnable.report.verdict import state_verdict
 from monai_unlearnable.utils.files import without_nan
 
@@ -69,7 +70,7 @@ class Results:
 
     def frontier(self) -> list[FrontierLine]:
         """Score against fidelity of each method, victim and recipe without countermeasure, with its P50."""
-        return frontier_lines(Matrix(self.summaries()))
+        return frontier_lines(ControlledSummaries(self.summaries()))
 
     def failures(self) -> dict[str, int]:
         """How many runs have no score, by the reason: ``"diverged"`` or ``"failed: ..."``."""

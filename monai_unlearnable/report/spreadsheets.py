@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from monai_unlearnable.report.results import Results
-from monai_unlearnable.report.summaries import distinct
+from monai_unlearnable.utils.grouping import distinct
 
 __all__ = ["spreadsheets"]
 

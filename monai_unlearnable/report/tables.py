@@ -13,18 +13,11 @@ from rich.console import Group
 from rich.text import Text
 
 from monai_unlearnable.metrics.scores import TASK
+from monai_unlearnable.report.controlled import ControlledSummaries, difference_test
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE, PROTECTED, RANDOM
-from monai_unlearnable.report.summaries import (
-    MOVING_WORDS,
-    Matrix,
-    Summary,
-    difference_test,
-    distinct,
-    grouped,
-    iterations_of,
-    victim_name,
-)
+from monai_unlearnable.report.summaries import MOVING_WORDS, Summary, iterations_of, victim_name
+from monai_unlearnable.utils.grouping import distinct, grouped
 
 __all__ = ["LONG", "NONE", "Table", "heading"]
 __all__ += ["format_digits", "format_interval", "format_number", "format_p", "format_score"]
@@ -152,7 +145,7 @@ def matrix_tables(results: Results, brief: bool = False) -> dict[str, Table]:
 
 
 def _columns(results: Results, summaries: Sequence[Summary], brief: bool) -> list[SummaryColumn]:
-    matrix = Matrix(summaries)
+    controlled = ControlledSummaries(summaries)
     extras = distinct(name for s in summaries for name in s.extras)
     columns: list[SummaryColumn] = [
         ("Victim", lambda s: victim_name(s, summaries)),
@@ -164,7 +157,7 @@ def _columns(results: Results, summaries: Sequence[Summary], brief: bool) -> lis
         ("Selected", lambda s: format_number(s.selected)),
         ("Per class", lambda s: _classes(s.per_class)),
         *((EXTRAS.get(name, name), _extra(name)) for name in extras),
-        ("p", lambda s: format_p(matrix.p_value(s))),
+        ("p", lambda s: format_p(controlled.p_value(s))),
         ("PSNR (dB)", lambda s: format_number(s.psnr)),
         ("SSIM", lambda s: format_number(s.ssim, ".4f")),
         ("SSIM in label", lambda s: format_number(s.ssim_roi, ".4f")),
@@ -199,7 +192,9 @@ def rivals_table(results: Results) -> Table:
     Pairs whose test cases are not known are omitted.
     """
     summaries = results.summaries()
-    tested = [(first, second, difference_test(second, first)) for first, second in Matrix(summaries).rivals()]
+    tested = [
+        (first, second, difference_test(second, first)) for first, second in ControlledSummaries(summaries).rivals()
+    ]
     rows = [
         (
             victim_name(first, summaries),

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from monai_unlearnable.metrics.judgement import NOT_STOPPED, POOR, SMALL_DROP, STOPPED, UNSTOPPED, WEAKENED, is_poor
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.frontier import frontier_lines
 from monai_unlearnable.report.rows import CLEAN, DIVERGED, MOVED
-from monai_unlearnable.report.summaries import Matrix, Summary, attempt, distinct, grouped, iterations_of
+from monai_unlearnable.report.summaries import Summary, attempt, iterations_of
+from monai_unlearnable.utils.grouping import distinct, grouped
 
 __all__ = ["state_verdict"]
 
@@ -21,17 +23,19 @@ def state_verdict(summaries: Sequence[Summary]) -> str:
 
     Protected data are compared with the clean and random ones of the same victim.
     """
-    matrix = Matrix(summaries)
-    protected = [s for method in matrix.methods for s in matrix.baselines(method)]
+    controlled = ControlledSummaries(summaries)
+    protected = [s for method in controlled.methods for s in controlled.baselines(method)]
     if not protected:
         nothing = "No verdict is possible: no model was trained on both the original and the protected scans."
         return " ".join(filter(None, (nothing, _failures(summaries))))
-    if len(matrix.methods) > 1:
-        sentences = [_in_short(matrix, method) for method in matrix.methods]
+    if len(controlled.methods) > 1:
+        sentences = [_in_short(controlled, method) for method in controlled.methods]
     else:
-        sentences = [_comparison(matrix, protected), _strength(matrix, protected)]
-        sentences += [] if _poor(matrix, protected) else [_peak(matrix, protected), _strongest(matrix, protected)]
-    sentences += [_control(matrix, protected), _failures(summaries), _length(summaries), _seeds(summaries)]
+        sentences = [_comparison(controlled, protected), _strength(controlled, protected)]
+        sentences += (
+            [] if _poor(controlled, protected) else [_peak(controlled, protected), _strongest(controlled, protected)]
+        )
+    sentences += [_control(controlled, protected), _failures(summaries), _length(summaries), _seeds(summaries)]
     return " ".join(filter(None, sentences))
 
 
@@ -45,9 +49,9 @@ def _span(values: Sequence[float]) -> str:
     return " to ".join(ends)
 
 
-def _clean(matrix: Matrix, group: Sequence[Summary]) -> list[float]:
+def _clean(controlled: ControlledSummaries, group: Sequence[Summary]) -> list[float]:
     """Scores of the clean controls, each once."""
-    controls = {id(control): control.score for one in group if (control := matrix.control(one))}
+    controls = {id(control): control.score for one in group if (control := controlled.control(one))}
     return list(controls.values())
 
 
@@ -55,8 +59,8 @@ def _strengths(group: Sequence[Summary]) -> int:
     return len(distinct(s.data for s in group))
 
 
-def _comparison(matrix: Matrix, group: Sequence[Summary]) -> str:
-    found = {id(random): random.score for one in group if (random := matrix.random(one))}
+def _comparison(controlled: ControlledSummaries, group: Sequence[Summary]) -> str:
+    found = {id(random): random.score for one in group if (random := controlled.random(one))}
     control = f"; equal-size random noise leaves {_figure(list(found.values()))}" if found else ""
     victims, scores = len(distinct(s.victim for s in group)), [s.score for s in group]
     over = f" on average over {victims} kinds of model" if victims > 1 else ""
@@ -65,13 +69,13 @@ def _comparison(matrix: Matrix, group: Sequence[Summary]) -> str:
         reached, over = _span(scores), f", depending on which of {_strengths(group)} strengths"
     return (
         f"Models trained on the protected scans reach {group[0].metric} {reached} on clean scans{over}, "
-        f"against {_figure(_clean(matrix, group))} for models trained on the originals{control}."
+        f"against {_figure(_clean(controlled, group))} for models trained on the originals{control}."
     )
 
 
-def _p50(matrix: Matrix, method: str) -> str:
+def _p50(controlled: ControlledSummaries, method: str) -> str:
     """Up to which PSNR the protection holds, in words; empty where that is not known."""
-    lines = [line for line in frontier_lines(matrix) if line.method == method and line.recipe == matrix.recipe]
+    lines = [line for line in frontier_lines(controlled) if line.method == method and line.recipe == controlled.recipe]
     reached = [line for line in lines if line.p50 is not None]
     if not lines or not np.isfinite(lines[0].clean):
         return ""
@@ -83,49 +87,49 @@ def _p50(matrix: Matrix, method: str) -> str:
     return held + (unless if len(reached) < len(lines) else "")
 
 
-def _drops(matrix: Matrix, group: Sequence[Summary]) -> list[float]:
-    return [control.score - one.score for one in group if (control := matrix.control(one))]
+def _drops(controlled: ControlledSummaries, group: Sequence[Summary]) -> list[float]:
+    return [control.score - one.score for one in group if (control := controlled.control(one))]
 
 
-def _poor(matrix: Matrix, group: Sequence[Summary]) -> bool:
+def _poor(controlled: ControlledSummaries, group: Sequence[Summary]) -> bool:
     """Whether the clean controls learned too little to compare with."""
-    return is_poor(float(np.mean(_clean(matrix, group))), group[0].chance)
+    return is_poor(float(np.mean(_clean(controlled, group))), group[0].chance)
 
 
-def _holds_nowhere(matrix: Matrix, group: Sequence[Summary]) -> bool:
+def _holds_nowhere(controlled: ControlledSummaries, group: Sequence[Summary]) -> bool:
     """Whether the protection stops or weakens none of the victims."""
-    return all(matrix.judgement(s) == NOT_STOPPED for s in group)
+    return all(controlled.judgement(s) == NOT_STOPPED for s in group)
 
 
-def _strength(matrix: Matrix, group: Sequence[Summary]) -> str:
-    if _poor(matrix, group):
+def _strength(controlled: ControlledSummaries, group: Sequence[Summary]) -> str:
+    if _poor(controlled, group):
         return "Even the models trained on the originals learned little, so this comparison proves nothing."
-    if _holds_nowhere(matrix, group):
+    if _holds_nowhere(controlled, group):
         cost = f"it costs models less than {SMALL_DROP:.0f} points, so the scans remain usable"
         return f"The protection does not hold: {cost}."
     if _strengths(group) > 1:
-        held = _p50(matrix, group[0].method)
+        held = _p50(controlled, group[0].method)
         return f"{held[:1].upper()}{held[1:]}." if held else ""
-    names = [s.victim for s in group if matrix.judgement(s) == NOT_STOPPED]
+    names = [s.victim for s in group if controlled.judgement(s) == NOT_STOPPED]
     if names:
         return f"The protection does not hold against {', '.join(names)}: less than {SMALL_DROP:.0f} points are lost."
-    if any(matrix.judgement(s) == WEAKENED for s in group):
+    if any(controlled.judgement(s) == WEAKENED for s in group):
         return "The protection weakens training but does not prevent it: more than half of the usual score is left."
     return ""
 
 
-def _strongest(matrix: Matrix, group: Sequence[Summary]) -> str:
+def _strongest(controlled: ControlledSummaries, group: Sequence[Summary]) -> str:
     """What brings most of the score back, unless the sentence on strength has said the worst already."""
     method = group[0].method
-    known = max((matrix.fraction(s) for s in group if matrix.judgement(s) != POOR), default=math.nan)
-    best = matrix.strongest(method)
-    control = matrix.control(best) if best else None
-    if best is None or control is None or _holds_nowhere(matrix, group):
+    known = max((controlled.fraction(s) for s in group if controlled.judgement(s) != POOR), default=math.nan)
+    best = controlled.strongest(method)
+    control = controlled.control(best) if best else None
+    if best is None or control is None or _holds_nowhere(controlled, group):
         return ""
-    tried = len(distinct(attempt(s) for s in matrix.protected(method) if not matrix.is_baseline(s)))
+    tried = len(distinct(attempt(s) for s in controlled.protected(method) if not controlled.is_baseline(s)))
     where = best.victim if len(distinct(s.data for s in group)) == 1 else f"{best.victim}, {best.data}"
     reached = f"{best.score:.1f} of {control.score:.1f} ({where})"
-    if matrix.judgement(best) == STOPPED:
+    if controlled.judgement(best) == STOPPED:
         if tried == 1:
             return f"The other way of training that was tried, {attempt(best)}, brings back {reached}, less than half."
         return (
@@ -135,16 +139,16 @@ def _strongest(matrix: Matrix, group: Sequence[Summary]) -> str:
     if best.score >= control.score:
         reached = f"{best.score:.1f}, no less than {control.score:.1f} on the originals ({where})"
         return f"With {attempt(best)} the score is {reached}, so the protection does not hold against it."
-    if matrix.judgement(best) == NOT_STOPPED:
+    if controlled.judgement(best) == NOT_STOPPED:
         return f"With {attempt(best)} the score returns to {reached}, so the protection does not hold against it."
-    if matrix.fraction(best) <= known:
+    if controlled.fraction(best) <= known:
         return ""
     return f"With {attempt(best)} the score comes back to {reached}, more than half, so the protection is weak there."
 
 
-def _peak(matrix: Matrix, group: Sequence[Summary]) -> str:
+def _peak(controlled: ControlledSummaries, group: Sequence[Summary]) -> str:
     """Models that were good on the way and then forgot."""
-    high = [s for s in group if matrix.judgement(s) == STOPPED and matrix.judgement(s, s.peak) in UNSTOPPED]
+    high = [s for s in group if controlled.judgement(s) == STOPPED and controlled.judgement(s, s.peak) in UNSTOPPED]
     if not high:
         return ""
     best = max(high, key=lambda s: s.peak)
@@ -152,45 +156,45 @@ def _peak(matrix: Matrix, group: Sequence[Summary]) -> str:
     return f"On the way it reaches up to {best.peak:.1f} ({best.victim}), {kept}."
 
 
-def _in_short(matrix: Matrix, method: str) -> str:
+def _in_short(controlled: ControlledSummaries, method: str) -> str:
     """One method among several: what it leaves, and what brings the score back."""
-    group = matrix.baselines(method)
+    group = controlled.baselines(method)
     if not group:
         return f"{method}: no verdict is possible."
-    scores, clean = [s.score for s in group], _figure(_clean(matrix, group))
+    scores, clean = [s.score for s in group], _figure(_clean(controlled, group))
     several = _strengths(group) > 1
     text = f"{method} leaves {group[0].metric} {_span(scores) if several else _figure(scores)} of {clean}"
-    if _poor(matrix, group):
+    if _poor(controlled, group):
         return f"{text}, where even the originals teach little, so this proves nothing."
-    if _holds_nowhere(matrix, group):
+    if _holds_nowhere(controlled, group):
         return f"{text}: it does not protect."
-    parts = [text, _p50(matrix, method) if several else ""]
-    best = matrix.strongest(method)
-    control = matrix.control(best) if best else None
+    parts = [text, _p50(controlled, method) if several else ""]
+    best = controlled.strongest(method)
+    control = controlled.control(best) if best else None
     if best is not None and control is not None:
-        verb = "brings only" if matrix.judgement(best) == STOPPED else "brings"
+        verb = "brings only" if controlled.judgement(best) == STOPPED else "brings"
         parts.append(f"{attempt(best)} {verb} {best.score:.1f} of {control.score:.1f} back ({best.victim})")
     return f"{'; '.join(part for part in parts if part)}."
 
 
-def _control(matrix: Matrix, group: Sequence[Summary]) -> str:
+def _control(controlled: ControlledSummaries, group: Sequence[Summary]) -> str:
     """Whether random noise of the same size does the same, told by the strongest noise of each method."""
-    if _poor(matrix, group):
+    if _poor(controlled, group):
         return ""
-    harmed = [one for one, lost in _largest_drops(matrix, group) if lost >= SMALL_DROP]
+    harmed = [one for one, lost in _largest_drops(controlled, group) if lost >= SMALL_DROP]
     if not harmed:
         return ""
-    known = [one for one in harmed if matrix.random(one)]
+    known = [one for one in harmed if controlled.random(one)]
     if not known:
         return "There is no control with random noise of the same size, so the drop cannot be credited to the method."
     as_much, partly = [], []
     for one in known:
-        control, random = matrix.control(one), matrix.random(one)
+        control, random = controlled.control(one), controlled.random(one)
         assert control is not None and random is not None  # those known have both
         lost = control.score - random.score
         as_much += [one.method] if lost >= control.score - one.score - SMALL_DROP else []
         partly += [one.method] if lost >= SMALL_DROP else []
-    several = len(matrix.methods) > 1
+    several = len(controlled.methods) > 1
     if as_much:
         whom = ", ".join(distinct(as_much)) if several else "the method"
         return f"Random noise of the same size does about as much harm, so the drop cannot be credited to {whom}."
@@ -200,9 +204,9 @@ def _control(matrix: Matrix, group: Sequence[Summary]) -> str:
     return ""
 
 
-def _largest_drops(matrix: Matrix, group: Sequence[Summary]) -> list[tuple[Summary, float]]:
+def _largest_drops(controlled: ControlledSummaries, group: Sequence[Summary]) -> list[tuple[Summary, float]]:
     """Of each method and victim the summary that costs most, with the points."""
-    pairs = grouped(zip(group, _drops(matrix, group), strict=True), lambda pair: (pair[0].method, pair[0].victim))
+    pairs = grouped(zip(group, _drops(controlled, group), strict=True), lambda pair: (pair[0].method, pair[0].victim))
     return [max(members, key=lambda pair: pair[1]) for members in pairs.values()]
 
 

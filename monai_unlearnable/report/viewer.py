@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scans for the slice viewer of the page: voxels before and after protection, small enough to lie in the page itself.
 
-Voxels are upright (see :func:`~monai_unlearnable.report.slices.upright`), so that the script only has to draw. They are
+Voxels are upright (see :func:`~monai_unlearnable.report.planes.upright`), so that the script only has to draw. They are
 levels of normalized intensity, at most 4096 of them: whole steps of storage wherever these are not finer.
 """
 
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.intensity import IntensityWindow
-from monai_unlearnable.report.slices import CLASSES, Cut, best_cuts, magnification, upright
+from monai_unlearnable.report.planes import Cut, best_cuts, upright
+from monai_unlearnable.report.slices import CLASSES, magnification
 from monai_unlearnable.utils.arrays import bounding_box
 
 __all__ = ["MOST_SCANS", "ViewedScan", "view_scan"]

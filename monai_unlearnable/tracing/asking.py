@@ -3,207 +3,31 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import logging
-import math
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from monai_unlearnable.crypto import OwnerKey, load_key
-from monai_unlearnable.crypto.keys import owner
-from monai_unlearnable.errors import CommandError, InputError, told
-from monai_unlearnable.noise.records import package_versions
-from monai_unlearnable.perturbers import load_input_settings, load_perturber
-from monai_unlearnable.publishing.layout import Layout
-from monai_unlearnable.publishing.statement import MARK, signed
-from monai_unlearnable.report.traces import write_trace_page
-from monai_unlearnable.tracing.answers import AnswerFormat
-from monai_unlearnable.tracing.marks import OWN, Marks
-from monai_unlearnable.tracing.probes import Probes, query_digest
-from monai_unlearnable.tracing.randomization import Outcome, sequential_test
-from monai_unlearnable.tracing.record import UNMARKED, Answered, Plan, Record, answer_digest
-from monai_unlearnable.tracing.statistics import (
-    WORST,
-    Answer,
-    Statistic,
-    check_answer,
-    score,
-    usual_statistic,
-)
+from monai_unlearnable.errors import CommandError, InputError
+from monai_unlearnable.tracing.probes import query_digest
+from monai_unlearnable.tracing.record import UNMARKED, Answered, Record, answer_digest
+from monai_unlearnable.tracing.result import TraceResult, conclude, current_result
+from monai_unlearnable.tracing.setup import NAME, Setup, set_up
+from monai_unlearnable.tracing.statistics import Answer, check_answer, score
 from monai_unlearnable.tracing.suspects import Suspect, open_suspect
-from monai_unlearnable.utils.enums import look_up
-from monai_unlearnable.utils.files import file_digest, write_json
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.values import check_number, check_whole
 
-__all__ = ["Setup", "TraceResult", "conclude", "keep_answers", "set_up", "trace"]
+__all__ = ["keep_answers", "trace"]
 
 logger = logging.getLogger(__name__)
 
-NAME, PAGE = "model", "index.html"
 FAILURES = 3  # marks in a row that a model fails at, after which it is not asked again
-
-
-@dataclass(frozen=True)
-class TraceResult:
-    """What a trace found.
-
-    Args:
-        outcome: the test; None where marks are still to be asked.
-        own: statistic of the owner's mark.
-        others: statistics of other marks, in their order.
-        unmarked: statistic of the probes without a mark; None where they were not asked.
-        folder: folder of the record.
-    """
-
-    outcome: Outcome | None
-    own: float
-    others: tuple[float, ...]
-    unmarked: float | None
-    folder: Path
-
-    def sentence(self) -> str:
-        """What was found, in plain words."""
-        if self.outcome is None:
-            return f"not decided yet: {len(self.others)} other marks were asked so far"
-        o = self.outcome
-        answered = f"p = {o.p:.4g} ({o.exceeding} of {o.others} other marks score as high as the owner's)"
-        if o.p <= ALPHA:
-            return f"{answered}: the model answers to the owner's mark"
-        return f"{answered}: no evidence that the model was trained on the set"
-
-
-ALPHA = 0.05  # up to which a result is called evidence
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The owner's side of a trace.
-
-    Args:
-        layout: layout of the output of the protected set.
-        key: the owner's key.
-        marks: the owner's mark and others.
-        probes: scans that they are put on.
-        statistic: how answers are scored.
-        num_classes: number of classes.
-        label_values: stored label values of the classes; None for classes of whole images.
-    """
-
-    layout: Layout
-    key: OwnerKey
-    marks: Marks
-    probes: Probes
-    statistic: str
-    num_classes: int
-    label_values: tuple[int, ...] | None
-
-    def plan(self, model: str, others: int, stop_after: int) -> Plan:
-        """The plan of a trace.
-
-        Args:
-            model: what is asked.
-            others: number of other marks.
-            stop_after: see :func:`~monai_unlearnable.tracing.randomization.sequential_test`.
-        """
-        epsilon = self.marks.mark(OWN).epsilon
-        digest = self.marks.perturber.mark_digest()
-        probes = tuple(self.probes.digests)
-        return Plan(digest, str(self.statistic), epsilon, others, stop_after, probes, model)
-
-    def answer_format(self, classes: Sequence[int | str | None] | None) -> AnswerFormat:
-        """The form of the answers of a command.
-
-        Args:
-            classes: what stands for each class; by default the stored label values.
-
-        Raises:
-            InputError: when these are those of another number of classes.
-        """
-        if classes is not None and len(classes) != self.num_classes:
-            reason = f"answer_classes names {len(classes)} classes, and the set has {self.num_classes}"
-            raise InputError(f"{reason}, background included")
-        return AnswerFormat(self.label_values if classes is None else tuple(classes))
-
-    def record(self, name: str) -> Record:
-        """The record of a name."""
-        return Record.of(self.layout.trace, name)
-
-
-def set_up(
-    output_dir: str | Path,
-    probes_dir: str | Path,
-    key: Any,
-    epsilon: float | None = None,
-    statistic: str | None = None,
-    datalist: str | Path | None = None,
-    max_probes: int = 40,
-) -> Setup:
-    """Open a protected set and the probes.
-
-    Args:
-        output_dir: output of the protected set, with ``models/``.
-        probes_dir: folder of labeled scans.
-        key: the owner's key or its file.
-        epsilon: largest change of a voxel in the probes; by default that of the set.
-        statistic: how answers are scored; by default ``"dice"`` for label maps, else ``"log_probability"``.
-        datalist: list of the probes.
-        max_probes: largest number of probes.
-
-    Raises:
-        KeyMismatchError: when the key is another one.
-        InputError: when the set carries no mark, its statement does not commit to it, or the probes do not fit it.
-    """
-    check_whole("max_probes", max_probes, 1)
-    if epsilon is not None:
-        check_number("epsilon", epsilon)
-    layout = Layout(output_dir)
-    if layout.records and not layout.is_encrypted:
-        reason = "the set cannot be traced: it was protected without a key, so that anyone can know its mark"
-        raise InputError(f"{reason}; protect with --key", file=layout.root)
-    if key is None:
-        raise InputError("a trace needs the owner's key: without one the set carries no secret mark; give --key")
-    own = owner(load_key(key))
-    perturber = load_perturber(layout.checkpoint, key=own)
-    settings = load_input_settings(layout.checkpoint, own)
-    marks = Marks(perturber, epsilon)
-    _check_commitment(layout, perturber.mark_digest())
-    probes = Probes(probes_dir, settings, datalist, max_probes)
-    usual = usual_statistic(probes.are_maps)
-    chosen = str(usual) if statistic is None else look_up("statistic", statistic, Statistic)
-    if (chosen == Statistic.DICE) != probes.are_maps and chosen != Statistic.LOG_PROBABILITY:
-        raise InputError(f"the statistic {chosen} does not fit the labels; the usual one is {usual}")
-    values = None if settings.label_values is None else tuple(settings.label_values)
-    classes = len(values) if values else 1 + max(int(label) for label in probes.labels)
-    return Setup(layout, own, marks, probes, chosen, classes, values)
-
-
-def _check_commitment(layout: Layout, mark: str) -> None:
-    """Refuse a set whose owner could have chosen the key after he knew the model.
-
-    Raises:
-        InputError: naming the statement, when it is missing, or does not commit to the mark.
-    """
-    path, again = layout.statement, "write it anew with: statement OUT --key KEY"
-    if not path.is_file():
-        raise InputError(f"there is no statement that commits to the mark; {again}", file=path)
-    try:
-        stated = json.loads(path.read_bytes()).get(MARK)
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"the statement cannot be read: {told(error)}", file=path) from error
-    if stated is None:
-        reason = f"the statement does not commit to the mark: it has no {MARK}"
-        raise InputError(f"{reason}, so that a result would prove nothing; {again}", file=path)
-    if stated != mark:
-        raise InputError("the statement commits to another mark than that of the set", file=path)
 
 
 def trace(
@@ -265,18 +89,7 @@ def trace(
     record = setup.record(name)
     record.begin(setup.plan(suspect.description, keys, stop_after))
     _ask(setup, record, suspect, UNMARKED)  # a model that cannot be asked at all fails here
-    failure, in_a_row = None, 0
-    for number in track(_order(setup, name, keys, stop_after), "asking mark"):
-        if current_result(record).outcome is not None:
-            break
-        try:
-            _ask(setup, record, suspect, number)
-            in_a_row = 0
-        except CommandError as error:
-            logger.warning("mark %d was not answered: %s", number, error)
-            failure, in_a_row = error, in_a_row + 1
-            if in_a_row == FAILURES:
-                raise
+    failure = _ask_until_decided(setup, record, suspect, _order(setup, name, keys, stop_after))
     result = conclude(setup, record)
     if result.outcome is None and failure is not None:
         raise CommandError(f"marks are left without an answer; run again: {failure.reason}", file=record.folder)
@@ -291,6 +104,30 @@ def _order(setup: Setup, name: str, keys: int, stop_after: int) -> list[int]:
     first = min(keys, stop_after) + 1
     shuffled: list[int] = torch.randperm(first, generator=seeded(setup.marks.seed, "turn", name)).tolist()
     return [*shuffled, *range(first, keys + 1)]
+
+
+def _ask_until_decided(setup: Setup, record: Record, suspect: Suspect, numbers: Sequence[int]) -> CommandError | None:
+    """Ask about marks, one after the other, until the test is decided.
+
+    Returns:
+        The last failure of the model, if there was one.
+
+    Raises:
+        CommandError: when the model fails several times in a row.
+    """
+    failure, in_a_row = None, 0
+    for number in track(numbers, "asking mark"):
+        if current_result(record).outcome is not None:
+            break
+        try:
+            _ask(setup, record, suspect, number)
+            in_a_row = 0
+        except CommandError as error:
+            logger.warning("mark %d was not answered: %s", number, error)
+            failure, in_a_row = error, in_a_row + 1
+            if in_a_row == FAILURES:
+                raise
+    return failure
 
 
 def _ask(setup: Setup, record: Record, suspect: Suspect, number: int) -> None:
@@ -347,39 +184,3 @@ def keep_answers(
         scores.append(score(answer, label, setup.statistic))
     digests = tuple(None if answer is None else answer_digest(answer) for answer in answers)
     record.save(Answered(number, tuple(queries), digests, tuple(scores), seconds), answers)
-
-
-def current_result(record: Record) -> TraceResult:
-    """What the answers so far say."""
-    plan, answered, unmarked = record.plan, record.answered(), record.find(UNMARKED)
-    worst = WORST[plan.statistic]
-    statistics = [column.statistic(worst) for column in answered]
-    own, others = (statistics[0], statistics[1:]) if statistics else (math.nan, [])
-    outcome = sequential_test(own, others, plan.others, plan.stop_after) if statistics else None
-    clean = None if unmarked is None else unmarked.statistic(worst)
-    asked = len(others) if outcome is None else outcome.others
-    return TraceResult(outcome, own, tuple(others[:asked]), clean, record.folder)
-
-
-def conclude(setup: Setup, record: Record) -> TraceResult:
-    """Write and sign the result, once it is decided."""
-    result = current_result(record)
-    if result.outcome is None:
-        return result
-    columns = record.answered()[: 1 + result.outcome.others]
-    content: dict[str, Any] = {
-        "format": "monai_unlearnable trace 1",
-        "plan": asdict(record.plan),
-        "result": {**asdict(result.outcome), "own": result.own, "unmarked": result.unmarked},
-        "statistics": [result.own, *result.others],
-        "answered_sha256": [file_digest(record.file_of(column.number)) for column in columns],
-        "sentence": result.sentence(),
-        "probes": len(setup.probes),
-        "seconds": round(sum(column.seconds for column in columns), 1),
-        "versions": package_versions(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-    }
-    content = signed(content, setup.key)
-    write_json(record.result_path, content)
-    write_trace_page(content, record.folder / PAGE)
-    return result

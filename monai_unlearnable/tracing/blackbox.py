@@ -18,10 +18,13 @@ from monai_unlearnable.crypto.encrypted import place, read_owned, write_owned
 from monai_unlearnable.errors import InputError, OutputError
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.tracing.answers import read_answers
-from monai_unlearnable.tracing.asking import NAME, Setup, TraceResult, conclude, keep_answers, set_up
+from monai_unlearnable.tracing.asking import keep_answers
 from monai_unlearnable.tracing.probes import Query, query_digest
 from monai_unlearnable.tracing.record import Record
+from monai_unlearnable.tracing.result import TraceResult, conclude
+from monai_unlearnable.tracing.setup import NAME, Setup, set_up
 from monai_unlearnable.utils.files import below, encode_json
+from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.values import check_whole
@@ -157,7 +160,5 @@ def _files(folder: Path) -> dict[str, tuple[Path, ...]]:
     """The files of each probe by its name."""
     if not folder.is_dir():
         raise InputError("the folder of the probes does not exist", file=folder)
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        found.setdefault(path.name.partition("_")[0], []).append(path)
+    found = grouped(sorted(folder.iterdir()), lambda path: path.name.partition("_")[0])
     return {name: tuple(paths) for name, paths in found.items()}

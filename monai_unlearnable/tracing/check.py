@@ -12,9 +12,10 @@ from monai_unlearnable.crypto.signing import is_signed, public_key
 from monai_unlearnable.errors import Finding, VerificationError
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import canonical
-from monai_unlearnable.tracing.asking import NAME, Setup, TraceResult, current_result, set_up
 from monai_unlearnable.tracing.probes import query_digest
 from monai_unlearnable.tracing.record import Answered, Record, answer_digest
+from monai_unlearnable.tracing.result import TraceResult, current_result
+from monai_unlearnable.tracing.setup import NAME, Setup, set_up
 from monai_unlearnable.tracing.statistics import check_answer, score
 from monai_unlearnable.utils.files import file_digest
 from monai_unlearnable.utils.progress import track

@@ -16,7 +16,8 @@ import numpy as np
 
 from monai_unlearnable.errors import InputError, OutputError, told
 from monai_unlearnable.tracing.statistics import Answer
-from monai_unlearnable.utils.files import encode_json, lock, reading, unlock, write_atomic, write_json
+from monai_unlearnable.utils.files import encode_json, reading, write_atomic, write_json
+from monai_unlearnable.utils.locks import lock, unlock
 
 __all__ = ["UNMARKED", "Answered", "Plan", "Record", "answer_digest"]
 

@@ -87,8 +87,8 @@ class ProtectionTrainer(Trainer, Described):
     ``error`` (:func:`~monai_unlearnable.perturbers.surrogate.error_rate` of the surrogate) and ``linf``, the largest
     noise.
 
-    The description of a trainer (:func:`~monai_unlearnable.utils.config.describe`) holds all that decides on the noise
-    except the data: the length of the dataset, and those handlers that can tell how they were made.
+    The description of a trainer (:func:`~monai_unlearnable.utils.descriptions.describe`) holds all that decides on the
+    noise except the data: the length of the dataset, and those handlers that can tell how they were made.
 
     Args:
         device: device to train on.

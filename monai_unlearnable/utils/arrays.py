@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = ["COLOR", "GRAY", "as_channels", "fits_channels"]
-__all__ += ["bounding_box", "differ", "file_order", "pieces", "piecewise", "without_channel"]
+__all__ += ["bounding_box", "differ", "file_order", "pieces", "piecewise", "known_values", "without_channel"]
 
 Array = TypeVar("Array", bound=Any)
 
@@ -93,6 +93,11 @@ def bounding_box(support: NDArray) -> tuple[slice, ...]:
         voxels = np.flatnonzero(support.any(axis=tuple(other for other in range(support.ndim) if other != axis)))
         box.append(slice(int(voxels[0]), int(voxels[-1]) + 1) if len(voxels) else slice(0, 0))
     return tuple(box)
+
+
+def known_values(values: NDArray) -> NDArray:
+    """All values but NaN."""
+    return values[~np.isnan(values)] if values.dtype.kind == "f" and np.isnan(values).any() else values
 
 
 def without_channel(array: Array, dims: int | None = None) -> Array:

@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects that can tell how they were made, so that a manifest can name them and a checkpoint can make them again.
+"""Objects that keep how they were made, and objects made again from their description.
 
-A description is MONAI's: ``{"_target_": "dotted.path", argument: value, ...}``. Only some classes of this package are
-ever built from one, because descriptions travel with files that others may have written."""
+A description is MONAI's: ``{"_target_": "dotted.path", argument: value, ...}``, as
+:func:`~monai_unlearnable.utils.descriptions.describe` makes it. Only some classes of this package are ever built from
+one, because descriptions travel with files that others may have written."""
 
 from __future__ import annotations
 
-import enum
 import inspect
-import sys
 from collections.abc import Mapping
-from functools import singledispatch
 from importlib import import_module
 from typing import Any, ClassVar
 
 from monai_unlearnable.errors import InputError
 
-__all__ = ["Configurable", "Described", "build", "check_buildable", "describe", "describe_other", "public_name"]
+__all__ = ["Configurable", "Described", "build", "check_buildable"]
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -63,42 +61,6 @@ class Described:
 
 class Configurable(Described):
     """Base of classes that :func:`build` may make."""
-
-
-def describe(value: Any) -> Any:
-    """The description of an object and of those inside it, JSON-ready; plain values describe themselves.
-
-    Raises:
-        TypeError: when it cannot be described.
-    """
-    if isinstance(value, Described):
-        return {"_target_": public_name(type(value)), **describe(value.arguments())}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value.value if isinstance(value, enum.Enum) else value
-    if isinstance(value, (list, tuple)):
-        return [describe(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(name): describe(item) for name, item in value.items()}
-    return describe_other(value)
-
-
-@singledispatch
-def describe_other(value: Any) -> Any:
-    """The description of a library's object, by its type, if one is registered."""
-    raise TypeError(f"{type(value).__name__} cannot be described")
-
-
-def public_name(kind: Any) -> str:
-    """The dotted path of a class or function in the outermost package below the top that exports it.
-
-    Descriptions name this path, so that they hold where a module moves inside its package.
-    """
-    name, parts = kind.__name__, kind.__module__.split(".")
-    for end in range(min(2, len(parts)), len(parts)):
-        package = ".".join(parts[:end])
-        if getattr(sys.modules.get(package), name, None) is kind:
-            return f"{package}.{name}"
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def build(description: Any) -> Any:

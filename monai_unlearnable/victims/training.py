@@ -14,25 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.data import CacheDataset, DataLoader
-from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines import SupervisedTrainer
 from monai.handlers import LrScheduleHandler
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 from torch import Tensor, nn
 from torch.utils.data import Dataset, RandomSampler
 
-from monai_unlearnable.countermeasures import for_test
-from monai_unlearnable.errors import DatalistError, DivergedError, InputError
+from monai_unlearnable.errors import DivergedError, InputError
 from monai_unlearnable.metrics.scores import Scores
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.optimization import one_cycle
 from monai_unlearnable.utils.precision import Autocast, channels_last, fast_bfloat16, untracked
 from monai_unlearnable.utils.progress import Stage
 from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
-from monai_unlearnable.victims.prediction import Placement
-from monai_unlearnable.victims.preprocessing import SPACING, VIEW
+from monai_unlearnable.victims.examination import Cases, Examiner, History, validation_iterations
 from monai_unlearnable.victims.recipes import Recipe, Step
 from monai_unlearnable.victims.tasks import Task
 from monai_unlearnable.victims.weight_attacks import WeightBall, WeightRecovery
@@ -41,72 +39,6 @@ from monai_unlearnable.victims.weights import freeze, load_pretrained, save_weig
 __all__ = ["Trained", "Victim", "score_victim", "train_victim"]
 
 logger = logging.getLogger(__name__)
-
-Cases = Sequence[Mapping[str, Any]]
-
-
-@dataclass
-class History:
-    """Loss and scores on the way.
-
-    Args:
-        patience: validations without a better score on held-out training data after which to stop; None for never.
-        early: number of early validations, which patience does not count.
-        loss: loss of the last step.
-        iterations: training steps taken at each of the following.
-        test: scores on the test cases.
-        validation: scores on held-out training data.
-        best: weights at the best of these; None where they are not needed.
-    """
-
-    patience: int | None = None
-    early: int = 0
-    loss: float = math.nan
-    iterations: list[int] = field(default_factory=list)
-    test: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    best: dict[str, Any] | None = None
-
-    @property
-    def diverged(self) -> bool:
-        """Whether the loss is no longer a number."""
-        return not math.isfinite(self.loss)
-
-    def note(self, iteration: int, network: nn.Module, test: float, validation: float | None = None) -> bool:
-        """Note the scores of a network in its current state, and say whether to stop.
-
-        Args:
-            iteration: training steps taken.
-            network: network that was scored.
-            test: score on the test cases.
-            validation: score on held-out training data, if there are any.
-        """
-        self.iterations.append(iteration)
-        self.test.append(test)
-        if validation is not None:
-            self.validation.append(validation)
-        if validation is None or self.patience is None:
-            return False
-        if validation > max(self.validation[:-1], default=-math.inf):
-            self.best = copy.deepcopy(network.state_dict())
-        best = self.validation.index(max(self.validation))
-        return len(self.validation) - max(best + 1, self.early) >= self.patience
-
-
-def validation_iterations(iterations: int, num_validations: int) -> list[int]:
-    """Numbers of training steps after which a victim is scored.
-
-    They are evenly spaced; in front of the first come those of 50, 100, 250, 500, 1,000, 2,500, ... that are smaller,
-    so that trainings of different lengths can be compared where they begin.
-
-    Args:
-        iterations: training steps in all, the last number.
-        num_validations: how many are evenly spaced; a single one is the last.
-    """
-    count = max(1, min(num_validations, iterations))
-    even = [iterations * (place + 1) // count for place in range(count)]
-    early = (base * 10**power for power in range(1, len(str(iterations))) for base in (5, 10, 25))
-    return [*(number for number in early if number < even[0] and count > 1), *even]
 
 
 class _TrainingCases(Dataset):
@@ -125,62 +57,6 @@ class _TrainingCases(Dataset):
         prepared = copy.deepcopy(self.prepared[index])
         with untracked():
             return self.augmentation(prepared)
-
-
-class Examiner:
-    """Scores a victim on cases that stay in memory.
-
-    Args:
-        victim: victim that is examined, with its task and recipe.
-        cases: dictionaries of file names.
-
-    Attributes:
-        inputs: the cases as the network gets them, but for label maps, which stay as they are in the files.
-        outputs: outputs of the network at the last examination, one a case.
-
-    Raises:
-        DatalistError: when there are no cases.
-    """
-
-    def __init__(self, victim: Victim, cases: Cases) -> None:
-        if not cases:
-            raise DatalistError("there are no cases to score a model on")
-        recipe, device = victim.recipe, torch.device(victim.device)
-        self.task, self.outputs = victim.task, list[Tensor]()
-        self.labels, self.spacings = list[Tensor](), list[Any]()
-        transform = recipe.preprocessing(self.task, for_test(victim.steps), scored=True)
-        self.inputs = CacheDataset(list(cases), transform, progress=False)
-        self.evaluator = SupervisedEvaluator(
-            device=device,
-            val_data_loader=DataLoader(self.inputs, batch_size=1, num_workers=0),
-            network=victim.computing,
-            inferer=self.task.inferer(recipe.size, recipe.mirrored),
-            decollate=False,
-        )
-        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
-
-    def predict(self) -> Examiner:
-        """Predict all cases with the network in its current state."""
-        for kept in (self.outputs, self.labels, self.spacings):
-            kept.clear()
-        self.evaluator.run()
-        return self
-
-    def score(self, full: bool = False) -> Scores:
-        """Score the predictions.
-
-        Args:
-            full: whether to include the figures that take long, such as surface distances.
-        """
-        return self.task.score(self.outputs, self.labels, self.spacings if full else None)
-
-    def _keep(self, engine: Engine) -> None:
-        output: Any = engine.state.output
-        batch: Any = engine.state.batch
-        for logits, label, view in zip(output["pred"], output["label"], batch[VIEW], strict=True):
-            self.outputs.append(self.task.decode(logits, Placement(view, tuple(label.shape[1:]))).cpu())
-            self.labels.append(torch.as_tensor(label).cpu())
-        self.spacings += list(batch[SPACING].cpu().numpy())
 
 
 @dataclass(frozen=True)
@@ -213,7 +89,8 @@ class Victim:
         seed: random seed of order, augmentation and dropout.
         device: device to train on.
         num_validations: number of evenly spaced scorings of the held-out cases; the last is the final score. Unless it
-            is the only one, there are early ones too, see :func:`validation_iterations`.
+            is the only one, there are early ones too, see
+            :func:`~monai_unlearnable.victims.examination.validation_iterations`.
         amp: whether to compute in bfloat16 autocast, which needs no loss scaling; by default where
             :func:`~monai_unlearnable.utils.precision.fast_bfloat16` says that the device is fast at it.
     """
@@ -231,6 +108,14 @@ class Victim:
     def computing(self) -> nn.Module:
         """The network, computing in bfloat16 where that is wanted; its output is float32."""
         return Autocast(self.network, fast_bfloat16(self.device) if self.amp is None else self.amp)
+
+    def examiner(self, cases: Cases) -> Examiner:
+        """What scores the network, in the state it has then, on cases.
+
+        Raises:
+            DatalistError: when there are none.
+        """
+        return Examiner(self.computing, self.task, self.recipe, cases, self.steps, self.device)
 
     def train_and_score(
         self,
@@ -261,10 +146,10 @@ class Victim:
         recovery = self.recipe.recovery
         clean = [] if recovery is None else recovery.choose(originals, derive_seed(self.seed, "recovery"))
         self._start()
-        examine = Examiner(self, test)
+        examine = self.examiner(test)
         if torch.device(self.device).type == "cpu":
             channels_last(self.network, (1, len(examine.inputs[0]["image"]), *self.recipe.size))
-        history = self._train(train, examine, Examiner(self, validation) if validation else None, description)
+        history = self._train(train, examine, self.examiner(validation) if validation else None, description)
         if history.best is not None:
             self.network.load_state_dict(history.best)
         if recovery is not None:
@@ -293,7 +178,7 @@ class Victim:
             InputError: when there is nothing to score on.
         """
         self.network.to(self.device)
-        return Examiner(self, cases).predict().score(full=True)
+        return self.examiner(cases).predict().score(full=True)
 
     def _start(self) -> None:
         """Bring the network to the device, with the weights that the recipe starts from."""
@@ -338,7 +223,7 @@ class Victim:
         seed, ball = derive_seed(self.seed, "recovery"), WeightBall(self.network, recovery.radius)
         recipe = dataclasses.replace(self.recipe, **recovery.tuning(self.recipe.learning_rate))
         tuned = dataclasses.replace(self, recipe=recipe, seed=seed, num_validations=1)
-        examine = Examiner(tuned, clean)
+        examine = tuned.examiner(clean)
         recovery.search(ball, lambda: examine.predict().score().value, seed)
         trainer = tuned._trainer(clean)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, ball.project)

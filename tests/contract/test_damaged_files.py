@@ -24,7 +24,7 @@ from monai_unlearnable.errors import ScanError, UnlearnableError
 from monai_unlearnable.intensity import PercentileWindow
 from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.perturbers import RandomNoise, load_input_settings, load_perturber
-from monai_unlearnable.publishing.layout import publish_label
+from monai_unlearnable.publishing.label_files import publish_label
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.statement import audit

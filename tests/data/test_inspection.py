@@ -11,7 +11,7 @@ import pytest
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import inspect_cases, load_cases, read_case
-from monai_unlearnable.data.inspection import exceeding_spread
+from monai_unlearnable.data.spread import exceeding_spread
 from monai_unlearnable.intensity import FixedWindow
 from monai_unlearnable.perturbers import RandomNoise
 from tests.helpers import SHAPES, protect, write_dataset, write_nifti

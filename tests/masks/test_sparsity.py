@@ -25,7 +25,8 @@ from monai_unlearnable.masks import (
     top_k,
 )
 from monai_unlearnable.masks.sparsity import foreground
-from monai_unlearnable.utils.config import build, describe
+from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.descriptions import describe
 from tests.helpers import two_classes
 
 SHAPES = [(15, 18), (12, 14, 10)]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import Augmentation, standardize
-from monai_unlearnable.utils.config import build, describe
+from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.descriptions import describe
 
 SHAPES = [(24, 32), (16, 20, 12)]
 RANDOM = [

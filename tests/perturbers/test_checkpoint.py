@@ -30,7 +30,7 @@ from monai_unlearnable.perturbers import (
     save_perturber,
 )
 from monai_unlearnable.perturbers.inference import generate_noise, generate_noises
-from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.descriptions import describe
 from tests.helpers import BUDGET, small_shared, small_surrogate, small_umed, two_classes
 
 

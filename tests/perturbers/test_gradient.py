@@ -25,7 +25,8 @@ from monai_unlearnable.perturbers import (
     save_perturber,
 )
 from monai_unlearnable.perturbers.surrogate import error_rate, task_loss
-from monai_unlearnable.utils.config import build, describe
+from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import isolated_seed
 from tests.helpers import small_surrogate
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.perturbers import LinearSurrogate, load_perturber, save_perturber
-from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.descriptions import describe
 
 SHAPE = (24, 16)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import Objective
 from monai_unlearnable.perturbers.surrogate import error_rate, task_loss
-from monai_unlearnable.utils.config import build, describe
+from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.descriptions import describe
 
 SHAPES = {"classes": (), "maps": (8, 9), "volumes": (8, 6, 5)}
 kinds = pytest.mark.parametrize("kind", SHAPES)

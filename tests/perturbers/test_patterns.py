@@ -26,7 +26,7 @@ from monai_unlearnable.perturbers import (
     save_perturber,
 )
 from monai_unlearnable.perturbers.inference import generate_noise
-from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.descriptions import describe
 from tests.helpers import two_classes
 
 EPSILON = 0.1

@@ -12,7 +12,7 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, Roi, TextureMap
 from monai_unlearnable.perturbers import RandomNoise, load_perturber, save_perturber
-from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import derive_seed
 from tests.helpers import two_classes
 

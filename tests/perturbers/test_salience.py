@@ -22,7 +22,7 @@ from monai_unlearnable.perturbers import (
 )
 from monai_unlearnable.perturbers.inference import generate_noise
 from monai_unlearnable.perturbers.surrogate import task_loss
-from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import small_surrogate, small_umed
 from tests.perturbers.test_gradient import CASES, EPSILON, batch, gradient, kinds, logits_of, trained

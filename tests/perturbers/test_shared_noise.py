@@ -14,7 +14,7 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, OfClasses, Roi
 from monai_unlearnable.perturbers import ClasswiseNoise, load_perturber, save_perturber
-from monai_unlearnable.utils.config import describe
+from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import BUDGET, small_shared, two_classes
 

@@ -27,7 +27,7 @@ from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.publishing.verify import verify
-from monai_unlearnable.utils.files import lock, unlock
+from monai_unlearnable.utils.locks import lock, unlock
 from tests import dicom
 from tests.helpers import (
     put_voxels,
@@ -42,7 +42,7 @@ from tests.helpers import (
 )
 
 KEY = OwnerKey(bytes(range(32)))
-CHECK = "import sys, pathlib; from monai_unlearnable.utils.files import lock; lock(pathlib.Path(sys.argv[1]))"
+CHECK = "import sys, pathlib; from monai_unlearnable.utils.locks import lock; lock(pathlib.Path(sys.argv[1]))"
 FAULTS = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
@@ -259,7 +259,7 @@ def test_a_file_that_became_one_of_another_kind(data: Path, tmp_path: Path, make
 
 def locked_by_another(folder: Path) -> subprocess.Popen[str]:
     """A process that holds the lock of a folder until its input ends."""
-    code = "import sys; from pathlib import Path; from monai_unlearnable.utils.files import lock; "
+    code = "import sys; from pathlib import Path; from monai_unlearnable.utils.locks import lock; "
     code += f"lock(Path({str(folder)!r})); print('locked', flush=True); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "locked\n"

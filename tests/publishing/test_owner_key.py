@@ -27,7 +27,7 @@ from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.transforms import LoadScan, RemoveNoise
 from tests.helpers import protect, tree, write_dataset
 from tests.publishing.test_archives import write_archive
-from tests.publishing.test_protection import stop_at
+from tests.publishing.test_publication import stop_at
 
 KEY, OTHER = OwnerKey(bytes(range(32))), OwnerKey(bytes(range(1, 33)))
 # What the owner's plain files begin with or hold: archives of numpy and torch, names of records, safetensors.

@@ -17,7 +17,7 @@ from monai_unlearnable.noise import NoiseStore
 from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.verify import verify
-from monai_unlearnable.report.slices import cut_planes
+from monai_unlearnable.report.planes import cut_planes
 from monai_unlearnable.transforms import ApplyNoise, GenerateNoise, LoadScan, RemoveNoise
 from tests import dicom
 from tests.helpers import SHAPES, protect, random_image, tree, two_classes

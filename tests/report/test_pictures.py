@@ -13,8 +13,10 @@ from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.intensity import IntensityWindow, StorageQuantization
 from monai_unlearnable.report.canvas import DARK, LIGHT, Theme, baseline_panels, telling_panels
-from monai_unlearnable.report.charts import bars, curves, frontier_chart, heat, heat_maps, result_pictures
-from monai_unlearnable.report.slices import cut_planes, montage, prediction_montage
+from monai_unlearnable.report.charts import bars, curves, frontier_chart, result_pictures
+from monai_unlearnable.report.heat import heat, heat_maps
+from monai_unlearnable.report.planes import cut_planes
+from monai_unlearnable.report.slices import montage, prediction_montage
 
 from .samples import matrix, picture, results, row, scan, sweep
 

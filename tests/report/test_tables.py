@@ -12,8 +12,8 @@ from scipy import stats
 from monai_unlearnable.metrics import paired_test
 from monai_unlearnable.report import VictimRow, compare, comparison_table, markdown_table, p50_table, victim_table
 from monai_unlearnable.report.comparison import pair_table
+from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.html import render_page
-from monai_unlearnable.report.summaries import Matrix
 from monai_unlearnable.report.tables import Table, format_digits, format_p, matrix_tables, rivals_table
 
 from .samples import matrix, results, row, sweep
@@ -110,13 +110,13 @@ class TestMatrixTable:
             row("protected", 77.0, by_case=protected),
         ]
         summaries = results(rows=rows).summaries()
-        values = [Matrix(summaries).p_value(s) for s in summaries]
+        values = [ControlledSummaries(summaries).p_value(s) for s in summaries]
         assert math.isnan(values[0])
         assert values[1] == pytest.approx(stats.wilcoxon(protected, clean + 0.5).pvalue)
 
     def test_no_p_value_for_other_cases(self):
         summaries = results(rows=[row("clean", 80.0), row("protected", 7.0, by_case=(1.0, 2.0))]).summaries()
-        assert math.isnan(Matrix(summaries).p_value(summaries[1]))
+        assert math.isnan(ControlledSummaries(summaries).p_value(summaries[1]))
 
     def test_markdown(self):
         lines = markdown_table(matrix()).splitlines()
@@ -137,17 +137,17 @@ class TestControls:
             row("clean", 80.0),
         ]
         summaries = results(rows=rows).summaries()
-        found = Matrix(summaries)
+        found = ControlledSummaries(summaries)
         assert [s.score for s in map(found.control, summaries)] == [80.0] * 3
         assert found.fraction(summaries[2]) == pytest.approx(30 / 80)
 
     def test_fraction_counts_from_chance(self):
         rows = [row("clean", 90.0, chance=50.0), row("protected", 60.0, chance=50.0)]
         summaries = results(rows=rows).summaries()
-        assert Matrix(summaries).fraction(summaries[1]) == pytest.approx(0.25)
+        assert ControlledSummaries(summaries).fraction(summaries[1]) == pytest.approx(0.25)
 
     def test_random_noise_of_the_nearest_size(self):
-        found = Matrix(sweep({"umed": 37.0, "random noise": 0.0}).summaries())
+        found = ControlledSummaries(sweep({"umed": 37.0, "random noise": 0.0}).summaries())
         cells = found.baselines("umed")
         assert [(s.data, found.random(s).data) for s in cells[:2]] == [
             ("umed 2/255", "random noise 2/255"),
@@ -159,7 +159,7 @@ class TestControls:
         strong = row("protected", 50.0, data="umed 16/255", method="umed", recipe="nnunet")
         weak = row("protected", 79.0, data="umed 2/255", method="umed", recipe="nnunet")
         clean = row("clean", 80.0, recipe="nnunet")
-        found = Matrix(results(rows=[*noise.rows, strong, weak, clean]).summaries())
+        found = ControlledSummaries(results(rows=[*noise.rows, strong, weak, clean]).summaries())
         assert found.strongest("umed").data == "umed 16/255"
 
 

@@ -31,9 +31,10 @@ from monai_unlearnable.training import (
     TrainingProgress,
     Unrolled,
 )
-from monai_unlearnable.utils.config import build, describe
+from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.descriptions import describe
 from tests.helpers import small_surrogate, small_umed
-from tests.training.test_protection import batches
+from tests.training.test_trainer import batches
 
 DATA = batches(2)
 NETWORK = UNet(2, 1, 2, (4, 8), (2,))

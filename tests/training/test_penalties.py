@@ -21,10 +21,11 @@ from monai_unlearnable.training import (
     SliceContrast,
     SurrogatePool,
 )
-from monai_unlearnable.utils.config import build, describe
+from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.seeding import reset_parameters
 from tests.helpers import small_surrogate, small_umed
-from tests.training.test_protection import batches, make, same
+from tests.training.test_trainer import batches, make, same
 
 EPSILON = 0.05
 

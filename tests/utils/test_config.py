@@ -45,7 +45,8 @@ from monai_unlearnable.perturbers import (
     UMed,
     VoxShield,
 )
-from monai_unlearnable.utils.config import Configurable, Described, build, check_buildable, describe
+from monai_unlearnable.utils.config import Configurable, Described, build, check_buildable
+from monai_unlearnable.utils.descriptions import describe
 
 MASKS = [
     Everywhere(),

@@ -30,7 +30,6 @@ from monai_unlearnable.victims import (
     Segmentation,
     Victim,
 )
-from monai_unlearnable.victims.training import Examiner
 
 AROUND = [-0.2, 0.15, 0.1]  # rotation about each axis of the patient, in radians
 
@@ -94,7 +93,7 @@ LEVELS = {"monai": (0.0, 0.52, 1.0), "nnunet": (-0.19, 3.1, 6.3)}
 
 def oracle_scores(cases: list[dict[str, Any]], how: Recipe, network: nn.Module | None = None) -> list[float]:
     victim = Victim(network or Threshold(*LEVELS["monai"]), Segmentation((0, 1, 2)), how)
-    return [float(score) for score in Examiner(victim, cases).predict().score().by_case]
+    return [float(score) for score in victim.examiner(cases).predict().score().by_case]
 
 
 @pytest.mark.parametrize("name", ["monai", "nnunet"])

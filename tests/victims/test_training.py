@@ -21,7 +21,7 @@ from monai_unlearnable.errors import DatalistError, DivergedError, InputError
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.seeding import isolated_seed
 from monai_unlearnable.victims import AdversarialBatch, Classification, Recipe, Segmentation, Trained, Victim
-from monai_unlearnable.victims.training import History, validation_iterations
+from monai_unlearnable.victims.examination import History, validation_iterations
 from tests.helpers import write_nifti
 
 TASK = Segmentation((0, 4))

@@ -30,7 +30,7 @@ __all__ = [
     "Piece",
     "cut",
     "cut_files",
-    "data_files",
+    "named_files",
     "numbered",
     "packing_of",
     "storage",
@@ -270,7 +270,7 @@ class Blocks:
         return Siblings({path.name: header, **dict(zip(self.names, files, strict=True))})
 
 
-def data_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
+def named_files(path: Path, names: Sequence[str]) -> tuple[Path, ...]:
     """The paths of data files that a header names.
 
     Raises:

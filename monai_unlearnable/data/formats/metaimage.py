@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.formats.blocks import Axes, Blocks, Packing, cut_files, data_files, numbered, storage
+from monai_unlearnable.data.formats.blocks import Axes, Blocks, Packing, cut_files, named_files, numbered, storage
 from monai_unlearnable.data.scan import LPS_TO_RAS, Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.utils.files import Content
@@ -111,7 +111,7 @@ class MetaImageFormat(ScanFormat):
         with naming(path):
             content = path.read_bytes()
             header = _parse(content)
-            files = [file.read_bytes() for file in data_files(path, header.names)]
+            files = [file.read_bytes() for file in named_files(path, header.names)]
             packing = Packing.ZLIB if header.is_set("CompressedData") else Packing.RAW
             start = 0 if files else header.end
             before, skip = _skipped(header, start, packing)
@@ -124,7 +124,7 @@ class MetaImageFormat(ScanFormat):
 
     def files(self, path: Path) -> tuple[Path, ...]:
         with naming(path), path.open("rb") as stream:
-            return path, *data_files(path, _parse(stream.read(MAX_HEADER)).names)
+            return path, *named_files(path, _parse(stream.read(MAX_HEADER)).names)
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
         blocks: Blocks = scan.container

@@ -16,7 +16,7 @@ import nrrd
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_unlearnable.data.formats.blocks import Axes, Blocks, Packing, cut_files, data_files, numbered, storage
+from monai_unlearnable.data.formats.blocks import Axes, Blocks, Packing, cut_files, named_files, numbered, storage
 from monai_unlearnable.data.overlap import Segments, overlap_remarks
 from monai_unlearnable.data.scan import LPS_TO_RAS, Scan, ScanFormat, naming
 from monai_unlearnable.errors import ScanError
@@ -138,7 +138,7 @@ class NrrdFormat(ScanFormat):
         with naming(path):
             content = path.read_bytes()
             header = _parse(content)
-            files = [file.read_bytes() for file in data_files(path, header.names)]
+            files = [file.read_bytes() for file in named_files(path, header.names)]
             start, packing, axes, dtype = 0 if files else header.end, header.packing, header.axes, header.dtype
             before = _lines(files[0] if files else content, start, header.skip("line skip", "lineskip"))
             skip, size = header.skip("byte skip", "byteskip"), axes.size * dtype.itemsize
@@ -174,7 +174,7 @@ class NrrdFormat(ScanFormat):
 
     def files(self, path: Path) -> tuple[Path, ...]:
         with naming(path), path.open("rb") as stream:
-            return path, *data_files(path, _parse(stream.read(MAX_HEADER)).names)
+            return path, *named_files(path, _parse(stream.read(MAX_HEADER)).names)
 
     def encode(self, scan: Scan, voxels: NDArray, path: Path) -> Content:
         blocks: Blocks = scan.container

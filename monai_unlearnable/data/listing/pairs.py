@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from monai_unlearnable.data.formats import stem
@@ -14,6 +15,7 @@ from monai_unlearnable.data.listing.datalist import WAY_OUT, Case, Found, label_
 from monai_unlearnable.data.listing.names import IMAGE, JOINTS, LABEL, ScanName
 from monai_unlearnable.data.listing.tree import parent
 from monai_unlearnable.errors import DatalistError
+from monai_unlearnable.utils.grouping import distinct, grouped
 from monai_unlearnable.utils.text import first_and_more
 
 __all__ = ["from_pairs"]
@@ -95,7 +97,7 @@ class _Pairing:
         self.groups: dict[str, _Group] = {}
         self.reasons: dict[str, str] = {}
         self.left: list[ScanName] = []  # images without a label
-        exact, loose = _by_key(labels, "full"), _by_key(labels, "bare")
+        exact, loose = (grouped(labels, attrgetter(key)) for key in ("full", "bare"))
         for part in images:
             label, channel = self._label_of(part, exact, loose)
             if label is None:
@@ -127,7 +129,7 @@ class _Pairing:
         return None, ""
 
     def _only(self, labels: Sequence[ScanName], image: ScanName) -> ScanName:
-        names = list(dict.fromkeys(label.name for label in labels))
+        names = distinct(label.name for label in labels)
         if len(names) > 1:
             reason = f"{first_and_more(names)} are labels of one image, {image.name}"
             raise DatalistError(f"{reason}; merge them into one label map, or {ALIKE}", file=self.root)
@@ -213,17 +215,10 @@ class _Pairing:
         return f"{where}, channels {', '.join(self.channels)}" if len(self.channels) > 1 else where
 
 
-def _by_key(parts: Sequence[ScanName], key: str) -> dict[str, list[ScanName]]:
-    found: dict[str, list[ScanName]] = {}
-    for part in parts:
-        found.setdefault(getattr(part, key), []).append(part)
-    return found
-
-
 def _names_of(parts: Sequence[ScanName]) -> str:
     """The folders that tell the role of scans."""
-    folders = list(dict.fromkeys(part.folder for part in parts if part.folder))
-    inner = list(dict.fromkeys(f"*/{folder.rpartition('/')[2]}" for folder in folders))
+    folders = distinct(part.folder for part in parts if part.folder)
+    inner = distinct(f"*/{folder.rpartition('/')[2]}" for folder in folders)
     return first_and_more([f"{folder}/" for folder in (folders if len(folders) <= FEW else inner)])
 
 

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from monai_unlearnable.data.formats import read_label_scan
 from monai_unlearnable.errors import DivergedError, InputError, OutputError, UnlearnableError
-from monai_unlearnable.utils.files import locked, named_by, write_atomic, write_json
+from monai_unlearnable.utils.files import named_by, write_atomic, write_json
+from monai_unlearnable.utils.locks import locked
 from monai_unlearnable.utils.progress import Stage
 from monai_unlearnable.victims.external.commands import Commands
 from monai_unlearnable.victims.external.raw import DATASET, Loading, RawFolder, Sample
