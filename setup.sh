@@ -14,8 +14,7 @@ stamp=".venv/.ready-$("$python" -c 'import hashlib,sys; print(hashlib.sha256(b""
 if [ ! -e "$stamp" ]; then
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     export PIP_DISABLE_PIP_VERSION_CHECK=1
-    .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt torch
-    .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt setuptools wheel
+    .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt torch setuptools wheel
     .venv/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation --editable ".${extras:+[$extras]}"
     touch "$stamp"
 fi

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,14 @@ def pytest_collection_finish() -> None:
     """What was imported stays: collecting garbage, as laboratories do after each training, need not go through it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced() -> Iterator[None]:
+    """Nobody waits until files are on the disk, which matters where machines lose power. What fails then has tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")

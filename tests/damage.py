@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-COUNT = int(os.environ.get("DAMAGED_FILES", "30"))  # of each kind
+COUNT = int(os.environ.get("DAMAGED_FILES", "12"))  # of each kind
 HEADER = 600  # bytes in which damage is likelier than elsewhere
 EXTREMES = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"\0\0\0\x80")
 

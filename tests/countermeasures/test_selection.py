@@ -13,9 +13,15 @@ from tests.countermeasures.planted import classification_cases, material, segmen
 PLANTED = [index % 4 < 2 for index in range(40)]
 
 
-@pytest.mark.parametrize("make", [classification_cases, segmentation_cases])
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("hidden", [0, 8])
+@pytest.mark.parametrize(
+    ("make", "dims", "hidden"),
+    [  # each two of them in all ways
+        (classification_cases, 2, 0),
+        (classification_cases, 3, 8),
+        (segmentation_cases, 2, 8),
+        (segmentation_cases, 3, 0),
+    ],
+)
 def test_planted_cases_are_dropped(make, dims: int, hidden: int) -> None:  # type: ignore[no-untyped-def]
     cases = make(40, dims, PLANTED)
     done = IterativeFilter(0.5, hidden=hidden, block=4).prepare(material(cases))

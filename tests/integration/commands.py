@@ -11,7 +11,7 @@ from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
-from tests.helpers import write_dataset
+from tests.helpers import tree, write_dataset
 from tests.processes import ROOT, forked
 
 
@@ -32,6 +32,22 @@ def bundle_words(bundle: str, settings: dict[str, object]) -> list[str]:
     root = ROOT / "bundles" / bundle
     words = ["-m", "monai.bundle", "run", "--config_file", str(root / "configs" / "protect.yaml")]
     return [*words, "--bundle_root", str(root), *as_words(settings)]
+
+
+def goes_on_and_tells_settings_apart(bundle: str, folder: Path, quick: dict[str, Any], *others: dict[str, Any]) -> None:
+    """A run that was stopped while it published goes on to the same bytes; others, of other settings, give others."""
+    data = write_dataset(folder / "data")
+
+    def run(name: str, **settings: Any) -> dict[str, bytes]:
+        run_bundle(bundle, dataset_dir=str(data), output_dir=str(folder / name), **{**quick, **settings})
+        return tree(folder / name / "protected")
+
+    whole = run("out")
+    (folder / "out" / "noise" / "manifest.json").unlink()
+    (folder / "out" / "noise" / "images" / "b.npz").unlink()
+    assert run("out") == whole
+    for settings in others:
+        assert run(str(settings), **settings) != whole
 
 
 def round_trip(bundle: str, folder: Path, dims: int, suffix: str, dtype: str, settings: dict[str, Any]) -> Manifest:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +43,16 @@ WRITE: dict[str, Callable[..., Path]] = {
 METHODS = {"lsp": "LinearPatterns", "ar": "AutoregressiveNoise", "cuda": "ClassConvolution", "ops": "FixedVoxels"}
 METHODS |= {"lattice": "SymmetricLattice", "linear": "LinearSurrogate"}
 kinds = pytest.mark.parametrize("kind", WRITE)
+DEFAULTS = {"approach": "error_minimizing", "granularity": "case"}
+# Kind, approach and granularity: each two of them in all ways.
+COMBINED = [
+    ("classes", "error_minimizing", "case"),
+    ("maps", "error_maximizing", "case"),
+    ("maps", "error_minimizing", "class"),
+    ("classes", "error_maximizing", "class"),
+    ("classes", "error_minimizing", "universal"),
+    ("maps", "error_maximizing", "universal"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,37 +75,47 @@ def protect(data: Path, out: Path, bundle: str = "anti_learning", **settings: An
     return manifest
 
 
+@pytest.fixture(scope="module")
+def made(datasets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., SimpleNamespace]:
+    """Protects a dataset with some settings, once for all tests that read ``out`` and ``manifest``."""
+
+    @functools.cache
+    def make(kind: str, **settings: Any) -> SimpleNamespace:
+        out = tmp_path_factory.mktemp("made")
+        return SimpleNamespace(out=out, manifest=protect(datasets[kind], out, **settings))
+
+    return lambda kind, **settings: make(kind, **{k: v for k, v in settings.items() if DEFAULTS.get(k) != v})
+
+
 def changed(manifest: Manifest) -> list[bool]:
     return [entry.measured["linf"] > 0 for entry in manifest.scans]
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("approach", APPROACHES)
-@kinds
+def test_approaches_and_granularities_are_combined() -> None:
+    assert {combined[1:] for combined in COMBINED} == set(product(APPROACHES, GRANULARITIES))
+
+
+@pytest.mark.parametrize(("kind", "approach", "granularity"), COMBINED)
 def test_protects_verifies_restores(
-    datasets: dict[str, Path], tmp_path: Path, kind: str, approach: str, granularity: str
+    datasets: dict[str, Path], made: Callable[..., SimpleNamespace], kind: str, approach: str, granularity: str
 ) -> None:
-    manifest = protect(datasets[kind], tmp_path, approach=approach, granularity=granularity)
-    learned = "GradientNoise" if granularity == "case" else "ClasswiseNoise"
-    assert manifest.run["method"] == learned
-    trainers = manifest.run["config"]["trainers"]
+    done = made(kind, approach=approach, granularity=granularity)
+    assert done.manifest.run["method"] == ("GradientNoise" if granularity == "case" else "ClasswiseNoise")
+    trainers = done.manifest.run["config"]["trainers"]
     assert len(trainers) == (2 if approach == "error_maximizing" and granularity != "case" else 1)
     assert (trainers[0]["perturber"] is None) == (approach == "error_maximizing")
-    assert (tmp_path / "models" / "training.pt").is_file()
-    assert changed(manifest) == ([False] * 3 + [True] * 4 if kind == "classes" else [True] * 2)
+    assert (done.out / "models" / "training.pt").is_file()
+    assert changed(done.manifest) == ([False] * 3 + [True] * 4 if kind == "classes" else [True] * 2)
     if kind == "maps":
-        for entry in manifest.scans:
-            before, after, label = (
-                stored_voxels(path)
-                for path in (
-                    datasets[kind] / entry.file,
-                    tmp_path / "protected" / entry.output,
-                    datasets[kind] / str(entry.label),
-                )
-            )
+        for entry in done.manifest.scans:
+            files = (datasets[kind] / entry.file, done.out / "protected" / entry.output, datasets[kind] / entry.label)
+            before, after, label = map(stored_voxels, files)
             assert not ((before != after) & (label == 0)).any(), "noise is in the exact region"
+
+
+def test_a_finished_output_stays(datasets: dict[str, Path], made: Callable[..., SimpleNamespace]) -> None:
     with pytest.raises(OutputError, match=r"manifest.json.*exists already"):
-        run_bundle("anti_learning", dataset_dir=str(datasets[kind]), output_dir=str(tmp_path), **QUICK)
+        protect(datasets["classes"], made("classes").out)
 
 
 @pytest.mark.parametrize("pattern", METHODS)
@@ -108,17 +131,16 @@ def test_every_pattern(datasets: dict[str, Path], tmp_path: Path, kind: str, pat
     assert manifest.run["method"] == METHODS[pattern] and all(changed(manifest))
 
 
-@pytest.mark.parametrize(("kind", "write"), [("classes", write_class_folders), ("maps", write_dataset)])
-def test_volumes(tmp_path: Path, kind: str, write: Callable[..., Path]) -> None:
-    data = write(tmp_path / "data", 3, "int16", suffix=".nii.gz")
-    for granularity in ("case", "class"):
-        manifest = protect(data, tmp_path / granularity, granularity=granularity)
-        assert changed(manifest) == ([False] * 3 + [True] * 4 if kind == "classes" else [True] * 2)
-
-
 @pytest.mark.parametrize(
-    ("kind", "name"), [("maps", "DynUNet"), ("maps", "SegResNet"), ("classes", "DenseNet121"), ("classes", "ViT")]
+    ("granularity", "write", "expected"),
+    [("case", write_class_folders, [False] * 3 + [True] * 4), ("class", write_dataset, [True] * 2)],
 )
+def test_volumes(tmp_path: Path, granularity: str, write: Callable[..., Path], expected: list[bool]) -> None:
+    data = write(tmp_path / "data", 3, "int16", suffix=".nii.gz")
+    assert changed(protect(data, tmp_path / "out", granularity=granularity)) == expected
+
+
+@pytest.mark.parametrize(("kind", "name"), [("maps", "DynUNet"), ("classes", "ViT")])
 def test_other_surrogates(datasets: dict[str, Path], tmp_path: Path, kind: str, name: str) -> None:
     manifest = protect(datasets[kind], tmp_path, **{"network_def#name": name, "steps": 1})
     assert {network["name"] for network in manifest.run["perturber"]["networks"]} == {name}
@@ -132,16 +154,15 @@ def test_a_class_is_spared(datasets: dict[str, Path], tmp_path: Path, unperturbe
     assert "".join(str(int(one)) for one in changed(manifest)) == expected
 
 
-@kinds
-def test_goals_of_the_error_maximizing_approach(datasets: dict[str, Path], tmp_path: Path, kind: str) -> None:
-    made = []
+def test_goals_of_the_error_maximizing_approach(datasets: dict[str, Path], tmp_path: Path) -> None:
+    made, maximizing = [], {"approach": "error_maximizing", "unperturbed": None}
     for name, settings in {"next": {}, "other": {"targets": [2, 0, 1]}, "any": {"goal": "untargeted"}}.items():
-        manifest = protect(datasets[kind], tmp_path / name, approach="error_maximizing", unperturbed=None, **settings)
+        manifest = protect(datasets["classes"], tmp_path / name, **maximizing, **settings)
         made.append(tuple(entry.protected_sha256 for entry in manifest.scans))
     assert len(set(made)) == 3
     for settings, reason in (({"targets": [1, 0]}, "number of targets"), ({"goal": "some"}, "unknown goal.* 'some'")):
         with pytest.raises(InputError, match=reason):
-            protect(datasets[kind], tmp_path / "wrong", approach="error_maximizing", **settings)
+            protect(datasets["classes"], tmp_path / "wrong", **maximizing, **settings)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +228,7 @@ def test_stopped_runs_go_on_to_the_same_bytes(
     datasets: dict[str, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    made: Callable[..., SimpleNamespace],
     settings: dict[str, Any],
     owner: Any,
     function: str,
@@ -214,35 +236,36 @@ def test_stopped_runs_go_on_to_the_same_bytes(
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, owner, function, call)
-        protect(datasets["classes"], tmp_path / "out", **settings)
-    for name in ("out", "whole"):
-        protect(datasets["classes"], tmp_path / name, **settings)
+        protect(datasets["classes"], tmp_path, **settings)
+    protect(datasets["classes"], tmp_path, **settings)
     for folder in ("noise", "protected"):
-        assert tree(tmp_path / "out" / folder) == tree(tmp_path / "whole" / folder)
+        assert tree(tmp_path / folder) == tree(made("classes", **settings).out / folder)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"augmentation#noise": 0.1}, {"network_def#name": "ViT"}, {"learning_rate": 0.1}, {"pattern_rate": 0.1}],
-    ids=str,
-)
-def test_training_with_other_settings_never_goes_on(
-    datasets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
+def test_training_goes_on_with_the_same_settings_alone(
+    datasets: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, ProtectionTrainer, "_iteration", 3)
         protect(datasets["classes"], tmp_path, granularity="class")
-    with pytest.raises(OutputError, match=r"training.pt.*other settings"):
-        protect(datasets["classes"], tmp_path, granularity="class", **change)
+    others = {"augmentation#noise": 0.1, "network_def#name": "ViT", "learning_rate": 0.1, "pattern_rate": 0.1}
+    for name, value in others.items():
+        with pytest.raises(OutputError, match=r"training.pt.*other settings"):
+            protect(datasets["classes"], tmp_path, granularity="class", **{name: value})
+    protect(datasets["classes"], tmp_path, granularity="class")
 
 
 @kinds
 @pytest.mark.parametrize("settings", [{}, {"granularity": "class"}, {"bundle": "synthetic"}], ids=str)
 def test_a_checkpoint_protects_further_cases(
-    datasets: dict[str, Path], tmp_path: Path, kind: str, settings: dict[str, Any]
+    datasets: dict[str, Path],
+    tmp_path: Path,
+    made: Callable[..., SimpleNamespace],
+    kind: str,
+    settings: dict[str, Any],
 ) -> None:
-    protect(datasets[kind], tmp_path / "out", **settings)
-    checkpoint = str(tmp_path / "out" / "models" / "perturber.safetensors")
+    out = made(kind, **settings).out
+    checkpoint = str(out / "models" / "perturber.safetensors")
     if kind == "classes":
         further = write_class_folders(tmp_path / "more", shape=(31, 27), first_seed=50)
     else:
@@ -255,7 +278,7 @@ def test_a_checkpoint_protects_further_cases(
     manifest = apply(further, tmp_path / "new")
     assert changed(manifest) == ([False] * 3 + [True] * 4 if kind == "classes" else [True] * 3)
     apply(datasets[kind], tmp_path / "again")
-    assert tree(tmp_path / "again" / "protected") == tree(tmp_path / "out" / "protected")
+    assert tree(tmp_path / "again" / "protected") == tree(out / "protected")
     assert (tmp_path / "again" / "models" / "perturber.safetensors").read_bytes() == Path(checkpoint).read_bytes()
 
 

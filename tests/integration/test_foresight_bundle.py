@@ -11,8 +11,8 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.perturbers import ClasswiseNoise, load_perturber
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.verify import verify
-from tests.helpers import tree, write_dataset
-from tests.integration.commands import bundle_words, command, round_trip
+from tests.helpers import write_dataset
+from tests.integration.commands import bundle_words, command, goes_on_and_tells_settings_apart, round_trip
 
 QUICK = {
     "epochs": 2,
@@ -36,20 +36,8 @@ def test_protects_verifies_restores_and_protects_further_cases(
 
 
 def test_a_stopped_run_goes_on_to_the_same_bytes_and_settings_count(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data")
-
-    def run(name: str, **settings: object) -> dict[str, bytes]:
-        run_bundle("foresight", dataset_dir=str(data), output_dir=str(tmp_path / name), **{**QUICK, **settings})
-        return tree(tmp_path / name / "protected")
-
-    whole = run("whole")
-    run("stopped")
-    (tmp_path / "stopped" / "noise" / "manifest.json").unlink()
-    (tmp_path / "stopped" / "noise" / "images" / "b.npz").unlink()
-    assert run("stopped") == whole
-    assert run("other seed", seed=1) != whole
-    assert run("further ahead", horizon=4) != whole
-    assert run("other pattern", pattern_size=[4, 4, 4]) != whole
+    others = ({"seed": 1}, {"horizon": 4}, {"pattern_size": [4, 4, 4]})
+    goes_on_and_tells_settings_apart("foresight", tmp_path, QUICK, *others)
 
 
 @pytest.mark.parametrize(

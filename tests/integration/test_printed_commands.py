@@ -52,6 +52,8 @@ NOT_RUN = {
     "--length standard": "the laboratory of another block runs",
     "monai-unlearnable run LAB": "test_command_line.py runs the command of each row",
     "--workers 4": "starts processes; tests/evaluation/test_laboratory.py does",
+    "--victims UNet,DynUNet": "test_command_line.py runs a smaller laboratory",
+    "--victims UNet,BasicUNet,DynUNet": "the block above evaluates with one network",
 }
 # Statements of other programs that are not run, by how they begin, and why.
 NOT_OURS = {

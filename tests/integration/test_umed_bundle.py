@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from monai.bundle import ConfigParser, verify_metadata
@@ -21,7 +23,22 @@ from tests.helpers import tree, write_dataset
 from tests.integration.commands import ROOT
 
 CONFIGS = ROOT / "bundles" / "umed" / "configs"
-QUICK = {"epochs": 2, "epoch_length": 2, "batch_size": 2, "epsilon": 0.05, "network_def#channels": [4, 8, 8, 8]}
+QUICK: dict[str, Any] = {
+    "epochs": 2,
+    "epoch_length": 2,
+    "batch_size": 2,
+    "epsilon": 0.05,
+    "network_def#channels": [4, 8, 8, 8],
+}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A dataset and the output of the bundle: ``data``, ``out`` and its ``checkpoint``. Shared: read only."""
+    root = tmp_path_factory.mktemp("done")
+    data = write_dataset(root / "data")
+    run_bundle("umed", dataset_dir=str(data), output_dir=str(root / "out"), **QUICK)
+    return SimpleNamespace(data=data, out=root / "out", checkpoint=str(root / "out/models/perturber.safetensors"))
 
 
 @pytest.mark.parametrize(("dims", "suffix", "dtype"), [(3, ".nii.gz", "int16"), (2, ".png", "uint8")])
@@ -39,14 +56,12 @@ def test_protects_verifies_restores(tmp_path: Path, dims: int, suffix: str, dtyp
         run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK)
 
 
-def test_same_seed_same_bytes_and_other_seed_other_noise(tmp_path: Path) -> None:
-    data = write_dataset(tmp_path / "data")
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / name), seed=seed, **QUICK)
-    first, second, other = (tree(tmp_path / name / "noise") for name in "abc")
-    assert first == second
-    assert tree(tmp_path / "a" / "protected") == tree(tmp_path / "b" / "protected")
-    assert first["images/a.npz"] != other["images/a.npz"]
+def test_same_seed_same_bytes_and_other_seed_other_noise(done: SimpleNamespace, tmp_path: Path) -> None:
+    for name, seed in (("again", 0), ("other", 1)):
+        run_bundle("umed", dataset_dir=str(done.data), output_dir=str(tmp_path / name), seed=seed, **QUICK)
+    for folder in ("noise", "protected"):
+        assert tree(tmp_path / "again" / folder) == tree(done.out / folder)
+    assert tree(tmp_path / "other/noise")["images/a.npz"] != tree(done.out / "noise")["images/a.npz"]
 
 
 def test_nested_settings_are_overridden(tmp_path: Path) -> None:
@@ -56,18 +71,13 @@ def test_nested_settings_are_overridden(tmp_path: Path) -> None:
     assert manifest.run["perturber"]["support"]["margin"] == 1
 
 
-def test_checkpoint_protects_cases_it_has_never_seen(tmp_path: Path) -> None:
-    data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", names=("x", "y", "z"))
-    run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **QUICK)
-    checkpoint = tmp_path / "out" / "models" / "perturber.safetensors"
-    run_bundle("umed", "apply", dataset_dir=str(more), output_dir=str(tmp_path / "new"), checkpoint=str(checkpoint))
+def test_checkpoint_protects_cases_it_has_never_seen(done: SimpleNamespace, tmp_path: Path) -> None:
+    more = write_dataset(tmp_path / "more", names=("x", "y", "z"))
+    run_bundle("umed", "apply", dataset_dir=str(more), output_dir=str(tmp_path / "new"), checkpoint=done.checkpoint)
     manifest = verify(tmp_path / "new", more)
     assert len(manifest.scans) == 3
     assert all(entry.measured["l0"] > 0 for entry in manifest.scans)
-    assert (
-        manifest.run["checkpoint_sha256"]
-        == Manifest.load(tmp_path / "out/noise/manifest.json").run["checkpoint_sha256"]
-    )
+    assert manifest.run["checkpoint_sha256"] == Manifest.load(done.out / "noise/manifest.json").run["checkpoint_sha256"]
 
 
 def test_checkpoint_reads_new_cases_as_it_was_trained_unless_told_otherwise(tmp_path: Path) -> None:
@@ -87,17 +97,16 @@ def test_checkpoint_reads_new_cases_as_it_was_trained_unless_told_otherwise(tmp_
         assert (run["window"], run["label_values"]) == expected
 
 
-def test_checkpoint_protects_with_another_epsilon(tmp_path: Path) -> None:
-    data, more = write_dataset(tmp_path / "data"), write_dataset(tmp_path / "more", names=("x", "y"))
-    run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **{**QUICK, "epsilon": 0.05})
-    source = {"dataset_dir": str(more), "checkpoint": str(tmp_path / "out/models/perturber.safetensors")}
+def test_checkpoint_protects_with_another_epsilon(done: SimpleNamespace, tmp_path: Path) -> None:
+    more = write_dataset(tmp_path / "more", names=("x", "y"))
+    source = {"dataset_dir": str(more), "checkpoint": done.checkpoint}
     largest = {}
-    for epsilon in (0.05, 0.15):
+    for epsilon in (QUICK["epsilon"], 0.15):
         run_bundle("umed", "apply", output_dir=str(tmp_path / f"{epsilon}"), epsilon=epsilon, **source)
         manifest = verify(tmp_path / f"{epsilon}", more)
         assert manifest.run["budget"]["epsilon"] == epsilon
         largest[epsilon] = [entry.measured["linf"] for entry in manifest.scans]
-    assert all(high > 2 * low for low, high in zip(largest[0.05], largest[0.15], strict=True))
+    assert all(high > 2 * low for low, high in zip(*largest.values(), strict=True))
 
 
 def test_settings_below_an_expression_are_refused(tmp_path: Path) -> None:
@@ -121,19 +130,20 @@ def test_settings_with_another_name_now_say_it(tmp_path: Path) -> None:
     assert {new.partition("#")[0] for new in RENAMED.values()} <= known and not known & set(RENAMED)
 
 
-def test_training_with_other_settings_never_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
-    data, out = write_dataset(tmp_path / "data"), tmp_path / "out"
-    run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK)
-    for folder in ("noise", "protected"):
-        shutil.rmtree(out / folder)
+def test_training_with_other_settings_never_goes_on_from_a_checkpoint(done: SimpleNamespace, tmp_path: Path) -> None:
+    where = {"dataset_dir": str(done.data), "output_dir": str(tmp_path)}
+    shutil.copytree(done.out / "models", tmp_path / "models")
     with pytest.raises(OutputError, match=r"training.pt.*other settings"):
-        run_bundle("umed", dataset_dir=str(data), output_dir=str(out), **QUICK, **{"masks#support#margin": 2})
-    run_bundle("umed", dataset_dir=str(data), output_dir=str(out), device="cpu", **QUICK)
-    verify(out, data)
+        run_bundle("umed", **where, **QUICK, **{"masks#support#margin": 2})
+    run_bundle("umed", **where, device="cpu", **QUICK)
+    verify(tmp_path, done.data)
 
 
-def test_a_run_that_was_stopped_after_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, calls, publish = write_dataset(tmp_path / "data"), iter(range(9)), publication.publish_scan
+def test_a_run_that_was_stopped_after_training_goes_on(
+    done: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = {"dataset_dir": str(done.data), "output_dir": str(tmp_path)}
+    calls, publish = iter(range(9)), publication.publish_scan
 
     def stopping(*arguments):
         if next(calls) == 1:
@@ -142,11 +152,10 @@ def test_a_run_that_was_stopped_after_training_goes_on(tmp_path: Path, monkeypat
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(publication, "publish_scan", stopping)
-        run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "out"), **QUICK)
-    for name in ("out", "whole"):
-        run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / name), **QUICK)
+        run_bundle("umed", **where, **QUICK)
+    run_bundle("umed", **where, **QUICK)
     for folder in ("noise", "protected"):
-        assert tree(tmp_path / "out" / folder) == tree(tmp_path / "whole" / folder)
+        assert tree(tmp_path / folder) == tree(done.out / folder)
 
 
 def test_input_is_checked_before_anything_is_written(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def protect(data: Path, out: Path, key: OwnerKey | None = None, overwrite: bool 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     root = write_dataset(tmp_path / "data", names=("a", "b", "c"))
-    dicom.write_series(root / "images" / "d", random_image((8, 7, 6), "int16"))
-    dicom.write_label(root / "images" / "d", root / "labels" / "d.nii.gz", two_classes((8, 7, 6)))
+    dicom.write_series(root / "images" / "d", random_image((8, 7, 2), "int16"))  # each slice is read several times
+    dicom.write_label(root / "images" / "d", root / "labels" / "d.nii.gz", two_classes((8, 7, 2)))
     return root
 
 

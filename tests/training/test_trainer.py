@@ -99,8 +99,7 @@ def test_surrogates_are_held_back() -> None:
     assert trainer.surrogates.ages == [1, 1], "one step each in four rounds of two"
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-@pytest.mark.parametrize("interval", [1, 2, 3, 4])
+@pytest.mark.parametrize(("size", "interval"), [(1, 1), (1, 4), (2, 1), (2, 3), (3, 2)])
 def test_every_surrogate_trains_once_an_interval(size: int, interval: int) -> None:
     trainer = make(dims=2, epochs=2, size=size, strategy=Alternating(interval), epoch_length=size * interval)
     trainer.surrogates.lifetime = None

@@ -30,8 +30,7 @@ def setting(name: str, dims: int) -> tuple[nn.Module, nn.Module, torch.Tensor, t
     return network, SEGMENTATION, image, torch.randint(3, image.shape, generator=generator)
 
 
-@pytest.mark.parametrize("name", ["UNet", "DynUNet", "ResNet18"])
-@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize(("name", "dims"), [("UNet", 2), ("DynUNet", 3), ("ResNet18", 2)])
 def test_loss_rises_within_the_epsilon(name: str, dims: int) -> None:
     network, loss, image, label = setting(name, dims)
     adversary = AdversarialBatch(epsilon=8 / 255, steps=3)

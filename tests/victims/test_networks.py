@@ -37,6 +37,16 @@ def build(name: str, dims: int, width: int = 4, check: bool = True, **values: An
     return checked_network(catalog, name, **values) if check else catalog.build(name, **values)
 
 
+def planned(name: str, dims: int, width: int = 4, **values: Any) -> nn.Module:
+    """A network whose weights are not drawn, for what their shapes and names tell."""
+    with torch.device("meta"):
+        return build(name, dims, width, check=False, **values)
+
+
+def count_weights(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def volume(batch: int = 2, channels: int = 2) -> torch.Tensor:
     return torch.randn(batch, channels, *SIZES[3], generator=torch.Generator().manual_seed(0))
 
@@ -59,19 +69,22 @@ def test_network_trains_and_predicts(name: str, dims: int) -> None:
 
 @pytest.mark.parametrize("name", [*SEGMENTATION, *CLASSIFICATION])
 def test_seed_decides_on_all_weights(name: str) -> None:
-    first, second, third = (build(name, 3, check=False) for _ in range(3))
-    for parameter in second.parameters():
-        parameter.data.fill_(12345.0)
-    for network, seed in ((first, 5), (second, 5), (third, 6)):
+    network = build(name, 3, check=False)
+
+    def weights(seed: int) -> dict[str, torch.Tensor]:
+        for parameter in network.parameters():
+            parameter.data.fill_(12345.0)
         reset_parameters(network, seed)
-    for (key, one), two in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
-        assert torch.equal(one, two), key
-    assert any(not torch.equal(*pair) for pair in zip(first.parameters(), third.parameters(), strict=True))
+        return {key: value.clone() for key, value in network.state_dict().items()}
+
+    first, second, third = weights(5), weights(5), weights(6)
+    assert [key for key in first if not torch.equal(first[key], second[key])] == []
+    assert any(not torch.equal(first[key], third[key]) for key, _ in network.named_parameters())
 
 
 @pytest.mark.parametrize("name", [*SEGMENTATION, *CLASSIFICATION])
 def test_wider_networks_are_larger(name: str) -> None:
-    counts = [sum(p.numel() for p in build(name, 2, width, check=False).parameters()) for width in (4, 8, 16)]
+    counts = [count_weights(planned(name, 2, width)) for width in (4, 8, 16)]
     assert counts[0] < counts[1] < counts[2]
 
 
@@ -92,8 +105,8 @@ def test_width_eight_are_the_victims_of_published_figures() -> None:
 def test_width_thirty_two_is_about_the_published_size() -> None:
     millions = {"ResNet18": 11.2, "DenseNet121": 7.0, "EfficientNetB0": 4.0, "ViT": 85.8}
     for name, published in millions.items():
-        network = build(name, 2, 32, check=False, channels=3, classes=2, size=[224, 224])
-        assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(published, rel=0.03), name
+        network = planned(name, 2, 32, channels=3, classes=2, size=[224, 224])
+        assert count_weights(network) / 1e6 == pytest.approx(published, rel=0.03), name
 
 
 @pytest.mark.parametrize(
@@ -110,7 +123,7 @@ def test_unfit_size_says_which_would_do(name: str, size: list[int], message: str
         build(name, len(size), size=size)
 
 
-@pytest.mark.parametrize("size", [[28, 28], [13, 21], [28, 28, 28], [9, 17, 10]])
+@pytest.mark.parametrize("size", [[28, 28], [9, 17, 10]])
 @pytest.mark.parametrize("name", ["DynUNet", "UNETR", *CLASSIFICATION])
 def test_odd_and_small_sizes_work(name: str, size: list[int]) -> None:
     network = build(name, len(size), size=size).eval()
@@ -193,7 +206,7 @@ def test_dynunet_supervises_in_training_only() -> None:
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("name", [*SEGMENTATION, *CLASSIFICATION])
 def test_encoder_is_known_by_name(name: str, dims: int) -> None:
-    network = build(name, dims, check=False)
+    network = planned(name, dims)
     frozen = freeze(network, "encoder")
     free = [key for key, parameter in network.named_parameters() if parameter.requires_grad]
     inputs = next(key for key, p in network.named_parameters() if p.ndim > 2)
