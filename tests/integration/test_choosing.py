@@ -17,7 +17,7 @@ from monai_unlearnable.choosing import Candidate, Round, Rounds, Trials, protect
 from monai_unlearnable.cli import main
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.data import load_cases, read_case
-from monai_unlearnable.errors import FailedTrainingsError, GoalError, InputError, OutputError
+from monai_unlearnable.errors import GoalError, InputError, OutputError
 from monai_unlearnable.intensity import AutoWindow
 from monai_unlearnable.metrics import noise_level
 from monai_unlearnable.phantoms import write_phantom_dataset
@@ -254,7 +254,7 @@ def test_an_exploiter_who_cannot_be_trained_is_told_before_anything_is_protected
 ) -> None:
     monkeypatch.delenv("MONAI_UNLEARNABLE_NNUNET", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(FailedTrainingsError, match="cannot be trained on the originals: .*nnU-Net"):
+    with pytest.raises(InputError, match="nnU-Net is not installed"):
         protect_auto(phantoms, tmp_path / "out", **{**QUICK, "stop": "nnunetv2"})
     assert not (tmp_path / "out" / "auto" / "data").exists()
 
