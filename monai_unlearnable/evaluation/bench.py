@@ -71,7 +71,7 @@ class Bench:
     @cached_property
     def originals(self) -> Source:
         """The clean training data."""
-        return clean_source(self.matrix.dataset_dir, self.matrix.datalist)
+        return clean_source(self.matrix.dataset_dir, self.matrix.datalist, self.matrix.omitted)
 
     @cached_property
     def test(self) -> tuple[Case, ...]:

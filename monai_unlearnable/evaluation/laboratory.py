@@ -216,6 +216,8 @@ class Laboratory:
         paths = ("dataset_dir", "protected", "datalist", "test_dir", "catalog", "weights", *OWN_SCANS)
         for name in paths:
             kept.pop(name)  # paths of this machine do not belong in the report
+        if not kept["omitted"]:
+            kept.pop("omitted")
         kept["size"] = list(self.bench.size)
         sizes = {name: list(self.bench.recipe(name).size) for name in self.matrix.recipes}
         if others := {name: size for name, size in sizes.items() if size != kept["size"]}:

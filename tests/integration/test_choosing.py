@@ -122,6 +122,25 @@ def test_two_methods_go_on_and_others_are_named(phantoms: Path, tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("untimed")
+def test_cases_that_cannot_be_protected_are_skipped_and_named(
+    tmp_path: Path, left: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    left |= {"carrier": 0.4, "lattice": 0.1}
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_phantom_dataset(data, count=4, test_count=1, size=(24, 24, 16))
+    spoiled = data / load_cases(data)[1].images[0]
+    spoiled.write_bytes(spoiled.read_bytes()[:200])
+    words_ = ["protect", "auto", str(data), str(out), *words(QUICK), "--psnr", "40"]
+    assert main([*words_, "--skip_invalid", "True"]) == 1, "as with every method: the output is incomplete"
+    told = capsys.readouterr()
+    assert "3 cases are protected, 1 are skipped" in told.err and "is not tried" not in told.err
+    assert "3 cases, with lattice" in told.out and "1 cases were skipped" in told.err
+    (case,) = json.loads((out / "skipped.json").read_text())
+    assert str(spoiled).removeprefix(f"{data}/").startswith(case)
+    assert len(verify(out, data).scans) == 3
+
+
+@pytest.mark.usefixtures("untimed")
 def test_with_a_key_nothing_of_the_owner_is_plain(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
     left |= {"carrier": 0.1, "lattice": 0.4}
     key = OwnerKey(bytes(range(32)))
