@@ -18,6 +18,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from monai_unlearnable.utils.progress import hush_monai
+
 PAGE = Path(__file__).with_name("tutorial.md")
 NOTEBOOK = PAGE.with_suffix(".ipynb")
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -85,6 +87,7 @@ def build(app: Any) -> None:
     """Write the notebook beside its page; it is run where pages are written, and not where they are only checked."""
     cells = cells_of(PAGE.read_text(encoding="utf-8"))
     if app.builder.format == "html":
+        hush_monai()  # whose remarks would stand among what the blocks print
         with _elsewhere():
             run(cells)
     write(cells, NOTEBOOK)
