@@ -22,7 +22,6 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib as mpl
 import nibabel as nib
 import numpy as np
 from isal import igzip
@@ -33,6 +32,7 @@ from rich.table import Table
 from monai_unlearnable.intensity import FixedWindow
 from monai_unlearnable.perturbers import InputSettings, LinearPatterns, Perturber, UMed, save_perturber
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.report.canvas import LIGHT, new_figure, tidy, to_png
 from monai_unlearnable.utils.seeding import reset_parameters
 
 SIZES, IMAGES = 20, 2
@@ -138,21 +138,22 @@ def means(sizes: NDArray, seconds: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def draw(found: dict[str, tuple[NDArray, NDArray, NDArray]], path: Path) -> None:
-    mpl.use("svg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for method, (sizes, seconds, peaks) in found.items():
+    """CPU time over the size of the region, and peak memory over the cases, in the colors of the reports."""
+    figure = new_figure(10, 4, LIGHT.background)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots(1, 2)
+    for (method, (sizes, seconds, peaks)), color in zip(found.items(), itertools.cycle(LIGHT.methods)):
         start, slope, _ = fit(sizes, seconds)
-        (points,) = axes[0].plot(sizes / 1e6, seconds, ".", label=f"{method}: {start:.1f} s + {slope:.2f} s a million")
-        ends = np.array([0, sizes.max()]) / 1e6
-        axes[0].plot(ends, start + slope * ends, color=points.get_color())
-        axes[1].plot(range(2, len(peaks) + 2), peaks, ".", label=method)
+        label, ends = f"{method}: {start:.1f} s + {slope:.2f} s a million", np.array([0, sizes.max()]) / 1e6
+        axes[0].plot(sizes / 1e6, seconds, ".", color=color, label=label)
+        axes[0].plot(ends, start + slope * ends, color=color)
+        axes[1].plot(range(2, len(peaks) + 2), peaks, ".", color=color, label=method)
     axes[0].set(xlabel="voxels of the region, millions", ylabel="CPU seconds", ylim=(0, None))
     axes[1].set(xlabel="case", ylabel="peak memory, GiB", ylim=(0, None))
     for axis in axes:
-        axis.legend()
-    figure.savefig(path)
+        tidy(axis, LIGHT)
+        axis.legend(labelcolor=LIGHT.ink)
+    path.write_bytes(to_png(figure))
 
 
 def main() -> None:
@@ -184,7 +185,7 @@ def main() -> None:
         (out / f"{method}.json").write_text(json.dumps({key: (sizes[key], *cases[key]) for key in cases}, indent=1))
         shutil.rmtree(out / method)  # as large as the dataset would be without links
     Console(width=160).print(table)
-    draw(found, out / "full_size.svg")
+    draw(found, out / "full_size.png")
 
 
 if __name__ == "__main__":

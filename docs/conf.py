@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sphinx configuration; the build needs no network."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable import __version__
 from monai_unlearnable.evidence import documents, own_entries, stale
+
+sys.path.insert(0, str(Path(__file__).parent))  # for notebook.py
 
 project = "monai_unlearnable"
 author = "The monai_unlearnable authors"
@@ -13,6 +16,7 @@ copyright = f"2026, {author}"
 release = version = __version__
 
 extensions = [
+    "notebook",
     "myst_parser",
     "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",

@@ -7,21 +7,25 @@ read here: manifests, encrypted or not, and the control, the originals with rand
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.crypto import Key, load_key, secret_seed
 from monai_unlearnable.crypto.encrypted import place
 from monai_unlearnable.data import Case, LabelGeometry, load_cases
-from monai_unlearnable.errors import InputError
+from monai_unlearnable.errors import InputError, SkippedCasesError
 from monai_unlearnable.evaluation.laboratory import Laboratory, check_part
-from monai_unlearnable.evaluation.matrix import Matrix, Published
+from monai_unlearnable.evaluation.matrix import Matrix, Published, listed
 from monai_unlearnable.evaluation.reporting import write_laboratory_report
 from monai_unlearnable.masks import Everywhere, MaskProvider, RandomScore, Roi, Sparsity, TopK
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.publishing.admission import skipped_cases
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.origin import refuse_others
 from monai_unlearnable.publishing.places import refuse_within
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.run import run_bundle
@@ -29,9 +33,12 @@ from monai_unlearnable.report import Results
 from monai_unlearnable.report.rows import PROTECTED, RANDOM
 from monai_unlearnable.utils.config import build
 from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.text import first_few
 from monai_unlearnable.utils.values import check_path, check_switch, check_whole
 
 __all__ = ["describe_output", "evaluate", "frontier", "laboratory", "prepare_laboratory", "random_control"]
+
+logger = logging.getLogger(__name__)
 
 RANDOM_METHOD = "RandomNoise"
 METHODS, EPSILONS = ("umed",), (6, 8, 10, 12, 14)
@@ -58,14 +65,9 @@ def evaluate(
     """
     _refuse(settings, "protected", "report_dir")
     layout, opened = Layout(Path(output_dir)), load_key(key)
-    name = _method_name(Manifest.load(layout.manifest, opened).run)
+    name = Manifest.load(layout.manifest, opened).method
     folder, report = layout.root / "laboratory", layout.report
     return laboratory(dataset_dir, folder, {name: output_dir}, report_dir=report, key=opened, **settings)
-
-
-def _method_name(run: Mapping[str, Any]) -> str:
-    """The name that the owner gave the method by; that of its class where it is not recorded."""
-    return str(run.get("config", {}).get("method", run["method"]))
 
 
 def laboratory(
@@ -138,7 +140,11 @@ def prepare_laboratory(
     for name, folder in folders.items():
         check_path(f"protected {name!r}", folder)
     data = {name: describe_output(folder, opened) for name, folder in folders.items()}
+    outputs = [layout for layout in map(Layout, folders.values()) if layout.records]
+    settings["omitted"] = _omitted(settings.get("omitted"), outputs, opened)
     prepared = Laboratory(Matrix.of(dataset_dir=str(dataset_dir), protected=data, **settings), output_dir)
+    for layout in outputs:
+        refuse_others(prepared.bench.originals.cases, _manifest(layout, opened), layout)
     prepared.check()
     model = next((folders[name] for name, known in data.items() if known.epsilon is not None), None)
     if not control or model is None:
@@ -150,6 +156,14 @@ def prepare_laboratory(
     return prepared.extended(RANDOM, describe_output(folder, sealing))
 
 
+def _omitted(given: Any, outputs: Iterable[Layout], key: Key | None) -> list[str]:
+    """The cases that are omitted: those that are given, and those that outputs lack because they were skipped."""
+    skipped = {case for layout in outputs for case in skipped_cases(layout, key if layout.is_encrypted else None)}
+    if skipped:
+        logger.warning("%d cases were skipped when others were protected: %s", len(skipped), first_few(sorted(skipped)))
+    return sorted({*(listed("omitted", given) or ()), *skipped})
+
+
 def random_control(
     cases: Sequence[Case], output_dir: Path, control_dir: Path, seed: int = 0, key: Key | None = None
 ) -> Path:
@@ -159,7 +173,7 @@ def random_control(
     label files, as in datasets with classes of whole images, the noise is everywhere.
 
     Args:
-        cases: the clean cases.
+        cases: the clean cases; those that the output lacks are omitted.
         output_dir: output whose budget, window and label values are taken.
         control_dir: folder of the control; an earlier control there is kept if it fits, else replaced.
         seed: random seed of the noise.
@@ -172,7 +186,8 @@ def random_control(
     found = place(known.manifest, key)
     if found.is_file() and _likeness(Manifest.load(found, key)) == _likeness(manifest):
         return control_dir
-    seed = secret_seed(seed, key)
+    seed, known_cases = secret_seed(seed, key), {scan.case_id for scan in manifest.scans}
+    cases = [case for case in cases if case.case_id in known_cases]
     budget, window = manifest.scans[0].budget, build(manifest.run["window"])
     support: MaskProvider = Roi() if all(case.label for case in cases) else Everywhere()
     if budget.fraction < 1:
@@ -207,10 +222,15 @@ def describe_output(folder: str | Path, key: Key | None = None) -> Published:
     published = str(layout.protected if layout.protected.is_dir() else folder)
     if not layout.records:
         return Published(published)
-    manifest = Manifest.load(layout.manifest, key if layout.is_encrypted else None)
+    manifest = _manifest(layout, key)
     role = RANDOM if manifest.run["method"] == RANDOM_METHOD else PROTECTED
     epsilon = manifest.scans[0].budget.epsilon
     return Published(published, role, epsilon=epsilon, window=manifest.run["window"])
+
+
+def _manifest(layout: Layout, key: Key | None) -> Manifest:
+    """The record of an output, which need not be encrypted where others are."""
+    return Manifest.load(layout.manifest, key if layout.is_encrypted else None)
 
 
 def frontier(
@@ -279,7 +299,8 @@ def _sweep(
         for method in methods:
             output = folder / f"{Path(method).stem.replace(' ', '_')}_{epsilon:g}"
             if not Layout(output).records:
-                run_bundle(method, epsilon=epsilon / 255, output_dir=str(output), **settings)
+                with suppress(SkippedCasesError):  # the others are done
+                    run_bundle(method, epsilon=epsilon / 255, output_dir=str(output), **settings)
             outputs[f"{Path(method).stem} {epsilon:g}/255"] = output
         if control:
             model, output = next(reversed(outputs.values())), folder / f"{RANDOM.replace(' ', '_')}_{epsilon:g}"

@@ -84,6 +84,7 @@ def protect_auto(
         What was chosen, with the manifest of the published output.
 
     Raises:
+        SkippedCasesError: naming the cases that were skipped, if that was allowed; the others are protected.
         GoalError: with the figures, when no method reaches the goal; then nothing is published.
         FailedTrainingsError: when the exploiter's model cannot be trained, or learns little from the originals.
         InputError: when a setting or name is unknown, test cases are missing, or the time does not suffice.

@@ -23,6 +23,7 @@ from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.rows import CLEAN
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.text import first_few
 
 __all__ = ["Choice", "Round", "Rounds"]
 
@@ -105,7 +106,7 @@ class Rounds:
             *(name for name in self.trials.stop if name in external),
         ]
         chosen |= {"victims": victims, "recipes": recipes, "iterations": iterations}
-        chosen = {"authorized": False, "detectors": False, **chosen}
+        chosen = {"authorized": False, "detectors": False, "omitted": list(self.trials.admitted.reasons), **chosen}
         outputs = {candidate.name: candidate.folder for candidate in candidates}
         folder = self.trials.work / "laboratory"
         return prepare_laboratory(
@@ -120,7 +121,10 @@ class Rounds:
         """
         test, own = self.laboratory([], TIMED[0]).bench.test, self.trials.settings.get("test_dir")
         source = "the dataset's section 'test'" if own is None else str(own)
-        return f"{len(self.trials.cases)} cases are protected; {len(test)} test cases stay as they are, from {source}"
+        skipped = self.trials.admitted.reasons
+        count = f"{len(self.trials.cases)} cases are protected"
+        count += f", {len(skipped)} are skipped ({first_few(skipped)})" if skipped else ""
+        return f"{count}; {len(test)} test cases stay as they are, from {source}"
 
     def affordable(self, count: int, iterations: int, minutes: float | None) -> int:
         """The length of the last trainings that time allows, by two short ones on the originals.

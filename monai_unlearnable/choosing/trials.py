@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,13 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key
 from monai_unlearnable.crypto.encrypted import place
 from monai_unlearnable.data import Case, LabelGeometry, load_cases, read_case
-from monai_unlearnable.errors import InputError, UnlearnableError, told
+from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError, told
 from monai_unlearnable.evaluation.sources import digest_cases
 from monai_unlearnable.intensity import AutoWindow
 from monai_unlearnable.metrics import noise_level
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.perturbers import SymmetricLattice
+from monai_unlearnable.publishing.admission import Admitted, admit
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.run import apply, protect
@@ -91,9 +93,22 @@ class Trials:
         return self.output_dir / "auto"
 
     @cached_property
+    def admitted(self) -> Admitted:
+        """The cases to protect, and why others are skipped, where that is allowed."""
+        listed = load_cases(self.dataset_dir, self.settings.get("datalist"))
+        return admit(listed, **self.reading) if self.settings.get("skip_invalid") else Admitted(listed)
+
+    @property
     def cases(self) -> list[Case]:
         """The cases to protect."""
-        return load_cases(self.dataset_dir, self.settings.get("datalist"))
+        return self.admitted.cases
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How cases are read: windows, label values, and whether labels must lie where their images lie."""
+        geometry = self.settings.get("label_geometry", LabelGeometry.MATCH)
+        window, values = build(self.settings.get("window")) or AutoWindow(), self.settings.get("label_values")
+        return {"window": window, "label_values": values, "label_geometry": geometry}
 
     @property
     def is_segmentation(self) -> bool:
@@ -137,18 +152,17 @@ class Trials:
             InputError: when no scan of the sample would change, or has noise of its own.
         """
         sample = self.cases[:: -(-len(self.cases) // SAMPLED)]
-        window = build(self.settings.get("window")) or AutoWindow()
-        values, geometry = self.settings.get("label_values"), self.settings.get("label_geometry", LabelGeometry.MATCH)
+        reading = self.reading
         if psnr == UNSEEN:
-            images = [channel for case in sample for channel in read_case(case, window, values, geometry).image]
+            images = [channel for case in sample for channel in read_case(case, **reading).image]
             if not (least := min(map(noise_level, images))):
                 raise InputError("some scans have no noise of their own that changes could hide in; give psnr in dB")
             return least
         tried = 8 / 255
         self.work.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.work) as folder:
-            noise, budget, given = SymmetricLattice(tried), Budget(tried), {"key": self.key, "label_geometry": geometry}
-            entries = Publication(sample, noise, Path(folder), window, budget, values, **given).run().scans
+            made: dict[str, Any] = {"perturber": SymmetricLattice(tried), "budget": Budget(tried), "key": self.key}
+            entries = Publication(sample, output_dir=Path(folder), **made, **reading).run().scans
         return float(tried * 10 ** ((_mean_psnr(entries) - float(psnr)) / 20))
 
     def _make(self, candidate: Candidate) -> None:
@@ -161,7 +175,8 @@ class Trials:
         if mark.is_file() and mark.read_bytes() == made and Layout(candidate.folder).records:
             return
         mark.unlink(missing_ok=True)
-        protect(candidate.method, self.dataset_dir, candidate.folder, overwrite=True, **settings)
+        with suppress(SkippedCasesError):  # the others are done
+            protect(candidate.method, self.dataset_dir, candidate.folder, overwrite=True, **settings)
         write_atomic(mark, made)
 
     def _planned(self, method: str) -> dict[str, Any]:
@@ -185,17 +200,24 @@ class Trials:
             overwrite: whether a finished output may be replaced.
 
         Raises:
+            SkippedCasesError: naming the cases that were skipped; the others are published.
             UnlearnableError: when the published files are not those that were examined.
         """
         layout, names = Layout(best.folder), ("datalist", "label_geometry", "skip_invalid", "device", "key")
         settings = {name: value for name, value in self.owners.items() if name in names}
         # The checkpoint does not tell the name of the method.
         settings |= {"overwrite": overwrite, "application#method": best.method}
-        manifest = apply(place(layout.checkpoint, self.key), dataset, self.output_dir, **settings)
-        examined = Manifest.load(layout.manifest, self.key)
-        if [entry.protected_sha256 for entry in manifest.scans] != [entry.protected_sha256 for entry in examined.scans]:
+        skipped: SkippedCasesError | None = None
+        try:
+            apply(place(layout.checkpoint, self.key), dataset, self.output_dir, **settings)
+        except SkippedCasesError as error:  # told once the others are compared
+            skipped = error
+        published, examined = (Manifest.load(Layout(out).manifest, self.key) for out in (self.output_dir, best.folder))
+        if [e.protected_sha256 for e in published.scans] != [e.protected_sha256 for e in examined.scans]:
             raise UnlearnableError("the published files differ from those that were examined", file=self.output_dir)
-        return manifest
+        if skipped is not None:
+            raise skipped
+        return published
 
 
 def _mean_psnr(entries: Sequence[Any]) -> float:

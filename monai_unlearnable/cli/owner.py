@@ -127,10 +127,11 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
 def _protect_auto(dataset_dir: str, out: str, settings: dict[str, Any], is_plan: bool) -> None:
     if is_plan:
         raise InputError("auto has no plan of its own; give --dry-run with one of the methods")
-    choice = mu.protect_auto(dataset_dir, out, **settings)
-    assert choice.manifest is not None
-    say(f"chosen: {choice.best.name}, which leaves {choice.left:.0%}; report: {choice.page}")
-    _say_protected(choice.best.method, dataset_dir, out, settings, choice.manifest)
+    with _summing_up_skipped(None, dataset_dir, out, settings):
+        choice = mu.protect_auto(dataset_dir, out, **settings)
+        assert choice.manifest is not None
+        say(f"chosen: {choice.best.name}, which leaves {choice.left:.0%}; report: {choice.page}")
+        _say_protected(choice.best.method, dataset_dir, out, settings, choice.manifest)
 
 
 def _say_protected(source: str, dataset: str, out: str, settings: dict[str, Any], manifest: Manifest) -> None:
@@ -154,8 +155,15 @@ def _say_protected(source: str, dataset: str, out: str, settings: dict[str, Any]
 
 
 @contextmanager
-def _summing_up_skipped(source: str, dataset: str, out: str, settings: dict[str, Any]) -> Iterator[None]:
-    """Sum up also an output that lacks cases: it is finished, and the error that names them is told last."""
+def _summing_up_skipped(source: str | None, dataset: str, out: str, settings: dict[str, Any]) -> Iterator[None]:
+    """Sum up also an output that lacks cases: it is finished, and the error that names them is told last.
+
+    Args:
+        source: what the noise comes from; None where the record of the output tells the name of the method.
+        dataset: the clean dataset.
+        out: the output.
+        settings: settings that were given.
+    """
     from monai_unlearnable.crypto import load_key
     from monai_unlearnable.noise import Manifest
     from monai_unlearnable.publishing.layout import Layout
@@ -164,7 +172,7 @@ def _summing_up_skipped(source: str, dataset: str, out: str, settings: dict[str,
         yield
     except SkippedCasesError:
         manifest = Manifest.load(Layout(out).manifest, load_key(settings.get("key")))
-        _say_protected(source, dataset, out, settings, manifest)
+        _say_protected(source or manifest.method, dataset, out, settings, manifest)
         raise
 
 

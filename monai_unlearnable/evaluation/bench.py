@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -70,7 +71,7 @@ class Bench:
     @cached_property
     def originals(self) -> Source:
         """The clean training data."""
-        return clean_source(self.matrix.dataset_dir, self.matrix.datalist)
+        return clean_source(self.matrix.dataset_dir, self.matrix.datalist, self.matrix.omitted)
 
     @cached_property
     def test(self) -> tuple[Case, ...]:
@@ -150,7 +151,7 @@ class Bench:
         """Check that everything the runs need is found: victims, recipes, countermeasures, data and test cases.
 
         Raises:
-            UnlearnableError: naming the first that is missing or unknown.
+            UnlearnableError: naming the first that is missing or unknown, or does not go with the data.
         """
         check_available(self.matrix.device)
         for name in self.matrix.victims:
@@ -166,6 +167,7 @@ class Bench:
             self._own_scans_digest(self.catalogs["countermeasures"].description(name))
         if len(self.size) != self.summary.spatial_dims:
             raise InputError(f"size is {list(self.size)}, and the scans have {self.summary.spatial_dims} dimensions")
+        self._check_victims()
         nothing = "the labels of all {} cases are background: there is nothing to {}"
         if self.summary.is_segmentation and not any(self.summary.class_voxels[1:]):
             raise LabelError(nothing.format("training", "learn"), file=self.matrix.dataset_dir)
@@ -173,6 +175,15 @@ class Bench:
         found = [self._has_target(case) for case in self.test]
         if not any(found):
             raise LabelError(nothing.format("test", "score"), file=self.test[0].root)
+
+    def _check_victims(self) -> None:
+        """Try each network on an input of each recipe's size, and the task on victims that other programs train."""
+        sizes = dict.fromkeys(tuple(self.recipe(name).size) for name in self.matrix.recipes)
+        for name, size in itertools.product(self.matrix.networks, sizes):
+            self.network(name, 0, size)
+        for name in self.matrix.victims:
+            if name in self.matrix.external:
+                self.external(name).check_task(self.task)
 
     def _refuse_new_classes(self) -> None:
         """Refuse test cases of classes that no training case of the task has."""
@@ -303,11 +314,11 @@ class Bench:
             size: spatial size of its input, that of its recipe; by default :attr:`size`.
 
         Raises:
-            InputError: when there is none of that name, or it cannot take images of the size.
+            InputError: when there is none of that name, or it cannot take images of the size, or the task.
         """
-        name, seed = name or self.usual_victim, derive_seed(seed, "weights")
+        name, seed, maps = name or self.usual_victim, derive_seed(seed, "weights"), self.originals.is_segmentation
         values = {**self.values, "size": list(size or self.size)}
-        return self.task.adapted(fresh_network(self.catalogs["networks"], name, seed, **values))
+        return self.task.adapted(fresh_network(self.catalogs["networks"], name, seed, maps=maps, **values))
 
     def recipe(self, name: str) -> Recipe:
         """A recipe."""

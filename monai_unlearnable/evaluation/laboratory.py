@@ -100,10 +100,14 @@ class Laboratory:
         """Check that everything the runs need is found, before any of them is trained.
 
         Raises:
-            UnlearnableError: naming the first data, test cases, victim, recipe or countermeasure that is missing.
+            UnlearnableError: naming the first data, test cases, victim, recipe or countermeasure that is missing, or
+                does not go with the rest; when a program is missing that all runs need.
         """
         self.bench.check()
-        self.runs()
+        runs = self.runs()
+        if not self.matrix.networks:  # else these go on without the others
+            for name in dict.fromkeys(run.victim for run in runs if self._known(run) is None):
+                self.bench.external(name).check_program()
 
     def run(self, part: tuple[int, int] = (0, 1), workers: int = 1) -> Results:
         """Train what has not been trained yet.
@@ -212,6 +216,8 @@ class Laboratory:
         paths = ("dataset_dir", "protected", "datalist", "test_dir", "catalog", "weights", *OWN_SCANS)
         for name in paths:
             kept.pop(name)  # paths of this machine do not belong in the report
+        if not kept["omitted"]:
+            kept.pop("omitted")
         kept["size"] = list(self.bench.size)
         sizes = {name: list(self.bench.recipe(name).size) for name in self.matrix.recipes}
         if others := {name: size for name, size in sizes.items() if size != kept["size"]}:

@@ -86,6 +86,7 @@ class Matrix:
         dataset_dir: folder of the originals.
         protected: data that stand for the originals, by the name they get in tables: a folder, or a :class:`Published`.
         datalist: list of the originals, see :func:`~monai_unlearnable.data.load_cases`.
+        omitted: ids of cases of the originals that are omitted, such as those that could not be protected.
         test_dir: folder of clean held-out cases; by default section ``test`` of the datalist.
         originals: whether to train on the originals too.
         victims: names of networks, or of victims that other programs train, such as ``nnunetv2``; by default a network
@@ -122,6 +123,7 @@ class Matrix:
     dataset_dir: str
     protected: dict[str, Published] = field(default_factory=dict)
     datalist: str | None = None
+    omitted: tuple[str, ...] = ()
     test_dir: str | None = None
     originals: bool = True
     victims: tuple[str, ...] = ()
@@ -146,10 +148,11 @@ class Matrix:
     amp: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("victims", "recipes", "countermeasures", "seeds", "size"):
+        for name in ("victims", "recipes", "countermeasures", "seeds", "size", "omitted"):
             object.__setattr__(self, name, listed(name, getattr(self, name)))
         object.__setattr__(self, "victims", self.victims or ())
         object.__setattr__(self, "recipes", self.recipes or ())
+        object.__setattr__(self, "omitted", self.omitted or ())
         self._check_kinds()
         protected = {name: _published(name, data) for name, data in self.protected.items()}
         object.__setattr__(self, "protected", protected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -123,13 +123,21 @@ def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean(found)) for name, found in values.items()}
 
 
-def clean_source(dataset_dir: str | Path, datalist: str | Path | None = None) -> Source:
+def clean_source(dataset_dir: str | Path, datalist: str | Path | None = None, omitted: Collection[str] = ()) -> Source:
     """The originals.
+
+    Args:
+        dataset_dir: folder of the dataset.
+        datalist: list of its cases, see :func:`~monai_unlearnable.data.load_cases`.
+        omitted: ids of cases that are none of them.
 
     Raises:
         DatalistError, LabelError: when cases or labels are missing.
     """
-    return Source(CLEAN, CLEAN, tuple(load_cases(dataset_dir, datalist)), CLEAN)
+    cases = tuple(case for case in load_cases(dataset_dir, datalist) if case.case_id not in omitted)
+    if not cases:
+        raise DatalistError("all cases are omitted", file=dataset_dir)
+    return Source(CLEAN, CLEAN, cases, CLEAN)
 
 
 def published_source(name: str, data: Published, originals: Source) -> Source:

@@ -200,6 +200,11 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
 
     @property
+    def method(self) -> str:
+        """The name that the owner gave the method by; that of its class where it is not recorded."""
+        return str((self.run.get("config") or {}).get("method", self.run.get("method")))
+
+    @property
     def unchanged(self) -> list[str]:
         """Ids of the scans that are published as they were."""
         return [entry.scan_id for entry in self.scans if entry.measured.get("l0") == 0]

@@ -28,13 +28,12 @@ def show(output_dir: str | Path, key: Key | str | Path | None = None) -> str:
         KeyMismatchError: naming the manifest, when it takes another key, or none.
         NoiseError: naming the manifest, when it cannot be read.
     """
-    run = Manifest.load(Layout(output_dir).manifest, load_key(key)).run
-    return "\n".join(f"{name:<12} {text}" for name, text in _lines(run))
+    manifest = Manifest.load(Layout(output_dir).manifest, load_key(key))
+    return "\n".join(f"{name:<12} {text}" for name, text in [("method", manifest.method), *_lines(manifest.run)])
 
 
 def _lines(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     epsilon = run["budget"]["epsilon"]
-    yield "method", str(run["method"])
     yield "budget", f"{_of_255(epsilon)} of the intensity window"
     perturber, values = run["perturber"], run.get("label_values")
     for kind, row in enumerate(run.get(DECIDED, {}).get(CARRIERS, ())):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -11,17 +12,18 @@ from pathlib import Path
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key
-from monai_unlearnable.crypto.encrypted import place, places, write_owned
+from monai_unlearnable.crypto.encrypted import place, places, read_owned, write_owned
 from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, inspect_cases
-from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError
+from monai_unlearnable.errors import InputError, NoiseError, SkippedCasesError, UnlearnableError, told
 from monai_unlearnable.intensity import WindowRule
+from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import COLOR, GRAY
 from monai_unlearnable.utils.files import encode_json
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.text import first_few
 
-__all__ = ["Admitted", "admit"]
+__all__ = ["Admitted", "admit", "skipped_cases"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,22 @@ class Admitted:
         if self.reasons:
             reason = f"{len(self.reasons)} cases were skipped and the others protected: {first_few(self.reasons)}"
             raise SkippedCasesError(reason, file=place(path, key))
+
+
+def skipped_cases(layout: Layout, key: Key | None) -> dict[str, str]:
+    """The reasons by id of the cases that an output lacks, because they were skipped.
+
+    Raises:
+        NoiseError: naming the list, when it cannot be read.
+    """
+    try:
+        return {str(case): str(reason) for case, reason in json.loads(read_owned(layout.skipped, key)).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, UnlearnableError):
+            raise
+        raise NoiseError(f"the list of skipped cases cannot be read: {told(error)}", file=layout.skipped) from error
 
 
 def admit(

@@ -38,6 +38,7 @@ class Layout:
         manifest: record of the run, if it is not encrypted.
         models: folder of trained perturbers.
         checkpoint: perturber that the noise comes from, if it is not encrypted.
+        skipped: reason by case that could not be protected, if it is not encrypted and there are such.
         statement: file that third parties check the published files against.
         unpacked: folder of the originals of a dataset that came as an archive.
         fetched: folder of the originals of a dataset that came from a server.
@@ -58,6 +59,7 @@ class Layout:
         self.manifest = self.noise / "manifest.json"
         self.models = self.root / "models"
         self.checkpoint = self.models / "perturber.safetensors"
+        self.skipped = self.root / "skipped.json"
         self.statement = self.root / "statement.json"
         self.unpacked = self.root / "unpacked"
         self.fetched = self.root / "fetched"

@@ -228,8 +228,12 @@ class Protection:
 
     def understood(self, perturber: Perturber) -> DatasetPlan:
         """What was found in the dataset, and what will be done to it."""
-        method, reasons = self.method or type(perturber).__name__, self.admitted.reasons
-        return DatasetPlan(self.listing, self.summary, self.budget, method, self.layout.root, reasons)
+        source, reasons = self.source(perturber), self.admitted.reasons
+        return DatasetPlan(self.listing, self.summary, self.budget, source, self.layout.root, reasons)
+
+    def source(self, perturber: Perturber) -> str:
+        """What the noise comes from, in the user's words."""
+        return self.method or type(perturber).__name__
 
     def run(self, perturber: Perturber, trainers: Sequence[ProtectionTrainer] = ()) -> Manifest:
         """Fit a perturber to the cases and publish them with its noise.
@@ -271,7 +275,7 @@ class Protection:
             if len(manifest.unchanged) == len(manifest.scans):
                 reason = "no voxel of any scan was changed: raise epsilon, or allow noise in a larger region"
                 raise BudgetError(reason, file=self.layout.protected)
-            self.admitted.report(root / "skipped.json", self.key)
+            self.admitted.report(self.layout.skipped, self.key)
             return manifest
         finally:
             unlock(root)
@@ -353,7 +357,11 @@ class Application(Protection):
         super().__init__(
             dataset_dir, output_dir, perturber.epsilon, fraction, window, label_values, key=key, **arguments
         )
+        self.checkpoint = checkpoint
         self.perturber = perturber.to(device)  # a process has a GPU of its own once it has joined the others
+
+    def source(self, perturber: Perturber) -> str:
+        return self.method or f"the noise of {self.checkpoint}"
 
     def apply(self) -> Manifest:
         """Publish the cases with the noise of the checkpoint; see :meth:`Protection.run`."""

@@ -81,9 +81,9 @@ def check(
         findings = _Check(layout, manifest, key).run(clean_dir)
     files = {name for entry in manifest.scans for name in (entry.output, entry.label) if name is not None}
     figures = {} if findings else figure_ranges((entry.measured for entry in manifest.scans), DECIMALS)
-    method, versions = str(manifest.run.get("method")), manifest.run.get("versions", {})
+    versions = manifest.run.get("versions", {})
     return manifest, CheckReport(
-        method, versions, len(files), figures, tuple(findings), unchanged=tuple(manifest.unchanged)
+        manifest.method, versions, len(files), figures, tuple(findings), unchanged=tuple(manifest.unchanged)
     )
 
 

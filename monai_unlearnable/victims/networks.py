@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -26,6 +27,10 @@ MOST_LEVELS = {2: 8, 3: 6}
 MULTIPLES = (8, 16, 32, 64)  # multiples of sizes that are tried if a size does not fit
 SMALL = 32**3  # values of an input that a network is quicker to compute than to go through by shapes
 WIDEST = {2: 16, 3: 10}  # times the width of the first level: 512 and 320 at nnU-Net's 32
+OTHER_TASK = {
+    True: "gives a class for each image, and these data have label maps; take a network of segmentation",
+    False: "gives a class for each voxel, and these data have a class for each image; take a network of classification",
+}  # by whether the task has label maps
 
 
 class SliceWise(nn.Module):
@@ -145,33 +150,44 @@ def planned_dynunet(
     return Padded(network, multiple=2 ** sum(2 in stride for stride in strides))
 
 
-def checked_network(catalog: Catalog, name: str, **values: Any) -> nn.Module:
+def checked_network(catalog: Catalog, name: str, *, maps: bool | None = None, **values: Any) -> nn.Module:
     """Build a network and check that it can be trained on images of its size.
 
     Args:
         catalog: catalog of networks.
         name: name of the entry.
+        maps: whether the task has label maps, rather than classes of whole images; None where that does not matter.
         values: values that the entry may refer to; ``channels`` and ``size`` among them.
 
     Raises:
         InputError: when the network cannot be built or cannot take such images, with a size that it would take; when
-            a package that it needs is not installed.
+            it is one for another task; when a package that it needs is not installed.
     """
     size = [int(voxels) for voxels in values["size"]]
     catalog.description(name)  # an unknown name is no matter of size
-    network, failure = _built(catalog, name, values)
-    if network is not None:
-        return network
+    try:
+        network, output = _tried(catalog, name, values)
+    except Exception as error:  # whatever a network raises
+        raise _refusal(catalog, name, size, values, error) from error
+    if maps is not None and isinstance(output, Tensor) and maps != (output.ndim > 2):
+        raise InputError(f"{name} {OTHER_TASK[maps]}")
+    return network
+
+
+def _refusal(catalog: Catalog, name: str, size: list[int], values: dict[str, Any], failure: Exception) -> InputError:
+    """Why a network cannot be used, with a size that it would take."""
     if _is_missing_package(failure):
-        reason = f"{name} needs a package that is missing; pip install 'monai_unlearnable[lab]'"
-        raise InputError(reason) from failure
+        return InputError(f"{name} needs a package that is missing; pip install 'monai_unlearnable[lab]'")
     asked = " x ".join(map(str, size))
     for multiple in MULTIPLES:
         larger = [-(-voxels // multiple) * multiple for voxels in size]
-        if larger != size and _built(catalog, name, {**values, "size": larger})[0] is not None:
+        if larger == size:
+            continue
+        with suppress(Exception):
+            _tried(catalog, name, {**values, "size": larger})
             advice = f"{' x '.join(map(str, larger))} would do (multiples of {multiple})"
-            raise InputError(f"{name} cannot take images of {asked}; {advice}") from failure
-    raise InputError(f"{name} cannot be used with images of {asked}: {failure}") from failure
+            return InputError(f"{name} cannot take images of {asked}; {advice}")
+    return InputError(f"{name} cannot be used with images of {asked}: {failure}")
 
 
 def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.Module:
@@ -181,7 +197,7 @@ def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.M
         catalog: catalog of networks.
         name: name of the entry.
         seed: random seed of the weights.
-        values: values that the entry may refer to.
+        values: further arguments of :func:`checked_network`.
 
     Raises:
         InputError: when :func:`checked_network` raises it.
@@ -191,27 +207,25 @@ def fresh_network(catalog: Catalog, name: str, seed: int, **values: Any) -> nn.M
     return reset_parameters(network, seed)
 
 
-def _built(catalog: Catalog, name: str, values: dict[str, Any]) -> tuple[nn.Module | None, Exception | None]:
-    """A network that takes images of its size, or the error of making or using it.
+def _tried(catalog: Catalog, name: str, values: dict[str, Any]) -> tuple[nn.Module, Any]:
+    """A network that takes images of its size, and what it makes of a batch of two; else the error is raised.
 
     It is tried in training mode. Large images are tried by shapes alone, which takes no memory and the same short time
     for all; small ones are quicker to compute.
     """
-    failure: Exception | None = None
-    try:
-        network: nn.Module = catalog.build(name, **values)
-    except InputError as error:
-        return None, error
-    small = math.prod((values["channels"], *values["size"])) <= SMALL
-    for device in ("cpu",) if small else ("meta", "cpu"):  # not every layer knows "meta"
-        probe = copy.deepcopy(network).to(device).train()
-        try:
-            with torch.no_grad():
-                probe(torch.zeros(2, values["channels"], *values["size"], device=device))
-            return network, None
-        except Exception as error:  # whatever a network raises
-            failure = error
-    return None, failure
+    network: nn.Module = catalog.build(name, **values)
+    shape = (2, values["channels"], *values["size"])
+    if math.prod(shape[1:]) > SMALL:
+        with suppress(Exception):  # not every layer knows "meta"
+            return network, _output(network, shape, "meta")
+    return network, _output(network, shape, "cpu")
+
+
+def _output(network: nn.Module, shape: Sequence[int], device: str) -> Any:
+    """The output of a copy of a network for an image of zeros."""
+    probe = copy.deepcopy(network).to(device).train()
+    with torch.no_grad():
+        return probe(torch.zeros(*shape, device=device))
 
 
 def _is_missing_package(error: BaseException | None) -> bool:

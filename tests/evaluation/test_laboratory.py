@@ -24,7 +24,7 @@ from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evidence import load_entries
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.proof import prepare_laboratory
-from tests.helpers import protect, tree, write_datalist, write_dataset
+from tests.helpers import protect, tree, write_class_folders, write_datalist, write_dataset
 
 QUICK: dict[str, Any] = {
     "width": 2,
@@ -229,6 +229,8 @@ def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path],
         ({"width": 1.5}, "width is 1.5, not a whole number"),
         ({"size": [8, 0, 8]}, "a number in size is 0"),
         ({"size": [16, 16]}, r"size is \[16, 16\], and the scans have 3 dimensions"),
+        ({"size": [9, 9, 9]}, "UNet cannot take images of 9 x 9 x 9; 16 x 16 x 16 would do"),
+        ({"victims": ["UNet", "ResNet18"]}, "ResNet18 gives a class for each image, and these data have label maps"),
         ({"detectors": "x"}, "detectors is True or False, not 'x'"),
         ({"test_dir": 3}, "test_dir is 3, .*given as ./NAME"),
         ({"device": "x"}, "unknown device 'x'"),
@@ -239,7 +241,8 @@ def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path],
 )
 def test_wrong_settings(folders: dict[str, Path], tmp_path: Path, settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
-        prepared(folders, tmp_path, **settings).run()
+        prepared(folders, tmp_path, **settings)
+    assert not any(tmp_path.iterdir()), "nothing is made or trained"
 
 
 def test_bad_data(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -371,6 +374,21 @@ def test_folders_of_classes(tmp_path: Path) -> None:
     assert {(row.metric, row.chance) for row in results.rows} == {("balanced accuracy", 50.0)}
     assert all(0 <= row.extras["auc"] <= 100 for row in results.rows)
     assert results.rows[0].score == dataclasses.replace(results.rows[1]).score  # the same files, the same model
+
+
+@pytest.mark.parametrize(
+    ("victim", "reason"),
+    [
+        ("UNet", "UNet gives a class for each voxel, and these data have a class for each image"),
+        ("nnunetv2", "nnU-Net learns to segment, and these data have a class for each image"),
+    ],
+)
+def test_victims_that_segment_are_refused_where_images_have_classes(tmp_path: Path, victim: str, reason: str) -> None:
+    for part, seed in (("train", 0), ("test", 1)):
+        write_class_folders(tmp_path / part, first_seed=10 * seed)
+    settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18", victim]}
+    with pytest.raises(InputError, match=reason):
+        prepare_laboratory(tmp_path / "train", tmp_path / "lab", test_dir=str(tmp_path / "test"), **settings)
 
 
 def test_images_that_are_black_but_for_a_spot(tmp_path: Path) -> None:

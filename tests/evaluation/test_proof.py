@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import inspect
 import json
 import logging
@@ -11,12 +12,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 from monai.bundle import ConfigParser
 
+import monai_unlearnable as mu
 from monai_unlearnable import proof
+from monai_unlearnable.__main__ import WRONG_INPUT, main
 from monai_unlearnable.crypto import OwnerKey
-from monai_unlearnable.errors import InputError, KeyMismatchError
+from monai_unlearnable.errors import InputError, KeyMismatchError, SkippedCasesError
 from monai_unlearnable.evaluation import runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Published
@@ -61,6 +66,51 @@ def test_encrypted_outputs_are_examined_and_afterwards_no_key_is_needed(
     assert [row.by_case for row in again.rows] == [row.by_case for row in results.rows]
     with pytest.raises(KeyMismatchError, match="manifest"):
         proof.evaluate(data / "encrypted", data / "data", **{**settings, "key": None})
+
+
+@pytest.mark.parametrize(("names", "others"), [("abc", "images/a, images/c"), ("abde", "images/a, images/d, images/e")])
+def test_another_dataset_is_refused_before_any_work(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], names: str, others: str
+) -> None:
+    other = write_dataset(tmp_path / "other", names=tuple(names), first_seed=20)
+    for folder in ("images", "labels"):
+        shutil.copyfile(data / "data" / folder / "b.nii.gz", other / folder / "b.nii.gz")
+    words = ["evaluate", str(data / "plain"), str(other), "--test_dir", str(data / "test")]
+    assert main(words) == WRONG_INPUT and not (data / "plain" / "laboratory").exists()
+    count = f"{len(names) - 1} of {len(names)} cases of the dataset are missing in it or differ: {others};"
+    told = capsys.readouterr().err.strip().splitlines()
+    assert count in told[-1] and sum("differ" in line for line in told) == 1
+
+
+def test_originals_are_known_by_their_voxels_whatever_their_headers_say_now(data: Path, tmp_path: Path) -> None:
+    renamed = shutil.copytree(data / "data", tmp_path / "data")
+    image = nib.load(path := renamed / "images" / "a.nii.gz")
+    image.header["descrip"] = b"anonymous"
+    image.to_filename(path)
+    labels = renamed / "labels" / "a.nii.gz"
+    labels.write_bytes(gzip.compress(gzip.decompress(labels.read_bytes()), 1))  # the same in another compression
+    settings = {"test_dir": str(data / "test"), "control": False, **SMALL}
+    assert proof.prepare_laboratory(renamed, tmp_path / "lab", {"umed": data / "plain"}, **settings).sources
+    label = nib.load(labels)
+    nib.Nifti1Image(np.flip(np.asarray(label.dataobj), 0), label.affine).to_filename(labels)
+    with pytest.raises(InputError, match="1 of 3 cases"):
+        proof.prepare_laboratory(renamed, tmp_path / "lab", {"umed": data / "plain"}, **settings)
+
+
+@pytest.mark.parametrize("is_encrypted", [False, True])
+def test_cases_that_an_output_skipped_are_omitted(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, is_encrypted: bool
+) -> None:
+    spoiled = shutil.copytree(data / "data", tmp_path / "data")
+    (spoiled / "labels" / "b.nii.gz").write_bytes(b"no label")
+    keyed = {"key": str(data / "owner.key")} if is_encrypted else {}
+    with pytest.raises(SkippedCasesError):
+        mu.protect("lattice", spoiled, tmp_path / "out", skip_invalid=True, **keyed)
+    settings = {"test_dir": str(data / "test"), **keyed, **SMALL}
+    laboratory = proof.prepare_laboratory(spoiled, tmp_path / "lab", {"lattice": tmp_path / "out"}, **settings)
+    found = {name: [case.case_id for case in source.cases] for name, source in laboratory.sources.items()}
+    assert found == {name: ["images/a", "images/c"] for name in ("clean", "lattice", "random noise")}
+    assert "1 cases were skipped when others were protected: images/b" in caplog.text
 
 
 def test_what_the_laboratory_is_told_of_an_output(data: Path) -> None:

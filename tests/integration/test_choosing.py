@@ -17,7 +17,7 @@ from monai_unlearnable.choosing import Candidate, Round, Rounds, Trials, protect
 from monai_unlearnable.cli import main
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.data import load_cases, read_case
-from monai_unlearnable.errors import FailedTrainingsError, GoalError, InputError, OutputError
+from monai_unlearnable.errors import GoalError, InputError, OutputError
 from monai_unlearnable.intensity import AutoWindow
 from monai_unlearnable.metrics import noise_level
 from monai_unlearnable.phantoms import write_phantom_dataset
@@ -119,6 +119,25 @@ def test_two_methods_go_on_and_others_are_named(phantoms: Path, tmp_path: Path, 
     assert names == [["carrier", "lsp", "lattice"], ["carrier", "lsp"]]
     assert [found.iterations for found in choice.rounds] == [4, 8]
     assert list(choice.failed) == ["linear"] and "whole images" in choice.failed["linear"]
+
+
+@pytest.mark.usefixtures("untimed")
+def test_cases_that_cannot_be_protected_are_skipped_and_named(
+    tmp_path: Path, left: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    left |= {"carrier": 0.4, "lattice": 0.1}
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_phantom_dataset(data, count=4, test_count=1, size=(24, 24, 16))
+    spoiled = data / load_cases(data)[1].images[0]
+    spoiled.write_bytes(spoiled.read_bytes()[:200])
+    words_ = ["protect", "auto", str(data), str(out), *words(QUICK), "--psnr", "40"]
+    assert main([*words_, "--skip_invalid", "True"]) == 1, "as with every method: the output is incomplete"
+    told = capsys.readouterr()
+    assert "3 cases are protected, 1 are skipped" in told.err and "is not tried" not in told.err
+    assert "3 cases, with lattice" in told.out and "1 cases were skipped" in told.err
+    (case,) = json.loads((out / "skipped.json").read_text())
+    assert str(spoiled).removeprefix(f"{data}/").startswith(case)
+    assert len(verify(out, data).scans) == 3
 
 
 @pytest.mark.usefixtures("untimed")
@@ -254,7 +273,7 @@ def test_an_exploiter_who_cannot_be_trained_is_told_before_anything_is_protected
 ) -> None:
     monkeypatch.delenv("MONAI_UNLEARNABLE_NNUNET", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(FailedTrainingsError, match="cannot be trained on the originals: .*nnU-Net"):
+    with pytest.raises(InputError, match="nnU-Net is not installed"):
         protect_auto(phantoms, tmp_path / "out", **{**QUICK, "stop": "nnunetv2"})
     assert not (tmp_path / "out" / "auto" / "data").exists()
 

@@ -110,7 +110,7 @@ WRITTEN = re.compile(r'(?:(?:protect|run_bundle|Publication|restore)\(.*|save\()
 
 
 def phantoms(path: Path, count: int = 4, seed: int = 0) -> None:
-    write_phantom_dataset(path, count=count, test_count=2, size=(24, 24, 16), seed=seed)
+    write_phantom_dataset(path, count=count, test_count=2, size=(32, 24, 16), seed=seed)  # as small as BasicUNet takes
 
 
 def others(path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from monai_unlearnable.cli import INTERRUPTED, WRONG_INPUT, display, main
 from monai_unlearnable.phantoms import write_phantom_dataset
 from tests.helpers import write_class_folders, write_dataset
 from tests.integration.commands import ROOT
+
+BUNDLES = ROOT / "bundles"
 
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 UMED = [
@@ -54,6 +57,25 @@ def test_a_run_says_how_far_it_is(
     assert main(["protect", "lattice", str(data), str(tmp_path / "out")]) == 0
     stamped = [line for line in capsys.readouterr().err.splitlines() if STAMP.match(line)]
     assert "reading and checking case 1 of 3" in stamped[0] and "publishing case 1 of 3" in stamped[-1]
+
+
+def test_the_plan_names_what_the_user_typed(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = shutil.copytree(BUNDLES / "synthetic", tmp_path / "mine") / "configs" / "protect.yaml"
+    assert main(["protect", str(own), str(data), str(tmp_path / "out"), "--epsilon", "0.1"]) == 0
+    assert f"method       {own}\n" in capsys.readouterr().err
+    checkpoint = tmp_path / "out" / "models" / "perturber.safetensors"
+    assert main(["apply", str(checkpoint), str(data), str(tmp_path / "again")]) == 0
+    assert f"method       the noise of {checkpoint}\n" in capsys.readouterr().err
+
+
+def test_the_owner_is_told_the_method_by_the_name_that_he_gave(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["protect", "lattice", str(data), str(tmp_path), "--epsilon", "0.1"]) == 0
+    capsys.readouterr()
+    assert main(["show", str(tmp_path)]) == main(["verify", str(tmp_path), "--json"]) == 0
+    told = capsys.readouterr().out
+    assert "method       lattice\n" in told and '"method": "lattice"' in told
 
 
 def test_a_run_ends_with_what_it_made_and_what_comes_next(

@@ -77,6 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     del listed["test"]
     (root / "NOTEST/dataset.json").write_text(json.dumps(listed))
     write_class_folders(root / "CLASSES")
+    write_class_folders(root / "MORECLASSES", first_seed=20)
     write_pictures(root / "SEVERAL", 4, 2, ("brightness", "stripes"))
     for name in ("EMPTY", "TEXT", "BADLAB"):
         (root / name).mkdir()

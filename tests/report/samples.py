@@ -108,6 +108,26 @@ def sweep(middles: dict[str, float], victims: tuple[str, ...] = ("UNet",)) -> Re
     return results(rows=rows)
 
 
+def trace() -> dict[str, Any]:
+    """What ``result.json`` of a trace holds, of a model with a long name and a mark that stands out."""
+    own, *others = statistics = [0.81, *(0.6 + 0.001 * (7 * number % 99) for number in range(99))]
+    plan = {
+        **{"mark_sha256": "a3" * 32, "statistic": "dice", "epsilon": 4 / 255, "others": 99, "stop_after": 99},
+        "probes": ["0" * 64] * 4,
+        "model": "python /models/of/the/other/hospital/segmentation_of_liver_and_spleen/predict_with_model_3.py",
+    }
+    return {
+        "format": "monai_unlearnable trace 1",
+        "plan": plan,
+        "result": {"p": 0.01, "others": len(others), "exceeding": 0, "own": own, "unmarked": 0.62},
+        "statistics": statistics,
+        "sentence": "Evidence that the model was trained on the set: p = 0.01",
+        "probes": 4,
+        "seconds": 1234.5,
+        "date": "2026-12-01",
+    }
+
+
 def scan(shape: tuple[int, ...], spacing: tuple[float, ...] = (1, 1, 1)) -> tuple[Scan, Scan]:
     """A scan and a copy with noise."""
     rng = np.random.default_rng(0)

@@ -239,6 +239,16 @@ def test_without_nnunet_the_rest_of_the_matrix_goes_on(tmp_path: Path, monkeypat
     assert (network.victim, network.recipe, network.done) == ("UNet", "plain", True)
 
 
+def test_without_nnunet_there_is_nothing_to_begin_where_no_other_victim_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
+    laboratory = prepared(tmp_path, victims=["nnunetv2", "nnunetv2_noda"])
+    with pytest.raises(InputError, match="nnU-Net is not installed in .*: install nnunetv2 into"):
+        laboratory.run()
+    assert not (laboratory.folder / "runs").exists()
+
+
 def prepared(folder: Path, **settings: Any) -> Laboratory:
     train, test = cases(folder / "data", "abc"), cases(folder / "data", "xy")
     names = [{key: Path(case[key]).name for key in ("image", "label")} for case in (*train, *test)]
@@ -279,7 +289,7 @@ def test_finished_runs_are_found_without_the_program_and_after_an_upgrade(
     (first,) = laboratory.run().rows
     assert first.program_version == "2.8.1"
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
-    assert Laboratory.open(laboratory.folder).results().rows == [first]
+    assert Laboratory.open(laboratory.folder).run().rows == [first]
     monkeypatch.setenv(ENVIRONMENT, str(programs))
     (programs / "known" / "nnunetv2-2.8.1.dist-info" / "METADATA").write_text("Name: nnunetv2\nVersion: 2.9\n")
     commands._version.cache_clear()
@@ -307,14 +317,14 @@ def test_runs_that_are_not_found_are_counted(
 def test_a_failed_run_is_trained_where_the_program_is_found_at_last(
     tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    laboratory = prepared(tmp_path, victims=["nnunetv2"])
+    laboratory = prepared(tmp_path, victims=["nnunetv2", "UNet"])
     with monkeypatch.context() as without:
         without.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
-        (failed,) = laboratory.run().rows
-    (done,) = Laboratory.open(laboratory.folder).run().rows
+        failed, network = laboratory.run().rows
+    done, _ = Laboratory.open(laboratory.folder).run().rows
     assert failed.status.startswith("failed: nnU-Net is not installed") and done.done
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "nothing"))
-    assert Laboratory.open(laboratory.folder).results().rows == [done]
+    assert Laboratory.open(laboratory.folder).results().rows == [done, network]
 
 
 def test_recipes_that_are_named_train_the_usual_network_too(tmp_path: Path, programs: Path) -> None:

@@ -95,6 +95,25 @@ class NNUNet:
         each = min(math.ceil(epochs / count), self.iterations // count)
         return tuple(each * moment for moment in range(1, count + 1))
 
+    def check_task(self, task: Task) -> Segmentation:
+        """The task, if nnU-Net can learn it.
+
+        Raises:
+            InputError: when it cannot.
+        """
+        if not isinstance(task, Segmentation):
+            raise InputError("nnU-Net learns to segment, and these data have a class for each image")
+        return task
+
+    def check_program(self) -> None:
+        """Check that nnU-Net is installed, in a version that can be used.
+
+        Raises:
+            InputError: when it is not, with what to do.
+            CommandError: when its version cannot be told.
+        """
+        Commands.find().check()
+
     def train_and_score(
         self,
         task: Task,
@@ -124,10 +143,8 @@ class NNUNet:
             OutputError: when the disk is full, or another process works in the folder.
             DivergedError: when the loss is no longer finite.
         """
-        if not isinstance(task, Segmentation):
-            raise InputError("nnU-Net learns to segment, and these data have a class for each image")
-        training = _Training(self, task, folder, seed, torch.device(device))
-        training.commands.check()
+        training = _Training(self, self.check_task(task), folder, seed, torch.device(device))
+        self.check_program()
         try:
             with locked(folder):
                 training.plan(train, test, loading)
