@@ -158,15 +158,17 @@ def _matrix(chosen: Sequence[Entry]) -> str:
     """
     if len(datasets := distinct(entry.dataset for entry in chosen)) > 1:
         raise InputError(f"a matrix is of one dataset, and the entries are of {', '.join(datasets)}")
-    columns, texts = sorted({_protected_words(entry) for entry in chosen}), []
+    columns = dict(sorted(grouped(chosen, noise_words).items()))
+    texts = []
     for words, members in grouped(chosen, partial(_row_words, chosen)).items():
-        cells = {_protected_words(entry): _cell(entry) for entry in members}
+        cells = {noise_words(entry): _cell(entry) for entry in members}
         if len(cells) < len(members):
             raise InputError(f"several entries of {words!r} have one place in the matrix: add conditions")
         controls = [{COLUMNS[name].text(entry) for entry in members} - {NONE} for name in CONTROLS]
         told = ["/".join(sorted(found)) or NONE for found in controls]
         texts.append([words, *told, *(cells.get(name, NONE) for name in columns)])
-    heads = [COLUMNS["exploiter"].heading, *(COLUMNS[name].heading for name in CONTROLS), *columns]
+    ways = [_protected_words(*way) for way in columns.items()]
+    heads = [COLUMNS["exploiter"].heading, *(COLUMNS[name].heading for name in CONTROLS), *ways]
     names = ("exploiter", "noise", "psnr", "score", *CONTROLS, "claim")
     notes = " ".join(_notes(names, _columns(_untold(names), chosen)[1], chosen))
     return f"{Table('', heads, texts, 1).to_markdown()}\n{notes}\n"
@@ -179,9 +181,10 @@ def _row_words(chosen: Sequence[Entry], entry: Entry) -> str:
     return f"{words}, input of {size_words(entry)}" if len(sizes) > 1 else words
 
 
-def _protected_words(entry: Entry) -> str:
-    """What protected the data, and how faithful they are: ``"`umed`, 14/255 (39.1 dB)"``."""
-    return noise_words(entry) + (f" ({_decibels(entry.psnr)})" if entry.psnr else "")
+def _protected_words(noise: str, entries: Sequence[Entry]) -> str:
+    """What protected the data of entries, and how faithful they are: ``"`umed`, 14/255 (39.1 dB)"``."""
+    found = distinct(_decibels(psnr) for psnr in sorted(entry.psnr for entry in entries if entry.psnr))
+    return f"{noise} ({' to '.join(found[:1] + found[1:][-1:])})" if found else noise
 
 
 def _cell(entry: Entry) -> str:

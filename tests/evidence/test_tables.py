@@ -64,6 +64,12 @@ def test_a_matrix_has_exploiters_by_ways_of_protecting() -> None:
     assert note.startswith("Hippocampus") and "Bold" in note and "‡ Measured by throw-away code" in note
 
 
+def test_files_of_one_kind_share_a_column_of_the_matrix() -> None:
+    again = entry(60.5, recipe="patches", psnr=39.4, victim_settings=SIZE)
+    head = lines("rows=matrix method!='random noise'", {**ALL, "again": again})[0]
+    assert head.endswith("| Random noise | `umed`, 14/255 (39.1 dB to 39.4 dB) |")
+
+
 def test_networks_of_several_input_sizes_have_rows_of_their_own_in_a_matrix() -> None:
     small = entry(81.0, recipe="mirror", victim_settings={**SIZE, "size": [32, 32, 32]})
     rows = lines("rows=matrix", {**ALL, "small": small})
