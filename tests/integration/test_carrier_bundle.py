@@ -110,7 +110,7 @@ def test_the_owner_sees_what_was_chosen(tmp_path: Path, capsys: pytest.CaptureFi
     perturber = protected(data, tmp_path / "out", **settings)
     sign = "+" if perturber.weights[1].sum() > 0 else "-"
     lines = told(tmp_path / "out", capsys)
-    assert lines[:2] == ["method NyquistCarriers", "budget 12.8/255 of the intensity window"]
+    assert lines[:2] == ["method carrier", "budget 12.8/255 of the intensity window"]
     assert lines[2] == "class 0 no noise (background, where the mask allows noise there)"
     assert lines[3].startswith(f"class 1 rows (0, 1, 0), sign {sign}, 12.8/255")
     assert lines[4].startswith("class 2 checkerboard (1, 0, 1), sign ")

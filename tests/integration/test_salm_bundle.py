@@ -69,7 +69,7 @@ def changes(manifest: Manifest, data: Path, out: Path) -> list[int]:
     return [int((stored_voxels(before) != stored_voxels(after)).sum()) for before, after in pairs]
 
 
-@pytest.mark.parametrize(("kind", "fraction"), zip(WRITE, [0.02, 0.2, 0.2, 0.02], strict=True))
+@pytest.mark.parametrize(("kind", "fraction"), list(zip(WRITE, [0.02, 0.2, 0.2, 0.02], strict=True)))
 def test_protects_verifies_restores(datasets: dict[str, Path], tmp_path: Path, kind: str, fraction: float) -> None:
     manifest = protect(datasets[kind], tmp_path, fraction=fraction)
     counts, voxels = changes(manifest, datasets[kind], tmp_path), [np.prod(entry.shape) for entry in manifest.scans]
@@ -196,7 +196,7 @@ def test_the_mask_works_with_umed(datasets: dict[str, Path], tmp_path: Path) -> 
             "sparsity": SPARSE,
         },
     }
-    umed = {"masks#support": support, "protection#fraction": 0.05, "network_def#channels": [4, 8]}
+    umed = {"masks#support": support, "protection#fraction": 0.05, "network_def#channels": [4, 8], "network_def#strides": [2]}
     settings = {name: value for name, value in QUICK.items() if name not in ("steps", "network_def#width")}
     run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "umed"), **settings, **umed)
     manifest = verify(tmp_path / "umed", data)

@@ -56,7 +56,7 @@ def planned(grid: PlannedGrid | None) -> NyquistCarriers:
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_as_monai_resamples(orientation: NDArray) -> None:
     matrix, spacing = affine(orientation), (1.2, 1.5, 1.3)
-    resample = [Orientation("RAS"), Spacing(spacing)]
+    resample = [Orientation("RAS", labels=None), Spacing(spacing)]
     amplitudes = {}
     for name, grid in {"planned": PlannedGrid(spacing), "native": None}.items():
         scan = carrier(planned(grid), matrix)
@@ -145,12 +145,12 @@ def bordered(border: tuple[tuple[int, int], ...] = ((5, 3), (0, 4), (2, 2))) -> 
 
 def shown(voxels: NDArray, noise: MetaTensor, nnunet: bool, spacing: tuple[float, ...]) -> float:
     """The amplitude of the checkerboard that an exploiter sees, who crops the protected scan and resamples it."""
-    protected = MetaTensor(torch.as_tensor(voxels)[None] + noise, affine=noise.affine)
+    protected = MetaTensor(torch.as_tensor(voxels)[None] + noise.as_tensor(), affine=noise.affine)
     data = {"noise": noise, "image": protected}
     data = CropForegroundd(("noise", "image"), "image", select_fn=lambda image: image != 0, allow_smaller=True)(data)
     if nnunet:
         return alternates(torch.as_tensor(ResampleSpacingd("noise", spacing)(data)["noise"][0]))
-    return alternates(torch.as_tensor(Spacing(spacing)(Orientation("RAS")(data["noise"]))[0]))
+    return alternates(torch.as_tensor(Spacing(spacing)(Orientation("RAS", labels=None)(data["noise"]))[0]))
 
 
 @pytest.mark.parametrize("nnunet", [True, False])

@@ -66,7 +66,7 @@ def test_equal_slices_have_no_contrast_and_empty_noise_no_value() -> None:
     assert contrast(same_slices) < 1e-4 < contrast(noise())
     empty = torch.zeros(1, 1, 8, 8, 3, requires_grad=True)
     value = SliceContrast()(empty, torch.zeros(1), lambda: torch.zeros(1))
-    assert float(value) == 0 and value.requires_grad
+    assert value.item() == 0 and value.requires_grad
 
 
 def test_gradients_lead_to_more_contrast() -> None:
