@@ -67,7 +67,10 @@ PARTS: dict[str, tuple[Callable[[int, int, Any], object], str]] = {
     "type": (lambda part, index, ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "FW"[part]]), "type"),
     "diffusion": (lambda part, index, ds: setattr(ds, "DiffusionBValue", 1000.0 * part), "diffusion"),
     "acquisition": (
-        lambda part, index, ds: (setattr(ds, "AcquisitionNumber", part + 1), setattr(ds, "ContentTime", f"12000{index}")),
+        lambda part, index, ds: (
+            setattr(ds, "AcquisitionNumber", part + 1),
+            setattr(ds, "ContentTime", f"12000{index}"),
+        ),
         "time",
     ),
     "nothing but numbers": (lambda part, index, ds: setattr(ds, "InstanceNumber", 4 * part + index), "time"),

@@ -196,7 +196,12 @@ def test_the_mask_works_with_umed(datasets: dict[str, Path], tmp_path: Path) -> 
             "sparsity": SPARSE,
         },
     }
-    umed = {"masks#support": support, "protection#fraction": 0.05, "network_def#channels": [4, 8], "network_def#strides": [2]}
+    umed = {
+        "masks#support": support,
+        "protection#fraction": 0.05,
+        "network_def#channels": [4, 8],
+        "network_def#strides": [2],
+    }
     settings = {name: value for name, value in QUICK.items() if name not in ("steps", "network_def#width")}
     run_bundle("umed", dataset_dir=str(data), output_dir=str(tmp_path / "umed"), **settings, **umed)
     manifest = verify(tmp_path / "umed", data)
