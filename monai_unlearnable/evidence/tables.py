@@ -37,7 +37,8 @@ SETTINGS = {
     "width": "width {}",
     "batch_size": "batches of {}",
 }  # of victims, in words
-COMMON = ("size", "width", "batch_size", "amp")  # settings that are told below a table where all rows have them
+NETWORK = ("size", "width")  # settings of the network, with a column each
+COMMON = (*NETWORK, "batch_size", "amp")  # settings that are told below a table where all rows have them
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def score_words(entry: Entry) -> str:
 
 
 def _training(entry: Entry) -> str:
-    """Settings of the victim's training other than its size, in words."""
-    return ", ".join(_setting(name, value) for name, value in entry.victim_settings.items() if name != "size")
+    """Settings of the victim's training other than those of its network, in words."""
+    return ", ".join(_setting(name, value) for name, value in entry.victim_settings.items() if name not in NETWORK)
 
 
 def _setting(name: str, value: Any) -> str:
@@ -104,6 +105,7 @@ COLUMNS = {
     "psnr": Column("PSNR", lambda e: _decibels(e.psnr), "PSNR {}"),
     "ssim_roi": Column("SSIM in the region", lambda e: format_number(e.ssim_roi, ".3f"), "SSIM in the region {}"),
     "size": Column("Input", size_words, "input of {}", words=True),
+    "width": Column("Width", lambda e: times(e.victim_settings.get("width")), "width {}", words=True),
     "training": Column("Trained with", _training, "{}", words=True),
     "score": Column("{metric}", score_words),
     "peak": Column("Peak", lambda e: format_number(e.peak)),
@@ -122,9 +124,9 @@ USUAL = {
 CONTROLS = ("clean", "random")
 PARTS = {"exploiter": ("victim", "recipe", "countermeasure")}  # columns that tell what others do
 FACETS = (victim_words, recipe_words, noise_words, exploiter_words)  # may tell rows from the others
-DETAILS = ("noise", "size", "training", "iterations")  # columns that tell rows of one exploiter apart
+DETAILS = ("noise", "size", "width", "training", "iterations")  # columns that tell rows of one exploiter apart
 NAME = "nnU-Net"
-TELLING = ("dataset", "victim", "recipe", "countermeasure", "noise", "size", "iterations")  # must not differ unseen
+TELLING = ("dataset", "victim", "recipe", "countermeasure", "noise", "size", "width", "iterations")  # must not differ unseen
 
 
 def render(query: Query, entries: Mapping[str, Entry]) -> str:
@@ -175,10 +177,12 @@ def _matrix(chosen: Sequence[Entry]) -> str:
 
 
 def _row_words(chosen: Sequence[Entry], entry: Entry) -> str:
-    """The exploiter of an entry, with the size of its input where networks of that kind were trained with several."""
+    """The exploiter of an entry, with the input and the width of its network where there are several of that kind."""
     words = exploiter_words(entry)
-    sizes = {size_words(one) for one in chosen if exploiter_words(one) == words}
-    return f"{words}, input of {size_words(entry)}" if len(sizes) > 1 else words
+    alike = [one for one in chosen if exploiter_words(one) == words]
+    columns = [COLUMNS[name] for name in NETWORK]
+    differing = [column for column in columns if len({column.text(one) for one in alike}) > 1]
+    return ", ".join([words, *(column.shared.format(column.text(entry)) for column in differing)])
 
 
 def _protected_words(noise: str, entries: Sequence[Entry]) -> str:
@@ -206,7 +210,7 @@ def _completed(names: Sequence[str], chosen: Sequence[Entry]) -> list[str]:
     """The columns with those that are needed to tell what a row means, each before the first that comes later."""
     found, here = list(names), _trained_here(chosen)
     for name in TELLING:
-        told = here if name == "size" else chosen
+        told = here if name in NETWORK else chosen
         if name not in _told(found) and len({COLUMNS[name].text(entry) for entry in told}) > 1:
             _insert(name, found)
     rows = {(*(COLUMNS[name].text(entry) for name in TELLING), entry.measured_by) for entry in chosen}
@@ -304,7 +308,7 @@ def _capital(text: str) -> str:
 def _settings(chosen: Sequence[Entry], told: Collection[str]) -> list[str]:
     """What the trainings of all victims have in common, in words, other than what is told already."""
     found, here = [], _trained_here(chosen)
-    for name in COMMON if "training" not in told else COMMON[:1]:
+    for name in COMMON if "training" not in told else NETWORK:
         texts = {times(entry.victim_settings.get(name)) for entry in here}
         if name not in told and len(texts) == 1 and (text := texts.pop()):
             found.append(_setting(name, text))

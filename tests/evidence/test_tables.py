@@ -81,6 +81,18 @@ def test_networks_of_several_input_sizes_have_rows_of_their_own_in_a_matrix() ->
     ]
 
 
+def test_the_width_of_networks_is_told_where_it_differs() -> None:
+    """A narrow network may not learn what a wide one does."""
+    both = {str(width): entry(width, victim_settings={**SIZE, "width": width}) for width in (8, 16)}
+    assert lines("columns=noise,score", both)[0] == "| Width | Dice |"
+    assert [row.split(" | ")[0] for row in lines("rows=matrix", both)[2:4]] == [
+        "| UNet, no augmentation, width 16",
+        "| UNet, no augmentation, width 8",
+    ]
+    alone = lines("columns=noise,score", {"8": both["8"]})
+    assert "Width" not in alone[0] and "width 8" in alone[-1]
+
+
 def test_a_matrix_refuses_what_has_no_place_of_its_own() -> None:
     with pytest.raises(InputError, match="several entries of 'UNet, no augmentation' have one place"):
         lines("rows=matrix", {**ALL, "longer": entry(2.0, iterations=2500, victim_settings=SIZE)})
