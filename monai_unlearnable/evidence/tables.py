@@ -126,7 +126,16 @@ PARTS = {"exploiter": ("victim", "recipe", "countermeasure")}  # columns that te
 FACETS = (victim_words, recipe_words, noise_words, exploiter_words)  # may tell rows from the others
 DETAILS = ("noise", "size", "width", "training", "iterations")  # columns that tell rows of one exploiter apart
 NAME = "nnU-Net"
-TELLING = ("dataset", "victim", "recipe", "countermeasure", "noise", "size", "width", "iterations")  # must not differ unseen
+TELLING = (
+    "dataset",
+    "victim",
+    "recipe",
+    "countermeasure",
+    "noise",
+    "size",
+    "width",
+    "iterations",
+)  # must not differ unseen
 
 
 def render(query: Query, entries: Mapping[str, Entry]) -> str:

@@ -7,7 +7,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +83,13 @@ def carrier_energies(image: Tensor, classes: Tensor, num_classes: int) -> tuple[
     return energies / counts.clamp(min=1)[:, None], counts
 
 
+def _for_classes(carriers: Sequence[Sequence[int]] | Sequence[int], num_classes: int) -> list[tuple[int, ...]]:
+    """The axes of the carrier of each class, from those of each or those of all."""
+    if carriers and all(isinstance(axis, int) for axis in carriers):
+        carriers = [cast(Sequence[int], carriers)] * num_classes
+    return [tuple(axes) for axes in cast(Sequence[Sequence[int]], carriers)]
+
+
 class NyquistCarriers(ClassPatterns):
     r"""A carrier of the highest frequency for each class: rows or checkerboards of period 2.
 
@@ -105,9 +112,10 @@ class NyquistCarriers(ClassPatterns):
         spatial_dims: dimensions of the images, 2 or 3.
         epsilon, support: see :class:`ClassPatterns`.
         carriers: axes along which the carrier of each class alternates, such as ``[[], [0, 1, 2], [0, 1]]``; with
-            none, a class has no noise. ``"rows"`` and ``"all"`` let :meth:`fit` choose, among those along one axis or
-            among all; by default rows for label maps, and all for classes of whole images. ``"keyed"`` draws them from
-            the seed, whatever the scans hold, so that they are a mark.
+            none, a class has no noise. A single list of axes, such as ``[0, 1]``, is that of all classes. ``"rows"``
+            and ``"all"`` let :meth:`fit` choose, among those along one axis or among all; by default rows for label
+            maps, and all for classes of whole images. ``"keyed"`` draws them from the seed, whatever the scans hold, so
+            that they are a mark.
         grid: grid that an exploiter is expected to resample the scans to, so that carriers come out of it as carriers;
             by default that of the files. Along an axis on which a scan is too coarse for that, its carriers do not
             alternate, unless it is too coarse along all. What the exploiter is expected to cut off carries nothing, so
@@ -139,7 +147,7 @@ class NyquistCarriers(ClassPatterns):
         spatial_dims: int,
         epsilon: float = 8 / 255,
         support: MaskProvider | None = None,
-        carriers: Sequence[Sequence[int]] | str | None = None,
+        carriers: Sequence[Sequence[int]] | Sequence[int] | str | None = None,
         grid: PlannedGrid | None = None,
         distinct: bool | None = None,
         mixture: Sequence[float] = (1.0,),
@@ -159,7 +167,7 @@ class NyquistCarriers(ClassPatterns):
             if self.is_drawn:
                 self._set(self._drawn(), self.mixture)
         elif carriers is not None:
-            self.carriers = [tuple(axes) for axes in carriers]
+            self.carriers = _for_classes(carriers, num_classes)
             self._set([() if not axes else (self._number(axes),) for axes in self.carriers])
         else:
             self.carriers = None

@@ -115,6 +115,11 @@ def test_the_seed_decides_on_signs_alone() -> None:
     assert len({tuple(weights.flatten().tolist()) for weights in drawn}) == 4
 
 
+def test_one_list_of_axes_is_that_of_all_classes() -> None:
+    weights = [NyquistCarriers(3, 3, carriers=carriers).weights for carriers in ([0, 1], [[0, 1]] * 3)]
+    assert weights[0].equal(weights[1]) and weights[0].any(dim=1).all()
+
+
 def test_a_checkpoint_keeps_the_choice(tmp_path: Path) -> None:
     image, label = torch.rand(1, 1, 20, 18), torch.as_tensor(two_classes((20, 18)))[None, None].long()
     perturber = NyquistCarriers(3, 2, EPSILON, seed=3).fit([(image, label)])
