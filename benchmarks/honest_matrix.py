@@ -9,9 +9,10 @@ would train something else; from there the noise takes seconds. Figures become e
     python benchmarks/honest_matrix.py DATA/hippocampus WORK [--minutes 120] [--workers 2] [--recipes plain,mirror]
 
 ``--recipes`` and ``--without`` choose what is trained now; the laboratory keeps all that was trained before. ``--size``
-makes a laboratory of its own, for patches that are smaller than the scans for instance:
+and ``--width`` make a laboratory of their own, for patches that are smaller than the scans for instance, and for
+networks as wide as those of MONAI's tutorials:
 
-    python benchmarks/honest_matrix.py DATA/hippocampus WORK --recipes monai --size 32 32 32
+    python benchmarks/honest_matrix.py DATA/hippocampus WORK --recipes monai --size 32 32 32 --width 16
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ METHODS = {
     "foresight nnunet 22/255": ("foresight", 22, {"recipe": "nnunet"}),
     "carrier 14/255": ("carrier", 14, {}),
     "carrier 8/255": ("carrier", 8, {}),
+    "carrier slices 14/255": ("carrier", 14, {"carriers": [0, 1]}),
+    "carrier slices 8/255": ("carrier", 8, {"carriers": [0, 1]}),
 }  # the control takes the budget of the first
 TRAINING_CASES = {"hippocampus": 140, "left_atrium": 38}  # the others, by name, are for testing
 TOO_FEW_LEVELS = {"left_atrium": (0, 1, 10, 13, 18, 27, 33, 48, 49)}  # under 32 in the window: nothing of 8/255 fits
@@ -62,6 +65,7 @@ WITH_NNUNET = ("hippocampus",)
 KNOWN_RUNS = Path(__file__).with_suffix("")  # a folder a dataset
 TRAINED = "trained"  # the folder there of what methods trained
 SIZE = {"hippocampus": (48, 64, 48), "left_atrium": None}  # whole volumes; None is about the median
+WIDTH = 8
 SETTINGS = {"iterations": 2500, "batch_size": 2, "seeds": 2, "validation_fraction": 0}
 SETTINGS |= {"authorized": False, "detectors": False}
 
@@ -155,6 +159,7 @@ def main() -> None:
     parser.add_argument("--recipes", help="names of the recipes to train now, comma-separated; all by default")
     parser.add_argument("--without", nargs="*", default=[], help="names of methods, recipes or victims to omit")
     parser.add_argument("--size", nargs="+", type=int, help="another size of the network input, in voxels")
+    parser.add_argument("--width", type=int, default=WIDTH, help="filters of the first layer of the networks")
     arguments, settings = parser.parse_known_args()
     logging.basicConfig(format="%(message)s")
     deadline = time.monotonic() + 60 * arguments.minutes
@@ -165,8 +170,11 @@ def main() -> None:
     named = arguments.recipes.split(",") if arguments.recipes else [*RECIPES[name], OWN_RECIPE]
     recipes = tuple(recipe for recipe in dict.fromkeys([*RECIPES[name], *named]) if recipe != OWN_RECIPE)
     size = tuple(arguments.size) if arguments.size else SIZE[name]
-    folder = work / "laboratory" / "-".join([name, *map(str, arguments.size or ())])
-    matrix = {"datalist": str(datalist), "victims": victims, "recipes": recipes, "size": size, **SETTINGS}
+    width = arguments.width
+    parts = [name, *map(str, arguments.size or ()), *([] if width == WIDTH else [f"width{width}"])]
+    folder = work / "laboratory" / "-".join(parts)
+    matrix = {"datalist": str(datalist), "victims": victims, "recipes": recipes, "size": size, "width": width}
+    matrix |= SETTINGS
     laboratory = prepare_laboratory(arguments.data, folder, outputs, **{**matrix, **parse_overrides(settings)})
     laboratory.matrix.save(laboratory.folder)
     exchange(KNOWN_RUNS / name, laboratory.folder / RUNS)
