@@ -143,8 +143,7 @@ def prepare_laboratory(
     outputs = [layout for layout in map(Layout, folders.values()) if layout.records]
     settings["omitted"] = _omitted(settings.get("omitted"), outputs, opened)
     prepared = Laboratory(Matrix.of(dataset_dir=str(dataset_dir), protected=data, **settings), output_dir)
-    for layout in outputs:
-        refuse_others(prepared.bench.originals.cases, _manifest(layout, opened), layout)
+    refuse_others(prepared.bench.originals.cases, ((layout, _manifest(layout, opened)) for layout in outputs))
     prepared.check()
     model = next((folders[name] for name, known in data.items() if known.epsilon is not None), None)
     if not control or model is None:

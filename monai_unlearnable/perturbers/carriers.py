@@ -7,7 +7,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -83,11 +83,18 @@ def carrier_energies(image: Tensor, classes: Tensor, num_classes: int) -> tuple[
     return energies / counts.clamp(min=1)[:, None], counts
 
 
-def _for_classes(carriers: Sequence[Sequence[int]] | Sequence[int], num_classes: int) -> list[tuple[int, ...]]:
-    """The axes of the carrier of each class, from those of each or those of all."""
-    if carriers and all(isinstance(axis, int) for axis in carriers):
-        carriers = [cast(Sequence[int], carriers)] * num_classes
-    return [tuple(axes) for axes in cast(Sequence[Sequence[int]], carriers)]
+def _for_classes(carriers: Any, num_classes: int) -> list[tuple[int, ...]]:
+    """The axes of the carrier of each class, from those of each or those of all.
+
+    Raises:
+        InputError: when they are neither.
+    """
+    if isinstance(carriers, Sequence):
+        if carriers and all(type(axis) is int for axis in carriers):
+            return [tuple(carriers)] * num_classes
+        if all(isinstance(axes, Sequence) for axes in carriers):
+            return [tuple(axes) for axes in carriers]
+    raise InputError(f"carriers are axes, such as [0, 1], or those of each class, not {carriers!r}")
 
 
 class NyquistCarriers(ClassPatterns):

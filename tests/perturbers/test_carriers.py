@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -126,6 +127,12 @@ def test_a_checkpoint_keeps_the_choice(tmp_path: Path) -> None:
     save_perturber(perturber, tmp_path / "p.safetensors")
     loaded = load_perturber(tmp_path / "p.safetensors")
     assert torch.equal(loaded.delta(image, ["a"], label), perturber.delta(image, ["a"], label))
+
+
+@pytest.mark.parametrize("carriers", [5, [0, [1]], [1.0, 2.0], [True]])
+def test_what_is_no_list_of_axes_is_refused(carriers: Any) -> None:
+    with pytest.raises(InputError, match="carriers are axes, such as"):
+        NyquistCarriers(2, 3, carriers=carriers)
 
 
 def test_wrong_settings_and_data_are_refused() -> None:
