@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -170,8 +171,9 @@ def run_fingerprint(run: Mapping[str, Any]) -> str:
     return fingerprint({**run, "config": config})
 
 
-def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that decide on the result."""
+@cache
+def package_versions() -> Mapping[str, str]:
+    """Installed versions of the packages that decide on the result; looking them up takes as long as a small scan."""
     versions = {}
     for name in PACKAGES:
         try:
