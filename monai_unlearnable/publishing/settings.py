@@ -47,6 +47,7 @@ KINDS: dict[str, Callable[[str, Any], None]] = {
     "Sequence[int]": check_wholes,
 }
 LEVELS = re.compile("#|::")  # between the names of nested settings
+REFERENCE = re.compile(r"@\w+(?:(?:#|::)\w+)*")  # to another setting, in an expression
 
 
 def check_settings(settings: Mapping[str, Any], known: Mapping[str, Any], file: Path) -> None:
@@ -85,7 +86,7 @@ def _is_plain(value: Any) -> bool:
 
 def _check_expression(name: str, value: str) -> None:
     try:
-        ast.parse(value.removeprefix(EXPRESSION).strip())
+        ast.parse(REFERENCE.sub("setting", value.removeprefix(EXPRESSION)).strip())
     except (SyntaxError, ValueError) as error:
         raise InputError(f"{name} is {value!r}, which is no expression: {getattr(error, 'msg', error)}") from error
 
