@@ -128,8 +128,9 @@ def in_order(runs: list[Run]) -> list[Run]:
 
 
 def train_until(deadline: float, laboratory: Laboratory, runs: list[Run], workers: int) -> None:
-    """Train runs in processes of their own, and begin none after the deadline. The workers share the cores, unless
-    ``OMP_NUM_THREADS`` says how many threads each may have.
+    """Train runs in processes of their own, and begin none after the deadline.
+
+    The workers share the cores, unless ``OMP_NUM_THREADS`` says how many threads each may have.
     """
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), **os.environ}
     console = Console(width=150)

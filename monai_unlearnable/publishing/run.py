@@ -92,6 +92,7 @@ def configuration(method: str, config: str = "protect") -> tuple[Path, dict[str,
 
 
 PART = re.compile(r"Failed to instantiate component '(?:[\w.]*\.)?(\w+)'")  # what MONAI says of an object
+UNRESOLVED = ("the referring item", "detected circular references")  # and of settings that refer to others
 REHEARSAL = "monai_unlearnable.publishing.rehearsal.Rehearsal"
 
 
@@ -124,6 +125,10 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
         if cause is None:
             raise
         raise cause from error
+    except ValueError as error:
+        if not str(error).startswith(UNRESOLVED):
+            raise
+        raise InputError(f"the settings cannot be resolved: {told(error)}") from error
     finally:
         if "output_dir" in overrides:
             unlock(Path(overrides["output_dir"]))  # a failed run is over too

@@ -47,7 +47,7 @@ KINDS: dict[str, Callable[[str, Any], None]] = {
     "Sequence[int]": check_wholes,
 }
 LEVELS = re.compile("#|::")  # between the names of nested settings
-REFERENCE = re.compile(r"@\w+(?:(?:#|::)\w+)*")  # to another setting, in an expression
+REFERENCE = re.compile(rf"@((?:\w|{LEVELS.pattern})+)")  # to another setting
 
 
 def check_settings(settings: Mapping[str, Any], known: Mapping[str, Any], file: Path) -> None:
@@ -75,13 +75,26 @@ def check_settings(settings: Mapping[str, Any], known: Mapping[str, Any], file: 
                 _check_nested(name, last, value, _found(known, above))
             if isinstance(value, Mapping):
                 _check_component(name, value)
-        elif isinstance(value, str) and value.startswith(EXPRESSION):
-            _check_expression(name, value)
+        elif isinstance(value, str):
+            _check_references(name, value, known)
+            if value.startswith(EXPRESSION):
+                _check_expression(name, value)
 
 
 def _is_plain(value: Any) -> bool:
     """Whether a value is what it is, rather than an expression that the configuration is to evaluate."""
     return not str(value).startswith((EXPRESSION, "@"))
+
+
+def _check_references(name: str, value: str, known: Mapping[str, Any]) -> None:
+    """Refuse a reference to the setting itself, and one to what the configuration does not have."""
+    for reference in REFERENCE.findall(value):
+        levels = LEVELS.split(reference)
+        if levels == LEVELS.split(name):
+            raise InputError(f"{name} is {value!r}, which refers to itself")
+        if levels[0] and levels[0] not in known:  # relative references begin with a separator
+            hint = alternatives(levels[0], known)
+            raise InputError(f"{name} is {value!r}, and the configuration has no setting {levels[0]!r}{hint}")
 
 
 def _check_expression(name: str, value: str) -> None:
