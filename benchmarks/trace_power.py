@@ -118,10 +118,14 @@ ROWS = (
 
 
 def innocent_pairs(count: int) -> Iterator[Row]:
-    """Models of the originals, each asked with many owners' marks among 19 others: p is at most 0.05 where it wins."""
+    """Models of the originals, each asked with many owners' marks among 19 others: p is at most 0.05 where it wins.
+
+    Each pair has a key of its own: what one network answers to a mark, another answers too, and the tests would go
+    together.
+    """
     for number in range(count):
-        seed, owner = divmod(number, -(-count // MODELS))
-        yield Row("hippocampus", fraction=0, seed=seed, owner=owner + 1, keys=19, stop_after=20, probes=10)
+        seed = number // -(-count // MODELS)
+        yield Row("hippocampus", fraction=0, seed=seed, owner=number + 1, keys=19, stop_after=20, probes=10)
 
 
 class OutOfTime(Exception):

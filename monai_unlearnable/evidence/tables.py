@@ -175,9 +175,7 @@ def _matrix(chosen: Sequence[Entry]) -> str:
         cells = {noise_words(entry): _cell(entry) for entry in members}
         if len(cells) < len(members):
             raise InputError(f"several entries of {words!r} have one place in the matrix: add conditions")
-        controls = [{COLUMNS[name].text(entry) for entry in members} - {NONE} for name in CONTROLS]
-        told = ["/".join(sorted(found)) or NONE for found in controls]
-        texts.append([words, *told, *(cells.get(name, NONE) for name in columns)])
+        texts.append([words, _clean(members), _random(members, chosen), *(cells.get(name, NONE) for name in columns)])
     ways = [_protected_words(*way) for way in columns.items()]
     heads = [COLUMNS["exploiter"].heading, *(COLUMNS[name].heading for name in CONTROLS), *ways]
     names = ("exploiter", "noise", "psnr", "score", *CONTROLS, "claim")
@@ -185,11 +183,23 @@ def _matrix(chosen: Sequence[Entry]) -> str:
     return f"{Table('', heads, texts, 1).to_markdown()}\n{notes}\n"
 
 
+def _clean(members: Sequence[Entry]) -> str:
+    """What the originals teach the exploiter of a row."""
+    return "/".join(sorted({_mean(entry.clean) for entry in members} - {NONE})) or NONE
+
+
+def _random(members: Sequence[Entry], chosen: Sequence[Entry]) -> str:
+    """What random noise leaves him, with its epsilon where a matrix has several: not all of its columns have it."""
+    several = len({entry.epsilon for entry in chosen}) > 1
+    controlled = [entry for entry in members if entry.random]
+    return ", ".join(distinct(_mean(e.random) + (f" ({e.epsilon})" if several else "") for e in controlled)) or NONE
+
+
 def _row_words(chosen: Sequence[Entry], entry: Entry) -> str:
-    """The exploiter of an entry, with the input and the width of its network where there are several of that kind."""
+    """The exploiter of an entry, with what tells him from others of that kind: network, length, training."""
     words = exploiter_words(entry)
     alike = [one for one in chosen if exploiter_words(one) == words]
-    columns = [COLUMNS[name] for name in NETWORK]
+    columns = [COLUMNS[name] for name in (*NETWORK, "iterations", "training")]
     differing = [column for column in columns if len({column.text(one) for one in alike}) > 1]
     return ", ".join([words, *(column.shared.format(column.text(entry)) for column in differing)])
 

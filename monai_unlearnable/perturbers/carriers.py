@@ -23,7 +23,7 @@ from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.values import check_switch
 
-__all__ = ["NyquistCarriers", "carrier_axes", "carrier_energies"]
+__all__ = ["NyquistCarriers", "carrier_axes", "carrier_codes", "carrier_energies"]
 
 KEYED, ROWS, ALL = CHOICES = ("keyed", "rows", "all")  # in the place of carriers that are given
 STRENGTH = 0.5  # of a line from which on an axis is fine enough for the planned grid
@@ -34,6 +34,13 @@ def carrier_axes(spatial_dims: int) -> list[tuple[int, ...]]:
     """The axes along which each carrier alternates: all nonempty subsets, the largest first."""
     axes = range(spatial_dims)
     return [subset for size in range(spatial_dims, 0, -1) for subset in itertools.combinations(axes, size)]
+
+
+def carrier_codes(spatial_dims: int, mixture: Sequence[float]) -> list[tuple[int, ...]]:
+    """What can be drawn for a class: the numbers of carriers, in the order of the weights of the mixture."""
+    numbers, count = range(len(carrier_axes(spatial_dims))), len(mixture)
+    alike = len(set(mixture)) == 1
+    return list(itertools.combinations(numbers, count) if alike else itertools.permutations(numbers, count))
 
 
 def alternating(shape: Sequence[int]) -> list[Tensor]:
@@ -242,15 +249,9 @@ class NyquistCarriers(ClassPatterns):
             reason = f"a mixture has 1 to {count} positive weights of sum 1, not {list(self.mixture)}"
             raise InputError(reason)
 
-    def codes(self) -> list[tuple[int, ...]]:
-        """What can be drawn for a class: the numbers of carriers, in the order of the weights of the mixture."""
-        numbers, count = range(self.weights.shape[1]), len(self.mixture)
-        alike = len(set(self.mixture)) == 1
-        return list(itertools.combinations(numbers, count) if alike else itertools.permutations(numbers, count))
-
     def _drawn(self) -> list[tuple[int, ...]]:
         """Codes of all classes, drawn from the seed: all that can be drawn are alike likely."""
-        codes = self.codes()
+        codes = carrier_codes(self.spatial_dims, self.mixture)
         order = torch.randperm(len(codes), generator=seeded(self.seed, "code")).tolist()
         return [codes[order[0 if self.distinct is False else kind % len(codes)]] for kind in range(self.num_classes)]
 

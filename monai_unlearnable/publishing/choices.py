@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ from monai_unlearnable.perturbers import (
     Perturber,
     TaskPatterns,
 )
+from monai_unlearnable.perturbers.carriers import KEYED, carrier_codes
 from monai_unlearnable.perturbers.planned import PlannedGrid, ResamplingRule
 from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.training.data import native_transforms
@@ -29,7 +32,7 @@ from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.seeding import derive_seed
 
 __all__ = ["approach", "check_whole_images", "fit_carriers", "fit_linear", "for_tasks", "granularity", "look_up"]
-__all__ += ["objective", "planned_grid", "support", "unperturbed_classes"]
+__all__ += ["mixture", "objective", "planned_grid", "support", "unperturbed_classes"]
 
 APPROACHES = ("error_minimizing", "error_maximizing")
 GRANULARITIES = ("case", "class", "universal")
@@ -38,6 +41,10 @@ LARGEST, NOBODY = "largest", "none"
 USUAL = "usual"  # the crop of a pipeline
 FOR_MAPS = ("umed", "carrier", "voxshield", "foresight")  # methods for label maps, named by those that take none
 SURVEYED = 32  # cases by which carriers are chosen
+MIXTURES = ([1.0], [0.6, 0.4])  # of carriers that are drawn, the first that gives enough marks
+ENOUGH = 20  # marks, so that a trace can find 0.05: one in so many other keys has the owner's mark
+
+logger = logging.getLogger(__name__)
 
 
 def support(summary: DatasetSummary, unperturbed: int | str | None = LARGEST) -> MaskProvider:
@@ -190,6 +197,34 @@ def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: 
     typed = EnsureTyped((CaseKeys.IMAGE, CaseKeys.LABEL), track_meta=False)
     transform = Compose([*native_transforms(protection.summary, protection.window), typed])
     perturber.fit(_batches(Dataset([case.to_dict() for case in cases], transform), 1))
+
+
+def mixture(
+    weights: Sequence[float] | None, carriers: Any, distinct: bool | None, summary: DatasetSummary
+) -> Sequence[float]:
+    """The weights of the carriers of each class.
+
+    Warns when carriers are drawn and so few marks are possible that the set cannot be traced.
+
+    Args:
+        weights: weights that are given, or None.
+        carriers: the carriers, ``"keyed"`` when they are drawn.
+        distinct: whether each class gets carriers of its own; not if it is False.
+        summary: summary of the dataset.
+
+    Returns:
+        The weights that are given; by default one carrier, or as many as give enough marks where they are drawn.
+    """
+    if carriers != KEYED:
+        return MIXTURES[0] if weights is None else weights
+    classes = 1 if distinct is False else summary.num_classes - 1  # one carries no noise, of maps and by default
+    for shares in MIXTURES if weights is None else [weights]:
+        codes = len(carrier_codes(summary.spatial_dims, shares))
+        marks = math.perm(codes, min(classes, codes))
+        if marks >= ENOUGH:
+            return shares
+    logger.warning("only %d marks can be drawn: no trace can find a p much below %.2g", marks, 1 / marks)
+    return shares
 
 
 def planned_grid(name: str | Sequence[float], summary: DatasetSummary, crop: str = USUAL) -> PlannedGrid | None:

@@ -59,7 +59,7 @@ def test_a_matrix_has_exploiters_by_ways_of_protecting() -> None:
     assert rows[:3] == [
         "| nnU-Net v2 itself | 80.4 | – | – | 79.6‡ |",
         "| UNet, mirroring | 84.0 | – | – | 60.0 |",
-        "| UNet, no augmentation | 84.0 | 83.5 | **30.0** | **8.0** |",
+        "| UNet, no augmentation | 84.0 | 83.5 (14/255) | **30.0** | **8.0** |",
     ], "first the exploiter whom the best protection leaves most"
     assert note.startswith("Hippocampus") and "Bold" in note and "‡ Measured by throw-away code" in note
 
@@ -93,9 +93,18 @@ def test_the_width_of_networks_is_told_where_it_differs() -> None:
     assert "Width" not in alone[0] and "width 8" in alone[-1]
 
 
+def test_trainings_of_several_lengths_have_rows_of_their_own_in_a_matrix() -> None:
+    longer = entry(2.0, iterations=2500, method="lattice", victim_settings=SIZE)
+    rows = lines("rows=matrix recipe=plain victim=UNet", {**ALL, "longer": longer})
+    assert [row.split(" | ")[0] for row in rows[2:4]] == [
+        "| UNet, no augmentation, 500 iterations",
+        "| UNet, no augmentation, 2,500 iterations",
+    ]
+
+
 def test_a_matrix_refuses_what_has_no_place_of_its_own() -> None:
     with pytest.raises(InputError, match="several entries of 'UNet, no augmentation' have one place"):
-        lines("rows=matrix", {**ALL, "longer": entry(2.0, iterations=2500, victim_settings=SIZE)})
+        lines("rows=matrix", {**ALL, "again": entry(2.0, measured_by="throw-away code", victim_settings=SIZE)})
     with pytest.raises(InputError, match="of one dataset, and the entries are of hippocampus, nuclei"):
         lines("rows=matrix", {**ALL, "nuclei": entry(dataset="nuclei")})
     with pytest.raises(InputError, match="a control that learned enough"):

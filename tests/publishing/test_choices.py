@@ -136,3 +136,29 @@ def test_classes_that_a_method_does_not_know() -> None:
         with pytest.raises(LabelError, match="not known to the method") as caught:
             perturber.support(image, label)
         assert caught.value.value == 3
+
+
+@pytest.mark.parametrize(
+    ("dims", "values", "distinct", "expected"),
+    [
+        (3, (0, 1, 2), None, [1.0]),
+        (3, (0, 1), None, [0.6, 0.4]),
+        (3, (0, 1, 2), False, [0.6, 0.4]),
+        (2, (0, 1, 2), None, [0.6, 0.4]),
+    ],
+)
+def test_drawn_carriers_are_mixed_where_a_trace_needs_more_marks(
+    dims: int, values: tuple[int, ...], distinct: bool | None, expected: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    summary = DatasetSummary(dims, 1, values, (9,) * len(values))
+    assert choices.mixture(None, "keyed", distinct, summary) == expected
+    assert choices.mixture(None, None, distinct, summary) == [1.0]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("weights", "dims", "marks"), [(None, 2, 6), ([1.0], 3, 7)])
+def test_the_owner_hears_that_a_set_cannot_be_traced(
+    weights: list[float] | None, dims: int, marks: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    choices.mixture(weights, "keyed", None, DatasetSummary(dims, 1, (0, 1), (9, 9)))
+    assert f"only {marks} marks can be drawn: no trace can find a p much below 0.1" in caplog.text
