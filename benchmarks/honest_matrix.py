@@ -13,6 +13,10 @@ and ``--width`` make a laboratory of their own, for patches that are smaller tha
 networks as wide as those of MONAI's tutorials:
 
     python benchmarks/honest_matrix.py DATA/hippocampus WORK --recipes monai --size 32 32 32 --width 16
+
+So does ``--control``, which gives random noise the budget of another method:
+
+    python benchmarks/honest_matrix.py DATA/left_atrium WORK --control "foresight nnunet 22/255" --size 64 48 32
 """
 
 from __future__ import annotations
@@ -52,7 +56,7 @@ METHODS = {
     "carrier 8/255": ("carrier", 8, {}),
     "carrier slices 14/255": ("carrier", 14, {"carriers": [0, 1]}),
     "carrier slices 8/255": ("carrier", 8, {"carriers": [0, 1]}),
-}  # the control takes the budget of the first
+}
 TRAINING_CASES = {"hippocampus": 140, "left_atrium": 38}  # the others, by name, are for testing
 TOO_FEW_LEVELS = {"left_atrium": (0, 1, 10, 13, 18, 27, 33, 48, 49)}  # under 32 in the window: nothing of 8/255 fits
 RECIPES = {
@@ -66,6 +70,7 @@ KNOWN_RUNS = Path(__file__).with_suffix("")  # a folder a dataset
 TRAINED = "trained"  # the folder there of what methods trained
 SIZE = {"hippocampus": (48, 64, 48), "left_atrium": None}  # whole volumes; None is about the median
 WIDTH = 8
+CONTROL = "lattice 14/255"
 SETTINGS = {"iterations": 2500, "batch_size": 2, "seeds": 2, "validation_fraction": 0}
 SETTINGS |= {"authorized": False, "detectors": False}
 
@@ -81,14 +86,14 @@ def write_datalist(data: Path, file: Path) -> Path:
     return file
 
 
-def protect_all(data: Path, datalist: Path, folder: Path, without: list[str]) -> dict[str, Path]:
+def protect_all(data: Path, datalist: Path, folder: Path, control: str, without: list[str]) -> dict[str, Path]:
     """The outputs of all methods; those that are complete already are left as they are.
 
-    Those to do without are there if they were made before, so that their figures stay; the first always is, since the
-    control takes its budget.
+    Those to do without are there if they were made before, so that their figures stay. First comes the one whose budget
+    the control takes, which always is there.
     """
-    outputs = {}
-    for name in METHODS:
+    outputs: dict[str, Path] = {}
+    for name in dict.fromkeys([control, *METHODS]):
         output = folder / name.replace("/255", "").replace(" ", "_")
         is_made = bool(Layout(output).records)
         if name in without and outputs and not is_made:
@@ -161,6 +166,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--recipes", help="names of the recipes to train now, comma-separated; all by default")
     parser.add_argument("--without", nargs="*", default=[], help="names of methods, recipes or victims to omit")
+    parser.add_argument("--control", default=CONTROL, choices=METHODS, help="method whose budget random noise takes")
     parser.add_argument("--size", nargs="+", type=int, help="another size of the network input, in voxels")
     parser.add_argument("--width", type=int, default=WIDTH, help="filters of the first layer of the networks")
     arguments, settings = parser.parse_known_args()
@@ -168,13 +174,14 @@ def main() -> None:
     deadline = time.monotonic() + 60 * arguments.minutes
     name, work = arguments.data.name, arguments.work
     datalist = write_datalist(arguments.data, work / f"{name}.json")
-    outputs = protect_all(arguments.data, datalist, work / name, arguments.without)
+    outputs = protect_all(arguments.data, datalist, work / name, arguments.control, arguments.without)
     victims = ("UNet", *EXTERNAL) if name in WITH_NNUNET else ("UNet",)
     named = arguments.recipes.split(",") if arguments.recipes else [*RECIPES[name], OWN_RECIPE]
     recipes = tuple(recipe for recipe in dict.fromkeys([*RECIPES[name], *named]) if recipe != OWN_RECIPE)
     size = tuple(arguments.size) if arguments.size else SIZE[name]
     width = arguments.width
     parts = [name, *map(str, arguments.size or ()), *([] if width == WIDTH else [f"width{width}"])]
+    parts += [] if arguments.control == CONTROL else ["control", outputs[arguments.control].name]
     folder = work / "laboratory" / "-".join(parts)
     matrix = {"datalist": str(datalist), "victims": victims, "recipes": recipes, "size": size, "width": width}
     matrix |= SETTINGS
