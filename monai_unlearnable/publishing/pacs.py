@@ -20,7 +20,7 @@ from pydicom import dcmread
 from monai_unlearnable.crypto import Key
 from monai_unlearnable.data.dicom.derivation import DERIVATION
 from monai_unlearnable.data.dicomweb import Address, Instance, Server, identify
-from monai_unlearnable.errors import InputError, OutputError, VerificationError
+from monai_unlearnable.errors import InputError, OutputError, SkippedCasesError, VerificationError
 from monai_unlearnable.publishing.layout import EXISTS, Layout
 from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.utils import distributed
@@ -67,7 +67,16 @@ def fetched_studies(
             cache.open(str(source), instances, overwrite)
             _fetch(server, instances, cache, overwrite, named=bool(source.series))
     distributed.wait()
-    yield cache.studies
+    try:
+        yield cache.studies
+    except SkippedCasesError:  # the output is complete without them
+        _remove(cache, key)
+        raise
+    _remove(cache, key)
+
+
+def _remove(cache: Cache, key: Key | None) -> None:
+    """Delete the originals of a complete output whose owner has a key."""
     if key is not None and distributed.rank() == 0:
         cache.remove()
 

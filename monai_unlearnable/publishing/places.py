@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from monai_unlearnable.data import Case, find_format
+from monai_unlearnable.data.formats import digest_of
 from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.noise import NoiseEntry
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.writing import encode_datalist
-from monai_unlearnable.utils.files import file_digest, reading
+from monai_unlearnable.utils.files import reading
 
 __all__ = ["check_cases", "check_destination", "check_output", "refuse_within"]
 
@@ -113,7 +114,11 @@ def _is_restored(datalist: Path) -> bool:
 
 
 def _is_original(path: Path, entry: NoiseEntry) -> bool:
-    return path.exists() and file_digest(path) == entry.file_sha256
+    """Whether a scan is the original of an entry: a file, several that belong together, or a volume in a folder."""
+    try:
+        return digest_of(path) == entry.file_sha256
+    except ScanError:
+        return False
 
 
 def _resolved(*paths: Path) -> set[Path]:

@@ -20,7 +20,7 @@ from monai_unlearnable.crypto.encrypted import Key, place, read_owned
 from monai_unlearnable.data import Case, Grid, LabelGeometry, LoadedCase, output_name, read_case, stem
 from monai_unlearnable.data.formats import digest_of, original_headers
 from monai_unlearnable.data.spread import exceeding_spread, spread_remark
-from monai_unlearnable.errors import KeyMismatchError, LabelError, OutputError, ScanError
+from monai_unlearnable.errors import KeyMismatchError, LabelError, NoiseError, OutputError, ScanError
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise import DECIDED, Manifest, NoiseEntry, NoiseStore, package_versions, run_fingerprint
@@ -198,7 +198,7 @@ class Publication:
             return False
         try:
             entry = self.store.entry(scan_id)
-        except KeyMismatchError:
+        except (KeyMismatchError, NoiseError):
             if not self.overwrite:
                 raise
             return False
@@ -212,7 +212,14 @@ class Publication:
         # A label does not depend on the voxels of this scan alone: it may refer to the other scans of the case.
         label = None if entry.label is None else self.layout.protected / entry.label
         same_label = label is None or (label.exists() and digest_of(label) == entry.label_sha256)
-        return same_file and same_label and (self.layout.protected / entry.output).exists()
+        return same_file and same_label and self._is_published(entry)
+
+    def _is_published(self, entry: NoiseEntry) -> bool:
+        """Whether the protected scan is there, as it was written."""
+        try:
+            return digest_of(self.layout.protected / entry.output) == entry.output_sha256
+        except ScanError:
+            return False
 
     def _write(self, loaded: LoadedCase, noise: NDArray, original_label: str | None) -> None:
         """Write the protected files of a case, its label and the records of its scans.

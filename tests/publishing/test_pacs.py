@@ -28,7 +28,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless
 import monai_unlearnable as mu
 from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.crypto import OwnerKey
-from monai_unlearnable.errors import InputError, OutputError, ServerError
+from monai_unlearnable.errors import InputError, OutputError, ServerError, SkippedCasesError
 from monai_unlearnable.publishing.pacs import fetched_studies
 from tests import dicom, pacs
 from tests.helpers import SHAPES, protect, random_image, tree, two_classes, write_dataset
@@ -323,6 +323,16 @@ def test_with_a_key_originals_do_not_stay(
     mu.protect(method, address, out, key=key, datalist=str(study.datalist))
     assert not (out / "fetched").exists() and (out / "protected").is_dir()
     assert mu.publish(out, orthanc.address).stored == len(study.files)
+
+
+def test_with_a_key_originals_do_not_stay_where_cases_were_skipped(
+    orthanc: pacs.Orthanc, study: SimpleNamespace, tmp_path: Path
+) -> None:
+    address, out = f"{orthanc.address}?StudyInstanceUID={study.uid}", tmp_path / "out"
+    with pytest.raises(SkippedCasesError), fetched_studies(address, out, key=OwnerKey.generate()) as studies:
+        assert studies.is_dir()
+        raise SkippedCasesError("a case was skipped")
+    assert not (out / "fetched").exists()
 
 
 @pytest.mark.parametrize("place", ["environment", "address", "netrc"])

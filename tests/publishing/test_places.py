@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 
 import monai_unlearnable as mu
 from monai_unlearnable.cli import WRONG_INPUT, main
 from monai_unlearnable.errors import BudgetError, InputError, OutputError
 from monai_unlearnable.training import ProtectionTrainer
+from tests import dicom
 from tests.helpers import tree, write_class_folders, write_datalist, write_dataset
 
 
@@ -103,6 +105,21 @@ def test_nothing_is_restored_into_originals_or_outputs(
     assert main(["restore", str(out), str(restored)]) == main(["restore", str(out), str(restored), "--overwrite"]) == 0
     (restored / "images" / "a.nii.gz").unlink()  # as if it had been stopped
     assert main(["restore", str(out), str(restored), "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["mhd", "series"])
+def test_originals_of_several_files_are_known(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = dicom.write_dataset(tmp_path / "data") if kind == "series" else write_dataset(tmp_path / "data")
+    for file in data.rglob("*.nii.gz") if kind == "mhd" else ():
+        sitk.WriteImage(sitk.ReadImage(file), file.with_name(file.name.replace(".nii.gz", ".mhd")))
+        file.unlink()
+    out = tmp_path / "out"
+    assert main(["protect", "lattice", str(data), str(out)]) == 0
+    capsys.readouterr()
+    for place in (data, data / "restored"):
+        words = ["restore", str(out), str(place), "--overwrite"]
+        refuses(capsys, tmp_path, words, "the originals are in", "Choose a folder")
+    assert main(["restore", str(out), str(tmp_path / "restored")]) == 0
 
 
 @pytest.mark.parametrize(

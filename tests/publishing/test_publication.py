@@ -93,6 +93,15 @@ def test_finished_output_is_not_overwritten_unless_asked(dataset: Path, tmp_path
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh") != before
 
 
+@pytest.mark.parametrize("damaged", ["protected/images/a.nii.gz", "noise/images/a.npz"])
+def test_a_damaged_output_is_made_again_where_asked(dataset: Path, tmp_path: Path, damaged: str) -> None:
+    protect(dataset, tmp_path / "out")
+    whole = tree(tmp_path / "out")
+    (tmp_path / "out" / damaged).write_bytes(b"damaged")
+    protect(dataset, tmp_path / "out", overwrite=True)
+    assert tree(tmp_path / "out") == whole
+
+
 def stop_at(monkeypatch: pytest.MonkeyPatch, function: str, call: int) -> None:
     """Make the n-th call of a function that the workflow uses raise as Ctrl-C does."""
     owner = publication if hasattr(publication, function) else statement
