@@ -104,8 +104,8 @@ def class_weights(cases: Sequence[Case]) -> list[float] | None:
 class DrawnAtOnce(RandomSampler):
     """Cases in random order, drawn as an epoch begins.
 
-    The base class draws another order once it is exhausted, if the cases divide the draws. Ignite exhausts it only after
-    the next epoch was seeded.
+    The base class draws another order once it is exhausted, if the cases divide the draws. Ignite exhausts it only
+    after the next epoch was seeded.
     """
 
     def __iter__(self) -> Iterator[int]:
