@@ -22,7 +22,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
-from monai_unlearnable.utils.pipelines import DictionaryTransform
+from monai_unlearnable.utils.pipelines import DictionaryTransform, percentile_window
 
 __all__ = ["Countermeasure", "Material", "Prepared", "RandomStep", "for_test", "prepare"]
 __all__ += ["NormalizedTransform", "NormalizedTransformD", "NormalizedTransformDict", "NormalizedTransformd"]
@@ -42,6 +42,7 @@ class Material:
         originals: clean originals of the cases by case id; only for countermeasures that assume a leak.
         seed: random seed of every choice.
         device: device to learn on.
+        intensity: dictionary transforms by which ``load`` turns physical values into [0, 1], for scans from elsewhere.
     """
 
     cases: Sequence[Sample]
@@ -49,6 +50,7 @@ class Material:
     originals: Mapping[str, Sample] = field(default_factory=dict)
     seed: int = 0
     device: str | torch.device = "cpu"
+    intensity: Sequence[Step] = field(default_factory=percentile_window)
 
 
 @dataclass(frozen=True)

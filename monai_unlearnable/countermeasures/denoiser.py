@@ -148,7 +148,7 @@ class Denoiser(Countermeasure):
         seed = derive_seed(material.seed, "denoiser")
         like = image_of(material.load(material.cases[0]))
         if self.scans:
-            images = read_scans(self.scans, like, self.max_cases, derive_seed(seed, "scans"))
+            images = read_scans(self.scans, like, material.intensity, self.max_cases, derive_seed(seed, "scans"))
         else:
             images = synthetic_scans(like, min(self.max_cases or SYNTHETIC, SYNTHETIC), seed)
         with isolated_seed(derive_seed(seed, "weights")):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,12 @@ from monai.transforms import Compose
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from monai_unlearnable.countermeasures.base import image_of
+from monai_unlearnable.countermeasures.base import Step, image_of
 from monai_unlearnable.countermeasures.learning import choose_cases
 from monai_unlearnable.data import Case, check_alike, load_cases, read_scan
 from monai_unlearnable.data.scan import filled_channels
 from monai_unlearnable.errors import DatalistError, InputError
 from monai_unlearnable.utils.enums import CaseKeys
-from monai_unlearnable.utils.pipelines import percentile_window
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
 
@@ -27,12 +27,15 @@ WINDOW = (0.5, 99.5)  # percentiles of a synthetic channel that become 0 and 1
 SIZE = {2: 128, 3: 48}  # voxels an axis of a synthetic scan
 
 
-def read_scans(folder: str | Path, like: Tensor, count: int | None, seed: int) -> list[Tensor]:
+def read_scans(
+    folder: str | Path, like: Tensor, intensity: Sequence[Step], count: int | None, seed: int
+) -> list[Tensor]:
     """Images (C, spatial...) of another dataset, read and normalized as those of victims; labels are not read.
 
     Args:
         folder: folder of the dataset.
         like: an image (C, spatial...) of the wanted number of channels and axes.
+        intensity: the victim's dictionary transforms of physical values to [0, 1].
         count: largest number of cases, chosen by the seed; None for all.
         seed: random seed of the choice.
 
@@ -40,11 +43,16 @@ def read_scans(folder: str | Path, like: Tensor, count: int | None, seed: int) -
         UnlearnableError: when there is no such dataset, or an image is of another kind than ``like``.
     """
     cases = load_cases(folder, require_labels=False)
-    return [_read(case, like) for case in track(choose_cases(cases, count, seed), "loading case")]
+    return [_read(case, like, intensity) for case in track(choose_cases(cases, count, seed), "loading case")]
 
 
 def read_pairs(
-    protected: str | Path, originals: str | Path, like: Tensor, count: int | None, seed: int
+    protected: str | Path,
+    originals: str | Path,
+    like: Tensor,
+    intensity: Sequence[Step],
+    count: int | None,
+    seed: int,
 ) -> list[tuple[Tensor, Tensor]]:
     """Images of another dataset in both versions, those of equal case ids together.
 
@@ -52,6 +60,7 @@ def read_pairs(
         protected: folder of the protected version.
         originals: folder of the dataset itself.
         like: an image (C, spatial...) of the wanted number of channels and axes.
+        intensity: the victim's dictionary transforms of physical values to [0, 1].
         count: largest number of pairs, chosen by the seed; None for all.
         seed: random seed of the choice.
 
@@ -64,7 +73,7 @@ def read_pairs(
         raise DatalistError(f"no case of it is in {originals} too", file=protected)
     pairs = []
     for case in track(choose_cases(common, count, seed), "loading case"):
-        noisy, clean = _read(case, like), _read(before[case.case_id], like)
+        noisy, clean = (_read(version, like, intensity) for version in (case, before[case.case_id]))
         check_pair(noisy, clean, case.case_id)
         pairs.append((noisy, clean))
     return pairs
@@ -81,10 +90,10 @@ def check_pair(protected: Tensor, original: Tensor, case_id: str) -> None:
         raise InputError("the image has shape {}, its original {}".format(*shapes), case=case_id)
 
 
-def _read(case: Case, like: Tensor) -> Tensor:
+def _read(case: Case, like: Tensor, intensity: Sequence[Step]) -> Tensor:
     values = filled_channels([read_scan(case.root / name) for name in case.images], len(like)).astype(np.float32)
     check_alike(case, values.shape, like.shape, "those to change")
-    return image_of(Compose(percentile_window())({CaseKeys.IMAGE: torch.from_numpy(values)}))
+    return image_of(Compose(intensity)({CaseKeys.IMAGE: torch.from_numpy(values)}))
 
 
 def synthetic_scans(like: Tensor, count: int, seed: int) -> list[Tensor]:

@@ -297,7 +297,8 @@ class Remover(PairPurifier):
             raise InputError("there is no case to change")
         seed = derive_seed(material.seed, "remover")
         like = image_of(material.load(material.cases[0]))
-        pairs = read_pairs(self.protected, self.originals, like, self.pairs, derive_seed(seed, "pairs"))
+        own = (self.protected, self.originals, like, material.intensity)
+        pairs = read_pairs(*own, self.pairs, derive_seed(seed, "pairs"))
         return Prepared(material.cases, (self.learn(pairs, seed, material.device),))
 
 

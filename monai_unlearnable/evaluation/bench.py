@@ -237,12 +237,15 @@ class Bench:
         if run.recipe == OWN_RECIPE:
             return self._external_key(run, source, version)
         countermeasure = self.catalogs["countermeasures"].description(run.countermeasure)
+        recipe, own_scans = self.catalogs["recipes"].description(run.recipe), self._own_scans_digest(countermeasure)
+        if own_scans and "intensity" in recipe:  # earlier laboratories read these scans with the usual window
+            own_scans["own_scans"] = "in the intensity of the recipe"
         return fingerprint(
             {
-                **self._own_scans_digest(countermeasure),
+                **own_scans,
                 "version": __version__,
                 "victim": self.described(run.victim),
-                "recipe": self.catalogs["recipes"].description(run.recipe),
+                "recipe": recipe,
                 "countermeasure": countermeasure,
                 "names": [run.victim, run.recipe, run.countermeasure],
                 "seed": run.seed,
@@ -331,7 +334,8 @@ class Bench:
         steps = self.catalogs["countermeasures"].build(name, **self.values, **own_scans)
         originals = {case.case_id: case.to_dict() for case in self.originals.cases}
         load, seed = recipe.normalized_images(self.task), derive_seed(seed, "countermeasure")
-        return prepare(steps, Material([case.to_dict() for case in cases], load, originals, seed, self.matrix.device))
+        offered = [case.to_dict() for case in cases]
+        return prepare(steps, Material(offered, load, originals, seed, self.matrix.device, recipe.intensity))
 
     def split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
         """Cases to train on, and evenly spaced ones to select a model by."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ignite.distributed as idist
@@ -101,6 +101,17 @@ def class_weights(cases: Sequence[Case]) -> list[float] | None:
     return [sum(1 / found[kind] for found, kind in zip(counts, own, strict=True)) / len(counts) for own in targets]
 
 
+class DrawnAtOnce(RandomSampler):
+    """Cases in random order, drawn as an epoch begins.
+
+    The base class draws another order once it is exhausted, if the cases divide the draws. Ignite exhausts it only
+    after the next epoch was seeded.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(list(super().__iter__()))
+
+
 class EpochLoader(DataLoader, Described):
     """A loader that draws ``batches`` random batches an epoch, and an Ignite handler that seeds it at each epoch.
 
@@ -123,7 +134,7 @@ class EpochLoader(DataLoader, Described):
         count = batches * batch_size
         sampler: Sampler[int]
         if weights is None:
-            sampler = RandomSampler(dataset, num_samples=count, generator=self.order)  # type: ignore[arg-type]
+            sampler = DrawnAtOnce(dataset, num_samples=count, generator=self.order)  # type: ignore[arg-type]
         else:
             sampler = WeightedRandomSampler(weights, count, generator=self.order)
         super().__init__(dataset, batch_size=batch_size, sampler=sampler, drop_last=True, num_workers=0)

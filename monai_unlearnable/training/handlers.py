@@ -122,10 +122,12 @@ class StopAtError(Described):
         """Watch the epochs of ``engine``."""
         engine.add_event_handler(Events.EPOCH_STARTED, self.errors.clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._decide)
 
     def _note(self, engine: Engine) -> None:
         self.errors.append(engine.state.output["error"])  # type: ignore[index]
+        # Before the epoch is completed, so that all handlers of its end know whether it is the last one.
+        if engine.state.iteration % engine.state.epoch_length == 0:  # type: ignore[operator]
+            self._decide(engine)
 
     def _decide(self, engine: Engine) -> None:
         error = sum(self.errors) / len(self.errors)

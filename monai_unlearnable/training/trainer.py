@@ -26,7 +26,7 @@ from monai_unlearnable.training.descent import Penalty
 from monai_unlearnable.training.surrogates import SurrogatePool
 from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.enums import CaseKeys
-from monai_unlearnable.utils.seeding import derive_seed, seeded
+from monai_unlearnable.utils.seeding import derive_seed, isolated_seed, seeded
 
 __all__ = ["Alternating", "Batch", "ExchangedLabels", "ProtectionTrainer", "Strategy", "Unrolled"]
 
@@ -101,7 +101,7 @@ class ProtectionTrainer(Trainer, Described):
         strategy: way of taking steps; :class:`Alternating` by default.
         augmentation: changes that the exploiter's pipeline makes to images; z-score by default.
         penalties: further terms of the perturber's loss, which surrogates do not see.
-        seed: random seed of the augmentation.
+        seed: random seed of the augmentation, and of what networks draw in training, such as dropout.
         epoch_length: iterations an epoch; by default the length of the loader.
         train_handlers: Ignite handlers, attached to this engine.
         amp: whether to compute in bfloat16 autocast, which needs no loss scaling; by default on a GPU.
@@ -174,7 +174,9 @@ class ProtectionTrainer(Trainer, Described):
         super(Trainer, self).run()
 
     def _iteration(self, engine: Engine, batchdata: dict[str, Any]) -> dict[str, float]:
-        return self.strategy.step(self, self._prepare(batchdata))
+        batch = self._prepare(batchdata)
+        with isolated_seed(derive_seed(self.seed, "step", batch.turn, idist.get_rank())):  # networks draw, for dropout
+            return self.strategy.step(self, batch)
 
     def _prepare(self, batchdata: dict[str, Any]) -> Batch:
         device = self.state.device

@@ -75,9 +75,14 @@ def _fill(generator: torch.Generator, secret: bytes) -> None:
 
 @contextmanager
 def isolated_seed(seed: int) -> Iterator[None]:
-    """Run a block with torch's CPU generator seeded, and put the generator back afterwards."""
-    with torch.random.fork_rng(devices=[]):
+    """Run a block with torch's generators seeded, of the CPU and of GPUs in use, and put them back afterwards.
+
+    A secret seed is the whole state of the CPU's generator; those of GPUs take 64 bits.
+    """
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=gpus):
         if is_secret(seed):
+            torch.manual_seed(derive_seed(seed, "GPU") % 2**TORCH_BITS)
             torch.set_rng_state(seeded(seed).get_state())
         else:
             torch.manual_seed(seed)

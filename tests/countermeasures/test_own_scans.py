@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from monai_unlearnable.countermeasures import Denoiser, Remover, draw_noise
-from monai_unlearnable.countermeasures.own_scans import read_scans, synthetic_scans
+from monai_unlearnable.countermeasures.own_scans import read_pairs, read_scans, synthetic_scans
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import DatalistError, InputError
 from monai_unlearnable.utils.catalog import Catalog
+from monai_unlearnable.utils.pipelines import percentile_window
 from monai_unlearnable.utils.seeding import isolated_seed
 from monai_unlearnable.victims import Classification, Recipe
 from tests.countermeasures.planted import SHAPES, box, material, segmentation_cases, smooth_image, stripes
@@ -81,15 +82,20 @@ def test_a_denoiser_takes_scans_of_a_folder(tmp_path: Path) -> None:
     assert torch.equal(change(pickle.loads(pickle.dumps(own)), image), change(own, image))
 
 
-def test_scans_are_read_like_those_of_victims(tmp_path: Path) -> None:
-    _, originals = write_others(tmp_path, 3, count=5)
-    like = torch.zeros(1, 4, 4, 4)
-    scans = read_scans(originals, like, None, 0)
+@pytest.mark.parametrize("window", [(0.5, 99.5), (0, 100), (10, 60)])
+def test_scans_are_read_like_those_of_victims(tmp_path: Path, window: tuple[float, float]) -> None:
+    protected, originals = write_others(tmp_path, 3, count=5)
+    like, intensity = torch.zeros(1, 4, 4, 4), percentile_window(*window)
+    scans = read_scans(originals, like, intensity, None, 0)
     cases = [case.to_dict() for case in load_cases(originals, require_labels=False)]
-    load = Recipe((8, 8, 8)).normalized_images(Classification(2))
+    load = Recipe((8, 8, 8), intensity=intensity).normalized_images(Classification(2))
     assert len(scans) == 5 and all(torch.equal(s, load(case)["image"]) for s, case in zip(scans, cases, strict=True))
-    assert all(0 < ((scan == 0) | (scan == 1)).float().mean() < 0.1 for scan in scans), "clipped to percentiles"
-    few = read_scans(originals, like, 2, 0)
+    clipped = [float(((scan == 0) | (scan == 1)).float().mean()) for scan in scans]
+    expected = (window[0] + 100 - window[1]) / 100
+    assert all(0 < part == pytest.approx(expected, abs=0.01) for part in clipped), "clipped to percentiles"
+    for noisy, clean in read_pairs(protected, originals, like, intensity, None, 0):
+        assert any(torch.equal(clean, scan) for scan in scans) and not torch.equal(clean, noisy)
+    few = read_scans(originals, like, intensity, 2, 0)
     assert len(few) == 2 and all(any(torch.equal(scan, other) for other in scans) for scan in few)
 
 

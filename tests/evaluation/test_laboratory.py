@@ -16,6 +16,7 @@ from PIL import Image
 from monai_unlearnable import __version__
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.cli import main
+from monai_unlearnable.countermeasures.own_scans import read_scans
 from monai_unlearnable.data import read_scan
 from monai_unlearnable.errors import DatalistError, InputError, LabelError, ScanError
 from monai_unlearnable.evaluation import runs
@@ -189,6 +190,18 @@ def test_whatever_decides_on_a_score_makes_another_run(folders: dict[str, Path],
     shared = [name for name, found in keys.items() if list(keys.values()).count(found) > 1]
     assert not shared
     assert key() == keys["{}"] == key(other_dir=str(other))  # which no other countermeasure looks at
+
+
+@pytest.mark.parametrize("recipe", ["plain", "nnunet"])
+def test_own_scans_have_the_intensity_of_the_recipe(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str
+) -> None:
+    monkeypatch.setattr("monai_unlearnable.evaluation.bench.prepare", lambda steps, material: material)
+    bench = prepared(folders, tmp_path).bench
+    material: Any = bench.prepare("none", bench.recipe(recipe), bench.test, 0)
+    victims = [material.load(case)["image"] for case in material.cases]
+    own = read_scans(folders["test"], victims[0], material.intensity, None, 0)
+    assert all(any(scan.equal(image) for image in victims) for scan in own)
 
 
 def test_parts_fraction_the_work(folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

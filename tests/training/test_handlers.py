@@ -88,13 +88,24 @@ def test_networks_are_kept_at_several_ages(interval: int, expected: list[int]) -
     assert network.training and network.weight.requires_grad
 
 
-def test_the_last_one_is_kept_where_a_run_stops_early() -> None:
-    engine, network = counting()
-    snapshots = nn.ModuleList()
-    for handler in (StopAtError(0.3), Snapshots(network, snapshots, interval=0)):
-        handler.attach(engine)
-    engine.run(range(2), max_epochs=5)
-    assert ages(snapshots) == [4]
+@pytest.mark.parametrize("stop_first", [True, False])
+@pytest.mark.parametrize(("interval", "expected"), [(0, [4]), (1, [2, 4]), (2, [4]), (3, [4])])
+def test_the_last_one_is_kept_where_a_run_stops_early(
+    tmp_path: Path, stop_first: bool, interval: int, expected: list[int]
+) -> None:
+    def run() -> nn.ModuleList:
+        engine, network = counting()
+        snapshots = nn.ModuleList()
+        copies = Snapshots(network, snapshots, interval)
+        for handler in (StopAtError(0.3), copies) if stop_first else (copies, StopAtError(0.3)):
+            handler.attach(engine)
+        ResumableCheckpoint(tmp_path / "training.pt", {"snapshots": copies}).attach(engine)
+        if engine.state.epoch < (engine.state.max_epochs or 5):
+            engine.run(range(2), max_epochs=5)
+        return snapshots
+
+    assert ages(run()) == expected
+    assert ages(run()) == expected, "and the checkpoint has it"
 
 
 def test_a_resumed_run_has_them_all(tmp_path: Path) -> None:

@@ -20,13 +20,17 @@ from monai_unlearnable.utils.seeding import derive_seed
 from tests.helpers import stored_voxels, write_class_folders, write_dataset
 
 
-def drawn(weights: list[float] | None = None, seed: int = 0, epochs: int = 2, batches: int = 5) -> list[list[int]]:
-    """The cases of each epoch, of four."""
+def drawn(
+    weights: list[float] | None = None, seed: int = 0, epochs: int = 2, batches: int = 5, begun: int = 0
+) -> list[list[int]]:
+    """The cases of each epoch, of four; of a run that goes on after the epochs that it had begun."""
     loader = EpochLoader(Dataset([{"case": index} for index in range(4)]), 3, batches, seed, weights)
     found: list[list[int]] = []
     engine = Engine(lambda engine, batch: found[-1].extend(batch["case"].tolist()))
     loader.attach(engine)
     engine.add_event_handler(Events.EPOCH_STARTED, lambda engine: found.append([]))
+    if begun:
+        engine.load_state_dict({"epoch": begun, "max_epochs": epochs, "epoch_length": batches})
     engine.run(loader, max_epochs=epochs, epoch_length=batches)
     return found
 
@@ -39,6 +43,14 @@ def test_cases_depend_on_seed_and_epoch_alone(weights: list[float] | None) -> No
     assert drawn(weights) == first and drawn(weights, seed=1) != first
     assert [len(epoch) for epoch in first] == [15, 15] and first[0] != first[1]
     assert drawn(weights, epochs=1) == first[:1]
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 1.0, 2.0, 4.0]])
+@pytest.mark.parametrize("batches", [4, 5, 8])  # of three cases each: with and without a remainder of the four
+def test_a_resumed_run_goes_on_with_the_same_cases(weights: list[float] | None, batches: int) -> None:
+    whole = drawn(weights, epochs=4, batches=batches)
+    for begun in (1, 2, 3):
+        assert drawn(weights, epochs=4, batches=batches, begun=begun) == whole[begun:]
 
 
 def test_public_seeds_order_cases_as_always_and_secret_ones_otherwise() -> None:

@@ -13,6 +13,7 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 
 from monai_unlearnable.budget import Budget
+from monai_unlearnable.crypto import OwnerKey, secret_seed
 from monai_unlearnable.errors import BudgetError, OutputError
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.perturbers import Augmentation, GradientNoise, Objective, standardize
@@ -139,6 +140,27 @@ def test_stopped_run_resumes_to_the_same_result(tmp_path: Path) -> None:
     (tmp_path / "models" / "training.pt").write_bytes(b"no checkpoint")
     with pytest.raises(OutputError, match=r"training.pt.*cannot be read"):
         with_checkpoint(4)
+
+
+@pytest.mark.parametrize("seed", [3, secret_seed(3, OwnerKey(bytes(32)))])
+def test_dropout_follows_from_the_seed_and_resumes(tmp_path: Path, seed: int) -> None:
+    def trainer(stop: int | None = None, seed: int = seed) -> ProtectionTrainer:
+        network = UNet(2, 1, 2, (4, 8), (2,), norm="instance", dropout=0.5)
+        made = ProtectionTrainer("cpu", 3, EpochLoader(batches(2), 2, 4), SurrogatePool(network), None, None, seed=seed)
+        if stop:
+            ResumableCheckpoint(tmp_path / "training.pt", made.stateful()).attach(made)
+            made.add_event_handler(Events.EPOCH_COMPLETED(once=stop), lambda engine: engine.terminate())
+        torch.manual_seed(7)  # where a new process may begin
+        return made
+
+    whole, stopped, other = trainer(), trainer(1), trainer(seed=4)
+    for each in (whole, stopped, other):
+        torch.rand(1)
+        each.run()
+    resumed = trainer(3)
+    assert resumed.state.epoch == 1
+    resumed.run()
+    assert same(weights(whole), weights(resumed)) and not same(weights(whole), weights(other))
 
 
 def test_a_run_killed_while_it_saves_has_the_state_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

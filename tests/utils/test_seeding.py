@@ -79,6 +79,19 @@ def test_generator_is_put_back_after_an_error() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("seed", [3, 1 << 256 | 3])
+def test_generators_of_gpus_are_seeded_and_put_back(seed: int) -> None:
+    torch.cuda.init()
+    before = torch.cuda.get_rng_state()
+    drawn = []
+    for _ in range(2):
+        with isolated_seed(seed):
+            drawn.append(torch.rand(2, device="cuda"))
+        assert torch.equal(torch.cuda.get_rng_state(), before)
+    assert torch.equal(*drawn)
+
+
 def test_derived_seeds_are_stable_and_apart() -> None:
     seeds = {derive_seed(seed, part) for seed in range(20) for part in ("a", "b", 1)}
     assert len(seeds) == 60 and all(0 <= seed < 2**31 for seed in seeds)
