@@ -192,6 +192,9 @@ class Record:
             self._known[number] = Answered(**{**content, **{name: tuple(content[name]) for name in lists}})
         except (TypeError, KeyError) as error:
             raise InputError(f"the answers cannot be read: {error}", file=path) from error
+        if self._known[number].number != number:
+            held = self._known.pop(number).number
+            raise InputError(f"the folder of mark {number} holds what was answered to mark {held}", file=path)
         return self._known[number]
 
     def answers(self, number: int, count: int) -> list[Answer | None]:

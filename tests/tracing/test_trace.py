@@ -25,12 +25,13 @@ from scipy.special import softmax
 import monai_unlearnable as mu
 from monai_unlearnable.cli import main
 from monai_unlearnable.crypto import OwnerKey
+from monai_unlearnable.crypto.encrypted import read_owned
 from monai_unlearnable.crypto.keyfiles import from_base64
 from monai_unlearnable.crypto.signing import is_signed
 from monai_unlearnable.data import list_dataset
 from monai_unlearnable.errors import CommandError, InputError, KeyMismatchError, OutputError, VerificationError
 from monai_unlearnable.phantoms import write_phantom_dataset
-from monai_unlearnable.publishing.statement import audit, canonical
+from monai_unlearnable.publishing.statement import audit, canonical, signed
 from monai_unlearnable.tracing import Suspect, check_trace, judge, prepare
 from tests.helpers import tree, write_class_folders
 from tests.tracing.models import VoxelModel
@@ -305,6 +306,9 @@ def test_a_model_can_be_asked_by_hand(traced: SimpleNamespace, tmp_path: Path, g
     result = judge(traced.out, traced.clean, tmp_path / "probes", tmp_path / "answers", **settings)
     assert result.outcome is not None
     assert result.outcome.p == pytest.approx(0.1)
+    settings.pop("max_probes")  # as many as were prepared
+    assert judge(traced.out, traced.clean, tmp_path / "probes", tmp_path / "answers", **settings) == result
+    assert check_trace(traced.out, traced.clean, **settings).outcome == result.outcome
     files[0].write_bytes(files[1].read_bytes())
     with pytest.raises(InputError, match=r"probe\d+: the probe is not there, or was changed|probe\d+, .*changed since"):
         judge(traced.out, traced.clean, tmp_path / "probes", tmp_path / "answers", **settings)
@@ -313,6 +317,15 @@ def test_a_model_can_be_asked_by_hand(traced: SimpleNamespace, tmp_path: Path, g
 def test_files_asked_by_hand_do_not_tell_their_marks_by_their_times(traced: SimpleNamespace, tmp_path: Path) -> None:
     prepare(traced.out, traced.clean, tmp_path / "probes", traced.key, keys=2, name="times", max_probes=2)
     assert len({path.stat().st_mtime for path in (tmp_path / "probes").iterdir()}) == 1
+
+
+def test_files_asked_by_hand_do_not_tell_their_marks_by_their_order(traced: SimpleNamespace, tmp_path: Path) -> None:
+    prepare(traced.out, traced.clean, tmp_path / "probes", traced.key, keys=4, name="order", max_probes=2)
+    content = json.loads(read_owned(traced.out / "trace" / "order" / "queries.json", OwnerKey.load(traced.key)))
+    marks = {entry["name"]: entry["mark"] for entry in content["queries"]}
+    files = sorted((tmp_path / "probes").iterdir(), key=lambda path: path.stat().st_ino)
+    found = [marks[path.name.partition("_")[0]] for path in files]
+    assert found != sorted(found)
 
 
 def test_probes_that_were_not_all_written_are_written_anew(
@@ -345,6 +358,49 @@ def test_somebody_else_can_recompute_p(traced: SimpleNamespace, concluded: Path,
     words = ["trace", "check", str(traced.out), str(traced.clean), "--key", str(traced.key), "--name", concluded.name]
     assert main(words) == 0
     assert capsys.readouterr().out.startswith("the record holds: p = ")
+
+
+def resigned(traced: SimpleNamespace, folder: Path, **changed: Any) -> None:
+    """Sign a forged result anew, as an owner could."""
+    content = json.loads((folder / "result.json").read_text())
+    paths = [folder / "marks" / f"{number:05d}" / "answered.json" for number in range(len(content["statistics"]))]
+    content["answered_sha256"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    content = {**content, **changed}
+    del content["signature"]
+    (folder / "result.json").write_text(json.dumps(signed(content, OwnerKey.load(traced.key))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("swapped", "the folder of mark 0 holds what was answered to mark 1"),
+        ("unanswered", "the score of no answer"),
+        ("short", "the statistics"),
+        ("sentence", "the sentence"),
+    ],
+)
+def test_a_result_that_was_forged_and_signed_is_found(
+    traced: SimpleNamespace, concluded: Path, kind: str, message: str
+) -> None:
+    folder = concluded.parent / f"forged {kind}"
+    shutil.copytree(concluded, folder)
+    marks, changed = folder / "marks", {}
+    if kind == "swapped":
+        shutil.rmtree(marks / "00000")
+        shutil.copytree(marks / "00001", marks / "00000")
+    elif kind == "unanswered":
+        content = json.loads((marks / "00000" / "answered.json").read_text())
+        content |= {"answers": [None] * 3, "scores": [1.0] * 3}
+        (marks / "00000" / "answered.json").write_text(json.dumps(content))
+        np.savez_compressed(marks / "00000" / "answers.npz")
+    elif kind == "short":
+        changed = {"statistics": json.loads((folder / "result.json").read_text())["statistics"][:1]}
+    else:
+        changed = {"sentence": "p = 0.0001: the model answers to the owner's mark"}
+    resigned(traced, folder, **changed)
+    with pytest.raises(VerificationError) as caught:
+        check_trace(traced.out, traced.clean, traced.key, name=folder.name)
+    assert any(message in str(finding) for finding in caught.value.findings)
 
 
 @pytest.mark.parametrize("what", ["scores", "p", "answers"])
