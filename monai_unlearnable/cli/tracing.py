@@ -45,6 +45,7 @@ def _options(*options: Callable[..., Any]) -> Callable[..., Any]:
 
 
 MAX_PROBES = click.option("--max-probes", type=int, default=40, show_default=True, help="Largest number of probes.")
+MAX_AS_TRACED = click.option("--max-probes", type=int, help="Largest number of probes; by default as in the trace.")
 MAX_BY_HAND = click.option("--max-probes", type=int, default=10, show_default=True, help="Largest number of probes.")
 NAME = click.option("--name", default="model", show_default=True, help="Name of the model, for the record.")
 CLASSES = click.option(
@@ -107,7 +108,7 @@ def prepare(out: str, probes: str, folder: str, **settings: Any) -> None:
 @click.argument("probes")
 @click.argument("folder")
 @click.argument("answers")
-@MAX_BY_HAND
+@MAX_AS_TRACED
 @DATALIST
 @CLASSES
 @NAME
@@ -122,7 +123,7 @@ def judge(out: str, probes: str, folder: str, answers: str, **settings: Any) -> 
 @trace.command(cls=Work, kept="nothing was changed; give the same command again")
 @click.argument("out")
 @click.argument("probes")
-@MAX_PROBES
+@MAX_AS_TRACED
 @DATALIST
 @NAME
 @KEY

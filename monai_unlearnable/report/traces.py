@@ -44,12 +44,13 @@ def trace_page(content: Mapping[str, Any]) -> str:
         statistic=STATISTICS[plan["statistic"]],
         asked=[
             ("Model", plan["model"]),
+            ("SHA-256 of the model", plan.get("model_sha256") or "not known: its weights were not seen"),
             ("Probes", f"{content['probes']} scans, marked with a change of at most {255 * plan['epsilon']:.3g}/255"),
             ("Marks", f"the owner's and {result['others']} others, of {plan['others']} that were planned"),
             ("Score", STATISTICS[plan["statistic"]]),
             ("Owner's mark", f"{result['own']:.4g}"),
             ("Other marks", _range(content["statistics"][1:])),
-            ("No mark", "–" if result["unmarked"] is None else f"{result['unmarked']:.4g}"),
+            ("No mark", _unmarked(content)),
             ("Date", content["date"]),
             ("Time", f"{content['seconds']:,.0f} s"),
             ("Commitment of the statement", plan["mark_sha256"]),
@@ -60,6 +61,13 @@ def trace_page(content: Mapping[str, Any]) -> str:
 def write_trace_page(content: Mapping[str, Any], path: Path) -> None:
     """Write :func:`trace_page` to a file, atomically."""
     write_atomic(path, trace_page(content).encode("utf-8", "backslashreplace"))
+
+
+def _unmarked(content: Mapping[str, Any]) -> str:
+    score = content["result"]["unmarked"]
+    if score is None:
+        return "–"
+    return f"{score:.4g}{', asked before and after: the same answers' * bool(content.get('asked_again'))}"
 
 
 def _range(values: list[float]) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from monai_unlearnable.errors import CommandError, InputError
+from monai_unlearnable.tracing.marks import OWN
 from monai_unlearnable.tracing.probes import query_digest
-from monai_unlearnable.tracing.record import UNMARKED, Answered, Record, answer_digest
+from monai_unlearnable.tracing.record import AGAIN, MOVED, UNMARKED, Answered, Record, answer_digest
 from monai_unlearnable.tracing.result import TraceResult, conclude, current_result
 from monai_unlearnable.tracing.setup import NAME, Setup, set_up
 from monai_unlearnable.tracing.statistics import Answer, check_answer, score
@@ -49,7 +50,9 @@ def trace(
     """Test whether a model was trained on a protected set.
 
     The model is asked for its answers to probes with the owner's mark, and with marks of keys that nobody has. Whatever
-    the model is, if it never saw the owner's mark, the p-value is at most alpha with a probability of at most alpha.
+    the model is, if it never saw the owner's mark, and its answer to a file does not depend on when it is asked, the
+    p-value is at most alpha with a probability of at most alpha. A function or a command, whose weights cannot be seen,
+    is asked again for the probes without a mark, when a call goes on and before the result.
     Everything is kept in ``OUT/trace/NAME``; a call that was stopped goes on, and several processes share the work.
 
     Args:
@@ -77,7 +80,7 @@ def trace(
         KeyMismatchError: when the key is another one.
         InputError: when the set carries no mark, its statement does not commit to it, or the probes do not fit it.
         OutputError: when another trace was begun under the name.
-        CommandError: when the model fails.
+        CommandError: when the model fails, or does not answer the probes without a mark as it did before.
     """
     check_whole("keys", keys, 1)
     check_whole("stop_after", stop_after, 1)
@@ -87,9 +90,15 @@ def trace(
     setup = set_up(output_dir, probes_dir, key, epsilon, statistic, datalist, max_probes)
     suspect = open_suspect(model, setup.answer_format(answer_classes), timeout, preprocessing)
     record = setup.record(name)
-    record.begin(setup.plan(suspect.description, keys, stop_after))
+    plan = setup.plan(suspect.description, keys, stop_after, suspect.sha256, preprocessing, answer_classes)
+    record.begin(plan)
+    if record.find(UNMARKED) is not None:
+        _ask_again(setup, record, suspect, is_same=False)
     _ask(setup, record, suspect, UNMARKED)  # a model that cannot be asked at all fails here
-    failure = _ask_until_decided(setup, record, suspect, _order(setup, name, keys, stop_after))
+    failure = None
+    if current_result(record).outcome is None:
+        failure = _ask_until_decided(setup, record, suspect, _order(setup, name, keys, stop_after))
+        _ask_again(setup, record, suspect, is_same=True)
     result = conclude(setup, record)
     if result.outcome is None and failure is not None:
         raise CommandError(f"marks are left without an answer; run again: {failure.reason}", file=record.folder)
@@ -137,13 +146,48 @@ def _ask(setup: Setup, record: Record, suspect: Suspect, number: int) -> None:
     with record.claimed(number) as is_ours:
         if not is_ours:
             return
-        begin = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="probes-") as folder:
-            mark = None if number == UNMARKED else setup.marks.mark(number)
-            queries = setup.probes.write(mark, Path(folder))
-            digests = [query_digest(query) for query in queries]
-            answers = suspect.ask(queries)
-        keep_answers(setup, record, number, digests, answers, time.monotonic() - begin)
+        keep_answers(setup, record, number, *_answers(setup, suspect, number))
+
+
+def _ask_again(setup: Setup, record: Record, suspect: Suspect, is_same: bool) -> None:
+    """Ask once more for the probes without a mark, unless the digest of the model tells that it is still the same.
+
+    Args:
+        setup: the owner's side.
+        record: the record.
+        suspect: the model.
+        is_same: whether this call has asked it for marks: then other answers spoil the record, and are kept in it.
+
+    Raises:
+        CommandError: when the answers are others than before.
+    """
+    if suspect.sha256 is not None:
+        return
+    record.refuse_moved()
+    first = record.find(UNMARKED)
+    if first is None:
+        raise CommandError("the probes without a mark are left without an answer; run again", file=record.folder)
+    queries, answers, seconds = _answers(setup, suspect, AGAIN)
+    moved = _digests(answers) != first.answers
+    if moved and not is_same:
+        reason = f"{MOVED}; go on with the model that was asked before, or give this one another --name"
+        raise CommandError(reason, file=record.folder)
+    keep_answers(setup, record, AGAIN, queries, answers, seconds)
+    record.refuse_moved()
+
+
+def _answers(setup: Setup, suspect: Suspect, number: int) -> tuple[list[str], list[Answer | None], float]:
+    """The digests of the probes with a mark, the answers to them, and the time that it took."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="probes-") as folder:
+        mark = None if number < OWN else setup.marks.mark(number)
+        queries = setup.probes.write(mark, Path(folder))
+        digests = [query_digest(query) for query in queries]
+        return digests, suspect.ask(queries), time.monotonic() - begin
+
+
+def _digests(answers: Sequence[Answer | None]) -> tuple[str | None, ...]:
+    return tuple(None if answer is None else answer_digest(answer) for answer in answers)
 
 
 def keep_answers(
@@ -182,5 +226,4 @@ def keep_answers(
         except InputError as error:
             raise InputError(error.reason, case=name) from error
         scores.append(score(answer, label, setup.statistic))
-    digests = tuple(None if answer is None else answer_digest(answer) for answer in answers)
-    record.save(Answered(number, tuple(queries), digests, tuple(scores), seconds), answers)
+    record.save(Answered(number, tuple(queries), _digests(answers), tuple(scores), seconds), answers)

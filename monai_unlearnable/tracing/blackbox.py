@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -80,16 +81,26 @@ def prepare(
     names = [f"probe{position + 1:06d}" for position in order]
     queries: list[dict[str, Any]] = []
     digests: dict[str, str] = {}
-    with _complete(folder) as unfinished:
+    with _complete(folder) as unfinished, tempfile.TemporaryDirectory(prefix="probes-") as scratch:
         for number in track(range(1 + keys), "writing mark"):
             own = names[number * count : (number + 1) * count]
-            for probe, query in enumerate(setup.probes.write(setup.marks.mark(number), unfinished, own)):
+            for probe, query in enumerate(setup.probes.write(setup.marks.mark(number), Path(scratch), own)):
                 queries.append({"name": query.name, "mark": number, "probe": probe})
                 digests[query.name] = query_digest(query)
+        for path in below(Path(scratch)):  # in the order of names, which the file system keeps
+            _copy(path, unfinished / path.relative_to(scratch))
         for path in below(unfinished):
             os.utime(path, (0, 0))  # the order in which files were written would tell their marks
         write_owned(record.folder / QUERIES, encode_json({"queries": queries, "digests": digests}), setup.key)
     return len(names)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        copy.mkdir()
+    else:
+        shutil.copyfile(path, copy)
 
 
 @contextmanager
@@ -113,7 +124,7 @@ def judge(
     name: str = NAME,
     answer_classes: Sequence[int | str | None] | None = None,
     datalist: str | Path | None = None,
-    max_probes: int = 10,
+    max_probes: int | None = None,
 ) -> TraceResult:
     """Judge the answers to a folder of probes that :func:`prepare` wrote.
 
@@ -124,13 +135,15 @@ def judge(
         answers_dir: folder of the answers, under the names of the probes; see
             :func:`~monai_unlearnable.tracing.answers.read_answers`.
         key: the owner's key or its file.
-        name, answer_classes, datalist, max_probes: see :func:`~monai_unlearnable.tracing.trace`.
+        name, answer_classes, datalist: see :func:`~monai_unlearnable.tracing.trace`.
+        max_probes: largest number of probes; by default as many as were prepared.
 
     Raises:
         InputError: when a probe was changed, or no probe of a mark has an answer.
     """
     plan = Record.of(Layout(output_dir).trace, name).plan
-    setup = set_up(output_dir, probes_dir, key, plan.epsilon, plan.statistic, datalist, max_probes)
+    most = len(plan.probes) if max_probes is None else max_probes
+    setup = set_up(output_dir, probes_dir, key, plan.epsilon, plan.statistic, datalist, most)
     record = setup.record(name)
     record.begin(setup.plan(BY_HAND, plan.others, plan.stop_after))
     prepared = _prepared(record, setup)

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.crypto.keyfiles import from_base64
 from monai_unlearnable.crypto.signing import is_signed, public_key
-from monai_unlearnable.errors import Finding, VerificationError
+from monai_unlearnable.errors import Finding, InputError, VerificationError
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import canonical
+from monai_unlearnable.tracing.marks import OWN
 from monai_unlearnable.tracing.probes import query_digest
-from monai_unlearnable.tracing.record import Answered, Record, answer_digest
+from monai_unlearnable.tracing.record import AGAIN, UNMARKED, Answered, Plan, Record, answer_digest
 from monai_unlearnable.tracing.result import TraceResult, current_result
 from monai_unlearnable.tracing.setup import NAME, Setup, set_up
 from monai_unlearnable.tracing.statistics import check_answer, score
@@ -31,7 +34,7 @@ def check_trace(
     key: Any,
     name: str = NAME,
     datalist: str | Path | None = None,
-    max_probes: int = 40,
+    max_probes: int | None = None,
 ) -> TraceResult:
     """Recompute the result of a trace from its record.
 
@@ -44,7 +47,7 @@ def check_trace(
         key: the owner's key or its file.
         name: name of the model.
         datalist: list of the probes.
-        max_probes: largest number of probes, as in the trace.
+        max_probes: largest number of probes; by default as many as in the trace.
 
     Returns:
         The result as it was recomputed.
@@ -55,22 +58,33 @@ def check_trace(
     """
     record = Record.of(Layout(output_dir).trace, name)
     plan, content = record.plan, record.result
-    setup = set_up(output_dir, probes_dir, key, plan.epsilon, plan.statistic, datalist, max_probes)
-    findings = list(_claims(content, setup, record))
-    for answered in track(record.answered()[: len(content["statistics"])], "checking mark"):
+    most = len(plan.probes) if max_probes is None else max_probes
+    setup = set_up(output_dir, probes_dir, key, plan.epsilon, plan.statistic, datalist, most)
+    try:
+        result = current_result(record)
+        columns = record.answered()[: 1 + len(result.others)]
+        unmarked = [column for column in map(record.find, (UNMARKED, AGAIN)) if column is not None]
+    except InputError as error:
+        raise VerificationError(error.reason, file=error.file, findings=[Finding(error.file, error.reason)]) from error
+    findings = _claims(content, setup, record, result, columns)
+    if list(plan.probes) != setup.probes.digests:
+        _refuse(record, findings)
+    for answered in track([*columns, *unmarked], "checking mark"):
         findings += _column(answered, setup, record)
-    result = current_result(record)
-    found = None if result.outcome is None else result.outcome.p
-    if found != content["result"]["p"]:
-        findings.append(Finding(record.result_path, "p", found, content["result"]["p"]))
-    if findings:
-        reason = f"{len(findings)} claims of the trace do not hold: {findings[0]}"
-        raise VerificationError(reason, file=record.folder, findings=findings)
+    _refuse(record, findings)
     return result
 
 
-def _claims(content: dict[str, Any], setup: Setup, record: Record) -> list[Finding]:
-    """What does not hold of the signature and the plan."""
+def _refuse(record: Record, findings: Sequence[Finding]) -> None:
+    if findings:
+        reason = f"{len(findings)} claims of the trace do not hold: {findings[0]}"
+        raise VerificationError(reason, file=record.folder, findings=findings)
+
+
+def _claims(
+    content: dict[str, Any], setup: Setup, record: Record, result: TraceResult, columns: Sequence[Answered]
+) -> list[Finding]:
+    """What does not hold of the signature, the plan, and the result that was signed."""
     path, findings = record.result_path, []
     if not is_signed(canonical(content), from_base64(content["signature"]), public_key(setup.key)):
         findings.append(Finding(path, "the signature is not that of the owner's key"))
@@ -78,23 +92,35 @@ def _claims(content: dict[str, Any], setup: Setup, record: Record) -> list[Findi
     claims = (
         ("the mark of the plan", plan.mark_sha256, digest),
         ("the probes", list(plan.probes), setup.probes.digests),
-        ("the plan of the result", content["plan"]["probes"], list(plan.probes)),
-        ("the number of other marks", content["plan"]["others"], plan.others),
+        ("the plan of the result", Plan.of(content["plan"]), plan),
+        ("the result", _outcome(result), content["result"]),
+        ("the statistics", [result.own, *result.others], content["statistics"]),
+        ("the sentence", result.sentence(), content["sentence"]),
     )
     findings += [Finding(path, what, found, claimed) for what, found, claimed in claims if found != claimed]
-    numbers = range(len(content["statistics"]))
-    digests = [file_digest(record.file_of(number)) for number in numbers if record.find(number) is not None]
+    first, again = record.find(UNMARKED), record.find(AGAIN)
+    if first is not None and again is not None and first.answers != again.answers:
+        findings.append(Finding(record.file_of(AGAIN), "the model changed while it was asked"))
+    digests = [file_digest(record.file_of(column.number)) for column in columns]
     if digests != content["answered_sha256"]:
         findings.append(Finding(path, "the record of the answers was changed since"))
     return findings
+
+
+def _outcome(result: TraceResult) -> dict[str, Any]:
+    outcome = {} if result.outcome is None else asdict(result.outcome)
+    return {**outcome, "own": result.own, "unmarked": result.unmarked}
 
 
 def _column(answered: Answered, setup: Setup, record: Record) -> list[Finding]:
     """What does not hold of one mark: its queries, and the scores of its answers."""
     path, findings = record.file_of(answered.number), []
     with tempfile.TemporaryDirectory(prefix="probes-") as folder:
-        queries = setup.probes.write(setup.marks.mark(answered.number), Path(folder))
+        mark = None if answered.number < OWN else setup.marks.mark(answered.number)
+        queries = setup.probes.write(mark, Path(folder))
         made = [query_digest(query) for query in queries]
+    if {len(answered.queries), len(answered.answers), len(answered.scores)} != {len(made)}:
+        return [Finding(path, "the number of probes is not that of the answers")]
     kept = record.answers(answered.number, len(setup.probes))
     rows = zip(setup.probes.names, made, answered.queries, kept, answered.answers, strict=True)
     for index, (name, found, claimed, answer, digest) in enumerate(rows):
@@ -102,7 +128,10 @@ def _column(answered: Answered, setup: Setup, record: Record) -> list[Finding]:
             findings.append(Finding(path, "the marked probe", found, claimed, case=name))
         if (None if answer is None else answer_digest(answer)) != digest:
             findings.append(Finding(path, "the answer was changed since", case=name))
-        elif answer is not None:
+        elif answer is None:
+            if answered.scores[index] is not None:
+                findings.append(Finding(path, "the score of no answer", None, answered.scores[index], case=name))
+        else:
             label = setup.probes.labels[index]
             check_answer(answer, label, setup.num_classes, setup.statistic)
             own, stated = score(answer, label, setup.statistic), answered.scores[index]

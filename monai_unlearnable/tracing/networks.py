@@ -16,9 +16,10 @@ from torch import Tensor
 
 from monai_unlearnable.errors import InputError, told
 from monai_unlearnable.tracing.statistics import Answer
+from monai_unlearnable.utils.files import below, file_digest, files_digest, reading
 from monai_unlearnable.victims.weights import read_checkpoint
 
-__all__ = ["open_bundle", "open_network"]
+__all__ = ["bundle_digest", "network_digest", "open_bundle", "open_network"]
 
 IMAGE, PRED = "image", "pred"
 ONNX = ".onnx"
@@ -93,6 +94,22 @@ def open_bundle(folder: Path) -> Model:
         return _as_answer(torch.as_tensor(pred))
 
     return ask
+
+
+def network_digest(path: Path) -> str:
+    """SHA-256 of a network file; of ONNX with the files beside it that hold its weights, such as ``net.onnx.data``."""
+    if path.suffix.lower() != ONNX:
+        return file_digest(path)
+    parts = [file for file in path.parent.iterdir() if file.name.startswith(path.name)]
+    return file_digest(path) if len(parts) == 1 else files_digest({file.name: file for file in parts})
+
+
+def bundle_digest(folder: Path) -> str:
+    """SHA-256 of the weights, the configurations and the scripts of a bundle."""
+    with reading(folder, InputError):
+        scripts = [path for path in below(folder / "scripts") if path.suffix == ".py"]
+        parts = [*below(folder / "configs"), *scripts, *(folder / "models" / name for name in WEIGHTS)]
+        return files_digest({path.relative_to(folder).as_posix(): path for path in parts if path.is_file()})
 
 
 def _as_answer(pred: Tensor) -> Answer:

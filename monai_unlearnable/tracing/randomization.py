@@ -28,7 +28,8 @@ def sequential_test(own: float, others: Sequence[float], total: int, stop_after:
     r"""The p-value of a statistic among those of other marks, which may be cut short.
 
     Where all marks are drawn alike and the model knows none of them, each rank of the owner's statistic is as likely as
-    any other, whatever the model is. With :math:`g` of :math:`B` others at least as large,
+    any other, whatever the model is, as long as its answers do not depend on when it is asked. With :math:`g` of
+    :math:`B` others at least as large,
 
     .. math:: p = \frac{1 + g}{1 + B} .
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,16 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from monai_unlearnable.errors import InputError, OutputError, told
+from monai_unlearnable.errors import CommandError, InputError, OutputError, told
 from monai_unlearnable.tracing.statistics import Answer
 from monai_unlearnable.utils.files import encode_json, reading, write_atomic, write_json
 from monai_unlearnable.utils.locks import lock, unlock
 
-__all__ = ["UNMARKED", "Answered", "Plan", "Record", "answer_digest"]
+__all__ = ["AGAIN", "UNMARKED", "Answered", "Plan", "Record", "answer_digest"]
 
 PLAN, RESULT, MARKS = "plan.json", "result.json", "marks"
 ANSWERED, ANSWERS = "answered.json", "answers.npz"
 UNMARKED = -1  # number of the probes without a mark
+AGAIN = -2  # the same, asked again after the marks: a model that stayed as it is gives the same answers
+FOLDERS = {UNMARKED: "unmarked", AGAIN: "unmarked_again"}
+
+MOVED = "no verdict: the model answers the probes without a mark otherwise than before, so that p would mean nothing"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Plan:
         stop_after: number of other marks with a larger statistic after which no more are asked.
         probes: digests of the clean probes.
         model: what is asked.
+        model_sha256: digest of the network file, or of the bundle's weights and configurations; None where the weights
+            cannot be seen, and in records of earlier versions.
+        preprocessing_sha256: digest of the configuration that makes the input of a network, where one was given.
+        answer_classes: what stands for each class in the answers, where it was given.
     """
 
     mark_sha256: str
@@ -47,6 +55,16 @@ class Plan:
     stop_after: int
     probes: tuple[str, ...]
     model: str
+    model_sha256: str | None = None
+    preprocessing_sha256: str | None = None
+    answer_classes: tuple[int | str | None, ...] | None = None
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Plan:
+        """The plan that JSON holds; earlier versions wrote less."""
+        classes = content.get("answer_classes")
+        read = {"probes": tuple(content["probes"]), "answer_classes": None if classes is None else tuple(classes)}
+        return cls(**{**content, **read})
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,7 @@ class Answered:
     """What a model answered to the probes with one mark.
 
     Args:
-        number: number of the mark; 0 is the owner's, and -1 none at all.
+        number: number of the mark; 0 is the owner's, -1 none at all, and -2 none at all, asked again.
         queries: digests of the files that the model got.
         answers: digests of the answers; None where there was none.
         scores: score of each answer; None where there was none.
@@ -101,13 +119,12 @@ class Record:
             OutputError: naming the file, when another plan was followed here.
         """
         path, content = self.folder / PLAN, encode_json(asdict(plan))
-        if path.is_file():
-            if path.read_bytes() != content:
-                changed = _changed(json.loads(path.read_bytes()), json.loads(content))
-                reason = f"a trace with another {changed} was begun here; give it another --name"
-                raise OutputError(reason, file=path)
-            return
-        write_atomic(path, content)
+        if not path.is_file():
+            write_atomic(path, content)
+        elif encode_json(asdict(self.plan)) != content:
+            changed = _changed(self._read(path), json.loads(content))
+            reason = f"a trace with another {changed} was begun here; give it another --name"
+            raise OutputError(reason, file=path)
 
     @property
     def plan(self) -> Plan:
@@ -118,8 +135,22 @@ class Record:
         """
         if not (self.folder / PLAN).is_file():
             raise InputError("no trace was begun under this name", file=self.folder)
-        content = self._read(self.folder / PLAN)
-        return Plan(**{**content, "probes": tuple(content["probes"])})
+        path = self.folder / PLAN
+        content = self._read(path)
+        try:
+            return Plan.of(content)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"the plan cannot be read: {told(error)}", file=path) from error
+
+    def refuse_moved(self) -> None:
+        """Refuse a record of a model that did not stay as it was while it was asked.
+
+        Raises:
+            CommandError: when the probes without a mark were answered otherwise after the marks than before.
+        """
+        first, again = self.find(UNMARKED), self.find(AGAIN)
+        if first is not None and again is not None and again.answers != first.answers:
+            raise CommandError(f"{MOVED}; ask one that stays as it is, under another --name", file=self.folder)
 
     @contextmanager
     def claimed(self, number: int) -> Iterator[bool]:
@@ -161,6 +192,9 @@ class Record:
             self._known[number] = Answered(**{**content, **{name: tuple(content[name]) for name in lists}})
         except (TypeError, KeyError) as error:
             raise InputError(f"the answers cannot be read: {error}", file=path) from error
+        if self._known[number].number != number:
+            held = self._known.pop(number).number
+            raise InputError(f"the folder of mark {number} holds what was answered to mark {held}", file=path)
         return self._known[number]
 
     def answers(self, number: int, count: int) -> list[Answer | None]:
@@ -199,7 +233,7 @@ class Record:
         return self._folder(number) / ANSWERED
 
     def _folder(self, number: int) -> Path:
-        return self.folder / MARKS / ("unmarked" if number == UNMARKED else f"{number:05d}")
+        return self.folder / MARKS / FOLDERS.get(number, f"{number:05d}")
 
     @staticmethod
     def _read(path: Path) -> dict[str, Any]:
@@ -226,5 +260,6 @@ def _small(answer: Answer) -> Answer:
 
 
 def _changed(earlier: dict[str, Any], later: dict[str, Any]) -> str:
-    """The name of the first setting that differs."""
-    return next((name.replace("_", " ") for name in later if earlier.get(name) != later[name]), "version")
+    """The first setting that differs, in words; earlier versions wrote less."""
+    changed = (name for name in later if name in earlier and earlier[name] != later[name])
+    return next((name.removesuffix("_sha256").replace("_", " ") for name in changed), "version of the program")

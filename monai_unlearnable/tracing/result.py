@@ -13,7 +13,7 @@ from monai_unlearnable.noise.records import package_versions
 from monai_unlearnable.publishing.statement import signed
 from monai_unlearnable.report.traces import write_trace_page
 from monai_unlearnable.tracing.randomization import Outcome, sequential_test
-from monai_unlearnable.tracing.record import UNMARKED, Record
+from monai_unlearnable.tracing.record import AGAIN, UNMARKED, Record
 from monai_unlearnable.tracing.setup import Setup
 from monai_unlearnable.tracing.statistics import WORST
 from monai_unlearnable.utils.files import file_digest, write_json
@@ -66,10 +66,15 @@ def current_result(record: Record) -> TraceResult:
 
 
 def conclude(setup: Setup, record: Record) -> TraceResult:
-    """Write and sign the result, once it is decided."""
+    """Write and sign the result, once it is decided.
+
+    Raises:
+        CommandError: when the model did not stay as it was while it was asked.
+    """
     result = current_result(record)
     if result.outcome is None:
         return result
+    record.refuse_moved()
     columns = record.answered()[: 1 + result.outcome.others]
     content: dict[str, Any] = {
         "format": "monai_unlearnable trace 1",
@@ -78,6 +83,7 @@ def conclude(setup: Setup, record: Record) -> TraceResult:
         "statistics": [result.own, *result.others],
         "answered_sha256": [file_digest(record.file_of(column.number)) for column in columns],
         "sentence": result.sentence(),
+        "asked_again": record.find(AGAIN) is not None,
         "probes": len(setup.probes),
         "seconds": round(sum(column.seconds for column in columns), 1),
         "versions": package_versions(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from monai_unlearnable.tracing.probes import Probes
 from monai_unlearnable.tracing.record import Plan, Record
 from monai_unlearnable.tracing.statistics import Statistic, usual_statistic
 from monai_unlearnable.utils.enums import look_up
+from monai_unlearnable.utils.files import file_digest
 from monai_unlearnable.utils.values import check_number, check_whole
 
 __all__ = ["NAME", "Setup", "set_up"]
@@ -50,18 +51,32 @@ class Setup:
     num_classes: int
     label_values: tuple[int, ...] | None
 
-    def plan(self, model: str, others: int, stop_after: int) -> Plan:
+    def plan(
+        self,
+        model: str,
+        others: int,
+        stop_after: int,
+        model_sha256: str | None = None,
+        preprocessing: str | Path | None = None,
+        answer_classes: Sequence[int | str | None] | None = None,
+    ) -> Plan:
         """The plan of a trace.
 
         Args:
             model: what is asked.
             others: number of other marks.
             stop_after: see :func:`~monai_unlearnable.tracing.randomization.sequential_test`.
+            model_sha256: digest of the model, where it can be seen.
+            preprocessing: configuration file that makes the input of a network.
+            answer_classes: what stands for each class in the answers.
         """
         epsilon = self.marks.mark(OWN).epsilon
         digest = self.marks.perturber.mark_digest()
         probes = tuple(self.probes.digests)
-        return Plan(digest, str(self.statistic), epsilon, others, stop_after, probes, model)
+        plan = Plan(digest, str(self.statistic), epsilon, others, stop_after, probes, model, model_sha256)
+        before = None if preprocessing is None else file_digest(Path(preprocessing))
+        classes = None if answer_classes is None else tuple(answer_classes)
+        return replace(plan, preprocessing_sha256=before, answer_classes=classes)
 
     def answer_format(self, classes: Sequence[int | str | None] | None) -> AnswerFormat:
         """The form of the answers of a command.

@@ -35,9 +35,12 @@ class Suspect(ABC):
 
     Attributes:
         description: what it is, for the record.
+        sha256: digest of all that its answers follow from; None where that cannot be seen. Then it is asked again, see
+            :func:`~monai_unlearnable.tracing.trace`.
     """
 
     description: str
+    sha256: str | None = None
 
     @abstractmethod
     def ask(self, queries: Sequence[Query]) -> list[Answer | None]:
@@ -64,11 +67,13 @@ class FunctionSuspect(Suspect):
             image; or probabilities, (classes, spatial...) or (classes,).
         description: what it is.
         seconds: time that it gets for all queries of one mark; by default there is no limit.
+        sha256: see :class:`Suspect`.
     """
 
     function: Callable[[list[str]], Any]
     description: str = "a function"
     seconds: float | None = None
+    sha256: str | None = None
 
     def ask(self, queries: Sequence[Query]) -> list[Answer | None]:
         with time_limit(self.seconds, self.description):
@@ -139,13 +144,14 @@ def open_suspect(model: Any, answers: AnswerFormat, seconds: float = 3600.0, pre
         return CommandSuspect(text, answers, seconds)
     path = Path(text)
     if path.is_dir():
-        from monai_unlearnable.tracing.networks import open_bundle
+        from monai_unlearnable.tracing.networks import bundle_digest, open_bundle
 
-        return FunctionSuspect(open_bundle(path), f"bundle {path.name}", seconds)
+        return FunctionSuspect(open_bundle(path), f"bundle {path.name}", seconds, bundle_digest(path))
     if path.is_file():
-        from monai_unlearnable.tracing.networks import open_network
+        from monai_unlearnable.tracing.networks import network_digest, open_network
 
-        return FunctionSuspect(open_network(path, preprocessing), f"network {path.name}", seconds)
+        network = open_network(path, preprocessing)
+        return FunctionSuspect(network, f"network {path.name}", seconds, network_digest(path))
     if FUNCTION.fullmatch(text):
         return FunctionSuspect(_function(text), text, seconds)
     reason = f"{text!r} is no model: give a file, the folder of a bundle, module:function"

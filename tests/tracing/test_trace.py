@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,12 +25,13 @@ from scipy.special import softmax
 import monai_unlearnable as mu
 from monai_unlearnable.cli import main
 from monai_unlearnable.crypto import OwnerKey
+from monai_unlearnable.crypto.encrypted import read_owned
 from monai_unlearnable.crypto.keyfiles import from_base64
 from monai_unlearnable.crypto.signing import is_signed
 from monai_unlearnable.data import list_dataset
 from monai_unlearnable.errors import CommandError, InputError, KeyMismatchError, OutputError, VerificationError
 from monai_unlearnable.phantoms import write_phantom_dataset
-from monai_unlearnable.publishing.statement import audit, canonical
+from monai_unlearnable.publishing.statement import audit, canonical, signed
 from monai_unlearnable.tracing import Suspect, check_trace, judge, prepare
 from tests.helpers import tree, write_class_folders
 from tests.tracing.models import VoxelModel
@@ -117,9 +119,53 @@ def test_a_stopped_trace_goes_on(traced: SimpleNamespace) -> None:
     rested.__qualname__ = tired.__qualname__  # the same model
     result = mu.trace(*arguments, rested, **settings)
     assert result.outcome is not None
-    assert len(asked) == 3 * 7 - (before - 1) // 3 * 3  # marks with all answers are not asked again
+    unmarked = 2 * 3  # asked again as the call goes on, and at the end
+    assert len(asked) == 3 * 7 - (before - 1) // 3 * 3 + unmarked  # marks with all answers are not asked again
     with pytest.raises(OutputError, match=r"another others.*another --name"):
         mu.trace(*arguments, rested, **{**settings, "keys": 6})
+
+
+def bright(level: float, stop: float = float("inf")) -> Model:
+    """A function of the same name for each level, which is interrupted after some calls."""
+    calls: list[str] = []
+
+    def model(files: list[str]) -> NDArray:
+        calls.append(files[0])
+        if len(calls) > stop:
+            raise KeyboardInterrupt
+        voxels = np.asarray(nib.load(files[0]).dataobj)
+        return (voxels > np.quantile(voxels, level)).astype(int)
+
+    return model
+
+
+@pytest.mark.parametrize("stop", [3, float("inf")])
+def test_the_answers_of_one_function_do_not_count_for_another(traced: SimpleNamespace, stop: float) -> None:
+    """Neither where a trace goes on, nor where it was finished: their names are the same, and they are not."""
+    settings: dict[str, Any] = {"key": traced.key, "keys": 3, "name": f"function {stop}", "max_probes": 1}
+    try:
+        mu.trace(traced.out, traced.clean, bright(0.8, stop), **settings)
+    except KeyboardInterrupt:
+        assert stop == 3
+    with pytest.raises(CommandError, match=r"no verdict: the model answers .* otherwise than before.*another --name"):
+        mu.trace(traced.out, traced.clean, bright(0.2), **settings)
+    assert mu.trace(traced.out, traced.clean, bright(0.8), **settings).outcome is not None  # nothing was spoiled
+
+
+def test_a_model_that_changes_while_it_is_asked_gets_no_verdict(traced: SimpleNamespace) -> None:
+    """Its answers get worse: the owner's mark, asked among the first, would seem to be known to it."""
+    level = [0.8]
+
+    def worse(files: list[str]) -> NDArray:
+        level[0] += 0.005
+        return bright(level[0])(files)
+
+    settings: dict[str, Any] = {"key": traced.key, "keys": 20, "stop_after": 1, "name": "worse", "max_probes": 1}
+    for _ in range(2):  # even if it is as before again, the record is spoiled
+        with pytest.raises(CommandError, match="no verdict"):
+            mu.trace(traced.out, traced.clean, worse, **settings)
+        level[0] = 0.8
+    assert not (traced.out / "trace" / "worse" / "result.json").exists()
 
 
 def test_the_owners_mark_has_no_turn_of_its_own(traced: SimpleNamespace) -> None:
@@ -260,6 +306,9 @@ def test_a_model_can_be_asked_by_hand(traced: SimpleNamespace, tmp_path: Path, g
     result = judge(traced.out, traced.clean, tmp_path / "probes", tmp_path / "answers", **settings)
     assert result.outcome is not None
     assert result.outcome.p == pytest.approx(0.1)
+    settings.pop("max_probes")  # as many as were prepared
+    assert judge(traced.out, traced.clean, tmp_path / "probes", tmp_path / "answers", **settings) == result
+    assert check_trace(traced.out, traced.clean, **settings).outcome == result.outcome
     files[0].write_bytes(files[1].read_bytes())
     with pytest.raises(InputError, match=r"probe\d+: the probe is not there, or was changed|probe\d+, .*changed since"):
         judge(traced.out, traced.clean, tmp_path / "probes", tmp_path / "answers", **settings)
@@ -268,6 +317,15 @@ def test_a_model_can_be_asked_by_hand(traced: SimpleNamespace, tmp_path: Path, g
 def test_files_asked_by_hand_do_not_tell_their_marks_by_their_times(traced: SimpleNamespace, tmp_path: Path) -> None:
     prepare(traced.out, traced.clean, tmp_path / "probes", traced.key, keys=2, name="times", max_probes=2)
     assert len({path.stat().st_mtime for path in (tmp_path / "probes").iterdir()}) == 1
+
+
+def test_files_asked_by_hand_do_not_tell_their_marks_by_their_order(traced: SimpleNamespace, tmp_path: Path) -> None:
+    prepare(traced.out, traced.clean, tmp_path / "probes", traced.key, keys=4, name="order", max_probes=2)
+    content = json.loads(read_owned(traced.out / "trace" / "order" / "queries.json", OwnerKey.load(traced.key)))
+    marks = {entry["name"]: entry["mark"] for entry in content["queries"]}
+    files = sorted((tmp_path / "probes").iterdir(), key=lambda path: path.stat().st_ino)
+    found = [marks[path.name.partition("_")[0]] for path in files]
+    assert found != sorted(found)
 
 
 def test_probes_that_were_not_all_written_are_written_anew(
@@ -300,6 +358,49 @@ def test_somebody_else_can_recompute_p(traced: SimpleNamespace, concluded: Path,
     words = ["trace", "check", str(traced.out), str(traced.clean), "--key", str(traced.key), "--name", concluded.name]
     assert main(words) == 0
     assert capsys.readouterr().out.startswith("the record holds: p = ")
+
+
+def resigned(traced: SimpleNamespace, folder: Path, **changed: Any) -> None:
+    """Sign a forged result anew, as an owner could."""
+    content = json.loads((folder / "result.json").read_text())
+    paths = [folder / "marks" / f"{number:05d}" / "answered.json" for number in range(len(content["statistics"]))]
+    content["answered_sha256"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    content = {**content, **changed}
+    del content["signature"]
+    (folder / "result.json").write_text(json.dumps(signed(content, OwnerKey.load(traced.key))))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("swapped", "the folder of mark 0 holds what was answered to mark 1"),
+        ("unanswered", "the score of no answer"),
+        ("short", "the statistics"),
+        ("sentence", "the sentence"),
+    ],
+)
+def test_a_result_that_was_forged_and_signed_is_found(
+    traced: SimpleNamespace, concluded: Path, kind: str, message: str
+) -> None:
+    folder = concluded.parent / f"forged {kind}"
+    shutil.copytree(concluded, folder)
+    marks, changed = folder / "marks", {}
+    if kind == "swapped":
+        shutil.rmtree(marks / "00000")
+        shutil.copytree(marks / "00001", marks / "00000")
+    elif kind == "unanswered":
+        content = json.loads((marks / "00000" / "answered.json").read_text())
+        content |= {"answers": [None] * 3, "scores": [1.0] * 3}
+        (marks / "00000" / "answered.json").write_text(json.dumps(content))
+        np.savez_compressed(marks / "00000" / "answers.npz")
+    elif kind == "short":
+        changed = {"statistics": json.loads((folder / "result.json").read_text())["statistics"][:1]}
+    else:
+        changed = {"sentence": "p = 0.0001: the model answers to the owner's mark"}
+    resigned(traced, folder, **changed)
+    with pytest.raises(VerificationError) as caught:
+        check_trace(traced.out, traced.clean, traced.key, name=folder.name)
+    assert any(message in str(finding) for finding in caught.value.findings)
 
 
 @pytest.mark.parametrize("what", ["scores", "p", "answers"])
@@ -350,8 +451,19 @@ def test_a_network_in_a_file_is_asked_with_its_preprocessing(traced: SimpleNames
     path = sorted((traced.clean / "imagesTr").iterdir())[0]
     image = np.asarray(nib.load(path).dataobj).astype(np.float32)
     image = (image - image.min()) / (image.max() - image.min())
+    assert not (result.folder / "marks" / "unmarked_again").exists()  # its digest tells that it is still the same
     kept = np.load(result.folder / "marks" / "unmarked" / "answers.npz")["0000"]
     assert kept == pytest.approx(softmax(np.stack([1 - image, image, image - 0.5]), 0), abs=1e-5)
+    page = (result.folder / "index.html").read_text()
+    assert hashlib.sha256((tmp_path / "net.ts").read_bytes()).hexdigest() in page
+    again: tuple[Any, ...] = (traced.out, traced.clean, tmp_path / "net.ts", traced.key, 1, "network")
+    with pytest.raises(OutputError, match=r"another preprocessing was begun here.*another --name"):
+        mu.trace(*again, statistic="log_probability")
+    with pytest.raises(OutputError, match="another answer classes was begun here"):
+        mu.trace(*again, answer_classes=[0, 2, 1], **settings)
+    torch.jit.save(torch.jit.trace(torch.nn.Softmax(1), example), tmp_path / "net.ts")
+    with pytest.raises(OutputError, match="another model was begun here"):  # of the same name
+        mu.trace(*again, **settings)
     with pytest.raises(InputError, match="is no TorchScript network"):
         mu.trace(traced.out, traced.clean, tmp_path / "input.yaml", traced.key, keys=1, name="none")
 
@@ -388,6 +500,9 @@ def test_a_bundle_is_asked_with_its_own_parts(traced: SimpleNamespace, tmp_path:
     scaled = torch.from_numpy((image - image.min()) / (image.max() - image.min()))[None, None]
     with torch.no_grad():
         assert np.array_equal(kept[0], net.eval()(scaled).argmax(1)[0].numpy())
+    torch.save(UNet(3, 1, 3, (4, 8), (2,)).state_dict(), folder / "models" / "model.pt")
+    with pytest.raises(OutputError, match="another model was begun here"):
+        mu.trace(traced.out, traced.clean, str(folder), traced.key, keys=1, name="bundle")
 
 
 @pytest.fixture(scope="module")
