@@ -108,12 +108,12 @@ def as_plain(path: str | Path) -> str | Path:
 
 
 def check_path(name: str, value: Any) -> None:
-    """Check that a setting names a file or folder, or nothing.
+    """Check that a setting names a file or folder, or is None.
 
     Raises:
         InputError: naming the setting, when it does not.
     """
-    if value is not None and not isinstance(value, (str, Path)):
-        # The command line reads 2024 and 3/4 as numbers.
+    if value is not None and (value == "" or not isinstance(value, (str, Path))):
+        # Dictionaries on the command line hold 2024 and 3/4 as numbers.
         hint = "; one that reads as a number is given as ./NAME" if _is_number(value) else ""
         raise InputError(f"{name} is {value!r}, not the name of a file or folder{hint}")
