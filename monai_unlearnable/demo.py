@@ -34,6 +34,6 @@ def run_demo(output_dir: str | Path, seed: int = 0, iterations: int = 200, **ove
     check_output(output_dir)
     data, protected = Path(output_dir) / "phantoms", Path(output_dir) / "umed"
     write_phantom_dataset(data, seed=seed)
-    run_bundle("umed", dataset_dir=str(data), output_dir=str(protected), seed=seed, overwrite=True, **overrides)
+    run_bundle("umed", dataset_dir=data, output_dir=protected, seed=seed, overwrite=True, **overrides)
     verify(protected, data)
     return evaluate(protected, data, iterations=iterations, seeds=(seed,), validation_fraction=0)

@@ -270,7 +270,7 @@ def frontier(
     choices = {name: value for name, value in settings.items() if name not in ("part", "workers")}
     prepare_laboratory(dataset_dir, examined, control=False, **choices)
     paths = {"dataset_dir": dataset_dir, "datalist": settings.get("datalist"), **({"key": key} if key else {})}
-    shared = {**(bundle or {}), **{name: None if path is None else str(path) for name, path in paths.items()}}
+    shared = {**(bundle or {}), **{name: None if path is None else Path(path) for name, path in paths.items()}}
     opened = load_key(key)
     outputs = _sweep(root / "data", methods, epsilons, shared, control, opened)
     report: dict[str, Any] = {"report_dir": root / "report", "pictured": 1}
@@ -299,7 +299,7 @@ def _sweep(
             output = folder / f"{Path(method).stem.replace(' ', '_')}_{epsilon:g}"
             if not Layout(output).records:
                 with suppress(SkippedCasesError):  # the others are done
-                    run_bundle(method, epsilon=epsilon / 255, output_dir=str(output), **settings)
+                    run_bundle(method, epsilon=epsilon / 255, output_dir=output, **settings)
             outputs[f"{Path(method).stem} {epsilon:g}/255"] = output
         if control:
             model, output = next(reversed(outputs.values())), folder / f"{RANDOM.replace(' ', '_')}_{epsilon:g}"

@@ -12,12 +12,15 @@ import click
 import yaml
 
 from monai_unlearnable.errors import InputError, one_line
+from monai_unlearnable.utils.values import PATHS
 
 __all__ = ["JSON", "KEY", "OVERWRITE", "SETTINGS", "WITH_SETTINGS"]
 __all__ += ["chosen_settings", "parse_dictionary", "parse_epsilons", "parse_overrides", "parse_value"]
 
 FRACTION = re.compile(r"[-+]?\d+(?:\.\d*)?\s*/\s*\d+(?:\.\d*)?")
 NAME_AND_VALUE = re.compile(r"(--[\w#:.]+)=(.*)", re.DOTALL)
+COMMENT = re.compile(r"(?:^|\s)#")  # what YAML and Python pass over
+QUOTES, GROUPS = ("'", '"'), ("[", "{")
 UNREADABLE = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)  # of the parser of literals
 
 
@@ -51,7 +54,8 @@ class _Fractions(ast.NodeTransformer):
 def parse_value(text: str, name: str = "the value") -> Any:
     """A Python literal as ``monai.bundle run`` takes it, else YAML (``true``, ``null``, plain words).
 
-    Fractions such as ``8/255`` are numbers, inside of lists and dictionaries too; quoted they are words.
+    Fractions such as ``8/255`` are numbers, inside of lists and dictionaries too; quoted they are words. Words that are
+    not quoted are what was typed, ``a #b`` too, of which YAML would keep ``a``.
 
     Args:
         text: text that was typed.
@@ -60,12 +64,16 @@ def parse_value(text: str, name: str = "the value") -> Any:
     Raises:
         InputError: naming the value, when it cannot be read.
     """
+    start = text.lstrip()[:1]
+    if COMMENT.search(text) and start not in (*QUOTES, *GROUPS):
+        return text
     try:
         return _literal(text)
     except UNREADABLE:
         pass
     try:
-        return _Loader(text).get_single_data()
+        found = _Loader(text).get_single_data()
+        return text if isinstance(found, str) and start not in QUOTES else found
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         problem = getattr(error, "problem", None) or error
         raise InputError(f"{name} is {text!r}, which cannot be read: {one_line(str(problem))}") from None
@@ -76,7 +84,7 @@ def _literal(text: str) -> Any:
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """``--epsilon 8/255 --seed=1 --network_def#channels "[8,16]"`` as a dictionary.
+    """``--epsilon 8/255 --seed=1 --network_def#channels "[8,16]"`` as a dictionary; paths are what was typed.
 
     Raises:
         InputError: when arguments do not come as ``--name value``, or a value cannot be read.
@@ -84,7 +92,8 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     parts = [part for word in words for part in _split(word)]
     if len(parts) % 2 or not all(part.startswith("--") for part in parts[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
-    return {name[2:]: parse_value(text, name) for name, text in zip(parts[::2], parts[1::2], strict=True)}
+    given = [(name[2:], text) for name, text in zip(parts[::2], parts[1::2], strict=True)]
+    return {name: text if name in PATHS else parse_value(text, f"--{name}") for name, text in given}
 
 
 def _split(word: str) -> list[str]:

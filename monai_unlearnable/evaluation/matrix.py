@@ -21,14 +21,13 @@ from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.precision import fast_bfloat16
 from monai_unlearnable.utils.text import alternatives
-from monai_unlearnable.utils.values import check_number, check_path, check_switch, check_whole, check_wholes
+from monai_unlearnable.utils.values import PATHS, check_number, check_path, check_switch, check_whole, check_wholes
 
 __all__ = ["LENGTHS", "Matrix", "Published", "Run", "listed", "training_length"]
 
 FILE = "laboratory.json"
 LENGTHS = {"short": 500, "standard": 2500, "long": 10000}  # training steps by name
 COUNTS = ("iterations", "batch_size", "width", "num_validations")
-PATHS = ("datalist", "test_dir", "weights", "other_dir", "other_protected_dir", "catalog")
 PLAIN = "plain"  # the recipe where none is named
 
 
@@ -167,7 +166,7 @@ class Matrix:
         object.__setattr__(self, "iterations", iterations)
 
     def _check_kinds(self) -> None:
-        """Check what the settings are, before what they say."""
+        """Check what the settings are, before what they say; paths become text."""
         if not isinstance(self.protected, Mapping):
             raise InputError(f"protected is {self.protected!r}; give folders by name, such as {{'umed': 'OUT'}}")
         check_wholes("seeds", self.seeds)
@@ -180,8 +179,10 @@ class Matrix:
             check_number(name, getattr(self, name))
         for name in ("originals", "authorized", "detectors", *(("amp",) if self.amp is not None else ())):
             check_switch(name, getattr(self, name))
-        for name in PATHS:
-            check_path(name, getattr(self, name))
+        for name in (each.name for each in dataclasses.fields(self) if each.name in PATHS):
+            path = getattr(self, name)
+            check_path(name, path)
+            object.__setattr__(self, name, path if path is None else str(path))
         check_device(self.device)
         if not self.countermeasures:
             raise InputError("countermeasures are none at all; the name of no countermeasure is 'none'")

@@ -71,7 +71,7 @@ class Protection:
         curves: whether the loss is written for TensorBoard, unencrypted; by default only without a key, and where
             TensorBoard is installed.
         cache_gib: memory for cases that are kept between epochs, in GiB.
-        method: name of the method that people know; by default that of the perturber's class.
+        method: name of the method that people know, or its configuration file; by default the perturber's class.
 
     Example:
         >>> protection = Protection("DATASET", "OUT", epsilon=8 / 255)
@@ -97,9 +97,10 @@ class Protection:
         curves: bool | None = None,
         cache_gib: float = 2.0,
         label_geometry: str = LabelGeometry.MATCH,
-        method: str | None = None,
+        method: str | Path | None = None,
     ) -> None:
-        self.method, self.dataset_dir, self.datalist, self.layout = method, dataset_dir, datalist, Layout(output_dir)
+        self.method = None if method is None else str(method)
+        self.dataset_dir, self.datalist, self.layout = dataset_dir, datalist, Layout(output_dir)
         self.budget, self.seed = Budget(epsilon, fraction=fraction), seed
         self.label_values = None if label_values is None else check_values(label_values)
         self.label_geometry = look_up("rule for the geometry of labels", label_geometry, LabelGeometry)

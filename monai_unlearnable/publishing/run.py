@@ -23,12 +23,12 @@ from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.pacs import fetched_studies
 from monai_unlearnable.publishing.places import check_output
 from monai_unlearnable.publishing.restore import apply_stored
-from monai_unlearnable.publishing.settings import check_settings
+from monai_unlearnable.publishing.settings import check_settings, is_evaluated
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.catalog import Catalog, component_locator
 from monai_unlearnable.utils.locks import unlock
 from monai_unlearnable.utils.text import alternatives
-from monai_unlearnable.utils.values import check_path
+from monai_unlearnable.utils.values import PATHS, as_plain, check_path
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
@@ -103,7 +103,8 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
         method: name of a bundle or of an entry of ``catalogs/methods.yaml``, or path of a configuration file whose
             bundle is the folder above its own.
         config: name of the configuration in the bundle.
-        overrides: settings by id, as on the command line of ``monai.bundle run``.
+        overrides: settings by id, as on the command line of ``monai.bundle run``; a :class:`~pathlib.Path` is a path
+            whatever signs are in it.
 
     Returns:
         The workflow, which has run.
@@ -113,9 +114,9 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
         UnlearnableError: the error that stopped the run, without the wrapping of the configuration parser.
     """
     file, preset = configuration(method, config)
-    overrides = {**preset, **overrides}
+    overrides = {name: _plain(name, value) for name, value in {**preset, **overrides}.items()}
     try:
-        workflow = _configured(file, {"bundle_root": str(file.parents[1]), **overrides}, method)
+        workflow = _configured(file, {"bundle_root": as_plain(file.parents[1]), **overrides}, method)
         workflow.initialize()
         workflow.run()
         workflow.finalize()
@@ -132,6 +133,14 @@ def run_bundle(method: str, config: str = "protect", **overrides: Any) -> Config
     finally:
         if "output_dir" in overrides:
             unlock(Path(overrides["output_dir"]))  # a failed run is over too
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A setting of the user's; one that is a path is left alone by the configuration parser."""
+    if name == "protected" and isinstance(value, Mapping):
+        return {key: as_plain(folder) if isinstance(folder, (str, Path)) else folder for key, folder in value.items()}
+    is_path = name in PATHS and isinstance(value, (str, Path)) and not is_evaluated(value)
+    return as_plain(value) if is_path else value
 
 
 def _telling(error: BaseException, settings: Mapping[str, Any]) -> UnlearnableError | None:
@@ -164,7 +173,7 @@ def _configured(file: Path, settings: dict[str, Any], method: str) -> ConfigWork
         raise InputError("is no configuration of a method: it has no 'run'", file=file)
     # MONAI would accept settings that the configuration does not know, and ignore them.
     check_settings(settings, known, file)
-    named = {"protection#method": method} if isinstance(known.get("protection"), dict) else {}  # for the plan
+    named = {"protection#method": as_plain(method)} if isinstance(known.get("protection"), dict) else {}  # for the plan
     metadata = str(file.parent / "metadata.json")
     try:
         workflow = ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings, **named)
@@ -264,7 +273,7 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
     with _prepared(dataset_dir, output_dir, settings, key, resume) as run:
         if not is_owned(source):
             return apply_stored(source, run["dataset_dir"], output_dir, bool(run.get("overwrite")), key)
-        run_bundle("umed", "apply", checkpoint=str(source), **run)
+        run_bundle("umed", "apply", checkpoint=source, **run)
         return Manifest.load(layout.manifest, key)
 
 
@@ -282,4 +291,4 @@ def _prepared(
         elif is_archive(dataset_dir):
             dataset_dir = stack.enter_context(protected_archive(dataset_dir, output_dir, overwrite, key, resume))
         keyed = {} if key is None else {"key": key}
-        yield {"dataset_dir": str(dataset_dir), "output_dir": str(output_dir), **settings, **keyed}
+        yield {"dataset_dir": Path(dataset_dir), "output_dir": Path(output_dir), **settings, **keyed}

@@ -16,7 +16,7 @@ from monai_unlearnable.utils.distributed import check_available
 from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.utils.values import check_number, check_path, check_switch, check_whole, check_wholes
 
-__all__ = ["check_settings"]
+__all__ = ["check_settings", "is_evaluated"]
 
 # Earlier, longer names of bundle settings, for those who still use them.
 RENAMED = {
@@ -83,7 +83,12 @@ def check_settings(settings: Mapping[str, Any], known: Mapping[str, Any], file: 
 
 def _is_plain(value: Any) -> bool:
     """Whether a value is what it is, rather than an expression that the configuration is to evaluate."""
-    return not str(value).startswith((EXPRESSION, "@"))
+    return not (isinstance(value, str) and value.startswith((EXPRESSION, "@")))
+
+
+def is_evaluated(path: str | Path) -> bool:
+    """Whether a path is given as an expression or as a reference to a setting; such a name is no part of a path."""
+    return isinstance(path, str) and (path.startswith(EXPRESSION) or REFERENCE.fullmatch(path) is not None)
 
 
 def _check_references(name: str, value: str, known: Mapping[str, Any]) -> None:

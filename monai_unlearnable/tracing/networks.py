@@ -17,6 +17,7 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError, told
 from monai_unlearnable.tracing.statistics import Answer
 from monai_unlearnable.utils.files import below, file_digest, files_digest, reading
+from monai_unlearnable.utils.values import as_plain
 from monai_unlearnable.victims.weights import read_checkpoint
 
 __all__ = ["bundle_digest", "network_digest", "open_bundle", "open_network"]
@@ -70,7 +71,7 @@ def open_bundle(folder: Path) -> Model:
     if found is None:
         raise InputError(f"the bundle has none of {', '.join(CONFIGS)}", file=folder / "configs")
     parser = _config(found)
-    parser["bundle_root"] = str(folder)
+    parser["bundle_root"] = as_plain(folder)
     parser["device"] = "cpu"
     name = next((name for name in NETWORKS if name in parser), None)
     if name is None:

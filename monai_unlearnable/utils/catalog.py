@@ -19,6 +19,7 @@ import yaml
 
 from monai_unlearnable.errors import InputError, root_cause, told
 from monai_unlearnable.utils.text import alternatives
+from monai_unlearnable.utils.values import as_plain
 
 if TYPE_CHECKING:
     from monai.bundle import ComponentLocator
@@ -90,8 +91,9 @@ class Catalog:
         from monai.bundle import ConfigParser
 
         description = self.description(name)
+        plain = {key: as_plain(value) if isinstance(value, str) else value for key, value in values.items()}
         try:
-            parser = ConfigParser({**values, ENTRY: description})
+            parser = ConfigParser({**plain, ENTRY: description})
             parser.locator = component_locator()
             return parser.get_parsed_content(ENTRY)
         except Exception as error:  # whatever the constructor of a configured object raises

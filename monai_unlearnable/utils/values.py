@@ -11,8 +11,13 @@ from typing import Any
 
 from monai_unlearnable.errors import InputError
 
-__all__ = ["check_at_least", "check_number", "check_path", "check_positive", "check_switch", "check_whole"]
-__all__ += ["check_wholes"]
+__all__ = ["PATHS", "as_plain", "check_at_least", "check_number", "check_path", "check_positive", "check_switch"]
+__all__ += ["check_whole", "check_wholes"]
+
+# Settings that name a file or folder, in all commands and bundles.
+PATHS: tuple[str, ...] = ("bundle_root", "dataset_dir", "output_dir", "datalist", "checkpoint", "key", "test_dir")
+PATHS += ("weights", "other_dir", "other_protected_dir", "catalog", "report_dir")
+REWRITTEN = ("$", "%", "@")  # first signs of what MONAI's configuration parser evaluates
 
 
 def _is_number(value: Any) -> bool:
@@ -93,13 +98,22 @@ def check_switch(name: str, value: Any) -> None:
         raise InputError(f"{name} is True or False, not {value!r}")
 
 
+def as_plain(path: str | Path) -> str | Path:
+    """A path in the form that MONAI's configuration parser leaves alone.
+
+    In text it replaces each ``#``, and evaluates what begins with ``$``, ``%`` or ``@``.
+    """
+    name = str(path)
+    return Path(name) if "#" in name or name.startswith(REWRITTEN) else name
+
+
 def check_path(name: str, value: Any) -> None:
-    """Check that a setting names a file or folder, or nothing.
+    """Check that a setting names a file or folder, or is None.
 
     Raises:
         InputError: naming the setting, when it does not.
     """
-    if value is not None and not isinstance(value, (str, Path)):
-        # The command line reads 2024 and 3/4 as numbers.
+    if value is not None and (value == "" or not isinstance(value, (str, Path))):
+        # Dictionaries on the command line hold 2024 and 3/4 as numbers.
         hint = "; one that reads as a number is given as ./NAME" if _is_number(value) else ""
         raise InputError(f"{name} is {value!r}, not the name of a file or folder{hint}")

@@ -25,7 +25,15 @@ VALUES: dict[str, Any] = {
     "null": None,
     "true": True,
     "1e-3": 1e-3,
+    "/data/set #2": "/data/set #2",  # no comment
+    "12 #3": "12 #3",
+    "#2": "#2",
+    "a  b ": "a  b ",
+    "a\nb": "a\nb",
+    "'a #b'": "a #b",
+    '["a #b", c] # which are two': ["a #b", "c"],
 }
+PATHS = ["/data/set #2", "a: b", "2024", "no", "1e3", "null", "~", "[a]", "{a}", "*x", "!x", "- x", "'q'", "1/2", "@x"]
 UNREADABLE = ["[", "{'a':", "1/0", "[1/0]", "{[]: 1}", "[" * 2000, "9" * 5000, "x: y: z", "!!python/name:os.system"]
 
 
@@ -40,6 +48,13 @@ def test_what_cannot_be_read_is_named(text: str) -> None:
     with pytest.raises(InputError, match="--name is .* cannot be read: .") as caught:
         parse_overrides(["--name", text])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_is_what_was_typed(path: str) -> None:
+    names = ("datalist", "test_dir", "key", "weights", "catalog", "other_dir", "report_dir")
+    words = [word for name in names for word in (f"--{name}", path)]
+    assert parse_overrides([*words, f"--checkpoint={path}"]) == dict.fromkeys([*names, "checkpoint"], path)
 
 
 def test_epsilons_are_typed_in_either_unit() -> None:

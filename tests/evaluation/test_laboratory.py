@@ -365,6 +365,12 @@ def test_all_countermeasures_are_those_of_the_catalog(folders: dict[str, Path], 
     assert {"none", "jpeg", "blur", "broken"} < set(names)
 
 
+def test_a_path_is_kept_as_text(tmp_path: Path) -> None:
+    given = Matrix.of(dataset_dir=tmp_path / "x", test_dir=tmp_path / "test", weights=Path("w.pt"))
+    given.save(tmp_path)
+    assert Matrix.load(tmp_path) == given and given.test_dir == str(tmp_path / "test")
+
+
 def test_settings_are_kept_without_paths(folders: dict[str, Path], finished: Laboratory, tmp_path: Path) -> None:
     finished.matrix.save(tmp_path)
     assert Matrix.load(tmp_path) == finished.matrix

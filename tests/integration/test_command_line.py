@@ -140,7 +140,7 @@ def test_laboratory_cell_report_compare(phantoms: Path, tmp_path: Path, capsys: 
 def test_frontier_protects_examines_and_draws(
     phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, out = phantoms / "data", tmp_path / "out"
+    data, out = phantoms / "data", tmp_path / "sweep #1"
     bundle = {"epochs": 1, "epoch_length": 2, "network_def#channels": [4, 8, 8, 8]}
     words = ["frontier", str(data), str(out), "--epsilons", "8,16", "--bundle", str(bundle), *EXAMINE]
     assert main(words) == 0

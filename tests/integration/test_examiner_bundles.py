@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.usefixtures("undrawn")
 def test_laboratory(phantoms: Path, tmp_path: Path) -> None:
+    tmp_path, out = tmp_path / "lab #1", shutil.copytree(phantoms / "out", tmp_path / "out #1")
     settings = {**QUICK, "victims": ["UNet"], "recipes": ["plain"], "countermeasures": ["none", "jpeg"]}
     paths = {"dataset_dir": str(phantoms / "data"), "output_dir": str(tmp_path)}
-    run_bundle("laboratory", "laboratory", **paths, protected={"umed": str(phantoms / "out")}, **settings)
+    run_bundle("laboratory", "laboratory", **paths, protected={"umed": str(out)}, **settings)
     results = Results.load(tmp_path / "report" / "results.json")
     assert len(results.rows) == 3 * 2
     assert results.authorized[0]["data"] == "umed"
@@ -54,7 +56,7 @@ def test_victim_is_trained_kept_and_examined_again(phantoms: Path, tmp_path: Pat
 
 
 def test_fine_tuning_starts_from_a_victim(phantoms: Path, tmp_path: Path) -> None:
-    data = {"dataset_dir": str(phantoms / "data")}
+    data, tmp_path = {"dataset_dir": str(phantoms / "data")}, tmp_path / "victim #1"
     run_bundle("victim", "train", **data, output_dir=str(tmp_path / "model"), **QUICK)
     shared = {"size": [24, 24, 16], "width": 4, "iterations": 3, "device": "cpu"}
     run_bundle("victim", "pretrain", **data, output_dir=str(tmp_path / "model"), **shared)

@@ -468,8 +468,11 @@ def test_a_network_in_a_file_is_asked_with_its_preprocessing(traced: SimpleNames
         mu.trace(traced.out, traced.clean, tmp_path / "input.yaml", traced.key, keys=1, name="none")
 
 
-def test_a_bundle_is_asked_with_its_own_parts(traced: SimpleNamespace, tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
+def test_a_bundle_is_asked_with_its_own_parts(
+    traced: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("%bundle")  # a reference to another file, if it were read as configuration
     network = {"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 3, "channels": [4, 8]}
     network |= {"strides": [2]}
     steps = ("LoadImaged", "EnsureChannelFirstd", "ScaleIntensityd")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -31,3 +32,10 @@ def test_components_are_found_that_were_loaded_later(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Later, "__module__", module.__name__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     assert isinstance(Catalog("networks", {"late": {"_target_": "Later"}}).build("late"), Later)
+
+
+@pytest.mark.parametrize("path", ["/data/set #2", "@x", "%x", "x"])
+def test_paths_reach_an_entry_as_they_are(path: str) -> None:
+    entry = {"_target_": "monai_unlearnable.victims.Recipe", "name": "it", "size": [8, 8], "weights": "$@weights or ''"}
+    recipe = Catalog("recipes", {"it": entry}).build("it", weights=path)
+    assert Path(recipe.weights) == Path(path)
