@@ -376,6 +376,22 @@ def test_folders_of_classes(tmp_path: Path) -> None:
     assert results.rows[0].score == dataclasses.replace(results.rows[1]).score  # the same files, the same model
 
 
+def test_classes_of_test_cases_are_those_of_the_training_with_the_same_names(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"]}
+    write_class_folders(tmp_path / "train", counts=(2, 2, 2))
+    write_class_folders(tmp_path / "test", counts=(1, 0, 2), first_seed=10)
+    known = prepare_laboratory(tmp_path / "train", tmp_path / "lab", test_dir=str(tmp_path / "test"), **settings)
+    assert [case.target for case in known.bench.test] == [0, 2, 2]
+    write_class_folders(tmp_path / "more", counts=(1, 1, 1, 1), first_seed=20)
+    with pytest.raises(
+        LabelError, match=r"d/23, .*d/23\.png: the class 'd' is none of the classes of the training cases"
+    ):
+        prepare_laboratory(tmp_path / "train", tmp_path / "new", test_dir=str(tmp_path / "more"), **settings)
+    write_datalist(tmp_path / "more", [{"image": "a/20.png", "label": 0}, {"image": "d/23.png", "label": 3}])
+    with pytest.raises(LabelError, match="d/23, .*class 3 is in no training case; leave its cases out"):
+        prepare_laboratory(tmp_path / "train", tmp_path / "new", test_dir=str(tmp_path / "more"), **settings)
+
+
 @pytest.mark.parametrize(
     ("victim", "reason"),
     [
