@@ -261,6 +261,7 @@ class Bench:
                 "originals": self.originals.digest,
                 "test": self._test_digest,
                 **({"amp": True} if matrix.amp else {}),
+                **({"held_out": "cases whose label is not empty"} if self.summary.empty else {}),
             }
         )
 
@@ -339,9 +340,10 @@ class Bench:
         return prepare(steps, Material([case.to_dict() for case in cases], load, originals, seed, self.matrix.device))
 
     def split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-        """Cases to train on, and evenly spaced ones to select a model by."""
-        count = round(self.matrix.validation_fraction * len(cases))
-        chosen = set(np.linspace(0, len(cases) - 1, count).round().astype(int).tolist())
+        """Cases to train on, and evenly spaced ones to select a model by, of those whose label is not empty."""
+        scored = [index for index, case in enumerate(cases) if case.case_id not in self.summary.empty]
+        count = round(self.matrix.validation_fraction * len(scored))
+        chosen = {scored[place] for place in np.linspace(0, len(scored) - 1, count).round().astype(int)}
         parts: tuple[list[Case], list[Case]] = ([], [])
         for index, case in enumerate(cases):
             parts[index in chosen].append(case)

@@ -275,6 +275,19 @@ def test_data_without_anything_to_learn_or_to_score_are_found_before_the_work(
         prepared(folders, tmp_path / "lab", test_dir=str(flat))
 
 
+@pytest.mark.parametrize("recipe", ["plain", "weight_recovery"])
+def test_cases_without_anything_to_score_are_only_trained_on(tmp_path: Path, recipe: str) -> None:
+    names = ("a", "b", "c", "d")
+    write_dataset(tmp_path / "data", names=names, empty=("a", "d"))
+    write_dataset(tmp_path / "test", names=("x", "y"), first_seed=10)
+    settings: dict[str, Any] = {**QUICK, "validation_fraction": 0.5, "recipes": [recipe]}
+    laboratory = prepare_laboratory(tmp_path / "data", tmp_path / "lab", test_dir=str(tmp_path / "test"), **settings)
+    parts = laboratory.bench.split(laboratory.bench.originals.cases)
+    assert [[case.case_id.removeprefix("images/") for case in part] for part in parts] == [["a", "c", "d"], ["b"]]
+    (row,) = laboratory.run().rows
+    assert row.status == "done"
+
+
 def test_data_protected_by_other_code(folders: dict[str, Path], tmp_path: Path) -> None:
     other = shutil.copytree(folders["out"] / "protected", tmp_path / "other")
     laboratory = prepared(folders, tmp_path / "lab", protected={"other": str(other)})
