@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,8 +25,9 @@ from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import fits_channels
 from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.text import alternatives
 
-__all__ = ["check_tasks", "inspect_cases"]
+__all__ = ["check_tasks", "inspect_cases", "match_classes"]
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,41 @@ def check_tasks(cases: Sequence[Case], tasks: Sequence[str], others: str) -> Non
         if case.tasks != tuple(tasks):
             found, known = (", ".join(names) or "none" for names in (case.tasks, tasks))
             raise LabelError(f"the tasks of the case are {found}, and those of {others} {known}", case=case.case_id)
+
+
+def match_classes(cases: Sequence[Case], names: tuple[tuple[str, ...], ...], others: str) -> list[Case]:
+    """Cases with the class numbers of others that call their classes by the same names.
+
+    A dataset numbers the classes that it has: where it lacks one, those after it have other numbers. Numbers stay as
+    they are where either side does not tell names.
+
+    Args:
+        cases: the cases.
+        names: names of the classes of each label of the others, see :class:`Case`.
+        others: what these are, for the error.
+
+    Raises:
+        LabelError: naming the first case whose class the others lack.
+    """
+    return [_matched(case, names, others) for case in cases]
+
+
+def _matched(case: Case, names: tuple[tuple[str, ...], ...], others: str) -> Case:
+    if case.target is None or case.class_names == names or len(case.class_names) != len(names):
+        return case
+    targets = list(case.target if isinstance(case.target, tuple) else (case.target,))
+    for index, (own, known) in enumerate(zip(case.class_names, names, strict=True)):
+        if not own or not known:
+            continue
+        name = own[targets[index]]
+        if name not in known:
+            label = f"class {name!r} of the task {case.tasks[index]}" if case.tasks else f"class {name!r}"
+            reason = f"the {label} is none of the classes of {others}{alternatives(name, known)}"
+            raise LabelError(
+                f"{reason}; rename it, or leave its cases out", case=case.case_id, file=case.root / case.images[0]
+            )
+        targets[index] = known.index(name)
+    return replace(case, target=tuple(targets) if case.tasks else targets[0], class_names=names)
 
 
 def _counts(targets: Iterable[Any]) -> tuple[int, ...]:

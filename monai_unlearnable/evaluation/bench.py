@@ -24,6 +24,7 @@ from monai_unlearnable.data import (
     check_tasks,
     inspect_cases,
     load_cases,
+    match_classes,
     median_spacing,
     nnunet_spacing,
     patch_size,
@@ -79,14 +80,15 @@ class Bench:
 
         Raises:
             DatalistError: when there are none, or one of their images is also trained on, under whatever name.
-            LabelError: when their tasks are not those of the training data.
+            LabelError: when their tasks or classes are not those of the training data.
         """
-        own, matrix = self.matrix.test_dir, self.matrix
+        own, matrix, known = self.matrix.test_dir, self.matrix, self.originals.cases[0]
         try:
             place = (matrix.dataset_dir, matrix.datalist, "test") if own is None else (own,)
             cases = load_cases(*place)
             refuse_overlap(self.originals.cases, cases)
-            check_tasks(cases, self.originals.cases[0].tasks, "the training cases")
+            check_tasks(cases, known.tasks, "the training cases")
+            cases = match_classes(cases, known.class_names, "the training cases")
         except DatalistError as error:
             if own is not None:
                 raise
@@ -186,12 +188,15 @@ class Bench:
                 self.external(name).check_task(self.task)
 
     def _refuse_new_classes(self) -> None:
-        """Refuse test cases of classes that no training case of the task has."""
-        known = self.summary.tasks
-        for case in self.test if known else ():
-            for task, kind in zip(case.tasks, case.target or (), strict=True):  # type: ignore[arg-type]
-                if kind >= len(known[task]):
-                    reason = f"class {kind} of the task {task} is in no training case"
+        """Refuse test cases of classes beyond those that training cases have."""
+        for case in self.test if self.summary.task_classes else ():
+            kinds = case.target if isinstance(case.target, tuple) else (case.target,)
+            for index, (kind, count) in enumerate(zip(kinds, self.summary.task_classes, strict=True)):
+                if kind is not None and kind >= count:
+                    names = case.class_names[index] if case.class_names else ()
+                    called = f"{kind} ({names[kind]})" if names else str(kind)
+                    task = f" of the task {case.tasks[index]}" if case.tasks else ""
+                    reason = f"class {called}{task} is in no training case; leave its cases out of the test data"
                     raise LabelError(reason, case=case.case_id, file=case.root / case.images[0])
 
     def _has_target(self, case: Case) -> bool:
@@ -259,6 +264,7 @@ class Bench:
                 "originals": self.originals.digest,
                 "test": self._test_digest,
                 **({"amp": True} if matrix.amp else {}),
+                **({"held_out": "cases whose label is not empty"} if self.summary.empty else {}),
             }
         )
 
@@ -338,9 +344,10 @@ class Bench:
         return prepare(steps, Material(offered, load, originals, seed, self.matrix.device, recipe.intensity))
 
     def split(self, cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-        """Cases to train on, and evenly spaced ones to select a model by."""
-        count = round(self.matrix.validation_fraction * len(cases))
-        chosen = set(np.linspace(0, len(cases) - 1, count).round().astype(int).tolist())
+        """Cases to train on, and evenly spaced ones to select a model by, of those whose label is not empty."""
+        scored = [index for index, case in enumerate(cases) if case.case_id not in self.summary.empty]
+        count = round(self.matrix.validation_fraction * len(scored))
+        chosen = {scored[place] for place in np.linspace(0, len(scored) - 1, count).round().astype(int)}
         parts: tuple[list[Case], list[Case]] = ([], [])
         for index, case in enumerate(cases):
             parts[index in chosen].append(case)

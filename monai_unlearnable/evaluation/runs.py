@@ -81,7 +81,7 @@ def _train(bench: Bench, run: Run, source: Source) -> Trained:
     how = (prepared.steps, run.seed, matrix.device, matrix.num_validations, matrix.amp)
     victim = Victim(network, bench.task, recipe, *how)
     test, validation = _dictionaries(bench.test), _dictionaries(held_out)
-    names = {case.case_id for case in training}
+    names = {case.case_id for case in training}.difference(bench.summary.empty)  # a recovery is scored on its cases
     originals = [case.to_dict() for case in bench.originals.cases if case.case_id in names]
     words = f"{run.victim} on {run.data}"
     return victim.train_and_score(prepared.cases, test, validation, originals=originals, description=words)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from monai_unlearnable.data import Case, LabelGeometry, check_tasks, load_cases, read_case
+from monai_unlearnable.data import Case, LabelGeometry, check_tasks, load_cases, match_classes, read_case
 from monai_unlearnable.data.formats import digest_of, voxel_files
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.evaluation.matrix import Published
@@ -150,7 +150,7 @@ def published_source(name: str, data: Published, originals: Source) -> Source:
 
     Raises:
         DatalistError: when a case of the originals is missing.
-        LabelError: when the tasks are not those of the originals.
+        LabelError: when the tasks or classes are not those of the originals.
     """
     found = {case.case_id: case for case in load_cases(data.folder)}
     missing = [case.case_id for case in originals.cases if case.case_id not in found]
@@ -158,6 +158,7 @@ def published_source(name: str, data: Published, originals: Source) -> Source:
         raise DatalistError(f"the case is not in the {name} data", case=missing[0], file=data.folder)
     cases = tuple(found[case.case_id] for case in originals.cases)
     check_tasks(cases, originals.cases[0].tasks, "the originals")
+    cases = tuple(match_classes(cases, originals.cases[0].class_names, "the originals"))
     window = AutoWindow() if data.window is None else build(data.window)
     return Source(name, data.role, cases, data.method or EPSILON.sub("", name), data.epsilon, window)
 

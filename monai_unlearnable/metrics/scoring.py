@@ -101,7 +101,7 @@ def _summary(dice: NDArray, hd95: NDArray, seed: int) -> Scores:
     if not len(dice):
         raise InputError("the test set is empty")
     if np.isnan(dice).all():
-        raise InputError("no class is present in any test label: there is nothing to score")
+        raise InputError("the labels of all cases are background: there is nothing to score")
     by_case = _means(100 * dice)
     extras = {}
     if len(hd95):

@@ -189,11 +189,22 @@ class InputSettings(Configurable):
         window: rule for the intensity windows.
         label_values: stored label value of each class, background first; None where labels are taken as stored.
         fraction: largest fraction of the voxels of a scan that may change; 1 in checkpoints of earlier releases.
+        class_names: names of the classes of each label of whole images, see :class:`~monai_unlearnable.data.Case`;
+            empty where they are not known, as in checkpoints of earlier releases.
     """
 
     window: WindowRule
     label_values: Sequence[int] | None = None
     fraction: float = 1.0
+    class_names: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(map(tuple, self.class_names)))  # files hold lists
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments; without names of classes those of earlier releases, so that equal runs have equal bytes."""
+        found = super().arguments()
+        return found if self.class_names else {name: value for name, value in found.items() if name != "class_names"}
 
 
 def encode_perturber(perturber: Perturber, settings: InputSettings | None = None) -> bytes:

@@ -15,7 +15,15 @@ from torch import nn
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.crypto import Key, load_key, secret_seed
-from monai_unlearnable.data import Case, DatasetSummary, LabelGeometry, Listing, inspect_cases, list_dataset
+from monai_unlearnable.data import (
+    Case,
+    DatasetSummary,
+    LabelGeometry,
+    Listing,
+    inspect_cases,
+    list_dataset,
+    match_classes,
+)
 from monai_unlearnable.data.labels import check_values
 from monai_unlearnable.errors import (
     BudgetError,
@@ -113,6 +121,7 @@ class Protection:
         self.curves = TensorBoardCurves(self.layout.models / "tensorboard") if wants_curves else None
         self.cache_gib, self.window = cache_gib, AutoWindow() if window is None else window
         self.patch_size: Sequence[int] | None = None  # of the training
+        self.class_names: tuple[tuple[str, ...], ...] = ()  # that the method knows; by default those of the dataset
         self._announced = False  # bundles begin before they train, and a run begins in any case
         self._processes = ExitStack()
         self._processes.enter_context(distributed.joined())
@@ -271,6 +280,7 @@ class Protection:
                 self.overwrite,
                 self.key,
                 self.label_geometry,
+                self.class_names,
             )
             manifest = publication.run()
             if len(manifest.unchanged) == len(manifest.scans):
@@ -358,8 +368,12 @@ class Application(Protection):
         super().__init__(
             dataset_dir, output_dir, perturber.epsilon, fraction, window, label_values, key=key, **arguments
         )
-        self.checkpoint = checkpoint
+        self.checkpoint, self.class_names = checkpoint, known.class_names  # which number the patterns
         self.perturber = perturber.to(device)  # a process has a GPU of its own once it has joined the others
+
+    def check(self, perturber: Perturber) -> None:
+        match_classes(self.cases, self.class_names, str(self.checkpoint))
+        super().check(perturber)
 
     def source(self, perturber: Perturber) -> str:
         return self.method or f"the noise of {self.checkpoint}"

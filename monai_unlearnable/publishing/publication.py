@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget, VoxelChange, changed_fraction
 from monai_unlearnable.crypto.encrypted import Key, place, read_owned
-from monai_unlearnable.data import Case, Grid, LabelGeometry, LoadedCase, output_name, read_case, stem
+from monai_unlearnable.data import Case, Grid, LabelGeometry, LoadedCase, match_classes, output_name, read_case, stem
 from monai_unlearnable.data.formats import digest_of, original_headers
 from monai_unlearnable.data.spread import exceeding_spread, spread_remark
 from monai_unlearnable.errors import KeyMismatchError, LabelError, NoiseError, OutputError, ScanError
@@ -63,6 +63,11 @@ class Publication:
         key: the owner's key, to encrypt noise, manifest and checkpoint with and to sign the statement.
         label_geometry: whether labels must lie where their images lie, see
             :func:`~monai_unlearnable.data.labels.read_label`.
+        class_names: names of the classes that the perturber knows, see :class:`~monai_unlearnable.data.Case`; by
+            default those of the cases. What is published keeps the numbers of the cases.
+
+    Raises:
+        LabelError: naming the first case of a class that the perturber does not know.
     """
 
     def __init__(
@@ -77,10 +82,14 @@ class Publication:
         overwrite: bool = False,
         key: Key | None = None,
         label_geometry: str = LabelGeometry.MATCH,
+        class_names: tuple[tuple[str, ...], ...] = (),
     ) -> None:
         self.cases, self.perturber, self.window, self.budget = list(cases), perturber, window, budget
         self.layout, self.label_values, self.overwrite = Layout(output_dir), label_values, overwrite
         self.label_geometry = label_geometry
+        self.class_names = class_names or (self.cases[0].class_names if self.cases else ())
+        known = match_classes(self.cases, self.class_names, "the method")
+        self.targets = {case.case_id: case.target for case in known}
         self.config, self.key, self.store = config or {}, key, NoiseStore(self.layout.noise, key)
         self.remarks: set[str] = set()
         self.exceeding: dict[str, str] = {}  # scans whose noise may exceed the spread of the labeled voxels
@@ -132,7 +141,7 @@ class Publication:
         return manifest
 
     def _save_checkpoint(self) -> None:
-        settings = InputSettings(self.window, self.label_values, self.budget.fraction)
+        settings = InputSettings(self.window, self.label_values, self.budget.fraction, self.class_names)
         path = place(self.layout.checkpoint, self.key)
         matters = path.is_file() and self.store.ids() and not self.overwrite
         if matters and read_owned(path, self.key) != encode_perturber(self.perturber, settings):
@@ -183,7 +192,8 @@ class Publication:
             batch = [case for case, _ in alike]
             ids, images = [case.case.case_id for case in batch], [case.image for case in batch]
             source = perturber if grid is None else perturber.for_grid(grid)
-            noises = generate_noises(source, images, ids, [case.target for case in batch])
+            labels_of = [self.targets[case.case.case_id] if case.label is None else case.label for case in batch]
+            noises = generate_noises(source, images, ids, labels_of)
             for case, noise in zip(batch, noises, strict=True):
                 if case.case.case_id not in done:
                     self._write(case, noise, labels[case.case.case_id])

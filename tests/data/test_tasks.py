@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_unlearnable.data import Case, inspect_cases, load_cases, pack_archive, unpack_archive
+from monai_unlearnable.data import Case, inspect_cases, load_cases, match_classes, pack_archive, unpack_archive
 from monai_unlearnable.errors import DatalistError, LabelError
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.training.data import class_weights
@@ -38,6 +38,20 @@ def test_the_order_of_columns_does_not_matter(tmp_path: Path) -> None:
     (case,) = load_cases(tmp_path)
     assert (case.tasks, case.target) == (("finding", "view"), (1, 2))
     assert case.to_dict()["label"].tolist() == [1, 2], "in the order of the names"
+
+
+def test_classes_are_those_of_another_table_with_the_same_names(tmp_path: Path) -> None:
+    for name in ("whole", "part"):
+        (tmp_path / name).mkdir()
+    write_table(tmp_path / "whole", "image,label_finding,label_view\na.png,ill,2\nb.png,well,0\nc.png,faint,1\n")
+    names = load_cases(tmp_path / "whole")[0].class_names
+    assert names == (("faint", "ill", "well"), ()), "numbers are no names"
+    write_table(tmp_path / "part", "image,label_view,label_finding\na.png,2,ill\nb.png,1,well\n")
+    cases = match_classes(load_cases(tmp_path / "part"), names, "the others")
+    assert [case.classes for case in cases] == [{"finding": 1, "view": 2}, {"finding": 2, "view": 1}]
+    write_table(tmp_path / "part", "image,label_view,label_finding\na.png,2,Ill\nb.png,1,well\n")
+    with pytest.raises(LabelError, match=r"a, .*a\.png: the class 'Ill' of the task finding is none of the classes"):
+        match_classes(load_cases(tmp_path / "part"), names, "the others")
 
 
 def test_one_label_is_none_of_several(tmp_path: Path) -> None:

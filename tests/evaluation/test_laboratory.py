@@ -288,6 +288,19 @@ def test_data_without_anything_to_learn_or_to_score_are_found_before_the_work(
         prepared(folders, tmp_path / "lab", test_dir=str(flat))
 
 
+@pytest.mark.parametrize("recipe", ["plain", "weight_recovery"])
+def test_cases_without_anything_to_score_are_only_trained_on(tmp_path: Path, recipe: str) -> None:
+    names = ("a", "b", "c", "d")
+    write_dataset(tmp_path / "data", names=names, empty=("a", "d"))
+    write_dataset(tmp_path / "test", names=("x", "y"), first_seed=10)
+    settings: dict[str, Any] = {**QUICK, "validation_fraction": 0.5, "recipes": [recipe]}
+    laboratory = prepare_laboratory(tmp_path / "data", tmp_path / "lab", test_dir=str(tmp_path / "test"), **settings)
+    parts = laboratory.bench.split(laboratory.bench.originals.cases)
+    assert [[case.case_id.removeprefix("images/") for case in part] for part in parts] == [["a", "c", "d"], ["b"]]
+    (row,) = laboratory.run().rows
+    assert row.status == "done"
+
+
 def test_data_protected_by_other_code(folders: dict[str, Path], tmp_path: Path) -> None:
     other = shutil.copytree(folders["out"] / "protected", tmp_path / "other")
     laboratory = prepared(folders, tmp_path / "lab", protected={"other": str(other)})
@@ -393,6 +406,22 @@ def test_folders_of_classes(tmp_path: Path) -> None:
     assert {(row.metric, row.chance) for row in results.rows} == {("balanced accuracy", 50.0)}
     assert all(0 <= row.extras["auc"] <= 100 for row in results.rows)
     assert results.rows[0].score == dataclasses.replace(results.rows[1]).score  # the same files, the same model
+
+
+def test_classes_of_test_cases_are_those_of_the_training_with_the_same_names(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"]}
+    write_class_folders(tmp_path / "train", counts=(2, 2, 2))
+    write_class_folders(tmp_path / "test", counts=(1, 0, 2), first_seed=10)
+    known = prepare_laboratory(tmp_path / "train", tmp_path / "lab", test_dir=str(tmp_path / "test"), **settings)
+    assert [case.target for case in known.bench.test] == [0, 2, 2]
+    write_class_folders(tmp_path / "more", counts=(1, 1, 1, 1), first_seed=20)
+    with pytest.raises(
+        LabelError, match=r"d/23, .*d/23\.png: the class 'd' is none of the classes of the training cases"
+    ):
+        prepare_laboratory(tmp_path / "train", tmp_path / "new", test_dir=str(tmp_path / "more"), **settings)
+    write_datalist(tmp_path / "more", [{"image": "a/20.png", "label": 0}, {"image": "d/23.png", "label": 3}])
+    with pytest.raises(LabelError, match="d/23, .*class 3 is in no training case; leave its cases out"):
+        prepare_laboratory(tmp_path / "train", tmp_path / "new", test_dir=str(tmp_path / "more"), **settings)
 
 
 @pytest.mark.parametrize(

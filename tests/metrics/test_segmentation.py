@@ -137,7 +137,7 @@ def test_errors() -> None:
     empty = np.zeros_like(label)
     with pytest.raises(InputError, match="test set is empty"):
         segmentation_scores([], [], 3)
-    with pytest.raises(InputError, match="no class is present in any test label"):
+    with pytest.raises(InputError, match="the labels of all cases are background: there is nothing to score"):
         segmentation_scores([label], [empty], 3)
     with pytest.raises(InputError, match="test case 2.*differ in number"):
         segmentation_scores([label], [label, label], 3)

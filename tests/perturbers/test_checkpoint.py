@@ -96,6 +96,13 @@ def test_checkpoint_tells_how_cases_are_read(tmp_path: Path, label_values: list[
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_checkpoint_tells_the_names_of_classes_only_where_there_are_some(tmp_path: Path) -> None:
+    settings = InputSettings(FixedWindow(0, 1), class_names=(("ill", "well"), ()))
+    save_perturber(small_umed(), tmp_path / "named", settings)
+    assert load_input_settings(tmp_path / "named") == settings
+    assert "class_names" not in describe(InputSettings(FixedWindow(0, 1))), "as in earlier releases"
+
+
 def test_checkpoint_that_does_not_tell_how_cases_are_read(tmp_path: Path) -> None:
     save_perturber(small_umed(), tmp_path / "p.safetensors")
     with pytest.raises(InputError, match=r"p\.safetensors: holds no window and label values; give both"):

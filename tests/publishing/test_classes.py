@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,26 @@ import pytest
 from PIL import Image
 
 from monai_unlearnable.data import load_cases
-from monai_unlearnable.errors import OutputError
+from monai_unlearnable.errors import LabelError, OutputError
 from monai_unlearnable.intensity import DtypeWindow
 from monai_unlearnable.masks import Everywhere
 from monai_unlearnable.noise.records import encode_manifest
 from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.publishing.protect import Application
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.verify import verify
-from tests.helpers import BUDGET, protect, random_image, stored_voxels, tree, write_datalist, write_nifti
+from tests.helpers import (
+    BUDGET,
+    SHAPES,
+    protect,
+    random_image,
+    small_shared,
+    stored_voxels,
+    tree,
+    write_class_folders,
+    write_datalist,
+    write_nifti,
+)
 
 FILES = {"b/1.png": 1, "a/2.png": 0, "b/3.jpg": 1}
 
@@ -84,6 +97,24 @@ def test_manifests_of_earlier_releases(tmp_path: Path) -> None:
     assert verify(out).scans[0].target is None
     restore(out, tmp_path / "back")
     assert np.array_equal(stored_voxels(tmp_path / "back/x.nii"), stored_voxels(tmp_path / "clean/x.nii"))
+
+
+def test_further_cases_get_the_patterns_of_their_classes(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "clean", counts=(1, 1, 1))
+    protect(tmp_path / "clean", tmp_path / "out", small_shared(SHAPES[2]), DtypeWindow())
+    shutil.copytree(tmp_path / "clean", tmp_path / "more")
+    shutil.rmtree(tmp_path / "more/b")
+    checkpoint = tmp_path / "out/models/perturber.safetensors"
+    Application(checkpoint, tmp_path / "more", tmp_path / "applied").apply()
+    for name in ("a/0.png", "c/2.png"):
+        expected = stored_voxels(tmp_path / "out/protected" / name)
+        assert np.array_equal(stored_voxels(tmp_path / "applied/protected" / name), expected)
+    assert classes(tmp_path / "applied/protected") == classes(tmp_path / "more"), "numbers are those of the dataset"
+    assert (tmp_path / "applied/models/perturber.safetensors").read_bytes() == checkpoint.read_bytes()
+    write_class_folders(tmp_path / "new", counts=(1, 1, 1, 1), first_seed=17)
+    with pytest.raises(LabelError, match=r"d/20, .*: the class 'd' is none of the classes of .*; known are a, b, c"):
+        Application(checkpoint, tmp_path / "new", tmp_path / "refused").apply()
+    assert not (tmp_path / "refused").exists(), "before anything is written"
 
 
 def test_channels_of_a_case_stay_together(tmp_path: Path) -> None:

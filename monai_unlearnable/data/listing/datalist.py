@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.listing.tables import NOT_UTF8, SECTIONS, TABLE_SUFFIXES, read_table
+from monai_unlearnable.data.listing.tables import NOT_UTF8, SECTIONS, TABLE_SUFFIXES, read_class_names, read_table
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import leads_outside
@@ -36,6 +36,8 @@ class Case:
         label: label map, if there is one.
         target: class of the whole image, counted from 0, if it has one; a class for each of ``tasks``, if it has those.
         tasks: names of the tasks, in sorted order, where an image has several labels; else empty.
+        class_names: names of the classes of each label by their numbers, where folders or a table tell them; those of a
+            label whose classes are given as numbers are empty, and so is all where no label has names.
     """
 
     case_id: str
@@ -44,6 +46,7 @@ class Case:
     label: str | None = None
     target: int | tuple[int, ...] | None = None
     tasks: tuple[str, ...] = ()
+    class_names: tuple[tuple[str, ...], ...] = field(default=(), compare=False, repr=False)
 
     @property
     def classes(self) -> int | dict[str, int] | None:
@@ -136,7 +139,8 @@ class Datalist:
         entries = self._entries(section)
         others = (other for other in self.sections if other != section)
         reasons = {name: f"of the section {other!r}" for other in others for name in self._names(root, other)}
-        cases = [_case(root, self.path, entry) for entry in entries]
+        names = read_class_names(self.path) if self._is_table else ()
+        cases = [replace(_case(root, self.path, entry), class_names=names) for entry in entries]
         self._refuse_other_tasks(root, cases, section)
         return Found(cases, f"{self.path.name}, section {section!r}", reasons, self.path)
 

@@ -124,7 +124,11 @@ def _classes(tree: Tree, names: Sequence[str], all_names: Iterable[str]) -> Foun
         reason = f"most scans lie deeper than in the folders {first_and_more(known)}, such as {deeper[0]}"
         reason += ", and no name tells of labels"
         raise DatalistError(f"{reason}; give {LISTS}", file=tree.root)
-    cases = [Case(stem(name), tree.root, (name,), target=known.index(class_of[name])) for name in mine]
+    numbers, names_of_classes = {kind: number for number, kind in enumerate(known)}, (tuple(known),)
+    cases = [
+        Case(stem(name), tree.root, (name,), target=numbers[class_of[name]], class_names=names_of_classes)
+        for name in mine
+    ]
     reasons = dict.fromkeys({*names}.difference(mine), "not right in the folder of a class")
     return Found(cases, f"a folder for each of {len(known)} classes", reasons)
 

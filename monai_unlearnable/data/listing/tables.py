@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.utils.enums import CaseKeys
 
-__all__ = ["NOT_UTF8", "SECTIONS", "TABLE_NAME", "TABLE_SUFFIXES", "read_table"]
+__all__ = ["NOT_UTF8", "SECTIONS", "TABLE_NAME", "TABLE_SUFFIXES", "read_class_names", "read_table"]
 
 NOT_UTF8 = (
     "cannot be read: it is not UTF-8; save it as text in this encoding (Excel, Notepad and PowerShell have others too)"
@@ -57,8 +57,7 @@ def read_table(path: Path, section: str) -> list[dict[str, Any]]:
             is of the section.
     """
     rows = _read_rows(path)
-    columns = [use for use in rows[0] if use == CaseKeys.LABEL or use.startswith(TASK)] if rows else []
-    classes = {column: _classes(row[column] for row in rows) for column in columns}
+    classes = _classes_of_labels(rows)
     kept = [row for row in rows if row.pop(SECTION, "training") == section]
     if not kept:
         raise DatalistError(f"no row is of the section {section!r}", file=path)
@@ -69,11 +68,34 @@ def read_table(path: Path, section: str) -> list[dict[str, Any]]:
     return entries
 
 
+def read_class_names(path: Path) -> tuple[tuple[str, ...], ...]:
+    """The names of the classes of each label of a table, tasks in sorted order.
+
+    Those of a label that is a number are empty, and so is all where every label is.
+
+    Raises:
+        DatalistError: when :func:`read_table` raises it for the whole file.
+    """
+    classes = sorted(_classes_of_labels(_read_rows(path)).items())
+    names = tuple(() if _are_numbers(known) else tuple(known) for _, known in classes)
+    return names if any(names) else ()
+
+
+def _classes_of_labels(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:
+    """The class of each text in every column of labels."""
+    columns = [use for use in rows[0] if use == CaseKeys.LABEL or use.startswith(TASK)] if rows else []
+    return {column: _classes(row[column] for row in rows) for column in columns}
+
+
 def _classes(cells: Iterable[str]) -> dict[str, int]:
-    """The class of each text in a column of labels."""
+    """The class of each text in a column of labels, in sorted order."""
     names = sorted(set(cells))
-    are_numbers = all(name.isascii() and name.isdecimal() for name in names)
+    are_numbers = _are_numbers(names)
     return {name: int(name) if are_numbers else index for index, name in enumerate(names)}
+
+
+def _are_numbers(names: Iterable[str]) -> bool:
+    return all(name.isascii() and name.isdecimal() for name in names)
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
