@@ -84,7 +84,8 @@ def save(ds: FileDataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     if syntax in (*LOSSLESS, JPEG2000, JPEGLSNearLossless):
         options = {"j2k_cr": [8]} if syntax == JPEG2000 else {"jls_error": 2} if syntax == JPEGLSNearLossless else {}
-        ds.compress(syntax, generate_instance_uid=False, **options)
+        plugin = "pydicom" if syntax == RLELossless else ""  # GDCM ends the process where the number of bytes is odd
+        ds.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False, **options)
     elif syntax == JPEGBaseline8Bit:
         stream = io.BytesIO()
         Image.fromarray(ds.pixel_array).save(stream, "JPEG")

@@ -580,6 +580,18 @@ def test_png_chunks_are_kept(name: str, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(old)[..., -1], np.asarray(new)[..., -1])
 
 
+@pytest.mark.parametrize("tail", [b"\0", b"what a scanner left here", b"\0\0\0\4IDAT\1\2\3\4\5\6\7\x08"])
+def test_bytes_after_the_end_of_a_png_are_kept(tail: bytes, tmp_path: Path) -> None:
+    path = picture(".png")(tmp_path)
+    end = path.read_bytes()[-12:]
+    path.write_bytes(path.read_bytes() + tail)
+    scan = read_scan(path)
+    write_scan(scan, changed(scan.voxels), target_of(path))
+    content = target_of(path).read_bytes()
+    assert content.endswith(end + tail) and content.count(b"IEND") == 1
+    assert np.array_equal(read_scan(target_of(path)).voxels, changed(scan.voxels))
+
+
 def tiff_tags(path: Path) -> dict[int, object]:
     return {tag.code: tag.value for tag in tifffile.TiffFile(path).pages[0].tags}
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.sr.codedict import codes
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from monai_unlearnable.data import load_cases, read_case, read_label, read_scan, write_scan
 from monai_unlearnable.data.formats import original_headers, with_headers
@@ -386,6 +386,16 @@ def write_changed(path: Path, **tags: Any) -> tuple[Dataset, Dataset]:
     scan = read_scan(dicom.save(ds, path / "a.dcm"))
     write_scan(scan, scan.voxels + np.int16(7), path / "b.dcm")
     return dcmread(path / "a.dcm"), dcmread(path / "b.dcm")
+
+
+@pytest.mark.parametrize("rows", [1, 7])
+def test_an_odd_number_of_bytes_stays_in_rle(rows: int, tmp_path: Path) -> None:
+    pixels = random_image((9, rows), "uint8").T
+    scan = read_scan(dicom.save(dicom.make_slice(pixels), tmp_path / "a.dcm", RLELossless))
+    write_scan(scan, scan.voxels ^ 1, tmp_path / "b.dcm")  # GDCM, where it is installed, would end the process
+    written = dcmread(tmp_path / "b.dcm")
+    assert written.file_meta.TransferSyntaxUID == RLELossless
+    assert np.array_equal(read_scan(tmp_path / "b.dcm").voxels, scan.voxels ^ 1)
 
 
 def test_what_the_header_says_of_new_pixels(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from pydicom import Dataset, dcmread, uid
 from monai_unlearnable.data.dicom.detection import has_mark
 from monai_unlearnable.errors import ScanError
 
-# Named, since pydicom goes from one that fails to the next, and GDCM is among these.
-DECODERS = {
+# What decodes and encodes, named, since pydicom goes from one that fails to the next, and GDCM, which may end the
+# process, is among these.
+PLUGINS = {
     uid.RLELossless: "pydicom",
     uid.JPEGLSLossless: "pyjpegls",
     uid.JPEGLSNearLossless: "pyjpegls",
@@ -52,7 +53,7 @@ def decode(dataset: Dataset, content: bytes) -> NDArray:
     Raises:
         ScanError: when the stream is damaged, or its decoder does not finish or is not installed.
     """
-    decoder = DECODERS.get(dataset.file_meta.TransferSyntaxUID)
+    decoder = PLUGINS.get(dataset.file_meta.TransferSyntaxUID)
     if decoder is not None:
         try:
             return _decode(dataset, decoder)

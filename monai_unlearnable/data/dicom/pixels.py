@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmread, dcmwrite, uid
 from pydicom.errors import InvalidDicomError
 from pydicom.filewriter import correct_ambiguous_vr
 
-from monai_unlearnable.data.dicom.decoding import EXACT, decode
+from monai_unlearnable.data.dicom.decoding import EXACT, PLUGINS, decode
 from monai_unlearnable.data.dicom.detection import (
     LONG,
     VALUE_REPRESENTATIONS,
@@ -278,8 +278,9 @@ def _is_compressed(dataset: Dataset, layout: PixelLayout, planes: NDArray) -> bo
     pixels = np.moveaxis(planes, 1, -1)
     pixels = pixels[..., 0] if layout.samples == 1 else pixels
     pixels = np.ascontiguousarray(pixels[0] if layout.frames == 1 else pixels)
+    syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        dataset.compress(dataset.file_meta.TransferSyntaxUID, pixels, generate_instance_uid=False)
+        dataset.compress(syntax, pixels, encoding_plugin=PLUGINS[syntax], generate_instance_uid=False)
     except (ValueError, RuntimeError):
         return False
     return True

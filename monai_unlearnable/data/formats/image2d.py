@@ -96,7 +96,7 @@ class PillowFormat(ScanFormat):
 
 
 class PngFormat(PillowFormat):
-    """PNG, grey or RGB: only the pixel data are replaced, all other chunks stay as they were."""
+    """PNG, grey or RGB: only the pixel data are replaced, all other chunks and what follows stay as they were."""
 
     suffixes = (".png",)
     kinds = ("PNG",)
@@ -124,8 +124,10 @@ class PngFormat(PillowFormat):
         else:
             chunks = _png_chunks(save(scan, voxels, format="PNG"))
         data = b"".join(body for kind, body in chunks if kind == b"IDAT")
-        pieces, written = [scan.container.content[:8]], False
-        for kind, body in _png_chunks(scan.container.content):
+        content, position = scan.container.content, 8
+        pieces, written = [content[:8]], False
+        for kind, body in _png_chunks(content):
+            position += 12 + len(body)
             if kind == b"IHDR":
                 body = body[:-1] + b"\0"  # Pillow writes no interlacing
             if kind == b"IDAT":
@@ -133,7 +135,7 @@ class PngFormat(PillowFormat):
                     continue
                 body, written = data, True
             pieces.append(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
-        return b"".join(pieces)
+        return b"".join([*pieces, content[position:]])
 
 
 class _ConvertedFormat(PillowFormat):
@@ -195,8 +197,10 @@ def _png_kind(content: bytes) -> tuple[int, int]:
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    position = 8
-    while position + 8 <= len(content):
+    """Kind and body of each chunk, up to the last; what follows that one is none."""
+    position, kind = 8, b""
+    while kind != b"IEND" and position + 8 <= len(content):
         length = struct.unpack(">I", content[position : position + 4])[0]
-        yield content[position + 4 : position + 8], content[position + 8 : position + 8 + length]
+        kind = content[position + 4 : position + 8]
+        yield kind, content[position + 8 : position + 8 + length]
         position += 12 + length
