@@ -121,6 +121,8 @@ def test_several_images_of_a_label_are_channels(
         ("{}Tr/{}.png", "{}Ts/{}.png"),
         ("train_{}/{}.png", "test_{}/{}.png"),
         ("set/train_set/{}/{}.png", "set/test_set/{}/{}.png"),
+        ("trainset/{}/{}.png", "testset/{}/{}.png"),
+        ("TrainDataset/{}/{}.png", "TestDataset/Kvasir/{}/{}.png"),
     ],
 )
 def test_sections_are_folders(tmp_path: Path, training: str, test: str) -> None:
@@ -134,6 +136,16 @@ def test_sections_are_folders(tmp_path: Path, training: str, test: str) -> None:
         assert pairs(tmp_path, kind) == expected
     others = {item.reason for item in list_dataset(tmp_path).passed_over}
     assert others == {f"of the section {section!r}"}
+
+
+@pytest.mark.parametrize("kinds", [("images", "masks"), ("",)])
+def test_folders_that_may_be_sections_are_never_taken_for_training_or_classes(
+    tmp_path: Path, kinds: tuple[str, ...]
+) -> None:
+    touch(tmp_path, *(f"{part}/{kind}/a.png" for part in ("stage1_train", "stage1_test") for kind in kinds))
+    message = r"stage1_test\S*, stage1_train\S* may hold the sections test, training; call them train and test"
+    with pytest.raises(DatalistError, match=message):
+        list_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("pattern", ["{}/{}/{}.png", "data/{}/{}/{}.png"])

@@ -10,7 +10,16 @@ from collections.abc import Iterable, Sequence
 from monai_unlearnable.data.formats import stem
 from monai_unlearnable.data.listing.bids import from_bids, is_bids
 from monai_unlearnable.data.listing.datalist import Case, Found
-from monai_unlearnable.data.listing.names import IMAGE, LABEL, MODALITIES, role_of, section_of, without_sections, words
+from monai_unlearnable.data.listing.names import (
+    IMAGE,
+    LABEL,
+    MODALITIES,
+    role_of,
+    section_of,
+    spoken_sections,
+    without_sections,
+    words,
+)
 from monai_unlearnable.data.listing.pairs import from_pairs
 from monai_unlearnable.data.listing.studies import from_studies
 from monai_unlearnable.data.listing.tree import Tree, in_order, parent
@@ -43,6 +52,8 @@ def find_layout(tree: Tree, section: str) -> Found | None:
     sections = {name: section_of(name) for name in scans}
     inside = [name for name in scans if sections[name] == section]
     unsaid = [name for name in scans if sections[name] is None]
+    if len(unsaid) == len(scans):
+        _refuse_unclear_sections(tree, unsaid)
     if section == TRAINING and not inside:
         inside, unsaid = unsaid, []
     reasons = {name: f"of the section {other!r}" for name, other in sections.items() if other not in (None, section)}
@@ -57,6 +68,17 @@ def find_layout(tree: Tree, section: str) -> Found | None:
     found = _bids(tree, inside) or _studies(tree, inside) or from_pairs(tree.root, inside, unsaid)
     found = found or _classes(tree, inside, scans)
     return found and Found(found.cases, found.source, {**reasons, **found.reasons})
+
+
+def _refuse_unclear_sections(tree: Tree, names: Iterable[str]) -> None:
+    """Refuse folders such as ``stage1_train`` and ``stage1_test``: test cases would be taken for training cases."""
+    first: dict[str, str] = {}
+    for name in names:
+        for section in spoken_sections(name):
+            first.setdefault(section, parent(name))
+    if len(first) > 1:
+        reason = f"the folders {', '.join(first.values())} may hold the sections {', '.join(first)}"
+        raise DatalistError(f"{reason}; call them train and test, or give {LISTS}", file=tree.root)
 
 
 def has_label_folders(tree: Tree) -> bool:

@@ -11,7 +11,8 @@ from functools import lru_cache
 from monai_unlearnable.data.formats import stem
 from monai_unlearnable.data.listing.tables import SECTIONS
 
-__all__ = ["IMAGE", "LABEL", "MODALITIES", "ScanName", "role_of", "section_of", "without_sections", "words"]
+__all__ = ["IMAGE", "LABEL", "MODALITIES", "ScanName", "role_of", "section_of", "spoken_sections"]
+__all__ += ["without_sections", "words"]
 
 IMAGE, LABEL = "image", "label"
 
@@ -36,7 +37,8 @@ MODALITIES = _set(
 )
 TEST_SUFFIXES = {"ts": "test", "tr": "training", "va": "validation"}  # nnU-Net: imagesTr, imagesTs
 SECTION_WORDS = {**SECTIONS, "testing": "test"}
-SECTION_NOISE = frozenset(("set", "sets", "data"))  # "train_set", "test data"
+SECTION_WORDS |= {f"{word}{end}": section for word, section in SECTION_WORDS.items() for end in ("set", "data")}
+SECTION_NOISE = _set("set sets data dataset datasets")  # "train_set", "TestDataset"
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")  # "GroundTruth" and "JPEGImages" are two words each
 LETTERS = re.compile(r"[^\W\d_]+")
@@ -74,6 +76,12 @@ def section_of(name: str) -> str | None:
     """The section of a dataset that a file belongs to by its folders, if any tells."""
     found = (_folder_section(folder) for folder in name.split("/")[:-1])
     return next((section for section in found if section), None)
+
+
+def spoken_sections(name: str) -> set[str]:
+    """The sections that words in the names of a file's folders speak of, also where such a name does not tell one."""
+    found = (word for folder in name.split("/")[:-1] for word in words(folder))
+    return {SECTION_WORDS[word] for word in found if word in SECTION_WORDS}
 
 
 def without_sections(name: str) -> str:
