@@ -173,7 +173,9 @@ def _configured(file: Path, settings: dict[str, Any], method: str) -> ConfigWork
         raise InputError("is no configuration of a method: it has no 'run'", file=file)
     # MONAI would accept settings that the configuration does not know, and ignore them.
     check_settings(settings, known, file)
-    named = {"protection#method": as_plain(method)} if isinstance(known.get("protection"), dict) else {}  # for the plan
+    named: dict[str, Any] = {}
+    if isinstance(known.get("protection"), dict):
+        named["protection#method"] = as_plain(method)  # for the plan
     metadata = str(file.parent / "metadata.json")
     try:
         workflow = ConfigWorkflow(str(file), metadata, logging_file=False, workflow_type=None, **settings, **named)
