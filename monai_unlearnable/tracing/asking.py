@@ -15,7 +15,7 @@ import torch
 from monai_unlearnable.errors import CommandError, InputError
 from monai_unlearnable.tracing.marks import OWN
 from monai_unlearnable.tracing.probes import query_digest
-from monai_unlearnable.tracing.record import AGAIN, MOVED, UNMARKED, Answered, Record, answer_digest
+from monai_unlearnable.tracing.record import AGAIN, MOVED, UNMARKED, Answered, Record, answer_digest, kept_form
 from monai_unlearnable.tracing.result import TraceResult, conclude, current_result
 from monai_unlearnable.tracing.setup import NAME, Setup, set_up
 from monai_unlearnable.tracing.statistics import Answer, check_answer, score
@@ -159,7 +159,7 @@ def _ask_again(setup: Setup, record: Record, suspect: Suspect, is_same: bool) ->
         is_same: whether this call has asked it for marks: then other answers spoil the record, and are kept in it.
 
     Raises:
-        CommandError: when the answers are others than before.
+        CommandError: when the scores are others than before.
     """
     if suspect.sha256 is not None:
         return
@@ -168,11 +168,11 @@ def _ask_again(setup: Setup, record: Record, suspect: Suspect, is_same: bool) ->
     if first is None:
         raise CommandError("the probes without a mark are left without an answer; run again", file=record.folder)
     queries, answers, seconds = _answers(setup, suspect, AGAIN)
-    moved = _digests(answers) != first.answers
-    if moved and not is_same:
+    again = _scored(setup, AGAIN, queries, answers, seconds)
+    if not (is_same or again.is_like(first)):
         reason = f"{MOVED}; go on with the model that was asked before, or give this one another --name"
         raise CommandError(reason, file=record.folder)
-    keep_answers(setup, record, AGAIN, queries, answers, seconds)
+    record.save(again, answers)
     record.refuse_moved()
 
 
@@ -184,10 +184,6 @@ def _answers(setup: Setup, suspect: Suspect, number: int) -> tuple[list[str], li
         queries = setup.probes.write(mark, Path(folder))
         digests = [query_digest(query) for query in queries]
         return digests, suspect.ask(queries), time.monotonic() - begin
-
-
-def _digests(answers: Sequence[Answer | None]) -> tuple[str | None, ...]:
-    return tuple(None if answer is None else answer_digest(answer) for answer in answers)
 
 
 def keep_answers(
@@ -213,6 +209,18 @@ def keep_answers(
     Raises:
         InputError: naming the probe, when an answer cannot be scored, or there is none at all.
     """
+    record.save(_scored(setup, number, queries, answers, seconds, names), answers)
+
+
+def _scored(
+    setup: Setup,
+    number: int,
+    queries: Sequence[str],
+    answers: Sequence[Answer | None],
+    seconds: float,
+    names: Sequence[str] | None = None,
+) -> Answered:
+    """What was answered to a mark with its scores: those of the answers as they are kept. See :func:`keep_answers`."""
     if not any(answer is not None for answer in answers):
         raise CommandError("the model gave no answer to any probe; answers have the names of the probes")
     scores: list[float | None] = []
@@ -225,5 +233,6 @@ def keep_answers(
             check_answer(answer, label, setup.num_classes, setup.statistic)
         except InputError as error:
             raise InputError(error.reason, case=name) from error
-        scores.append(score(answer, label, setup.statistic))
-    record.save(Answered(number, tuple(queries), _digests(answers), tuple(scores), seconds), answers)
+        scores.append(score(kept_form(answer), label, setup.statistic))
+    digests = tuple(None if answer is None else answer_digest(answer) for answer in answers)
+    return Answered(number, tuple(queries), digests, tuple(scores), seconds)

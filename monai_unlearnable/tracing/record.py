@@ -19,10 +19,11 @@ from monai_unlearnable.tracing.statistics import Answer
 from monai_unlearnable.utils.files import encode_json, reading, write_atomic, write_json
 from monai_unlearnable.utils.locks import lock, unlock
 
-__all__ = ["AGAIN", "UNMARKED", "Answered", "Plan", "Record", "answer_digest"]
+__all__ = ["AGAIN", "UNMARKED", "Answered", "Plan", "Record", "answer_digest", "kept_form"]
 
 PLAN, RESULT, MARKS = "plan.json", "result.json", "marks"
 ANSWERED, ANSWERS = "answered.json", "answers.npz"
+STILL = 0.001  # mean score by which answers may move: on a GPU the last digits of a network change from call to call
 UNMARKED = -1  # number of the probes without a mark
 AGAIN = -2  # the same, asked again after the marks: a model that stayed as it is gives the same answers
 FOLDERS = {UNMARKED: "unmarked", AGAIN: "unmarked_again"}
@@ -89,6 +90,14 @@ class Answered:
         """The mean score over the probes; missing answers count as the worst."""
         return float(np.mean([worst if score is None else score for score in self.scores]))
 
+    def is_like(self, other: Answered) -> bool:
+        """Whether a model that answered both, one earlier and one later, may be taken for one that did not change."""
+        pairs = list(zip(self.scores, other.scores, strict=True))
+        if any((one is None) != (another is None) for one, another in pairs):
+            return False
+        moved = [one - another for one, another in pairs if one is not None and another is not None]
+        return abs(float(np.mean(moved or [0.0]))) <= STILL
+
 
 class Record:
     """A folder with the plan, what was answered to each mark, and the result.
@@ -146,10 +155,10 @@ class Record:
         """Refuse a record of a model that did not stay as it was while it was asked.
 
         Raises:
-            CommandError: when the probes without a mark were answered otherwise after the marks than before.
+            CommandError: when the probes without a mark got other scores after the marks than before.
         """
         first, again = self.find(UNMARKED), self.find(AGAIN)
-        if first is not None and again is not None and again.answers != first.answers:
+        if first is not None and again is not None and not again.is_like(first):
             raise CommandError(f"{MOVED}; ask one that stays as it is, under another --name", file=self.folder)
 
     @contextmanager
@@ -169,7 +178,7 @@ class Record:
     def save(self, answered: Answered, answers: Sequence[Answer | None]) -> None:
         """Keep what was answered to a mark."""
         folder, stream = self._folder(answered.number), io.BytesIO()
-        known = {f"{index:04d}": _small(answer) for index, answer in enumerate(answers) if answer is not None}
+        known = {f"{index:04d}": kept_form(answer) for index, answer in enumerate(answers) if answer is not None}
         np.savez_compressed(stream, **known)  # type: ignore[arg-type]
         write_atomic(folder / ANSWERS, stream.getvalue())
         write_json(folder / ANSWERED, asdict(answered))
@@ -248,11 +257,11 @@ class Record:
 
 def answer_digest(answer: Answer) -> str:
     """SHA-256 of an answer as it is kept."""
-    kept = np.ascontiguousarray(_small(answer))
+    kept = np.ascontiguousarray(kept_form(answer))
     return hashlib.sha256(f"{kept.dtype.str} {kept.shape} ".encode() + kept.tobytes()).hexdigest()
 
 
-def _small(answer: Answer) -> Answer:
+def kept_form(answer: Answer) -> Answer:
     """An answer as it is kept: classes in a byte each where they fit, probabilities in four."""
     if answer.dtype.kind in "iub":
         return answer.astype(np.uint8 if answer.size == 0 or 0 <= answer.min() <= answer.max() < 256 else np.int32)

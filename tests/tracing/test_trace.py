@@ -168,6 +168,20 @@ def test_a_model_that_changes_while_it_is_asked_gets_no_verdict(traced: SimpleNa
     assert not (traced.out / "trace" / "worse" / "result.json").exists()
 
 
+def test_a_model_whose_last_digits_change_gets_a_verdict_that_can_be_checked(traced: SimpleNamespace) -> None:
+    """As networks on a GPU do; probabilities are scored as they are kept, in four bytes."""
+    rng = np.random.default_rng(0)
+
+    def rounded(files: list[str]) -> NDArray:
+        found = bright(0.8)(files) * (1 / 3) + rng.uniform(0, 1e-6)
+        return np.stack([1 - found, found / 2, found / 2])
+
+    settings: dict[str, Any] = {"keys": 3, "name": "rounded", "max_probes": 1, "statistic": "log_probability"}
+    result = mu.trace(traced.out, traced.clean, rounded, traced.key, **settings)
+    assert result.outcome is not None
+    assert check_trace(traced.out, traced.clean, traced.key, name="rounded").outcome == result.outcome
+
+
 def test_the_owners_mark_has_no_turn_of_its_own(traced: SimpleNamespace) -> None:
     """Else a model could answer that one badly."""
 
