@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,7 @@ from monai_unlearnable.utils.arrays import bounding_box, differ, known_values
 __all__ = ["LOSSLESS_PSNR", "measure_fidelity", "noise_level", "ssim_map"]
 
 SSIM_WINDOW = 7
+SHORTEST = 3  # voxels along an axis that the window of SSIM spans
 LOSSLESS_PSNR = 200.0  # JSON has no infinity: the PSNR of an unchanged scan, in dB
 
 
@@ -159,7 +163,8 @@ def _own_scale(
 def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDArray) -> NDArray:
     """Structural similarity (Wang et al. 2004, uniform 7-voxel window) at every voxel, as seen through the window.
 
-    It is 1 where no change is within reach, so that only the box around the changes is computed.
+    It is 1 where no change is within reach, so that only the box around the changes is computed. The window is smaller
+    where an axis is shorter; axes of fewer than 3 voxels are not spanned: scans are compared slice by slice there.
 
     Args:
         clean: original scan.
@@ -168,16 +173,19 @@ def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDA
         support: mask of the stored voxels that differ.
     """
     similarity = np.ones(support.shape)
-    size = min(SSIM_WINDOW, *(extent - (extent + 1) % 2 for extent in support.shape[1:]))
-    if not support.any() or size < 3:
+    spanned = [extent - (extent + 1) % 2 for extent in support.shape[1:] if extent >= SHORTEST]
+    if not support.any() or not spanned:
         return similarity
+    size = min(SSIM_WINDOW, *spanned)
     box = _box_around(np.asarray(support.any(axis=0)), SSIM_WINDOW)
     region = (slice(None), *box)
     storage = clean.quantization.slices(box[-1])
     first, second = (window.to_unit(storage.to_physical(s.voxels[region], np.float64)) for s in (clean, protected))
-    pairs = zip(first, second, strict=True)
-    maps = [structural_similarity(a, b, win_size=size, data_range=1.0, full=True)[1] for a, b in pairs]
-    similarity[region] = np.stack(maps)
+    similar = similarity[region]
+    axes: Iterator[Any] = (range(extent) if extent < SHORTEST else [slice(None)] for extent in first.shape[1:])
+    for part in itertools.product(range(len(first)), *axes):
+        found = structural_similarity(first[part], second[part], win_size=size, data_range=1.0, full=True)
+        similar[part] = found[1]
     return similarity
 
 

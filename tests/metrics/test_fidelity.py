@@ -63,6 +63,18 @@ def test_agrees_with_scikit_image(shape: tuple[int, ...], dtype: str, slope: flo
     assert 0 < figures["ssim_roi"] <= figures["ssim"] < 1
 
 
+@pytest.mark.parametrize("shape", [(30, 26, 2), (2, 9, 12), (40, 2)])
+def test_scans_of_two_slices_are_compared_slice_by_slice(shape: tuple[int, ...]) -> None:
+    clean, protected, label = scans(shape, "int16")
+    window, short = clean.window(PercentileWindow()), shape.index(2)
+    first, second = (np.moveaxis(window.to_unit(scan.physical(np.float64))[0], short, 0) for scan in (clean, protected))
+    pairs = zip(first, second, strict=True)
+    maps = [structural_similarity(a, b, data_range=1.0, win_size=7, full=True)[1] for a, b in pairs]
+    figures = measure_fidelity(clean, protected, window, label)
+    assert figures["ssim"] == pytest.approx(np.mean(maps), abs=1e-6)
+    assert figures["ssim_roi"] == pytest.approx(np.stack(maps)[np.moveaxis(label[0], short, 0) > 0].mean(), abs=1e-6)
+
+
 @pytest.mark.parametrize("value", [np.nan, -np.inf, -3024.0])
 def test_voxels_without_data_are_omitted(value: float) -> None:
     clean, protected, label = scans((25, 24, 30), "float32")

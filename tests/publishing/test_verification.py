@@ -17,11 +17,15 @@ import numpy as np
 import pytest
 
 from monai_unlearnable.errors import InputError, NoiseError, UnlearnableError, VerificationError
+from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.noise.records import encode_manifest
+from monai_unlearnable.perturbers import RandomNoise
+from monai_unlearnable.publishing import publication
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.publishing.verify import verify
 from tests.helpers import (
+    BUDGET,
     SHAPES,
     flip_byte,
     nifti_header,
@@ -357,3 +361,15 @@ def test_helper_puts_voxels_and_nothing_else(out: Path) -> None:
     before, offset = raw_bytes(out / IMAGE), nifti_header(out / IMAGE)[1]
     put_voxels(out / IMAGE, stored_voxels(out / IMAGE) + 1)
     assert raw_bytes(out / IMAGE)[:offset] == before[:offset] and raw_bytes(out / IMAGE) != before
+
+
+def test_earlier_releases_claimed_an_ssim_of_one_for_volumes_of_two_slices(tmp_path: Path, monkeypatch: Any) -> None:
+    write_nifti(tmp_path / "clean/images/a.nii", random_image((20, 16, 2)))
+    write_nifti(tmp_path / "clean/labels/a.nii", two_classes((20, 16, 2)))
+
+    def claimed(*arguments: Any, **options: Any) -> dict[str, float]:
+        return {**measure_fidelity(*arguments, **options), "ssim": 1.0, "ssim_roi": 1.0}
+
+    monkeypatch.setattr(publication, "measure_fidelity", claimed)
+    protect(tmp_path / "clean", tmp_path / "out", RandomNoise(BUDGET.epsilon), label_values=(0, 1, 2))
+    verify(tmp_path / "out", tmp_path / "clean")
