@@ -372,8 +372,8 @@ class Application(Protection):
         self.perturber = perturber.to(device)  # a process has a GPU of its own once it has joined the others
 
     def check(self, perturber: Perturber) -> None:
+        super().check(perturber)  # which labels there are comes before how their classes are called
         match_classes(self.cases, self.class_names, str(self.checkpoint))
-        super().check(perturber)
 
     def source(self, perturber: Perturber) -> str:
         return self.method or f"the noise of {self.checkpoint}"

@@ -150,7 +150,7 @@ COMMANDS: dict[str, tuple[list[str], tuple[str, ...]]] = {
         ["protect", "umed", "DATA", "OUT", "--dry-run", "--network_def#channels", "3"],
         ("network_def#channels is 3, not a list",),
     ),
-    "no path": (["protect", "lattice", "DATA", "OUT", "--datalist", "3"], ("datalist is 3", "./NAME")),
+    "no path": (["protect", "lattice", "DATA", "OUT", "--datalist", "3"], ("3: cannot be read",)),
     "no window": (["protect", "lattice", "DATA", "OUT", "--window", "3"], ("window is 3, not a group",)),
     "no epsilons": (["frontier", "DATA", "OUT", "--epsilons", "6,x"], ("--epsilons holds 'x'",)),
     "no bundle": (["frontier", "DATA", "OUT", "--bundle", "{'a':"], ("--bundle is", "cannot be read")),
