@@ -23,7 +23,7 @@ from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.values import check_switch
 
-__all__ = ["NyquistCarriers", "carrier_axes", "carrier_codes", "carrier_energies"]
+__all__ = ["NyquistCarriers", "carrier_axes", "carrier_codes", "carrier_energies", "check_mixture"]
 
 KEYED, ROWS, ALL = CHOICES = ("keyed", "rows", "all")  # in the place of carriers that are given
 STRENGTH = 0.5  # of a line from which on an axis is fine enough for the planned grid
@@ -34,6 +34,22 @@ def carrier_axes(spatial_dims: int) -> list[tuple[int, ...]]:
     """The axes along which each carrier alternates: all nonempty subsets, the largest first."""
     axes = range(spatial_dims)
     return [subset for size in range(spatial_dims, 0, -1) for subset in itertools.combinations(axes, size)]
+
+
+def check_mixture(mixture: Any, spatial_dims: int) -> tuple[float, ...]:
+    """The weights of a mixture.
+
+    Raises:
+        InputError: when they are not positive numbers of sum 1, or more than there are carriers.
+    """
+    count = len(carrier_axes(spatial_dims))
+    try:
+        weights = tuple(float(weight) for weight in mixture)
+    except (TypeError, ValueError):
+        weights = ()
+    if not 0 < len(weights) <= count or min(weights) <= 0 or not math.isclose(sum(weights), 1):
+        raise InputError(f"a mixture has 1 to {count} positive weights of sum 1, not {mixture!r}")
+    return weights
 
 
 def carrier_codes(spatial_dims: int, mixture: Sequence[float]) -> list[tuple[int, ...]]:
@@ -172,9 +188,8 @@ class NyquistCarriers(ClassPatterns):
             check_switch("distinct", distinct)
         self.num_classes, self.spatial_dims, self.distinct = num_classes, spatial_dims, distinct
         self.grid, self.lines, self.box = grid, None, ()
-        self.mixture = tuple(float(weight) for weight in mixture)
+        self.mixture = check_mixture(mixture, spatial_dims)
         self.register_buffer("weights", torch.zeros(num_classes, len(carrier_axes(spatial_dims))))
-        self._check_mixture()
         self.carriers: str | list[tuple[int, ...]] | None
         if isinstance(carriers, str):
             self.carriers = look_up("carriers", carriers, CHOICES)
@@ -241,13 +256,6 @@ class NyquistCarriers(ClassPatterns):
             chosen[kind] = min(options, key=lambda group: sum(means[kind, number].item() for number in group))
             left.remove(chosen[kind])
         return chosen
-
-    def _check_mixture(self) -> None:
-        count = len(carrier_axes(self.spatial_dims))
-        is_mean = math.isclose(sum(self.mixture), 1) and min(self.mixture) > 0 if self.mixture else False
-        if not is_mean or len(self.mixture) > count:
-            reason = f"a mixture has 1 to {count} positive weights of sum 1, not {list(self.mixture)}"
-            raise InputError(reason)
 
     def _drawn(self) -> list[tuple[int, ...]]:
         """Codes of all classes, drawn from the seed: all that can be drawn are alike likely."""

@@ -23,7 +23,7 @@ from monai_unlearnable.perturbers import (
     Perturber,
     TaskPatterns,
 )
-from monai_unlearnable.perturbers.carriers import KEYED, carrier_codes
+from monai_unlearnable.perturbers.carriers import KEYED, carrier_codes, check_mixture
 from monai_unlearnable.perturbers.planned import PlannedGrid, ResamplingRule
 from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.training.data import native_transforms
@@ -214,11 +214,15 @@ def mixture(
 
     Returns:
         The weights that are given; by default one carrier, or as many as give enough marks where they are drawn.
+
+    Raises:
+        InputError: when :func:`~monai_unlearnable.perturbers.carriers.check_mixture` raises it.
     """
+    given = MIXTURES if weights is None else [check_mixture(weights, summary.spatial_dims)]
     if carriers != KEYED:
-        return MIXTURES[0] if weights is None else weights
+        return given[0]
     classes = 1 if distinct is False else summary.num_classes - 1  # one carries no noise, of maps and by default
-    for shares in MIXTURES if weights is None else [weights]:
+    for shares in given:
         codes = len(carrier_codes(summary.spatial_dims, shares))
         marks = math.perm(codes, min(classes, codes))
         if marks >= ENOUGH:

@@ -67,7 +67,7 @@ def _unmarked(content: Mapping[str, Any]) -> str:
     score = content["result"]["unmarked"]
     if score is None:
         return "–"
-    return f"{score:.4g}{', asked before and after: the same answers' * bool(content.get('asked_again'))}"
+    return f"{score:.4g}{', asked before and after: the same score' * bool(content.get('asked_again'))}"
 
 
 def _range(values: list[float]) -> str:

@@ -24,7 +24,7 @@ from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.values import check_number, check_whole
 
-__all__ = ["keep_answers", "trace"]
+__all__ = ["scored", "trace"]
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,8 @@ def _ask(setup: Setup, record: Record, suspect: Suspect, number: int) -> None:
     with record.claimed(number) as is_ours:
         if not is_ours:
             return
-        keep_answers(setup, record, number, *_answers(setup, suspect, number))
+        queries, answers, seconds = _answers(setup, suspect, number)
+        record.save(scored(setup, number, queries, answers, seconds), answers)
 
 
 def _ask_again(setup: Setup, record: Record, suspect: Suspect, is_same: bool) -> None:
@@ -168,7 +169,7 @@ def _ask_again(setup: Setup, record: Record, suspect: Suspect, is_same: bool) ->
     if first is None:
         raise CommandError("the probes without a mark are left without an answer; run again", file=record.folder)
     queries, answers, seconds = _answers(setup, suspect, AGAIN)
-    again = _scored(setup, AGAIN, queries, answers, seconds)
+    again = scored(setup, AGAIN, queries, answers, seconds)
     if not (is_same or again.is_like(first)):
         reason = f"{MOVED}; go on with the model that was asked before, or give this one another --name"
         raise CommandError(reason, file=record.folder)
@@ -186,33 +187,7 @@ def _answers(setup: Setup, suspect: Suspect, number: int) -> tuple[list[str], li
         return digests, suspect.ask(queries), time.monotonic() - begin
 
 
-def keep_answers(
-    setup: Setup,
-    record: Record,
-    number: int,
-    queries: Sequence[str],
-    answers: Sequence[Answer | None],
-    seconds: float,
-    names: Sequence[str] | None = None,
-) -> None:
-    """Score the answers to the probes with a mark, and keep them.
-
-    Args:
-        setup: the owner's side.
-        record: where to keep them.
-        number: number of the mark.
-        queries: digests of the marked probes.
-        answers: the answers, None where there is none.
-        seconds: time that it took.
-        names: names of the marked probes, for errors; by default those of the probes.
-
-    Raises:
-        InputError: naming the probe, when an answer cannot be scored, or there is none at all.
-    """
-    record.save(_scored(setup, number, queries, answers, seconds, names), answers)
-
-
-def _scored(
+def scored(
     setup: Setup,
     number: int,
     queries: Sequence[str],
@@ -220,7 +195,20 @@ def _scored(
     seconds: float,
     names: Sequence[str] | None = None,
 ) -> Answered:
-    """What was answered to a mark with its scores: those of the answers as they are kept. See :func:`keep_answers`."""
+    """The answers to the probes with a mark with their scores: those of the answers as they are kept.
+
+    Args:
+        setup: the owner's side.
+        number: number of the mark.
+        queries: digests of the marked probes.
+        answers: the answers, None where there is none.
+        seconds: time that it took.
+        names: names of the marked probes, for errors; by default those of the probes.
+
+    Raises:
+        InputError: naming the probe, when an answer cannot be scored.
+        CommandError: when there is no answer at all.
+    """
     if not any(answer is not None for answer in answers):
         raise CommandError("the model gave no answer to any probe; answers have the names of the probes")
     scores: list[float | None] = []

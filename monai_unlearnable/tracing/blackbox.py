@@ -19,7 +19,7 @@ from monai_unlearnable.crypto.encrypted import place, read_owned, write_owned
 from monai_unlearnable.errors import InputError, OutputError
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.tracing.answers import read_answers
-from monai_unlearnable.tracing.asking import keep_answers
+from monai_unlearnable.tracing.asking import scored
 from monai_unlearnable.tracing.probes import Query, query_digest
 from monai_unlearnable.tracing.record import Record
 from monai_unlearnable.tracing.result import TraceResult, conclude
@@ -157,7 +157,7 @@ def judge(
                 raise InputError("the probe is not there, or was changed since", case=query.name, file=folder)
         found = read_answers(Path(answers_dir), queries, form)
         digests = [prepared["digests"][query.name] for query in queries]
-        keep_answers(setup, record, number, digests, found, 0.0, [query.name for query in queries])
+        record.save(scored(setup, number, digests, found, 0.0, [query.name for query in queries]), found)
     return conclude(setup, record)
 
 

@@ -25,7 +25,7 @@ PLAN, RESULT, MARKS = "plan.json", "result.json", "marks"
 ANSWERED, ANSWERS = "answered.json", "answers.npz"
 STILL = 0.001  # mean score by which answers may move: on a GPU the last digits of a network change from call to call
 UNMARKED = -1  # number of the probes without a mark
-AGAIN = -2  # the same, asked again after the marks: a model that stayed as it is gives the same answers
+AGAIN = -2  # the same, asked again after the marks: a model that stayed as it is gets the same score
 FOLDERS = {UNMARKED: "unmarked", AGAIN: "unmarked_again"}
 
 MOVED = "no verdict: the model answers the probes without a mark otherwise than before, so that p would mean nothing"

@@ -162,3 +162,9 @@ def test_the_owner_hears_that_a_set_cannot_be_traced(
 ) -> None:
     choices.mixture(weights, "keyed", None, DatasetSummary(dims, 1, (0, 1), (9, 9)))
     assert f"only {marks} marks can be drawn: no trace can find a p much below 0.1" in caplog.text
+
+
+@pytest.mark.parametrize("carriers", ["keyed", None])
+def test_a_mixture_that_is_none_is_one_error(carriers: str | None) -> None:
+    with pytest.raises(InputError, match="1 to 7 positive weights of sum 1, not 0.5"):
+        choices.mixture(0.5, carriers, None, MAPS)  # type: ignore[arg-type]

@@ -371,5 +371,5 @@ def test_earlier_releases_claimed_an_ssim_of_one_for_volumes_of_two_slices(tmp_p
         return {**measure_fidelity(*arguments, **options), "ssim": 1.0, "ssim_roi": 1.0}
 
     monkeypatch.setattr(publication, "measure_fidelity", claimed)
-    protect(tmp_path / "clean", tmp_path / "out", RandomNoise(BUDGET.epsilon), label_values=(0, 1, 2))
-    verify(tmp_path / "out", tmp_path / "clean")
+    manifest = protect(tmp_path / "clean", tmp_path / "out", RandomNoise(BUDGET.epsilon), label_values=(0, 1, 2))
+    assert verify(tmp_path / "out", tmp_path / "clean") == manifest

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_noise_without_a_secret_is_no_mark() -> None:
             Marks(perturber)
 
 
-@pytest.mark.parametrize("mixture", [[], [0.5, 0.6], [1.2, -0.2], [0.1] * 10])
-def test_weights_of_a_mixture_are_shares(mixture: list[float]) -> None:
+@pytest.mark.parametrize("mixture", [[], [0.5, 0.6], [1.2, -0.2], [0.1] * 10, 0.5, "words", {"a": 1}])
+def test_weights_of_a_mixture_are_shares(mixture: Any) -> None:
     with pytest.raises(InputError, match="positive weights of sum 1"):
         keyed(mixture=mixture)
