@@ -593,7 +593,8 @@ def test_bytes_after_the_end_of_a_png_are_kept(tail: bytes, tmp_path: Path) -> N
 
 
 def tiff_tags(path: Path) -> dict[int, object]:
-    return {tag.code: tag.value for tag in tifffile.TiffFile(path).pages[0].tags}
+    with tifffile.TiffFile(path) as file:
+        return {tag.code: tag.value for tag in file.pages[0].tags}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("tiff")])
@@ -619,15 +620,15 @@ def test_pixels_are_spliced_into_tiff(name: str, tmp_path: Path) -> None:
     assert target_of(path).read_bytes() == content
     new = changed(scan.voxels)
     write_scan(scan, new, target_of(path))
-    old, written = tifffile.TiffFile(path), tifffile.TiffFile(target_of(path))
-    assert old.byteorder == written.byteorder and old.pages[0].compression == written.pages[0].compression
-    pixels = written.pages[0].asarray()
-    pixels = np.moveaxis(pixels, 0, -1) if name == "tiff-planes" else pixels
-    assert np.array_equal(pixels.reshape(*pixels.shape[:2], -1)[..., : len(new)].T, new)
-    if "alpha" in name:
-        assert np.array_equal(pixels[..., -1], old.pages[0].asarray()[..., -1])
-    for start, size in zip(old.pages[0].dataoffsets, old.pages[0].databytecounts, strict=True):
-        assert content[start : start + size] not in target_of(path).read_bytes(), "nothing of the original stays"
+    with tifffile.TiffFile(path) as old, tifffile.TiffFile(target_of(path)) as written:
+        assert old.byteorder == written.byteorder and old.pages[0].compression == written.pages[0].compression
+        pixels = written.pages[0].asarray()
+        pixels = np.moveaxis(pixels, 0, -1) if name == "tiff-planes" else pixels
+        assert np.array_equal(pixels.reshape(*pixels.shape[:2], -1)[..., : len(new)].T, new)
+        if "alpha" in name:
+            assert np.array_equal(pixels[..., -1], old.pages[0].asarray()[..., -1])
+        for start, size in zip(old.pages[0].dataoffsets, old.pages[0].databytecounts, strict=True):
+            assert content[start : start + size] not in target_of(path).read_bytes(), "nothing of the original stays"
     write_scan(read_scan(target_of(path)), scan.voxels, tmp_path / "back.tif")
     assert np.array_equal(tifffile.imread(tmp_path / "back.tif"), tifffile.imread(path))
 

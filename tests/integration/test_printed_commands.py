@@ -320,8 +320,10 @@ def run_shell(block: Block, page: Page) -> None:
 def _run_other(words: list[str]) -> None:
     line = " ".join(words)
     if words[:2] == ["python", "-c"] and not _reason(line, NOT_OURS):
+        _provide(line)
         exec(compile(words[2], line, "exec"), {})
     elif words[0] == "cp" or words[:3] == ["python", "-m", "zipfile"]:
+        _provide(line)
         program = sys.executable if words[0] == "python" else words[0]
         subprocess.run([program, *words[1:]], check=True)
     else:
