@@ -146,8 +146,13 @@ def test_unchanged_scans_are_counted_and_named(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_run_that_changed_nothing_is_an_error(data: Path, tmp_path: Path) -> None:
     support = {"_target_": "monai_unlearnable.masks.OfClasses", "kinds": [7]}
+    out = tmp_path / "out"
     with pytest.raises(BudgetError, match="no voxel of any scan was changed"):
-        mu.protect("lattice", data, tmp_path / "out", **{"masks#support": support})
+        mu.protect("lattice", data, out, **{"masks#support": support})
+    assert not any(path.is_file() for folder in ("protected", "noise") for path in (out / folder).rglob("*"))
+    assert not (out / "statement.json").exists()
+    mu.protect("lattice", data, out)  # the same folder, without overwrite
+    mu.verify(out, data)
 
 
 def test_a_laboratory_is_not_kept_in_a_dataset(data: Path, tmp_path: Path) -> None:
