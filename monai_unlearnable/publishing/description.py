@@ -15,12 +15,11 @@ from monai_unlearnable.data.formats import digest_of
 from monai_unlearnable.errors import VerificationError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.croissant import PublishedFile, describe_set, encode_hashes
-from monai_unlearnable.publishing.layout import Layout, unknown_files
+from monai_unlearnable.publishing.layout import Layout, stated_files, unknown_files
 from monai_unlearnable.publishing.statement import (
     change_in_words,
     encode_statement,
     program_version,
-    stated_files,
     write_statement,
 )
 from monai_unlearnable.publishing.terms import Terms

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
-from monai_unlearnable.crypto.encrypted import misplaced, places
+from monai_unlearnable.crypto.encrypted import SUFFIX, misplaced, places
 from monai_unlearnable.crypto.keys import Key, owner
-from monai_unlearnable.data.formats import data_files
-from monai_unlearnable.errors import OutputError
+from monai_unlearnable.data.formats import data_files, digest_of, files_of
+from monai_unlearnable.errors import OutputError, ScanError
+from monai_unlearnable.noise.records import refuse_outside
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.files import below, remove_unfinished
 from monai_unlearnable.utils.locks import lock, locked
 
-__all__ = ["EXISTS", "Layout", "unknown_files"]
+__all__ = ["EXISTS", "Layout", "stated_files", "unknown_files"]
 
 EXISTS = "the output exists already; choose another folder, or set overwrite (--overwrite) to replace it"
 
@@ -97,8 +100,8 @@ class Layout:
         found = [p for one in outputs for folder in (one.noise, one.models) for p in misplaced(folder, key)]
         return found if key is None else [*found, *(p for p in sorted(self.unpacked.rglob("*")) if p.is_file())]
 
-    def begin(self, overwrite: bool, key: Key | None = None) -> None:
-        """Prepare for a run: refuse a finished output, or open it again and remove what a killed run left half-written.
+    def begin(self, overwrite: bool, key: Key | None = None, anew: bool = False) -> None:
+        """Prepare for a run: refuse a finished output, or clear it, and remove what a killed run left half-written.
 
         From here on no other run may write to it, until :func:`~monai_unlearnable.utils.locks.unlock`. Among several
         processes that work together the first one does this, while the others wait.
@@ -106,13 +109,14 @@ class Layout:
         Args:
             overwrite: whether to replace an existing output.
             key: key of the run; the owner's plain files do not stay beside encrypted ones, nor the other way round.
+            anew: whether what another run left is removed too where that one did not finish.
 
         Raises:
             OutputError: naming the file, when ``overwrite`` is false and the output is complete, or only one of it and
                 this run has a key; when another run is writing to it.
         """
         if distributed.rank() == 0:
-            self._begin(overwrite, key)
+            self._begin(overwrite, key, anew)
         distributed.wait()
 
     def check(self, overwrite: bool, key: Key | None = None) -> None:
@@ -134,13 +138,56 @@ class Layout:
             kind = "is not encrypted, but a key is given" if key else "is encrypted, but no key is given"
             raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
 
-    def _begin(self, overwrite: bool, key: Key | None) -> None:
+    def clear(self) -> None:
+        """Remove what a run wrote, so that one with other settings can be stopped and go on.
+
+        Of the published files those go that the statement names, as they were written. Pages that describe them stay,
+        and so does the checkpoint, which may be what the next run applies; nothing goes on from it without noise.
+        """
+        published = list(self._published())
+        noise = [path for path in below(self.noise) if path.name.endswith((".npz", f".npz{SUFFIX}"))]
+        training = self.models.glob("training*.pt*")
+        for path in (*self.records, self.statement, *published, *noise, *training):
+            path.unlink(missing_ok=True)
+        for folder in (self.protected, self.noise):
+            for path in reversed(below(folder)):  # names of patients among them
+                if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+                    path.rmdir()
+
+    def _published(self) -> Iterator[Path]:
+        """The files that the statement names and a run writes, as far as they are the stated ones."""
+        documents = {path.name for path in self.documents}
+        try:
+            stated = list(stated_files(json.loads(self.statement.read_bytes())))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or not what was written
+            return
+        for name, digest in stated:
+            with suppress(ScanError):  # not there any more, or damaged
+                if name not in documents and digest_of(self.protected / name) == digest:
+                    yield from files_of(self.protected / name)
+
+    def _begin(self, overwrite: bool, key: Key | None, anew: bool) -> None:
         self.check(overwrite, key)
         lock(self.root)
+        if overwrite and (anew or self.records):
+            self.clear()
         for path in (*self.misplaced(key), *self.records, self.statement):
             path.unlink(missing_ok=True)
         for folder in (self.protected, self.noise, self.models):
             remove_unfinished(folder)
+
+
+def stated_files(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and digest of every file of a statement.
+
+    Raises:
+        ValueError: when a name leads outside of the folder.
+    """
+    for entry in (*content["scans"], *content["others"]):
+        for name, digest in ((entry["file"], entry["sha256"]), (entry.get("label"), entry.get("label_sha256"))):
+            if name is not None:
+                refuse_outside(name)
+                yield name, digest
 
 
 def unknown_files(folder: Path, known: Iterable[str]) -> Iterator[Path]:

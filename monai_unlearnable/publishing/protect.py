@@ -224,8 +224,8 @@ class Protection:
         self.check(perturber)
         if distributed.rank() == 0 and not self._announced:
             self.understood(perturber).announce()
+        self.layout.begin(self.overwrite, self.key, anew=not self._announced)  # later, what is there is of this run
         self._announced = True
-        self.layout.begin(self.overwrite, self.key)
 
     def check(self, perturber: Perturber) -> None:
         """Refuse what :meth:`begin` would refuse; nothing is made, removed or locked."""
@@ -284,8 +284,12 @@ class Protection:
             )
             manifest = publication.run()
             if len(manifest.unchanged) == len(manifest.scans):
+                distributed.wait()  # the others read the manifest
+                with self.layout.locked():
+                    if distributed.rank() == 0:
+                        self.layout.clear()  # what was written is the originals
                 reason = "no voxel of any scan was changed: raise epsilon, or allow noise in a larger region"
-                raise BudgetError(reason, file=self.layout.protected)
+                raise BudgetError(f"{reason}; nothing is published", file=self.layout.protected)
             self.admitted.report(self.layout.skipped, self.key)
             return manifest
         finally:

@@ -16,7 +16,7 @@ from monai_unlearnable.crypto import Key, load_key
 from monai_unlearnable.crypto.encrypted import is_owned
 from monai_unlearnable.data import unpack_archive
 from monai_unlearnable.data.dicomweb import is_address
-from monai_unlearnable.errors import InputError, UnlearnableError, told
+from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError, told
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.archives import is_archive, protected_archive
 from monai_unlearnable.publishing.layout import Layout
@@ -24,6 +24,7 @@ from monai_unlearnable.publishing.pacs import fetched_studies
 from monai_unlearnable.publishing.places import check_output
 from monai_unlearnable.publishing.restore import apply_stored
 from monai_unlearnable.publishing.settings import check_settings, is_evaluated
+from monai_unlearnable.publishing.statement import refuse_unstated
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.catalog import Catalog, component_locator
 from monai_unlearnable.utils.locks import unlock
@@ -204,6 +205,7 @@ def protect(method: str | Path, dataset_dir: str | Path, output_dir: str | Path,
 
     Raises:
         SkippedCasesError: naming the cases that were skipped, if that was allowed; the others are protected.
+        VerificationError: when the output is complete, and ``protected/`` holds other files too.
         UnlearnableError: naming case, file and reason of what stopped the run.
 
     Example:
@@ -239,7 +241,8 @@ def plan(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **
         if is_archive(dataset_dir):
             folder = stack.enter_context(TemporaryDirectory())
             dataset_dir = unpack_archive(Path(dataset_dir), Path(folder))
-        with _prepared(dataset_dir, output_dir, {**settings, "protection#_target_": REHEARSAL}, key) as run:
+        rehearsal = {**settings, "protection#_target_": REHEARSAL}
+        with _prepared(dataset_dir, output_dir, rehearsal, key, completes=False) as run:
             workflow = run_bundle(str(method), "protect", **run)
     found: DatasetPlan = workflow.parser.get_parsed_content("protection").plan
     return found
@@ -259,6 +262,7 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
 
     Raises:
         InputError: when settings are given for stored noise, which takes none.
+        VerificationError: see :func:`protect`.
         UnlearnableError: naming case, file and reason of what stopped the run.
 
     Example:
@@ -281,16 +285,45 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
 
 @contextmanager
 def _prepared(
-    dataset_dir: str | Path, output_dir: str | Path, settings: dict[str, Any], key: Key | None, resume: bool = True
+    dataset_dir: str | Path,
+    output_dir: str | Path,
+    settings: dict[str, Any],
+    key: Key | None,
+    resume: bool = True,
+    completes: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """Join the others, and fetch studies or unpack an archive; yields all settings, with the folder to protect."""
+    """Join the others, and fetch studies or unpack an archive; yields all settings, with the folder to protect.
+
+    Where the run ``completes`` the output, nothing else may be among the published files at its end, and with a key no
+    fetched original stays.
+    """
     with distributed.joined(), ExitStack() as stack:
+        if completes:
+            stack.enter_context(_published_alone(Layout(output_dir)))  # after archives are packed
         overwrite, is_far = bool(settings.get("overwrite")), is_address(dataset_dir)
         check_path("datalist", settings.get("datalist"))
         check_output(output_dir, None if is_far else dataset_dir, (settings.get("datalist"),))
         if is_far:
-            dataset_dir = stack.enter_context(fetched_studies(dataset_dir, output_dir, overwrite, key))
+            dataset_dir = stack.enter_context(
+                fetched_studies(dataset_dir, output_dir, overwrite, key if completes else None)
+            )
         elif is_archive(dataset_dir):
             dataset_dir = stack.enter_context(protected_archive(dataset_dir, output_dir, overwrite, key, resume))
         keyed = {} if key is None else {"key": key}
         yield {"dataset_dir": Path(dataset_dir), "output_dir": Path(output_dir), **settings, **keyed}
+
+
+@contextmanager
+def _published_alone(layout: Layout) -> Iterator[None]:
+    """Refuse, once an output is complete, other files among the published ones."""
+    try:
+        yield
+    except SkippedCasesError:  # it is complete
+        _refuse_unstated(layout)
+        raise
+    _refuse_unstated(layout)
+
+
+def _refuse_unstated(layout: Layout) -> None:
+    if distributed.rank() == 0:  # it packs archives and writes the statement
+        refuse_unstated(layout)

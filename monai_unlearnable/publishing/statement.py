@@ -16,17 +16,27 @@ from monai_unlearnable.crypto.signing import is_signed, load_public_key, public_
 from monai_unlearnable.data.formats import digest_of
 from monai_unlearnable.data.medmnist import archive_images
 from monai_unlearnable.data.scan import voxel_digest
-from monai_unlearnable.errors import BudgetError, Finding, InputError, KeyFileError, NoiseError, ScanError, told
+from monai_unlearnable.errors import (
+    BudgetError,
+    Finding,
+    InputError,
+    KeyFileError,
+    NoiseError,
+    ScanError,
+    VerificationError,
+    told,
+)
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
-from monai_unlearnable.noise.records import read_budget, refuse_outside, write_budget
+from monai_unlearnable.noise.records import read_budget, write_budget
 from monai_unlearnable.publishing.bids import publish_description
 from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
-from monai_unlearnable.publishing.layout import Layout, unknown_files
+from monai_unlearnable.publishing.layout import Layout, stated_files, unknown_files
 from monai_unlearnable.publishing.writing import write_datalist
 from monai_unlearnable.utils.files import file_digest, reading, write_atomic
+from monai_unlearnable.utils.text import first_and_more
 
 __all__ = ["DECIMALS", "MARK", "audit", "canonical", "change_in_words", "encode_statement", "is_packed"]
-__all__ += ["program_version", "signed", "stated_files", "write_records", "write_statement"]
+__all__ += ["program_version", "refuse_unstated", "signed", "write_records", "write_statement"]
 
 FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
 MARK = "mark_sha256"  # in manifest and statement of a set that can be traced
@@ -87,6 +97,21 @@ def write_records(
     write_statement(manifest, layout, store.key)
     manifest.save(layout.manifest, store.key)
     return manifest
+
+
+def refuse_unstated(layout: Layout) -> None:
+    """Refuse what lies among the published files of a complete output and is not of it: it could be an original.
+
+    Raises:
+        VerificationError: naming the first such files.
+    """
+    with reading(layout.protected):
+        unknown = sorted(unknown_files(layout.protected, dict(stated_files(_read(layout.statement)))))
+    if unknown:
+        names = first_and_more([path.relative_to(layout.protected).as_posix() for path in unknown])
+        reason = f"holds files that are not of this output and must not be published: {names}; remove them"
+        findings = [Finding(path, "is not in the statement; it must not be published") for path in unknown]
+        raise VerificationError(f"{reason}, then run verify", file=layout.protected, findings=findings)
 
 
 def canonical(content: dict[str, Any]) -> bytes:
@@ -208,19 +233,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") not in FORMATS.values():
         raise InputError(f"the format of the statement is none of {', '.join(FORMATS.values())}", file=path)
     return content
-
-
-def stated_files(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and digest of every file of a statement.
-
-    Raises:
-        ValueError: when a name leads outside of the folder.
-    """
-    for entry in (*content["scans"], *content["others"]):
-        for name, digest in ((entry["file"], entry["sha256"]), (entry.get("label"), entry.get("label_sha256"))):
-            if name is not None:
-                refuse_outside(name)
-                yield name, digest
 
 
 def _signature(content: dict[str, Any], public_key: bytes | None) -> Signature:

@@ -335,6 +335,16 @@ def test_with_a_key_originals_do_not_stay_where_cases_were_skipped(
     assert not (out / "fetched").exists()
 
 
+def test_a_dry_run_with_a_key_leaves_what_it_fetched(
+    orthanc: pacs.Orthanc, study: SimpleNamespace, method: Path, tmp_path: Path
+) -> None:
+    address, out, key = f"{orthanc.address}?StudyInstanceUID={study.uid}", tmp_path / "out", OwnerKey.generate()
+    mu.plan(method, address, out, key=key, datalist=str(study.datalist))
+    assert len(list((out / "fetched/studies").rglob("*.dcm"))) == len(study.files)
+    mu.protect(method, address, out, key=key, datalist=str(study.datalist))
+    assert not (out / "fetched").exists()
+
+
 @pytest.mark.parametrize("place", ["environment", "address", "netrc"])
 def test_passwords_are_taken_and_never_written(
     orthanc: pacs.Orthanc,

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 import monai_unlearnable as mu
-from monai_unlearnable.cli import WRONG_INPUT, main
+from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.errors import BudgetError, InputError, OutputError
 from monai_unlearnable.training import ProtectionTrainer
 from tests import dicom
@@ -163,8 +163,53 @@ def test_unchanged_scans_are_counted_and_named(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_run_that_changed_nothing_is_an_error(data: Path, tmp_path: Path) -> None:
     support = {"_target_": "monai_unlearnable.masks.OfClasses", "kinds": [7]}
+    out = tmp_path / "out"
     with pytest.raises(BudgetError, match="no voxel of any scan was changed"):
-        mu.protect("lattice", data, tmp_path / "out", **{"masks#support": support})
+        mu.protect("lattice", data, out, **{"masks#support": support})
+    assert not any(path.is_file() for folder in ("protected", "noise") for path in (out / folder).rglob("*"))
+    assert not (out / "statement.json").exists()
+    mu.protect("lattice", data, out)  # the same folder, without overwrite
+    mu.verify(out, data)
+
+
+def test_withdrawn_cases_do_not_stay_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, out = write_dataset(tmp_path / "data", names=("a", "b", "p9/c")), tmp_path / "out"
+    assert main(["protect", "lattice", str(data), str(out)]) == 0
+    published = out / "protected"
+    (published / "README.md").write_text("of the owner")
+    for folder in ("images", "labels"):
+        shutil.rmtree(data / folder / "p9")
+    assert main(["statement", str(out)]) == main(["protect", "lattice", str(data), str(out), "--overwrite"]) == 0
+    assert not list(out.rglob("p9*")), "neither its files nor its name"
+    assert (published / "README.md").read_text() == "of the owner"
+    assert main(["verify", str(out)]) == main(["audit", str(published), str(out / "statement.json")]) == 0
+
+
+@pytest.mark.parametrize("end", ["protect", "apply", "skipped"])
+def test_other_files_among_the_published_ones_are_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    out, strangers = tmp_path / "out", [tmp_path / "out/protected/images" / f"x{index}.nii.gz" for index in range(4)]
+    words = ["protect", "lattice", str(data), str(out)]
+    if end == "apply":
+        assert main(words) == 0
+        words = ["apply", str(out / "noise"), str(data), str(out := tmp_path / "again")]
+        strangers = [out / path.relative_to(tmp_path / "out") for path in strangers]
+    if end == "skipped":
+        shutil.copy(data / "labels/a.nii.gz", data / "labels/c.nii.gz")
+        (data / "images/c.nii.gz").write_bytes(b"broken")
+        words += ["--skip_invalid", "true"]
+    for path in strangers:  # as a stopped run on another dataset leaves them
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data / "images/a.nii.gz", path)
+    capsys.readouterr()
+    assert main(words) == CHECK_FAILED
+    printed = capsys.readouterr()
+    assert "images/x0.nii.gz" in printed.err and "and 1 more; remove them" in printed.err
+    assert "to publish" not in printed.out and all(path.exists() for path in strangers)
+    for path in strangers:
+        path.unlink()
+    assert main(["verify", str(out)]) == 0
 
 
 def test_a_laboratory_is_not_kept_in_a_dataset(data: Path, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
+import monai_unlearnable as mu
 from monai_unlearnable.budget import Budget, apply_noise
 from monai_unlearnable.data import load_cases, read_scan
 from monai_unlearnable.errors import BudgetError, LabelError, OutputError
@@ -332,6 +335,43 @@ def test_disks_that_refuse(
     assert not list(tmp_path.rglob("*.part")) and tree(dataset) == clean
     protect(dataset, tmp_path / "out")
     verify(tmp_path / "out", dataset)
+
+
+SHORT = {"epochs": 2, "epoch_length": 1, "batch_size": 1, "patch_size": [16] * 3, "device": "cpu"}
+SHORT |= {"network_def#channels": [4, 8], "network_def#strides": [2], "protection#curves": False}
+
+
+@pytest.mark.parametrize("before", ["finished", "stopped"])
+@pytest.mark.parametrize(
+    ("method", "settings", "where"), [("lattice", {}, "publish_scan"), ("umed", SHORT, "the training")]
+)
+def test_a_stopped_overwriting_run_goes_on_without_overwrite(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, method: str, settings: dict, where: str
+) -> None:
+    out, others = tmp_path / "out", {**settings, "epsilon": 0.1}
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        if before == "stopped":
+            stop_at(patch, "publish_scan", 1)
+        mu.protect(method, dataset, out, epsilon=0.05, **settings)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        if where == "the training":
+            patch.setattr(publication.Publication, "__init__", Mock(side_effect=KeyboardInterrupt))
+        else:
+            stop_at(patch, where, 1)
+        mu.protect(method, dataset, out, overwrite=True, **others)
+    mu.protect(method, dataset, out, **others)
+    mu.protect(method, dataset, tmp_path / "fresh", **others)
+    assert tree(out / "protected") == tree(tmp_path / "fresh/protected")
+    assert tree(out / "noise") == tree(tmp_path / "fresh/noise")
+
+
+def test_a_refused_overwriting_run_leaves_the_output(dataset: Path, tmp_path: Path) -> None:
+    mu.protect("lattice", dataset, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    write_nifti(dataset / "labels/b.nii.gz", two_classes((3, 4, 5)))
+    with pytest.raises(LabelError):
+        mu.protect("lattice", dataset, tmp_path / "out", overwrite=True, epsilon=0.1)
+    assert tree(tmp_path / "out") == before
 
 
 def test_originals_cannot_be_the_output(tmp_path: Path) -> None:
