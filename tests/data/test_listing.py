@@ -105,6 +105,15 @@ def test_lists_without_cases_are_refused(tmp_path: Path, content: str, reason: s
         list_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["split", "section"])
+def test_entries_that_say_another_section_are_refused(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "a.nii", "b.nii", "y.nii")
+    entries = [{"image": "a.nii", "label": "y.nii", name: "train"}, {"image": "b.nii", "label": "y.nii", name: "Test"}]
+    with pytest.raises(DatalistError, match=rf"'training' has the {name} 'test': b\.nii; move it to a list 'test'"):
+        list_dataset(write_datalist(tmp_path, entries))
+    assert len(list_dataset(write_datalist(tmp_path, entries[:1])).cases) == 1
+
+
 def test_a_description_of_nnunet_lists_no_cases(tmp_path: Path) -> None:
     touch(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
     description = {"channel_names": {"0": "CT"}, "labels": {"whole": [1, 2]}, "regions_class_order": [1, 2]}

@@ -49,6 +49,21 @@ def test_sections_and_case_ids(tmp_path: Path) -> None:
     assert classes(tmp_path, section="test") == {"p3": 2}
 
 
+def test_folders_tell_the_sections_of_a_table_without_them(tmp_path: Path) -> None:
+    root = tmp_path / "train" / "data"  # folders above the dataset tell nothing
+    for folder in ("trainset", "testset"):
+        (root / folder).mkdir(parents=True)
+        write_table(root / folder, "")
+    rows = [f"{root}/trainset/a.png,x", "trainset/b.png,z", "testset/c.png,y"]
+    write_table(root, "\n".join(["image,label", *rows]))
+    assert classes(root) == {"trainset/a": 0, "trainset/b": 2}
+    assert classes(root, section="test") == {"testset/c": 1}
+    write_table(root, "\n".join(["image,label", rows[2]]))
+    assert classes(root) == {"testset/c": 0}  # one folder tells of no sections
+    write_table(root, "\n".join(["image,label,split", f"{rows[1]},train", f"{rows[2]},train"]))
+    assert classes(root) == {"trainset/b": 1, "testset/c": 0}
+
+
 def test_names_are_numbered_over_all_sections(tmp_path: Path) -> None:
     table = "path,target,section\na.png,tumor,train\nb.png,no tumor,test\nc.png,cyst,val\nd.png,cyst,train\n"
     write_table(tmp_path, table)

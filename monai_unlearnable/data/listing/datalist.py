@@ -14,7 +14,16 @@ import numpy as np
 
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.formats import stem
-from monai_unlearnable.data.listing.tables import NOT_UTF8, SECTIONS, TABLE_SUFFIXES, read_class_names, read_table
+from monai_unlearnable.data.listing.names import section_of
+from monai_unlearnable.data.listing.tables import (
+    COLUMNS,
+    NOT_UTF8,
+    SECTION,
+    SECTIONS,
+    TABLE_SUFFIXES,
+    read_class_names,
+    read_table,
+)
 from monai_unlearnable.errors import DatalistError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.files import leads_outside
@@ -136,7 +145,7 @@ class Datalist:
             DatalistError: naming the file, when it has no such section, an entry is malformed, or a file lies outside
                 the dataset.
         """
-        entries = self._entries(section)
+        entries = self._entries(root, section)
         others = (other for other in self.sections if other != section)
         reasons = {name: f"of the section {other!r}" for other in others for name in self._names(root, other)}
         names = read_class_names(self.path) if self._is_table else ()
@@ -144,9 +153,9 @@ class Datalist:
         self._refuse_other_tasks(root, cases, section)
         return Found(cases, f"{self.path.name}, section {section!r}", reasons, self.path)
 
-    def _entries(self, section: str) -> list[Any]:
+    def _entries(self, root: Path, section: str) -> list[Any]:
         if self._is_table:
-            return read_table(self.path, section)
+            return read_table(self.path, section, lambda name: section_of(_inside(root, name, self.path)))
         if not self._content.get(section):
             found = "is empty" if section in self.sections else "is missing"
             lists = ", ".join(repr(name) for name in self.sections) or "none"
@@ -154,6 +163,8 @@ class Datalist:
             raise DatalistError(reason, file=self.path)
         if section not in self.sections:
             raise DatalistError(f"{section!r} is no list", file=self.path)
+        for entry in self._content[section]:
+            _refuse_other_section(self.path, entry, section)
         return list(self._content[section])
 
     def _names(self, root: Path, section: str) -> Iterator[str]:
@@ -163,7 +174,7 @@ class Datalist:
     def _cases(self, root: Path, section: str) -> Iterator[Case]:
         """The cases of a section, as far as its entries are well-formed."""
         try:
-            for entry in self._entries(section):
+            for entry in self._entries(root, section):
                 yield _case(root, self.path, entry)
         except DatalistError:
             return
@@ -183,6 +194,16 @@ class Datalist:
 def _is_section(name: str, entries: Any) -> bool:
     """Whether a member of a JSON file is a list of cases: nnU-Net's files have others."""
     return isinstance(entries, list) and (name in SECTIONS or all(isinstance(entry, dict) for entry in entries))
+
+
+def _refuse_other_section(path: Path, entry: Any, section: str) -> None:
+    """Refuse an entry that says it is of another section than its list, as tables say it."""
+    fields = entry if isinstance(entry, dict) else {}
+    for name in COLUMNS[SECTION]:
+        found = SECTIONS.get(str(fields.get(name)).strip().lower(), section)
+        if section in SECTIONS.values() and found != section:
+            reason = f"an entry of the list {section!r} has the {name} {found!r}: {fields.get(CaseKeys.IMAGE)}"
+            raise DatalistError(f"{reason}; move it to a list {found!r}", file=path)
 
 
 def _read(path: Path) -> dict[str, Any]:

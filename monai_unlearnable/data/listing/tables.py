@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ SECTIONS = {
 }
 
 
-def read_table(path: Path, section: str) -> list[dict[str, Any]]:
+def read_table(
+    path: Path, section: str, section_of: Callable[[str], str | None] = lambda _: None
+) -> list[dict[str, Any]]:
     """The rows of one section as entries of a datalist: ``image`` a file, ``label`` a class, ``case_id`` if given.
 
     Cells are separated by commas, semicolons or tabs, whichever the header has most of. If every label of the file is
@@ -51,6 +53,8 @@ def read_table(path: Path, section: str) -> list[dict[str, Any]]:
     Args:
         path: the table; UTF-8, a byte order mark is passed over.
         section: ``training``, ``validation`` or ``test``; a table without sections is all training.
+        section_of: tells the section of an image by its folders; where it tells several, they count for a table that
+            has no column of sections.
 
     Raises:
         DatalistError: naming file and line, when a column is missing, a cell is empty, a section is unknown, or no row
@@ -58,6 +62,10 @@ def read_table(path: Path, section: str) -> list[dict[str, Any]]:
     """
     rows = _read_rows(path)
     classes = _classes_of_labels(rows)
+    if rows and SECTION not in rows[0]:
+        told = [section_of(row[CaseKeys.IMAGE]) or "training" for row in rows]
+        if len({*told}) > 1:
+            rows = [{**row, SECTION: found} for row, found in zip(rows, told, strict=True)]
     kept = [row for row in rows if row.pop(SECTION, "training") == section]
     if not kept:
         raise DatalistError(f"no row is of the section {section!r}", file=path)
