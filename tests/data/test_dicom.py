@@ -21,7 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossl
 
 from monai_unlearnable.data import load_cases, read_case, read_label, read_scan, write_scan
 from monai_unlearnable.data.formats import original_headers, with_headers
-from monai_unlearnable.errors import LabelError, NoiseError, ScanError
+from monai_unlearnable.errors import DatalistError, LabelError, NoiseError, ScanError
 from monai_unlearnable.intensity import PercentileWindow, StorageQuantization
 from monai_unlearnable.utils.files import read_content
 from tests import dicom
@@ -493,6 +493,31 @@ def test_folders_of_images_hold_series_and_files(tmp_path: Path) -> None:
         assert label is not None and label.all()
     with pytest.raises(LabelError, match=r"the label has shape \(6, 5, 4\), the image \(6, 5\)"):
         read_label(tmp_path / "labels/a.nii.gz", [read_scan(tmp_path / "images/c.dcm")])
+
+
+@pytest.mark.parametrize("fault", ["position", "cut", "empty"])
+def test_a_series_that_cannot_be_read_is_a_case_all_the_same(tmp_path: Path, fault: str) -> None:
+    """Left out, its patient would go unprotected without a word."""
+    root = write_tree(tmp_path)
+    for path in dicom.slices_of(root / "images/a"):
+        if fault == "position":
+            ds = dcmread(path)
+            del ds.ImagePositionPatient
+            dicom.save(ds, path)
+        else:
+            path.write_bytes(b"" if fault == "empty" else path.read_bytes()[:400])
+        path.rename(path.with_suffix(".dcm"))
+    case = next(case for case in load_cases(root) if case.label == "labels/a.nii.gz")
+    assert case.images == ("images/a",)
+    with pytest.raises(ScanError, match=r"images/a/1\.dcm: .*(has no ImagePosition|is missing|not a DICOM file)"):
+        read_case(case, PercentileWindow())
+
+
+def test_where_no_case_is_found_the_first_fault_is_told(tmp_path: Path) -> None:
+    path = dicom.save(dicom.make_slice(image()[:, :, 0].T), tmp_path / "scans of a/1.dcm")
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(DatalistError, match=r"no cases found .*scans of a/1\.dcm .*(was cut|is missing)"):
+        load_cases(tmp_path)
 
 
 @pytest.mark.parametrize("axis", range(3))

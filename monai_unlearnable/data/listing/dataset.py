@@ -120,6 +120,8 @@ def _content(tree: Tree) -> str:
     """What lies in a dataset, in short."""
     scans, others = [*tree.files, *tree.dicom], list(tree.others)
     told = f"{len(scans)} files or series" + (f" such as {', '.join(scans[:3])}" if scans else "")
+    remarks = (f" ({name} {reason})" for folder in tree.dicom for name, reason in tree.remarks(folder).items())
+    told += next(remarks, "")
     return told + (f", and {len(others)} other files such as {', '.join(others[:3])}" if others else "")
 
 
@@ -142,7 +144,7 @@ def _passed_over(tree: Tree, found: Found) -> Iterator[PassedOver]:
             reasons = {**remarks, **reasons}
             names |= remarks.keys() - used
             for name, parts in tree.volumes(folder).items():
-                if name not in used:
+                if name not in used and not remarks.keys() >= {*parts}:  # else each is named, with its fault
                     names |= {*parts} - used if used.intersection(parts) else {name}
     usual = f"not among the cases of {found.source}"
     for name in in_order(names):

@@ -84,11 +84,16 @@ class Tree:
     def volumes(self, folder: str) -> dict[str, tuple[str, ...]]:
         """The DICOM volumes right in a folder, by the names that they are read under, and the files of each.
 
+        A folder whose files should be of a volume and all cannot is one too: reading it tells why.
+
         Raises:
             ScanError: naming folder or file, when the system does not let it be read.
         """
         found = {}
-        for volume in self.survey(folder).volumes:
+        content = self.survey(folder)
+        if content.faults and not content.volumes:
+            return {folder: tuple(self._name(file) for file, _ in content.faults)}
+        for volume in content.volumes:
             files = tuple(map(self._name, volume.files))
             name = self._name(volume.path)
             # A folder that holds other scans too is not the name of one of them.
