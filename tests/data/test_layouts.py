@@ -222,6 +222,17 @@ def test_what_has_no_counterpart_is_named(tmp_path: Path) -> None:
         list_dataset(tmp_path)
 
 
+def test_a_folder_of_labels_beside_those_that_pair_is_refused(tmp_path: Path) -> None:
+    """Fields of view pair by name, the vessels that are meant do not."""
+    drive = [f"training/{name}" for name in ("images/21_training.png", "mask/21_training_mask.png")]
+    touch(tmp_path / "drive", *drive, "training/1st_manual/21_manual1.png")
+    reason = r"mask/21_training_mask\.png and .*1st_manual/21_manual1\.png may be labels of one image.*merge them"
+    with pytest.raises(DatalistError, match=reason):
+        list_dataset(tmp_path / "drive")
+    touch(tmp_path / "patients", "p1/ct/a.png", "p1/mask/a.png", "p2/mask/a.png")
+    assert pairs(tmp_path / "patients") == [(("p1/ct/a.png",), "p1/mask/a.png")]
+
+
 def test_other_images_of_a_patient_are_passed_over(tmp_path: Path) -> None:
     """The Automated Cardiac Diagnosis Challenge has two labeled frames a patient, and the whole sequence."""
     frames = [f"patient001/patient001_frame{n}{end}.nii.gz" for n in ("01", "12") for end in ("", "_gt")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
@@ -50,6 +50,7 @@ def from_pairs(root: Path, names: Sequence[str], others: Sequence[str] = ()) -> 
     pairing = _Pairing(root, labels, images)
     if not pairing.groups:
         raise DatalistError(f"{_told(labels, images)}, but no names pair; {ALIKE}", file=root)
+    pairing.refuse_other_folders(outside)
     return pairing.found()
 
 
@@ -183,6 +184,16 @@ class _Pairing:
         else:
             self.reasons[image.name] = reason
 
+    def refuse_other_folders(self, outside: Container[str]) -> None:
+        """Refuse a folder of labels none of which pairs where another one pairs: it may be the one that is meant."""
+        labels = [part for part in self.labels if part.role == LABEL and part.name not in outside]
+        paired = [part for part in labels if part.name in self.groups]
+        folders = {*map(_last_folder, paired)}
+        for part in labels:
+            if paired and _last_folder(part) not in folders:
+                reason = f"{paired[0].name} and {part.name} may be labels of one image, and the second pairs with none"
+                raise DatalistError(f"{reason}; merge them into one label map, or {WAY_OUT}", file=self.root)
+
     def found(self) -> Found:
         cases = [self._case(group) for group in self.groups.values()]
         for part in self.labels:
@@ -213,6 +224,11 @@ class _Pairing:
             kinds = sorted({part.word for part in used if part.word})
             where = f"label maps named {first_and_more(kinds)}"
         return f"{where}, channels {', '.join(self.channels)}" if len(self.channels) > 1 else where
+
+
+def _last_folder(part: ScanName) -> str:
+    """The name of the folder that tells the role, which is one for all patients."""
+    return part.folder.rpartition("/")[2]
 
 
 def _names_of(parts: Sequence[ScanName]) -> str:
