@@ -142,7 +142,8 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
 
     Args:
         results: results of a laboratory.
-        folder: folder of the entries; made if it does not exist. An entry of the same key is replaced.
+        folder: folder of the entries; made if it does not exist. An entry of the same key is replaced; where its score
+            is the same, it keeps the controls that this laboratory does not have.
         **settings: settings of :func:`entries_from`.
 
     Returns:
@@ -160,7 +161,7 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
         _refuse_namesake(entry, known, folder)
         earlier = next((other for other in known.values() if other.key == entry.key), None)
         if earlier is not None:
-            entry = dataclasses.replace(entry, overstated=earlier.overstated)
+            entry = _renewed(entry, earlier)
         name = save_entry(entry, folder, known)
         known[name] = entry
         written.append(name)
@@ -168,6 +169,14 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
     for entry in changed.values():
         save_entry(entry, folder, known)
     return written, [name for name, entry in changed.items() if entry.overstated and not known[name].overstated]
+
+
+def _renewed(entry: Entry, earlier: Entry) -> Entry:
+    """An entry with what an earlier one of the same key knows beside it."""
+    known: dict[str, Any] = {"overstated": earlier.overstated}
+    if entry.score == earlier.score:  # of the same trainings
+        known |= {"clean": entry.clean or earlier.clean, "random": entry.random or earlier.random}
+    return dataclasses.replace(entry, **known)
 
 
 def _refuse_namesake(entry: Entry, known: Mapping[str, Entry], folder: str | Path) -> None:
