@@ -17,7 +17,7 @@ from monai_unlearnable import __version__
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.cli import main
 from monai_unlearnable.countermeasures.own_scans import read_scans
-from monai_unlearnable.data import read_scan
+from monai_unlearnable.data import Case, read_scan
 from monai_unlearnable.errors import DatalistError, InputError, LabelError, ScanError
 from monai_unlearnable.evaluation import runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
@@ -353,6 +353,33 @@ def test_an_authorized_model_is_scored_on_other_scans_than_it_learned(tmp_path: 
     protected = {"other": tmp_path / "other"}
     (found,) = prepare_laboratory(tmp_path / "data", tmp_path / "lab", protected, **settings).run().authorized
     assert found["clean"] < 10 and found["protected"] < 10
+
+
+def test_an_authorized_model_learns_from_all_classes_where_they_take_turns(tmp_path: Path) -> None:
+    for name, count in (("data", 24), ("test", 4)):
+        entries = []
+        for index in range(count):
+            image = np.random.default_rng([count, index]).integers(0, 60, (16, 16), "uint8")
+            image[4:12, 4:12] += np.uint8(150 * (index % 2))
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / name / f"{name}{index:02}.png")
+            entries.append({"image": f"{name}{index:02}.png", "label": index % 2})
+        write_datalist(tmp_path / name, entries)
+    shutil.copytree(tmp_path / "data", tmp_path / "other")
+    settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"], "iterations": 60, "batch_size": 8}
+    settings |= {"test_dir": str(tmp_path / "test"), "originals": False, "authorized": True}
+    protected = {"other": tmp_path / "other"}
+    (found,) = prepare_laboratory(tmp_path / "data", tmp_path / "lab", protected, **settings).run().authorized
+    assert found["clean"] == found["protected"] > 60  # 0 where it learned one class, and was asked for the other
+
+
+def test_halves_hold_each_class_and_each_kind_of_label() -> None:
+    def cases(*targets: int | None) -> list[Case]:
+        return [Case(str(place), Path(), (f"{place}.png",), None, target) for place, target in enumerate(targets)]
+
+    assert runs._halves(cases(0, 1, 0, 1, 0, 1), ()) == ([0, 3, 4], [1, 2, 5])
+    assert runs._halves(cases(*[None] * 6), ()) == ([0, 2, 4], [1, 3, 5])
+    assert runs._halves(cases(*[None] * 4), ("1", "3")) == ([0, 1], [2, 3])
 
 
 def test_detectors_tell_strong_noise_from_none(folders: dict[str, Path], tmp_path: Path) -> None:
