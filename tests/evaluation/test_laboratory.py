@@ -19,7 +19,7 @@ from monai_unlearnable.cli import main
 from monai_unlearnable.countermeasures.own_scans import read_scans
 from monai_unlearnable.data import Case, read_scan
 from monai_unlearnable.errors import DatalistError, InputError, LabelError, ScanError
-from monai_unlearnable.evaluation import runs
+from monai_unlearnable.evaluation import reporting, runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evidence import load_entries
@@ -324,6 +324,18 @@ def test_predictions_are_kept_for_pictures(finished: Laboratory) -> None:
     stored = np.load(finished.pictures_of(finished.runs()[0]))  # type: ignore[arg-type]
     assert stored["image0"].shape == stored["truth0"].shape == stored["prediction0"].shape == (11, 14, 9)
     assert 0 <= stored["image0"].min() < stored["image0"].max() <= 1
+
+
+def test_pictures_of_predictions_lie_as_the_test_scans_do(
+    finished: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(reporting, "prediction_montage", lambda *arguments: asked.append(arguments) or b"")
+    assert list(reporting._predictions(finished, 2)) == ["prediction-1", "prediction-2"]
+    for (image, *_, affine, is_placed), case in zip(asked, finished.bench.test, strict=True):
+        scan = read_scan(case.root / case.images[0])
+        assert image.shape == scan.spatial_shape and is_placed
+        np.testing.assert_array_equal(affine, scan.affine)
 
 
 def test_an_authorized_model_sees_clean_and_protected_scans(folders: dict[str, Path], tmp_path: Path) -> None:
