@@ -238,6 +238,8 @@ def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path],
         ({"validation_fraction": "x"}, "validation_fraction is 'x', not a number"),
         ({"learning_rate": 0}, "learning_rate is 0, not above 0"),
         ({"seeds": 0}, "seeds is 0; give 1 or more"),
+        ({"victims": ["UNet", ["UNet"]]}, r"victims are \['UNet', \['UNet'\]\]; give names"),
+        ({"countermeasures": None}, "countermeasures are none at all"),
         ({"seeds": ["a"]}, r"seeds is \['a'\], not a list of whole numbers"),
         ({"width": 1.5}, "width is 1.5, not a whole number"),
         ({"size": [8, 0, 8]}, "a number in size is 0"),
@@ -415,6 +417,18 @@ def test_the_control_is_kept_while_it_fits(folders: dict[str, Path], tmp_path: P
 def test_all_countermeasures_are_those_of_the_catalog(folders: dict[str, Path], tmp_path: Path) -> None:
     names = prepared(folders, tmp_path, countermeasures="all").matrix.countermeasures
     assert {"none", "jpeg", "blur", "broken"} < set(names)
+
+
+def test_what_is_named_twice_is_trained_once() -> None:
+    twice = Matrix.of(dataset_dir="x", victims="UNet,UNet", recipes=["plain", "plain"], seeds=[0, 1, 0])
+    assert [run.seed for run in twice.runs(["clean"])] == [0, 1]
+
+
+def test_numbers_of_numpy_are_kept_as_numbers(tmp_path: Path) -> None:
+    numbers = {"seeds": np.arange(2), "size": np.array([8, 8]), "iterations": np.int64(5)}
+    given = Matrix.of(dataset_dir="x", learning_rate=np.float32(0.5), **numbers)
+    given.save(tmp_path)
+    assert Matrix.load(tmp_path) == given and given.size == (8, 8)
 
 
 def test_a_path_is_kept_as_text(tmp_path: Path) -> None:
