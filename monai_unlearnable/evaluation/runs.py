@@ -36,12 +36,12 @@ from monai_unlearnable.victims import (
 )
 from monai_unlearnable.victims.external import Loading
 
-__all__ = ["UNUSABLE", "authorized_scores", "detect", "kept", "train_run"]
+__all__ = ["authorized_scores", "detect", "kept", "reason_of", "train_run"]
 
 logger = logging.getLogger(__name__)
 
 PICTURED = 2  # test cases whose predictions are kept
-UNUSABLE = (UnlearnableError, RuntimeError, ValueError)  # of models and data that do not go together
+TELLING = (UnlearnableError, RuntimeError, ValueError)  # errors whose text says what is wrong by itself
 
 
 def train_run(bench: Bench, run: Run, source: Source, folder: Path) -> tuple[VictimRow, bytes | None]:
@@ -65,12 +65,18 @@ def train_run(bench: Bench, run: Run, source: Source, folder: Path) -> tuple[Vic
         trained = _train_external(bench, run, source, folder) if is_external else _train(bench, run, source)
     except DivergedError:
         return VictimRow(status=DIVERGED, **fields), None
-    except UNUSABLE as error:
+    except Exception as error:  # whatever networks, recipes and countermeasures raise: the other runs go on
         logger.debug("%s failed", run, exc_info=True)
-        status = FAILED + told(root_cause(error))
-        return VictimRow(status=status, **fields), None
+        return VictimRow(status=FAILED + reason_of(error), **fields), None
     pictures = _pictures(trained) if bench.originals.is_segmentation else None
     return VictimRow.from_scores(trained.scores, status=DONE, **fields), pictures
+
+
+def reason_of(error: Exception) -> str:
+    """Why something cannot be trained or examined, in one line."""
+    cause = root_cause(error)
+    words, kind = told(cause), type(cause).__name__
+    return words if isinstance(cause, TELLING) or words == kind else f"{kind}: {words}"
 
 
 def _train(bench: Bench, run: Run, source: Source) -> Trained:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.cli import main
 from monai_unlearnable.countermeasures.own_scans import read_scans
 from monai_unlearnable.data import Case, read_scan
-from monai_unlearnable.errors import DatalistError, InputError, LabelError, ScanError
+from monai_unlearnable.errors import DatalistError, InputError, LabelError, OutOfMemoryError, ScanError
 from monai_unlearnable.evaluation import reporting, runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Run
@@ -26,6 +27,7 @@ from monai_unlearnable.evidence import load_entries
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.proof import prepare_laboratory
 from tests.helpers import protect, tree, write_class_folders, write_datalist, write_dataset
+from tests.processes import forking
 
 QUICK: dict[str, Any] = {
     "width": 2,
@@ -225,6 +227,44 @@ def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path],
     assert status["wild", "none"] == "diverged"
     assert status["plain", "broken"].startswith("failed: ")
     assert "no_such_method" in status["plain", "broken"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TypeError("no such input"), "TypeError: no such input"),
+        (MemoryError(), "MemoryError"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_whatever_a_network_raises_does_not_stop_the_rest(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    train = runs._train
+
+    def raising(bench: Any, run: Run, source: Any) -> Any:
+        if run.data == "umed":
+            raise error
+        return train(bench, run, source)
+
+    monkeypatch.setattr(runs, "_train", raising)
+    results = prepared(folders, tmp_path, control=False).run()
+    assert [row.status for row in results.rows] == ["done", f"failed: {words}"]
+
+
+def end(folder: str, run: Run) -> None:
+    """A training that the system ends."""
+    os._exit(9)
+
+
+def test_a_process_that_the_system_ends_is_one_line(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = forking()
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: context)
+    monkeypatch.setattr("monai_unlearnable.evaluation.laboratory._train", end)
+    with pytest.raises(OutOfMemoryError, match="Give fewer workers"):
+        prepared(folders, tmp_path, control=False).run(workers=2)
 
 
 @pytest.mark.parametrize(
