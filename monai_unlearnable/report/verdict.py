@@ -74,10 +74,19 @@ def _comparison(controlled: ControlledSummaries, group: Sequence[Summary]) -> st
 
 
 def _p50(controlled: ControlledSummaries, method: str) -> str:
-    """Up to which PSNR the protection holds, in words; empty where that is not known."""
-    lines = [line for line in frontier_lines(controlled) if line.method == method and line.recipe == controlled.recipe]
+    """Up to which PSNR the protection holds, in words; empty where that is not known.
+
+    Victims without a clean control, or whom even originals teach little, say nothing of it.
+    """
+    lines = [
+        line
+        for line in frontier_lines(controlled)
+        if (line.method, line.recipe) == (method, controlled.recipe)
+        and math.isfinite(line.clean)
+        and not is_poor(line.clean, line.chance)
+    ]
     reached = [line for line in lines if line.p50 is not None]
-    if not lines or not np.isfinite(lines[0].clean):
+    if not lines:
         return ""
     if not reached:
         return "at none of its strengths half of the usual score is lost"

@@ -157,6 +157,14 @@ class TestMethods:
         assert "Half of the usual score is lost up to a PSNR of 37.0 dB (P50, UNet)." in verdict
         assert "credited" not in verdict
 
+    @pytest.mark.parametrize("clean", [None, 12.0])
+    def test_victims_that_cannot_be_compared_do_not_decide_on_p50(self, clean):
+        made = sweep({"umed": 37.0})
+        rows = [dataclasses.replace(r, victim="Tiny", score=11.0) for r in made.rows if r.training == "protected"]
+        rows += [row("clean", clean, "Tiny")] if clean else []
+        verdict = dataclasses.replace(made, rows=[*made.rows, *rows]).verdict()
+        assert "up to a PSNR of 37.0 dB (P50, UNet)." in verdict
+
     def test_a_sentence_each(self):
         verdict = sweep({"umed": 37.0, "tap": 10.0, "random noise": 0.0}, ("UNet", "SegResNet")).verdict()
         assert "umed leaves Dice" in verdict
