@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import logging
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -202,14 +203,15 @@ def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]
         folder: folder that keeps what was found.
 
     Returns:
-        Area under the ROC curve, 0 to 1, and its 95% interval, by what is told from what; 0.5 is chance.
+        Area under the ROC curve, 0 to 1, and its 95% interval, by what is told from what; 0.5 is chance, NaN unknown.
     """
     victim = (*bench.matrix.networks, bench.usual_victim)[0]
     recipe, seed = bench.matrix.first_recipe, bench.matrix.seeds[0]
     run = Run(source.name, victim, recipe, NO_COUNTERMEASURE, seed)
     key = fingerprint(["detectors", bench.key(run, source)])
-    found: dict[str, list[float]] = kept(folder / f"{key[:24]}.json", lambda: _classify(bench, source, recipe, seed))
-    return found
+    found = kept(folder / f"{key[:24]}.json", lambda: _classify(bench, source, recipe, seed))
+    # JSON has no NaN, which areas are where there is nothing to tell apart.
+    return {what: [math.nan if number is None else number for number in area] for what, area in found.items()}
 
 
 def _by_label(samples: Sequence[Any], tasks: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -26,6 +27,7 @@ from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evidence import load_entries
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.proof import prepare_laboratory
+from monai_unlearnable.report.fidelity import detector_table
 from tests.helpers import protect, tree, write_class_folders, write_datalist, write_dataset
 from tests.processes import forking
 
@@ -441,6 +443,14 @@ def test_detectors_tell_strong_noise_from_none(folders: dict[str, Path], tmp_pat
     assert set(found) == {"umed"}
     assert all(len(numbers) == 3 for numbers in found["umed"].values())
     assert "protected from clean scans (linear)" in found["umed"]
+
+
+def test_an_area_that_is_not_known_is_a_dash(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_classify", lambda *arguments: {"labels (linear)": [math.nan] * 3})
+    laboratory = prepared(folders, tmp_path, detectors=True, control=False)
+    assert detector_table(laboratory.results()).rows == [("umed", "–")]
 
 
 def test_the_control_is_kept_while_it_fits(folders: dict[str, Path], tmp_path: Path) -> None:
