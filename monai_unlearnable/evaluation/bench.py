@@ -165,8 +165,12 @@ class Bench:
         self._weights_digest  # noqa: B018 - and so are files and folders that settings name
         for name in self.matrix.recipes:
             self.recipe(name).check_weights()
-        for name in self.matrix.countermeasures:
-            self._own_scans_digest(self.catalogs["countermeasures"].description(name))
+        used = [
+            self._own_scans_digest(self.catalogs["countermeasures"].description(n)) for n in self.matrix.countermeasures
+        ]
+        for name in dict.fromkeys(name for digests in used for name in digests):
+            scans = load_cases(getattr(self.matrix, name), require_labels=False)
+            refuse_overlap(scans, self.test, f"{name}, the exploiter's own data,")
         if len(self.size) != self.summary.spatial_dims:
             raise InputError(f"size is {list(self.size)}, and the scans have {self.summary.spatial_dims} dimensions")
         self._check_victims()

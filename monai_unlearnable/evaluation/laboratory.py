@@ -125,8 +125,8 @@ class Laboratory:
             OutOfMemoryError: when the system ends one of several processes.
         """
         check_part(part, workers)
-        self.matrix.save(self.folder)
         self.check()
+        self.matrix.save(self.folder)  # after the check: what it refuses leaves the settings of an earlier call
         runs = self.runs()[part[0] :: part[1]]
         runs = [run for run in runs if self._known(run) is None]
         if workers > 1 and runs:

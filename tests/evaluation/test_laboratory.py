@@ -176,7 +176,10 @@ def test_whatever_decides_on_a_score_makes_another_run(folders: dict[str, Path],
         run = laboratory.runs()[-1]
         return laboratory.bench.key(run, laboratory.sources[run.data])
 
-    other = write_dataset(tmp_path / "other", names=("x", "y"), first_seed=20)
+    other, third = (
+        write_dataset(tmp_path / name, names=("x", "y"), first_seed=seed)
+        for name, seed in (("other", 20), ("third", 30))
+    )
     changes: list[dict[str, Any]] = [
         *(
             {"num_validations": 4},
@@ -188,12 +191,28 @@ def test_whatever_decides_on_a_score_makes_another_run(folders: dict[str, Path],
         *({"width": 4}, {"size": [16, 16, 24]}, {"seeds": [1]}, {"victims": ["DynUNet"]}, {"recipes": ["nnunet"]}),
         *({"countermeasures": ["blur"]}, {"test_dir": str(other)}, {"protected": {}}),
         *({"countermeasures": ["denoiser"]}, {"countermeasures": ["denoiser"], "other_dir": str(other)}),
-        {"countermeasures": ["denoiser"], "other_dir": str(folders["test"])},
+        {"countermeasures": ["denoiser"], "other_dir": str(third)},
     ]
     keys = {str(settings): key(**settings) for settings in ({}, *changes)}
     shared = [name for name, found in keys.items() if list(keys.values()).count(found) > 1]
     assert not shared
     assert key() == keys["{}"] == key(other_dir=str(other))  # which no other countermeasure looks at
+
+
+def test_scans_of_the_exploiters_own_are_no_test_scans(folders: dict[str, Path], tmp_path: Path) -> None:
+    settings = {"control": False, "other_dir": str(folders["test"])}
+    prepared(folders, tmp_path, **settings)  # nothing learns from them
+    with pytest.raises(DatalistError, match="images/x.* is in other_dir, the exploiter's own data, and in the test"):
+        prepared(folders, tmp_path, countermeasures=["denoiser"], **settings)
+
+
+def test_settings_that_are_refused_leave_those_of_an_earlier_call(folders: dict[str, Path], tmp_path: Path) -> None:
+    laboratory = prepared(folders, tmp_path, control=False)
+    laboratory.run(part=(3, 4))
+    wrong = dataclasses.replace(laboratory.matrix, victims=("VNetty",))
+    with pytest.raises(InputError, match="VNetty"):
+        Laboratory(wrong, tmp_path).run()
+    assert Laboratory.open(tmp_path).matrix == laboratory.matrix
 
 
 @pytest.mark.parametrize("recipe", ["plain", "nnunet"])
