@@ -40,6 +40,14 @@ def drawn() -> bytes:
 
 
 class TestReport:
+    def test_detectors_are_told_apart(self):
+        areas = {
+            "protected from clean scans (linear)": [0.9, 0.8, 1.0],
+            "labels from residuals (linear)": [0.6, 0.5, 0.7],
+        }
+        page = " ".join(render_page(results(detectors={"umed": areas}), {}).split())
+        assert "tell protected scans from clean ones, and labels from residuals" in page
+
     def test_page_is_self_contained(self, tmp_path, drawn):
         names = (
             "heat-1",
