@@ -278,6 +278,17 @@ class Bench:
         named = {name: getattr(self.matrix, name) for name in OWN_SCANS if f"@{name}" in words}
         return {name: self._folder_digest(folder) for name, folder in named.items() if folder is not None}
 
+    def brought(self) -> dict[str, dict[str, str]]:
+        """SHA-256 of what the exploiter brings: of the weights by recipe, of his own scans by countermeasure."""
+        describe, digest = self.catalogs["countermeasures"].description, self._weights_digest
+        weights = {name: digest for name in self.matrix.recipes if digest and self.recipe(name).weights}
+        scans = {
+            name: fingerprint(found)
+            for name in self.matrix.countermeasures
+            if (found := self._own_scans_digest(describe(name)))
+        }
+        return {name: found for name, found in (("weights", weights), ("own_scans", scans)) if found}
+
     def _folder_digest(self, folder: str) -> str:
         if folder not in self._folder_digests:
             self._folder_digests[folder] = digest_cases(load_cases(folder, require_labels=False))

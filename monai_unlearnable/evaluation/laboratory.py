@@ -224,6 +224,8 @@ class Laboratory:
         sizes = {name: list(self.bench.recipe(name).size) for name in self.matrix.recipes}
         if others := {name: size for name, size in sizes.items() if size != kept["size"]}:
             kept["sizes"] = others  # of recipes that have a size of their own
+        if brought := self.bench.brought():
+            kept["brought_sha256"] = brought
         counts = {"training cases": len(self.bench.originals.cases), "test cases": len(self.bench.test)}
         known = {"dataset_sha256": self.bench.originals.digest, "version": __version__}
         return {**json.loads(json.dumps(kept)), **counts, **known}

@@ -28,6 +28,7 @@ from monai_unlearnable.evidence import load_entries
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.proof import prepare_laboratory
 from monai_unlearnable.report.fidelity import detector_table
+from monai_unlearnable.utils.files import file_digest
 from tests.helpers import protect, tree, write_class_folders, write_datalist, write_dataset
 from tests.processes import forking
 
@@ -511,6 +512,17 @@ def test_settings_are_kept_without_paths(folders: dict[str, Path], finished: Lab
     assert Matrix.load(tmp_path) == finished.matrix
     settings = json.dumps(finished.results().settings)
     assert str(folders["data"].parent) not in settings
+
+
+def test_settings_tell_what_the_exploiter_brings(folders: dict[str, Path], tmp_path: Path) -> None:
+    weights, own = tmp_path / "w.pt", write_dataset(tmp_path / "own", names=("x", "y"), first_seed=20)
+    weights.write_bytes(b"weights")
+    settings = {"weights": str(weights), "other_dir": str(own), "control": False, "protected": {}}
+    settings |= {"recipes": ["plain", "finetune"], "countermeasures": ["none", "denoiser"]}
+    brought = prepared(folders, tmp_path / "lab", **settings).results().settings["brought_sha256"]
+    assert brought["weights"] == {"finetune": file_digest(weights)}
+    assert list(brought["own_scans"]) == ["denoiser"]
+    assert "brought_sha256" not in prepared(folders, tmp_path / "lab", control=False).results().settings
 
 
 def test_folders_of_classes(tmp_path: Path) -> None:
