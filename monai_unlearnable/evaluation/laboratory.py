@@ -335,6 +335,9 @@ def _train_side_by_side(folder: Path, runs: Sequence[Run], workers: int) -> None
                 for done in as_completed(jobs):
                     done.result()
                     stage.advance(done in trainings)
+        except UnlearnableError:  # such as a full disk: what has not begun would fail too
+            pool.shutdown(cancel_futures=True)
+            raise
         except BrokenProcessPool as error:
             reason = "a process that trains was ended by the system; out of memory? Give fewer workers"
             raise OutOfMemoryError(reason) from error

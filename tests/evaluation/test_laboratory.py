@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from monai_unlearnable.budget import Budget
 from monai_unlearnable.cli import main
 from monai_unlearnable.countermeasures.own_scans import read_scans
 from monai_unlearnable.data import Case, read_scan
-from monai_unlearnable.errors import DatalistError, InputError, LabelError, OutOfMemoryError, ScanError
+from monai_unlearnable.errors import DatalistError, InputError, LabelError, OutOfMemoryError, OutputError, ScanError
 from monai_unlearnable.evaluation import reporting, runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Run
@@ -272,6 +273,25 @@ def test_whatever_a_network_raises_does_not_stop_the_rest(
     monkeypatch.setattr(runs, "_train", raising)
     results = prepared(folders, tmp_path, control=False).run()
     assert [row.status for row in results.rows] == ["done", f"failed: {words}"]
+
+
+def fill(folder: str, run: Run) -> None:
+    """A training that leaves a file, but for the first, which finds no room for one."""
+    if not run.seed:
+        raise OutputError("no space left", file=folder)
+    time.sleep(0.3)
+    (Path(folder) / f"{run.seed}.begun").touch()
+
+
+def test_where_results_cannot_be_kept_no_further_training_begins(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = forking()
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: context)
+    monkeypatch.setattr("monai_unlearnable.evaluation.laboratory._train", fill)
+    with pytest.raises(OutputError, match="no space left"):
+        prepared(folders, tmp_path, control=False, protected={}, seeds=16).run(workers=2)
+    assert len(list(tmp_path.glob("*.begun"))) < 12
 
 
 def end(folder: str, run: Run) -> None:
