@@ -29,6 +29,18 @@ def test_seeds_become_one_entry_with_the_controls_of_their_matrix() -> None:
     assert (nnunet.recipe, nnunet.score.mean) == ("nnunet", 79.0)
 
 
+def test_what_the_exploiter_brings_tells_entries_apart(tmp_path: Path) -> None:
+    results = measured()
+    for digest in ("ab" * 32, "cd" * 32):
+        brought = {"weights": {"plain": digest}, "own_scans": {"none": digest}}
+        record(dataclasses.replace(results, settings={**results.settings, "brought_sha256": brought}), tmp_path)
+    found = [e for e in load_entries(tmp_path).values() if e.recipe == "plain" and e.method == "umed"]
+    assert sorted(e.victim_settings["weights"] for e in found) == ["abababab", "cdcdcdcd"]
+    assert "weights abababab, own scans abababab" in render(
+        Query.of("recipe=plain method=umed"), load_entries(tmp_path)
+    )
+
+
 def test_variants_of_a_method_are_the_method_with_settings() -> None:
     results = measured()
     rows = [dataclasses.replace(r, method="umed blurred") if r.method == "umed" else r for r in results.rows]
