@@ -105,7 +105,8 @@ class StorageQuantization:
         """The lowest and the highest number that a voxel may become; arrays of one a slice where the bits differ."""
         dtype = np.dtype(self.dtype)
         if not self.is_integer:
-            largest = float(np.nextafter(dtype.type(FLOAT_LIMIT), dtype.type(0)))
+            with np.errstate(over="ignore"):  # float16 ends before
+                largest = float(np.nextafter(dtype.type(FLOAT_LIMIT), dtype.type(0)))
             return -largest, largest
         sign, whole = int(dtype.kind == "i"), 8 * dtype.itemsize
         bits = _number(tuple(own or whole for own in self.bits) if isinstance(self.bits, tuple) else self.bits or whole)
@@ -199,7 +200,8 @@ WHOLE_TOLERANCE = 1e-3  # of a step: slopes are rounded
 def _within(stored: NDArray, *ends: Number) -> NDArray:
     """Which stored values are beyond the numbers of float32, or between two of the ends."""
     floats = stored.dtype.kind == "f"
-    nodata = ~(np.abs(stored) < FLOAT_LIMIT) if floats else np.zeros(stored.shape, bool)
+    with np.errstate(over="ignore"):  # float16 ends before
+        nodata = ~(np.abs(stored) < FLOAT_LIMIT) if floats else np.zeros(stored.shape, bool)
     for low, high in zip(ends[::2], ends[1::2], strict=True):
         nodata |= stored == low if low is high else (stored >= low) & (stored <= high)
     return nodata
