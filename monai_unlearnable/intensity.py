@@ -292,6 +292,9 @@ class PercentileWindow(ChannelRule):
         lower: percentile that becomes 0, in [0, 100].
         upper: percentile that becomes 1, in [0, 100].
 
+    Raises:
+        WindowError: when the percentiles are out of range, or the lower one is not below the upper one.
+
     Example:
         >>> read_scan("DATASET/a.nii.gz").window(PercentileWindow(lower=1, upper=99))
         IntensityWindow(low=(12.0,), high=(803.0,))
@@ -299,6 +302,11 @@ class PercentileWindow(ChannelRule):
 
     lower: float = 0.5
     upper: float = 99.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lower < self.upper <= 100:
+            reason = f"percentiles of a window rise within 0 and 100, and these are {self.lower:g} and {self.upper:g}"
+            raise WindowError(reason)
 
     def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
         bounds = [self._bounds(values, channel) for channel, values in enumerate(channels)]
@@ -326,10 +334,21 @@ def _percentiles(values: Distribution, channel: int, lower: float, upper: float)
 
 @dataclass(frozen=True)
 class FixedWindow(ChannelRule):
-    """The same physical window for every scan: the rule for CT (``low=-160, high=240`` Hounsfield units, say)."""
+    """The same physical window for every scan: the rule for CT (``low=-160, high=240`` Hounsfield units, say).
+
+    Args:
+        low: physical value that becomes 0.
+        high: physical value that becomes 1.
+
+    Raises:
+        WindowError: when the window has no width, or a bound is not finite.
+    """
 
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        IntensityWindow((self.low,), (self.high,))  # else each scan would be told as the one that is wrong
 
     def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
         return _same_window(channels, self.low, self.high)

@@ -216,10 +216,15 @@ def mixture(
         The weights that are given; by default one carrier, or as many as give enough marks where they are drawn.
 
     Raises:
-        InputError: when :func:`~monai_unlearnable.perturbers.carriers.check_mixture` raises it.
+        InputError: when :func:`~monai_unlearnable.perturbers.carriers.check_mixture` raises it, or several weights are
+            given and carriers are not drawn.
     """
     given = MIXTURES if weights is None else [check_mixture(weights, summary.spatial_dims)]
     if carriers != KEYED:
+        if len(given[0]) > 1:
+            raise InputError(
+                f"mixture is {weights!r}, which changes nothing where carriers are not drawn; set them to keyed"
+            )
         return given[0]
     classes = 1 if distinct is False else summary.num_classes - 1  # one carries no noise, of maps and by default
     for shares in given:
