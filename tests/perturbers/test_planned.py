@@ -98,6 +98,18 @@ def test_classes_stay_different_where_a_scan_is_too_coarse() -> None:
     assert abs(float((first * second).mean())) < 0.1
 
 
+@pytest.mark.parametrize("mixture", [(0.5, 0.5), (0.6, 0.4), (0.3, 0.3, 0.4)])
+def test_carriers_of_a_class_that_become_the_same_do_not_cancel_out(mixture: tuple[float, ...]) -> None:
+    """Three are left of seven, and two of a class may become one, with opposite signs."""
+    thick, image = Grid((12, 12, 8), (1.0, 1.0, 5.0), (0, 1, 2)), torch.zeros(1, 12, 12, 8)
+    for seed in range(20):
+        arguments = {"carriers": "keyed", "mixture": mixture, "seed": seed}
+        drawn = NyquistCarriers(4, 3, 1.0, grid=PlannedGrid((1.0, 1.0, 1.0)), **arguments).for_grid(thick)
+        patterns = [drawn.pattern(kind, "a", image) for kind in range(4)]
+        assert all(float(pattern.abs().max()) == pytest.approx(1) for pattern in patterns)
+        assert all(float(pattern.square().mean().sqrt()) > 0.5 for pattern in patterns)
+
+
 def test_thick_slices_as_nnunet_resamples() -> None:
     matrix, spacing = np.diag([0.8, 0.9, 4.0, 1]), (1.2, 1.5, 5.0)
     scan = carrier(planned(PlannedGrid(spacing, "edges")), matrix)
