@@ -214,3 +214,14 @@ def test_the_usual_crop_is_that_of_the_pipeline() -> None:
         planned_grid("median", summary, "nonzeros")
     with pytest.raises(InputError, match="changes nothing where scans are not resampled"):
         planned_grid("native", summary, "nonzero")
+
+
+@pytest.mark.parametrize(
+    ("grid", "faint"), [([0.5, 0.5, 0.5], 2), ([1, 1, 1], 1), ([2, 2, 2], 0), ([0.5, 0.5, 2], 0), ("median", 1)]
+)
+def test_scans_that_are_too_coarse_are_counted(
+    grid: list[float] | str, faint: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    grids = [Grid((20, 20, 20), (spacing,) * 3, (0, 1, 2)) for spacing in (1.0, 2.0)]
+    planned_grid(grid, SimpleNamespace(grids=grids, spatial_dims=3))
+    assert (f"{faint} of 2 scans are too coarse" in caplog.text) == (faint > 0)
