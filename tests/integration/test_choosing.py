@@ -27,7 +27,7 @@ from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import Results, VictimRow
 from tests import dicom
-from tests.helpers import stored_voxels, tree, write_class_folders
+from tests.helpers import stored_voxels, tree, two_classes, write_class_folders, write_nifti
 from tests.report.samples import results, row
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -172,6 +172,20 @@ def test_epsilon_follows_from_the_scans_that_change(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros_like(voxels), nib.load(label).affine), label)
     assert trials(tmp_path / "data", tmp_path / "out").epsilon(40) == pytest.approx(whole, rel=0.3)
     assert trials(tmp_path / "data", tmp_path / "out").epsilon(46) == pytest.approx(whole / 2, rel=0.3)
+
+
+@pytest.mark.parametrize("levels", [22, 50, 250, 1000])
+def test_epsilon_of_scans_with_coarse_storage_steps(tmp_path: Path, levels: int) -> None:
+    """At 8/255 nothing would change, or half of what is measured at would be truncated."""
+    for index in range(2):
+        voxels = np.random.default_rng(index).integers(0, levels + 1, (24, 24, 16)).astype("int16")
+        write_nifti(tmp_path / f"data/images/{index}.nii", voxels)
+        write_nifti(tmp_path / f"data/labels/{index}.nii", two_classes(voxels.shape))
+    tried = trials(tmp_path / "data", tmp_path / "out")
+    (found,) = tried.protect(["lattice"], 28)
+    psnr = [scan.measured["psnr"] for scan in verify(found.folder, tmp_path / "data").scans]
+    assert 27.5 <= np.mean(psnr) < 28 + 20 * math.log10(1 + 255 / (levels * 255 * found.epsilon)) + 0.5
+    assert (tried._measured_at(tried.cases) == 8 / 255) == (levels > 250)
 
 
 def test_an_epsilon_below_the_noise_of_the_scans(phantoms: Path, tmp_path: Path) -> None:
