@@ -105,7 +105,8 @@ class StorageQuantization:
         """The lowest and the highest number that a voxel may become; arrays of one a slice where the bits differ."""
         dtype = np.dtype(self.dtype)
         if not self.is_integer:
-            largest = float(np.nextafter(dtype.type(FLOAT_LIMIT), dtype.type(0)))
+            with np.errstate(over="ignore"):  # float16 ends before
+                largest = float(np.nextafter(dtype.type(FLOAT_LIMIT), dtype.type(0)))
             return -largest, largest
         sign, whole = int(dtype.kind == "i"), 8 * dtype.itemsize
         bits = _number(tuple(own or whole for own in self.bits) if isinstance(self.bits, tuple) else self.bits or whole)
@@ -199,7 +200,8 @@ WHOLE_TOLERANCE = 1e-3  # of a step: slopes are rounded
 def _within(stored: NDArray, *ends: Number) -> NDArray:
     """Which stored values are beyond the numbers of float32, or between two of the ends."""
     floats = stored.dtype.kind == "f"
-    nodata = ~(np.abs(stored) < FLOAT_LIMIT) if floats else np.zeros(stored.shape, bool)
+    with np.errstate(over="ignore"):  # float16 ends before
+        nodata = ~(np.abs(stored) < FLOAT_LIMIT) if floats else np.zeros(stored.shape, bool)
     for low, high in zip(ends[::2], ends[1::2], strict=True):
         nodata |= stored == low if low is high else (stored >= low) & (stored <= high)
     return nodata
@@ -290,6 +292,9 @@ class PercentileWindow(ChannelRule):
         lower: percentile that becomes 0, in [0, 100].
         upper: percentile that becomes 1, in [0, 100].
 
+    Raises:
+        WindowError: when the percentiles are out of range, or the lower one is not below the upper one.
+
     Example:
         >>> read_scan("DATASET/a.nii.gz").window(PercentileWindow(lower=1, upper=99))
         IntensityWindow(low=(12.0,), high=(803.0,))
@@ -297,6 +302,11 @@ class PercentileWindow(ChannelRule):
 
     lower: float = 0.5
     upper: float = 99.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lower < self.upper <= 100:
+            reason = f"percentiles of a window rise within 0 and 100, and these are {self.lower:g} and {self.upper:g}"
+            raise WindowError(reason)
 
     def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
         bounds = [self._bounds(values, channel) for channel, values in enumerate(channels)]
@@ -324,10 +334,21 @@ def _percentiles(values: Distribution, channel: int, lower: float, upper: float)
 
 @dataclass(frozen=True)
 class FixedWindow(ChannelRule):
-    """The same physical window for every scan: the rule for CT (``low=-160, high=240`` Hounsfield units, say)."""
+    """The same physical window for every scan: the rule for CT (``low=-160, high=240`` Hounsfield units, say).
+
+    Args:
+        low: physical value that becomes 0.
+        high: physical value that becomes 1.
+
+    Raises:
+        WindowError: when the window has no width, or a bound is not finite.
+    """
 
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        IntensityWindow((self.low,), (self.high,))  # else each scan would be told as the one that is wrong
 
     def of_channels(self, channels: Sequence[Distribution], quantization: StorageQuantization) -> IntensityWindow:
         return _same_window(channels, self.low, self.high)

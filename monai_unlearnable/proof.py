@@ -16,7 +16,7 @@ from typing import Any
 from monai_unlearnable.crypto import Key, load_key, secret_seed
 from monai_unlearnable.crypto.encrypted import place
 from monai_unlearnable.data import Case, LabelGeometry, load_cases
-from monai_unlearnable.errors import InputError, SkippedCasesError
+from monai_unlearnable.errors import InputError, OutputError, SkippedCasesError
 from monai_unlearnable.evaluation.laboratory import Laboratory, check_part
 from monai_unlearnable.evaluation.matrix import Matrix, Published, listed
 from monai_unlearnable.evaluation.reporting import write_laboratory_report
@@ -32,10 +32,11 @@ from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import Results
 from monai_unlearnable.report.rows import PROTECTED, RANDOM
 from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.files import fingerprint, write_atomic
 from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.text import first_few
-from monai_unlearnable.utils.values import check_path, check_switch, check_whole
+from monai_unlearnable.utils.values import PATHS, check_path, check_switch, check_whole
 
 __all__ = ["describe_output", "evaluate", "frontier", "laboratory", "prepare_laboratory", "random_control"]
 
@@ -260,8 +261,8 @@ def frontier(
         The results and the report's page.
 
     Raises:
-        UnlearnableError: when a setting or name is unknown or test cases are missing, before anything is protected;
-            when a method cannot protect the dataset.
+        UnlearnableError: when a setting or name is unknown, two methods have one name, or test cases are missing,
+            before anything is protected; when a method cannot protect the dataset, or did so with other settings.
     """
     _refuse(settings, "protected", "report_dir", "pictured")
     _refuse(bundle or {}, "epsilon", "output_dir")
@@ -301,14 +302,16 @@ def _sweep(
     control: bool,
     key: Key | None,
 ) -> dict[str, Path]:
-    """Outputs by names such as ``"umed 8/255"``; those that are complete already are left as they are."""
+    """Outputs by names such as ``"umed 8/255"``; those that are complete already are left as they are.
+
+    Raises:
+        OutputError: naming one that was made with other settings.
+    """
     outputs: dict[str, Path] = {}
     for epsilon in track(sorted(epsilons), "protecting with epsilon"):
         for method in methods:
             output = folder / f"{_output_name(method)}_{epsilon:g}"
-            if not Layout(output).records:
-                with suppress(SkippedCasesError):  # the others are done
-                    run_bundle(method, epsilon=epsilon / 255, output_dir=output, **settings)
+            _protect(output, method, {**settings, "epsilon": epsilon / 255})
             outputs[f"{Path(method).stem} {epsilon:g}/255"] = output
         if control:
             model, output = next(reversed(outputs.values())), folder / f"{RANDOM.replace(' ', '_')}_{epsilon:g}"
@@ -317,3 +320,22 @@ def _sweep(
                 random_control(cases, model, output, key=key)
             outputs[f"{RANDOM} {epsilon:g}/255"] = output
     return outputs
+
+
+def _protect(output: Path, method: str, settings: Mapping[str, Any]) -> None:
+    """Make an output of a sweep, unless it is there.
+
+    Raises:
+        OutputError: naming the output, when it was made with other settings.
+    """
+    mark, file = output.parent / f"{output.name}.made", Path(method)
+    decisive = sorted((name, repr(value)) for name, value in settings.items() if name not in PATHS)
+    content = file.read_text(encoding="utf-8") if file.is_file() else method
+    made = fingerprint([content, decisive]).encode()
+    if not Layout(output).records:
+        with suppress(SkippedCasesError):  # the others are done
+            run_bundle(method, output_dir=output, **settings)
+        write_atomic(mark, made)
+    elif mark.is_file() and mark.read_bytes() != made:
+        reason = "was made with other settings of its method; give another folder for the sweep, or remove this one"
+        raise OutputError(reason, file=output)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,21 @@ def test_dtype_window_spans_all_slices() -> None:
 def test_dtype_window_needs_integers() -> None:
     with pytest.raises(ScanError, match="<f4"):
         DtypeWindow()(np.arange(4.0).reshape(1, 2, 2), StorageQuantization("<f4"))
+
+
+@pytest.mark.parametrize("ends", [(-1, 99), (1, 101), (99, 1), (50, 50), (math.nan, 99)])
+def test_percentiles_that_are_none(ends: tuple[float, float]) -> None:
+    with pytest.raises(WindowError, match="percentiles of a window rise within 0 and 100"):
+        PercentileWindow(*ends)
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"), [((240, -160), "no width"), ((5, 5), "no width"), ((0, math.inf), "not finite")]
+)
+def test_a_fixed_window_that_is_none(ends: tuple[float, float], reason: str) -> None:
+    """It is told at once, not for each scan, which could be skipped then."""
+    with pytest.raises(WindowError, match=reason):
+        FixedWindow(*ends)
 
 
 @pytest.mark.parametrize("rule", [PercentileWindow(), FixedWindow(0, 1), DtypeWindow(), AutoWindow()])

@@ -15,7 +15,7 @@ from monai_unlearnable.errors import FailedTrainingsError, InputError
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import LENGTHS, Matrix, listed
 from monai_unlearnable.evaluation.reporting import write_laboratory_report
-from monai_unlearnable.metrics.judgement import POOR, STOPPED
+from monai_unlearnable.metrics.judgement import NOT_STOPPED, POOR, STOPPED, UNKNOWN, WEAKENED
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.proof import prepare_laboratory
 from monai_unlearnable.report import Results
@@ -28,6 +28,7 @@ from monai_unlearnable.utils.text import first_few
 __all__ = ["Choice", "Round", "Rounds"]
 
 TIMED = (50, 100)  # iterations of the trainings by which time is estimated
+DECIDING = (POOR, UNKNOWN, NOT_STOPPED, WEAKENED, STOPPED)  # of several pipelines the first of these that is found
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +40,17 @@ class Round:
     Args:
         iterations: length of its trainings.
         left: fraction of what the originals teach that is left to the exploiter, by candidate; of several pipelines
-            the largest.
+            the largest, infinite where one is not known.
         judgements: what the candidate does to the exploiter, ``"stopped"`` where it stops all pipelines.
     """
 
     iterations: int
     left: dict[str, float]
     judgements: dict[str, str]
+
+    def rank(self, candidate: Candidate) -> tuple[bool, float]:
+        """What candidates are sorted by: those that stop the exploiter first, then by what is left to him."""
+        return self.judgements[candidate.name] != STOPPED, self.left[candidate.name]
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Choice:
     def sentence(self) -> str:
         """The figures of the last round in a sentence."""
         found = self.rounds[-1]
-        figures = ", ".join(f"{name} {100 * left:.0f}%" for name, left in found.left.items())
+        figures = ", ".join(f"{name} {_percent(left)}" for name, left in found.left.items())
         verb = "stops the exploiter" if self.stops else "comes nearest to stopping the exploiter"
         return f"{self.best.name} {verb}; left of what originals teach after {found.iterations:,} iterations: {figures}"
 
@@ -171,7 +176,8 @@ class Rounds:
         """Train on all candidates, and in full on the two that leave least.
 
         Raises:
-            FailedTrainingsError: when models learn too little from the originals to compare with.
+            FailedTrainingsError: when models learn too little from the originals to compare with; with the reason, when
+                they cannot be trained on any candidate.
         """
         rounds = []
         for steps in track(_lengths(len(candidates), iterations), "comparing methods, round"):
@@ -180,10 +186,12 @@ class Rounds:
             results = laboratory.run()
             found = self._found(results, candidates, steps)
             rounds.append(found)
-            candidates = sorted(candidates, key=lambda candidate: found.left[candidate.name])[:2]
+            candidates = sorted(candidates, key=found.rank)[:2]
         page = write_laboratory_report(laboratory, results, self.trials.output_dir / "report", 2)
         if POOR in rounds[-1].judgements.values():
             raise FailedTrainingsError("originals teach the exploiter's model too little to compare with; train longer")
+        if all(map(math.isinf, rounds[-1].left.values())):
+            raise FailedTrainingsError(f"no method can be compared: {'. '.join(results.failures())}")
         return Choice(candidates[0], tuple(rounds), self.trials.failed, page)
 
     def _found(self, results: Results, candidates: Sequence[Candidate], iterations: int) -> Round:
@@ -196,8 +204,12 @@ class Rounds:
                 (math.inf if math.isnan(found) else found for found in fractions), default=math.inf
             )
             judged = {compared.judgement(summary) for summary in own}
-            judgements[candidate.name] = STOPPED if judged == {STOPPED} else (judged - {STOPPED}).pop()
+            judgements[candidate.name] = next((known for known in DECIDING if known in judged), UNKNOWN)
         return Round(iterations, left, judgements)
+
+
+def _percent(left: float) -> str:
+    return f"{100 * left:.0f}%" if math.isfinite(left) else "unknown"
 
 
 def _lengths(count: int, iterations: int) -> list[int]:

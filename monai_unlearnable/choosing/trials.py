@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from monai_unlearnable.budget import Budget
+from monai_unlearnable.budget import STEP_TOLERANCE, Budget
 from monai_unlearnable.crypto import Key
 from monai_unlearnable.crypto.encrypted import place
 from monai_unlearnable.data import Case, LabelGeometry, load_cases, read_case
@@ -41,6 +41,8 @@ GRIDS = {
 }  # planned for, by pipeline
 STRONGEST = 64 / 255  # epsilon above which scans are no longer what they were, whatever the PSNR
 SAMPLED = 8  # scans that PSNR is measured on, before anything is protected
+MEASURED = 8 / 255  # epsilon that it is measured at
+STEPS = 16  # storage steps that it is measured at where they are so coarse that noise is truncated by a lot
 TOLERANCE = 0.5  # dB by which a trial may miss the PSNR that was asked for
 UNSEEN = "unseen"  # in place of a PSNR
 
@@ -158,12 +160,20 @@ class Trials:
             if not (least := min(map(noise_level, images))):
                 raise InputError("some scans have no noise of their own that changes could hide in; give psnr in dB")
             return least
-        tried = 8 / 255
+        tried = self._measured_at(sample)
         self.work.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self.work) as folder:
             made: dict[str, Any] = {"perturber": SymmetricLattice(tried), "budget": Budget(tried), "key": self.key}
             entries = Publication(sample, output_dir=Path(folder), **made, **reading).run().scans
         return float(tried * 10 ** ((_mean_psnr(entries) - float(psnr)) / 20))
+
+    def _measured_at(self, sample: Sequence[Case]) -> float:
+        """The epsilon that PSNR is measured at, of which no scan loses much where noise becomes whole storage steps."""
+        steps = [step for case in sample for step in read_case(case, **self.reading).step if step]
+        least = MEASURED * 10 ** (-TOLERANCE / 20)
+        if all(int(MEASURED / step + STEP_TOLERANCE) * step >= least for step in steps):
+            return MEASURED
+        return min(STEPS * max(steps), 1.0)
 
     def _make(self, candidate: Candidate) -> None:
         """Make a trial output, unless it is there as it would be made."""

@@ -18,7 +18,7 @@ from monai_unlearnable.data.cases import LoadedCase, read_case
 from monai_unlearnable.data.grids import Grid
 from monai_unlearnable.data.labels import LabelGeometry, soft_edges, value_counts
 from monai_unlearnable.data.listing.datalist import Case
-from monai_unlearnable.data.spread import exceeding_spread
+from monai_unlearnable.data.spread import blank_scans, exceeding_spread
 from monai_unlearnable.data.summary import DatasetSummary
 from monai_unlearnable.errors import DatalistError, LabelError, ScanError, UnlearnableError
 from monai_unlearnable.intensity import WindowRule
@@ -44,6 +44,7 @@ class _Facts:
     dtypes: tuple[str, ...]
     windows: tuple[tuple[float, float], ...]
     exceeding: Mapping[str, str]
+    blank: Mapping[str, str]
 
 
 def inspect_cases(
@@ -92,6 +93,7 @@ def inspect_cases(
         window_widths=(min(widths), max(widths)),
         sizes=tuple(own.channels * math.prod(own.grid.shape) for own in facts),
         exceeding={name: what for own in facts for name, what in own.exceeding.items()},
+        blank={name: what for own in facts for name, what in own.blank.items()},
         grids=tuple(own.grid for own in facts),
         **_of_labels(cases, facts, label_values),
     )
@@ -273,6 +275,7 @@ def _facts(
         dtypes=tuple(scan.voxels.dtype.name for scan in loaded.scans),
         windows=tuple(ends for own in loaded.windows for ends in zip(own.low, own.high, strict=True)),
         exceeding={} if budget is None else exceeding_spread(loaded, budget.epsilon),
+        blank=blank_scans(loaded),
     )
 
 

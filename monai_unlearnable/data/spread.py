@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Noise compared with the spread of the labeled voxels."""
+"""Noise compared with the spread of the labeled voxels, and intensity windows with what scans hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monai_unlearnable.data.cases import LoadedCase
 from monai_unlearnable.data.formats import stem
 from monai_unlearnable.utils.arrays import bounding_box, file_order
 
-__all__ = ["exceeding_spread", "spread_remark"]
+__all__ = ["blank_remark", "blank_scans", "exceeding_spread", "spread_remark"]
 
 
 def exceeding_spread(loaded: LoadedCase, epsilon: float) -> dict[str, str]:
@@ -40,6 +40,32 @@ def exceeding_spread(loaded: LoadedCase, epsilon: float) -> dict[str, str]:
         if change[worst] > spread[worst]:
             found[stem(name)] = f"a change of {change[worst]:.4g}, a standard deviation of {spread[worst]:.4g}"
     return found
+
+
+def blank_scans(loaded: LoadedCase) -> dict[str, str]:
+    """The scans of a case all of whose voxels lie on one side of the intensity window, so that networks see nothing.
+
+    Values that are no data count here as well, since to know them takes longer than all the rest.
+
+    Returns:
+        The lowest and the highest physical value, by id of the scan.
+    """
+    found = {}
+    for name, scan, window in zip(loaded.case.images, loaded.scans, loaded.windows, strict=True):
+        within = tuple(range(1, scan.voxels.ndim - 1))  # slices may have a storage each
+        ends = [end.reduce(scan.voxels, within, keepdims=True) for end in (np.fmin, np.fmax)]
+        values = np.stack([scan.quantization.to_physical(end, np.float64) for end in ends])
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        if high <= min(window.low) or low >= max(window.high):
+            found[stem(name)] = f"from {low:.6g} to {high:.6g}"
+    return found
+
+
+def blank_remark(found: Mapping[str, str], scans: int) -> str:
+    """One remark on what :func:`blank_scans` found in all cases, out of a number of scans."""
+    example = min(found)
+    reason = f"the window holds no voxel of {len(found)} of {scans} scans, such as {example}, which is {found[example]}"
+    return f"{reason}; networks see nothing in them: give another --window"
 
 
 def spread_remark(found: Mapping[str, str], scans: int) -> str:

@@ -39,6 +39,8 @@ class DatasetSummary:
         sizes: number of voxels of each case, channels included.
         exceeding: scans whose noise may exceed the spread of the labeled voxels, see
             :func:`~monai_unlearnable.data.spread.exceeding_spread`; known where a budget was given.
+        blank: scans that lie outside of their intensity window, see
+            :func:`~monai_unlearnable.data.spread.blank_scans`.
         grids: where the voxels of each case lie.
     """
 
@@ -59,6 +61,7 @@ class DatasetSummary:
     window_widths: tuple[float, float] = (1.0, 1.0)
     sizes: tuple[int, ...] = ()
     exceeding: Mapping[str, str] = field(default_factory=dict)
+    blank: Mapping[str, str] = field(default_factory=dict)
     grids: tuple[Grid, ...] = ()
 
     @property

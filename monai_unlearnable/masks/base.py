@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_unlearnable.errors import LabelError
+from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.tensors import is_map
-from monai_unlearnable.utils.values import check_whole
+from monai_unlearnable.utils.values import check_positive, check_whole
 
 __all__ = [
     "Complement",
@@ -185,9 +185,15 @@ class Roi(MaskProvider):
 
     Args:
         margin: voxels by which the region is dilated (Chebyshev distance).
+
+    Raises:
+        InputError: when the margin is no whole number from 0 on.
     """
 
     margin: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole("margin of the region", self.margin, 0)
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
@@ -258,6 +264,9 @@ class TextureMap(MaskProvider):
         radius: half-width of the neighborhood in voxels.
         saturation: multiple of the mean local deviation from which the map is 1.
         floor: smallest value of the map, in [0, 1]; 1 turns the map off.
+
+    Raises:
+        InputError: when a neighborhood is the voxel alone, or a number is out of range.
     """
 
     radius: int = 1
@@ -265,6 +274,12 @@ class TextureMap(MaskProvider):
     floor: float = 0.0
 
     needs_label = False
+
+    def __post_init__(self) -> None:
+        check_whole("radius of the texture map", self.radius, 1)
+        check_positive(saturation=self.saturation)
+        if not 0 <= self.floor <= 1:
+            raise InputError("the floor of the texture map must lie in [0, 1]", value=self.floor, limit=1.0)
 
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:
         spatial = tuple(range(1, image.ndim))

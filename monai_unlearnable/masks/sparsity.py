@@ -20,6 +20,7 @@ from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.tensors import is_map
+from monai_unlearnable.utils.values import check_whole
 
 
 class Base(StrEnum):
@@ -148,9 +149,15 @@ class VarianceScore(Score):
 
     Args:
         radius: half-width of the neighborhood in voxels.
+
+    Raises:
+        InputError: when the neighborhood is the voxel alone.
     """
 
     radius: int = 1
+
+    def __post_init__(self) -> None:
+        check_whole("radius of the score", self.radius, 1)
 
     def __call__(self, image: Tensor, label: Tensor | None, gradient: Tensor | None) -> Tensor:
         return local_deviation(image, self.radius)
@@ -181,6 +188,7 @@ class Sparsity(Configurable):
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
             raise InputError("the fraction of voxels must lie in (0, 1]", value=self.fraction, limit=1.0)
+        check_whole("patch", self.patch)
         if self.patch < 1:
             raise InputError("a patch has at least one voxel along each axis", value=self.patch, limit=1)
         look_up("base of a fraction", self.of, Base)

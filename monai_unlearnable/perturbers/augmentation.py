@@ -18,6 +18,7 @@ from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.tensors import affine_matrix, is_map, plane_rotation
+from monai_unlearnable.utils.values import check_at_least, check_whole
 
 __all__ = ["Augmentation", "standardize"]
 
@@ -48,12 +49,15 @@ class Augmentation(Configurable):
         noise: standard deviation of Gaussian noise, in standard deviations of the image.
         flip: whether each spatial axis is flipped in half of the cases.
         rotation: largest angle in degrees, in a random plane of axes.
-        scaling: largest change of scale, as a fraction.
+        scaling: largest change of scale, as a fraction below 1.
         blur: largest standard deviation of a Gaussian filter, in voxels.
         shift: largest displacement along each axis in whole voxels, as in images that are cut out anew each time; what
             leaves on one side comes back on the other.
         prob: fraction of the cases in which each of rotation, scaling, blur and Gaussian noise takes place, above 0 and
             at most 1. Pipelines leave most cases unchanged, and noise made for a pipeline may count on those.
+
+    Raises:
+        InputError: when a number is out of range.
     """
 
     size: Sequence[int] | None = None
@@ -68,6 +72,10 @@ class Augmentation(Configurable):
     def __post_init__(self) -> None:
         if not 0 < self.prob <= 1:
             raise InputError("prob lies above 0 and is at most 1", value=self.prob)
+        check_at_least(0, noise=self.noise, rotation=self.rotation, scaling=self.scaling, blur=self.blur)
+        check_whole("shift", self.shift, 0)
+        if self.scaling >= 1:
+            raise InputError("a change of scale by all of it leaves nothing to see", value=self.scaling, limit=1)
 
     @classmethod
     def of_recipe(cls, recipe: str, **changes: Any) -> Augmentation:

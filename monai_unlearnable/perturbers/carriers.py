@@ -320,16 +320,20 @@ class NyquistCarriers(ClassPatterns):
             raise InputError("carriers for a planned grid need to know where voxels lie: take those of for_grid")
         shape, pattern = image.shape[1:], torch.zeros(image.shape[1:])
         lines = alternating(shape) if self.lines is None else [line.values for line in self.lines]
-        for number, axes in self._reached().items():
-            if weight := float(self.weights[kind, number]):
-                pattern[self.box] += weight * carrier(axes, lines)
+        reached, weights = self._reached(), self.weights[kind]
+        signs: dict[tuple[int, ...], float] = {}  # that of the heaviest of those that became the same: none cancel out
+        for number in sorted(reached, key=lambda number: -abs(float(weights[number]))):
+            signs.setdefault(reached[number], math.copysign(1, float(weights[number])))
+        for number, axes in reached.items():
+            if weight := abs(float(weights[number])):
+                pattern[self.box] += signs[axes] * weight * carrier(axes, lines)
         return pattern.expand(image.shape)
 
     def _reached(self) -> dict[int, tuple[int, ...]]:
         """The axes along which each carrier in use alternates, by its number.
 
         Those that a scan is too coarse for are left out. Carriers that would become the same stay different as long as
-        there are enough.
+        there are enough; those of one class that become the same all the same add up.
         """
         known = carrier_axes(self.spatial_dims)
         used = torch.nonzero(self.weights.any(dim=0)).flatten().tolist()

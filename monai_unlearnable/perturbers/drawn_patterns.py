@@ -14,6 +14,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.perturbers.patterns import ClassPatterns, centered, random_signs
 from monai_unlearnable.utils.seeding import seeded
+from monai_unlearnable.utils.values import check_at_least
 
 __all__ = ["AutoregressiveNoise", "ClassConvolution", "FixedVoxels", "LinearPatterns"]
 
@@ -41,7 +42,7 @@ class LinearPatterns(ClassPatterns):
         seed: random seed of the patterns.
 
     Raises:
-        InputError: when ``patch`` or ``cells`` is less than 1.
+        InputError: when ``patch`` or ``cells`` is less than 1, or ``spread`` less than 0.
     """
 
     is_drawn = True
@@ -59,6 +60,7 @@ class LinearPatterns(ClassPatterns):
         super().__init__(epsilon, support, granularity, seed)
         if patch < 1 or (cells is not None and cells < 1):
             raise InputError("cells have at least one voxel, and axes at least one cell", value=(patch, cells), limit=1)
+        check_at_least(0, spread=spread)
         self.patch, self.cells, self.spread = patch, cells, spread
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
@@ -155,8 +157,9 @@ class FixedVoxels(ClassPatterns):
 
     Args:
         epsilon, support, granularity: see :class:`ClassPatterns`.
-        fraction: fraction of the voxels that each class changes, at least one voxel. Voxels are drawn over the whole
-            image: a region holds its fraction of them. 0 for a single one, as in the paper.
+        fraction: number of voxels that are drawn for each class as a fraction of all, at least one. Some are drawn
+            twice, so that fewer change: 39% of them with 0.5, 63% with 1. They are drawn over the whole image: a region
+            holds its fraction of them, which may be none. 0 for a single one, as in the paper.
         seed: random seed of the voxels and signs.
 
     Raises:
@@ -209,7 +212,7 @@ class ClassConvolution(ClassPatterns):
         seed: random seed of the kernels.
 
     Raises:
-        InputError: when the size is not odd.
+        InputError: when the size is not odd, or ``blur`` less than 0.
     """
 
     is_drawn = True
@@ -226,6 +229,7 @@ class ClassConvolution(ClassPatterns):
         super().__init__(epsilon, support, granularity, seed)
         if size < 1 or size % 2 == 0:
             raise InputError("the size of a kernel must be odd", value=size)
+        check_at_least(0, blur=blur)
         self.blur, self.size = blur, size
 
     def kernel(self, kind: int, spatial_dims: int) -> Tensor:

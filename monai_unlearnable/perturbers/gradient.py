@@ -22,6 +22,7 @@ from monai_unlearnable.perturbers.surrogate import Objective, Surrogate
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.seeding import derive_seed
 from monai_unlearnable.utils.tensors import evaluating
+from monai_unlearnable.utils.values import check_at_least, check_whole
 
 __all__ = ["GradientNoise", "MaskRefresh", "SalientVoxels", "load_surrogate", "loss_gradient"]
 
@@ -154,7 +155,7 @@ class GradientNoise(Perturber):
         case_steps: number of gradients computed so far, counted by case and network.
 
     Raises:
-        InputError: when ``mask_refresh`` is unknown.
+        InputError: when ``mask_refresh`` is unknown, a number of steps or draws is less than 1, or a step goes up.
     """
 
     def __init__(
@@ -176,6 +177,10 @@ class GradientNoise(Perturber):
         batch_size: int = 32,
     ) -> None:
         super().__init__()
+        check_whole("steps", steps, 1)
+        check_whole("samples", samples, 1)
+        if step_size is not None:
+            check_at_least(0, step_size=step_size)
         self.networks = nn.ModuleList(networks)
         self.epsilon, self.steps, self.average = epsilon, steps, average
         self.step_size = epsilon / 8 if step_size is None else step_size

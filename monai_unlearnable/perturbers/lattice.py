@@ -14,6 +14,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import MaskProvider
 from monai_unlearnable.perturbers.patterns import ClassPatterns, centered
 from monai_unlearnable.utils.enums import look_up
+from monai_unlearnable.utils.values import check_wholes
 
 __all__ = ["LatticeCode", "SymmetricLattice"]
 
@@ -39,14 +40,15 @@ class SymmetricLattice(ClassPatterns):
 
     Args:
         epsilon, support, granularity: see :class:`ClassPatterns`.
-        axes: spatial axes of the product; None for all.
+        axes: spatial axes of the product, counted from 0, each once; None for all.
         period: period of the sequence in voxels, at least 3.
         code: difference between classes. ``"none"``: none; noise tells region from background alone, and nothing about
             classes of whole images. ``"sign"``: classes of even number carry the opposite sign. ``"axes"``: each class
             takes another subset of the axes, class 1 all of them; after 3 subsets of 2 axes or 7 of 3 they repeat.
 
     Raises:
-        InputError: when the period is less than 3, no axis is given, or the code is unknown.
+        InputError: when the period is less than 3, no axis is given, one is given twice or negative, or the code is
+            unknown.
     """
 
     def __init__(
@@ -63,8 +65,17 @@ class SymmetricLattice(ClassPatterns):
             raise InputError("no symmetric sequence has a period of less than 3 voxels", value=period, limit=3)
         if axes is not None and len(axes) == 0:
             raise InputError("a lattice needs at least one axis")
+        if axes is not None:
+            check_wholes("axes", axes, 0)
+            if len(set(axes)) < len(axes):
+                raise InputError(f"a lattice runs along each axis once, not {list(axes)}")
         self.axes, self.period = None if axes is None else tuple(axes), period
         self.code = look_up("code", code, LatticeCode)
+
+    def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:
+        if (last := max(self.axes or (0,))) >= (dims := image.ndim - 2):
+            raise InputError(f"the lattice runs along axis {last}; axes are 0 to {dims - 1}", value=last)
+        return super().support(image, label)
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
         dims = image.ndim - 1

@@ -23,7 +23,7 @@ from monai_unlearnable.perturbers import (
     Perturber,
     TaskPatterns,
 )
-from monai_unlearnable.perturbers.carriers import KEYED, carrier_codes, check_mixture
+from monai_unlearnable.perturbers.carriers import KEYED, STRENGTH, carrier_codes, check_mixture
 from monai_unlearnable.perturbers.planned import PlannedGrid, ResamplingRule
 from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.training.data import native_transforms
@@ -216,10 +216,15 @@ def mixture(
         The weights that are given; by default one carrier, or as many as give enough marks where they are drawn.
 
     Raises:
-        InputError: when :func:`~monai_unlearnable.perturbers.carriers.check_mixture` raises it.
+        InputError: when :func:`~monai_unlearnable.perturbers.carriers.check_mixture` raises it, or several weights are
+            given and carriers are not drawn.
     """
     given = MIXTURES if weights is None else [check_mixture(weights, summary.spatial_dims)]
     if carriers != KEYED:
+        if len(given[0]) > 1:
+            raise InputError(
+                f"mixture is {weights!r}, which changes nothing where carriers are not drawn; set them to keyed"
+            )
         return given[0]
     classes = 1 if distinct is False else summary.num_classes - 1  # one carries no noise, of maps and by default
     for shares in given:
@@ -233,6 +238,8 @@ def mixture(
 
 def planned_grid(name: str | Sequence[float], summary: DatasetSummary, crop: str = USUAL) -> PlannedGrid | None:
     """The grid that an exploiter is expected to resample scans to.
+
+    Warns when scans are too coarse for it along all axes, so that little or nothing of a carrier is left in them.
 
     Args:
         name: ``"native"`` for that of the files, ``"median"`` for the median spacing along the axes of the patient,
@@ -256,14 +263,31 @@ def planned_grid(name: str | Sequence[float], summary: DatasetSummary, crop: str
         crop = Crop.NONZERO if is_nnunet else Crop.FOREGROUND
     look_up("crop", crop, (USUAL, *Crop))
     if name == "median":
-        return PlannedGrid(median_spacing([grid.oriented for grid in summary.grids]), crop=str(crop))
+        return _reachable(
+            PlannedGrid(median_spacing([grid.oriented for grid in summary.grids]), crop=str(crop)), summary
+        )
     if is_nnunet:
-        return PlannedGrid(nnunet_spacing(summary.grids), ResamplingRule.EDGES, str(crop))
+        return _reachable(PlannedGrid(nnunet_spacing(summary.grids), ResamplingRule.EDGES, str(crop)), summary)
     given = isinstance(name, Sequence) and not isinstance(name, str) and len(name) == summary.spatial_dims
     if not given or not all(isinstance(distance, (int, float)) for distance in name):
         known = f"native, median, nnunet, or {summary.spatial_dims} distances in mm"
         raise InputError(f"unknown grid {name!r}; give {known}")
-    return PlannedGrid(tuple(float(distance) for distance in name), crop=str(crop))
+    return _reachable(PlannedGrid(tuple(float(distance) for distance in name), crop=str(crop)), summary)
+
+
+def _reachable(planned: PlannedGrid, summary: DatasetSummary) -> PlannedGrid:
+    """The planned grid, with a warning where scans cannot hold what alternates on it."""
+    faint = sum(all(line.strength < STRENGTH for line in planned.lines(grid)) for grid in summary.grids)
+    if faint:
+        spacing = " x ".join(f"{distance:g}" for distance in planned.spacing)
+        logger.warning(
+            "%d of %d scans are too coarse along all axes for the planned grid of %s mm: carriers in them are faint or "
+            "none; plan a coarser grid",
+            faint,
+            len(summary.grids),
+            spacing,
+        )
+    return planned
 
 
 def fit_linear(perturber: LinearSurrogate, dataset: Dataset, batch_size: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import DatasetSummary, Listing
-from monai_unlearnable.data.spread import spread_remark
+from monai_unlearnable.data.spread import blank_remark, spread_remark
 from monai_unlearnable.utils.files import encode_json
 from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.text import duration, first_few
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 NAMED = 5  # files and cases; the JSON has all
 # Facts of the summary that people are told.
 TOLD = ("spatial_dims", "channels", "median_shape", "dtypes", "window_range", "window_widths", "label_values")
-TOLD_OF_CLASSES = ("class_voxels", "ignored_voxels", "empty", "targets", "tasks", "exceeding")
+TOLD_OF_CLASSES = ("class_voxels", "ignored_voxels", "empty", "targets", "tasks", "exceeding", "blank")
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,11 @@ class DatasetPlan:
         yield "method", self.method
         native = native_steps(*self.steps)
         yield "budget", f"{budget.epsilon:.4g} of the window: {native} in the units of the files{fraction}"
+        scans = sum(summary.dtypes.values())
         if summary.exceeding:
-            yield "remark", spread_remark(summary.exceeding, sum(summary.dtypes.values()))
+            yield "remark", spread_remark(summary.exceeding, scans)
+        if summary.blank:
+            yield "remark", blank_remark(summary.blank, scans)
         yield from self._omitted()
         yield "output", str(self.output)
         if self.cost is not None:

@@ -23,7 +23,7 @@ class FrontierLine:
     """A method over its strengths, against one victim with one recipe.
 
     Args:
-        method: name of what made the noise.
+        method: name of what made the noise; of data that are no strength of it, see :func:`frontier_lines`, their own.
         training: role of the data: ``"protected"`` or ``"random noise"``.
         victim: name of the network.
         recipe: name of the training recipe.
@@ -81,7 +81,8 @@ class FrontierLine:
 def frontier_lines(controlled: ControlledSummaries) -> list[FrontierLine]:
     """One line for each method, victim and recipe without countermeasure, random noise included.
 
-    Summaries without score or without PSNR give no point.
+    Summaries without score or without PSNR give no point. Data of one method at one epsilon are variants of it, such as
+    those of two settings, and nothing lies between them: each of them is a line of its own.
     """
     points = [
         s
@@ -89,7 +90,13 @@ def frontier_lines(controlled: ControlledSummaries) -> list[FrontierLine]:
         if s.training != CLEAN and s.countermeasure == NO_COUNTERMEASURE and s.done and math.isfinite(s.psnr)
     ]
     groups = grouped(points, lambda s: (s.method, s.victim, s.recipe))
-    return [_line(controlled, members) for members in groups.values()]
+    return [line for members in groups.values() for line in _lines(controlled, members)]
+
+
+def _lines(controlled: ControlledSummaries, members: Sequence[Summary]) -> list[FrontierLine]:
+    if len({s.epsilon for s in members}) == len(members):
+        return [_line(controlled, members)]
+    return [dataclasses.replace(_line(controlled, [one]), method=one.data) for one in members]
 
 
 def _line(controlled: ControlledSummaries, members: Sequence[Summary]) -> FrontierLine:

@@ -26,6 +26,7 @@ from monai_unlearnable.errors import InputError, OutputError
 from monai_unlearnable.utils.config import Described
 from monai_unlearnable.utils.files import fingerprint
 from monai_unlearnable.utils.progress import Stage
+from monai_unlearnable.utils.values import check_whole
 
 __all__ = ["BudgetAudit", "ResumableCheckpoint", "Snapshots", "StopAtError", "TensorBoardCurves"]
 __all__ += ["TrainingProgress"]
@@ -146,11 +147,15 @@ class Snapshots(Described):
         network: network in training.
         target: list that gets the copies, such as :attr:`GradientNoise.networks`.
         interval: epochs between two copies; 0 for the last one only.
+
+    Raises:
+        InputError: when the interval is no whole number from 0 on.
     """
 
     undescribed = ("network", "target")
 
     def __init__(self, network: nn.Module, target: nn.ModuleList, interval: int = 1) -> None:
+        check_whole("interval of snapshots", interval, 0)
         self.network, self.target, self.interval = network, target, interval
         self.blank = copy.deepcopy(network)  # one that has run, such as MONAI's DynUNet, may not be copied any more
 

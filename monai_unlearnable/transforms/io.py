@@ -44,10 +44,11 @@ def class_indices(label: Any) -> NDArray | int | tuple[int, ...]:
 
 
 def quantization_of(img: Any) -> list[StorageQuantization]:
-    """The storage of each channel in the file of an image; float32 where the image does not know its file."""
+    """The storage of each channel in the file of an image; its own dtype where the image does not know its file."""
     known = img.meta.get(MetaKeys.QUANTIZATION) if isinstance(img, MetaTensor) else None
     if known is None:
-        return [StorageQuantization("<f4")] * len(img)
+        dtype = to_numpy(img).dtype  # any other would be rounded to it afterwards, beyond the budget, or wrap around
+        return [StorageQuantization(dtype.str if dtype.kind in "iuf" else "<f4")] * len(img)
     return [StorageQuantization(**quantization) for quantization in known]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The remark on noise that is larger than what labeled voxels differ by."""
+"""The remarks on noise that is larger than what labeled voxels differ by, and on windows that hold nothing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import pytest
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import inspect_cases, load_cases, read_case
 from monai_unlearnable.data.spread import exceeding_spread
-from monai_unlearnable.intensity import FixedWindow
+from monai_unlearnable.intensity import FixedWindow, PercentileWindow, WindowRule
 from monai_unlearnable.perturbers import RandomNoise
-from tests.helpers import SHAPES, protect, write_dataset, write_nifti
+from monai_unlearnable.publishing.run import plan
+from monai_unlearnable.utils.descriptions import describe
+from tests.helpers import SHAPES, protect, two_classes, write_dataset, write_nifti
 
 WINDOW = FixedWindow(0, 1000)
 
@@ -54,6 +56,29 @@ def test_the_spread_is_that_of_the_labeled_voxels_with_data(tmp_path: Path) -> N
     assert not exceeding_spread(loaded, 0.05)
     loaded.label[...] = 0
     assert not exceeding_spread(loaded, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("window", "is_blank"),
+    [
+        (FixedWindow(5000, 9000), True),
+        (FixedWindow(-900, -10), True),
+        (FixedWindow(-900, 950), False),
+        (FixedWindow(0, 1e4), False),
+        (PercentileWindow(), False),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "slope"), [("int16", None), ("uint16", -1.0), ("float32", None)])
+def test_a_window_that_holds_nothing_of_a_scan_is_told(
+    tmp_path: Path, window: WindowRule, is_blank: bool, dtype: str, slope: float | None
+) -> None:
+    stored = np.arange(64, 128).reshape(8, 8).astype(dtype)
+    write_nifti(tmp_path / "images/a.nii", stored, slope=slope, inter=0 if slope is None else 1000)
+    write_nifti(tmp_path / "labels/a.nii", two_classes((8, 8)))
+    summary = inspect_cases(load_cases(tmp_path), window)
+    assert list(summary.blank) == ["images/a"] * is_blank
+    told = plan("lattice", tmp_path, tmp_path.parent / f"{tmp_path.name}_out", window=describe(window)).page()
+    assert ("the window holds no voxel of 1 of 1 scans, such as images/a, which is from" in told) == is_blank
 
 
 def test_usual_noise_is_not_remarked_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,7 +21,7 @@ import monai_unlearnable as mu
 from monai_unlearnable import proof
 from monai_unlearnable.__main__ import WRONG_INPUT, main
 from monai_unlearnable.crypto import OwnerKey
-from monai_unlearnable.errors import InputError, KeyMismatchError, SkippedCasesError
+from monai_unlearnable.errors import InputError, KeyMismatchError, OutputError, SkippedCasesError
 from monai_unlearnable.evaluation import runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Published
@@ -191,3 +191,24 @@ def test_bundles_have_the_defaults_of_python(name: str) -> None:
     assert values == {key: known[key] for key in bundle}
     if name.startswith("laboratory"):
         assert set(known) - set(bundle) == {"report_dir", "pictured"}
+
+
+def test_a_sweep_takes_methods_of_different_names(data: Path, tmp_path: Path) -> None:
+    """All configurations of bundles are called protect.yaml, and the second one was never protected with."""
+    methods = ["mine/configs/protect.yaml", "other/configs/protect.yaml"]
+    with pytest.raises(InputError, match=r"mine.*and other.*would both be 'protect'"):
+        proof.frontier(data / "data", tmp_path / "out", methods, [8], test_dir=data / "test", **SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_does_not_take_what_other_settings_made(data: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"dataset_dir": data / "data", "datalist": None}
+
+    def sweep(**bundle: Any) -> list[str]:
+        return list(proof._sweep(tmp_path, ["lattice"], [8.5], {**settings, **bundle}, False, None))
+
+    assert sweep() == sweep() == ["lattice 8.5/255"]
+    with pytest.raises(OutputError, match=r"lattice_8.5: was made with other settings of its method"):
+        sweep(**{"patterns#lattice#period": 6})
+    (tmp_path / "lattice_8.5.made").unlink()  # as of earlier versions, which did not keep it
+    assert sweep(**{"patterns#lattice#period": 6}) == ["lattice 8.5/255"]

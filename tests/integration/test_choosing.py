@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,20 @@ import numpy as np
 import pytest
 
 import monai_unlearnable as mu
-from monai_unlearnable.choosing import Candidate, Round, Rounds, Trials, protect_auto, rounds
+from monai_unlearnable.choosing import Candidate, Choice, Round, Rounds, Trials, protect_auto, rounds
 from monai_unlearnable.cli import main
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.data import load_cases, read_case
-from monai_unlearnable.errors import GoalError, InputError, OutputError
+from monai_unlearnable.errors import FailedTrainingsError, GoalError, InputError, OutputError
+from monai_unlearnable.evaluation import laboratory
+from monai_unlearnable.evaluation.matrix import Run
 from monai_unlearnable.intensity import AutoWindow
 from monai_unlearnable.metrics import noise_level
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import Results, VictimRow
 from tests import dicom
-from tests.helpers import stored_voxels, tree, write_class_folders
+from tests.helpers import stored_voxels, tree, two_classes, write_class_folders, write_nifti
 from tests.report.samples import results, row
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -171,6 +174,20 @@ def test_epsilon_follows_from_the_scans_that_change(tmp_path: Path) -> None:
     assert trials(tmp_path / "data", tmp_path / "out").epsilon(46) == pytest.approx(whole / 2, rel=0.3)
 
 
+@pytest.mark.parametrize("levels", [22, 50, 250, 1000])
+def test_epsilon_of_scans_with_coarse_storage_steps(tmp_path: Path, levels: int) -> None:
+    """At 8/255 nothing would change, or half of what is measured at would be truncated."""
+    for index in range(2):
+        voxels = np.random.default_rng(index).integers(0, levels + 1, (24, 24, 16)).astype("int16")
+        write_nifti(tmp_path / f"data/images/{index}.nii", voxels)
+        write_nifti(tmp_path / f"data/labels/{index}.nii", two_classes(voxels.shape))
+    tried = trials(tmp_path / "data", tmp_path / "out")
+    (found,) = tried.protect(["lattice"], 28)
+    psnr = [scan.measured["psnr"] for scan in verify(found.folder, tmp_path / "data").scans]
+    assert 27.5 <= np.mean(psnr) < 28 + 20 * math.log10(1 + 255 / (levels * 255 * found.epsilon)) + 0.5
+    assert (tried._measured_at(tried.cases) == 8 / 255) == (levels > 250)
+
+
 def test_an_epsilon_below_the_noise_of_the_scans(phantoms: Path, tmp_path: Path) -> None:
     tried = trials(phantoms, tmp_path)
     assert tried.epsilon("unseen") == min(noise_level(read_case(case, AutoWindow()).image[0]) for case in tried.cases)
@@ -255,6 +272,40 @@ def test_of_several_pipelines_the_one_that_is_left_most_counts() -> None:
     assert judged(trained("plain", 80, 78)) == (pytest.approx(0.975), "not stopped")
     assert judged(trained("plain", 12, 5))[1] == "weak by itself"
     assert judged(trained("plain", 80, 8)[1:]) == (float("inf"), "no control")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_pipelines_the_judgement_is_always_the_same(order: int) -> None:
+    kinds = {"poor": (12, 5), "not": (80, 78), "weak": (80, 60), "stopped": (80, 8)}
+    rows = {recipe: trained(recipe, *scores) for recipe, scores in kinds.items()}
+    for judgement in ("weak by itself", "not stopped", "weakened", "stopped"):
+        assert judged([one for recipe in list(rows)[::order] for one in rows[recipe]])[1] == judgement
+        del rows[next(iter(rows))]
+
+
+def test_one_that_stops_goes_before_one_that_leaves_less() -> None:
+    names = [Candidate(name, 8 / 255, Path()) for name in ("a", "b", "c", "d")]
+    left = dict(zip((found.name for found in names), (0.3, 0.4, 0.2, math.inf), strict=True))
+    judgements = dict(zip(left, ("not stopped", "stopped", "stopped", "no control"), strict=True))
+    assert [found.method for found in sorted(names, key=Round(8, left, judgements).rank)] == ["c", "b", "a", "d"]
+
+
+@pytest.mark.usefixtures("untimed")
+def test_trainings_that_fail_are_told_and_no_method_is_nearest(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(bench: Any, run: Run, *arguments: Any) -> tuple[VictimRow, None]:
+        kind, score = ("clean", 80.0) if run.data == "clean" else ("protected", math.nan)
+        status = "done" if kind == "clean" else "failed: no space left"
+        return row(kind, score, data=run.data, seed=run.seed, status=status), None
+
+    monkeypatch.setattr(laboratory, "train_run", failing)
+    with pytest.raises(FailedTrainingsError, match="no method can be compared: failed: no space left"):
+        protect_auto(phantoms, tmp_path, **QUICK)
+    candidates = [Candidate(name, 8 / 255, tmp_path) for name in ("carrier", "lattice")]
+    left = dict(zip((found.name for found in candidates), (0.7, math.inf), strict=True))
+    found = Round(8, left, dict(zip(left, ("weakened", "no control"), strict=True)))
+    assert "lattice 8/255 unknown" in Choice(candidates[0], (found,), {}, tmp_path).sentence()
 
 
 @pytest.mark.usefixtures("untimed")

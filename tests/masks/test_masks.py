@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
-from monai_unlearnable.errors import LabelError
+from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import ContourBand, Everywhere, MaskProvider, OfClasses, Roi, TextureMap
 from monai_unlearnable.masks.base import max_filter
 from tests.helpers import two_classes
@@ -202,6 +204,21 @@ def test_regions_need_a_class_for_each_voxel(provider: MaskProvider) -> None:
     image, _ = batch((8, 9))
     with pytest.raises(LabelError, match="needs a class for each voxel; the cases have one for the whole"):
         provider(image, torch.tensor([0, 1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: Roi(-2), "margin of the region is -2; give 0 or more"),
+        (lambda: TextureMap(radius=0), "radius of the texture map is 0; give 1 or more"),
+        (lambda: TextureMap(saturation=0), "saturation is 0; it must be positive"),
+        (lambda: TextureMap(floor=2), r"the floor of the texture map must lie in \[0, 1\]"),
+        (lambda: TextureMap(floor=-1), r"the floor of the texture map must lie in \[0, 1\]"),
+    ],
+)
+def test_numbers_out_of_range(make: Callable[[], MaskProvider], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        make()
 
 
 def test_there_is_a_class_for_every_image() -> None:

@@ -214,6 +214,10 @@ def test_what_cannot_be_is_refused() -> None:
         Sparsity(0)
     with pytest.raises(InputError, match=r"\(0, 1\]"):
         Sparsity(1.5)
+    with pytest.raises(InputError, match="patch is 1.5, not a whole number"):
+        Sparsity(patch=1.5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="radius of the score is 0; give 1 or more"):
+        VarianceScore(radius=0)
     with pytest.raises(InputError, match="unknown base.*'half'.*foreground"):
         Sparsity(of="half")
     with pytest.raises(InputError, match="unknown unit.*'image'.*element"):

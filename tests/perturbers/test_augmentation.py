@@ -210,6 +210,11 @@ def test_changes_are_drawn_apart() -> None:
 
 @pytest.mark.parametrize("prob", [0, -0.1, 1.5])
 def test_prob_is_a_fraction(prob: float) -> None:
+    for wrong in ({"noise": -1}, {"rotation": -30}, {"blur": -1.0}, {"scaling": -0.1}, {"scaling": 1}, {"shift": -1}):
+        with pytest.raises(InputError, match="scale|at least 0|give 0 or more"):
+            Augmentation(**wrong)
+    with pytest.raises(InputError, match="shift is 0.5, not a whole number"):
+        Augmentation(shift=0.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="prob"):
         Augmentation(blur=1, prob=prob)
 

@@ -186,6 +186,12 @@ def test_steps_go_down_the_mean_of_the_surrogates() -> None:
         assert lower < before
 
 
+@pytest.mark.parametrize("numbers", [{"steps": 0}, {"samples": 0}, {"step_size": -0.01}])
+def test_steps_go_down(numbers: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(numbers))):
+        GradientNoise([], **numbers)
+
+
 def test_without_surrogates_there_is_no_noise() -> None:
     image, label = batch("ResNet18", 2)
     with pytest.raises(InputError, match="needs training"):

@@ -168,11 +168,23 @@ def test_sizes_agree_around_the_center(name: str, small: tuple[int, ...], large:
         (lambda: SymmetricLattice(period=2), "less than 3 voxels"),
         (lambda: SymmetricLattice(code="x"), "unknown code 'x'; known are none, axes, sign"),
         (lambda: SymmetricLattice(axes=[]), "at least one axis"),
+        (lambda: SymmetricLattice(axes=[-1]), "a number in axes is -1; give 0 or more"),
+        (lambda: SymmetricLattice(axes=[0, 0]), r"each axis once, not \[0, 0\]"),
+        (lambda: SymmetricLattice(axes=[0.5]), "not a list of whole numbers"),
+        (lambda: LinearPatterns(spread=-1), "spread must be at least 0"),
+        (lambda: ClassConvolution(blur=-0.3), "blur must be at least 0"),
     ],
 )
 def test_wrong_settings(make: Callable[[], ClassPatterns], reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         make()
+
+
+def test_a_lattice_along_an_axis_that_images_lack() -> None:
+    lattice, label = SymmetricLattice(axes=[0, 2]), torch.tensor([1])
+    assert lattice.delta(images((8, 8, 8), 1), ["a"], label).any()
+    with pytest.raises(InputError, match="runs along axis 2; axes are 0 to 1"):
+        lattice.delta(images((8, 8), 1), ["a"], label)
 
 
 @every

@@ -98,6 +98,18 @@ def test_classes_stay_different_where_a_scan_is_too_coarse() -> None:
     assert abs(float((first * second).mean())) < 0.1
 
 
+@pytest.mark.parametrize("mixture", [(0.5, 0.5), (0.6, 0.4), (0.3, 0.3, 0.4)])
+def test_carriers_of_a_class_that_become_the_same_do_not_cancel_out(mixture: tuple[float, ...]) -> None:
+    """Three are left of seven, and two of a class may become one, with opposite signs."""
+    thick, image = Grid((12, 12, 8), (1.0, 1.0, 5.0), (0, 1, 2)), torch.zeros(1, 12, 12, 8)
+    for seed in range(20):
+        arguments = {"carriers": "keyed", "mixture": mixture, "seed": seed}
+        drawn = NyquistCarriers(4, 3, 1.0, grid=PlannedGrid((1.0, 1.0, 1.0)), **arguments).for_grid(thick)
+        patterns = [drawn.pattern(kind, "a", image) for kind in range(4)]
+        assert all(float(pattern.abs().max()) == pytest.approx(1) for pattern in patterns)
+        assert all(float(pattern.square().mean().sqrt()) > 0.5 for pattern in patterns)
+
+
 def test_thick_slices_as_nnunet_resamples() -> None:
     matrix, spacing = np.diag([0.8, 0.9, 4.0, 1]), (1.2, 1.5, 5.0)
     scan = carrier(planned(PlannedGrid(spacing, "edges")), matrix)
@@ -202,3 +214,14 @@ def test_the_usual_crop_is_that_of_the_pipeline() -> None:
         planned_grid("median", summary, "nonzeros")
     with pytest.raises(InputError, match="changes nothing where scans are not resampled"):
         planned_grid("native", summary, "nonzero")
+
+
+@pytest.mark.parametrize(
+    ("grid", "faint"), [([0.5, 0.5, 0.5], 2), ([1, 1, 1], 1), ([2, 2, 2], 0), ([0.5, 0.5, 2], 0), ("median", 1)]
+)
+def test_scans_that_are_too_coarse_are_counted(
+    grid: list[float] | str, faint: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    grids = [Grid((20, 20, 20), (spacing,) * 3, (0, 1, 2)) for spacing in (1.0, 2.0)]
+    planned_grid(grid, SimpleNamespace(grids=grids, spatial_dims=3))
+    assert (f"{faint} of 2 scans are too coarse" in caplog.text) == (faint > 0)

@@ -164,6 +164,12 @@ def test_the_owner_hears_that_a_set_cannot_be_traced(
     assert f"only {marks} marks can be drawn: no trace can find a p much below 0.1" in caplog.text
 
 
+def test_a_mixture_without_drawn_carriers_is_refused() -> None:
+    assert choices.mixture([1.0], "rows", None, MAPS) == (1.0,)
+    with pytest.raises(InputError, match=r"mixture is \[0.5, 0.5\], which changes nothing"):
+        choices.mixture([0.5, 0.5], "rows", None, MAPS)
+
+
 @pytest.mark.parametrize("carriers", ["keyed", None])
 def test_a_mixture_that_is_none_is_one_error(carriers: str | None) -> None:
     with pytest.raises(InputError, match="1 to 7 positive weights of sum 1, not 0.5"):

@@ -241,6 +241,20 @@ class TestFrontier:
         ]
         assert lines[0].ssim50 == pytest.approx(0.94)  # in the middle between 8/255 and 4/255, as P50 is
 
+    def test_variants_of_a_method_are_no_strengths_of_it(self):
+        scores = {"rows": (5.7, 38.04), "checkerboard": (85.7, 38.01), "all": (85.7, 38.1)}
+        rows = [
+            row("protected", score, data=name, method="carrier", epsilon=14 / 255, psnr=psnr)
+            for name, (score, psnr) in scores.items()
+        ]
+        made = results(rows=[row("clean", 85.7), *rows])
+        assert {line.method: line.words for line in made.frontier()} == {
+            "rows": "at least 38.0 dB",
+            "checkerboard": "not reached",
+            "all": "not reached",
+        }
+        assert "P50" not in made.verdict()
+
     def test_without_clean_control(self):
         (line,) = results(rows=[row("protected", 5.0)]).frontier()
         assert (line.p50, line.words) == (None, "–")

@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.training import ResumableCheckpoint, Snapshots, StopAtError
 
 
@@ -132,3 +133,9 @@ def test_a_state_replaces_what_there_is() -> None:
     handler = Snapshots(network, second)
     handler.load_state_dict(Snapshots(network, first).state_dict())
     assert ages(second) == [1, 3] and torch.equal(network.weight, torch.full((1, 1), 3.0))
+
+
+@pytest.mark.parametrize("interval", [-1, 1.5])
+def test_snapshots_are_whole_epochs_apart(interval: Any) -> None:
+    with pytest.raises(InputError, match="interval of snapshots"):
+        Snapshots(torch.nn.Linear(1, 1), torch.nn.ModuleList(), interval)

@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, Flipd, LoadImaged
+from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import BudgetError, InputError, LabelError, NoiseMismatchError
 from monai_unlearnable.intensity import DtypeWindow, PercentileWindow, WindowRule
+from monai_unlearnable.masks import Everywhere
+from monai_unlearnable.perturbers import RandomNoise
 from monai_unlearnable.transforms import EncodeLabeld, GenerateNoise, GenerateNoised, LoadScan, LoadScand
 from tests.helpers import (
     BUDGET,
@@ -80,6 +85,22 @@ def test_type_and_dtype_are_kept(kind: str) -> None:
     image = {"numpy": lambda x: x, "torch": torch.as_tensor, "meta": lambda x: torch.as_tensor(x)}[kind](image)
     done = GenerateNoise(small_umed(2), PercentileWindow(), BUDGET)(image, two_classes((20, 18))[None])
     assert type(done) is type(image) and done.dtype == image.dtype and not np.array_equal(done, image)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "float64"])
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_other_types_keep_to_the_budget_too(dtype: str, kind: Callable[[NDArray], Any]) -> None:
+    image = np.arange(256.0).reshape(1, 16, 16).astype(dtype)  # uint8 has no room above and below
+    budget, perturber = Budget(7.3 / 255), RandomNoise(7.3 / 255, Everywhere(), distribution="uniform")
+    done = np.asarray(GenerateNoise(perturber, PercentileWindow(0, 100), budget)(kind(image)))
+    assert done.dtype == image.dtype
+    assert 6 < np.abs(done.astype(np.float64) - image).max() <= 7.3
+
+
+def test_voxels_without_noise_stay_as_they_are() -> None:
+    image = random_image((1, 20, 18), "float64") / 3  # more digits than float32 has
+    done = GenerateNoise(small_umed(2), PercentileWindow(), BUDGET)(image, two_classes((20, 18))[None])
+    assert np.array_equal(done[0, two_classes((20, 18)) == 0], image[0, two_classes((20, 18)) == 0])
 
 
 def test_after_the_loader_of_monai(dataset: Path) -> None:
