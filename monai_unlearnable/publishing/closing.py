@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_unlearnable.data import load_cases
-from monai_unlearnable.errors import DatalistError
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.archives import is_archive
 from monai_unlearnable.publishing.layout import Layout
@@ -97,8 +97,8 @@ class Closing:
         return next((str(place) for place in places if place.is_dir()), None)
 
     def _has_test(self, folder: str) -> bool:
-        """Whether the dataset has test cases of its own, which an evaluation needs."""
+        """Whether the dataset has test cases of its own, with labels, which an evaluation needs."""
         try:
             return bool(load_cases(folder, self.datalist, "test"))
-        except DatalistError:
+        except InputError:
             return False
