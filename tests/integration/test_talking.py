@@ -109,9 +109,7 @@ def test_a_set_without_test_cases_needs_some(tmp_path: Path, capsys: pytest.Capt
     assert lines_of(capsys.readouterr().out)["done"] == [f"2 cases, with the noise of {out / 'noise'}"]
 
 
-def test_a_set_whose_test_cases_have_no_labels_needs_others(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_set_whose_test_cases_have_no_labels_needs_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As nnU-Net's raw datasets are: ``imagesTs/`` without ``labelsTs/``."""
     data, out = tmp_path / "data", tmp_path / "out"
     write_phantom_dataset(data, count=2, test_count=1, size=(24, 24, 16))
