@@ -19,7 +19,7 @@ from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import COLOR, GRAY
-from monai_unlearnable.utils.files import encode_json
+from monai_unlearnable.utils.files import encode_json, remove
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.text import first_few
 
@@ -48,7 +48,7 @@ class Admitted:
         """
         if distributed.rank() == 0:
             for earlier in places(path):
-                earlier.unlink(missing_ok=True)
+                remove(earlier)
             if self.reasons:
                 write_owned(path, encode_json(self.reasons), key)
         if self.reasons:

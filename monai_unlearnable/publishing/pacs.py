@@ -24,7 +24,7 @@ from monai_unlearnable.errors import InputError, OutputError, SkippedCasesError,
 from monai_unlearnable.publishing.layout import EXISTS, Layout
 from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.files import below, file_digest, reading, remove_unfinished, write_atomic
+from monai_unlearnable.utils.files import below, file_digest, reading, remove, remove_unfinished, write_atomic
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["Stored", "fetched_studies", "publish"]
@@ -136,7 +136,7 @@ class Cache:
             if (self.folder / name).exists() and not overwrite:
                 reason = "the server does not list this instance any more; delete the file, or set overwrite"
                 raise OutputError(reason, file=self.folder / name)
-            (self.folder / name).unlink(missing_ok=True)
+            remove(self.folder / name)
             del self._digests[name]
         remove_unfinished(self.folder)
         write_atomic(self.source, f"{source}\n".encode())
@@ -178,10 +178,10 @@ class Cache:
     def remove(self) -> None:
         """Delete what was fetched, and nothing else."""
         for name in (*self._digests, SUMS, SOURCE):
-            (self.folder / name).unlink(missing_ok=True)
+            remove(self.folder / name)
         for folder in reversed([self.folder, *(path for path in below(self.folder) if path.is_dir())]):
             if not any(folder.iterdir()):
-                folder.rmdir()
+                remove(folder)
 
     @staticmethod
     def _name(instance: Instance) -> str:
