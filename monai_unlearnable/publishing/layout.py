@@ -136,7 +136,9 @@ class Layout:
             raise OutputError(reason, file=unpacked)
         if misplaced and not overwrite:
             kind = "is not encrypted, but a key is given" if key else "is encrypted, but no key is given"
-            raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
+            raise OutputError(
+                f"{kind}; choose another folder, or set overwrite (--overwrite) to replace it", file=misplaced[0]
+            )
 
     def clear(self) -> None:
         """Remove what a run wrote, so that one with other settings can be stopped and go on.

@@ -128,13 +128,17 @@ class Cache:
             known = self.source.read_text(encoding="utf-8").strip() if self.source.is_file() else source
             lines = self.sums.read_text(encoding="utf-8").splitlines() if self.sums.is_file() else []
         if known != source and not overwrite:
-            raise OutputError(f"this output is of {known}; choose another folder, or set overwrite", file=self.source)
+            raise OutputError(
+                f"this output is of {known}; choose another folder, or set overwrite (--overwrite)", file=self.source
+            )
         found = [match for line in lines if (match := LINE.fullmatch(line))]  # a killed call may leave half a line
         self._digests = {match[2]: match[1] for match in found}
         wanted = {self._name(instance) for instance in instances}
         for name in sorted(self._digests.keys() - wanted):
             if (self.folder / name).exists() and not overwrite:
-                reason = "the server does not list this instance any more; delete the file, or set overwrite"
+                reason = (
+                    "the server does not list this instance any more; delete the file, or set overwrite (--overwrite)"
+                )
                 raise OutputError(reason, file=self.folder / name)
             remove(self.folder / name)
             del self._digests[name]
@@ -154,7 +158,9 @@ class Cache:
         if name in self._digests and file_digest(path) == self._digests[name]:
             return True
         if not overwrite:
-            reason = "the file is not as it was fetched; delete it to have it fetched again, or set overwrite"
+            reason = (
+                "the file is not as it was fetched; delete it to have it fetched again, or set overwrite (--overwrite)"
+            )
             raise OutputError(reason, file=path)
         return False
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from monai_unlearnable.crypto import Key, load_key
-from monai_unlearnable.crypto.encrypted import is_owned
+from monai_unlearnable.crypto.encrypted import is_owned, places
 from monai_unlearnable.data import unpack_archive
 from monai_unlearnable.data.dicomweb import is_address
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError, told
@@ -261,7 +261,7 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
         The manifest of the run.
 
     Raises:
-        InputError: when settings are given for stored noise, which takes none.
+        InputError: when the source is neither, or settings are given for stored noise, which takes none.
         VerificationError: see :func:`protect`.
         UnlearnableError: naming case, file and reason of what stopped the run.
 
@@ -270,6 +270,7 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
         >>> apply("OUT/models/perturber.safetensors", "MORE_SCANS", "MORE")
     """
     source = Path(source)
+    _check_source(source)
     others = {name: value for name, value in settings.items() if name not in ("overwrite", "key")}
     if others and source.is_dir():
         words = " ".join(f"--{name} {value}" for name, value in others.items())
@@ -281,6 +282,19 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
             return apply_stored(source, run["dataset_dir"], output_dir, bool(run.get("overwrite")), key)
         run_bundle("umed", "apply", checkpoint=source, **run)
         return Manifest.load(layout.manifest, key)
+
+
+def _check_source(source: Path) -> None:
+    """Refuse what is neither stored noise nor a checkpoint, with what was probably meant."""
+    if is_owned(source) or any(path.exists() for path in places(source / Layout(source).manifest.name)):
+        return
+    layout = Layout(source)
+    what, way = "holds no stored noise", "the folder noise/ of a finished output, or a checkpoint of its models/"
+    if layout.records:
+        what, way = "is an output", f"the noise in it, {layout.noise}, or a checkpoint of its models/"
+    elif not source.exists():
+        what = "does not exist"
+    raise InputError(f"{what}; give {way}", file=source)
 
 
 @contextmanager
