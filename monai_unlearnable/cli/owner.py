@@ -15,7 +15,7 @@ from monai_unlearnable.cli.terminal import console, typed_program
 from monai_unlearnable.cli.values import JSON, KEY, OVERWRITE, SETTINGS, WITH_SETTINGS, chosen_settings
 from monai_unlearnable.cli.work import Work, is_first, say
 from monai_unlearnable.errors import InputError, SkippedCasesError, VerificationError
-from monai_unlearnable.utils.text import first_few
+from monai_unlearnable.utils.text import counted, first_few
 
 if TYPE_CHECKING:
     from monai_unlearnable.noise import Manifest
@@ -198,7 +198,7 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
         say(report.page())
     else:
         end = _unchanged(manifest)
-        say(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds{end}")
+        say(f"verified: {counted(len(manifest.scans), 'scan')}, every hash, budget and figure holds{end}")
     if report.findings:
         raise report.error()
 
@@ -212,7 +212,8 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
 @OVERWRITE
 def restore(out: str, destination: str, key: str | None, overwrite: bool | None) -> None:
     """Write the original voxels, bit for bit."""
-    say(f"restored: {len(mu.restore(out, destination, bool(overwrite), key))} scans, bit for bit")
+    scans = mu.restore(out, destination, bool(overwrite), key)
+    say(f"restored: {counted(len(scans), 'scan')}, bit for bit")
 
 
 @click.command()
@@ -262,7 +263,7 @@ def audit(protected: str, statement: str, public_key: str | None, as_json: bool)
     report = mu.audit(protected, statement, public_key)
     click.echo(report.to_json() if as_json else report.page())
     if count := len(report.findings):
-        reason = f"{count} claims of the statement do not hold"
+        reason = f"{counted(count, 'claim')} of the statement {'does' if count == 1 else 'do'} not hold"
         raise VerificationError(reason, file=statement, findings=report.findings)
 
 

@@ -102,7 +102,7 @@ def test_a_set_without_test_cases_needs_some(tmp_path: Path, capsys: pytest.Capt
     assert main(["protect", "lattice", str(data), str(out)]) == 0
     end = lines_of(capsys.readouterr().out)
     assert end["next"][1].endswith("--test_dir TEST")
-    assert end["unchanged"] == ["1 scans, where nothing may change: images/b"]
+    assert end["unchanged"] == ["1 scan, where nothing may change: images/b"]
     assert main(["evaluate", str(out), str(data)]) == WRONG_INPUT
     assert "--test_dir FOLDER" in capsys.readouterr().err
     assert main(["apply", str(out / "noise"), str(data), str(tmp_path / "again")]) == 0

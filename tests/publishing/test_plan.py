@@ -53,7 +53,7 @@ def test_a_dataset_of_classes_is_told(tmp_path: Path) -> None:
     plan = plan_of(data, tmp_path / "out", epsilon=8 / 255)
     assert plan.task == "classification" and plan.summary.targets == (3, 2, 2)
     assert plan.steps == pytest.approx((8, 8))
-    assert "0: 3 images, 1: 2 images, 2: 2 images" in plan.page()
+    assert "0 (a): 3 images, 1 (b): 2 images, 2 (c): 2 images" in plan.page()
 
 
 def test_the_command_prints_the_plan_and_ends_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
