@@ -52,7 +52,14 @@ class _Protect(Work):
         if asks and not args[0].startswith("-") and args[0] != AUTO:
             _show_settings(args[0])
             ctx.exit()
-        return super().parse_args(ctx, args)
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter:
+            if given and Path(given[0]).is_dir():
+                words = f"the name of a method comes before the dataset, such as {ctx.info_name} umed {given[0]} OUT"
+                raise click.UsageError(words, ctx) from None
+            raise
 
 
 def _show_settings(method: str) -> None:

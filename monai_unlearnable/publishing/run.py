@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -237,6 +238,7 @@ def plan(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **
         >>> print(plan("lattice", "DATASET", "OUT", epsilon=8 / 255).page())
     """
     key = load_key(settings.pop("key", None))
+    given = Path(dataset_dir)
     with ExitStack() as stack:
         if is_archive(dataset_dir):
             folder = stack.enter_context(TemporaryDirectory())
@@ -245,7 +247,7 @@ def plan(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **
         with _prepared(dataset_dir, output_dir, rehearsal, key, completes=False) as run:
             workflow = run_bundle(str(method), "protect", **run)
     found: DatasetPlan = workflow.parser.get_parsed_content("protection").plan
-    return found
+    return replace(found, listing=replace(found.listing, root=given)) if is_archive(given) else found
 
 
 def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> Manifest:

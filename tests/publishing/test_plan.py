@@ -90,6 +90,12 @@ def _with_remark(protect: Callable[..., None]) -> Callable[..., None]:
     return protect_and_remark
 
 
+def test_the_plan_of_an_archive_names_it(tmp_path: Path) -> None:
+    """Its files are unpacked to a folder that is gone then."""
+    archive = write_archive(tmp_path / "data.npz")
+    assert f"dataset      {archive}: " in mu.plan("lsp", archive, tmp_path / "out").page()
+
+
 def test_a_run_begins_with_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_dataset(tmp_path / "data")
     assert main(["protect", "lattice", str(data), str(tmp_path / "out"), "--epsilon", "0.1"]) == 0
