@@ -47,8 +47,8 @@ FAULTS = (
     Fault(
         "the authorized model is scored on its training scans",
         "evaluation/runs.py",
-        "originals.cases[1::2]",
-        "originals.cases[::2]",
+        "sorted(order[1::2])",
+        "sorted(order[::2])",
         "tests/evaluation/test_laboratory.py",
     ),
     Fault(

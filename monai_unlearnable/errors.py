@@ -201,7 +201,7 @@ class GoalError(UnlearnableError):
 
 
 class OutOfMemoryError(UnlearnableError, MemoryError):
-    """A case takes more memory than there is."""
+    """A case, or a training, takes more memory than there is."""
 
 
 NUMBER = re.compile(r"^\[Errno -?\d+\] ")

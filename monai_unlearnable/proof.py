@@ -32,6 +32,7 @@ from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.report import Results
 from monai_unlearnable.report.rows import PROTECTED, RANDOM
 from monai_unlearnable.utils.config import build
+from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.progress import track
 from monai_unlearnable.utils.text import counted, first_few
 from monai_unlearnable.utils.values import check_path, check_switch, check_whole
@@ -267,6 +268,9 @@ def frontier(
     _refuse(bundle or {}, "epsilon", "output_dir")
     if not methods or not epsilons:
         raise InputError("a sweep needs at least one method and one epsilon")
+    for name, alike in grouped(dict.fromkeys(methods), _output_name).items():
+        if len(alike) > 1:
+            raise InputError(f"methods {' and '.join(alike)} would both be {name!r}; rename one of the files")
     examined, root = Path(output_dir) / "laboratory", Path(output_dir)
     choices = {name: value for name, value in settings.items() if name not in ("part", "workers")}
     prepare_laboratory(dataset_dir, examined, control=False, **choices)
@@ -285,6 +289,11 @@ def _refuse(settings: Mapping[str, Any], *decided: str) -> None:
             raise InputError(f"{name} cannot be chosen here; the command decides on it")
 
 
+def _output_name(method: str) -> str:
+    """What outputs of a method, or of its configuration file, are called."""
+    return Path(method).stem.replace(" ", "_")
+
+
 def _sweep(
     folder: Path,
     methods: Sequence[str],
@@ -297,7 +306,7 @@ def _sweep(
     outputs: dict[str, Path] = {}
     for epsilon in track(sorted(epsilons), "protecting with epsilon"):
         for method in methods:
-            output = folder / f"{Path(method).stem.replace(' ', '_')}_{epsilon:g}"
+            output = folder / f"{_output_name(method)}_{epsilon:g}"
             if not Layout(output).records:
                 with suppress(SkippedCasesError):  # the others are done
                     run_bundle(method, epsilon=epsilon / 255, output_dir=output, **settings)

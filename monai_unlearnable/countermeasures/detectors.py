@@ -226,5 +226,7 @@ def _area(scores: NDArray, truth: NDArray, cases: NDArray, seed: int) -> AreaUnd
 
     rng, count = np.random.default_rng(seed), cases.max() + 1
     drawn = [np.bincount(rng.integers(count, size=count), minlength=count)[cases] for _ in range(RESAMPLES)]
-    low, high = np.nanpercentile([mean(weights) for weights in drawn], [2.5, 97.5])
-    return AreaUnderCurve(mean(None), (float(low), float(high)))
+    value, areas = mean(None), np.array([mean(weights) for weights in drawn])
+    known = areas[~np.isnan(areas)]
+    low, high = np.percentile(known, [2.5, 97.5]) if known.size else (math.nan, math.nan)
+    return AreaUnderCurve(value, (float(low), float(high)))

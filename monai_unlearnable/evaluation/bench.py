@@ -165,8 +165,12 @@ class Bench:
         self._weights_digest  # noqa: B018 - and so are files and folders that settings name
         for name in self.matrix.recipes:
             self.recipe(name).check_weights()
-        for name in self.matrix.countermeasures:
-            self._own_scans_digest(self.catalogs["countermeasures"].description(name))
+        used = [
+            self._own_scans_digest(self.catalogs["countermeasures"].description(n)) for n in self.matrix.countermeasures
+        ]
+        for name in dict.fromkeys(name for digests in used for name in digests):
+            scans = load_cases(getattr(self.matrix, name), require_labels=False)
+            refuse_overlap(scans, self.test, f"{name}, the exploiter's own data,")
         if len(self.size) != self.summary.spatial_dims:
             raise InputError(f"size is {list(self.size)}, and the scans have {self.summary.spatial_dims} dimensions")
         self._check_victims()
@@ -273,6 +277,17 @@ class Bench:
         words = json.dumps(countermeasure)
         named = {name: getattr(self.matrix, name) for name in OWN_SCANS if f"@{name}" in words}
         return {name: self._folder_digest(folder) for name, folder in named.items() if folder is not None}
+
+    def brought(self) -> dict[str, dict[str, str]]:
+        """SHA-256 of what the exploiter brings: of the weights by recipe, of his own scans by countermeasure."""
+        describe, digest = self.catalogs["countermeasures"].description, self._weights_digest
+        weights = {name: digest for name in self.matrix.recipes if digest and self.recipe(name).weights}
+        scans = {
+            name: fingerprint(found)
+            for name in self.matrix.countermeasures
+            if (found := self._own_scans_digest(describe(name)))
+        }
+        return {name: found for name, found in (("weights", weights), ("own_scans", scans)) if found}
 
     def _folder_digest(self, folder: str) -> str:
         if folder not in self._folder_digests:

@@ -14,6 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -22,10 +23,10 @@ from typing import Any, TypeVar
 import torch
 
 from monai_unlearnable import __version__
-from monai_unlearnable.errors import InputError, UnlearnableError, root_cause, told
+from monai_unlearnable.errors import InputError, OutOfMemoryError, UnlearnableError
 from monai_unlearnable.evaluation.bench import OWN_SCANS, Bench
 from monai_unlearnable.evaluation.matrix import Matrix, Published, Run
-from monai_unlearnable.evaluation.runs import UNUSABLE, authorized_scores, detect, kept, train_run
+from monai_unlearnable.evaluation.runs import authorized_scores, detect, kept, reason_of, train_run
 from monai_unlearnable.evaluation.sources import Measured, Source, published_source
 from monai_unlearnable.report import Results, VictimRow
 from monai_unlearnable.report.rows import CLEAN, FAILED, OWN_RECIPE, PROTECTED
@@ -121,10 +122,11 @@ class Laboratory:
 
         Raises:
             InputError: when data, victims, recipes or countermeasures are unknown, or there is no such part.
+            OutOfMemoryError: when the system ends one of several processes.
         """
         check_part(part, workers)
-        self.matrix.save(self.folder)
         self.check()
+        self.matrix.save(self.folder)  # after the check: what it refuses leaves the settings of an earlier call
         runs = self.runs()[part[0] :: part[1]]
         runs = [run for run in runs if self._known(run) is None]
         if workers > 1 and runs:
@@ -222,6 +224,8 @@ class Laboratory:
         sizes = {name: list(self.bench.recipe(name).size) for name in self.matrix.recipes}
         if others := {name: size for name, size in sizes.items() if size != kept["size"]}:
             kept["sizes"] = others  # of recipes that have a size of their own
+        if brought := self.bench.brought():
+            kept["brought_sha256"] = brought
         counts = {"training cases": len(self.bench.originals.cases), "test cases": len(self.bench.test)}
         known = {"dataset_sha256": self.bench.originals.digest, "version": __version__}
         return {**json.loads(json.dumps(kept)), **counts, **known}
@@ -306,8 +310,8 @@ def _or_none(what: str, check: Callable[..., Found], *arguments: Any) -> Found |
     """The result of a check. One that is impossible, for example with too few cases, does not stop the rest."""
     try:
         return check(*arguments)
-    except UNUSABLE as error:
-        logger.warning("%s: not examined: %s", what, told(root_cause(error)))
+    except Exception as error:  # as of trainings
+        logger.warning("%s: not examined: %s", what, reason_of(error))
         return None
 
 
@@ -315,6 +319,9 @@ def _train_side_by_side(folder: Path, runs: Sequence[Run], workers: int) -> None
     """Train runs and measure their data in several processes, which share the cores.
 
     Each reads the settings that a laboratory saved in the folder, needs no key, and keeps its results there.
+
+    Raises:
+        OutOfMemoryError: when the system ends one of them.
     """
     threads = max(1, (os.cpu_count() or 1) // workers)
     context = multiprocessing.get_context("spawn")
@@ -328,6 +335,12 @@ def _train_side_by_side(folder: Path, runs: Sequence[Run], workers: int) -> None
                 for done in as_completed(jobs):
                     done.result()
                     stage.advance(done in trainings)
+        except UnlearnableError:  # such as a full disk: what has not begun would fail too
+            pool.shutdown(cancel_futures=True)
+            raise
+        except BrokenProcessPool as error:
+            reason = "a process that trains was ended by the system; out of memory? Give fewer workers"
+            raise OutOfMemoryError(reason) from error
         except KeyboardInterrupt:  # or the pool would wait for the trainings that have begun
             for process in multiprocessing.active_children():
                 process.terminate()

@@ -13,12 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from monai_unlearnable.errors import InputError, told
 from monai_unlearnable.report.rows import CLEAN, OWN_RECIPE, PROTECTED, RANDOM
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.distributed import check_device, default_device
 from monai_unlearnable.utils.enums import look_up
 from monai_unlearnable.utils.files import write_json
+from monai_unlearnable.utils.grouping import distinct
 from monai_unlearnable.utils.precision import fast_bfloat16
 from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.utils.values import PATHS, check_number, check_path, check_switch, check_whole, check_wholes
@@ -27,6 +30,8 @@ __all__ = ["LENGTHS", "Matrix", "Published", "Run", "listed", "training_length"]
 
 FILE = "laboratory.json"
 LENGTHS = {"short": 500, "standard": 2500, "long": 10000}  # training steps by name
+NAMES = ("victims", "recipes", "countermeasures")
+AXES = (*NAMES, "seeds")
 COUNTS = ("iterations", "batch_size", "width", "num_validations")
 PLAIN = "plain"  # the recipe where none is named
 
@@ -147,12 +152,16 @@ class Matrix:
     amp: bool | None = None
 
     def __post_init__(self) -> None:
-        for name in ("victims", "recipes", "countermeasures", "seeds", "size", "omitted"):
-            object.__setattr__(self, name, listed(name, getattr(self, name)))
+        for name in (each.name for each in dataclasses.fields(self)):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
+        for name in (*AXES, "size", "omitted"):
+            object.__setattr__(self, name, _plain(listed(name, getattr(self, name))))
         object.__setattr__(self, "victims", self.victims or ())
         object.__setattr__(self, "recipes", self.recipes or ())
         object.__setattr__(self, "omitted", self.omitted or ())
         self._check_kinds()
+        for name in AXES:  # a training that is named twice is one, and no second seed
+            object.__setattr__(self, name, tuple(distinct(getattr(self, name))))
         protected = {name: _published(name, data) for name, data in self.protected.items()}
         object.__setattr__(self, "protected", protected)
         # What is kept beside the results says what was done, on whatever machine they are read.
@@ -170,6 +179,10 @@ class Matrix:
         if not isinstance(self.protected, Mapping):
             raise InputError(f"protected is {self.protected!r}; give folders by name, such as {{'umed': 'OUT'}}")
         check_wholes("seeds", self.seeds)
+        for name in NAMES:
+            given = getattr(self, name) or ()
+            if not all(isinstance(each, str) for each in given):
+                raise InputError(f"{name} are {list(given)!r}; give names")
         for name in COUNTS:
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), 1)
@@ -302,6 +315,13 @@ def listed(name: str, value: Any) -> tuple[Any, ...] | None:
     if value is not None and not isinstance(value, Iterable):
         raise InputError(f"{name} is {value!r}; give a list")
     return None if value is None else tuple(value)
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy, or those in a tuple, as Python's, which JSON holds."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _published(name: str, data: Any) -> Published:

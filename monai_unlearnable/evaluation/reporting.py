@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_unlearnable.data import LabelGeometry, read_case
+from monai_unlearnable.data import LabelGeometry, read_case, read_scan
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evidence import background, own_entries, record
 from monai_unlearnable.report import Results, write_report
@@ -112,11 +112,14 @@ def _predictions(laboratory: Laboratory, pictured: int) -> dict[str, bytes]:
         return {}
     first = next(iter(stored.values()))
     numbers = [number for number in range(pictured) if f"image{number}" in first]
+    scans = [read_scan(case.root / case.images[0]) for case in laboratory.bench.test[: len(numbers)]]
     return {
         f"prediction-{number + 1}": prediction_montage(
             first[f"image{number}"].astype(np.float32),
             first[f"truth{number}"],
             {f"trained on {name}": arrays[f"prediction{number}"] for name, arrays in stored.items()},
+            scan.affine,
+            scan.has_geometry,
         )
-        for number in numbers
+        for number, scan in zip(numbers, scans, strict=True)
     }

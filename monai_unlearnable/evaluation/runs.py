@@ -7,7 +7,8 @@ import dataclasses
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,12 @@ from monai_unlearnable.victims import (
 )
 from monai_unlearnable.victims.external import Loading
 
-__all__ = ["UNUSABLE", "authorized_scores", "detect", "kept", "train_run"]
+__all__ = ["authorized_scores", "detect", "kept", "reason_of", "train_run"]
 
 logger = logging.getLogger(__name__)
 
 PICTURED = 2  # test cases whose predictions are kept
-UNUSABLE = (UnlearnableError, RuntimeError, ValueError)  # of models and data that do not go together
+TELLING = (UnlearnableError, RuntimeError, ValueError)  # errors whose text says what is wrong by itself
 
 
 def train_run(bench: Bench, run: Run, source: Source, folder: Path) -> tuple[VictimRow, bytes | None]:
@@ -65,12 +66,18 @@ def train_run(bench: Bench, run: Run, source: Source, folder: Path) -> tuple[Vic
         trained = _train_external(bench, run, source, folder) if is_external else _train(bench, run, source)
     except DivergedError:
         return VictimRow(status=DIVERGED, **fields), None
-    except UNUSABLE as error:
+    except Exception as error:  # whatever networks, recipes and countermeasures raise: the other runs go on
         logger.debug("%s failed", run, exc_info=True)
-        status = FAILED + told(root_cause(error))
-        return VictimRow(status=status, **fields), None
+        return VictimRow(status=FAILED + reason_of(error), **fields), None
     pictures = _pictures(trained) if bench.originals.is_segmentation else None
     return VictimRow.from_scores(trained.scores, status=DONE, **fields), pictures
+
+
+def reason_of(error: Exception) -> str:
+    """Why something cannot be trained or examined, in one line."""
+    cause = root_cause(error)
+    words, kind = told(cause), type(cause).__name__
+    return words if isinstance(cause, TELLING) or words == kind else f"{kind}: {words}"
 
 
 def _train(bench: Bench, run: Run, source: Source) -> Trained:
@@ -136,9 +143,9 @@ def _pictures(trained: Trained) -> bytes:
 
 
 def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], folder: Path) -> list[dict[str, Any]]:
-    """Train a network on every other original and score it on the rest, as they are and as they are published.
+    """Train a network on one half of the originals and score it on the rest, as they are and as they are published.
 
-    No case that is scored was trained on.
+    No case that is scored was trained on; see :func:`_halves`.
 
     Args:
         bench: data, task and networks that all runs share.
@@ -149,27 +156,42 @@ def authorized_scores(bench: Bench, victim: str, sources: Sequence[Source], fold
     Returns:
         For each source ``data``, ``victim``, and the score on ``clean`` and on ``protected`` scans in percent.
     """
-    recipe, seed = bench.matrix.first_recipe, bench.matrix.seeds[0]
+    recipe, seed, originals = bench.matrix.first_recipe, bench.matrix.seeds[0], bench.originals.cases
     run = Run(CLEAN, victim, recipe, NO_COUNTERMEASURE, seed)
+    learn, rest = _halves(originals, bench.summary.empty)
+
+    def chosen(cases: Sequence[Case], places: Sequence[int]) -> list[dict[str, Any]]:
+        return _dictionaries([cases[place] for place in places])
 
     def train() -> list[float]:
         how, matrix = bench.recipe(recipe), bench.matrix
         network = bench.network(victim, seed, how.size)
         model = Victim(network, bench.task, how, (), seed, matrix.device, num_validations=1, amp=matrix.amp)
         trained = model.train_and_score(
-            _dictionaries(bench.originals.cases[::2]),
-            _dictionaries(bench.originals.cases[1::2]),
-            others={source.name: _dictionaries(source.cases[1::2]) for source in sources},
+            chosen(originals, learn),
+            chosen(originals, rest),
+            others={source.name: chosen(source.cases, rest) for source in sources},
             description=f"authorized {victim}",
         )
         return [trained.scores.value, *(trained.others[source.name].value for source in sources)]
 
-    key = fingerprint(["authorized", *(bench.key(run, source) for source in sources)])
+    # Earlier laboratories took every other case; where these are others, what they found is not.
+    halves = [] if learn == [*range(0, len(originals), 2)] else ["of each class"]
+    key = fingerprint(["authorized", *halves, *(bench.key(run, source) for source in sources)])
     clean, *protected = kept(folder / f"{key[:24]}.json", train)
     return [
         {"data": source.name, "victim": victim, "clean": clean, "protected": score}
         for source, score in zip(sources, protected, strict=True)
     ]
+
+
+def _halves(cases: Sequence[Case], empty: Collection[str]) -> tuple[list[int], list[int]]:
+    """Places of every other case of each class, and of those whose label is empty by its id; and of the rest.
+
+    Every other case of all may be of one class alone, where classes take turns in a list.
+    """
+    order = sorted(range(len(cases)), key=lambda place: (cases[place].case_id in empty, cases[place].target))
+    return sorted(order[::2]), sorted(order[1::2])
 
 
 def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]:
@@ -181,14 +203,15 @@ def detect(bench: Bench, source: Source, folder: Path) -> dict[str, list[float]]
         folder: folder that keeps what was found.
 
     Returns:
-        Area under the ROC curve, 0 to 1, and its 95% interval, by what is told from what; 0.5 is chance.
+        Area under the ROC curve, 0 to 1, and its 95% interval, by what is told from what; 0.5 is chance, NaN unknown.
     """
     victim = (*bench.matrix.networks, bench.usual_victim)[0]
     recipe, seed = bench.matrix.first_recipe, bench.matrix.seeds[0]
     run = Run(source.name, victim, recipe, NO_COUNTERMEASURE, seed)
     key = fingerprint(["detectors", bench.key(run, source)])
-    found: dict[str, list[float]] = kept(folder / f"{key[:24]}.json", lambda: _classify(bench, source, recipe, seed))
-    return found
+    found = kept(folder / f"{key[:24]}.json", lambda: _classify(bench, source, recipe, seed))
+    # JSON has no NaN, which areas are where there is nothing to tell apart.
+    return {what: [math.nan if number is None else number for number in area] for what, area in found.items()}
 
 
 def _by_label(samples: Sequence[Any], tasks: Sequence[str]) -> Iterator[tuple[str, Sequence[Any]]]:

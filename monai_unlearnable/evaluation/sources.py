@@ -163,10 +163,15 @@ def published_source(name: str, data: Published, originals: Source) -> Source:
     return Source(name, data.role, cases, data.method or EPSILON.sub("", name), data.epsilon, window)
 
 
-def refuse_overlap(training: Iterable[Case], test: Iterable[Case]) -> None:
+def refuse_overlap(training: Iterable[Case], test: Iterable[Case], what: str = "the training data") -> None:
     """Compare the image files of all cases by content, whatever their names and folders.
 
     Only files of equal size are read, each once.
+
+    Args:
+        training: cases that something learns from.
+        test: cases that it is scored on.
+        what: what the first are, for the error.
 
     Raises:
         DatalistError: naming both cases, when a test image is a training image.
@@ -189,7 +194,7 @@ def refuse_overlap(training: Iterable[Case], test: Iterable[Case]) -> None:
         others = of_size(size(path))
         if others and (digest := file_digest(path)) in others:
             other, known = others[digest]
-            reason = f"the case is in the training data and in the test data: it equals {other.case_id}, {known}"
+            reason = f"the case is in {what} and in the test data: it equals {other.case_id}, {known}"
             raise DatalistError(reason, case=case.case_id, file=path)
 
 

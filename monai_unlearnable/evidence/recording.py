@@ -22,6 +22,7 @@ __all__ = ["VICTIM_SETTINGS", "entries_from", "record"]
 
 VICTIM_SETTINGS = ("width", "batch_size", "learning_rate", "validation_fraction")  # of the laboratory
 DIGITS = 2  # after the point
+BRIEF = 8  # digits of a SHA-256 that readers are shown
 
 
 def entries_from(
@@ -90,7 +91,7 @@ def _entry(
         training_cases=settings.get("training cases"),
         test_cases=settings.get("test cases"),
         victim=summary.victim,
-        victim_settings=_kept(settings, summary.recipe),
+        victim_settings=_kept(settings, summary.recipe, summary.countermeasure),
         recipe=summary.recipe,
         countermeasure=summary.countermeasure,
         iterations=iterations,
@@ -113,14 +114,23 @@ def _last_day(summary: Summary) -> str | None:
     return max((run.date for run in summary.scored), default="") or None
 
 
-def _kept(settings: Mapping[str, Any], recipe: str) -> dict[str, Any]:
-    """Settings of a victim's training; of a program that chooses its own, the precision alone."""
-    precision = {"amp": True} if settings.get("amp") else {}  # entries without it are of float32
+def _kept(settings: Mapping[str, Any], recipe: str, countermeasure: str) -> dict[str, Any]:
+    """Settings of a victim's training; of a program that chooses its own, the precision alone.
+
+    Weights and scans that the exploiter brings are told apart by the first digits of their SHA-256.
+    """
+    brought = settings.get("brought_sha256", {})
+    files = {
+        "weights": brought.get("weights", {}).get(recipe),
+        "own_scans": brought.get("own_scans", {}).get(countermeasure),
+    }
+    more = {name: digest[:BRIEF] for name, digest in files.items() if digest}
+    more |= {"amp": True} if settings.get("amp") else {}  # entries without it are of float32
     if recipe == OWN_RECIPE:
-        return precision
+        return more
     size = settings.get("sizes", {}).get(recipe, settings.get("size"))
     known = {"size": size, **{name: settings.get(name) for name in VICTIM_SETTINGS}}
-    return {name: value for name, value in known.items() if value is not None} | precision
+    return {name: value for name, value in known.items() if value is not None} | more
 
 
 def _score(summary: Summary) -> Score:
@@ -142,7 +152,8 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
 
     Args:
         results: results of a laboratory.
-        folder: folder of the entries; made if it does not exist. An entry of the same key is replaced.
+        folder: folder of the entries; made if it does not exist. An entry of the same key is replaced; where its score
+            is the same, it keeps the controls that this laboratory does not have.
         **settings: settings of :func:`entries_from`.
 
     Returns:
@@ -160,7 +171,7 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
         _refuse_namesake(entry, known, folder)
         earlier = next((other for other in known.values() if other.key == entry.key), None)
         if earlier is not None:
-            entry = dataclasses.replace(entry, overstated=earlier.overstated)
+            entry = _renewed(entry, earlier)
         name = save_entry(entry, folder, known)
         known[name] = entry
         written.append(name)
@@ -168,6 +179,14 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
     for entry in changed.values():
         save_entry(entry, folder, known)
     return written, [name for name, entry in changed.items() if entry.overstated and not known[name].overstated]
+
+
+def _renewed(entry: Entry, earlier: Entry) -> Entry:
+    """An entry with what an earlier one of the same key knows beside it."""
+    known: dict[str, Any] = {"overstated": earlier.overstated}
+    if entry.score == earlier.score:  # of the same trainings
+        known |= {"clean": entry.clean or earlier.clean, "random": entry.random or earlier.random}
+    return dataclasses.replace(entry, **known)
 
 
 def _refuse_namesake(entry: Entry, known: Mapping[str, Entry], folder: str | Path) -> None:

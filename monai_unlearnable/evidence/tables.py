@@ -201,7 +201,8 @@ def _row_words(chosen: Sequence[Entry], entry: Entry) -> str:
     alike = [one for one in chosen if exploiter_words(one) == words]
     columns = [COLUMNS[name] for name in (*NETWORK, "iterations", "training")]
     differing = [column for column in columns if len({column.text(one) for one in alike}) > 1]
-    return ", ".join([words, *(column.shared.format(column.text(entry)) for column in differing)])
+    told = (column.shared.format(text) for column in differing if (text := column.text(entry)))
+    return ", ".join([words, *told])
 
 
 def _protected_words(noise: str, entries: Sequence[Entry]) -> str:

@@ -16,7 +16,16 @@ from monai_unlearnable.report.fidelity import figure_name, format_figure
 from monai_unlearnable.report.results import Results
 from monai_unlearnable.report.rows import CLEAN, NO_COUNTERMEASURE
 from monai_unlearnable.report.summaries import MOVING_WORDS, Setting, Summary, iterations_of
-from monai_unlearnable.report.tables import NONE, Table, format_interval, format_number, format_p, format_score, heading
+from monai_unlearnable.report.tables import (
+    NONE,
+    Table,
+    format_interval,
+    format_number,
+    format_p,
+    format_score,
+    heading,
+    tested_score,
+)
 from monai_unlearnable.utils.grouping import distinct, grouped
 
 __all__ = ["Comparison", "Pair", "compare", "comparison_table"]
@@ -115,7 +124,9 @@ def setting_name(setting: Setting) -> str:
 
 def pair_table(countermeasure: str, pairs: Sequence[Pair]) -> Table:
     """Both scores of each pair, and their difference."""
-    figures = ("First", "Second", "Difference", "95% interval", "p", "Iterations", "Seeds")
+    other = tested_score(pair.first for pair in pairs)
+    differences = ("Difference", *([f"In {other}"] if other else []))
+    figures = ("First", "Second", *differences, "95% interval", "p", "Iterations", "Seeds")
     rows = [
         (
             pair.first.victim,
@@ -124,6 +135,7 @@ def pair_table(countermeasure: str, pairs: Sequence[Pair]) -> Table:
             format_score(pair.first),
             format_score(pair.second),
             format_number(pair.difference, "+.1f"),
+            *([format_number(pair.test.difference, "+.1f")] if other else []),
             format_interval(pair.test.interval, "+.1f"),
             format_p(pair.test.p_value),
             " / ".join(distinct(iterations_of([one]) or NONE for one in (pair.first, pair.second))),

@@ -89,17 +89,19 @@ class ControlledSummaries:
         found = [s for s in self.summaries if s.training == PROTECTED and s.method == (method or s.method)]
         return [s for s in found if self.judgement(s) != UNKNOWN]
 
-    def strongest(self, method: str | None = None) -> Summary | None:
-        """Protected data from which most of the clean control's score came back, other than the baselines.
+    def others(self, method: str | None = None) -> list[Summary]:
+        """Protected data of exploiters who did something special, but for those who learn little from originals."""
+        return [s for s in self.protected(method) if not self.is_baseline(s) and self.judgement(s) != POOR]
 
-        Data that do not even hold against the baseline are passed over, unless there are no others. Victims who learn
-        little from originals do not count.
-        """
-        found = [s for s in self.protected(method) if self.judgement(s) != POOR]
-        weak = {(s.data, s.victim) for s in found if self.is_baseline(s) and self.judgement(s) in UNSTOPPED}
-        others = [s for s in found if not self.is_baseline(s)]
-        held = [s for s in others if (s.data, s.victim) not in weak]
-        return max(held or others, key=self.fraction, default=None)
+    def held(self, method: str | None = None) -> list[Summary]:
+        """:meth:`others` on data that hold against the baseline of the same victim; all where none do."""
+        weak = {(s.data, s.victim) for s in self.baselines(method) if self.judgement(s) in UNSTOPPED}
+        others = self.others(method)
+        return [s for s in others if (s.data, s.victim) not in weak] or others
+
+    def strongest(self, method: str | None = None) -> Summary | None:
+        """Of :meth:`held` the data from which most of the clean control's score came back."""
+        return max(self.held(method), key=self.fraction, default=None)
 
     def p_value(self, summary: Summary) -> float:
         """Of the paired test against the clean control over test cases; NaN where the cases are not known."""

@@ -39,6 +39,8 @@ __all__ = ["compare_page", "pictures_by_kind", "render", "render_page", "write_c
 PICTURE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # Kinds of pictures, by the start of their names.
 KINDS = ("before", "heat", "frontier", "bars", "curves", "prediction", "montage")
+# Names of those that the laboratory makes.
+MADE = re.compile(r"(before-and-after|(heat|montage|prediction)(-\d+)+|frontier-\d+-\w+?|bars|curves)(_dark)?\.png")
 SHRINK = 0.49  # pixels of the page a pixel of a picture
 DESCRIBED = 12  # settings that the alternative text of a chart names
 FEW = 6  # answers that the page begins with
@@ -94,6 +96,7 @@ def render_page(
         },
         background=background,
         rivals=tables.rivals_table(results),
+        tested=tables.tested_score(summaries),
         figures=fidelity.figure_table(results),
         meanings=fidelity.meanings(results),
         regions=fidelity.region_tables(results),
@@ -114,7 +117,8 @@ def write_report(
 ) -> None:
     """Write ``results.json``, CSV files, a PNG for each picture and ``index.html``; each write is atomic.
 
-    The page comes last. It holds the voxels of the scans that are viewed: it is meant for their owner.
+    Pictures of an earlier report that are no longer among them are removed: they may show scans. The page comes last.
+    It holds the voxels of the scans that are viewed: it is meant for their owner.
 
     Args:
         results: results to report.
@@ -136,6 +140,9 @@ def write_report(
         write_atomic(target / name, text.encode("utf-8", "backslashreplace"))
     for name, content in pictures.items():
         write_atomic(target / f"{name}.png", content)
+    for earlier in target.glob("*.png"):
+        if MADE.fullmatch(earlier.name) and earlier.stem not in pictures:
+            earlier.unlink()
     write_atomic(target / "index.html", page.encode("utf-8", "backslashreplace"))
 
 
@@ -146,6 +153,7 @@ def compare_page(first: Results, second: Results) -> str:
         "comparison",
         found=found,
         pairs=_pairs(found),
+        tested=tables.tested_score(pair.first for pair in found.pairs),
         frontiers=comparison.frontiers_table(first, second),
         figures=comparison.figures_table(first, second),
         only_first=[comparison.setting_name(setting) for setting in found.only_first],

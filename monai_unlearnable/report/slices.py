@@ -168,7 +168,11 @@ def _legend(sheet: _Sheet, classes: Sequence[int]) -> None:
 
 
 def prediction_montage(
-    image: NDArray, truth: NDArray, predictions: Mapping[str, NDArray], affine: NDArray | None = None
+    image: NDArray,
+    truth: NDArray,
+    predictions: Mapping[str, NDArray],
+    affine: NDArray | None = None,
+    is_placed: bool = True,
 ) -> bytes:
     """PNG with a test scan, its true outline and each model's: a row for 2D, axial, coronal and sagittal rows for 3D.
 
@@ -178,6 +182,7 @@ def prediction_montage(
         predictions: class indices of each model by its name, a column each; the first five are shown.
         affine: 4x4 matrix from voxel indices to millimeters; without it voxels are cubes, and axes point to the right,
             the front and the head.
+        is_placed: whether the matrix tells the sides of the body, so that these are marked.
 
     Raises:
         InputError: when shapes differ, are not 2D or 3D, or there is no prediction.
@@ -188,7 +193,7 @@ def prediction_montage(
         shapes = ", ".join(f"{name} {array.shape}" for name, array in {"truth": classes, **shown}.items())
         reason = f"predictions need the shape of their image, {scan.shape}; found {shapes if shown else 'none'}"
         raise InputError(reason)
-    cuts = best_cuts(classes, np.eye(4) if affine is None else affine, affine is not None)
+    cuts = best_cuts(classes, np.eye(4) if affine is None else affine, is_placed and affine is not None)
     sheet = _Sheet(cuts, len(shown), top=0.78, bottom=0.4, widest=2)
     for row, cut in enumerate(cuts):
         for column, prediction in enumerate(shown.values()):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -22,7 +22,8 @@ from monai_unlearnable.utils.grouping import distinct, grouped
 
 __all__ = ["LONG", "NONE", "Table", "heading"]
 __all__ += ["format_digits", "format_interval", "format_number", "format_p", "format_score"]
-__all__ += ["markdown_table", "matrix_tables", "p50_table", "points_table", "rivals_table", "victim_table"]
+__all__ += ["markdown_table", "matrix_tables", "p50_table", "points_table", "rivals_table", "tested_score"]
+__all__ += ["victim_table"]
 
 NONE = "–"
 LONG = 24  # rows of all tables of a kind together that are shown unfolded
@@ -33,6 +34,7 @@ EXTRAS = {"hd95": "HD95 (mm)", "hd95_missing": "Missed (%)", "auc": "AUC (%)", "
 ROOMY = ("Selected", "SSIM in label")  # columns that a terminal has no room for; narrow ones have none for the next
 DISPENSABLE = ("Missed (%)", "HD95 (mm)", "Per class", "AUC (%)", "Accuracy (%)", "SSIM", "Peak", "Interval", "p")
 WIDE = 1000  # characters; more than any table has
+TESTED = {"balanced accuracy": "accuracy"}  # scores over classes, and the one over cases that paired tests compare
 STYLES = {CLEAN: "green", PROTECTED: "bold yellow", RANDOM: "cyan"}
 
 SummaryColumn = tuple[str, Callable[[Summary], str]]
@@ -159,6 +161,15 @@ def format_p(value: float) -> str:
     return f"< {LEAST_P:g}" if value < LEAST_P else format_number(value, ".3f")
 
 
+def tested_score(summaries: Iterable[Summary]) -> str:
+    """The score that paired tests compare where it is not the one of the tables; otherwise empty.
+
+    A test over cases counts each case alike, balanced accuracy counts each class alike: with rare classes one may rise
+    while the other falls.
+    """
+    return next((TESTED[s.metric] for s in summaries if s.metric in TESTED), "")
+
+
 def heading(countermeasure: str) -> str:
     """A countermeasure as a heading."""
     return "Without countermeasure" if countermeasure == NO_COUNTERMEASURE else f"Countermeasure: {countermeasure}"
@@ -237,21 +248,24 @@ def rivals_table(results: Results) -> Table:
     tested = [
         (first, second, difference_test(second, first)) for first, second in ControlledSummaries(summaries).rivals()
     ]
+    other = tested_score(first for first, _, _ in tested)
     rows = [
         (
             victim_name(first, summaries),
             first.countermeasure,
             first.words,
             second.words,
-            format_number(test.difference, "+.1f"),
+            format_number(first.score - second.score, "+.1f"),
+            *([format_number(test.difference, "+.1f")] if other else []),
             format_interval(test.interval, "+.1f"),
             format_p(test.p_value),
         )
         for first, second, test in tested
         if test.cases
     ]
-    columns = ("Victim", "Countermeasure", "Method", "Against", "Difference", "95% interval", "p")
-    about = "first method less the other, in points; paired tests over test cases"
+    figures = ("Difference", *([f"In {other}"] if other else []), "95% interval", "p")
+    columns = ("Victim", "Countermeasure", "Method", "Against", *figures)
+    about = f"first method less the other, in points; paired tests{f' of {other}' if other else ''} over test cases"
     return Table("Method against method", columns, rows, 4, caption=about)
 
 

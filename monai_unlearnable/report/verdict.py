@@ -74,10 +74,19 @@ def _comparison(controlled: ControlledSummaries, group: Sequence[Summary]) -> st
 
 
 def _p50(controlled: ControlledSummaries, method: str) -> str:
-    """Up to which PSNR the protection holds, in words; empty where that is not known."""
-    lines = [line for line in frontier_lines(controlled) if line.method == method and line.recipe == controlled.recipe]
+    """Up to which PSNR the protection holds, in words; empty where that is not known.
+
+    Victims without a clean control, or whom even originals teach little, say nothing of it.
+    """
+    lines = [
+        line
+        for line in frontier_lines(controlled)
+        if (line.method, line.recipe) == (method, controlled.recipe)
+        and math.isfinite(line.clean)
+        and not is_poor(line.clean, line.chance)
+    ]
     reached = [line for line in lines if line.p50 is not None]
-    if not lines or not np.isfinite(lines[0].clean):
+    if not lines:
         return ""
     if not reached:
         return "at none of its strengths half of the usual score is lost"
@@ -118,32 +127,56 @@ def _strength(controlled: ControlledSummaries, group: Sequence[Summary]) -> str:
     return ""
 
 
+def _baseline_fraction(controlled: ControlledSummaries, group: Sequence[Summary]) -> float:
+    """Most of the usual score that the baselines reach, as a fraction."""
+    return max((controlled.fraction(s) for s in group if controlled.judgement(s) != POOR), default=math.nan)
+
+
+def _told(controlled: ControlledSummaries, group: Sequence[Summary]) -> Summary | None:
+    """The other way of training that the verdict tells of.
+
+    It is the strongest where the protection holds; but of data in one strength the one that wins more than all
+    baselines, whatever these reach.
+    """
+    best, others = controlled.strongest(group[0].method), controlled.others(group[0].method)
+    if best is None or controlled.judgement(best) != STOPPED or _strengths(group) > 1:
+        return best
+    most = max(others, key=controlled.fraction)
+    return most if controlled.fraction(most) > _baseline_fraction(controlled, group) else best
+
+
 def _strongest(controlled: ControlledSummaries, group: Sequence[Summary]) -> str:
     """What brings most of the score back, unless the sentence on strength has said the worst already."""
-    method = group[0].method
-    known = max((controlled.fraction(s) for s in group if controlled.judgement(s) != POOR), default=math.nan)
-    best = controlled.strongest(method)
+    best = _told(controlled, group)
     control = controlled.control(best) if best else None
     if best is None or control is None or _holds_nowhere(controlled, group):
         return ""
-    tried = len(distinct(attempt(s) for s in controlled.protected(method) if not controlled.is_baseline(s)))
     where = best.victim if len(distinct(s.data for s in group)) == 1 else f"{best.victim}, {best.data}"
     reached = f"{best.score:.1f} of {control.score:.1f} ({where})"
     if controlled.judgement(best) == STOPPED:
-        if tried == 1:
-            return f"The other way of training that was tried, {attempt(best)}, brings back {reached}, less than half."
-        return (
-            f"None of the {tried} other ways of training that were tried brings back more than half; the best is "
-            f"{attempt(best)} with {reached}."
-        )
+        return _nothing_won(controlled, best, reached)
     if best.score >= control.score:
         reached = f"{best.score:.1f}, no less than {control.score:.1f} on the originals ({where})"
         return f"With {attempt(best)} the score is {reached}, so the protection does not hold against it."
     if controlled.judgement(best) == NOT_STOPPED:
         return f"With {attempt(best)} the score returns to {reached}, so the protection does not hold against it."
-    if controlled.fraction(best) <= known:
+    if controlled.fraction(best) <= _baseline_fraction(controlled, group):
         return ""
     return f"With {attempt(best)} the score comes back to {reached}, more than half, so the protection is weak there."
+
+
+def _nothing_won(controlled: ControlledSummaries, best: Summary, reached: str) -> str:
+    """That no other way of training wins: where the protection holds at all, if one wins where it does not."""
+    tried = len(distinct(attempt(s) for s in controlled.held(best.method)))
+    elsewhere = any(controlled.judgement(s) in UNSTOPPED for s in controlled.others(best.method))
+    if tried == 1:
+        text = f"the other way of training that was tried, {attempt(best)}, brings back {reached}, less than half."
+    else:
+        text = (
+            f"none of the {tried} other ways of training that were tried brings back more than half; the best is "
+            f"{attempt(best)} with {reached}."
+        )
+    return f"Where {controlled.recipe} training is stopped, {text}" if elsewhere else f"{text[:1].upper()}{text[1:]}"
 
 
 def _peak(controlled: ControlledSummaries, group: Sequence[Summary]) -> str:
@@ -169,7 +202,7 @@ def _in_short(controlled: ControlledSummaries, method: str) -> str:
     if _holds_nowhere(controlled, group):
         return f"{text}: it does not protect."
     parts = [text, _p50(controlled, method) if several else ""]
-    best = controlled.strongest(method)
+    best = _told(controlled, group)
     control = controlled.control(best) if best else None
     if best is not None and control is not None:
         verb = "brings only" if controlled.judgement(best) == STOPPED else "brings"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,14 @@ def test_three_classes_are_judged_one_against_the_rest() -> None:
     gaps = [{**case, "label": 3 * case["label"] + 1} for case in cases]
     found, same = label_separability(gaps), label_separability(cases)
     assert found.linear.value == pytest.approx(same.linear.value, abs=0.02)
+
+
+def test_where_every_block_is_of_one_class_the_area_is_not_known() -> None:
+    labels = [torch.ones(1, 16, 16, dtype=torch.long) for _ in range(4)]
+    labels[0][:, 0, 0] = 0  # a voxel of background in all
+    samples = [{"image": torch.rand(1, 16, 16), "label": label} for label in labels]
+    found = label_separability(samples).linear
+    assert math.isnan(found.value) and all(map(math.isnan, found.interval))
 
 
 def test_statistics_are_finite_and_few() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,18 @@ from monai_unlearnable import __version__
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.cli import main
 from monai_unlearnable.countermeasures.own_scans import read_scans
-from monai_unlearnable.data import read_scan
-from monai_unlearnable.errors import DatalistError, InputError, LabelError, ScanError
-from monai_unlearnable.evaluation import runs
+from monai_unlearnable.data import Case, read_scan
+from monai_unlearnable.errors import DatalistError, InputError, LabelError, OutOfMemoryError, OutputError, ScanError
+from monai_unlearnable.evaluation import reporting, runs
 from monai_unlearnable.evaluation.laboratory import Laboratory
 from monai_unlearnable.evaluation.matrix import Matrix, Run
 from monai_unlearnable.evidence import load_entries
 from monai_unlearnable.metrics import measure_fidelity
 from monai_unlearnable.proof import prepare_laboratory
+from monai_unlearnable.report.fidelity import detector_table
+from monai_unlearnable.utils.files import file_digest
 from tests.helpers import protect, tree, write_class_folders, write_datalist, write_dataset
+from tests.processes import forking
 
 QUICK: dict[str, Any] = {
     "width": 2,
@@ -172,7 +178,10 @@ def test_whatever_decides_on_a_score_makes_another_run(folders: dict[str, Path],
         run = laboratory.runs()[-1]
         return laboratory.bench.key(run, laboratory.sources[run.data])
 
-    other = write_dataset(tmp_path / "other", names=("x", "y"), first_seed=20)
+    other, third = (
+        write_dataset(tmp_path / name, names=("x", "y"), first_seed=seed)
+        for name, seed in (("other", 20), ("third", 30))
+    )
     changes: list[dict[str, Any]] = [
         *(
             {"num_validations": 4},
@@ -184,12 +193,28 @@ def test_whatever_decides_on_a_score_makes_another_run(folders: dict[str, Path],
         *({"width": 4}, {"size": [16, 16, 24]}, {"seeds": [1]}, {"victims": ["DynUNet"]}, {"recipes": ["nnunet"]}),
         *({"countermeasures": ["blur"]}, {"test_dir": str(other)}, {"protected": {}}),
         *({"countermeasures": ["denoiser"]}, {"countermeasures": ["denoiser"], "other_dir": str(other)}),
-        {"countermeasures": ["denoiser"], "other_dir": str(folders["test"])},
+        {"countermeasures": ["denoiser"], "other_dir": str(third)},
     ]
     keys = {str(settings): key(**settings) for settings in ({}, *changes)}
     shared = [name for name, found in keys.items() if list(keys.values()).count(found) > 1]
     assert not shared
     assert key() == keys["{}"] == key(other_dir=str(other))  # which no other countermeasure looks at
+
+
+def test_scans_of_the_exploiters_own_are_no_test_scans(folders: dict[str, Path], tmp_path: Path) -> None:
+    settings = {"control": False, "other_dir": str(folders["test"])}
+    prepared(folders, tmp_path, **settings)  # nothing learns from them
+    with pytest.raises(DatalistError, match="images/x.* is in other_dir, the exploiter's own data, and in the test"):
+        prepared(folders, tmp_path, countermeasures=["denoiser"], **settings)
+
+
+def test_settings_that_are_refused_leave_those_of_an_earlier_call(folders: dict[str, Path], tmp_path: Path) -> None:
+    laboratory = prepared(folders, tmp_path, control=False)
+    laboratory.run(part=(3, 4))
+    wrong = dataclasses.replace(laboratory.matrix, victims=("VNetty",))
+    with pytest.raises(InputError, match="VNetty"):
+        Laboratory(wrong, tmp_path).run()
+    assert Laboratory.open(tmp_path).matrix == laboratory.matrix
 
 
 @pytest.mark.parametrize("recipe", ["plain", "nnunet"])
@@ -228,6 +253,63 @@ def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path],
 
 
 @pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TypeError("no such input"), "TypeError: no such input"),
+        (MemoryError(), "MemoryError"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_whatever_a_network_raises_does_not_stop_the_rest(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    train = runs._train
+
+    def raising(bench: Any, run: Run, source: Any) -> Any:
+        if run.data == "umed":
+            raise error
+        return train(bench, run, source)
+
+    monkeypatch.setattr(runs, "_train", raising)
+    results = prepared(folders, tmp_path, control=False).run()
+    assert [row.status for row in results.rows] == ["done", f"failed: {words}"]
+
+
+def fill(folder: str, run: Run) -> None:
+    """A training that leaves a file, but for the first, which finds no room for one."""
+    if not run.seed:
+        raise OutputError("no space left", file=folder)
+    time.sleep(0.3)
+    (Path(folder) / f"{run.seed}.begun").touch()
+
+
+def test_where_results_cannot_be_kept_no_further_training_begins(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = forking()
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: context)
+    monkeypatch.setattr("monai_unlearnable.evaluation.laboratory._train", fill)
+    with pytest.raises(OutputError, match="no space left"):
+        prepared(folders, tmp_path, control=False, protected={}, seeds=16).run(workers=2)
+    assert len(list(tmp_path.glob("*.begun"))) < 12
+
+
+def end(folder: str, run: Run) -> None:
+    """A training that the system ends."""
+    os._exit(9)
+
+
+def test_a_process_that_the_system_ends_is_one_line(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = forking()
+    monkeypatch.setattr("multiprocessing.get_context", lambda method: context)
+    monkeypatch.setattr("monai_unlearnable.evaluation.laboratory._train", end)
+    with pytest.raises(OutOfMemoryError, match="Give fewer workers"):
+        prepared(folders, tmp_path, control=False).run(workers=2)
+
+
+@pytest.mark.parametrize(
     ("settings", "reason"),
     [
         ({"victims": ["VNetty"]}, "unknown name 'VNetty' among networks; did you mean 'UNet'"),
@@ -238,6 +320,8 @@ def test_what_diverges_or_fails_does_not_stop_the_rest(folders: dict[str, Path],
         ({"validation_fraction": "x"}, "validation_fraction is 'x', not a number"),
         ({"learning_rate": 0}, "learning_rate is 0, not above 0"),
         ({"seeds": 0}, "seeds is 0; give 1 or more"),
+        ({"victims": ["UNet", ["UNet"]]}, r"victims are \['UNet', \['UNet'\]\]; give names"),
+        ({"countermeasures": None}, "countermeasures are none at all"),
         ({"seeds": ["a"]}, r"seeds is \['a'\], not a list of whole numbers"),
         ({"width": 1.5}, "width is 1.5, not a whole number"),
         ({"size": [8, 0, 8]}, "a number in size is 0"),
@@ -326,6 +410,18 @@ def test_predictions_are_kept_for_pictures(finished: Laboratory) -> None:
     assert 0 <= stored["image0"].min() < stored["image0"].max() <= 1
 
 
+def test_pictures_of_predictions_lie_as_the_test_scans_do(
+    finished: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(reporting, "prediction_montage", lambda *arguments: asked.append(arguments) or b"")
+    assert list(reporting._predictions(finished, 2)) == ["prediction-1", "prediction-2"]
+    for (image, *_, affine, is_placed), case in zip(asked, finished.bench.test, strict=True):
+        scan = read_scan(case.root / case.images[0])
+        assert image.shape == scan.spatial_shape and is_placed
+        np.testing.assert_array_equal(affine, scan.affine)
+
+
 def test_an_authorized_model_sees_clean_and_protected_scans(folders: dict[str, Path], tmp_path: Path) -> None:
     laboratory = prepared(folders, tmp_path, authorized=True, iterations=20)
     found = laboratory.run().authorized
@@ -355,11 +451,46 @@ def test_an_authorized_model_is_scored_on_other_scans_than_it_learned(tmp_path: 
     assert found["clean"] < 10 and found["protected"] < 10
 
 
+def test_an_authorized_model_learns_from_all_classes_where_they_take_turns(tmp_path: Path) -> None:
+    for name, count in (("data", 24), ("test", 4)):
+        entries = []
+        for index in range(count):
+            image = np.random.default_rng([count, index]).integers(0, 60, (16, 16), "uint8")
+            image[4:12, 4:12] += np.uint8(150 * (index % 2))
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / name / f"{name}{index:02}.png")
+            entries.append({"image": f"{name}{index:02}.png", "label": index % 2})
+        write_datalist(tmp_path / name, entries)
+    shutil.copytree(tmp_path / "data", tmp_path / "other")
+    settings: dict[str, Any] = {**QUICK, "size": [16, 16], "victims": ["ResNet18"], "iterations": 60, "batch_size": 8}
+    settings |= {"test_dir": str(tmp_path / "test"), "originals": False, "authorized": True}
+    protected = {"other": tmp_path / "other"}
+    (found,) = prepare_laboratory(tmp_path / "data", tmp_path / "lab", protected, **settings).run().authorized
+    assert found["clean"] == found["protected"] > 60  # 0 where it learned one class, and was asked for the other
+
+
+def test_halves_hold_each_class_and_each_kind_of_label() -> None:
+    def cases(*targets: int | None) -> list[Case]:
+        return [Case(str(place), Path(), (f"{place}.png",), None, target) for place, target in enumerate(targets)]
+
+    assert runs._halves(cases(0, 1, 0, 1, 0, 1), ()) == ([0, 3, 4], [1, 2, 5])
+    assert runs._halves(cases(*[None] * 6), ()) == ([0, 2, 4], [1, 3, 5])
+    assert runs._halves(cases(*[None] * 4), ("1", "3")) == ([0, 1], [2, 3])
+
+
 def test_detectors_tell_strong_noise_from_none(folders: dict[str, Path], tmp_path: Path) -> None:
     found = prepared(folders, tmp_path, detectors=True, control=False).run().detectors
     assert set(found) == {"umed"}
     assert all(len(numbers) == 3 for numbers in found["umed"].values())
     assert "protected from clean scans (linear)" in found["umed"]
+
+
+def test_an_area_that_is_not_known_is_a_dash(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_classify", lambda *arguments: {"labels (linear)": [math.nan] * 3})
+    laboratory = prepared(folders, tmp_path, detectors=True, control=False)
+    assert detector_table(laboratory.results()).rows == [("umed", "–")]
 
 
 def test_the_control_is_kept_while_it_fits(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -378,6 +509,18 @@ def test_all_countermeasures_are_those_of_the_catalog(folders: dict[str, Path], 
     assert {"none", "jpeg", "blur", "broken"} < set(names)
 
 
+def test_what_is_named_twice_is_trained_once() -> None:
+    twice = Matrix.of(dataset_dir="x", victims="UNet,UNet", recipes=["plain", "plain"], seeds=[0, 1, 0])
+    assert [run.seed for run in twice.runs(["clean"])] == [0, 1]
+
+
+def test_numbers_of_numpy_are_kept_as_numbers(tmp_path: Path) -> None:
+    numbers = {"seeds": np.arange(2), "size": np.array([8, 8]), "iterations": np.int64(5)}
+    given = Matrix.of(dataset_dir="x", learning_rate=np.float32(0.5), **numbers)
+    given.save(tmp_path)
+    assert Matrix.load(tmp_path) == given and given.size == (8, 8)
+
+
 def test_a_path_is_kept_as_text(tmp_path: Path) -> None:
     given = Matrix.of(dataset_dir=tmp_path / "x", test_dir=tmp_path / "test", weights=Path("w.pt"))
     given.save(tmp_path)
@@ -389,6 +532,17 @@ def test_settings_are_kept_without_paths(folders: dict[str, Path], finished: Lab
     assert Matrix.load(tmp_path) == finished.matrix
     settings = json.dumps(finished.results().settings)
     assert str(folders["data"].parent) not in settings
+
+
+def test_settings_tell_what_the_exploiter_brings(folders: dict[str, Path], tmp_path: Path) -> None:
+    weights, own = tmp_path / "w.pt", write_dataset(tmp_path / "own", names=("x", "y"), first_seed=20)
+    weights.write_bytes(b"weights")
+    settings = {"weights": str(weights), "other_dir": str(own), "control": False, "protected": {}}
+    settings |= {"recipes": ["plain", "finetune"], "countermeasures": ["none", "denoiser"]}
+    brought = prepared(folders, tmp_path / "lab", **settings).results().settings["brought_sha256"]
+    assert brought["weights"] == {"finetune": file_digest(weights)}
+    assert list(brought["own_scans"]) == ["denoiser"]
+    assert "brought_sha256" not in prepared(folders, tmp_path / "lab", control=False).results().settings
 
 
 def test_folders_of_classes(tmp_path: Path) -> None:

@@ -154,6 +154,11 @@ def test_checks_that_cannot_be_made_do_not_stop_the_rest(
     assert "an authorized UNet: not examined" in caplog.text and "at least 2 are needed" in caplog.text
 
 
+def test_methods_of_a_sweep_that_would_share_an_output_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="methods umed and mine/umed.yaml would both be 'umed'"):
+        proof.frontier(tmp_path / "data", tmp_path / "out", ["umed", "lattice", "mine/umed.yaml"])
+
+
 def test_settings_are_looked_at_before_a_control_is_made(data: Path, tmp_path: Path) -> None:
     for wrong in ({"victims": ["UNetty"]}, {"colour": "red"}, {"test_dir": "nowhere"}):
         with pytest.raises(InputError, match="UNetty|colour|nowhere"):

@@ -29,6 +29,18 @@ def test_seeds_become_one_entry_with_the_controls_of_their_matrix() -> None:
     assert (nnunet.recipe, nnunet.score.mean) == ("nnunet", 79.0)
 
 
+def test_what_the_exploiter_brings_tells_entries_apart(tmp_path: Path) -> None:
+    results = measured()
+    for digest in ("ab" * 32, "cd" * 32):
+        brought = {"weights": {"plain": digest}, "own_scans": {"none": digest}}
+        record(dataclasses.replace(results, settings={**results.settings, "brought_sha256": brought}), tmp_path)
+    found = [e for e in load_entries(tmp_path).values() if e.recipe == "plain" and e.method == "umed"]
+    assert sorted(e.victim_settings["weights"] for e in found) == ["abababab", "cdcdcdcd"]
+    assert "weights abababab, own scans abababab" in render(
+        Query.of("recipe=plain method=umed"), load_entries(tmp_path)
+    )
+
+
 def test_variants_of_a_method_are_the_method_with_settings() -> None:
     results = measured()
     rows = [dataclasses.replace(r, method="umed blurred") if r.method == "umed" else r for r in results.rows]
@@ -106,6 +118,17 @@ def test_random_noise_of_another_size_is_no_control() -> None:
     rows = [dataclasses.replace(r, epsilon=8 / 255) if r.training == "random noise" else r for r in results.rows]
     plain = entries_from(dataclasses.replace(results, rows=rows), date="2026-11-30")[0]
     assert plain.random is None
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_controls_of_the_same_trainings_stay_where_another_laboratory_has_none(tmp_path: Path, is_same: bool) -> None:
+    known = {name: load_entries(tmp_path)[name] for name in record(measured(nnunet=79.0), tmp_path)[0]}
+    alone = measured(nnunet=79.0 if is_same else 78.0)
+    rows = [row for row in alone.rows if row.training == "protected"]
+    name = next(n for n in record(dataclasses.replace(alone, rows=rows), tmp_path)[0] if "-nnunet-" in n)
+    now = load_entries(tmp_path)[name]
+    kept = (known[name].clean, known[name].random) if is_same else (None, None)
+    assert (now.clean, now.random) == kept and known[name].clean and known[name].random
 
 
 def test_programs_with_their_own_training_have_no_settings_of_ours() -> None:

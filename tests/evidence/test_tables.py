@@ -102,6 +102,13 @@ def test_trainings_of_several_lengths_have_rows_of_their_own_in_a_matrix() -> No
     ]
 
 
+def test_trainings_of_several_precisions_have_rows_of_their_own_in_a_matrix() -> None:
+    kind = {"victim": "nnunetv2", "recipe": "own"}
+    both = {"float32": entry(84.0, **kind), "bfloat16": entry(83.0, **kind, victim_settings={"amp": True})}
+    rows = lines("rows=matrix", both)
+    assert [row.split(" | ")[0] for row in rows[2:4]] == ["| nnU-Net v2 itself", "| nnU-Net v2 itself, in bfloat16"]
+
+
 def test_a_matrix_refuses_what_has_no_place_of_its_own() -> None:
     with pytest.raises(InputError, match="several entries of 'UNet, no augmentation' have one place"):
         lines("rows=matrix", {**ALL, "again": entry(2.0, measured_by="throw-away code", victim_settings=SIZE)})

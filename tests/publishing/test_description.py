@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -45,6 +46,14 @@ TERMS = {
     "prohibited": ["training of models"],
 }
 ALL = ("README.md", "LICENSE", "SHA256SUMS", "croissant.json")
+READ_CROISSANT = """
+import json, sys
+import mlcroissant
+found = mlcroissant.Dataset(sys.argv[1]).metadata
+issues = found.ctx.issues
+said = {"errors": sorted(map(str, issues.errors)), "warnings": sorted(map(str, issues.warnings))}
+print(json.dumps({"name": found.name, "files": len(found.distribution), **said}))
+"""
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 
@@ -155,13 +164,20 @@ def test_provenance_and_terms_are_for_programs(described: Path) -> None:
 def test_the_reader_of_croissant_takes_it(
     listed: int, described: Path, terms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = pytest.importorskip("mlcroissant", reason="mlcroissant, the reader of Croissant, is not installed")
     out = shutil.copytree(described, tmp_path / "out")
     monkeypatch.setattr("monai_unlearnable.publishing.croissant.LISTED", listed)
     mu.describe(out, terms)
-    found = reader.Dataset(out / "protected/croissant.json").metadata
-    assert found.name == TERMS["title"] and len(found.distribution) == (8 if listed else 5)
-    assert not found.ctx.issues.errors and not found.ctx.issues.warnings
+    found = read_croissant(out / "protected/croissant.json")
+    assert found == {"name": TERMS["title"], "files": 8 if listed else 5, "errors": [], "warnings": []}
+
+
+def read_croissant(path: Path) -> dict[str, Any]:
+    """What mlcroissant finds in a file, in the environment that ``MONAI_UNLEARNABLE_MLCROISSANT`` names."""
+    folder = os.environ.get("MONAI_UNLEARNABLE_MLCROISSANT")
+    if folder is None:
+        pytest.skip("MONAI_UNLEARNABLE_MLCROISSANT names no environment with mlcroissant, the reader of Croissant")
+    words = [f"{folder}/bin/python", "-c", READ_CROISSANT, str(path)]
+    return dict(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
 
 
 def test_people_read_what_was_changed_and_what_is_allowed(described: Path, published: SimpleNamespace) -> None:

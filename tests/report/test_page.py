@@ -40,6 +40,14 @@ def drawn() -> bytes:
 
 
 class TestReport:
+    def test_detectors_are_told_apart(self):
+        areas = {
+            "protected from clean scans (linear)": [0.9, 0.8, 1.0],
+            "labels from residuals (linear)": [0.6, 0.5, 0.7],
+        }
+        page = " ".join(render_page(results(detectors={"umed": areas}), {}).split())
+        assert "tell protected scans from clean ones, and labels from residuals" in page
+
     def test_page_is_self_contained(self, tmp_path, drawn):
         names = (
             "heat-1",
@@ -91,6 +99,13 @@ class TestReport:
         assert '<th scope="row">liver_2</th><td>41.5 dB</td>' in text
         assert 'type="search"' in text
         assert "Scan by scan" not in render_page(matrix(), {})
+
+    def test_pictures_of_an_earlier_report_do_not_stay(self, tmp_path, drawn):
+        names = ("before-and-after", "montage-1-2", "prediction-1", "heat-2_dark", "frontier-1-ssim_roi", "bars")
+        (tmp_path / "logo.png").write_bytes(drawn)
+        write_report(results(), dict.fromkeys(names, drawn), tmp_path)
+        write_report(results(), {"bars": drawn}, tmp_path)
+        assert {path.name for path in tmp_path.glob("*.png")} == {"bars.png", "logo.png"}
 
     def test_spreadsheets_hold_all_digits_and_run_no_formula(self, tmp_path):
         exact = {"protected": {"=HYPERLINK(1)": {"psnr": 38.123456789012345, "ssim": float("nan")}}}

@@ -110,6 +110,15 @@ class TestPredictions:
         assert drawn.height == wide.height > 700
         assert wide.width > drawn.width > 800
 
+    def test_planes_are_those_of_the_body_whatever_the_order_of_axes(self):
+        image, truth = np.random.default_rng(0).random((12, 14, 10)), np.zeros((12, 14, 10), np.uint8)
+        truth[3:8, 4:9, 2:7] = 1
+        right, turned = np.diag([1.0, 2.0, 3.0, 1.0]), np.eye(4)[[2, 0, 1, 3]] @ np.diag([2.0, 3.0, 1.0, 1.0])
+        order = (1, 2, 0)  # axes to the front, the head and the right
+        stored = (image, truth, right), (image.transpose(order), truth.transpose(order), turned)
+        found = [prediction_montage(array, label, {"clean": label}, affine) for array, label, affine in stored]
+        assert found[0] == found[1] != prediction_montage(image, truth, {"clean": truth}, right, is_placed=False)
+
     def test_image_without_label(self):
         truth = np.zeros((16, 12), np.uint8)
         assert picture(prediction_montage(np.eye(16, 12)[None], truth, {"clean": truth})).height > 200

@@ -10,7 +10,15 @@ from rich.console import Console
 from scipy import stats
 
 from monai_unlearnable.metrics import paired_test
-from monai_unlearnable.report import VictimRow, compare, comparison_table, markdown_table, p50_table, victim_table
+from monai_unlearnable.report import (
+    VictimRow,
+    compare,
+    compare_page,
+    comparison_table,
+    markdown_table,
+    p50_table,
+    victim_table,
+)
 from monai_unlearnable.report.comparison import pair_table
 from monai_unlearnable.report.controlled import ControlledSummaries
 from monai_unlearnable.report.html import render_page
@@ -190,6 +198,24 @@ class TestMethods:
         figures = ("none", "umed", "tap", difference, f"{low} to {high}", format_p(test.p_value))
         assert rivals_table(results(rows=rows)).rows == [("UNet, plain", *figures), ("UNet, nnunet", *figures)]
 
+    @staticmethod
+    def rare(balanced: float, wrong: int, data: str = "umed") -> VictimRow:
+        """A classifier of 90 and 10 cases of two classes, ``wrong`` of which are told wrong."""
+        cases = (0.0,) * wrong + (100.0,) * (100 - wrong)
+        fields = {"data": data, "method": data, "metric": "balanced accuracy", "chance": 50.0}
+        return row("protected", balanced, by_case=cases, **fields)
+
+    def test_of_classes_the_tests_name_the_score_that_they_compare(self):
+        rows = [self.rare(50.0, 10), self.rare(80.0, 30, "tap")]  # which tells no case of the rare class, and most
+        table, page = rivals_table(results(rows=rows)), render_page(results(rows=rows), {})
+        assert table.columns[4:6] == ("Difference", "In accuracy")
+        (texts,) = table.rows
+        assert texts[4:6] == ("-30.0", "+20.0")
+        low, high = texts[6].split(" to ")
+        assert float(low) < 20 < float(high)
+        assert "They are of accuracy" in page and "paired test of accuracy" in page
+        assert "of accuracy" not in render_page(results(), {})
+
     def test_in_a_sweep_equal_strengths_alone(self):
         found = [cells[2:4] for cells in rivals_table(sweep({"umed": 37.0, "tap": 30.0, "random noise": 0.0})).rows]
         assert found == [(f"umed {epsilon}/255", f"tap {epsilon}/255") for epsilon in (2, 4, 8, 16)]
@@ -264,6 +290,13 @@ class TestCompare:
 
     def test_nothing_in_common(self):
         assert compare(results(), results(rows=[])).remarks() == ["No setting has a score in both."]
+
+    def test_of_classes_the_tests_name_the_score_that_they_compare(self):
+        one, other = (results(rows=[TestMethods.rare(*scores)]) for scores in ((50.0, 10), (80.0, 30)))
+        table = pair_table("none", compare(one, other).pairs)
+        assert table.columns[5:7] == ("Difference", "In accuracy")
+        assert table.rows[0][5:7] == ("+30.0", "-20.0")
+        assert "They are of accuracy" in compare_page(one, other)
 
     def test_failures(self):
         pairs = {pair.first.setting: pair for pair in compare(matrix(), matrix()).pairs}

@@ -129,6 +129,20 @@ class TestMatrix:
         assert "None of the 2 other ways" in results(rows=rows).verdict()
         assert "the best is plain training after median with 10.0 of 84.0 (UNet)" in results(rows=rows).verdict()
 
+    def test_what_wins_more_where_plain_training_is_weakened_is_told(self):
+        assert "With nnunet training the score returns to 83.0 of 84.0 (SegResNet)" in two_victims(83.0).verdict()
+
+    def test_what_wins_no_more_there_is_no_success_of_the_protection(self):
+        verdict = two_victims(55.0).verdict()
+        assert "does not prevent it" in verdict
+        assert "Where plain training is stopped, the other way of training that was tried, nnunet" in verdict
+        assert "brings back 9.0 of 84.0 (UNet), less than half" in verdict
+
+    def test_what_even_originals_teach_little_is_no_way_that_was_tried(self):
+        rows = [*results().rows, row("clean", 12.0, recipe="mirror"), row("protected", 9.0, recipe="mirror")]
+        rows += [row("clean", 84.0, recipe="nnunet"), row("protected", 9.0, recipe="nnunet")]
+        assert "The other way of training that was tried, nnunet training" in results(rows=rows).verdict()
+
     def test_what_failed_is_no_success(self):
         rows = [*results().rows, row("protected", 0.0, recipe="nnunet", status="diverged")]
         verdict = results(rows=rows).verdict()
@@ -142,6 +156,14 @@ class TestMethods:
         assert "depending on which of 4 strengths" in verdict
         assert "Half of the usual score is lost up to a PSNR of 37.0 dB (P50, UNet)." in verdict
         assert "credited" not in verdict
+
+    @pytest.mark.parametrize("clean", [None, 12.0])
+    def test_victims_that_cannot_be_compared_do_not_decide_on_p50(self, clean):
+        made = sweep({"umed": 37.0})
+        rows = [dataclasses.replace(r, victim="Tiny", score=11.0) for r in made.rows if r.training == "protected"]
+        rows += [row("clean", clean, "Tiny")] if clean else []
+        verdict = dataclasses.replace(made, rows=[*made.rows, *rows]).verdict()
+        assert "up to a PSNR of 37.0 dB (P50, UNet)." in verdict
 
     def test_a_sentence_each(self):
         verdict = sweep({"umed": 37.0, "tap": 10.0, "random noise": 0.0}, ("UNet", "SegResNet")).verdict()
@@ -160,3 +182,11 @@ class TestMethods:
     def test_blame_names_the_method(self):
         verdict = sweep({"umed": 37.0, "tap": 36.0, "random noise": 37.0}).verdict()
         assert "cannot be credited to umed, tap" in verdict
+
+
+def two_victims(score):
+    """One is stopped, whatever he does; of the other much is left, and ``score`` after another training."""
+    rows = [*results().rows, row("clean", 84.0, recipe="nnunet"), row("protected", 9.0, recipe="nnunet")]
+    rows += [row("clean", 84.0, "SegResNet", recipe=recipe) for recipe in ("plain", "nnunet")]
+    rows += [row("protected", 60.0, "SegResNet"), row("protected", score, "SegResNet", recipe="nnunet")]
+    return results(rows=rows)
