@@ -35,7 +35,7 @@ from monai_unlearnable.utils.config import build
 from monai_unlearnable.utils.files import fingerprint, write_atomic
 from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.progress import track
-from monai_unlearnable.utils.text import first_few
+from monai_unlearnable.utils.text import counted, first_few
 from monai_unlearnable.utils.values import PATHS, check_path, check_switch, check_whole
 
 __all__ = ["describe_output", "evaluate", "frontier", "laboratory", "prepare_laboratory", "random_control"]
@@ -161,7 +161,8 @@ def _omitted(given: Any, outputs: Iterable[Layout], key: Key | None) -> list[str
     """The cases that are omitted: those that are given, and those that outputs lack because they were skipped."""
     skipped = {case for layout in outputs for case in skipped_cases(layout, key if layout.is_encrypted else None)}
     if skipped:
-        logger.warning("%d cases were skipped when others were protected: %s", len(skipped), first_few(sorted(skipped)))
+        count = f"{counted(len(skipped), 'case')} {'was' if len(skipped) == 1 else 'were'} skipped"
+        logger.warning("%s when others were protected: %s", count, first_few(sorted(skipped)))
     return sorted({*(listed("omitted", given) or ()), *skipped})
 
 

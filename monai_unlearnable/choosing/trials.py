@@ -27,7 +27,7 @@ from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.publication import Publication
 from monai_unlearnable.publishing.run import apply, protect
 from monai_unlearnable.utils.config import build
-from monai_unlearnable.utils.files import fingerprint, write_atomic
+from monai_unlearnable.utils.files import fingerprint, remove, write_atomic
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["OWNERS", "UNSEEN", "Candidate", "Trials"]
@@ -184,7 +184,7 @@ class Trials:
         mark = candidate.folder.with_suffix(".made")
         if mark.is_file() and mark.read_bytes() == made and Layout(candidate.folder).records:
             return
-        mark.unlink(missing_ok=True)
+        remove(mark)
         with suppress(SkippedCasesError):  # the others are done
             protect(candidate.method, self.dataset_dir, candidate.folder, overwrite=True, **settings)
         write_atomic(mark, made)

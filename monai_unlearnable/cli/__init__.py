@@ -18,7 +18,7 @@ from monai_unlearnable import __version__
 from monai_unlearnable.cli import evidence, examiner, keys, owner, tracing
 from monai_unlearnable.cli.terminal import CHECK_FAILED, INTERRUPTED, PAGE_WIDTH, PROGRAM, WRONG_INPUT, printable
 from monai_unlearnable.cli.values import parse_overrides, parse_value
-from monai_unlearnable.cli.work import Messages
+from monai_unlearnable.cli.work import Messages, Warnings
 from monai_unlearnable.errors import (
     FailedTrainingsError,
     GoalError,
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments after the name of the program; by default those that it was started with.
     """
-    logging.basicConfig(level=logging.WARNING, handlers=[Messages(logging.WARNING, "%(name)s: %(message)s")])
+    logging.basicConfig(level=logging.WARNING, handlers=[Messages(logging.WARNING, Warnings())])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names need not be text in the encoding of the terminal
     hush_monai()

@@ -35,7 +35,7 @@ def _show(results: Results, page: Path) -> None:
     terminal = console()
     terminal.print(victim_table(results))
     if any(len(line.points) > 1 for line in results.frontier()):
-        terminal.print(p50_table(results, brief=True).to_rich())
+        terminal.print(p50_table(results, brief=True))
     terminal.print(results.verdict(), markup=False)
     for sentence in background(results, own_entries()).sentences():
         terminal.print(sentence, markup=False)

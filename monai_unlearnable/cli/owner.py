@@ -15,7 +15,7 @@ from monai_unlearnable.cli.terminal import console, typed_program
 from monai_unlearnable.cli.values import JSON, KEY, OVERWRITE, SETTINGS, WITH_SETTINGS, chosen_settings
 from monai_unlearnable.cli.work import Work, is_first, say
 from monai_unlearnable.errors import InputError, SkippedCasesError, VerificationError
-from monai_unlearnable.utils.text import first_few
+from monai_unlearnable.utils.text import counted, first_few
 
 if TYPE_CHECKING:
     from monai_unlearnable.noise import Manifest
@@ -52,7 +52,14 @@ class _Protect(Work):
         if asks and not args[0].startswith("-") and args[0] != AUTO:
             _show_settings(args[0])
             ctx.exit()
-        return super().parse_args(ctx, args)
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter:
+            if given and Path(given[0]).is_dir():
+                words = f"the name of a method comes before the dataset, such as {ctx.info_name} umed {given[0]} OUT"
+                raise click.UsageError(words, ctx) from None
+            raise
 
 
 def _show_settings(method: str) -> None:
@@ -198,7 +205,7 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
         say(report.page())
     else:
         end = _unchanged(manifest)
-        say(f"verified: {len(manifest.scans)} scans, every hash, budget and figure holds{end}")
+        say(f"verified: {counted(len(manifest.scans), 'scan')}, every hash, budget and figure holds{end}")
     if report.findings:
         raise report.error()
 
@@ -212,7 +219,8 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
 @OVERWRITE
 def restore(out: str, destination: str, key: str | None, overwrite: bool | None) -> None:
     """Write the original voxels, bit for bit."""
-    say(f"restored: {len(mu.restore(out, destination, bool(overwrite), key))} scans, bit for bit")
+    scans = mu.restore(out, destination, bool(overwrite), key)
+    say(f"restored: {counted(len(scans), 'scan')}, bit for bit")
 
 
 @click.command()
@@ -262,7 +270,7 @@ def audit(protected: str, statement: str, public_key: str | None, as_json: bool)
     report = mu.audit(protected, statement, public_key)
     click.echo(report.to_json() if as_json else report.page())
     if count := len(report.findings):
-        reason = f"{count} claims of the statement do not hold"
+        reason = f"{counted(count, 'claim')} of the statement {'does' if count == 1 else 'do'} not hold"
         raise VerificationError(reason, file=statement, findings=report.findings)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -90,6 +91,9 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
         InputError: when arguments do not come as ``--name value``, or a value cannot be read.
     """
     parts = [part for word in words for part in _split(word)]
+    for name, text in zip_longest(parts[::2], parts[1::2], fillvalue="--"):
+        if name.startswith("--") and text.startswith("--"):
+            raise InputError(f"settings come as --name value, and {name} has no value")
     if len(parts) % 2 or not all(part.startswith("--") for part in parts[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
     given = [(name[2:], text) for name, text in zip(parts[::2], parts[1::2], strict=True)]

@@ -20,7 +20,7 @@ from monai_unlearnable.cli.display import Display, stamped
 from monai_unlearnable.cli.terminal import encodable, printable
 from monai_unlearnable.errors import InputError, OutputError, UnlearnableError
 
-__all__ = ["Messages", "Work", "is_first", "say"]
+__all__ = ["Messages", "Warnings", "Work", "is_first", "say"]
 
 PACKAGE = "monai_unlearnable"
 STAGES = f"{PACKAGE}.utils.progress"
@@ -47,19 +47,28 @@ class Messages(logging.Handler):
 
     Args:
         level: lowest level that is printed.
-        template: format of a message.
+        formatter: form of a message; by default its text alone.
         is_stamped: whether the time is before each.
     """
 
-    def __init__(self, level: int, template: str = "%(message)s", is_stamped: bool = False) -> None:
+    def __init__(self, level: int, formatter: logging.Formatter | None = None, is_stamped: bool = False) -> None:
         super().__init__(level)
-        self.setFormatter(logging.Formatter(template))
+        self.setFormatter(formatter or logging.Formatter())
         self.is_stamped = is_stamped
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
         text = self.format(record)
         click.echo(stamped(text) if self.is_stamped else text, err=True)
+
+
+class Warnings(logging.Formatter):
+    """Warnings of this package as such, without the module that gives them; those of others with their name."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        is_own = record.name.partition(".")[0] == PACKAGE
+        start = click.style(record.levelname.lower(), fg="yellow", bold=True) if is_own else record.name
+        return f"{start}: {super().format(record)}"
 
 
 class Work(click.Command):

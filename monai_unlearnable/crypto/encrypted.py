@@ -185,7 +185,7 @@ def open_owned(path: str | Path, key: Key | None, name: str | None = None) -> Bi
     plain, encrypted = places(path)
     if key is None:
         if encrypted.exists() and not plain.exists():
-            raise KeyMismatchError("is encrypted: give its key", file=encrypted)
+            raise KeyMismatchError("is encrypted: give its key (--key FILE)", file=encrypted)
         return plain.open("rb")
     if plain.exists() and not encrypted.exists():
         raise KeyMismatchError("is not encrypted: give no key", file=plain)

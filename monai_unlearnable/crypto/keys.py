@@ -206,7 +206,7 @@ class KeyRing:
             KeyMismatchError: naming the file, when there is none.
         """
         if name not in self.keys:
-            raise KeyMismatchError("the key ring has no key for it", case=name)
+            raise KeyMismatchError("the key ring has no key for it; it restores the cases it was made for", case=name)
         return self.keys[name]
 
     def save(self, path: str | Path) -> None:

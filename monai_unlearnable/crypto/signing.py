@@ -8,8 +8,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from monai_unlearnable.crypto.keyfiles import from_base64, naming_kind, read_record, to_base64, write_record
-from monai_unlearnable.crypto.keys import OwnerKey
+from monai_unlearnable.crypto.keyfiles import from_base64, naming_kind, read_file, read_record, to_base64, write_record
+from monai_unlearnable.crypto.keys import KEY_FILE, OwnerKey
 from monai_unlearnable.errors import KeyFileError
 
 __all__ = ["is_signed", "load_public_key", "public_key", "save_public_key", "sign"]
@@ -52,6 +52,8 @@ def load_public_key(path: str | Path) -> bytes:
         KeyFileError: naming the file, when it is missing or broken.
     """
     with naming_kind(path, KIND):
+        if read_file(path).startswith(KEY_FILE.encode()):
+            raise KeyFileError("it is the owner's key, which is secret; give the file that key public writes")
         public = from_base64(read_record(path, KIND, {"ed25519"})["ed25519"])
         if len(public) != 32:
             raise KeyFileError("a public key has 32 bytes")

@@ -237,7 +237,7 @@ TOUCHING = 0.5  # fraction of the direct neighbors with the same value, from whi
 FEW = 0.75  # fraction of the labeled voxels
 REGIONS = 8  # values; more of them are no mask that once had two or a few gray levels
 RIPPLE = 16  # the range of values by this is as far as JPEG strays from the value of a region
-MANY, IMAGE = 32, 0.2  # an image has more values, and most of them have fewer neighbors of the same value
+MANY, IMAGE = 32, 0.2  # an image has more values, and most of them, or of its voxels, have fewer neighbors of the same
 
 
 def soft_edges(label: NDArray, counts: Mapping[int, int]) -> str | None:
@@ -270,7 +270,10 @@ def soft_edges(label: NDArray, counts: Mapping[int, int]) -> str | None:
             "a mask that was resized smoothly, or saved as JPEG? Threshold it, or give all values as --label_values if "
             "they are classes"
         )
-    if len(values) > MANY and is_between.mean() > 0.5 and touching[is_between].mean() < IMAGE:
+    is_image = is_between.mean() > 0.5 and touching[is_between].mean() < IMAGE
+    # By values alone, noise around a few intensities is none: the rare values of its tails lie between no others.
+    is_image |= np.average(between, weights=voxels) > 0.5 and np.average(touching, weights=voxels) < IMAGE
+    if len(values) > MANY and is_image:
         return (
             f"{len(values)} label values, which make up no regions ({_shown(counts)}): an image in the place of a "
             "label? Give all values as --label_values if they are classes"

@@ -262,7 +262,7 @@ def _is_there(path: Path, overwrite: bool, is_same: Callable[[], bool]) -> bool:
         return False
     same = path.is_file() and is_same()
     if not same and not overwrite:
-        raise OutputError("a file with other content exists; set overwrite to replace it", file=path)
+        raise OutputError("a file with other content exists; set overwrite (--overwrite) to replace it", file=path)
     return same
 
 

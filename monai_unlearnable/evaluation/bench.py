@@ -82,21 +82,21 @@ class Bench:
             DatalistError: when there are none, or one of their images is also trained on, under whatever name.
             LabelError: when their tasks or classes are not those of the training data.
         """
-        own, matrix, known = self.matrix.test_dir, self.matrix, self.originals.cases[0]
+        cases, known = self._held_out(), self.originals.cases[0]
+        refuse_overlap(self.originals.cases, cases)
+        check_tasks(cases, known.tasks, "the training cases")
+        return tuple(match_classes(cases, known.class_names, "the training cases"))
+
+    def _held_out(self) -> list[Case]:
+        """The cases of the test folder, or of the dataset's own test section."""
+        if self.matrix.test_dir is not None:
+            return load_cases(self.matrix.test_dir)
         try:
-            place = (matrix.dataset_dir, matrix.datalist, "test") if own is None else (own,)
-            cases = load_cases(*place)
-            refuse_overlap(self.originals.cases, cases)
-            check_tasks(cases, known.tasks, "the training cases")
-            cases = match_classes(cases, known.class_names, "the training cases")
-        except DatalistError as error:
-            if own is not None:
-                raise
-            reason = (
-                "the dataset has no test cases of its own; name a folder of clean ones as test_dir (--test_dir FOLDER)"
-            )
-            raise DatalistError(reason, case=error.case, file=error.file) from error
-        return tuple(cases)
+            return load_cases(self.matrix.dataset_dir, self.matrix.datalist, "test")
+        except (DatalistError, LabelError) as error:
+            lacks = "no test cases of its own" if isinstance(error, DatalistError) else "test cases without labels"
+            reason = f"the dataset has {lacks}; name a folder of clean ones as test_dir (--test_dir FOLDER)"
+            raise type(error)(reason, case=error.case, file=error.file) from error
 
     @cached_property
     def summary(self) -> DatasetSummary:

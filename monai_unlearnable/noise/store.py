@@ -229,13 +229,14 @@ class NoiseStore:
             raise NoiseError(f"the noise cannot be read: {reason}", case=scan_id, file=path) from error
 
     @staticmethod
-    def bind(entry: NoiseEntry, digest: str, *, protected: bool = False) -> None:
+    def bind(entry: NoiseEntry, digest: str, *, protected: bool = False, file: Path | None = None) -> None:
         """Check that voxels are those of a record.
 
         Args:
             entry: the record.
             digest: SHA-256 of the voxels at hand.
             protected: whether they should be the protected voxels, rather than the clean ones.
+            file: file that they are from, for the error.
 
         Raises:
             NoiseMismatchError: when they are others.
@@ -243,7 +244,7 @@ class NoiseStore:
         expected = entry.protected_sha256 if protected else entry.clean_sha256
         if digest != expected:
             reason = f"the voxels are not the {'protected' if protected else 'clean'} voxels that the noise belongs to"
-            raise NoiseMismatchError(reason, case=entry.scan_id, value=digest, limit=expected)
+            raise NoiseMismatchError(reason, case=entry.scan_id, file=file, value=digest, limit=expected)
 
 
 def _bytes(content: zipfile.ZipFile, name: str) -> bytes:

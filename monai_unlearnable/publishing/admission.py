@@ -19,9 +19,9 @@ from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.arrays import COLOR, GRAY
-from monai_unlearnable.utils.files import encode_json
+from monai_unlearnable.utils.files import encode_json, remove
 from monai_unlearnable.utils.progress import track
-from monai_unlearnable.utils.text import first_few
+from monai_unlearnable.utils.text import counted, first_few
 
 __all__ = ["Admitted", "admit", "skipped_cases"]
 
@@ -48,11 +48,12 @@ class Admitted:
         """
         if distributed.rank() == 0:
             for earlier in places(path):
-                earlier.unlink(missing_ok=True)
+                remove(earlier)
             if self.reasons:
                 write_owned(path, encode_json(self.reasons), key)
         if self.reasons:
-            reason = f"{len(self.reasons)} cases were skipped and the others protected: {first_few(self.reasons)}"
+            told = f"{counted(len(self.reasons), 'case')} {'was' if len(self.reasons) == 1 else 'were'} skipped"
+            reason = f"{told} and the others protected: {first_few(self.reasons)}"
             raise SkippedCasesError(reason, file=place(path, key))
 
 

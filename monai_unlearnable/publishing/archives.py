@@ -16,7 +16,7 @@ from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import encode_statement, is_packed, write_statement
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.files import write_atomic
+from monai_unlearnable.utils.files import remove, write_atomic
 
 __all__ = ["is_archive", "protected_archive"]
 
@@ -88,7 +88,7 @@ def _opened_again(layout: Layout) -> Iterator[None]:
         records = {path: path.read_bytes() for path in (*layout.records, layout.statement) if path.is_file()}
         try:
             for path in records:
-                path.unlink()
+                remove(path)
             yield
         finally:
             for path, content in ({} if layout.records else records).items():

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from monai_unlearnable.data import load_cases
-from monai_unlearnable.errors import DatalistError
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.archives import is_archive
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.pacs import STUDIES
 from monai_unlearnable.publishing.plan import native_steps
-from monai_unlearnable.utils.text import first_few
+from monai_unlearnable.utils.text import counted, first_few
 
 __all__ = ["Closing"]
 
@@ -49,10 +49,10 @@ class Closing:
     def _lines(self) -> Iterator[tuple[str, str]]:
         scans, names = self.manifest.scans, self.manifest.unchanged
         cases = len({entry.case_id for entry in scans})
-        count = f"{cases:,} cases" if cases == len(scans) else f"{cases:,} cases of {len(scans):,} scans"
+        count = counted(cases, "case") + ("" if cases == len(scans) else f" of {counted(len(scans), 'scan')}")
         yield "done", f"{count}, with {self.source}"
         if names:
-            yield "unchanged", f"{len(names):,} scans, where nothing may change: {first_few(names)}"
+            yield "unchanged", f"{counted(len(names), 'scan')}, where nothing may change: {first_few(names)}"
         changed = [entry.measured for entry in scans if entry.measured.get("l0")]
         if found := [figures["psnr"] for figures in changed if "psnr" in figures]:
             low, high = (f"{value:.1f}" for value in (min(found), max(found)))
@@ -97,8 +97,8 @@ class Closing:
         return next((str(place) for place in places if place.is_dir()), None)
 
     def _has_test(self, folder: str) -> bool:
-        """Whether the dataset has test cases of its own, which an evaluation needs."""
+        """Whether the dataset has test cases of its own, with labels, which an evaluation needs."""
         try:
             return bool(load_cases(folder, self.datalist, "test"))
-        except DatalistError:
+        except InputError:
             return False

@@ -15,7 +15,7 @@ from monai_unlearnable.data.formats import data_files, digest_of, files_of
 from monai_unlearnable.errors import OutputError, ScanError
 from monai_unlearnable.noise.records import refuse_outside
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.files import below, remove_unfinished
+from monai_unlearnable.utils.files import below, reading, remove, remove_unfinished
 from monai_unlearnable.utils.locks import lock, locked
 
 __all__ = ["EXISTS", "Layout", "stated_files", "unknown_files"]
@@ -136,23 +136,30 @@ class Layout:
             raise OutputError(reason, file=unpacked)
         if misplaced and not overwrite:
             kind = "is not encrypted, but a key is given" if key else "is encrypted, but no key is given"
-            raise OutputError(f"{kind}; choose another folder or set overwrite", file=misplaced[0])
+            raise OutputError(
+                f"{kind}; choose another folder, or set overwrite (--overwrite) to replace it", file=misplaced[0]
+            )
 
     def clear(self) -> None:
         """Remove what a run wrote, so that one with other settings can be stopped and go on.
 
         Of the published files those go that the statement names, as they were written. Pages that describe them stay,
         and so does the checkpoint, which may be what the next run applies; nothing goes on from it without noise.
+
+        Raises:
+            OutputError: naming the file, when it cannot be deleted.
+            ScanError: naming the folder, when it cannot be read.
         """
-        published = list(self._published())
-        noise = [path for path in below(self.noise) if path.name.endswith((".npz", f".npz{SUFFIX}"))]
-        training = self.models.glob("training*.pt*")
-        for path in (*self.records, self.statement, *published, *noise, *training):
-            path.unlink(missing_ok=True)
-        for folder in (self.protected, self.noise):
-            for path in reversed(below(folder)):  # names of patients among them
-                if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-                    path.rmdir()
+        with reading(self.root):
+            published = list(self._published())
+            noise = [path for path in below(self.noise) if path.name.endswith((".npz", f".npz{SUFFIX}"))]
+            training = self.models.glob("training*.pt*")
+            for path in (*self.records, self.statement, *published, *noise, *training):
+                remove(path)
+            for folder in (self.protected, self.noise):
+                for path in reversed(below(folder)):  # names of patients among them
+                    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+                        remove(path)
 
     def _published(self) -> Iterator[Path]:
         """The files that the statement names and a run writes, as far as they are the stated ones."""
@@ -172,7 +179,7 @@ class Layout:
         if overwrite and (anew or self.records):
             self.clear()
         for path in (*self.misplaced(key), *self.records, self.statement):
-            path.unlink(missing_ok=True)
+            remove(path)
         for folder in (self.protected, self.noise, self.models):
             remove_unfinished(folder)
 

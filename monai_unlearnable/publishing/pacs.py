@@ -24,7 +24,7 @@ from monai_unlearnable.errors import InputError, OutputError, SkippedCasesError,
 from monai_unlearnable.publishing.layout import EXISTS, Layout
 from monai_unlearnable.publishing.statement import audit
 from monai_unlearnable.utils import distributed
-from monai_unlearnable.utils.files import below, file_digest, reading, remove_unfinished, write_atomic
+from monai_unlearnable.utils.files import below, file_digest, reading, remove, remove_unfinished, write_atomic
 from monai_unlearnable.utils.progress import track
 
 __all__ = ["Stored", "fetched_studies", "publish"]
@@ -128,15 +128,19 @@ class Cache:
             known = self.source.read_text(encoding="utf-8").strip() if self.source.is_file() else source
             lines = self.sums.read_text(encoding="utf-8").splitlines() if self.sums.is_file() else []
         if known != source and not overwrite:
-            raise OutputError(f"this output is of {known}; choose another folder, or set overwrite", file=self.source)
+            raise OutputError(
+                f"this output is of {known}; choose another folder, or set overwrite (--overwrite)", file=self.source
+            )
         found = [match for line in lines if (match := LINE.fullmatch(line))]  # a killed call may leave half a line
         self._digests = {match[2]: match[1] for match in found}
         wanted = {self._name(instance) for instance in instances}
         for name in sorted(self._digests.keys() - wanted):
             if (self.folder / name).exists() and not overwrite:
-                reason = "the server does not list this instance any more; delete the file, or set overwrite"
+                reason = (
+                    "the server does not list this instance any more; delete the file, or set overwrite (--overwrite)"
+                )
                 raise OutputError(reason, file=self.folder / name)
-            (self.folder / name).unlink(missing_ok=True)
+            remove(self.folder / name)
             del self._digests[name]
         remove_unfinished(self.folder)
         write_atomic(self.source, f"{source}\n".encode())
@@ -154,7 +158,9 @@ class Cache:
         if name in self._digests and file_digest(path) == self._digests[name]:
             return True
         if not overwrite:
-            reason = "the file is not as it was fetched; delete it to have it fetched again, or set overwrite"
+            reason = (
+                "the file is not as it was fetched; delete it to have it fetched again, or set overwrite (--overwrite)"
+            )
             raise OutputError(reason, file=path)
         return False
 
@@ -178,10 +184,10 @@ class Cache:
     def remove(self) -> None:
         """Delete what was fetched, and nothing else."""
         for name in (*self._digests, SUMS, SOURCE):
-            (self.folder / name).unlink(missing_ok=True)
+            remove(self.folder / name)
         for folder in reversed([self.folder, *(path for path in below(self.folder) if path.is_dir())]):
             if not any(folder.iterdir()):
-                folder.rmdir()
+                remove(folder)
 
     @staticmethod
     def _name(instance: Instance) -> str:

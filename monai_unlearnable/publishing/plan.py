@@ -14,7 +14,7 @@ from monai_unlearnable.data import DatasetSummary, Listing
 from monai_unlearnable.data.spread import blank_remark, spread_remark
 from monai_unlearnable.utils.files import encode_json
 from monai_unlearnable.utils.grouping import grouped
-from monai_unlearnable.utils.text import duration, first_few
+from monai_unlearnable.utils.text import counted, duration, first_few
 
 __all__ = ["Cost", "DatasetPlan", "native_steps"]
 
@@ -126,9 +126,14 @@ class DatasetPlan:
         for words in self._classes():
             yield "classes", words
         if summary.empty:
-            yield "no region", f"{len(summary.empty):,} cases have nothing to follow: {first_few(summary.empty)}"
+            verb = "has" if len(summary.empty) == 1 else "have"
+            found = counted(len(summary.empty), "case")
+            yield "no region", f"{found} {verb} nothing to follow: {first_few(summary.empty)}"
         if summary.ignored_voxels:
-            yield "ignored", f"{summary.ignored_voxels:,} voxels with negative label values: no class, no noise"
+            yield (
+                "ignored",
+                f"{counted(summary.ignored_voxels, 'voxel')} with negative label values: no class, no noise",
+            )
         low, high = summary.window_range
         yield "windows", f"intensities from {low:,.6g} to {high:,.6g}"
         fraction = "" if budget.fraction == 1 else f", in at most {budget.fraction:.3g} of the voxels"
@@ -148,15 +153,18 @@ class DatasetPlan:
     def _classes(self) -> list[str]:
         """How often each class occurs, a text for each task."""
         summary = self.summary
+        called = self.listing.cases[0].class_names or ((),) * max(1, len(summary.tasks))
         if summary.tasks:
-            return [f"{task}: {_images(counts)}" for task, counts in summary.tasks.items()]
+            tasks = zip(summary.tasks.items(), called, strict=True)
+            return [f"{task}: {_images(counts, names)}" for (task, counts), names in tasks]
         if not summary.is_segmentation:
-            return [_images(summary.targets)]
+            return [_images(summary.targets, called[0])]
         total = max(1, sum(summary.class_voxels))
         pairs = list(zip(summary.label_values, summary.class_voxels, strict=True))
         named = {value: f"{value} ({names[0]})" for value, names in summary.class_names.items()}
         shown = [
-            f"{named.get(value, value)}: {count:,} voxels ({count / total:.2%})" for value, count in pairs[: 2 * NAMED]
+            f"{named.get(value, value)}: {counted(count, 'voxel')} ({count / total:.2%})"
+            for value, count in pairs[: 2 * NAMED]
         ]
         return [", ".join(shown) + (f", and {len(pairs) - len(shown)} more" if len(pairs) > len(shown) else "")]
 
@@ -165,12 +173,12 @@ class DatasetPlan:
         for reason, entries in grouped(self.listing.passed_over, lambda entry: entry.reason).items():
             yield "passed over", f"{len(entries):,}, {reason}: {first_few([entry.name for entry in entries])}"
         if self.skipped:
-            yield "skipped", f"{len(self.skipped):,} cases: {first_few(self.skipped)}"
+            yield "skipped", f"{counted(len(self.skipped), 'case')}: {first_few(self.skipped)}"
 
     def _expected(self, cost: Cost) -> str:
         parts = {"preparation": cost.preparation, "training": cost.training, "publication": cost.publication}
         shown = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
-        cases = "1 case" if cost.measured == 1 else f"{cost.measured} cases"
+        cases = counted(cost.measured, "case")
         return f"{duration(cost.seconds)} ({shown}) and {_size(cost.disk)}, measured on {cases}"
 
 
@@ -180,9 +188,10 @@ def native_steps(low: float, high: float) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def _images(counts: Sequence[int]) -> str:
-    """How many images are of each class."""
-    return ", ".join(f"{index}: {count:,} images" for index, count in enumerate(counts))
+def _images(counts: Sequence[int], names: Sequence[str]) -> str:
+    """How many images are of each class, with its name where there are names."""
+    called = [f"{index} ({names[index]})" if index < len(names) else str(index) for index in range(len(counts))]
+    return ", ".join(f"{name}: {counted(count, 'image')}" for name, count in zip(called, counts, strict=True))
 
 
 def _size(count: int) -> str:

@@ -327,7 +327,9 @@ def _advising_to_skip(possible: bool) -> Iterator[None]:
         if not possible or error.case is None:
             raise
         about = {"case": error.case, "file": error.file, "value": error.value, "limit": error.limit}
-        raise type(error)(f"{error.reason}. To omit such cases, set skip_invalid", **about) from error
+        raise type(error)(
+            f"{error.reason}. To omit such cases, set skip_invalid (--skip_invalid True)", **about
+        ) from error
 
 
 class Application(Protection):

@@ -126,13 +126,16 @@ class Publication:
             for cases in distributed.share(batches):
                 self._protect(cases, perturber)
                 stage.advance(len(cases) * distributed.count())  # the others are about as far
-        exceeding = dict(ChainMap(*distributed.gather(self.exceeding)))
-        if exceeding:
-            self.remarks.add(spread_remark(exceeding, sum(len(case.images) for case in self.cases)))
-        log_remarks(self.remarks)  # of all processes: they are done
+        self._tell_remarks()  # of all processes: they are done
         manifest = self._write_records() if distributed.rank() == 0 else None
         distributed.wait()
         return Manifest.load(self.layout.manifest, self.key) if manifest is None else manifest
+
+    def _tell_remarks(self) -> None:
+        exceeding = dict(ChainMap(*distributed.gather(self.exceeding)))
+        if exceeding:
+            self.remarks.add(spread_remark(exceeding, sum(len(case.images) for case in self.cases)))
+        log_remarks(self.remarks)
 
     def _write_records(self) -> Manifest:
         scans = [self.store.entry(stem(name)) for case in self.cases for name in case.images]

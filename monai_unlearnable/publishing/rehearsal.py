@@ -17,6 +17,7 @@ from monai_unlearnable.perturbers import Perturber
 from monai_unlearnable.publishing.plan import Cost, DatasetPlan
 from monai_unlearnable.publishing.protect import Protection
 from monai_unlearnable.publishing.publication import Publication
+from monai_unlearnable.publishing.writing import log_remarks
 from monai_unlearnable.training import ProtectionTrainer
 from monai_unlearnable.utils.files import below
 
@@ -24,6 +25,13 @@ __all__ = ["Rehearsal"]
 
 TRIAL_CASES = 3  # the first one warms up
 TRIAL_ITERATIONS, TRIAL_SECONDS = 30, 15.0
+
+
+class _Trial(Publication):
+    """Some of the cases, published to measure; what is remarkable about all of them is in the plan."""
+
+    def _tell_remarks(self) -> None:
+        pass
 
 
 class Rehearsal(Protection):
@@ -66,14 +74,16 @@ class Rehearsal(Protection):
         count = max(TRIAL_CASES, perturber.batch_size)
         warming, measured = self.cases[:1], self.cases[1:count] or self.cases[:1]
         values, total = self.summary.label_values or None, sum(sizes.values())
+        remarks: set[str] = set()
         with TemporaryDirectory() as folder:
             for name, cases in (("first", warming), ("others", measured)):
                 begin = time.monotonic()
-                Publication(
-                    cases, perturber, Path(folder, name), self.window, self.budget, values, {}, key=self.key
-                ).run()
+                trial = _Trial(cases, perturber, Path(folder, name), self.window, self.budget, values, {}, key=self.key)
+                trial.run()
                 seconds = time.monotonic() - begin
+                remarks |= trial.remarks
             written = sum(path.stat().st_size for path in below(Path(folder, "others")) if path.is_file())
+        log_remarks(remarks)
         part = sum(sizes[case.case_id] for case in measured) / total
         return seconds / part, int(written / part), len(measured)
 

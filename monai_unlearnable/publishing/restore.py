@@ -16,7 +16,7 @@ from monai_unlearnable.data import read_label
 from monai_unlearnable.data.dicom import is_annotation
 from monai_unlearnable.data.formats import digest_of, files_of, original_headers, read_scan, with_headers
 from monai_unlearnable.data.scan import Scan, voxel_digest
-from monai_unlearnable.errors import KeyMismatchError, OutputError
+from monai_unlearnable.errors import InputError, KeyMismatchError, OutputError, VerificationError
 from monai_unlearnable.noise import Manifest, NoiseEntry, NoiseStore
 from monai_unlearnable.publishing.label_files import (
     PublishedLabel,
@@ -30,6 +30,8 @@ from monai_unlearnable.publishing.places import check_destination, check_output
 from monai_unlearnable.publishing.statement import write_records
 from monai_unlearnable.publishing.writing import copy_file, log_remarks, publish_scan, write_datalist
 from monai_unlearnable.utils import distributed
+from monai_unlearnable.utils.files import remove
+from monai_unlearnable.utils.grouping import grouped
 from monai_unlearnable.utils.progress import Stage, track
 
 __all__ = ["apply_stored", "restore"]
@@ -112,7 +114,7 @@ def _load(store: NoiseStore, entry: NoiseEntry, dataset: Path) -> tuple[Scan, ND
     """A clean scan, its protected voxels, and its stored records."""
     scan = read_scan(dataset / entry.file)
     own, change = store.load(entry.scan_id)
-    store.bind(own, scan.digest())
+    store.bind(own, scan.digest(), file=scan.path)
     voxels = apply_change(scan.voxels, change)
     store.bind(entry, voxel_digest(voxels), protected=True)
     return scan, voxels, own, change
@@ -136,7 +138,8 @@ def restore(
 ) -> tuple[NoiseEntry, ...]:
     """Write the original voxels of a protected dataset, bit for bit, with labels, under their relative names.
 
-    The datalist is that of the protected dataset, so that classes and channels stay with their files.
+    The datalist is that of the protected dataset, so that classes and channels stay with their files. A case of which
+    something was changed since, or cannot be read, is omitted; the others are restored, and the error comes last.
 
     Args:
         output_dir: an output with ``protected/`` and ``noise/``.
@@ -151,6 +154,8 @@ def restore(
         KeyMismatchError: naming the file, when it takes another key, or none.
         NoiseMismatchError: naming the scan, when the protected voxels were changed since.
         VerificationError: naming the case, when a label was changed since.
+        ScanError: naming the file, when a protected file cannot be read.
+        NoiseError: naming the file, when stored noise cannot be read.
         OutputError: when a file exists already, or the destination is in the output or among the originals.
     """
     layout, key = Layout(output_dir), load_key(key)
@@ -167,15 +172,36 @@ def restore(
                 file=target,
             )
     write_datalist(scans, datalist)  # first: it says what the folder is, should the rest be stopped
-    for entry in track(scans, "restoring scan"):
-        scan = read_scan(layout.protected / entry.output)
-        own, change = store.load(entry.scan_id)
-        store.bind(own, scan.digest(), protected=True)
-        voxels = undo_change(scan.voxels, change)
-        store.bind(entry, voxel_digest(voxels))
-        restore_label(entry, store, layout.protected, Path(destination))
-        publish_scan(with_headers(scan, store.headers(entry.scan_id)), voxels, Path(destination) / entry.output)
+    cases, whole, failed = grouped(scans, lambda entry: entry.case_id), [], []
+    for entries in track(list(cases.values()), "restoring case"):
+        try:
+            _restore_case(store, entries, layout.protected, Path(destination))
+            whole += entries
+        except (InputError, VerificationError) as error:  # about files of this case
+            failed.append(error)
+    if failed:
+        remove(datalist)
+        if whole:
+            write_datalist(whole, datalist)
+        first, count = failed[0], f"{len(cases) - len(failed)} of {len(cases)} cases are restored"
+        reason = f"{first.reason}; {count}, and verify tells what is wrong with the others"
+        raise type(first)(reason, case=first.case, file=first.file) from first
     return scans
+
+
+def _restore_case(store: NoiseStore, entries: Sequence[NoiseEntry], protected: Path, destination: Path) -> None:
+    """Write the original files of a case, once all of it is there."""
+    restored = []
+    for entry in entries:
+        scan = read_scan(protected / entry.output)
+        own, change = store.load(entry.scan_id)
+        store.bind(own, scan.digest(), protected=True, file=scan.path)
+        voxels = undo_change(scan.voxels, change)
+        store.bind(entry, voxel_digest(voxels), file=store.path(entry.scan_id))
+        restored.append((with_headers(scan, store.headers(entry.scan_id)), voxels, destination / entry.output))
+    restore_label(entries[0], store, protected, destination)
+    for scan, voxels, target in restored:
+        publish_scan(scan, voxels, target)
 
 
 def _shared(store: NoiseStore) -> tuple[NoiseEntry, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from monai_unlearnable.crypto import Key, load_key
-from monai_unlearnable.crypto.encrypted import is_owned
+from monai_unlearnable.crypto.encrypted import is_owned, places
 from monai_unlearnable.data import unpack_archive
 from monai_unlearnable.data.dicomweb import is_address
 from monai_unlearnable.errors import InputError, SkippedCasesError, UnlearnableError, told
@@ -237,6 +238,7 @@ def plan(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **
         >>> print(plan("lattice", "DATASET", "OUT", epsilon=8 / 255).page())
     """
     key = load_key(settings.pop("key", None))
+    given = Path(dataset_dir)
     with ExitStack() as stack:
         if is_archive(dataset_dir):
             folder = stack.enter_context(TemporaryDirectory())
@@ -245,7 +247,7 @@ def plan(method: str | Path, dataset_dir: str | Path, output_dir: str | Path, **
         with _prepared(dataset_dir, output_dir, rehearsal, key, completes=False) as run:
             workflow = run_bundle(str(method), "protect", **run)
     found: DatasetPlan = workflow.parser.get_parsed_content("protection").plan
-    return found
+    return replace(found, listing=replace(found.listing, root=given)) if is_archive(given) else found
 
 
 def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, **settings: Any) -> Manifest:
@@ -261,7 +263,7 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
         The manifest of the run.
 
     Raises:
-        InputError: when settings are given for stored noise, which takes none.
+        InputError: when the source is neither, or settings are given for stored noise, which takes none.
         VerificationError: see :func:`protect`.
         UnlearnableError: naming case, file and reason of what stopped the run.
 
@@ -270,6 +272,7 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
         >>> apply("OUT/models/perturber.safetensors", "MORE_SCANS", "MORE")
     """
     source = Path(source)
+    _check_source(source)
     others = {name: value for name, value in settings.items() if name not in ("overwrite", "key")}
     if others and source.is_dir():
         words = " ".join(f"--{name} {value}" for name, value in others.items())
@@ -281,6 +284,19 @@ def apply(source: str | Path, dataset_dir: str | Path, output_dir: str | Path, *
             return apply_stored(source, run["dataset_dir"], output_dir, bool(run.get("overwrite")), key)
         run_bundle("umed", "apply", checkpoint=source, **run)
         return Manifest.load(layout.manifest, key)
+
+
+def _check_source(source: Path) -> None:
+    """Refuse what is neither stored noise nor a checkpoint, with what was probably meant."""
+    if is_owned(source) or any(path.exists() for path in places(source / Layout(source).manifest.name)):
+        return
+    layout = Layout(source)
+    what, way = "holds no stored noise", "the folder noise/ of a finished output, or a checkpoint of its models/"
+    if layout.records:
+        what, way = "is an output", f"the noise in it, {layout.noise}, or a checkpoint of its models/"
+    elif not source.exists():
+        what = "does not exist"
+    raise InputError(f"{what}; give {way}", file=source)
 
 
 @contextmanager

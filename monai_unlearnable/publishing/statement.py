@@ -32,7 +32,7 @@ from monai_unlearnable.publishing.bids import publish_description
 from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
 from monai_unlearnable.publishing.layout import Layout, stated_files, unknown_files
 from monai_unlearnable.publishing.writing import write_datalist
-from monai_unlearnable.utils.files import file_digest, reading, write_atomic
+from monai_unlearnable.utils.files import file_digest, reading, remove, write_atomic
 from monai_unlearnable.utils.text import first_and_more
 
 __all__ = ["DECIMALS", "MARK", "audit", "canonical", "change_in_words", "encode_statement", "is_packed"]
@@ -90,7 +90,7 @@ def write_records(
         dataset_dir: folder of the originals.
     """
     for path in (layout.hashes, layout.croissant):
-        path.unlink(missing_ok=True)
+        remove(path)
     publish_description(dataset_dir, layout.bids)
     digests = {entry.scan_id: file_digest(store.path(entry.scan_id)) for entry in scans}
     manifest = Manifest(run, tuple(scans), write_datalist(scans, layout.datalist), digests)

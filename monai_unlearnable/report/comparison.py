@@ -171,7 +171,7 @@ def figures_table(first: Results, second: Results) -> Table:
 def comparison_table(first: Results, second: Results) -> Group:
     """Two reports for the terminal: a table for each countermeasure, then the settings that only one has."""
     found = compare(first, second)
-    tables = [pair_table(name, pairs).to_rich() for name, pairs in found.groups().items()]
+    tables = [pair_table(name, pairs) for name, pairs in found.groups().items()]
     lines = []
     for which, settings in (("first", found.only_first), ("second", found.only_second)):
         if settings:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import rich.table
-from rich.console import Group
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group
 from rich.text import Text
 
 from monai_unlearnable.metrics.scores import TASK
@@ -30,7 +31,9 @@ NAMES = 2  # leading columns of the matrix that hold words
 LISTED_CLASSES = 4
 LEAST_P = 0.001
 EXTRAS = {"hd95": "HD95 (mm)", "hd95_missing": "Missed (%)", "auc": "AUC (%)", "accuracy": "Accuracy (%)"}
-ROOMY = ("Selected", "SSIM in label")  # columns that a terminal has no room for
+ROOMY = ("Selected", "SSIM in label")  # columns that a terminal has no room for; narrow ones have none for the next
+DISPENSABLE = ("Missed (%)", "HD95 (mm)", "Per class", "AUC (%)", "Accuracy (%)", "SSIM", "Peak", "Interval", "p")
+WIDE = 1000  # characters; more than any table has
 TESTED = {"balanced accuracy": "accuracy"}  # scores over classes, and the one over cases that paired tests compare
 STYLES = {CLEAN: "green", PROTECTED: "bold yellow", RANDOM: "cyan"}
 
@@ -64,13 +67,52 @@ class Table:
         neighbors = groupby(pairs, key=lambda pair: pair[1][0])
         return [(name, [(role, row[1:]) for role, row in members]) for name, members in neighbors]
 
-    def to_rich(self) -> rich.table.Table:
-        """The table for the terminal; no text is taken for markup."""
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[rich.table.Table]:
+        yield self.fitted(options.max_width).to_rich(options.max_width)
+
+    def fitted(self, width: int) -> Table:
+        """The table, without some of its less important columns where these many characters cannot hold all words."""
+        fitted = self
+        for name in DISPENSABLE:
+            if sum(least for least, _ in fitted._extents()) + fitted._frame > width:
+                fitted = fitted._without(name)
+        return fitted if fitted is self else replace(fitted, caption=f"{self.caption}; more in the report".lstrip("; "))
+
+    def _without(self, column: str) -> Table:
+        kept = [place for place, name in enumerate(self.columns) if name != column]
+        columns, *rows = ([texts[place] for place in kept] for texts in (self.columns, *self.rows))
+        return replace(self, columns=columns, rows=rows)
+
+    @property
+    def _frame(self) -> int:
+        """Characters that the lines between columns and the space beside them take."""
+        return 3 * len(self.columns) + 1
+
+    def _extents(self) -> list[tuple[int, int]]:
+        """The length of the longest word and of the longest text of each column."""
+        columns = list(zip(self.columns, *self.rows, strict=True))
+        return [
+            (max(cell_len(word) for text in texts for word in (*text.split(), "")), max(map(cell_len, texts)))
+            for texts in columns
+        ]
+
+    def _widths(self, width: int) -> list[int]:
+        """The widths of the columns: no word is cut, and what is left goes to the first ones."""
+        extents = self._extents()
+        left = max(0, width - self._frame - sum(least for least, _ in extents))
+        widths = []
+        for least, most in extents:
+            more = min(most - least, left)
+            left -= more
+            widths.append(least + more)
+        return widths
+
+    def to_rich(self, width: int = WIDE) -> rich.table.Table:
+        """The table for a terminal of so many characters; no text is taken for markup."""
         caption = Text(self.caption, style="table.caption") if self.caption else None
         table = rich.table.Table(title=Text(self.title, style="table.title"), caption=caption)
-        for column, name in enumerate(self.columns):
-            left = column < self.words
-            table.add_column(Text(name), justify="left" if left else "right", no_wrap=left and bool(self.roles))
+        for column, (name, extent) in enumerate(zip(self.columns, self._widths(width), strict=True)):
+            table.add_column(Text(name), justify="left" if column < self.words else "right", width=extent)
         for name, members in self.groups():
             for place, (role, texts) in enumerate(members):
                 first = "" if place and self.roles else name
@@ -278,7 +320,7 @@ def victim_table(results: Results) -> Group:
     """
     tables, rivals = [*matrix_tables(results, brief=True).values()], rivals_table(results)
     tables += [rivals] if 0 < len(rivals.rows) <= LONG else []
-    return Group(Text(results.title, style="italic"), *(table.to_rich() for table in tables))
+    return Group(Text(results.title, style="italic"), *tables)
 
 
 def markdown_table(results: Results) -> str:

@@ -22,6 +22,7 @@ from monai_unlearnable.tracing.setup import NAME, Setup, set_up
 from monai_unlearnable.tracing.statistics import check_answer, score
 from monai_unlearnable.utils.files import file_digest
 from monai_unlearnable.utils.progress import track
+from monai_unlearnable.utils.text import counted
 
 __all__ = ["check_trace"]
 
@@ -77,7 +78,8 @@ def check_trace(
 
 def _refuse(record: Record, findings: Sequence[Finding]) -> None:
     if findings:
-        reason = f"{len(findings)} claims of the trace do not hold: {findings[0]}"
+        verb = "does" if len(findings) == 1 else "do"
+        reason = f"{counted(len(findings), 'claim')} of the trace {verb} not hold: {findings[0]}"
         raise VerificationError(reason, file=record.folder, findings=findings)
 
 

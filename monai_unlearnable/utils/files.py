@@ -27,6 +27,7 @@ __all__ = [
     "files_digest",
     "holds",
     "read_content",
+    "remove",
     "remove_unfinished",
     "temporary_file",
     "without_nan",
@@ -145,13 +146,28 @@ def _write_folder(path: Path, files: Mapping[str, bytes]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove(path: Path) -> None:
+    """Delete a file, or an empty folder, if it is there; a link goes, and not what it leads to.
+
+    Raises:
+        OutputError: naming it, when it cannot be deleted.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be deleted: {error.strerror or error}", file=path) from error
+
+
 def remove_unfinished(folder: Path) -> None:
     """Delete what :func:`write_atomic` leaves in a folder and below it if its process is killed in the middle."""
     for path in sorted(folder.rglob(".*.part")):
         if UNFINISHED.fullmatch(path.name) and path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         elif UNFINISHED.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def without_nan(content: Any) -> Any:

@@ -6,10 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-__all__ = ["alternatives", "duration", "first_and_more", "first_few"]
+__all__ = ["alternatives", "counted", "duration", "first_and_more", "first_few"]
 
 FEW = 5
 SHORT = 120  # letters of a list that is told beside the name that was likely meant
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``"1 case"``, ``"1,200 cases"``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def first_few(names: Iterable[str], count: int = FEW) -> str:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import click
 import pytest
 
 from monai_unlearnable.cli import program
-from monai_unlearnable.cli.work import Work
+from monai_unlearnable.cli.work import Messages, Warnings, Work
 
 LONG = (
     "protect",
@@ -42,3 +43,10 @@ def test_what_is_kept_can_be_told(command: Work) -> None:
 def test_what_works_long_talks(name: str) -> None:
     options = {option for parameter in program.commands[name].params for option in parameter.opts}
     assert {"--verbose", "--quiet", "--log-file"} <= options
+
+
+def test_warnings_are_told_as_such_and_those_of_others_with_their_name(capsys: pytest.CaptureFixture[str]) -> None:
+    messages = Messages(logging.WARNING, Warnings())
+    for name in ("monai_unlearnable.publishing.writing", "monai"):
+        messages.handle(logging.makeLogRecord({"name": name, "levelname": "WARNING", "msg": "look"}))
+    assert capsys.readouterr().err == "warning: look\nmonai: look\n"

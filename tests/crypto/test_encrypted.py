@@ -175,5 +175,5 @@ def test_signatures(tmp_path: Path) -> None:
     save_public_key(KEY, tmp_path / "owner.pub")
     assert load_public_key(tmp_path / "owner.pub") == public
     KEY.save(tmp_path / "key")
-    with pytest.raises(KeyFileError, match="key: the public key cannot be read: it is not JSON"):
+    with pytest.raises(KeyFileError, match="public key cannot be read: it is the owner's key, which is secret"):
         load_public_key(tmp_path / "key")

@@ -140,6 +140,23 @@ def test_missing_label_and_missing_files(tmp_path: Path) -> None:
         load_cases(tmp_path)
 
 
+def test_labels_of_formats_that_are_not_read_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "images/b.png", "masks/a.png", "masks/b.gif", "masks/notes.txt")
+    with pytest.raises(LabelError, match=r"images/b.*has no label.* \(masks/b\.gif: \.gif files are not read"):
+        load_cases(tmp_path)
+    touch(tmp_path / "arrays", "images/a.npy", "masks/a.npy")
+    with pytest.raises(DatalistError, match=r"no cases found.*images/a\.npy.* \(\.npy files are not read"):
+        load_cases(tmp_path / "arrays")
+
+
+def test_links_whose_content_was_not_fetched_are_told(tmp_path: Path) -> None:
+    """As git-annex and DataLad leave them."""
+    touch(tmp_path, "images/a.nii", "labels/a.nii", "labels/b.nii")
+    (tmp_path / "images/b.nii").symlink_to("../.git/annex/objects/gone")
+    with pytest.raises(DatalistError, match=r"b\.nii: a link that leads nowhere; fetch"):
+        load_cases(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"training": 3}', "[1]", "\xff"])
 def test_broken_datalists(tmp_path: Path, content: str) -> None:
     (tmp_path / "datalist.json").write_bytes(content.encode("latin-1"))

@@ -120,6 +120,11 @@ BAD: dict[str, tuple[Callable[[Path], Path], type[UnlearnableError], str]] = {
     "truncated-gzip": (lambda r: cut(r / "images/b.nii.gz", 900), ScanError, "cannot be read"),
     "truncated-header": (lambda r: cut(r / "images/b.nii.gz", 60), ScanError, "cannot be read"),
     "empty-file": (lambda r: cut(r / "images/b.nii.gz", 0), ScanError, "the file is empty"),
+    "git-lfs": (
+        lambda r: (p := r / "images/b.nii.gz", p.write_text("version https://git-lfs.github.com/spec/v1\n"))[0],
+        ScanError,
+        "a pointer of Git LFS",
+    ),
     "no-nifti": (lambda r: (p := r / "images/b.nii.gz", p.write_bytes(b"x" * 4000))[0], ScanError, "not a NIfTI file"),
     "negative-dim": (lambda r: broken_header(r, dim=[3, -1, 14, 9, 1, 1, 1, 1]), ScanError, "shape"),
     "zero-dim": (lambda r: broken_header(r, dim=[3, 0, 14, 9, 1, 1, 1, 1]), ScanError, "shape"),

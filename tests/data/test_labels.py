@@ -266,6 +266,11 @@ def ball() -> NDArray:
     return (np.square(np.indices((30, 30, 30)) - 15).sum(0) < 100).astype(np.uint8) * 255
 
 
+def noisy_ball() -> NDArray:
+    """An image of two tissues with noise, whose tails hold most of its values."""
+    return np.rint(500.0 + 2 * ball() + np.random.default_rng(0).normal(0, 20, (30, 30, 30)))
+
+
 def jpeg(label: NDArray, quality: int) -> NDArray:
     stream = io.BytesIO()
     Image.fromarray(label).save(stream, "JPEG", quality=quality)
@@ -291,6 +296,7 @@ NO_LABELS: dict[str, Callable[[], NDArray]] = {
     "ball-linear": lambda: np.rint(ndimage.zoom(ball().astype(float), 1.3, order=1)).astype(np.int16),
     "ball-spline": lambda: np.rint(ndimage.zoom(ball().astype(float), 0.7, order=3)).astype(np.int16),
     "image": lambda: random_image(SHAPES[3]),
+    "noise around two intensities": noisy_ball,
     "smooth image": lambda: np.rint(2000 * ndimage.gaussian_filter(np.random.default_rng(0).random((40, 40, 20)), 2)),
 }
 

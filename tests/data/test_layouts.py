@@ -189,7 +189,10 @@ def test_pairs_inside_folders_that_look_like_classes(tmp_path: Path) -> None:
             ["a/1.png", "b/1.png", "a/x/1.png", "a/x/2.png", "b/x/3.png"],
             "most scans lie deeper than in the folders a, b",
         ),
-        (["s1/ct.nii.gz", "s1/segmentations/liver.nii.gz", "s1/segmentations/lung.nii.gz"], "but no names pair"),
+        (
+            ["s1/ct.nii.gz", "s1/segmentations/liver.nii.gz", "s1/segmentations/lung.nii.gz"],
+            "no names pair.*merge those",
+        ),
         (["T1/a.nii.gz", "T2/a.nii.gz"], "called like modalities and hold the same names"),
         (["images/a.png", "lung_masks/a.png", "heart_masks/a.png"], "are labels of one image, images/a.png; merge"),
         (["images/a.png", "masks/a/0.png", "masks/a/1.png"], "are labels of one image"),

@@ -124,7 +124,7 @@ def test_files_that_are_not_there_or_there_twice(tmp_path: Path) -> None:
     with pytest.raises(DatalistError, match=r"gone\.png: the file does not exist"):
         load_cases(tmp_path)
     write_table(tmp_path, "image,label\na.png,1\na.png,0\n")
-    with pytest.raises(DatalistError, match="a, .*listed twice"):
+    with pytest.raises(DatalistError, match=r"a, .*: a\.png is listed twice; remove one"):
         load_cases(tmp_path)
     with pytest.raises(DatalistError, match=r"other\.csv: cannot be read"):
         load_cases(tmp_path, tmp_path / "other.csv")

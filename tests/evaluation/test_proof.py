@@ -110,7 +110,7 @@ def test_cases_that_an_output_skipped_are_omitted(
     laboratory = proof.prepare_laboratory(spoiled, tmp_path / "lab", {"lattice": tmp_path / "out"}, **settings)
     found = {name: [case.case_id for case in source.cases] for name, source in laboratory.sources.items()}
     assert found == {name: ["images/a", "images/c"] for name in ("clean", "lattice", "random noise")}
-    assert "1 cases were skipped when others were protected: images/b" in caplog.text
+    assert "1 case was skipped when others were protected: images/b" in caplog.text
 
 
 def test_what_the_laboratory_is_told_of_an_output(data: Path) -> None:

@@ -137,7 +137,7 @@ def test_cases_that_cannot_be_protected_are_skipped_and_named(
     assert main([*words_, "--skip_invalid", "True"]) == 1, "as with every method: the output is incomplete"
     told = capsys.readouterr()
     assert "3 cases are protected, 1 are skipped" in told.err and "is not tried" not in told.err
-    assert "3 cases, with lattice" in told.out and "1 cases were skipped" in told.err
+    assert "3 cases, with lattice" in told.out and "1 case was skipped" in told.err
     (case,) = json.loads((out / "skipped.json").read_text())
     assert str(spoiled).removeprefix(f"{data}/").startswith(case)
     assert len(verify(out, data).scans) == 3

@@ -94,7 +94,7 @@ def test_the_exit_codes_of_audit(tmp_path: Path, keys: list[str], capsys: pytest
     flip_byte(out / "protected/images/a.nii.gz", 800)
     assert main(words) == CHECK_FAILED
     printed = capsys.readouterr()
-    assert "images/a.nii.gz: changed: found" in printed.out and "1 claims of the statement do not hold" in printed.err
+    assert "images/a.nii.gz: changed: found" in printed.out and "1 claim of the statement does not hold" in printed.err
     assert main(["audit", str(out / "protected"), str(tmp_path / "gone.json")]) == WRONG_INPUT
     assert main([*words, "--public-key", keys[0]]) == WRONG_INPUT
 

@@ -58,7 +58,7 @@ def test_it_is_skipped_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert name in capsys.readouterr().err
     assert main([*words, "--skip_invalid", "True"]) == CHECK_FAILED
     told = capsys.readouterr()
-    assert "1 cases were skipped" in told.err
+    assert "1 case was skipped" in told.err
     assert f"2 cases, with {method}" in told.out and "to publish" in told.out, "what is done is summed up all the same"
     (case,) = json.loads((out / "skipped.json").read_text())
     assert case == name.replace("labels", "images")
@@ -100,7 +100,7 @@ def test_apply_skips_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     assert name in capsys.readouterr().err
     assert main([*words, "--skip_invalid", "True"]) == CHECK_FAILED
     told = capsys.readouterr()
-    assert "1 cases were skipped" in told.err and f"2 cases, with the noise of {checkpoint}" in told.out
+    assert "1 case was skipped" in told.err and f"2 cases, with the noise of {checkpoint}" in told.out
     (case,) = json.loads((out / "skipped.json").read_text())
     assert case == name.replace("labels", "images")
     assert len(verify(out, data).scans) == 2

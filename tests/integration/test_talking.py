@@ -102,11 +102,21 @@ def test_a_set_without_test_cases_needs_some(tmp_path: Path, capsys: pytest.Capt
     assert main(["protect", "lattice", str(data), str(out)]) == 0
     end = lines_of(capsys.readouterr().out)
     assert end["next"][1].endswith("--test_dir TEST")
-    assert end["unchanged"] == ["1 scans, where nothing may change: images/b"]
+    assert end["unchanged"] == ["1 scan, where nothing may change: images/b"]
     assert main(["evaluate", str(out), str(data)]) == WRONG_INPUT
     assert "--test_dir FOLDER" in capsys.readouterr().err
     assert main(["apply", str(out / "noise"), str(data), str(tmp_path / "again")]) == 0
     assert lines_of(capsys.readouterr().out)["done"] == [f"2 cases, with the noise of {out / 'noise'}"]
+
+
+def test_a_set_whose_test_cases_have_no_labels_needs_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As nnU-Net's raw datasets are: ``imagesTs/`` without ``labelsTs/``."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_phantom_dataset(data, count=2, test_count=1, size=(24, 24, 16))
+    shutil.rmtree(data / "labelsTs")
+    (data / "dataset.json").unlink()
+    assert main(["protect", "lattice", str(data), str(out)]) == 0
+    assert lines_of(capsys.readouterr().out)["next"][1].endswith("--test_dir TEST")
 
 
 def test_quiet_leaves_errors_and_the_end(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,6 +76,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     listed = json.loads((root / "DATA/dataset.json").read_text())
     del listed["test"]
     (root / "NOTEST/dataset.json").write_text(json.dumps(listed))
+    shutil.copytree(root / "DATA", root / "BARETEST", ignore=shutil.ignore_patterns("dataset.json", "labelsTs"))
+    shutil.copytree(root / "DATA", root / "SAMETEST")
+    listed["test"] = listed["training"][:1]
+    (root / "SAMETEST/dataset.json").write_text(json.dumps(listed))
     write_class_folders(root / "CLASSES")
     write_class_folders(root / "MORECLASSES", first_seed=20)
     write_pictures(root / "SEVERAL", 4, 2, ("brightness", "stripes"))

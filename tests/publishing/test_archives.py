@@ -193,7 +193,7 @@ def test_an_archive_with_an_original_left_out_is_not_packed(
     for more in ([], [], ["--overwrite"]):
         assert main([*words, *more]) == CHECK_FAILED
         error = capsys.readouterr().err
-        assert "1 cases were skipped and the others protected: train/00001" in error
+        assert "1 case was skipped and the others protected: train/00001" in error
         assert "scans.npz was not packed: it would publish the originals of these" in error
         assert f"pack {archive} {out / 'protected'}" in error
         assert sorted(tree(out / "protected")) == ["datalist.json", "train/00000.png", "train/00002.png"]

@@ -97,6 +97,27 @@ def test_a_run_that_a_fault_stopped_goes_on_to_the_same_bytes(data: Path, tmp_pa
     assert stops > 10 and tree(out) == whole
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EBUSY])
+def test_an_output_that_cannot_be_deleted_is_one_error_and_stays_whole(
+    number: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the files belong to somebody else."""
+    out = tmp_path / "out"
+    protect(data, out)
+    before = tree(out)
+
+    def refused(path: Path, **_: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refused)
+        with pytest.raises(OutputError, match=r"cannot be deleted") as caught:
+            protect(data, out, overwrite=True)
+    assert caught.value.file == out / "noise" / "manifest.json"
+    assert tree(out) == before
+    verify(out)
+
+
 @pytest.mark.parametrize("word", ["apply", "restore"])
 def test_what_puts_noise_on_or_takes_it_off_can_be_run_again(data: Path, tmp_path: Path, word: str) -> None:
     protect(data, tmp_path / "out")

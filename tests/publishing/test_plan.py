@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ import monai_unlearnable as mu
 from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main
 from monai_unlearnable.publishing import rehearsal
 from monai_unlearnable.publishing.plan import DatasetPlan
+from monai_unlearnable.publishing.publication import Publication
 from tests.helpers import tree, write_class_folders, write_dataset
 from tests.publishing.test_archives import write_archive
 
@@ -49,7 +53,7 @@ def test_a_dataset_of_classes_is_told(tmp_path: Path) -> None:
     plan = plan_of(data, tmp_path / "out", epsilon=8 / 255)
     assert plan.task == "classification" and plan.summary.targets == (3, 2, 2)
     assert plan.steps == pytest.approx((8, 8))
-    assert "0: 3 images, 1: 2 images, 2: 2 images" in plan.page()
+    assert "0 (a): 3 images, 1 (b): 2 images, 2 (c): 2 images" in plan.page()
 
 
 def test_the_command_prints_the_plan_and_ends_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,6 +68,32 @@ def test_the_command_prints_the_plan_and_ends_there(tmp_path: Path, capsys: pyte
     for name in set(plan) - {"cost"}:
         assert told[name] == json.loads(json.dumps(plan[name])), name
     assert told["cost"]["seconds"] > 0 and told["cost"]["disk"] > 0
+
+
+def test_a_dry_run_tells_remarks_once_and_of_all_cases(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first cases are published on trial, in two parts; what is said of these alone would be wrong of all."""
+    data = write_dataset(tmp_path / "data", names=tuple("abcd"))
+    monkeypatch.setattr(Publication, "_protect", _with_remark(Publication._protect))
+    with caplog.at_level(logging.WARNING):
+        plan = plan_of(data, tmp_path / "out", epsilon=0.9)
+    assert "exceed the spread of the labeled voxels in 4 of 4 scans" in plan.page()
+    assert [record.getMessage() for record in caplog.records] == ["headers are published as they are"]
+
+
+def _with_remark(protect: Callable[..., None]) -> Callable[..., None]:
+    def protect_and_remark(publication: Publication, *arguments: Any) -> None:
+        publication.remarks.add("headers are published as they are")
+        protect(publication, *arguments)
+
+    return protect_and_remark
+
+
+def test_the_plan_of_an_archive_names_it(tmp_path: Path) -> None:
+    """Its files are unpacked to a folder that is gone then."""
+    archive = write_archive(tmp_path / "data.npz")
+    assert f"dataset      {archive}: " in mu.plan("lsp", archive, tmp_path / "out").page()
 
 
 def test_a_run_begins_with_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from monai_unlearnable.data import load_cases, read_scan
 from monai_unlearnable.errors import (
     NoiseError,
     NoiseMismatchError,
@@ -87,10 +88,26 @@ def test_apply_refuses_other_data(published: SimpleNamespace, clean: Path, tmp_p
 @pytest.mark.parametrize("kind", SPOILT)
 def test_restore_refuses_changed_data(out: Path, tmp_path: Path, kind: str) -> None:
     spoil(out / "protected", kind)
-    with pytest.raises(SPOILT[kind], match="b") as caught:
+    with pytest.raises(SPOILT[kind], match="1 of 2 cases are restored") as caught:
         restore(out, tmp_path / "back")
-    assert caught.value.case == "images/b" or caught.value.file.name == "b.nii.gz"
+    assert caught.value.file.name == "b.nii.gz"
     assert "images/b.nii.gz" not in tree(tmp_path / "back")
+
+
+@pytest.mark.parametrize("spoilt", ["a", "b"])
+def test_restore_gives_back_the_other_cases(published: SimpleNamespace, out: Path, tmp_path: Path, spoilt: str) -> None:
+    flip_byte(out / f"protected/images/{spoilt}.nii.gz", 500)
+    with pytest.raises(NoiseMismatchError, match="verify tells what is wrong with the others"):
+        restore(out, tmp_path / "back")
+    (case,) = load_cases(tmp_path / "back")
+    assert {case.case_id, f"images/{spoilt}"} == {"images/a", "images/b"}
+    restored, original = (
+        read_scan(folder / case.images[0]).digest() for folder in (tmp_path / "back", published.clean)
+    )
+    assert restored == original
+    shutil.copytree(published.out, out, dirs_exist_ok=True)
+    restore(out, tmp_path / "back", overwrite=True)  # once it is mended
+    assert len(load_cases(tmp_path / "back")) == 2
 
 
 def test_apply_in_place_writes_the_protected_files_again(published: SimpleNamespace, out: Path) -> None:

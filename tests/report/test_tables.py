@@ -27,8 +27,8 @@ from monai_unlearnable.report.tables import Table, format_digits, format_p, matr
 from .samples import matrix, results, row, sweep
 
 
-def printed(thing) -> str:
-    console = Console(width=180, file=io.StringIO())
+def printed(thing, width: int = 180) -> str:
+    console = Console(width=width, file=io.StringIO())
     console.print(thing)
     return console.file.getvalue()
 
@@ -80,6 +80,15 @@ class TestMatrixTable:
         assert "[red]Title" in text
         for cell in ("originals", "random noise", "Final Dice", "83.5 to 84.5", "85.0 / 83.0", "38.2", "0.9700", "4.5"):
             assert cell in text
+
+    @pytest.mark.parametrize("width", [80, 100, 120, 140])
+    def test_no_word_is_cut_on_a_narrow_terminal(self, width):
+        text = printed(victim_table(matrix()), width)
+        assert "…" not in text and max(map(len, text.splitlines())) <= width
+        for word in ("Iterations", "Seeds", "PSNR", "originals", "random"):
+            assert word in text
+        assert "more in the report" not in printed(victim_table(matrix()))
+        assert "more in the report" in printed(victim_table(matrix()), 80)
 
     def test_failures_are_shown_and_no_score_is_zero(self):
         text = printed(victim_table(matrix()))

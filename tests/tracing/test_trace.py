@@ -435,7 +435,7 @@ def test_a_record_that_was_changed_is_found(
         (folder / "marks" / "00001" / "answers.npz").write_bytes(
             (folder / "marks" / "00002" / "answers.npz").read_bytes()
         )
-    with pytest.raises(VerificationError, match="do not hold"):
+    with pytest.raises(VerificationError, match="not hold"):
         check_trace(traced.out, traced.clean, traced.key, name=what)
 
 

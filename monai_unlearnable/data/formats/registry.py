@@ -37,6 +37,11 @@ FORMATS: tuple[ScanFormat, ...] = (
 )
 DATA_SUFFIXES = (".img", ".img.gz", ".raw", ".zraw", ".raw.gz")
 HEAD = 352  # bytes
+# What stores of large files put in the place of a file whose content was not fetched, by how it begins.
+POINTERS = {
+    b"version https://git-lfs": "a pointer of Git LFS (git lfs pull)",
+    b"/annex/objects/": "a pointer of git-annex (git annex get, datalad get)",
+}
 # The kind of a file, where its mark begins, the mark, and the suffix that such files have.
 SIGNATURES = (
     ("JPEG", 0, b"\xff\xd8\xff", ".jpg"),
@@ -103,6 +108,9 @@ def _refuse_other_content(path: Path, suffix: str, kinds: Collection[str]) -> No
         head = stream.read(HEAD)
     if not head:
         raise ScanError("the file is empty", file=path)
+    for start, what in POINTERS.items():
+        if head.startswith(start):
+            raise ScanError(f"the file is {what}, and not the scan itself; fetch its content first", file=path)
     expected = ("gzip",) if packing_of(path.name) is Packing.GZIP else kinds
     found = [(kind, usual) for kind, start, mark, usual in SIGNATURES if head[start : start + len(mark)] == mark]
     if found and not any(kind in expected for kind, _ in found):

@@ -12,8 +12,9 @@ from monai_unlearnable.data.dicom import volume_at
 from monai_unlearnable.data.formats import data_files, output_name, stem
 from monai_unlearnable.data.listing.datalist import DATALIST_NAMES, Case, Datalist, Found
 from monai_unlearnable.data.listing.layouts import find_layout, has_label_folders
+from monai_unlearnable.data.listing.names import LABEL, role_of
 from monai_unlearnable.data.listing.tables import TABLE_NAME
-from monai_unlearnable.data.listing.tree import Tree, folders_above, in_order, parent
+from monai_unlearnable.data.listing.tree import NOT_READ, Tree, folders_above, in_order, parent
 from monai_unlearnable.errors import DatalistError, LabelError
 from monai_unlearnable.utils.files import reading
 
@@ -87,7 +88,7 @@ def list_dataset(
             raise DatalistError("the dataset folder does not exist", file=root)
         tree = Tree.walk(root)
         found = _find(tree, datalist, section)
-        _check(found.cases, require_labels)
+        _check(found.cases, require_labels, tree)
     return Listing(root, tuple(found.cases), found.source, tuple(_passed_over(tree, found)))
 
 
@@ -122,7 +123,10 @@ def _content(tree: Tree) -> str:
     told = f"{len(scans)} files or series" + (f" such as {', '.join(scans[:3])}" if scans else "")
     remarks = (f" ({name} {reason})" for folder in tree.dicom for name, reason in tree.remarks(folder).items())
     told += next(remarks, "")
-    return told + (f", and {len(others)} other files such as {', '.join(others[:3])}" if others else "")
+    if not others:
+        return told
+    unread = next((f" ({reason})" for reason in tree.others.values() if NOT_READ in reason), "")
+    return f"{told}, and {len(others)} other files such as {', '.join(others[:3])}{unread}"
 
 
 def _datalist_path(root: Path, datalist: str | Path | None) -> Path | None:
@@ -155,7 +159,15 @@ def _passed_over(tree: Tree, found: Found) -> Iterator[PassedOver]:
 NO_LABEL = "the case has no label; add it, move the image elsewhere, or list the cases, or classes, in datalist.json"
 
 
-def _check(cases: Sequence[Case], require_labels: bool) -> None:
+def _unread_label(tree: Tree) -> str:
+    """A file among the labels that is of no format that is read, for errors about missing labels."""
+    for name, reason in tree.others.items():
+        if NOT_READ in reason and any(role_of(folder) == LABEL for folder in parent(name).split("/")):
+            return f" ({name}: {reason})"
+    return ""
+
+
+def _check(cases: Sequence[Case], require_labels: bool, tree: Tree) -> None:
     _refuse_twins(cases)
     _refuse_shared(cases)
     # A series is published as a whole folder, in which nothing else can be.
@@ -166,6 +178,8 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
         for scan_id, name in {case.case_id: case.images[0], **{stem(name): name for name in case.images}}.items():
             if scan_id in seen:
                 reason = f"the case or file is listed twice: {seen[scan_id]} and {name} have one name; rename one"
+                if seen[scan_id] == name:
+                    reason = f"{name} is listed twice; remove one of the entries"
                 raise DatalistError(reason, case=scan_id, file=case.root)
             seen[scan_id] = name
         for name in case.files:
@@ -174,12 +188,14 @@ def _check(cases: Sequence[Case], require_labels: bool) -> None:
                 raise DatalistError(reason, case=case.case_id, file=case.root / name)
             if not os.path.exists(f"{case.root}/{name}") and volume_at(case.root / name) is None:
                 reason = "the file does not exist; names in lists are relative to the dataset folder"
+                if os.path.islink(f"{case.root}/{name}"):
+                    reason = "a link that leads nowhere; fetch what it stands for (git annex get, datalad get)"
                 raise DatalistError(reason, case=case.case_id, file=case.root / name)
         if case.label in outputs:
             reason = "both an image and a label would be published under this name"
             raise DatalistError(reason, case=case.case_id, file=case.root / case.label)
         if require_labels and case.label is None and case.target is None:
-            raise LabelError(NO_LABEL, case=case.case_id, file=case.root / case.images[0])
+            raise LabelError(NO_LABEL + _unread_label(tree), case=case.case_id, file=case.root / case.images[0])
 
 
 def _refuse_shared(cases: Sequence[Case]) -> None:

@@ -21,6 +21,7 @@ from monai_unlearnable.utils.text import first_and_more
 __all__ = ["from_pairs"]
 
 ALIKE = f"name them alike, or {WAY_OUT}"
+MERGE = ". Where each structure has a mask of its own, merge those of an image into one label map first"
 NNUNET = ("imagesTr", "imagesTs")
 FEW = 3
 
@@ -49,7 +50,8 @@ def from_pairs(root: Path, names: Sequence[str], others: Sequence[str] = ()) -> 
         return _unlabeled(root, images)
     pairing = _Pairing(root, labels, images)
     if not pairing.groups:
-        raise DatalistError(f"{_told(labels, images)}, but no names pair; {ALIKE}", file=root)
+        way = f"{ALIKE}{MERGE}" if len(labels) > len(images) > 0 else ALIKE
+        raise DatalistError(f"{_told(labels, images)}, but no names pair; {way}", file=root)
     pairing.refuse_other_folders(outside)
     return pairing.found()
 

@@ -14,10 +14,11 @@ from monai_unlearnable.data.dicom.detection import SUFFIXES
 from monai_unlearnable.data.dicom.volumes import Survey
 from monai_unlearnable.data.formats import is_known
 
-__all__ = ["Tree", "folders_above", "in_order", "parent"]
+__all__ = ["NOT_READ", "Tree", "folders_above", "in_order", "parent"]
 
 # Formats that scans come in and that are not read: whoever has such files should hear of it.
 FOREIGN = (".mnc", ".mat", ".npy", ".npz", ".h5", ".hdf5", ".gif", ".svs", ".czi", ".nd2", ".par", ".rec")
+NOT_READ = "files are not read"
 
 
 def parent(name: str) -> str:
@@ -160,5 +161,5 @@ def _names(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[s
 def _reason(name: str) -> str:
     suffix = next((known for known in FOREIGN if name.lower().endswith(known)), None)
     if suffix is not None:
-        return f"{suffix} files are not read; convert them, to NIfTI for example"
+        return f"{suffix} {NOT_READ}; convert them, to NIfTI for example"
     return f"no scan: {PurePosixPath(name).suffix or 'no suffix'}"
