@@ -153,7 +153,7 @@ def record(results: Results, folder: str | Path, **settings: Any) -> tuple[list[
     Args:
         results: results of a laboratory.
         folder: folder of the entries; made if it does not exist. An entry of the same key is replaced; where its score
-            is the same, it keeps the controls that this laboratory does not have.
+            is the same, it keeps the remark and the controls that are not known here.
         **settings: settings of :func:`entries_from`.
 
     Returns:
@@ -185,7 +185,8 @@ def _renewed(entry: Entry, earlier: Entry) -> Entry:
     """An entry with what an earlier one of the same key knows beside it."""
     known: dict[str, Any] = {"overstated": earlier.overstated}
     if entry.score == earlier.score:  # of the same trainings
-        known |= {"clean": entry.clean or earlier.clean, "random": entry.random or earlier.random}
+        fields = ("clean", "random", "remark")
+        known |= {name: getattr(entry, name) or getattr(earlier, name) for name in fields}
     return dataclasses.replace(entry, **known)
 
 

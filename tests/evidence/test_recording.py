@@ -121,14 +121,17 @@ def test_random_noise_of_another_size_is_no_control() -> None:
 
 
 @pytest.mark.parametrize("is_same", [True, False])
-def test_controls_of_the_same_trainings_stay_where_another_laboratory_has_none(tmp_path: Path, is_same: bool) -> None:
-    known = {name: load_entries(tmp_path)[name] for name in record(measured(nnunet=79.0), tmp_path)[0]}
+def test_controls_and_remarks_of_the_same_trainings_stay_where_another_laboratory_has_none(
+    tmp_path: Path, is_same: bool
+) -> None:
+    kept = record(measured(nnunet=79.0), tmp_path, remark="On a quiet machine.")[0]
+    known = {name: load_entries(tmp_path)[name] for name in kept}
     alone = measured(nnunet=79.0 if is_same else 78.0)
     rows = [row for row in alone.rows if row.training == "protected"]
     name = next(n for n in record(dataclasses.replace(alone, rows=rows), tmp_path)[0] if "-nnunet-" in n)
     now = load_entries(tmp_path)[name]
-    kept = (known[name].clean, known[name].random) if is_same else (None, None)
-    assert (now.clean, now.random) == kept and known[name].clean and known[name].random
+    told = (known[name].clean, known[name].random, "On a quiet machine.")
+    assert (now.clean, now.random, now.remark) == (told if is_same else (None, None, "")) and all(told)
 
 
 def test_programs_with_their_own_training_have_no_settings_of_ours() -> None:
