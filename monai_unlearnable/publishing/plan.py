@@ -189,8 +189,12 @@ def native_steps(low: float, high: float) -> str:
 
 
 def _images(counts: Sequence[int], names: Sequence[str]) -> str:
-    """How many images are of each class, with its name where there are names."""
-    called = [f"{index} ({names[index]})" if index < len(names) else str(index) for index in range(len(counts))]
+    """How many images are of each class, with its name where that is more than its number."""
+    known = dict(enumerate(names))
+    called = [
+        f"{index} ({name})" if (name := known.get(index, "")) not in ("", str(index)) else str(index)
+        for index in range(len(counts))
+    ]
     return ", ".join(f"{name}: {counted(count, 'image')}" for name, count in zip(called, counts, strict=True))
 
 
