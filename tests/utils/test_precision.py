@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Compose, RandFlip, RandGaussianNoise
 from torch import nn
 
-from monai_unlearnable.utils.precision import Autocast, channels_last, fast_bfloat16, untracked
+from monai_unlearnable.utils.precision import Autocast, SingleImages, channels_last, fast_bfloat16, untracked
 
 
 @pytest.mark.parametrize("amp", [True, False])
@@ -17,7 +19,7 @@ def test_a_network_computes_in_bfloat16_where_asked_and_returns_float32(amp: boo
     seen = []
     network = nn.Sequential(nn.Conv3d(1, 4, 3), nn.Conv3d(4, 2, 1))
     network[1].register_forward_hook(lambda layer, given, found: seen.append(found.dtype))
-    image = torch.rand(1, 1, 8, 8, 8)
+    image = torch.rand(2, 1, 8, 8, 8)
     output = Autocast(network, amp)(image)
     output.sum().backward()
     assert seen == [torch.bfloat16 if amp else torch.float32]
@@ -80,6 +82,45 @@ def test_strided_pointwise_convolutions_of_few_channels_keep_their_layout() -> N
     for network in (few, many):
         channels_last(network, (1, network[0].in_channels, 8, 8))
     assert few[0].weight.stride() == (4, 1, 1, 1) and many[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def ways_of_convolving(work: Callable[[], object]) -> set[str]:
+    """Names of the implementations that a CPU took."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as watched:
+        work()
+    names = {event.key for event in watched.key_averages()}
+    return names & {"aten::mkldnn_convolution", "aten::slow_conv3d", "aten::thnn_conv2d", "aten::_slow_conv2d_forward"}
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_single_image_is_convolved_as_a_batch_is(dims: int) -> None:
+    """To the same values and gradients; strides, padding by name and pointwise convolutions included."""
+    conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
+    layers = [conv(2, 4, 3, padding=1), conv(4, 4, 3, stride=2, padding=1, groups=2), conv(4, 4, 3, padding="same")]
+    network = nn.Sequential(*layers, conv(4, 3, 1))
+    image = torch.rand(1, 2, *(8,) * dims)
+    network(image).square().sum().backward()
+    expected = [parameter.grad for parameter in network.parameters()]
+    network.zero_grad()
+    computing = Autocast(network, amp=False)
+    assert torch.allclose(computing(image), network(image), atol=1e-6)
+    computing(image).square().sum().backward()
+    for parameter, gradient in zip(network.parameters(), expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+    plain = Autocast(nn.Sequential(*layers[:2]), amp=False)
+    assert ways_of_convolving(lambda: plain(image)) == {"aten::mkldnn_convolution"}
+
+
+def test_what_onednn_does_not_take_is_convolved_as_ever() -> None:
+    image = torch.rand(1, 1, 6, 6, dtype=torch.float64)
+    with SingleImages():
+        found = nn.Conv2d(1, 2, 3).double()(image)
+        unbatched = nn.functional.conv2d(image[0].float(), torch.ones(1, 1, 3, 3))
+    assert found.shape == (1, 2, 4, 4) and found.dtype == torch.float64
+    assert torch.allclose(
+        unbatched.double(), nn.functional.conv2d(image, torch.ones(1, 1, 3, 3).double())[0], atol=1e-5
+    )
 
 
 def test_transforms_draw_the_same_without_metadata() -> None:
