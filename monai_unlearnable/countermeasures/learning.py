@@ -20,6 +20,7 @@ from monai_unlearnable.countermeasures.base import Material, Sample
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.optimization import minimize
+from monai_unlearnable.utils.precision import SingleImages
 from monai_unlearnable.utils.seeding import seeded
 from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
@@ -83,8 +84,9 @@ class NetworkChange:
         # Three quarters of it, the way from one window to the next, keep to the grid too.
         window = -(-(self.window or WINDOW[image.ndim - 1]) // (4 * self.multiple)) * 4 * self.multiple
         roi = [min(extent, window) for extent in padded.shape[2:]]
-        changed = torch.as_tensor(sliding_window_inference(padded, roi, 1, self.network, overlap=0.25, mode="gaussian"))
-        return fit_extent(changed[0], image.shape[1:]).to(image.device)
+        with SingleImages():
+            changed = sliding_window_inference(padded, roi, 1, self.network, overlap=0.25, mode="gaussian")
+        return fit_extent(torch.as_tensor(changed)[0], image.shape[1:]).to(image.device)
 
 
 class Patches:

@@ -17,6 +17,7 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError, told
 from monai_unlearnable.tracing.statistics import Answer
 from monai_unlearnable.utils.files import below, file_digest, files_digest, reading
+from monai_unlearnable.utils.precision import SingleImages
 from monai_unlearnable.utils.values import as_plain
 from monai_unlearnable.victims.weights import read_checkpoint
 
@@ -88,7 +89,7 @@ def open_bundle(folder: Path) -> Model:
     after = _without_savers(_part(parser, "postprocessing", lambda: Compose([])))
 
     def ask(files: list[str]) -> Answer:
-        with torch.no_grad():
+        with torch.no_grad(), SingleImages():
             batch = list_data_collate([before({IMAGE: files if len(files) > 1 else files[0]})])
             batch[PRED] = inferer(batch[IMAGE], network)
             pred = after(decollate_batch(batch)[0])[PRED]

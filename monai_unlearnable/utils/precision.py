@@ -88,7 +88,7 @@ class SingleImages(TorchFunctionMode):
 
 def _is_slow(image: Tensor, weight: Tensor, *settings: Any) -> bool:
     """Whether these arguments of a convolution are all there are, and such that oneDNN takes them and is faster."""
-    if len(settings) != 5 or isinstance(settings[2], str):
+    if len(settings) != 5 or isinstance(settings[2], str) or torch.is_autocast_enabled("cpu"):
         return False
     is_single = image.ndim == weight.ndim and len(image) == 1 and max(weight.shape[2:]) > 1
     is_dense = image.device.type == "cpu" and image.dtype == weight.dtype == torch.float32
@@ -108,7 +108,7 @@ class Autocast(nn.Module):
         self.network, self.amp = network, amp
 
     def forward(self, image: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        single = SingleImages() if len(image) == 1 and not self.amp else nullcontext()
+        single = SingleImages() if len(image) == 1 else nullcontext()
         with single, torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp):
             output = self.network(image, *args, **kwargs)
         return output.float() if self.amp else output
