@@ -40,6 +40,7 @@ exclude_patterns = ["_build", "api/modules/modules.rst"]
 autodoc_default_options = {"ignore-module-all": True}  # packages offer what their modules document
 autodoc_member_order = "groupwise"
 autodoc_typehints = "signature"
+autodoc_use_type_comments = False  # there are none; looking for them takes a tenth of the build
 autodoc_class_signature = "mixed"
 autodoc_inherit_docstrings = True
 napoleon_google_docstring = True

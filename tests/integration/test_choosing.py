@@ -210,6 +210,7 @@ def pictures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return (random.integers(0, 90, (count, 24, 24)) + 100 * classes[:, None, None]).astype("uint8"), classes[:, None]
 
 
+@pytest.mark.usefixtures("untimed")
 def test_an_archive(tmp_path: Path, left: dict[str, float], caplog: pytest.LogCaptureFixture) -> None:
     """It is published as an archive, in which the images of other splits are as they were."""
     left |= {"carrier": 0.2, "lsp": 0.6}
@@ -227,6 +228,7 @@ def test_an_archive(tmp_path: Path, left: dict[str, float], caplog: pytest.LogCa
     assert [name for name, is_same in same.items() if not is_same] == ["train_images"]
 
 
+@pytest.mark.usefixtures("untimed")
 def test_the_sections_of_a_list(phantoms: Path, tmp_path: Path, left: dict[str, float]) -> None:
     """Test scans stay out of what is protected, also where they lie among the others."""
     left |= {"carrier": 0.1, "lattice": 0.4}
@@ -239,6 +241,7 @@ def test_the_sections_of_a_list(phantoms: Path, tmp_path: Path, left: dict[str, 
     assert not published.keys() & {case["image"] for case in cases[4:]}
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_tree_of_dicom_series(tmp_path: Path, left: dict[str, float]) -> None:
     left |= {"carrier": 0.1, "lattice": 0.4}
     data, test = (dicom.write_dataset(tmp_path / name, seed) for name, seed in (("data", 0), ("test", 5)))
