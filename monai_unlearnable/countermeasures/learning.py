@@ -20,8 +20,8 @@ from monai_unlearnable.countermeasures.base import Material, Sample
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.utils.enums import CaseKeys
 from monai_unlearnable.utils.optimization import minimize
-from monai_unlearnable.utils.precision import SingleImages
 from monai_unlearnable.utils.seeding import seeded
+from monai_unlearnable.utils.single_images import SingleImages
 from monai_unlearnable.utils.tensors import fit_extent, pad_to_multiple
 
 __all__ = ["LearnedChangeD", "LearnedChangeDict", "LearnedChanged", "NetworkChange", "Patches"]

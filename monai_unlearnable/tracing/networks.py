@@ -17,7 +17,7 @@ from torch import Tensor
 from monai_unlearnable.errors import InputError, told
 from monai_unlearnable.tracing.statistics import Answer
 from monai_unlearnable.utils.files import below, file_digest, files_digest, reading
-from monai_unlearnable.utils.precision import SingleImages
+from monai_unlearnable.utils.single_images import SingleImages
 from monai_unlearnable.utils.values import as_plain
 from monai_unlearnable.victims.weights import read_checkpoint
 

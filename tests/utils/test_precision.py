@@ -11,7 +11,9 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import Compose, RandFlip, RandGaussianNoise
 from torch import nn
 
-from monai_unlearnable.utils.precision import Autocast, SingleImages, channels_last, fast_bfloat16, untracked
+from monai_unlearnable.utils.precision import Autocast, channels_last, fast_bfloat16, untracked
+from monai_unlearnable.utils.seeding import isolated_seed
+from monai_unlearnable.utils.single_images import SingleImages
 
 
 @pytest.mark.parametrize("amp", [True, False])
@@ -97,9 +99,10 @@ def ways_of_convolving(work: Callable[[], object]) -> set[str]:
 def test_a_single_image_is_convolved_as_a_batch_is(dims: int) -> None:
     """To the same values and gradients; strides, padding by name and pointwise convolutions included."""
     conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
-    layers = [conv(2, 4, 3, padding=1), conv(4, 4, 3, stride=2, padding=1, groups=2), conv(4, 4, 3, padding="same")]
-    network = nn.Sequential(*layers, conv(4, 3, 1))
-    image = torch.rand(1, 2, *(8,) * dims)
+    with isolated_seed(0):
+        layers = [conv(2, 4, 3, padding=1), conv(4, 4, 3, stride=2, padding=1, groups=2), conv(4, 4, 3, padding="same")]
+        network = nn.Sequential(*layers, conv(4, 3, 1))
+        image = torch.rand(1, 2, *(8,) * dims)
     network(image).square().sum().backward()
     expected = [parameter.grad for parameter in network.parameters()]
     network.zero_grad()

@@ -33,7 +33,8 @@ from monai_unlearnable.victims.training import Trained
 
 __all__ = ["NNUNet"]
 
-TRAINER, CLASS = "measured_trainer.py", "MeasuredTrainer"
+CLASS = "MeasuredTrainer"
+TRAINER = ("victims/external/trainer/measured_trainer.py", "utils/single_images.py")  # its file, and what it imports
 NUMBER = int(DATASET[7:10])
 FINAL = "checkpoint_final.pth"
 STOCK_PLANS = "nnUNetPlans"
@@ -246,9 +247,9 @@ class _Training:
             "amp": victim.amp,
         }
         if not (self._model / FINAL).is_file():
-            source = files("monai_unlearnable") / "victims" / "external" / "trainer" / TRAINER
             write_json(self.folder / "trainer" / "settings.json", settings)
-            write_atomic(self.folder / "trainer" / TRAINER, source.read_bytes())
+            for source in map(files("monai_unlearnable").joinpath, TRAINER):
+                write_atomic(self.folder / "trainer" / source.name, source.read_bytes())
             model = (NUMBER, victim.configuration, "all", "-tr", CLASS, "-p", self._plans, "-device", self.device.type)
             with Stage(f"{description}, epoch", victim.moments[-1], len(self._progress["losses"])) as stage:
                 self.commands.run(

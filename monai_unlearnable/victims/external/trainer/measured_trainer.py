@@ -13,6 +13,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from torch.overrides import TorchFunctionMode
+from single_images import SingleImages
 
 SETTINGS = json.loads(Path(__file__).with_name("settings.json").read_text(encoding="utf-8"))
 EPOCH = 250  # iterations of an epoch of nnU-Net: about as many are lost when a training is stopped
@@ -29,17 +30,6 @@ CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 TIMES = ("epoch_start_timestamps", "epoch_end_timestamps")
 
 Trainer: Any = recursive_find_trainer_class_by_name(SETTINGS["trainer"])
-
-
-class SingleImages(TorchFunctionMode):
-    """A block in which oneDNN convolves single images, too; PyTorch's own convolution takes up to 15 times as long."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function in (torch.conv2d, torch.conv3d) and len(args) == 7 and len(args[0]) == 1:
-            image, weight, bias, stride, padding, dilation, groups = args
-            if max(weight.shape[2:]) > 1 and torch.backends.mkldnn.is_available():
-                return torch.mkldnn_convolution(image, weight, bias, padding, stride, dilation, groups)
-        return function(*args, **(kwargs or {}))
 
 
 def faster(build: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +50,8 @@ def faster(build: Callable[..., Any]) -> Callable[..., Any]:
         forward = network.forward
 
         def faster_forward(image: Any) -> Any:
-            with torch.autocast("cpu", torch.bfloat16) if SETTINGS["amp"] else SingleImages():
+            single = SingleImages() if len(image) == 1 else nullcontext()
+            with single, torch.autocast("cpu", torch.bfloat16, enabled=SETTINGS["amp"]):
                 outputs = forward(image)
             return [output.float() for output in outputs] if isinstance(outputs, (list, tuple)) else outputs.float()
 
