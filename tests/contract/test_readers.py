@@ -692,6 +692,16 @@ def test_pictures_of_several_frames_are_refused(suffix: str, tmp_path: Path) -> 
         read_scan(tmp_path / f"a{suffix}")
 
 
+@pytest.mark.parametrize("reads", [read_scan, lambda path: read_label_scan(path, [])])
+def test_tiff_that_a_tag_turns_is_refused(reads: Callable[[Path], object], tmp_path: Path) -> None:
+    image = Image.fromarray(voxels((9, 13), "uint8"))
+    image.save(tmp_path / "upright.tif", tiffinfo={274: 1})
+    reads(tmp_path / "upright.tif")
+    image.save(tmp_path / "turned.tif", tiffinfo={274: 6})
+    with pytest.raises(ScanError, match=r"turned\.tif: the tag Orientation \(6\) turns or mirrors the image"):
+        reads(tmp_path / "turned.tif")
+
+
 @pytest.mark.parametrize("name", ["jpeg-grey", "jpeg-rgb", "bmp-grey", "bmp-rgb", "webp", "webp-alpha"])
 def test_what_cannot_be_written_back_becomes_png_with_the_decoded_pixels(name: str, tmp_path: Path) -> None:
     path = FILES[name](tmp_path)
