@@ -67,11 +67,14 @@ LADDERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "sharpen_lowpass": (
         "countermeasures",
-        {f"kept {k}": image_step("RandSharpenLowPassd", center=2.0, kept=k) for k in (0.3, 0.4, 0.5, 0.7)},
+        {f"kept {k}": image_step("RandSharpenLowPassd", center=2.0, kept=k) for k in (0.2, 0.25, 0.3, 0.4, 0.5, 0.7)},
     ),
     "denoiser": (
         "countermeasures",
-        {f"amplitude {a}/255": learned("Denoiser", scans="@other_dir", amplitude=a / 255) for a in (64, 32, 16, 8)},
+        {
+            f"amplitude {a}/255": learned("Denoiser", scans="@other_dir", amplitude=a / 255)
+            for a in (128, 64, 32, 16, 8)
+        },
     ),
     "remover": ("countermeasures", {"64 pairs": learned("Remover", **FOLDERS)}),
     "loss_maximizing": (
@@ -91,7 +94,7 @@ LADDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "slow_stem": ("recipes", {f"slow {f}": recipe(pace=part("SlowStem", slow=f)) for f in (0, 0.01, 0.1)}),
     "weight_recovery": (
         "recipes",
-        {f"radius {r}": recipe(recovery=part("WeightRecovery", radius=r)) for r in (0.5, 0.2, 0.1)},
+        {f"radius {r}": recipe(recovery=part("WeightRecovery", radius=r)) for r in (1.0, 0.5, 0.2, 0.1)},
     ),
 }
 
