@@ -283,6 +283,7 @@ class WaitingPool(ThreadPoolExecutor):
 
     def __init__(self, workers: int, *start: Any) -> None:
         super().__init__(workers)
+        self.closed.clear()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait=False, cancel_futures=cancel_futures)
@@ -305,7 +306,7 @@ def test_where_results_cannot_be_kept_no_further_training_begins(
     monkeypatch.setattr("monai_unlearnable.evaluation.laboratory._train", fill)
     with pytest.raises(OutputError, match="no space left"):
         prepared(folders, tmp_path, control=False, protected={}, seeds=16).run(workers=2)
-    assert len(list(tmp_path.glob("*.begun"))) == 2  # one beside the first, and one before its error is noticed
+    assert len(list(tmp_path.glob("*.begun"))) <= 2  # one beside the first, one perhaps before its error is noticed
 
 
 def end(folder: str, run: Run) -> None:

@@ -30,7 +30,7 @@ __all__ = ["TiffFormat"]
 
 # TIFF tags.
 OFFSETS, BYTE_COUNTS, SUB_IFDS, ORIENTATION = (273, 324), (279, 325), 330, 274
-UPRIGHT = 1
+TURNED = range(2, 9)  # values of Orientation; 1 is upright
 BY_PILLOW = {("u", 8): (1, 3), ("u", 16): (1,), ("i", 32): (1,), ("f", 32): (1,)}  # colors by kind and bits
 LOSSY_CODES = {6: "jpeg", 7: "jpeg", 34892: "jpeg", 50001: "webp", 50002: "jpeg xl", 33003: "jpeg 2000"}
 GRAY, COLOR, PALETTE = (0, 1), (2,), (3,)
@@ -89,10 +89,10 @@ class _Page:
             frames = max(len(file.pages), -(-file.series[0].size // max(page.size, 1)))
             self.dtype = np.dtype(page.dtype or "V").newbyteorder(file.byteorder)
             tags = {code: page.tags.get(code) for code in (*OFFSETS, *BYTE_COUNTS, SUB_IFDS)}
-            orientation = page.tags.valueof(ORIENTATION, UPRIGHT)
+            orientation = page.tags.valueof(ORIENTATION)
         if frames > 1 or tags[SUB_IFDS] is not None:
             raise ScanError("files with several frames are not supported")
-        if orientation != UPRIGHT:  # programs differ in whether they turn the pixels
+        if orientation in TURNED:  # programs differ in whether they turn the pixels
             raise ScanError(f"the tag Orientation ({orientation}) turns or mirrors the image; write it upright")
         self.tags = [next((tags[code] for code in codes if tags[code]), None) for codes in (OFFSETS, BYTE_COUNTS)]
         self.colors = int(page.samplesperpixel) - sum(1 for kind in page.extrasamples if int(kind) in ALPHA)
