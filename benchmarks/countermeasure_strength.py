@@ -73,7 +73,7 @@ LADDERS: dict[str, tuple[str, dict[str, Any]]] = {
         "countermeasures",
         {
             f"amplitude {a}/255": learned("Denoiser", scans="@other_dir", amplitude=a / 255)
-            for a in (128, 64, 32, 16, 8)
+            for a in (255, 128, 64, 32, 16, 8)
         },
     ),
     "remover": ("countermeasures", {"64 pairs": learned("Remover", **FOLDERS)}),

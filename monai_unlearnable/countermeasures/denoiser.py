@@ -126,7 +126,7 @@ class Denoiser(Countermeasure):
     """
 
     scans: str | None = None
-    amplitude: float = 32 / 255
+    amplitude: float = 128 / 255
     width: int = 12
     iterations: int = 400
     batch_size: int = 4

@@ -106,7 +106,7 @@ class SharpenLowPass(NormalizedTransform):
     """
 
     center: float = 2.0
-    kept: float = 0.4
+    kept: float = 0.3
 
     def __post_init__(self) -> None:
         _check(self.center, self.kept)
@@ -135,7 +135,7 @@ class RandSharpenLowPass(Randomizable, NormalizedTransform):
 
     backend = [TransformBackends.NUMPY]
 
-    def __init__(self, center: float = 2.0, std: float = 0.1, kept: float = 0.4) -> None:
+    def __init__(self, center: float = 2.0, std: float = 0.1, kept: float = 0.3) -> None:
         _check(center, kept)
         check_at_least(0, std=std)
         self.center, self.std, self.kept = center, std, kept
@@ -201,7 +201,7 @@ class RandSharpenLowPassd(Randomizable, MapTransform, RandomStep):
         keys: KeysCollection,
         center: float = 2.0,
         std: float = 0.1,
-        kept: float = 0.4,
+        kept: float = 0.3,
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)

@@ -28,12 +28,18 @@ def averaged(image: Tensor, size: Sequence[int]) -> Tensor:
 def even_sides(shape: Sequence[int], multiple: int, least: int = 1) -> list[tuple[int, int]]:
     """Voxels before and after each axis, evenly as MONAI's ``SpatialPad`` splits them, up to multiples.
 
+    What fits into one multiple along every axis gets two along the last: instance normalization needs more than one
+    voxel at the coarsest level of a network.
+
     Args:
         shape: spatial shape.
         multiple: number that padded sizes are multiples of.
         least: smallest size, rounded up to a multiple too.
     """
-    missing = [-(-max(extent, least) // multiple) * multiple - extent for extent in shape]
+    size = [-(-max(extent, least) // multiple) * multiple for extent in shape]
+    if max(size) == multiple > 1:
+        size[-1] *= 2
+    missing = [padded - extent for padded, extent in zip(size, shape, strict=True)]
     return [(total // 2, total - total // 2) for total in missing]
 
 

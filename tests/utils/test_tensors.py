@@ -28,6 +28,11 @@ def test_a_least_size_is_rounded_up_too() -> None:
     assert even_sides((3, 20), 8, least=10) == [(6, 7), (2, 2)]
 
 
+def test_what_fits_into_one_multiple_gets_two_along_the_last_axis() -> None:
+    assert even_sides((5, 8, 3), 8) == [(1, 2), (0, 0), (6, 7)]
+    assert even_sides((5, 9, 3), 8) == [(1, 2), (3, 4), (2, 3)]
+
+
 @pytest.mark.parametrize("plane", [(0, 1), (0, 2), (1, 2)])
 def test_a_quarter_turn_is_exact(plane: tuple[int, int]) -> None:
     image, shape = torch.rand(1, 1, 6, 6, 6), (6, 6, 6)
