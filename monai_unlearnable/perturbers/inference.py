@@ -18,8 +18,8 @@ from torch import Tensor
 
 from monai_unlearnable.errors import LabelError, OutOfMemoryError
 from monai_unlearnable.perturbers.base import Perturber
-from monai_unlearnable.utils.arrays import as_channels, bounding_box
-from monai_unlearnable.utils.tensors import even_sides, is_map, pad_sides
+from monai_unlearnable.utils.arrays import as_channels, bounding_box, even_sides
+from monai_unlearnable.utils.tensors import is_map, pad_sides
 
 
 def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, Any]:

@@ -58,7 +58,7 @@ def encode_statement(manifest: Manifest, layout: Layout, key: Key | None = None)
     others = [layout.datalist, *(archive for archive in archives if is_packed(archive, manifest)), *layout.documents]
     content = {
         "format": FORMATS[manifest.schema_version],
-        "method": manifest.run["method"],
+        "method": manifest.method,
         "versions": manifest.run["versions"],
         "scans": [_scan(entry, manifest.schema_version) for entry in manifest.scans],
         "others": [{"file": path.name, "sha256": file_digest(path)} for path in others],

@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = ["COLOR", "GRAY", "as_channels", "fits_channels"]
-__all__ += ["bounding_box", "differ", "file_order", "pieces", "piecewise", "known_values", "without_channel"]
+__all__ += [
+    "bounding_box",
+    "differ",
+    "even_sides",
+    "file_order",
+    "pieces",
+    "piecewise",
+    "known_values",
+    "without_channel",
+]
 
 Array = TypeVar("Array", bound=Any)
 
@@ -111,3 +120,21 @@ def without_channel(array: Array, dims: int | None = None) -> Array:
     if array.ndim < 3 or array.shape[0] != 1 or array.ndim == dims:
         return array
     return array[0]  # type: ignore[no-any-return]
+
+
+def even_sides(shape: Sequence[int], multiple: int, least: int = 1) -> list[tuple[int, int]]:
+    """Voxels before and after each axis, evenly as MONAI's ``SpatialPad`` splits them, up to multiples.
+
+    What fits into one multiple along every axis gets two along the last: instance normalization needs more than one
+    voxel at the coarsest level of a network.
+
+    Args:
+        shape: spatial shape.
+        multiple: number that padded sizes are multiples of.
+        least: smallest size, rounded up to a multiple too.
+    """
+    size = [-(-max(extent, least) // multiple) * multiple for extent in shape]
+    if max(size) == multiple > 1:
+        size[-1] *= 2
+    missing = [padded - extent for padded, extent in zip(size, shape, strict=True)]
+    return [(total // 2, total - total // 2) for total in missing]

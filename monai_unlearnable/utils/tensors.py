@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["affine_matrix", "averaged", "evaluating", "even_sides", "fit_extent", "is_map"]
+__all__ = ["affine_matrix", "averaged", "evaluating", "fit_extent", "is_map"]
 __all__ += ["pad_sides", "pad_to_multiple", "plane_rotation"]
 
 
@@ -23,24 +23,6 @@ def averaged(image: Tensor, size: Sequence[int]) -> Tensor:
     """An image (B, C, spatial...) as averages over the cells of a grid of this size."""
     pool = functional.adaptive_avg_pool2d if len(size) == 2 else functional.adaptive_avg_pool3d
     return pool(image, tuple(size))  # type: ignore[arg-type]
-
-
-def even_sides(shape: Sequence[int], multiple: int, least: int = 1) -> list[tuple[int, int]]:
-    """Voxels before and after each axis, evenly as MONAI's ``SpatialPad`` splits them, up to multiples.
-
-    What fits into one multiple along every axis gets two along the last: instance normalization needs more than one
-    voxel at the coarsest level of a network.
-
-    Args:
-        shape: spatial shape.
-        multiple: number that padded sizes are multiples of.
-        least: smallest size, rounded up to a multiple too.
-    """
-    size = [-(-max(extent, least) // multiple) * multiple for extent in shape]
-    if max(size) == multiple > 1:
-        size[-1] *= 2
-    missing = [padded - extent for padded, extent in zip(size, shape, strict=True)]
-    return [(total // 2, total - total // 2) for total in missing]
 
 
 def pad_sides(image: Tensor, sides: Sequence[tuple[int, int]], mode: str = "constant") -> Tensor:

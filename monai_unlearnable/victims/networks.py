@@ -15,9 +15,10 @@ from monai.utils import OptionalImportError
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError
+from monai_unlearnable.utils.arrays import even_sides
 from monai_unlearnable.utils.catalog import Catalog
 from monai_unlearnable.utils.seeding import isolated_seed, reset_parameters
-from monai_unlearnable.utils.tensors import even_sides, pad_sides
+from monai_unlearnable.utils.tensors import pad_sides
 
 __all__ = ["DeepSupervision", "FirstOutput", "Padded", "SliceWise"]
 __all__ += ["checked_network", "fresh_network", "planned_dynunet"]

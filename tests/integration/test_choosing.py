@@ -83,6 +83,7 @@ def test_the_method_that_leaves_least_is_published(
     assert choice.best.method == "lattice" and choice.left == 0.1 and choice.page.is_file()
     manifest = verify(tmp_path, phantoms)
     assert (manifest.run["method"], manifest.run["config"]["method"]) == ("SymmetricLattice", "lattice")
+    assert json.loads((tmp_path / "statement.json").read_text())["method"] == "lattice"
     assert np.mean([entry.measured["psnr"] for entry in manifest.scans]) == pytest.approx(40, abs=0.5)
     record = json.loads((tmp_path / "auto" / "choice.json").read_text())
     assert record["method"] == "lattice" and [found["iterations"] for found in record["rounds"]] == [8]

@@ -13,8 +13,8 @@ import torch
 from monai_unlearnable.masks import Everywhere, Roi
 from monai_unlearnable.perturbers import Perturber, UMed
 from monai_unlearnable.perturbers.inference import Part, generate_noise, pad_to
+from monai_unlearnable.utils.arrays import even_sides
 from monai_unlearnable.utils.seeding import reset_parameters
-from monai_unlearnable.utils.tensors import even_sides
 
 
 @pytest.mark.parametrize("divisor", [1, 4, 8])

@@ -11,7 +11,8 @@ from monai.transforms import DivisiblePad
 from torch import nn
 from torch.nn import functional
 
-from monai_unlearnable.utils.tensors import affine_matrix, evaluating, even_sides, pad_sides, plane_rotation
+from monai_unlearnable.utils.arrays import even_sides
+from monai_unlearnable.utils.tensors import affine_matrix, evaluating, pad_sides, plane_rotation
 
 
 @pytest.mark.parametrize("shape", [(5, 8), (9, 16, 3)])
