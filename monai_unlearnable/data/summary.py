@@ -11,7 +11,7 @@ import numpy as np
 
 from monai_unlearnable.data.grids import Grid
 from monai_unlearnable.errors import LabelError
-from monai_unlearnable.utils.arrays import even_sides
+from monai_unlearnable.utils.arrays import network_sides
 from monai_unlearnable.utils.text import first_few
 
 __all__ = ["DatasetSummary", "patch_size"]
@@ -121,7 +121,7 @@ class DatasetSummary:
 
 def patch_size(shape: Sequence[int], divisor: int = 8, limit: int = 2**18) -> tuple[int, ...]:
     """A patch to train on: the shape, padded as a whole scan is, long axes halved to ``limit`` voxels."""
-    size = [extent + sum(sides) for extent, sides in zip(shape, even_sides(shape, divisor), strict=True)]
+    size = [extent + sum(sides) for extent, sides in zip(shape, network_sides(shape, divisor), strict=True)]
     while np.prod(size) > limit and max(size) > divisor:
         axis = int(np.argmax(size))
         size[axis] = max(divisor, size[axis] // 2 // divisor * divisor)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from monai_unlearnable.errors import LabelError, OutOfMemoryError
 from monai_unlearnable.perturbers.base import Perturber
-from monai_unlearnable.utils.arrays import as_channels, bounding_box, even_sides
+from monai_unlearnable.utils.arrays import as_channels, bounding_box, network_sides
 from monai_unlearnable.utils.tensors import is_map, pad_sides
 
 
@@ -30,7 +30,7 @@ def pad_to(image: Tensor, label: Tensor | None, divisor: int) -> tuple[Tensor, A
         label: (B, 1, spatial...), (B,), (B, tasks) or None.
         divisor: divisor of the padded spatial sizes.
     """
-    sides = even_sides(image.shape[2:], divisor)
+    sides = network_sides(image.shape[2:], divisor)
     return pad_sides(image, sides), pad_sides(label, sides) if label is not None and is_map(label) else label
 
 
@@ -60,13 +60,13 @@ class Part:
     @classmethod
     def whole(cls, shape: Sequence[int], divisor: int) -> Part:
         """All of an image of that spatial shape."""
-        return cls(tuple(slice(0, extent) for extent in shape), tuple(even_sides(shape, divisor)))
+        return cls(tuple(slice(0, extent) for extent in shape), tuple(network_sides(shape, divisor)))
 
     @classmethod
     def around(cls, support: NDArray, divisor: int) -> Part:
         """The box of a support (spatial...) with a margin of one ``divisor``, snapped to it in the padded image."""
         box, sides = [], []
-        padding = even_sides(support.shape, divisor)
+        padding = network_sides(support.shape, divisor)
         for side, extent, (start, end) in zip(bounding_box(support), support.shape, padding, strict=True):
             stop = start + extent + end
             low = max((side.start + start) // divisor - 1, 0) * divisor - start

@@ -10,17 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["COLOR", "GRAY", "as_channels", "fits_channels"]
-__all__ += [
-    "bounding_box",
-    "differ",
-    "even_sides",
-    "file_order",
-    "pieces",
-    "piecewise",
-    "known_values",
-    "without_channel",
-]
+__all__ = ["COLOR", "GRAY", "as_channels", "bounding_box", "differ", "even_sides", "file_order", "fits_channels"]
+__all__ += ["known_values", "network_sides", "pieces", "piecewise", "without_channel"]
 
 Array = TypeVar("Array", bound=Any)
 
@@ -125,16 +116,26 @@ def without_channel(array: Array, dims: int | None = None) -> Array:
 def even_sides(shape: Sequence[int], multiple: int, least: int = 1) -> list[tuple[int, int]]:
     """Voxels before and after each axis, evenly as MONAI's ``SpatialPad`` splits them, up to multiples.
 
-    What fits into one multiple along every axis gets two along the last: instance normalization needs more than one
-    voxel at the coarsest level of a network.
-
     Args:
         shape: spatial shape.
         multiple: number that padded sizes are multiples of.
         least: smallest size, rounded up to a multiple too.
     """
-    size = [-(-max(extent, least) // multiple) * multiple for extent in shape]
-    if max(size) == multiple > 1:
-        size[-1] *= 2
-    missing = [padded - extent for padded, extent in zip(size, shape, strict=True)]
+    missing = [-(-max(extent, least) // multiple) * multiple - extent for extent in shape]
     return [(total // 2, total - total // 2) for total in missing]
+
+
+def network_sides(shape: Sequence[int], divisor: int) -> list[tuple[int, int]]:
+    """Voxels before and after each axis for a network that makes one voxel of ``divisor`` voxels an axis.
+
+    What fits into one divisor along every axis gets two along the last: instance normalization needs more than one
+    voxel at the coarsest level.
+
+    Args:
+        shape: spatial shape.
+        divisor: number that padded sizes are multiples of.
+    """
+    sides = even_sides(shape, divisor)
+    if max(shape) <= divisor > 1:
+        sides[-1] = even_sides(shape[-1:], divisor, least=divisor + 1)[0]
+    return sides

@@ -11,7 +11,7 @@ from monai.transforms import DivisiblePad
 from torch import nn
 from torch.nn import functional
 
-from monai_unlearnable.utils.arrays import even_sides
+from monai_unlearnable.utils.arrays import even_sides, network_sides
 from monai_unlearnable.utils.tensors import affine_matrix, evaluating, pad_sides, plane_rotation
 
 
@@ -29,9 +29,10 @@ def test_a_least_size_is_rounded_up_too() -> None:
     assert even_sides((3, 20), 8, least=10) == [(6, 7), (2, 2)]
 
 
-def test_what_fits_into_one_multiple_gets_two_along_the_last_axis() -> None:
-    assert even_sides((5, 8, 3), 8) == [(1, 2), (0, 0), (6, 7)]
-    assert even_sides((5, 9, 3), 8) == [(1, 2), (3, 4), (2, 3)]
+def test_for_a_network_what_fits_into_one_divisor_gets_two_along_the_last_axis() -> None:
+    assert network_sides((5, 8, 3), 8) == [(1, 2), (0, 0), (6, 7)]
+    assert network_sides((5, 9, 3), 8) == even_sides((5, 9, 3), 8)
+    assert even_sides((5, 8, 3), 8) == [(1, 2), (0, 0), (2, 3)]
 
 
 @pytest.mark.parametrize("plane", [(0, 1), (0, 2), (1, 2)])
