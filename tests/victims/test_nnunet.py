@@ -165,7 +165,7 @@ def test_test_images_get_what_countermeasures_do_without_chance(tmp_path: Path, 
     bench = laboratory.bench
     load = bench.recipe("plain").normalized_images(bench.task)
     for case, found in zip(bench.test, tests, strict=True):
-        sample = SharpenLowPassd("image", center=2.0, kept=0.4)(load(case.to_dict()))
+        sample = SharpenLowPassd("image", center=2.0, kept=0.3)(load(case.to_dict()))
         np.testing.assert_allclose(found, sample["image"][0], atol=1e-6)
 
 
