@@ -93,6 +93,11 @@ class Grid:
         return replace(self, box=box if all(start < stop for start, stop in box) else ())
 
     @property
+    def extents(self) -> tuple[int, ...]:
+        """Number of voxels of the box along each axis."""
+        return tuple(stop - start for start, stop in self.box)
+
+    @property
     def oriented(self) -> Grid:
         """The same voxels with axes in the order right, front, up, all of them."""
         order = np.argsort(self.axes).tolist()
@@ -124,12 +129,12 @@ def nnunet_spacing(grids: Sequence[Grid]) -> tuple[float, ...]:
     than a third of their voxels, it is the 10th percentile there, but no less than the largest one of the others.
 
     Args:
-        grids: where the voxels of each case lie; nnU-Net counts voxels after its crop.
+        grids: where the voxels of each case lie; those in the box count, which nnU-Net's crop leaves.
     """
     target = np.array(median_spacing(grids))
     if len(target) == 2:
         return tuple(target.tolist())
-    counts = np.median([grid.shape for grid in grids], axis=0)
+    counts = np.median([grid.extents for grid in grids], axis=0)
     worst = int(np.argmax(target))
     largest = np.delete(target, worst).max()
     if target[worst] > THICK * largest and counts[worst] * THICK < np.delete(counts, worst).min():

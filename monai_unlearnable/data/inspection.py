@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.budget import Budget
 from monai_unlearnable.data.cases import LoadedCase, read_case
-from monai_unlearnable.data.grids import Grid
+from monai_unlearnable.data.grids import Crop, Grid, thick_axis
 from monai_unlearnable.data.labels import LabelGeometry, soft_edges, value_counts
 from monai_unlearnable.data.listing.datalist import Case
 from monai_unlearnable.data.spread import blank_scans, exceeding_spread
@@ -266,7 +266,7 @@ def _facts(
             counts = {value: number for value, number in {**counts, 0: counts[0] - ignored}.items() if number}
     return _Facts(
         channels=count,
-        grid=loaded.grid,
+        grid=_measured_grid(loaded),
         roughness=_roughness(loaded.image) if roughness else (),
         counts=counts,
         ignored=ignored,
@@ -277,6 +277,11 @@ def _facts(
         exceeding={} if budget is None else exceeding_spread(loaded, budget.epsilon),
         blank=blank_scans(loaded),
     )
+
+
+def _measured_grid(loaded: LoadedCase) -> Grid:
+    """Where the voxels lie, with the box of nnU-Net's crop where the spacing that it plans may depend on it."""
+    return loaded.grid if thick_axis(loaded.grid.spacing) is None else loaded.grid_after(Crop.NONZERO)
 
 
 def _roughness(image: NDArray) -> tuple[float, ...]:

@@ -90,8 +90,7 @@ class PlannedGrid(Configurable):
         across = thick_axis(targets) if thick is None else thick
         orders = [1 if centers else 0 if axis == across else 3 for axis in range(len(targets))]
         flips = [centers and flip for flip in grid.flips]
-        extents = [stop - start for start, stop in grid.box]
-        axes = zip(extents, grid.spacing, targets, flips, orders, strict=True)
+        axes = zip(grid.extents, grid.spacing, targets, flips, orders, strict=True)
         return [_line(*axis, centers=centers) for axis in axes]
 
 

@@ -6,11 +6,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from monai_unlearnable.budget import Budget
-from monai_unlearnable.data import inspect_cases, load_cases, read_case
+from monai_unlearnable.data import inspect_cases, load_cases, nnunet_spacing, read_case
 from monai_unlearnable.data.spread import exceeding_spread
 from monai_unlearnable.intensity import FixedWindow, PercentileWindow, WindowRule
 from monai_unlearnable.perturbers import RandomNoise
@@ -79,6 +80,20 @@ def test_a_window_that_holds_nothing_of_a_scan_is_told(
     assert list(summary.blank) == ["images/a"] * is_blank
     told = plan("lattice", tmp_path, tmp_path.parent / f"{tmp_path.name}_out", window=describe(window)).page()
     assert ("the window holds no voxel of 1 of 1 scans, such as images/a, which is from" in told) == is_blank
+
+
+@pytest.mark.parametrize(("rows", "spacing"), [(30, 4.2), (20, 5.0)])
+def test_thick_slices_are_planned_by_the_voxels_that_nnunet_keeps(tmp_path: Path, rows: int, spacing: float) -> None:
+    voxels = np.arange(1, 31, dtype=np.uint8)[:, None, None] * np.ones((30, 40, 8), np.uint8)
+    voxels[rows:] = 0
+    for thickness in (4, 5, 6):
+        affine = np.diag([1.0, 1, thickness, 1])
+        for folder, values in (("images", voxels), ("labels", two_classes(voxels.shape))):
+            file = tmp_path / folder / f"{thickness}.nii"
+            file.parent.mkdir(exist_ok=True)
+            nib.Nifti1Image(values, affine).to_filename(file)
+    summary = inspect_cases(load_cases(tmp_path), WINDOW)
+    assert nnunet_spacing(summary.grids) == pytest.approx((1, 1, spacing))
 
 
 def test_usual_noise_is_not_remarked_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

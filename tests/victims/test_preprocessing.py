@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -62,5 +64,8 @@ def test_target_is_the_median_but_for_thick_slices() -> None:
     assert nnunet_spacing(grids(4, 5, 10, 10, 10, slices=30)) == pytest.approx((0.8, 1, 4.4))
     assert nnunet_spacing(grids(4, 5, 10, 10, 10, slices=90)) == (0.8, 1, 10)  # as many voxels as along the others
     assert nnunet_spacing(grids(0.5, 0.5, 4, 4, 4, slices=30)) == (0.8, 1, 1)
+    box = ((0, 200), (60, 140), (0, 30))  # what nnU-Net's crop leaves
+    cropped = [replace(grid, box=box) for grid in grids(4, 5, 10, 10, 10, slices=30)]
+    assert nnunet_spacing(cropped) == (0.8, 1, 10)
     flat = [Grid((20, 30), (1.0, 9.0), (0, 1))]
     assert nnunet_spacing(flat) == (1, 9)
