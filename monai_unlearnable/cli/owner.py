@@ -49,7 +49,7 @@ class _Protect(Work):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         asks = any(word in ctx.help_option_names for word in args)
-        if asks and not args[0].startswith("-") and args[0] != AUTO:
+        if asks and not args[0].startswith("-"):
             _show_settings(args[0])
             ctx.exit()
         given = list(args)
@@ -65,9 +65,9 @@ class _Protect(Work):
 def _show_settings(method: str) -> None:
     from rich.table import Table
 
-    from monai_unlearnable.publishing.manual import manual
+    from monai_unlearnable.publishing.manual import manual, manual_of_auto
 
-    found, terminal = manual(method), console()
+    found, terminal = manual_of_auto() if method == AUTO else manual(method), console()
     click.echo(f"Usage: monai-unlearnable protect {method} DATASET_DIR OUT [--SETTING VALUE]...")
     click.echo(f"\n{found.summary}\n")
     table = Table(box=None, pad_edge=False, show_edge=False)
@@ -76,7 +76,8 @@ def _show_settings(method: str) -> None:
     for setting in found.settings:
         table.add_row(f"--{setting.name}", setting.default, setting.meaning)
     terminal.print(table, markup=False, highlight=False)
-    click.echo("\nWith every method: --dry-run, --verbose, --quiet, --log-file FILE; see protect --help")
+    of_command = "Also: " if method == AUTO else "With every method: --dry-run, "
+    click.echo(f"\n{of_command}--verbose, --quiet, --log-file FILE; see protect --help")
 
 
 @click.command(cls=_Protect, kept=_kept, context_settings=WITH_SETTINGS)

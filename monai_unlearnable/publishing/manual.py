@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from monai_unlearnable.publishing.run import configuration
 
-__all__ = ["Manual", "Setting", "manual"]
+__all__ = ["Manual", "Setting", "manual", "manual_of_auto"]
 
 # Names that a command has words of its own for, and parts that belong together as the bundle has them.
 PLUMBING = ("bundle_root", "imports", "dataset_dir", "output_dir", "protection", "summary", "perturber", "run", "train")
@@ -50,6 +50,24 @@ class Manual:
     settings: tuple[Setting, ...]
 
 
+OF_AUTO = (  # those of monai_unlearnable.choosing.protect_auto
+    Setting("stop", "patches", "the exploiter's pipelines, as a list: recipes, or victims such as nnunetv2"),
+    Setting("psnr", "40", "lowest PSNR in dB, mean over changed scans; unseen: no change above the scans' own noise"),
+    Setting("minutes", "", "time limit of the trainings of victims; the last ones are shortened to fit"),
+    Setting("methods", "", "methods to try, as a list; default: those that fit the task"),
+    Setting(
+        "length", "standard", "length of the last trainings: short (500 iterations), standard (2500), long (10000)"
+    ),
+    Setting("iterations", "", "length of the last trainings as a number, in place of length"),
+    Setting("test_dir", "", "folder of clean test cases; default: the section test of dataset_dir"),
+    Setting("victims", "", "networks of the exploiter, as a list; default: one that fits the task"),
+    Setting("width", "8", "filters of the first layer of his networks; more settings: docs/howto/laboratory.md"),
+    Setting("seed", "0", "random seed of the methods"),
+    Setting("device", "cpu", "device of the methods and of the victims: cpu, cuda, cuda:1"),
+)
+SHARED = ("datalist", "overwrite", "skip_invalid", "key", "window", "label_values", "label_geometry")
+
+
 def manual(method: str) -> Manual:
     """The settings of a method, read from its bundle.
 
@@ -68,6 +86,15 @@ def manual(method: str) -> Manual:
     shown = (setting for setting in _settings(lines) if setting.name.partition("#")[0] not in fixed)
     settings = tuple(replace(one, default=str(preset.get(one.name, one.default))) for one in shown)
     return Manual(method, first, settings)
+
+
+def manual_of_auto() -> Manual:
+    """The settings of the method that chooses itself, those first that are its own."""
+    known = {setting.name: setting for setting in manual("carrier").settings}
+    summary = (
+        "Try several methods on the dataset, and publish with the one that leaves an exploiter least, or not at all."
+    )
+    return Manual("auto", summary, (*OF_AUTO, *(known[name] for name in SHARED)))
 
 
 def _settings(lines: list[str]) -> Iterator[Setting]:

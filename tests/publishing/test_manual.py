@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from inspect import signature
 from typing import Any
 
 import pytest
 import yaml
 
+from monai_unlearnable.choosing import protect_auto
+from monai_unlearnable.choosing.trials import OWNERS
 from monai_unlearnable.cli import main
 from monai_unlearnable.errors import InputError
-from monai_unlearnable.publishing.manual import PLUMBING, manual
+from monai_unlearnable.evaluation.matrix import Matrix
+from monai_unlearnable.publishing.manual import PLUMBING, manual, manual_of_auto
 from monai_unlearnable.publishing.run import configuration, method_names
 
 
@@ -48,6 +53,22 @@ def test_help_of_a_method_lists_its_settings(words: list[str], capsys: Any) -> N
     assert main(["protect", *words]) == 0
     told = capsys.readouterr().out
     assert "--carrier_axis" in told and "largest change of a voxel" in told
+
+
+def test_help_of_auto_lists_what_it_takes(capsys: Any) -> None:
+    """All that are its own, with the defaults that hold, and no others than it knows."""
+    shown = {setting.name: setting.default for setting in manual_of_auto().settings}
+    own = {
+        name: one.default for name, one in signature(protect_auto).parameters.items() if one.kind == one.KEYWORD_ONLY
+    }
+    assert own.keys() <= shown.keys()
+    for name, default in {**own, "length": "standard", "width": Matrix.width}.items():
+        assert shown[name] == (
+            "" if default is None else f"{default:g}" if isinstance(default, float) else str(default).lower()
+        )
+    assert shown.keys() <= {*own, *OWNERS, *(field.name for field in fields(Matrix))}
+    assert main(["protect", "auto", "--help"]) == 0
+    assert "--psnr" in capsys.readouterr().out
 
 
 def test_help_without_a_method_is_that_of_the_command(capsys: Any) -> None:
