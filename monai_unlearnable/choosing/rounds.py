@@ -28,6 +28,7 @@ from monai_unlearnable.utils.text import first_few
 __all__ = ["Choice", "Round", "Rounds"]
 
 TIMED = (50, 100)  # iterations of the trainings by which time is estimated
+SEEDS = 2  # of the last trainings: what is learned late is learned by some of them only
 DECIDING = (POOR, UNKNOWN, NOT_STOPPED, WEAKENED, STOPPED)  # of several pipelines the first of these that is found
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Round:
     Args:
         iterations: length of its trainings.
         left: fraction of what the originals teach that is left to the exploiter, by candidate; of several pipelines
-            the largest, infinite where one is not known.
+            and seeds the largest, infinite where a pipeline is not known.
         judgements: what the candidate does to the exploiter, ``"stopped"`` where it stops all pipelines.
     """
 
@@ -182,7 +183,7 @@ class Rounds:
         rounds = []
         for steps in track(_lengths(len(candidates), iterations), "comparing methods, round"):
             is_last = steps == iterations
-            laboratory = self.laboratory(candidates, steps, control=is_last)
+            laboratory = self.laboratory(candidates, steps, control=is_last, seeds=SEEDS if is_last else 1)
             results = laboratory.run()
             found = self._found(results, candidates, steps)
             rounds.append(found)
@@ -199,7 +200,7 @@ class Rounds:
         compared, left, judgements = ControlledSummaries(results.summaries()), {}, {}
         for candidate in candidates:
             own = [summary for summary in compared.summaries if summary.data == candidate.name]
-            fractions = [compared.fraction(summary) for summary in own]
+            fractions = [compared.fraction(summary, summary.highest) for summary in own]
             left[candidate.name] = max(
                 (math.inf if math.isnan(found) else found for found in fractions), default=math.inf
             )
@@ -218,6 +219,6 @@ def _lengths(count: int, iterations: int) -> list[int]:
 
 
 def _trainings(count: int, iterations: int) -> list[int]:
-    """The length of each training of one pipeline: candidates and originals, and a control in the last round."""
+    """The length of each training of one pipeline: candidates and originals; in the last round a control, and seeds."""
     first = [iterations // 2] * (count + 1) if count > 2 else []
-    return [*first, *[iterations] * (min(count, 2) + 2)]
+    return [*first, *[iterations] * SEEDS * (min(count, 2) + 2)]

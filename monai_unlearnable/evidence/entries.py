@@ -61,6 +61,11 @@ class Score:
             raise ValueError(f"{self.mean:g} lies outside of its interval")
 
     @property
+    def highest(self) -> float:
+        """The highest of the seeds, or else the mean."""
+        return max(self.by_seed, default=self.mean)
+
+    @property
     def count(self) -> int | None:
         """Number of trainings; None where it is not known."""
         return len(self.by_seed) or len(self.seeds) or None

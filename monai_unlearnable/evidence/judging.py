@@ -19,17 +19,18 @@ UNKNOWN_SPREAD = SMALL_DROP / 2  # points by which a score may be off that is kn
 
 def fraction(entry: Entry) -> float:
     """How far the score lies between chance, 0, and the originals, 1; NaN where these were not trained on."""
-    return fraction_left(*_compared(entry))
+    return fraction_left(*_compared(entry, entry.score.mean))
 
 
 def claim(entry: Entry) -> str:
-    """What the entry says of the exploiter, see :func:`~monai_unlearnable.metrics.judgement.judge`."""
-    return judge(*_compared(entry))
+    """What the entry says of the exploiter by the seed that learned most, see
+    :func:`~monai_unlearnable.metrics.judgement.judge`."""
+    return judge(*_compared(entry, entry.score.highest))
 
 
-def _compared(entry: Entry) -> tuple[float, float | None, float]:
-    """Score, that of the originals, and chance."""
-    return entry.score.mean, None if entry.clean is None else entry.clean.mean, entry.chance
+def _compared(entry: Entry, score: float) -> tuple[float, float | None, float]:
+    """A score, that of the originals, and chance."""
+    return score, None if entry.clean is None else entry.clean.mean, entry.chance
 
 
 def by_strength(entries: Iterable[Entry]) -> list[Entry]:

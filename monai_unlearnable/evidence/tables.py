@@ -270,7 +270,8 @@ def _notes(names: Collection[str], shared: Sequence[str], chosen: Sequence[Entry
     means = ", means (each seed)" if any(len(entry.score.by_seed) > 1 for entry in chosen) else ""
     yield f"Scores in percent{chance} on clean held-out scans at the end of training{means}."
     if any(claim(entry) == STOPPED for entry in chosen):
-        yield "Bold: at most half of what the originals teach is left."
+        each = " with each seed" if means else ""
+        yield f"Bold: at most half of what the originals teach is left{each}."
     if any(entry.overstated for entry in chosen):
         several = len({noise_words(entry) for entry in chosen}) > 1
         stronger = distinct(

@@ -42,7 +42,12 @@ def is_poor(clean: float, chance: float) -> bool:
 
 
 def judge(score: float, clean: float | None, chance: float) -> str:
-    """What protected data do to an exploiter; the arguments are those of :func:`fraction_left`.
+    """What protected data do to an exploiter.
+
+    Args:
+        score: score of a model that was trained on protected data, in percent; of several trainings the highest, since
+            an exploiter who trains again may take the better model.
+        clean, chance: see :func:`fraction_left`.
 
     Returns:
         ``"no control"`` where the originals' score is not known; ``"weak by itself"`` where even originals teach

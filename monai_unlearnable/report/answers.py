@@ -72,6 +72,8 @@ def _figures(controlled: ControlledSummaries, summary: Summary, judged: str) -> 
     if not summary.done:
         return f"{summary.note}: {summary.statuses[0]}"
     reached = f"{summary.metric} {summary.score:.1f}{summary.mark}"
+    if controlled.judgement(summary, summary.score) != judged:  # the mean says something else than the highest score
+        reached += f" (up to {summary.highest:.1f})"
     if judged == UNKNOWN:
         return f"{reached}; {WHY[UNKNOWN]}"
     control, random = controlled.control(summary), controlled.random(summary)

@@ -62,23 +62,23 @@ class ControlledSummaries:
 
         Args:
             summary: summary whose score and control are meant.
-            score: score to take in place of the summary's own, in percent.
+            score: score to take in place of the summary's mean, in percent.
         """
-        return fraction_left(*self._compared(summary, score))
+        return fraction_left(*self._compared(summary, summary.score if score is None else score))
 
     def judgement(self, summary: Summary, score: float | None = None) -> str:
         """Whether the protection stops the exploiter, see :func:`~monai_unlearnable.metrics.judgement.judge`.
 
         Args:
             summary: summary whose score and control are meant.
-            score: score to take in place of the summary's own, in percent.
+            score: score to take in place of the highest of the summary's runs, in percent.
         """
-        return judge(*self._compared(summary, score))
+        return judge(*self._compared(summary, summary.highest if score is None else score))
 
-    def _compared(self, summary: Summary, score: float | None) -> tuple[float, float | None, float]:
-        """Score, that of the clean control, and chance."""
+    def _compared(self, summary: Summary, score: float) -> tuple[float, float | None, float]:
+        """A score, that of the clean control, and chance."""
         control = self.control(summary)
-        return summary.score if score is None else score, None if control is None else control.score, summary.chance
+        return score, None if control is None else control.score, summary.chance
 
     def baselines(self, method: str | None = None) -> list[Summary]:
         """Protected data with a score and a control where the exploiter did nothing special."""

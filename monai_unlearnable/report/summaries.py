@@ -86,6 +86,11 @@ class Summary:
         return _mean(self.finals)
 
     @property
+    def highest(self) -> float:
+        """Highest final score; NaN where no run has one."""
+        return max(self.finals, default=math.nan)
+
+    @property
     def interval(self) -> tuple[float, float]:
         """Lowest and highest final score over seeds; of a single seed, its interval over test cases."""
         if len(self.scored) > 1:

@@ -114,17 +114,24 @@ def _strength(controlled: ControlledSummaries, group: Sequence[Summary]) -> str:
     if _poor(controlled, group):
         return "Even the models trained on the originals learned little, so this comparison proves nothing."
     if _holds_nowhere(controlled, group):
-        cost = f"it costs models less than {SMALL_DROP:.0f} points, so the scans remain usable"
+        cost = f"models lose less than {SMALL_DROP:.0f} points{_of_some(group)}, so the scans remain usable"
         return f"The protection does not hold: {cost}."
     if _strengths(group) > 1:
         held = _p50(controlled, group[0].method)
         return f"{held[:1].upper()}{held[1:]}." if held else ""
     names = [s.victim for s in group if controlled.judgement(s) == NOT_STOPPED]
     if names:
-        return f"The protection does not hold against {', '.join(names)}: less than {SMALL_DROP:.0f} points are lost."
+        lost = f"less than {SMALL_DROP:.0f} points are lost{_of_some(group)}"
+        return f"The protection does not hold against {', '.join(names)}: {lost}."
     if any(controlled.judgement(s) == WEAKENED for s in group):
-        return "The protection weakens training but does not prevent it: more than half of the usual score is left."
+        left = f"more than half of the usual score is left{_of_some(group)}"
+        return f"The protection weakens training but does not prevent it: {left}."
     return ""
+
+
+def _of_some(group: Sequence[Summary]) -> str:
+    """That judgement is by the seed that learned most, where there are several."""
+    return " with one seed at least" if any(s.seeds > 1 for s in group) else ""
 
 
 def _baseline_fraction(controlled: ControlledSummaries, group: Sequence[Summary]) -> float:

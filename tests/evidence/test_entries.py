@@ -12,7 +12,7 @@ import pytest
 from monai_unlearnable.errors import InputError
 from monai_unlearnable.evidence import Entry, Overstated, Score, load_entries, save_entry
 from monai_unlearnable.evidence.entries import format_epsilon, own_entries, parse_epsilon
-from monai_unlearnable.evidence.judging import fraction, with_overstated
+from monai_unlearnable.evidence.judging import claim, fraction, with_overstated
 from tests.evidence.samples import entry
 
 
@@ -84,6 +84,12 @@ def test_later_figure_of_one_run_replaces_the_earlier_and_others_get_names_of_th
     batches = save_entry(entry(30.0, victim_settings={"batch_size": 2}), tmp_path, load_entries(tmp_path))
     assert batches == f"{first}-2"
     assert {name: one.score.mean for name, one in load_entries(tmp_path).items()} == {first: 9.0, batches: 30.0}
+
+
+def test_the_seed_that_learned_most_decides_on_the_claim() -> None:
+    both = {"stopped": (4.0, 41.0), "weakened": (4.0, 43.0), "not stopped": (4.0, 80.0)}
+    for word, seeds in both.items():
+        assert claim(entry(score=Score(mean=sum(seeds) / 2, by_seed=seeds))) == word
 
 
 def test_epsilon_reads_as_people_write_it() -> None:

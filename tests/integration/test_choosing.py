@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -109,6 +110,8 @@ def test_nothing_is_published_where_no_method_reaches_the_goal(
     assert "comes nearest to stopping the exploiter" in told and "80%" in told and "90%" in told
     assert not (tmp_path / "protected").exists() and (tmp_path / "report" / "index.html").is_file()
     trained = tree(tmp_path / "auto" / "laboratory" / "runs")
+    seeds = [json.loads(content)["seed"] for name, content in trained.items() if name.endswith(".json")]
+    assert seeds.count(1) == 4, "originals, two methods and random noise, once more"
     with pytest.raises(GoalError):
         protect_auto(phantoms, tmp_path, **QUICK)
     assert tree(tmp_path / "auto" / "laboratory" / "runs") == trained, "nothing is trained twice"
@@ -273,6 +276,11 @@ def test_of_several_pipelines_the_one_that_is_left_most_counts() -> None:
     assert judged(trained("plain", 80, 8)) == (pytest.approx(0.1), "stopped")
     both = [*trained("plain", 80, 8), *trained("mirror", 80, 60)]
     assert judged(both) == (pytest.approx(0.75), "weakened")
+
+
+def test_of_several_seeds_the_one_that_learned_most_counts() -> None:
+    again = [dataclasses.replace(one, seed=1) for one in trained("plain", 80, 76)]
+    assert judged([*trained("plain", 80, 8), *again]) == (pytest.approx(0.95), "not stopped")
     assert judged(trained("plain", 80, 78)) == (pytest.approx(0.975), "not stopped")
     assert judged(trained("plain", 12, 5))[1] == "weak by itself"
     assert judged(trained("plain", 80, 8)[1:]) == (float("inf"), "no control")
@@ -316,11 +324,11 @@ def test_trainings_that_fail_are_told_and_no_method_is_nearest(
 def test_time_shortens_the_last_trainings_or_is_refused(phantoms: Path, tmp_path: Path) -> None:
     tried = Rounds(trials(phantoms, tmp_path, num_validations=10))
     assert tried.affordable(2, 2500, None) == 2500
-    assert tried.affordable(2, 2500, 24.1) == 2500, "four trainings of 6 minutes"
-    assert 500 < tried.affordable(2, 2500, 12) < 1250
-    assert tried.affordable(2, 100, 5) == 100
-    with pytest.raises(InputError, match="trainings of 500 iterations take about 8 minutes, 5 are given"):
-        tried.affordable(2, 2500, 5)
+    assert tried.affordable(2, 2500, 48.1) == 2500, "four trainings of 6 minutes, with two seeds"
+    assert 500 < tried.affordable(2, 2500, 24) < 1250
+    assert tried.affordable(2, 100, 10) == 100
+    with pytest.raises(InputError, match="trainings of 500 iterations take about 16 minutes, 10 are given"):
+        tried.affordable(2, 2500, 10)
 
 
 def test_an_exploiter_who_cannot_be_trained_is_told_before_anything_is_protected(

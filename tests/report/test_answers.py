@@ -20,6 +20,12 @@ class TestAnswers:
     def test_word_is_that_of_the_verdict(self, protected, word):
         assert words(results(protected=protected)) == [word]
 
+    def test_the_seed_that_learned_most_decides(self):
+        rows = [row("clean", 84.0), row("protected", 4.0), row("protected", 83.0, seed=1)]
+        (found,) = answer(results(rows=rows).summaries())
+        assert found.word == "not stopped" and found.figures.startswith("Dice 43.5 (up to 83.0), originals 84.0")
+        assert "less than 10 points with one seed at least" in results(rows=rows).verdict()
+
     def test_nothing_is_answered_without_a_score_to_compare_with(self):
         alone = results(rows=[row("protected", 5.0)])
         assert words(alone) == ["no answer"]
