@@ -170,7 +170,7 @@ def max_filter(image: Tensor, radius: int) -> Tensor:
         image: (B, C, spatial...), 2D or 3D.
         radius: half-width of the neighborhood in voxels (Chebyshev distance).
     """
-    for axis in range(2, image.ndim):
+    for axis in range(2, image.ndim) if radius else ():
         before, image, extent = image, image.clone(), image.shape[axis]
         for shift in range(1, min(radius, extent - 1) + 1):
             for there, here in ((0, shift), (shift, 0)):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from monai_unlearnable.data.scan import Scan
 from monai_unlearnable.errors import ScanError
 from monai_unlearnable.intensity import IntensityWindow
 from monai_unlearnable.utils.arrays import bounding_box, differ, known_values
+from monai_unlearnable.utils.distributions import count_numbers
 
-__all__ = ["LOSSLESS_PSNR", "measure_fidelity", "noise_level", "ssim_map"]
+__all__ = ["LOSSLESS_PSNR", "measure_fidelity", "noise_level"]
 
 SSIM_WINDOW = 7
 SHORTEST = 3  # voxels along an axis that the window of SSIM spans
+COUNTED = 2  # bytes of the integers whose values are counted: sums of squares of a full-size scan take seconds
 LOSSLESS_PSNR = 200.0  # JSON has no infinity: the PSNR of an unchanged scan, in dB
 
 
@@ -64,12 +67,11 @@ def measure_fidelity(
     box, inside, change = _changes(clean, protected, window, support)
     linf = float(np.abs(change).max(initial=0.0))
     nodata = clean.nodata if omit_nodata else np.zeros_like(support)
-    omitted = nodata.all(axis=0)
-    size = omitted.size - int(np.count_nonzero(omitted))
+    known = np.logical_not(nodata.all(axis=0))
+    size = int(np.count_nonzero(known))
     channels, unit = _linear(clean, has_gaps=bool(nodata.any()))
-    sigma = [
-        float(values.std(dtype=np.float64)) * unit if values.size else 0.0 for values in map(known_values, channels)
-    ]
+    spreads = [_spread(known_values(values), unit) for values in channels]
+    sigma = [deviation for _, deviation in spreads]
     widths = window.width(1).tolist()
     widest = max(width / s if s else 0.0 for width, s in zip(widths, sigma, strict=True))
     figures = {
@@ -77,16 +79,17 @@ def measure_fidelity(
         "linf_sigma": linf * widest,
         "l0": int(np.count_nonzero(support)) / (len(support) * size),
         "psnr": _psnr(float(np.square(change).sum()), len(support) * size),
-        **_own_scale(channels, unit, change, support, size, widths, sigma),
+        **_own_scale(channels, unit, change, support, size, widths, spreads),
     }
-    similarity = ssim_map(clean, protected, window, support)
-    if size < omitted.size:
-        figures["nodata"] = 1 - size / omitted.size
-        similarity[:, omitted] = 0
-    figures["ssim"] = float(similarity.mean() / (size / omitted.size))
-    roi = None if label is None else (label > 0) & ~omitted
+    if size < known.size:
+        figures["nodata"] = 1 - size / known.size
+    similarity = _similarity(clean, protected, window, support)
+    figures["ssim"] = similarity.mean(known)
+    roi = None if label is None else ((label > 0) & known)[0]
     if roi is not None and roi.any():
-        figures |= _of_region(roi, similarity, box, inside, change)
+        squares = float(np.square(change[np.broadcast_to(roi[box[1:]], inside.shape)[inside]]).sum())
+        size_roi = len(support) * int(np.count_nonzero(roi))
+        figures |= {"ssim_roi": similarity.mean(roi), "psnr_roi": _psnr(squares, size_roi)}
     return figures
 
 
@@ -106,16 +109,6 @@ def _changes(
     return box, inside, (after[inside].astype(np.float64) - before[inside].astype(np.float64)) * scale
 
 
-def _of_region(
-    roi: NDArray, similarity: NDArray, box: tuple[slice, ...], inside: NDArray, change: NDArray
-) -> dict[str, float]:
-    """SSIM and PSNR inside a region (1, spatial...); the last three arguments are results of :func:`_changes`."""
-    region, own = (slice(None), *bounding_box(roi[0])), np.broadcast_to(roi, similarity.shape)
-    squares = float(np.square(change[own[box][inside]]).sum())
-    ssim = float(similarity[region][own[region]].mean())
-    return {"ssim_roi": ssim, "psnr_roi": _psnr(squares, int(np.count_nonzero(own)))}
-
-
 def _linear(scan: Scan, has_gaps: bool) -> tuple[NDArray, float]:
     """Voxels (C, spatial...) that measure intensity on one scale, and the physical size of their unit.
 
@@ -127,6 +120,19 @@ def _linear(scan: Scan, has_gaps: bool) -> tuple[NDArray, float]:
     return (scan.physical(np.float64), 1.0) if isinstance(slope, tuple) else (scan.voxels, abs(slope))
 
 
+def _spread(values: NDArray, unit: float) -> tuple[float, float]:
+    """Range and standard deviation of values, times the size of their unit; 0 where there are none."""
+    if not values.size:
+        return 0.0, 0.0
+    if values.dtype.kind in "iu" and values.dtype.itemsize <= COUNTED:
+        numbers, counts = count_numbers(values)
+        mean = np.average(numbers, weights=counts)
+        extent, variance = numbers[-1] - numbers[0], np.average(np.square(numbers - mean), weights=counts)
+    else:
+        extent, variance = float(values.max()) - float(values.min()), values.var(dtype=np.float64)
+    return float(extent) * unit, math.sqrt(variance) * unit
+
+
 def _own_scale(
     clean: NDArray,
     unit: float,
@@ -134,20 +140,19 @@ def _own_scale(
     support: NDArray,
     size: int,
     widths: list[float],
-    sigma: list[float],
+    spreads: list[tuple[float, float]],
 ) -> dict[str, float]:
     """The change on scales of the clean scan itself, channel by channel.
 
     ``clean`` and ``unit`` are those of :func:`_linear`; ``change`` (changed voxels,) is in normalized intensity,
     channels one after the other, where ``support`` (C, spatial...) is true; ``size`` is the number of voxels with data;
-    ``widths`` of the window and ``sigma`` of each channel are physical.
+    ``widths`` of the window and ``spreads`` of each channel, range and standard deviation, are physical.
     """
     ends = np.cumsum([int(np.count_nonzero(channel)) for channel in support])[:-1]
     errors: dict[str, list[float]] = {"psnr_range": [], "psnr_5sigma": []}  # sums of squares in units of the peak
     ratios = []
-    for voxels, part, width, deviation in zip(clean, np.split(change, ends), widths, sigma, strict=True):
-        known = known_values(voxels)
-        extent = (float(known.max()) - float(known.min())) * unit if known.size else 0.0
+    for voxels, part, width, spread in zip(clean, np.split(change, ends), widths, spreads, strict=True):
+        extent, deviation = spread
         if not extent:
             continue
         squares = float(np.dot(part, part)) * width**2
@@ -160,10 +165,25 @@ def _own_scale(
     return {**figures, "noise_ratio": max(ratios)} if ratios else figures
 
 
-def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDArray) -> NDArray:
-    """Structural similarity (Wang et al. 2004, uniform 7-voxel window) at every voxel, as seen through the window.
+@dataclass(frozen=True)
+class _Similarity:
+    """Structural similarity at every voxel of a box (C, spatial...); it is 1 outside."""
 
-    It is 1 where no change is within reach, so that only the box around the changes is computed. The window is smaller
+    box: tuple[slice, ...]
+    values: NDArray
+
+    def mean(self, voxels: NDArray) -> float:
+        """Its mean over some voxels (spatial...) and all channels; at least one voxel."""
+        inside = voxels[self.box]
+        count = len(self.values) * int(np.count_nonzero(voxels))
+        missing = self.values[:, inside]
+        return float(1 - (missing.size - missing.sum()) / count)
+
+
+def _similarity(clean: Scan, protected: Scan, window: IntensityWindow, support: NDArray) -> _Similarity:
+    """Structural similarity (Wang et al. 2004, uniform 7-voxel window), as seen through the window.
+
+    Only the box around the changes is computed: elsewhere no change is within reach. The window of SSIM is smaller
     where an axis is shorter; axes of fewer than 3 voxels are not spanned: scans are compared slice by slice there.
 
     Args:
@@ -172,21 +192,21 @@ def ssim_map(clean: Scan, protected: Scan, window: IntensityWindow, support: NDA
         window: intensities are clipped to it.
         support: mask of the stored voxels that differ.
     """
-    similarity = np.ones(support.shape)
     spanned = [extent - (extent + 1) % 2 for extent in support.shape[1:] if extent >= SHORTEST]
-    if not support.any() or not spanned:
-        return similarity
-    size = min(SSIM_WINDOW, *spanned)
-    box = _box_around(np.asarray(support.any(axis=0)), SSIM_WINDOW)
+    changed = np.asarray(support.any(axis=0))
+    box = _box_around(changed, SSIM_WINDOW) if spanned and changed.any() else bounding_box(np.zeros_like(changed))
     region = (slice(None), *box)
+    similar = np.ones(support[region].shape)
+    if not similar.size:
+        return _Similarity(box, similar)
+    size = min(SSIM_WINDOW, *spanned)
     storage = clean.quantization.slices(box[-1])
     first, second = (window.to_unit(storage.to_physical(s.voxels[region], np.float64)) for s in (clean, protected))
-    similar = similarity[region]
     axes: Iterator[Any] = (range(extent) if extent < SHORTEST else [slice(None)] for extent in first.shape[1:])
     for part in itertools.product(range(len(first)), *axes):
         found = structural_similarity(first[part], second[part], win_size=size, data_range=1.0, full=True)
         similar[part] = found[1]
-    return similarity
+    return _Similarity(box, similar)
 
 
 def _box_around(support: NDArray, margin: int) -> tuple[slice, ...]:

@@ -166,8 +166,9 @@ def check_classes(label: Tensor, num_classes: int) -> None:
     Raises:
         LabelError: when a class index is not below ``num_classes``.
     """
-    if label.numel() and int(label.max()) >= num_classes:
-        raise LabelError("the class is not known to the method", value=int(label.max()), limit=num_classes - 1)
+    highest = int(label.amax()) if label.numel() else 0  # max() copies volumes in the order of their files
+    if highest >= num_classes:
+        raise LabelError("the class is not known to the method", value=highest, limit=num_classes - 1)
 
 
 def check_image_classes(label: Tensor, num_classes: int) -> None:

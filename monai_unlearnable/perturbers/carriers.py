@@ -314,20 +314,36 @@ class NyquistCarriers(ClassPatterns):
         return planned
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
+        return self.pattern_in((slice(None),) * image.ndim, kind, case_id, image)
+
+    def pattern_in(self, box: tuple[slice, ...], kind: int, case_id: str, image: Tensor) -> Tensor:
         if not self.weights.any():
             raise InputError("no carriers were chosen yet: fit them to scans, or give them")
         if self.grid is not None and self.lines is None:
             raise InputError("carriers for a planned grid need to know where voxels lie: take those of for_grid")
-        shape, pattern = image.shape[1:], torch.zeros(image.shape[1:])
-        lines = alternating(shape) if self.lines is None else [line.values for line in self.lines]
+        lines = [[line[side] for line in pair] for pair, side in zip(self._lines(image), box[1:], strict=True)]
+        pattern = torch.zeros([len(line) for line, _ in lines])
         reached, weights = self._reached(), self.weights[kind]
         signs: dict[tuple[int, ...], float] = {}  # that of the heaviest of those that became the same: none cancel out
         for number in sorted(reached, key=lambda number: -abs(float(weights[number]))):
             signs.setdefault(reached[number], math.copysign(1, float(weights[number])))
         for number, axes in reached.items():
             if weight := abs(float(weights[number])):
-                pattern[self.box] += signs[axes] * weight * carrier(axes, lines)
-        return pattern.expand(image.shape)
+                chosen = [pair[0 if axis in axes else 1] for axis, pair in enumerate(lines)]
+                pattern += signs[axes] * weight * carrier(range(len(lines)), chosen)
+        return pattern.expand(len(image), *pattern.shape)
+
+    def _lines(self, image: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For each axis the values of carriers that alternate along it, and of the others; 0 outside of the box."""
+        shape = image.shape[1:]
+        if self.lines is None:
+            return [(line, torch.ones_like(line)) for line in alternating(shape)]
+        found = []
+        for line, side, extent in zip(self.lines, self.box, shape, strict=True):
+            pair = torch.zeros(2, extent)
+            pair[:, side] = torch.stack([line.values, torch.ones_like(line.values)])
+            found.append((pair[0], pair[1]))
+        return found
 
     def _reached(self) -> dict[int, tuple[int, ...]]:
         """The axes along which each carrier in use alternates, by its number.

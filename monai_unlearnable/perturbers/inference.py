@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from monai_unlearnable.errors import LabelError, OutOfMemoryError
@@ -245,7 +245,7 @@ def _generate(
         if _may_divide(perturber, labels) and part.voxels > window_voxels:
             part = Part.around(allowed, perturber.divisor)
             make = partial(delta_in_windows, perturber, window_voxels)
-        inside = part.take(classes) if classes is not None and is_map(classes) else classes
+        inside = part.take(classes).long() if classes is not None and is_map(classes) else classes
         part.put(make(part.take(batch), case_ids, inside, part.take(support)), noise)
     return [(part if len(part) == channels else part.mean(0, keepdim=True)).cpu().numpy() for part in noise]
 
@@ -257,12 +257,13 @@ def _may_divide(perturber: Perturber, labels: Sequence[Label]) -> bool:
 def _batched(labels: Sequence[Label], device: torch.device) -> Tensor | None:
     if any(label is None for label in labels):
         return None
-    if isinstance(labels[0], np.ndarray):
-        return torch.as_tensor(_stacked(labels, np.int64)).to(device)  # type: ignore[arg-type]
+    if isinstance(labels[0], np.ndarray):  # in 8 bits where they are: those of a full-size scan in int64 take seconds
+        dtype = np.uint8 if all(label.dtype == np.uint8 for label in labels) else np.int64  # type: ignore[union-attr]
+        return torch.as_tensor(_stacked(labels, dtype)).to(device)  # type: ignore[arg-type]
     return torch.tensor(labels, device=device)
 
 
-def _stacked(arrays: Sequence[NDArray], dtype: type) -> NDArray:
+def _stacked(arrays: Sequence[NDArray], dtype: DTypeLike) -> NDArray:
     """Arrays of equal shape as one, and a single one without a copy where that is possible."""
     if len(arrays) > 1:
         return np.stack([np.asarray(array, dtype) for array in arrays])

@@ -112,14 +112,18 @@ class ClassPatterns(Perturber):
         """Patterns in the box of the support."""
         if self.granularity != Granularity.CLASS:
             kind = 0 if self.granularity == Granularity.UNIVERSAL else derive_seed("case", case_id)
-            return self.pattern(kind, case_id, image).to(image)[box]
+            return self.pattern_in(box, kind, case_id, image).to(image)
         if label is None:
             raise LabelError("the method needs a label, and the case has none", case=case_id)
         noise = torch.zeros_like(image[box])
         classes = label if label.ndim == 0 else label[box]
         for kind in torch.unique(classes if label.ndim == 0 else classes[support[box] > 0]).tolist():
-            noise = torch.where(classes == kind, self.pattern(kind, case_id, image).to(image)[box], noise)
+            noise = torch.where(classes == kind, self.pattern_in(box, kind, case_id, image).to(image), noise)
         return noise
+
+    def pattern_in(self, box: tuple[slice, ...], kind: int, case_id: str, image: Tensor) -> Tensor:
+        """The :meth:`pattern` in a box of the image (C, spatial...); subclasses may make no more than that."""
+        return self.pattern(kind, case_id, image)[box]
 
     @abstractmethod
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
