@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from monai_unlearnable.utils.arrays import bounding_box
 
-__all__ = ["Crop", "Grid", "median_spacing", "nnunet_spacing", "spatial_affine", "thick_axis"]
+__all__ = ["RAS", "Crop", "Grid", "median_spacing", "nnunet_spacing", "spatial_affine", "thick_axis"]
 
+RAS = (("L", "R"), ("P", "A"), ("I", "S"))  # the patient's axes; MONAI's default, which it asks to be named
 THICK = 3  # ratio of spacings from which on slices are thick
 PERCENTILE = 10
 

@@ -147,10 +147,10 @@ class NyquistCarriers(ClassPatterns):
             maps, and all for classes of whole images. ``"keyed"`` draws them from the seed, whatever the scans hold, so
             that they are a mark.
         grid: grid that an exploiter is expected to resample the scans to, so that carriers come out of it as carriers;
-            by default that of the files. Along an axis on which a scan is too coarse for that, its carriers do not
-            alternate, unless it is too coarse along all. What the exploiter is expected to cut off carries nothing, so
-            that his crop of the protected scan is that of the original. :meth:`fit` looks at the voxels of the files
-            all the same.
+            by default that of the files. Carriers alternate along its axes. Along an axis on which a scan is too coarse
+            for that, its carriers do not alternate, unless it is too coarse along all. What the exploiter is expected
+            to cut off carries nothing, so that his crop of the protected scan is that of the original. :meth:`fit`
+            takes images along the axes of the grid, with the voxels of the files.
         distinct: whether classes get different carriers, where they are not given; by default only those of whole
             images, and those that are drawn. When there are more classes than carriers, the others get means of two or
             more, which are fainter: 0.7 of epsilon (root mean square) for two, 0.6 for three. After 7 classes in 2D
@@ -170,6 +170,7 @@ class NyquistCarriers(ClassPatterns):
     weights: Tensor
     lines: list[Line] | None  # of one scan, where carriers are planned for its grid
     box: tuple[slice, ...]  # of that scan, which the lines run along
+    order: tuple[int, ...]  # for each axis of the file that of the carriers
 
     def __init__(
         self,
@@ -187,7 +188,7 @@ class NyquistCarriers(ClassPatterns):
         if distinct is not None:
             check_switch("distinct", distinct)
         self.num_classes, self.spatial_dims, self.distinct = num_classes, spatial_dims, distinct
-        self.grid, self.lines, self.box = grid, None, ()
+        self.grid, self.lines, self.box, self.order = grid, None, (), tuple(range(spatial_dims))
         self.mixture = check_mixture(mixture, spatial_dims)
         self.register_buffer("weights", torch.zeros(num_classes, len(carrier_axes(spatial_dims))))
         self.carriers: str | list[tuple[int, ...]] | None
@@ -311,6 +312,7 @@ class NyquistCarriers(ClassPatterns):
             return self
         planned = copy.copy(self)
         planned.lines, planned.box = self.grid.lines(grid), tuple(slice(*side) for side in grid.box)
+        planned.order = self.grid.axes_of(grid)
         return planned
 
     def pattern(self, kind: int, case_id: str, image: Tensor) -> Tensor:
@@ -329,7 +331,7 @@ class NyquistCarriers(ClassPatterns):
             signs.setdefault(reached[number], math.copysign(1, float(weights[number])))
         for number, axes in reached.items():
             if weight := abs(float(weights[number])):
-                chosen = [pair[0 if axis in axes else 1] for axis, pair in enumerate(lines)]
+                chosen = [pair[0 if axis in axes else 1] for axis, pair in zip(self.order, lines, strict=True)]
                 pattern += signs[axes] * weight * carrier(range(len(lines)), chosen)
         return pattern.expand(len(image), *pattern.shape)
 
@@ -353,7 +355,7 @@ class NyquistCarriers(ClassPatterns):
         """
         known = carrier_axes(self.spatial_dims)
         used = torch.nonzero(self.weights.any(dim=0)).flatten().tolist()
-        fine = {axis for axis, line in enumerate(self.lines or ()) if line.strength >= STRENGTH}
+        fine = {self.order[axis] for axis, line in enumerate(self.lines or ()) if line.strength >= STRENGTH}
         if not fine:
             return {number: known[number] for number in used}
         left = [axes for axes in known if fine.issuperset(axes)]

@@ -73,6 +73,15 @@ class PlannedGrid(Configurable):
         if not all(value > 0 for value in self.spacing):
             raise InputError(f"a spacing is a positive number for each axis, not {list(self.spacing)}")
 
+    @property
+    def is_of_patient(self) -> bool:
+        """Whether its axes are those of the patient, rather than of the files."""
+        return self.rule == ResamplingRule.CENTERS
+
+    def axes_of(self, grid: Grid) -> tuple[int, ...]:
+        """For each axis of a scan's file the one of the planned grid."""
+        return grid.axes if self.is_of_patient else tuple(range(len(grid.shape)))
+
     def lines(self, grid: Grid) -> list[Line]:
         """The line of each axis of a scan, along the box that the crop leaves.
 
@@ -84,8 +93,7 @@ class PlannedGrid(Configurable):
         """
         if len(self.spacing) != len(grid.shape):
             raise InputError(f"the planned spacing {list(self.spacing)} does not fit scans of {len(grid.shape)} axes")
-        centers = self.rule == ResamplingRule.CENTERS
-        targets = [self.spacing[axis] for axis in grid.axes] if centers else self.spacing
+        centers, targets = self.is_of_patient, [self.spacing[axis] for axis in self.axes_of(grid)]
         thick = thick_axis(grid.spacing)
         across = thick_axis(targets) if thick is None else thick
         orders = [1 if centers else 0 if axis == across else 3 for axis in range(len(targets))]

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from monai.data import DataLoader, Dataset
-from monai.transforms import Compose, EnsureTyped
+from monai.transforms import Compose, EnsureTyped, Orientationd
 from torch import Tensor
 
-from monai_unlearnable.data import Crop, DatasetSummary, median_spacing, nnunet_spacing
+from monai_unlearnable.data import RAS, Crop, DatasetSummary, median_spacing, nnunet_spacing
 from monai_unlearnable.errors import InputError, LabelError
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
 from monai_unlearnable.perturbers import (
@@ -194,8 +194,11 @@ def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: 
     kinds = grouped(protection.cases, lambda case: case.target).values()
     each = max(1, max_cases // len(kinds))
     cases = [case for members in kinds for case in members[:: -(-len(members) // each)]]
+    keys = (CaseKeys.IMAGE, *([CaseKeys.LABEL] if protection.is_segmentation else []))
+    is_turned = perturber.grid is not None and perturber.grid.is_of_patient and protection.summary.spatial_dims == 3
+    turn = [Orientationd(keys, axcodes="RAS", labels=RAS)] if is_turned else []
     typed = EnsureTyped((CaseKeys.IMAGE, CaseKeys.LABEL), track_meta=False)
-    transform = Compose([*native_transforms(protection.summary, protection.window), typed])
+    transform = Compose([*native_transforms(protection.summary, protection.window), *turn, typed])
     perturber.fit(_batches(Dataset([case.to_dict() for case in cases], transform), 1))
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 from torch import Tensor
 
-from monai_unlearnable.data import spatial_affine
+from monai_unlearnable.data import RAS, spatial_affine
 from monai_unlearnable.data.grids import thick_axis
 from monai_unlearnable.utils.pipelines import percentile_window
 from monai_unlearnable.victims.tasks import Task
@@ -30,7 +30,6 @@ __all__ += ["percentile_window"]  # which recipes of the catalog name here
 
 AFFINE, SPACING, VIEW = "affine", "spacing", "view"  # entries of a sample
 TIE = 1e-4  # fractions that differ by less are equal
-RAS = (("L", "R"), ("P", "A"), ("I", "S"))  # MONAI's default, which it asks to be named
 
 
 class KeepAffine(mt.Transform):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -45,6 +46,22 @@ def keyed(data: Path, out: Path, number: int) -> NyquistCarriers:
     perturber = load_perturber(out / "models" / "perturber.safetensors", key=key)
     assert isinstance(perturber, NyquistCarriers)
     return perturber
+
+
+def test_a_planned_carrier_is_chosen_along_the_axes_of_the_patient(tmp_path: Path) -> None:
+    """By what scans hold, however their files store it: here stripes along two of the patient's axes."""
+    stripes = [1 - 2 * (np.arange(16) % 2) for _ in range(2)]
+    voxels = 500 + 100 * (stripes[0][:, None, None] + stripes[1][:, None]) + np.zeros((16, 16, 16))
+    voxels += np.random.default_rng(0).normal(0, 5, voxels.shape)
+    for order in ([0, 1, 2], [2, 0, 1]):
+        data, affine = tmp_path / f"data{order[0]}", np.eye(4)[:, [*order, 3]]
+        scan = {"images": voxels.transpose(order).astype("int16"), "labels": np.ones(voxels.shape, "uint8")}
+        for folder, values in scan.items():
+            (data / folder).mkdir(parents=True)
+            nib.save(nib.Nifti1Image(values, affine), data / folder / "a.nii.gz")
+        settings = {"grid": [1.0, 1.0, 1.0], "label_values": [0, 1]}
+        chosen = protected(data, tmp_path / f"out{order[0]}", **settings).decided()["carriers"]
+        assert [part["axes"] for part in chosen[1]] == [[2]]
 
 
 def test_every_voxel_of_a_region_changes_and_no_other(tmp_path: Path) -> None:

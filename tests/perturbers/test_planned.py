@@ -66,6 +66,15 @@ def test_as_monai_resamples(orientation: NDArray) -> None:
     assert amplitudes["planned"] > 0.5 and amplitudes["native"] < 0.05
 
 
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_rows_run_along_one_axis_of_the_patient_however_scans_are_stored(orientation: NDArray) -> None:
+    matrix, spacing = affine(orientation), (1.2, 1.5, 1.3)
+    rows = NyquistCarriers(2, 3, 1.0, Everywhere(), carriers=[(), (2,)], grid=PlannedGrid(spacing))
+    seen = Spacing(spacing)(Orientation("RAS", labels=None)(carrier(rows, matrix)))[0]
+    signs = (-1.0) ** torch.arange(seen.shape[2])
+    assert abs(float((seen * signs).mean())) > 0.5, "up and down, for all"
+
+
 def test_as_nnunet_resamples() -> None:
     matrix, spacing = affine(ORIENTATIONS[1]), (1.2, 1.5, 1.3)
     scan = carrier(planned(PlannedGrid(spacing, "edges")), matrix)
