@@ -39,6 +39,15 @@ GRIDS = {
     "nnunetv2": "nnunet",
     "nnunetv2_noda": "nnunet",
 }  # planned for, by pipeline
+FULL_SIZE: dict[str, Any] = {
+    "carriers": "all",
+    "distinct": False,
+}  # networks whose first layer has no stride learn checkerboards
+CARRIERS: dict[str, dict[str, Any]] = {
+    "monai": {"carriers": [0, 1]},
+    "nnunetv2": FULL_SIZE,
+    "nnunetv2_noda": FULL_SIZE,
+}  # for label maps
 STRONGEST = 64 / 255  # epsilon above which scans are no longer what they were, whatever the PSNR
 SAMPLED = 8  # scans that PSNR is measured on, before anything is protected
 MEASURED = 8 / 255  # epsilon that it is measured at
@@ -190,9 +199,15 @@ class Trials:
         write_atomic(mark, made)
 
     def _planned(self, method: str) -> dict[str, Any]:
-        """Settings of a method that follow from the pipelines to stop."""
+        """Settings of a method that follow from the pipelines to stop, where all of them agree."""
+        if method != "carrier":
+            return {}
         grids = {GRIDS.get(name, "native") for name in self.stop}
-        return {"grid": grids.pop()} if method == "carrier" and len(grids) == 1 else {}
+        found: dict[str, Any] = {"grid": grids.pop()} if len(grids) == 1 else {}
+        wanted = [CARRIERS.get(name, {}) for name in self.stop]
+        if self.is_segmentation and all(one == wanted[0] for one in wanted):
+            found |= wanted[0]
+        return found
 
     def _check_fidelity(self, candidate: Candidate, psnr: float | str) -> None:
         if psnr == UNSEEN:

@@ -25,6 +25,7 @@ from monai_unlearnable.evaluation.matrix import Run
 from monai_unlearnable.intensity import AutoWindow
 from monai_unlearnable.metrics import noise_level
 from monai_unlearnable.phantoms import write_phantom_dataset
+from monai_unlearnable.publishing.account import show
 from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import Results, VictimRow
 from tests import dicom
@@ -276,6 +277,21 @@ def test_of_several_pipelines_the_one_that_is_left_most_counts() -> None:
     assert judged(trained("plain", 80, 8)) == (pytest.approx(0.1), "stopped")
     both = [*trained("plain", 80, 8), *trained("mirror", 80, 60)]
     assert judged(both) == (pytest.approx(0.75), "weakened")
+
+
+def test_carriers_are_those_that_the_named_pipelines_learn(phantoms: Path, tmp_path: Path) -> None:
+    def found(*stop: str) -> dict[str, Any]:
+        return dataclasses.replace(trials(phantoms, tmp_path), stop=stop)._planned("carrier")
+
+    assert found("plain") == {"grid": "native"}
+    assert found("monai") == {"grid": "median", "carriers": [0, 1]}
+    assert found("nnunetv2", "nnunetv2_noda") == {"grid": "nnunet", "carriers": "all", "distinct": False}
+    assert found("nnunetv2_noda", "nnunet") == {"grid": "nnunet"}, "they learn different ones"
+    assert found("plain", "monai") == {}
+    (tmp_path / "out").mkdir()
+    (made,) = dataclasses.replace(trials(phantoms, tmp_path / "out"), stop=("nnunetv2",)).protect(["carrier"], 38.0)
+    shown = show(made.folder)
+    assert "class 1      checkerboard (1, 1, 1)" in shown and "class 2      checkerboard (1, 1, 1)" in shown
 
 
 def test_of_several_seeds_the_one_that_learned_most_counts() -> None:
