@@ -33,21 +33,15 @@ from monai_unlearnable.utils.progress import track
 __all__ = ["OWNERS", "UNSEEN", "Candidate", "Trials"]
 
 OWNERS = ("window", "label_values", "label_geometry", "skip_invalid", "seed")  # settings of protection alone
-GRIDS = {
-    "monai": "median",
-    "nnunet": "nnunet",
-    "nnunetv2": "nnunet",
-    "nnunetv2_noda": "nnunet",
-}  # planned for, by pipeline
-FULL_SIZE: dict[str, Any] = {
-    "carriers": "all",
-    "distinct": False,
-}  # networks whose first layer has no stride learn checkerboards
+# What carriers are planned for, by pipeline: the grid, and for label maps what its network learns. Networks whose first
+# layer has no stride learn the checkerboard of all axes.
+GRIDS = {"monai": "median", "nnunet": "nnunet", "nnunetv2": "nnunet", "nnunetv2_noda": "nnunet"}
+FULL_SIZE: dict[str, Any] = {"carriers": "all", "distinct": False}
 CARRIERS: dict[str, dict[str, Any]] = {
     "monai": {"carriers": [0, 1]},
     "nnunetv2": FULL_SIZE,
     "nnunetv2_noda": FULL_SIZE,
-}  # for label maps
+}
 STRONGEST = 64 / 255  # epsilon above which scans are no longer what they were, whatever the PSNR
 SAMPLED = 8  # scans that PSNR is measured on, before anything is protected
 MEASURED = 8 / 255  # epsilon that it is measured at
