@@ -350,8 +350,9 @@ class NyquistCarriers(ClassPatterns):
     def _reached(self) -> dict[int, tuple[int, ...]]:
         """The axes along which each carrier in use alternates, by its number.
 
-        Those that a scan is too coarse for are left out. Carriers that would become the same stay different as long as
-        there are enough; those of one class that become the same all the same add up.
+        Those that a scan is too coarse for are left out; a carrier of which nothing is left takes others, as many if
+        there are. Carriers that would become the same stay different as long as there are enough; those of one class
+        that become the same all the same add up.
         """
         known = carrier_axes(self.spatial_dims)
         used = torch.nonzero(self.weights.any(dim=0)).flatten().tolist()
@@ -363,5 +364,6 @@ class NyquistCarriers(ClassPatterns):
         for number in used:
             wanted = tuple(axis for axis in known[number] if axis in fine)
             free = [axes for axes in left if axes not in reached.values()] or left
-            reached[number] = wanted if wanted in free else free[0]
+            alike = min(free, key=lambda axes: abs(len(axes) - len(known[number])))  # rows stay rows
+            reached[number] = wanted if wanted in free else alike
         return reached

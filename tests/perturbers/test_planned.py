@@ -97,6 +97,12 @@ def test_a_scan_that_is_too_coarse_alternates_along_the_other_axes() -> None:
     assert everywhere.abs().max() > 0
 
 
+def test_rows_stay_rows_where_a_scan_is_too_coarse_along_their_axis() -> None:
+    rows = NyquistCarriers(2, 3, 1.0, Everywhere(), carriers=[(), (2,)], grid=PlannedGrid((0.8, 0.9, 0.5)))
+    noise = carrier(rows, affine(ORIENTATIONS[0]))[0]
+    assert torch.equal(noise, noise[:, :1, :1].expand(noise.shape)) and torch.equal(noise[1:], -noise[:-1])
+
+
 def test_classes_stay_different_where_a_scan_is_too_coarse() -> None:
     """Along the third axis: checkerboards of three axes and of the first two would be one."""
     grid = PlannedGrid((0.8, 0.9, 0.5))
