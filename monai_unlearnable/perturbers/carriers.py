@@ -265,13 +265,23 @@ class NyquistCarriers(ClassPatterns):
         return [codes[order[0 if self.distinct is False else kind % len(codes)]] for kind in range(self.num_classes)]
 
     def _set(self, chosen: Sequence[tuple[int, ...]], mixture: Sequence[float] | None = None) -> None:
-        """Take carriers for each class, with given or else equal weights, and signs of their own."""
+        """Take carriers for each class, with given or else equal weights, and signs.
+
+        The sign of a mark is drawn for each class. Otherwise classes of regions that share carriers take turns, so that
+        it changes from each to the next: at low epsilon networks learn that, and not one sign for all.
+        """
         if len(chosen) != self.num_classes:
             reason = "carriers are given for another number of classes than there are"
             raise InputError(reason, value=len(chosen), limit=self.num_classes)
         self.weights.zero_()
+        last: dict[tuple[int, ...], Tensor] = {}
         for kind, group in enumerate(chosen):
-            signs = random_signs((len(group),), seeded(self.seed, "sign", kind))
+            if self.is_drawn or group not in last:
+                signs = random_signs((len(group),), seeded(self.seed, "sign", kind))
+            else:
+                signs = -last[group]
+            if kind:  # the background mostly carries no noise
+                last[group] = signs
             shares = [1 / len(group) for _ in group] if mixture is None else mixture
             for number, sign, share in zip(group, signs.tolist(), shares, strict=True):
                 self.weights[kind, number] = sign * share

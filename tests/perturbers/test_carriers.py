@@ -26,6 +26,15 @@ def whole(axes: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
     return perturber.delta(torch.zeros(1, 1, *shape), ["a"], torch.tensor([1]))[0, 0]
 
 
+def test_signs_of_classes_that_share_a_carrier_take_turns() -> None:
+    """Whatever the seed: one sign for all is learned less."""
+    for seed in range(5):
+        weights = NyquistCarriers(4, 3, carriers=[0, 1], seed=seed).weights.sum(dim=1)
+        assert torch.equal(weights[1:].sign() * weights[1].sign(), torch.tensor([1.0, -1.0, 1.0]))
+    firsts = {float(NyquistCarriers(2, 3, carriers=[0], seed=seed).weights[1].sum()) for seed in range(20)}
+    assert firsts == {-1.0, 1.0}, "the first is drawn"
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_patch_from_anywhere_differs_by_no_more_than_its_sign(dims: int) -> None:
     for axes in carrier_axes(dims):
