@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -138,13 +138,10 @@ class Trials:
         for method in track(methods, "trying method"):
             candidate = Candidate(method, epsilon, self.work / "data" / method.replace("/", "_"))
             try:
-                self._make(candidate)
-                self._check_fidelity(candidate, psnr)
+                found.append(self._fitting(candidate, psnr))
             except UnlearnableError as error:
                 self.failed[method] = told(error)
                 logger.warning("%s is not tried: %s", method, told(error))
-            else:
-                found.append(candidate)
         if not found:
             reasons = " ".join(f"{name}: {reason}." for name, reason in self.failed.items())
             raise InputError(f"no method can protect these data. {reasons}")
@@ -203,12 +200,23 @@ class Trials:
             found |= wanted[0]
         return found
 
-    def _check_fidelity(self, candidate: Candidate, psnr: float | str) -> None:
+    def _fitting(self, candidate: Candidate, psnr: float | str) -> Candidate:
+        """The trial output of a method, at a smaller epsilon where its noise is larger than that of the sample."""
+        self._make(candidate)
+        if (found := self._below(candidate, psnr)) is None:
+            return candidate
+        candidate = replace(candidate, epsilon=candidate.epsilon * 10 ** ((found - float(psnr)) / 20))
+        self._make(candidate)
+        if (found := self._below(candidate, psnr)) is None:
+            return candidate
+        raise InputError(f"its PSNR is {found:.2f} dB, below {float(psnr):g}", value=found, limit=float(psnr))
+
+    def _below(self, candidate: Candidate, psnr: float | str) -> float | None:
+        """The PSNR of a trial output that misses the one that was asked for; None where it does not."""
         if psnr == UNSEEN:
-            return
+            return None
         found = _mean_psnr(Manifest.load(Layout(candidate.folder).manifest, self.key).scans)
-        if found < float(psnr) - TOLERANCE:
-            raise InputError(f"its PSNR is {found:.1f} dB, below {float(psnr):g}", value=found, limit=float(psnr))
+        return found if found < float(psnr) - TOLERANCE else None
 
     def publish(self, best: Candidate, dataset: str | Path, overwrite: bool) -> Manifest:
         """Publish the dataset with the noise that was examined.

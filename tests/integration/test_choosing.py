@@ -294,6 +294,16 @@ def test_carriers_are_those_that_the_named_pipelines_learn(phantoms: Path, tmp_p
     assert "class 1      checkerboard (1, 1, 1)" in shown and "class 2      checkerboard (1, 1, 1)" in shown
 
 
+def test_a_method_whose_noise_is_too_large_is_tried_at_a_smaller_epsilon(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = trials(phantoms, tmp_path).epsilon(40.0)
+    monkeypatch.setattr(Trials, "epsilon", lambda trials, psnr: 1.2 * usual)
+    (found,) = trials(phantoms, tmp_path).protect(["lattice"], 40.0)
+    assert found.epsilon == pytest.approx(usual, rel=0.1)
+    assert verify(found.folder, phantoms).scans and found.epsilon < 1.15 * usual
+
+
 def test_of_several_seeds_the_one_that_learned_most_counts() -> None:
     again = [dataclasses.replace(one, seed=1) for one in trained("plain", 80, 76)]
     assert judged([*trained("plain", 80, 8), *again]) == (pytest.approx(0.95), "not stopped")
