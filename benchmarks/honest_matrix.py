@@ -57,6 +57,8 @@ METHODS = {
     "carrier slices 14/255": ("carrier", 14, {"carriers": [0, 1]}),
     "carrier slices 8/255": ("carrier", 8, {"carriers": [0, 1]}),
     "carrier checkerboard 7.8/255": ("carrier", 7.8, {"carriers": [0, 1, 2]}),
+    "carrier one sign 7.8/255": ("carrier", 7.8, {"carriers": [0, 1, 2], "same_sign": True}),
+    "carrier one sign 6/255": ("carrier", 6, {"carriers": [0, 1, 2], "same_sign": True}),
 }
 TRAINING_CASES = {"hippocampus": 140, "left_atrium": 38}  # the others, by name, are for testing
 TOO_FEW_LEVELS = {"left_atrium": (0, 1, 10, 13, 18, 27, 33, 48, 49)}  # under 32 in the window: nothing of 8/255 fits

@@ -155,6 +155,8 @@ class NyquistCarriers(ClassPatterns):
             images, and those that are drawn. When there are more classes than carriers, the others get means of two or
             more, which are fainter: 0.7 of epsilon (root mean square) for two, 0.6 for three. After 7 classes in 2D
             and 127 in 3D they repeat.
+        same_sign: whether classes of regions that share a carrier also share its sign, where it is not drawn; by
+            default they take turns.
         mixture: weights of the carriers that are drawn for each class, of sum 1; by default it is one carrier.
         seed: random seed of the sign of each carrier, and of carriers that are drawn.
 
@@ -183,10 +185,13 @@ class NyquistCarriers(ClassPatterns):
         distinct: bool | None = None,
         mixture: Sequence[float] = (1.0,),
         seed: int = 0,
+        same_sign: bool = False,
     ) -> None:
         super().__init__(epsilon, support, Granularity.CLASS, seed)
         if distinct is not None:
             check_switch("distinct", distinct)
+        check_switch("same_sign", same_sign)
+        self.same_sign = same_sign
         self.num_classes, self.spatial_dims, self.distinct = num_classes, spatial_dims, distinct
         self.grid, self.lines, self.box, self.order = grid, None, (), tuple(range(spatial_dims))
         self.mixture = check_mixture(mixture, spatial_dims)
@@ -267,8 +272,9 @@ class NyquistCarriers(ClassPatterns):
     def _set(self, chosen: Sequence[tuple[int, ...]], mixture: Sequence[float] | None = None) -> None:
         """Take carriers for each class, with given or else equal weights, and signs.
 
-        The sign of a mark is drawn for each class. Otherwise classes of regions that share carriers take turns, so that
-        it changes from each to the next: at low epsilon networks learn that, and not one sign for all.
+        The sign of a mark is drawn for each class. Otherwise classes of regions that share carriers take turns with it
+        or, with ``same_sign``, have one: at low epsilon small networks that look at patches learn rows only where the
+        sign changes, and a full-size network learns a checkerboard of one sign sooner.
         """
         if len(chosen) != self.num_classes:
             reason = "carriers are given for another number of classes than there are"
@@ -279,7 +285,7 @@ class NyquistCarriers(ClassPatterns):
             if self.is_drawn or group not in last:
                 signs = random_signs((len(group),), seeded(self.seed, "sign", kind))
             else:
-                signs = -last[group]
+                signs = last[group] if self.same_sign else -last[group]
             if kind:  # the background mostly carries no noise
                 last[group] = signs
             shares = [1 / len(group) for _ in group] if mixture is None else mixture

@@ -35,6 +35,11 @@ def test_signs_of_classes_that_share_a_carrier_take_turns() -> None:
     assert firsts == {-1.0, 1.0}, "the first is drawn"
 
 
+def test_classes_that_share_a_carrier_have_one_sign_if_asked() -> None:
+    weights = NyquistCarriers(4, 3, carriers=[0, 1, 2], same_sign=True).weights.sum(dim=1)
+    assert len(weights[1:].unique()) == 1
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_patch_from_anywhere_differs_by_no_more_than_its_sign(dims: int) -> None:
     for axes in carrier_axes(dims):
