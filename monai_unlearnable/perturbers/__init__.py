@@ -2,7 +2,15 @@
 """Methods of making noise."""
 
 from .augmentation import Augmentation, standardize
-from .base import InputSettings, Perturber, load_input_settings, load_perturber, round_to_quantization, save_perturber
+from .base import (
+    InputSettings,
+    Perturber,
+    load_input_settings,
+    load_mark_digest,
+    load_perturber,
+    round_to_quantization,
+    save_perturber,
+)
 from .carriers import NyquistCarriers
 from .classwise import ClasswiseNoise
 from .drawn_patterns import AutoregressiveNoise, ClassConvolution, FixedVoxels, LinearPatterns

@@ -290,6 +290,19 @@ def load_input_settings(
     return settings
 
 
+def load_mark_digest(path: str | Path, key: Key | None = None) -> str:
+    """The :meth:`Perturber.mark_digest` of the perturber in a file of :func:`save_perturber`, as it was when written.
+
+    A later release may know more settings, and would describe the same mark in another way.
+
+    Raises:
+        KeyMismatchError: naming the file, when it takes another key, or none.
+        InputError: naming the file, when it is not a perturber checkpoint.
+    """
+    with _opened(path, key) as (_, description):
+        return fingerprint(description["perturber"])
+
+
 @contextmanager
 def _opened(path: str | Path, key: Key | None) -> Iterator[tuple[bytes, dict[str, Any]]]:
     """A checkpoint and its descriptions; errors inside become an :class:`InputError` that names the file."""

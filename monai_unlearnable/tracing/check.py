@@ -90,9 +90,9 @@ def _claims(
     path, findings = record.result_path, []
     if not is_signed(canonical(content), from_base64(content["signature"]), public_key(setup.key)):
         findings.append(Finding(path, "the signature is not that of the owner's key"))
-    plan, digest = record.plan, setup.marks.perturber.mark_digest()
+    plan = record.plan
     claims = (
-        ("the mark of the plan", plan.mark_sha256, digest),
+        ("the mark of the plan", plan.mark_sha256, setup.mark_sha256),
         ("the probes", list(plan.probes), setup.probes.digests),
         ("the plan of the result", Plan.of(content["plan"]), plan),
         ("the result", _outcome(result), content["result"]),

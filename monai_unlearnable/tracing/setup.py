@@ -12,7 +12,7 @@ from typing import Any
 from monai_unlearnable.crypto import OwnerKey, load_key
 from monai_unlearnable.crypto.keys import owner
 from monai_unlearnable.errors import InputError, told
-from monai_unlearnable.perturbers import load_input_settings, load_perturber
+from monai_unlearnable.perturbers import load_input_settings, load_mark_digest, load_perturber
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import MARK
 from monai_unlearnable.tracing.answers import AnswerFormat
@@ -37,6 +37,7 @@ class Setup:
         layout: layout of the output of the protected set.
         key: the owner's key.
         marks: the owner's mark and others.
+        mark_sha256: what the statement commits to.
         probes: scans that they are put on.
         statistic: how answers are scored.
         num_classes: number of classes.
@@ -46,6 +47,7 @@ class Setup:
     layout: Layout
     key: OwnerKey
     marks: Marks
+    mark_sha256: str
     probes: Probes
     statistic: str
     num_classes: int
@@ -71,9 +73,8 @@ class Setup:
             answer_classes: what stands for each class in the answers.
         """
         epsilon = self.marks.mark(OWN).epsilon
-        digest = self.marks.perturber.mark_digest()
         probes = tuple(self.probes.digests)
-        plan = Plan(digest, str(self.statistic), epsilon, others, stop_after, probes, model, model_sha256)
+        plan = Plan(self.mark_sha256, str(self.statistic), epsilon, others, stop_after, probes, model, model_sha256)
         before = None if preprocessing is None else file_digest(Path(preprocessing))
         classes = None if answer_classes is None else tuple(answer_classes)
         return replace(plan, preprocessing_sha256=before, answer_classes=classes)
@@ -131,10 +132,10 @@ def set_up(
     if key is None:
         raise InputError("a trace needs the owner's key: without one the set carries no secret mark; give --key")
     own = owner(load_key(key))
-    perturber = load_perturber(layout.checkpoint, key=own)
+    marks = Marks(load_perturber(layout.checkpoint, key=own), epsilon)
+    digest = load_mark_digest(layout.checkpoint, own)
+    _check_commitment(layout, digest)
     settings = load_input_settings(layout.checkpoint, own)
-    marks = Marks(perturber, epsilon)
-    _check_commitment(layout, perturber.mark_digest())
     probes = Probes(probes_dir, settings, datalist, max_probes)
     usual = usual_statistic(probes.are_maps)
     chosen = str(usual) if statistic is None else look_up("statistic", statistic, Statistic)
@@ -142,7 +143,7 @@ def set_up(
         raise InputError(f"the statistic {chosen} does not fit the labels; the usual one is {usual}")
     values = None if settings.label_values is None else tuple(settings.label_values)
     classes = len(values) if values else 1 + max(int(label) for label in probes.labels)
-    return Setup(layout, own, marks, probes, chosen, classes, values)
+    return Setup(layout, own, marks, digest, probes, chosen, classes, values)
 
 
 def _check_commitment(layout: Layout, mark: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from monai.networks.nets import UNet
 from numpy.typing import NDArray
@@ -25,14 +26,17 @@ from scipy.special import softmax
 import monai_unlearnable as mu
 from monai_unlearnable.cli import main
 from monai_unlearnable.crypto import OwnerKey
-from monai_unlearnable.crypto.encrypted import read_owned
+from monai_unlearnable.crypto.encrypted import read_owned, write_owned
 from monai_unlearnable.crypto.keyfiles import from_base64
 from monai_unlearnable.crypto.signing import is_signed
 from monai_unlearnable.data import list_dataset
 from monai_unlearnable.errors import CommandError, InputError, KeyMismatchError, OutputError, VerificationError
 from monai_unlearnable.phantoms import write_phantom_dataset
+from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.statement import audit, canonical, signed
 from monai_unlearnable.tracing import Suspect, check_trace, judge, prepare
+from monai_unlearnable.tracing.setup import set_up
+from monai_unlearnable.utils.files import fingerprint
 from tests.helpers import tree, write_class_folders
 from tests.tracing.models import VoxelModel
 
@@ -94,6 +98,24 @@ def test_a_traceable_set_is_published_like_others(traced: SimpleNamespace) -> No
     assert not audit(traced.out / "protected", traced.out / "statement.json").findings
     told = (traced.out / "statement.json").read_text()
     assert "carriers" not in told and "seed" not in told  # nothing that helps to find the mark
+
+
+def test_a_set_of_a_release_that_knew_fewer_settings_can_be_traced(traced: SimpleNamespace, tmp_path: Path) -> None:
+    """Its statement commits to the mark as it was described then."""
+    out, key = tmp_path / "out", OwnerKey.load(traced.key)
+    shutil.copytree(traced.out, out, ignore=shutil.ignore_patterns("trace"))
+    path = Layout(out).checkpoint
+    content = read_owned(path, key)
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    description = json.loads(header["__metadata__"]["description"])
+    del description["perturber"]["same_sign"]
+    packed = safetensors.torch.save(safetensors.torch.load(content), {"description": json.dumps(description)})
+    write_owned(path, packed, key)
+    mark = fingerprint(description["perturber"])
+    stated = json.loads((out / "statement.json").read_text())
+    (out / "statement.json").write_text(json.dumps({**stated, "mark_sha256": mark}))
+    setup = set_up(out, traced.clean, traced.key)
+    assert setup.plan("model", KEYS, 10).mark_sha256 == mark
 
 
 def test_a_stopped_trace_goes_on(traced: SimpleNamespace) -> None:
