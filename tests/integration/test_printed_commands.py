@@ -49,6 +49,7 @@ NOT_RUN = {
     "model_swinvit.pt": "needs published weights; tests/victims/test_finetune.py makes its own",
     "frontier ": "an output for each epsilon; test_command_line.py runs it",
     "bundles/laboratory": "test_examiner_bundles.py runs it",
+    "bundles/trace": "tests/tracing/test_trace.py runs it",
     "--length standard": "the laboratory of another block runs",
     "monai-unlearnable run LAB": "test_command_line.py runs the command of each row",
     "--workers 4": "starts processes; tests/evaluation/test_laboratory.py does",

@@ -33,6 +33,7 @@ from monai_unlearnable.data import list_dataset
 from monai_unlearnable.errors import CommandError, InputError, KeyMismatchError, OutputError, VerificationError
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.publishing.statement import audit, canonical, signed
 from monai_unlearnable.tracing import Suspect, check_trace, judge, prepare
 from monai_unlearnable.tracing.setup import set_up
@@ -502,6 +503,21 @@ def test_a_network_in_a_file_is_asked_with_its_preprocessing(traced: SimpleNames
         mu.trace(*again, **settings)
     with pytest.raises(InputError, match="is no TorchScript network"):
         mu.trace(traced.out, traced.clean, tmp_path / "input.yaml", traced.key, keys=1, name="none")
+
+
+def test_the_bundle_gives_the_result_of_the_command(traced: SimpleNamespace, tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.trace(UNet(3, 1, 3, (4, 8), (2,)).eval(), torch.zeros(1, 1, 24, 24, 16)), tmp_path / "n")
+    (tmp_path / "input.yaml").write_text(
+        "preprocessing: {_target_: Compose, transforms: ["
+        "{_target_: LoadImaged, keys: image}, {_target_: EnsureChannelFirstd, keys: image}]}"
+    )
+    settings: dict[str, Any] = {"model": str(tmp_path / "n"), "preprocessing": str(tmp_path / "input.yaml"), "keys": 3}
+    paths = {"dataset_dir": str(traced.clean), "output_dir": str(traced.out), "key": str(traced.key)}
+    run_bundle("trace", "trace", **paths, **settings, name="by bundle")
+    words = ["trace", str(traced.out), str(traced.clean), "--key", str(traced.key), "--name", "by command"]
+    assert main([*words, *(word for name, value in settings.items() for word in (f"--{name}", str(value)))]) == 0
+    first, second = (traced.out / "trace" / f"by {way}" / "result.json" for way in ("bundle", "command"))
+    assert json.loads(first.read_text())["statistics"] == json.loads(second.read_text())["statistics"]
 
 
 def test_a_bundle_is_asked_with_its_own_parts(
