@@ -108,6 +108,7 @@ PERTURBERS: dict[str, Make] = {
     "class-convolution": lambda dims, seed, support: ClassConvolution(BUDGET.epsilon, support, seed=seed),
     "fixed-voxels": lambda dims, seed, support: FixedVoxels(BUDGET.epsilon, support, fraction=0.2, seed=seed),
     "symmetric-lattice": lambda dims, seed, support: SymmetricLattice(BUDGET.epsilon, support, code="axes"),
+    "keyed-lattice": lambda dims, seed, support: SymmetricLattice(BUDGET.epsilon, support, code="keyed", seed=seed),
     "carriers": carriers,
     "linear-surrogate": linear_surrogate,
     "multitask": multitask,

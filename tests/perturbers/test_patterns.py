@@ -39,7 +39,9 @@ PATTERNS: dict[str, Callable[..., ClassPatterns]] = {
     "voxels": lambda **arguments: FixedVoxels(EPSILON, fraction=0.3, **arguments),
     "lattice-axes": lambda **arguments: SymmetricLattice(EPSILON, code="axes", **arguments),
     "lattice-sign": lambda **arguments: SymmetricLattice(EPSILON, code="sign", **arguments),
+    "lattice-keyed": lambda **arguments: SymmetricLattice(EPSILON, code="keyed", **arguments),
 }
+SEEDLESS = {"lattice-axes", "lattice-sign"}
 every = pytest.mark.parametrize("name", PATTERNS)
 
 
@@ -129,8 +131,7 @@ def test_an_empty_map_gives_no_noise(name: str) -> None:
 
 @every
 def test_checkpoint_round_trip(name: str, tmp_path: Path) -> None:
-    seed = {} if name.startswith("lattice") else {"seed": 5}
-    perturber = PATTERNS[name](support=Roi(1), granularity="class", **seed)
+    perturber = PATTERNS[name](support=Roi(1), granularity="class", seed=5)
     save_perturber(perturber, tmp_path / "p.safetensors")
     loaded = load_perturber(tmp_path / "p.safetensors")
     assert type(loaded) is type(perturber) and describe(loaded) == describe(perturber)
@@ -138,14 +139,14 @@ def test_checkpoint_round_trip(name: str, tmp_path: Path) -> None:
     assert torch.equal(loaded.delta(image, ["a", "b"], label), perturber.delta(image, ["a", "b"], label))
 
 
-@pytest.mark.parametrize("name", [name for name in PATTERNS if not name.startswith("lattice")])
+@pytest.mark.parametrize("name", [name for name in PATTERNS if name not in SEEDLESS])
 def test_another_seed_gives_another_pattern(name: str) -> None:
     image, label = images((20, 18)), maps((20, 18))
     first, second = (PATTERNS[name](seed=seed).delta(image, ["a", "b"], label) for seed in (0, 1))
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("name", ["linear", "lattice-axes"])
+@pytest.mark.parametrize("name", ["linear", "lattice-axes", "lattice-keyed"])
 @pytest.mark.parametrize(("small", "large"), [((13, 18), (24, 26)), ((20, 16), (30, 40)), ((7, 10, 8), (12, 14, 10))])
 def test_sizes_agree_around_the_center(name: str, small: tuple[int, ...], large: tuple[int, ...]) -> None:
     perturber, label = PATTERNS[name](), torch.tensor([1])
@@ -166,7 +167,7 @@ def test_sizes_agree_around_the_center(name: str, small: tuple[int, ...], large:
         (lambda: ClassConvolution(size=4), "must be odd"),
         (lambda: FixedVoxels(fraction=2), r"must lie in \[0, 1\]"),
         (lambda: SymmetricLattice(period=2), "less than 3 voxels"),
-        (lambda: SymmetricLattice(code="x"), "unknown code 'x'; known are none, axes, sign"),
+        (lambda: SymmetricLattice(code="x"), "unknown code 'x'; known are none, axes, sign, keyed"),
         (lambda: SymmetricLattice(axes=[]), "at least one axis"),
         (lambda: SymmetricLattice(axes=[-1]), "a number in axes is -1; give 0 or more"),
         (lambda: SymmetricLattice(axes=[0, 0]), r"each axis once, not \[0, 0\]"),
