@@ -6,6 +6,7 @@ BUNDLES = "monai_unlearnable.bundles"
 DATA = (
     "catalogs/*.yaml",
     "evidence/entries/*.json",
+    "evidence/traces/*.json",
     "report/templates/*.j2",
     "report/templates/*.js",
     "victims/external/trainer/*.py",

@@ -4,7 +4,8 @@
 Protects datasets with carriers that a key draws, trains networks on a part of the protected scans and the originals of
 the others, and asks each of them with the owner's mark and with others: one row after the other, those first that tell
 most, until the time is up. Then 200 pairs of an innocent model and a key. A repeated call goes on where the last one
-stopped, within a row too: sets, models and answers stay in WORK, and finished rows beside this file.
+stopped, within a row too: sets, models and answers stay in WORK, and finished rows beside this file. They become
+evidence of the package.
 
     python benchmarks/trace_power.py DATA WORK [--minutes 120] [--only hippocampus] [--pairs 200]
 
@@ -14,6 +15,7 @@ DATA holds ``hippocampus``, ``left_atrium`` and ``brain_tumor_mri``; rows of a s
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import logging
 import sys
@@ -33,17 +35,22 @@ from rich.console import Console
 from rich.table import Table
 from safetensors.torch import load_file, save_file
 from scipy import stats
+from torch import Tensor
 
 from monai_unlearnable.crypto import OwnerKey
 from monai_unlearnable.data import load_cases
 from monai_unlearnable.evaluation.bench import Bench
 from monai_unlearnable.evaluation.matrix import Matrix
+from monai_unlearnable.evidence.traces import OWN_TRACES, TraceEntry, save_trace
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.run import run_bundle
 from monai_unlearnable.tracing import Suspect, trace
 from monai_unlearnable.tracing.probes import Query
+from monai_unlearnable.tracing.statistics import Statistic, usual_statistic
 from monai_unlearnable.utils.files import write_json
+from monai_unlearnable.victims.prediction import Placement
+from monai_unlearnable.victims.tasks import Segmentation
 from monai_unlearnable.victims.training import Victim
 
 KNOWN_ROWS = Path(__file__).with_suffix("")
@@ -63,6 +70,9 @@ class Row:
         fraction: fraction of the training cases that are protected.
         epsilon: largest change of a voxel, in 1/255.
         mixture: weights of the carriers of a class.
+        method: ``"carrier"``, or ``"lattice"`` in its keyed form.
+        statistic: how answers are scored; by default as ``trace`` does.
+        shown: largest change in the probes, in 1/255; by default that of the scans.
         iterations: length of the training.
         batch_size: cases a batch.
         seed: random seed of the training.
@@ -78,6 +88,9 @@ class Row:
     fraction: float = 1.0
     epsilon: float = 13
     mixture: tuple[float, ...] = (0.6, 0.4)
+    method: str = "carrier"
+    statistic: str | None = None
+    shown: float | None = None
     iterations: int = 2500
     batch_size: int = 2
     seed: int = 0
@@ -95,18 +108,22 @@ class Row:
     @property
     def set(self) -> str:
         """The name of the protected set."""
-        return f"owner{self.owner}-{self.epsilon:g}-{'-'.join(f'{weight:g}' for weight in self.mixture)}"
+        weights = [f"{weight:g}" for weight in self.mixture] if self.method == "carrier" else [self.method]
+        return "-".join([f"owner{self.owner}-{self.epsilon:g}", *weights])
 
     @property
     def name(self) -> str:
         """The name of the row."""
-        return f"{self.model}-asked-{self.set}-{self.keys}-{self.stop_after}-{self.probes}"
+        asked = f"{self.model}-asked-{self.set}-{self.keys}-{self.stop_after}-{self.probes}"
+        asked += "" if self.shown is None else f"-at-{self.shown:g}"
+        return asked if self.statistic is None else f"{asked}-{self.statistic}"
 
 
 TUMORS: dict[str, Any] = {"victim": "ResNet18", "recipe": "plain", "batch_size": 32, "epsilon": 12}
 ROWS = (
     Row("hippocampus"),
     Row("hippocampus", recipe="nnunet"),
+    Row("hippocampus", recipe="nnunet", method="lattice", epsilon=9.8, shown=18),
     Row("hippocampus", fraction=0.25),
     Row("hippocampus", fraction=0),
     Row("left_atrium", epsilon=12, mixture=(0.5, 0.3, 0.2)),  # one class has few codes with fewer carriers
@@ -132,16 +149,29 @@ class OutOfTime(Exception):
     """The time is up; what was done so far is kept."""
 
 
+class Probabilities(Segmentation):
+    """Segmentation whose decoded outputs are probabilities (classes, spatial...) of the voxels of the file."""
+
+    def decode(self, logits: Tensor, placement: Placement) -> Tensor:
+        return placement.image(logits.float().softmax(0))
+
+
 class Trained(Suspect):
     """A trained victim, asked with probes whose labels lie where the test cases have theirs."""
 
-    def __init__(self, victim: Victim, cases: Sequence[dict[str, Any]], name: str, deadline: float) -> None:
+    def __init__(
+        self, victim: Victim, cases: Sequence[dict[str, Any]], name: str, deadline: float, probabilities: bool = False
+    ) -> None:
         self.victim, self.cases, self.description, self.deadline = victim, cases, name, deadline
+        self.probabilities = probabilities
 
     def ask(self, queries: Sequence[Query]) -> list[NDArray | None]:
         refuse_late(self.deadline)
         cases = [{**case, "image": str(query.files[0])} for case, query in zip(self.cases, queries, strict=True)]
-        return [output.numpy() for output in self.victim.examiner(cases).predict().outputs]
+        examiner = self.victim.examiner(cases)
+        if self.probabilities:
+            examiner.task = Probabilities(self.victim.task.label_values)
+        return [output.numpy() for output in examiner.predict().outputs]
 
 
 def refuse_late(deadline: float) -> None:
@@ -172,14 +202,16 @@ class Power:
         victim, score = self.trained(row, output)
         probes = self.listed(f"probes-{row.probes}", "test", row.probes)
         cases = [case.to_dict() for case in load_cases(self.data, probes)]
-        suspect = Trained(victim, cases, row.model, self.deadline)
+        suspect = Trained(victim, cases, row.model, self.deadline, row.statistic == Statistic.LOG_PROBABILITY)
         settings: dict[str, Any] = {"keys": row.keys, "stop_after": row.stop_after, "name": row.name}
+        settings |= {"statistic": row.statistic, "epsilon": None if row.shown is None else row.shown / 255}
         result = trace(output, self.data, suspect, key, datalist=probes, max_probes=len(cases), **settings)
         assert result.outcome is not None
         seconds = json.loads((result.folder / "result.json").read_text())["seconds"]
         changed = [entry.measured for entry in Manifest.load(Layout(output).manifest, OwnerKey.load(key)).scans]
         return {
             "row": asdict(row),
+            "date": datetime.date.today().isoformat(),
             "score": score,
             "psnr": mean(figures["psnr"] for figures in changed if figures["l0"]),
             "p": result.outcome.p,
@@ -199,8 +231,10 @@ class Power:
         if not Layout(output).records:
             cases = self.datalist if row.owner == 0 else self.listed("two", "training", 2)
             paths = {"dataset_dir": str(self.data), "datalist": str(cases), "output_dir": str(output)}
-            settings = {"epsilon": row.epsilon / 255, "mixture": list(row.mixture), "key": str(key)}
-            run_bundle("carrier", carriers="keyed", **settings, **paths)
+            settings: dict[str, Any] = {"epsilon": row.epsilon / 255, "key": str(key)}
+            drawn = {"mixture": list(row.mixture), "carriers": "keyed"}
+            settings |= drawn if row.method == "carrier" else {"patterns#lattice#code": "keyed"}
+            run_bundle(row.method, **settings, **paths)
         return output, key
 
     def listed(self, name: str, section: str, count: int) -> Path:
@@ -240,6 +274,35 @@ class Power:
         save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
         write_json(scores, {"score": found.scores.value})
         return victim, found.scores.value
+
+
+def as_trace(found: dict[str, Any]) -> TraceEntry:
+    """A finished row as evidence."""
+    row = Row(**found["row"])
+    drawn = {"carriers": "keyed", "mixture": str(list(row.mixture))}
+    usual = usual_statistic(row.dataset in SIZE)
+    return TraceEntry(
+        dataset=row.dataset,
+        method=row.method,
+        settings=drawn if row.method == "carrier" else {"patterns#lattice#code": "keyed"},
+        epsilon=f"{row.epsilon:g}/255",
+        shown=None if row.shown is None else f"{row.shown:g}/255",
+        psnr=round(found["psnr"], 2),
+        fraction=row.fraction,
+        victim=row.victim,
+        recipe=row.recipe,
+        iterations=row.iterations,
+        seed=row.seed,
+        score=round(found["score"], 2),
+        statistic=str(row.statistic or usual),
+        probes=found["probes"],
+        unmarked=round(found["unmarked"], 5),
+        own=round(found["own"], 5),
+        others=tuple(round(one, 5) for one in found["others"]),
+        p=found["p"],
+        date=found["date"],
+        source="python benchmarks/trace_power.py",
+    )
 
 
 def table(found: Iterable[dict[str, Any]]) -> Table:
@@ -307,6 +370,9 @@ def main() -> None:
         files = [arguments.kept / row.dataset / f"{row.name}.json" for row in group]
         if found := [json.loads(file.read_text()) for file in files if file.is_file()]:
             console.print(told(found))
+            if group is rows and arguments.kept == KNOWN_ROWS:
+                for one in found:
+                    save_trace(as_trace(one), OWN_TRACES)
 
 
 if __name__ == "__main__":

@@ -60,9 +60,9 @@ def show(query: Sequence[str], folder: str | None) -> None:
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 where a table differs from the entries.")
 def render_files(files: Sequence[str], check: bool) -> int:
     """Render the tables of Markdown files anew from the entries of the package."""
-    from monai_unlearnable.evidence import own_entries, rewrite, stale
+    from monai_unlearnable.evidence import own_entries, own_traces, rewrite, stale
 
-    changed = (stale if check else rewrite)([Path(file) for file in files], own_entries())
+    changed = (stale if check else rewrite)([Path(file) for file in files], own_entries(), own_traces())
     for path in changed:
         click.echo(f"{'stale' if check else 'rendered'}: {path}")
     return CHECK_FAILED if check and changed else 0

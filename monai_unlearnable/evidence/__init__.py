@@ -7,6 +7,7 @@ from monai_unlearnable.evidence.entries import Entry, Overstated, Score, load_en
 from monai_unlearnable.evidence.queries import Query
 from monai_unlearnable.evidence.recording import entries_from, record
 from monai_unlearnable.evidence.tables import render
+from monai_unlearnable.evidence.traces import TraceEntry, own_traces, save_trace
 
 __all__ = [
     "Background",
@@ -14,10 +15,11 @@ __all__ = [
     "Overstated",
     "Query",
     "Score",
+    "TraceEntry",
     "background",
     "documents",
     "entries_from",
     "load_entries",
     "own_entries",
 ]
-__all__ += ["record", "render", "rewrite", "save_entry", "stale"]
+__all__ += ["own_traces", "record", "render", "rewrite", "save_entry", "save_trace", "stale"]

@@ -19,7 +19,7 @@ from monai_unlearnable.report.rows import LATER, NO_COUNTERMEASURE, read_object
 from monai_unlearnable.utils.files import write_atomic
 
 __all__ = ["BY_OTHERS", "OWN_CODE", "OWN_FOLDER", "PROGRAM", "Entry", "Overstated", "Score"]
-__all__ += ["format_epsilon", "load_entries", "own_entries", "parse_epsilon", "save_entry"]
+__all__ += ["as_text", "format_epsilon", "load_entries", "own_entries", "parse_epsilon", "save_entry"]
 
 OWN_FOLDER = Path(__file__).parent / "entries"
 EPSILON = re.compile(r"(\d+(?:\.\d+)?)/255")
@@ -216,8 +216,13 @@ class Entry:
 
     def to_json(self) -> str:
         """JSON text, in the order of the fields; a list of numbers takes one line."""
-        text = json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-        return LIST.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
+        return as_text(self)
+
+
+def as_text(entry: Any) -> str:
+    """JSON text of a dataclass, in the order of its fields; a list of numbers takes one line."""
+    text = json.dumps(dataclasses.asdict(entry), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    return LIST.sub(lambda match: f"[{' '.join(match[1].split())}]", text)
 
 
 def load_entries(folder: str | Path) -> dict[str, Entry]:

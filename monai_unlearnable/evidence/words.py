@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from monai_unlearnable.evidence.entries import Entry
 from monai_unlearnable.report.rows import NO_COUNTERMEASURE, OWN_RECIPE
@@ -25,30 +25,49 @@ EARLIER_RECIPES = {
 }  # of earlier versions, and of code that is no part of this program
 
 
-def dataset_words(entry: Entry) -> str:
+class Figure(Protocol):
+    """What a figure is a figure of."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def epsilon(self) -> str | None: ...
+    @property
+    def settings(self) -> dict[str, Any]: ...
+    @property
+    def victim(self) -> str: ...
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def countermeasure(self) -> str: ...
+
+
+def dataset_words(entry: Figure) -> str:
     """The dataset."""
     return DATASETS.get(entry.dataset, entry.dataset.replace("_", " "))
 
 
-def victim_words(entry: Entry) -> str:
+def victim_words(entry: Figure) -> str:
     """The network, or the program that trains one."""
     return program_words(entry.victim)
 
 
-def recipe_words(entry: Entry) -> str:
+def recipe_words(entry: Figure) -> str:
     """How the victim was trained; empty for a program that brings its own training."""
     if entry.recipe == OWN_RECIPE:
         return ""
     return {**catalog_words("recipes"), **EARLIER_RECIPES}.get(entry.recipe, f"`{entry.recipe}`")
 
 
-def exploiter_words(entry: Entry) -> str:
+def exploiter_words(entry: Figure) -> str:
     """What the exploiter did: ``"UNet, mirroring, after `median`"``."""
     after = "" if entry.countermeasure == NO_COUNTERMEASURE else f"after `{entry.countermeasure}`"
     return ", ".join(filter(None, (victim_words(entry), recipe_words(entry), after)))
 
 
-def noise_words(entry: Entry) -> str:
+def noise_words(entry: Figure) -> str:
     """What protected the data: ``"`foresight` `--recipe mirror`, 8/255"``."""
     name = entry.method if " " in entry.method else f"`{entry.method}`"
     options = "".join(f" {_setting(key, str(value))}" for key, value in entry.settings.items())

@@ -15,6 +15,7 @@ from monai_unlearnable.evidence import (
     Score,
     documents,
     own_entries,
+    own_traces,
     render,
     rewrite,
     save_entry,
@@ -272,7 +273,7 @@ def test_broken_blocks_name_the_file(text: str, reason: str) -> None:
 def test_documents_of_this_project_show_the_evidence_as_it_is() -> None:
     files = documents(ROOT)
     assert ROOT / "README.md" in files and ROOT / "docs" / "who-it-stops.md" in files
-    assert stale(files, own_entries()) == [], "run: monai-unlearnable evidence render FILE"
+    assert stale(files, own_entries(), own_traces()) == [], "run: monai-unlearnable evidence render FILE"
 
 
 def test_commands_show_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
