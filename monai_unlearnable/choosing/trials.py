@@ -34,9 +34,9 @@ __all__ = ["OWNERS", "UNSEEN", "Candidate", "Trials"]
 
 OWNERS = ("window", "label_values", "label_geometry", "skip_invalid", "seed")  # settings of protection alone
 # What carriers are planned for, by pipeline: the grid, and for label maps what its network learns. Networks whose first
-# layer has no stride learn the checkerboard of all axes, of one sign soonest.
+# layer has no stride learn the checkerboard of all axes.
 GRIDS = {"monai": "median", "nnunet": "nnunet", "nnunetv2": "nnunet", "nnunetv2_noda": "nnunet"}
-FULL_SIZE: dict[str, Any] = {"carriers": "all", "distinct": False, "same_sign": True}
+FULL_SIZE: dict[str, Any] = {"carriers": "all", "distinct": False}
 CARRIERS: dict[str, dict[str, Any]] = {
     "monai": {"carriers": [0, 1]},
     "nnunetv2": FULL_SIZE,

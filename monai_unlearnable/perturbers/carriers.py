@@ -273,8 +273,7 @@ class NyquistCarriers(ClassPatterns):
         """Take carriers for each class, with given or else equal weights, and signs.
 
         The sign of a mark is drawn for each class. Otherwise classes of regions that share carriers take turns with it
-        or, with ``same_sign``, have one: at low epsilon small networks that look at patches learn rows only where the
-        sign changes, and a full-size network learns a checkerboard of one sign sooner.
+        or, with ``same_sign``, have one: at low epsilon networks learn rows only where the sign changes.
         """
         if len(chosen) != self.num_classes:
             reason = "carriers are given for another number of classes than there are"
