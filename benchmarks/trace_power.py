@@ -38,13 +38,14 @@ from scipy import stats
 from torch import Tensor
 
 from monai_unlearnable.crypto import OwnerKey
-from monai_unlearnable.data import load_cases
+from monai_unlearnable.data import Case, load_cases
 from monai_unlearnable.evaluation.bench import Bench
 from monai_unlearnable.evaluation.matrix import Matrix
 from monai_unlearnable.evidence.traces import OWN_TRACES, TraceEntry, save_trace
 from monai_unlearnable.noise import Manifest
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.run import run_bundle
+from monai_unlearnable.report.rows import NO_COUNTERMEASURE
 from monai_unlearnable.tracing import Suspect, trace
 from monai_unlearnable.tracing.probes import Query
 from monai_unlearnable.tracing.statistics import Statistic, usual_statistic
@@ -57,6 +58,9 @@ KNOWN_ROWS = Path(__file__).with_suffix("")
 SIDE = 96  # of the pictures of brain tumors
 ALPHA, LEAST_PSNR = 0.05, 41.0
 MODELS = 5  # innocent ones
+TUNED, NOISY, ENSEMBLE = "fine-tuned", "noisy answers", "ensemble"
+TUNING = 500  # iterations on the originals
+NOISE = 0.05  # fraction of the voxels of an answer that get a class at random
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Row:
         method: ``"carrier"``, or ``"lattice"`` in its keyed form.
         statistic: how answers are scored; by default as ``trace`` does.
         shown: largest change in the probes, in 1/255; by default that of the scans.
+        attack: what the exploiter does against a trace: a countermeasure of the catalog on all his scans,
+            ``"fine-tuned"`` on the originals, ``"noisy answers"``, or ``"ensemble"`` with a model of the originals.
         iterations: length of the training.
         batch_size: cases a batch.
         seed: random seed of the training.
@@ -91,6 +97,7 @@ class Row:
     method: str = "carrier"
     statistic: str | None = None
     shown: float | None = None
+    attack: str = NO_COUNTERMEASURE
     iterations: int = 2500
     batch_size: int = 2
     seed: int = 0
@@ -103,7 +110,8 @@ class Row:
     def model(self) -> str:
         """The name of the trained network."""
         part = "originals" if not self.fraction else f"{self.set}-{self.fraction:g}"
-        return f"{part}-{self.victim}-{self.recipe}-{self.iterations}-{self.seed}"
+        name = f"{part}-{self.victim}-{self.recipe}-{self.iterations}-{self.seed}"
+        return name if self.attack in (NO_COUNTERMEASURE, NOISY, ENSEMBLE) else f"{name}-{self.attack}"
 
     @property
     def set(self) -> str:
@@ -116,9 +124,11 @@ class Row:
         """The name of the row."""
         asked = f"{self.model}-asked-{self.set}-{self.keys}-{self.stop_after}-{self.probes}"
         asked += "" if self.shown is None else f"-at-{self.shown:g}"
+        asked += f"-{self.attack}" if self.attack in (NOISY, ENSEMBLE) else ""
         return asked if self.statistic is None else f"{asked}-{self.statistic}"
 
 
+ATTACKS = ("gaussian", "jpeg", "resample", "autoencoder", TUNED, NOISY, ENSEMBLE)
 TUMORS: dict[str, Any] = {"victim": "ResNet18", "recipe": "plain", "batch_size": 32, "epsilon": 12}
 ROWS = (
     Row("hippocampus"),
@@ -131,6 +141,9 @@ ROWS = (
     Row("left_atrium", epsilon=12, mixture=(0.5, 0.3, 0.2), recipe="nnunet"),
     Row("hippocampus", recipe="nnunet", fraction=0.25),
     Row("brain_tumor_mri", **TUMORS, fraction=0),
+    *(Row("hippocampus", attack=attack) for attack in ATTACKS),
+    Row("hippocampus", iterations=500),
+    Row("hippocampus", iterations=10000),
 )
 
 
@@ -157,21 +170,43 @@ class Probabilities(Segmentation):
 
 
 class Trained(Suspect):
-    """A trained victim, asked with probes whose labels lie where the test cases have theirs."""
+    """Trained victims, asked with probes whose labels lie where the test cases have theirs.
 
-    def __init__(
-        self, victim: Victim, cases: Sequence[dict[str, Any]], name: str, deadline: float, probabilities: bool = False
-    ) -> None:
-        self.victim, self.cases, self.description, self.deadline = victim, cases, name, deadline
-        self.probabilities = probabilities
+    Args:
+        victims: one, or several whose probabilities are averaged.
+        cases: the test cases, in the order of the probes.
+        row: what is measured.
+        deadline: time after which nothing is asked.
+    """
+
+    def __init__(self, victims: Sequence[Victim], cases: Sequence[dict[str, Any]], row: Row, deadline: float) -> None:
+        self.victims, self.cases, self.row, self.deadline = victims, cases, row, deadline
+        self.description = row.model
 
     def ask(self, queries: Sequence[Query]) -> list[NDArray | None]:
         refuse_late(self.deadline)
         cases = [{**case, "image": str(query.files[0])} for case, query in zip(self.cases, queries, strict=True)]
-        examiner = self.victim.examiner(cases)
-        if self.probabilities:
-            examiner.task = Probabilities(self.victim.task.label_values)
-        return [output.numpy() for output in examiner.predict().outputs]
+        gives_probabilities = self.row.statistic == Statistic.LOG_PROBABILITY
+        if len(self.victims) == 1:
+            return [self._told(output) for output in self._outputs(self.victims[0], cases, gives_probabilities)]
+        every = [self._outputs(victim, cases, True) for victim in self.victims]
+        means = [torch.stack(outputs).mean(0) for outputs in zip(*every, strict=True)]
+        return [self._told(mean if gives_probabilities else mean.argmax(0).byte()) for mean in means]
+
+    def _outputs(self, victim: Victim, cases: Sequence[dict[str, Any]], as_probabilities: bool) -> list[Tensor]:
+        examiner = victim.examiner(cases)
+        if as_probabilities and isinstance(victim.task, Segmentation):
+            examiner.task = Probabilities(victim.task.label_values)
+        return examiner.predict().outputs
+
+    def _told(self, output: Tensor) -> NDArray:
+        """An answer as the exploiter tells it; noise follows from the answer, so that it is always the same."""
+        if self.row.attack == NOISY:
+            generator = torch.Generator().manual_seed(int(output.long().sum()))
+            chosen = torch.rand(output.shape, generator=generator) < NOISE
+            kinds = torch.randint(0, self.victims[0].task.classes, output.shape, generator=generator)
+            output = torch.where(chosen, kinds.to(output), output)
+        return output.numpy()
 
 
 def refuse_late(deadline: float) -> None:
@@ -200,9 +235,12 @@ class Power:
         """Protect, train and ask."""
         output, key = self.protect(row)
         victim, score = self.trained(row, output)
+        victims = [victim]
+        if row.attack == ENSEMBLE:
+            victims.append(self.trained(replace(row, fraction=0, attack=NO_COUNTERMEASURE), output)[0])
         probes = self.listed(f"probes-{row.probes}", "test", row.probes)
         cases = [case.to_dict() for case in load_cases(self.data, probes)]
-        suspect = Trained(victim, cases, row.model, self.deadline, row.statistic == Statistic.LOG_PROBABILITY)
+        suspect = Trained(victims, cases, row, self.deadline)
         settings: dict[str, Any] = {"keys": row.keys, "stop_after": row.stop_after, "name": row.name}
         settings |= {"statistic": row.statistic, "epsilon": None if row.shown is None else row.shown / 255}
         result = trace(output, self.data, suspect, key, datalist=probes, max_probes=len(cases), **settings)
@@ -256,24 +294,38 @@ class Power:
         bench = self.bench(row.iterations, row.batch_size)
         recipe, matrix = bench.recipe(row.recipe), bench.matrix
         network = bench.network(row.victim, row.seed, recipe.size)
-        victim = Victim(network, bench.task, recipe, (), row.seed, matrix.device, num_validations=1, amp=matrix.amp)
+        known = row.attack in bench.catalogs["countermeasures"].entries
+        prepared = bench.prepare(row.attack if known else NO_COUNTERMEASURE, recipe, self._cases(row, output), row.seed)
+        how = (row.seed, matrix.device, 1, matrix.amp)
+        victim = Victim(network, bench.task, recipe, prepared.steps, *how)
         file = self.work / "models" / f"{row.model}.safetensors"
         scores = file.with_suffix(".json")
         if scores.is_file():
             network.load_state_dict(load_file(file))
             return victim, json.loads(scores.read_text())["score"]
         refuse_late(self.deadline)
-        originals = bench.originals.cases
-        published = {case.case_id: case for case in load_cases(output / "protected")} if row.fraction else {}
-        order = torch.randperm(len(originals), generator=torch.Generator().manual_seed(row.seed)).tolist()
-        chosen = set(order[: round(row.fraction * len(originals))])
-        cases = [published[case.case_id] if index in chosen else case for index, case in enumerate(originals)]
         test = [case.to_dict() for case in bench.test]
-        found = victim.train_and_score([case.to_dict() for case in cases], test, description=row.model)
+        if row.attack == TUNED:
+            marked, _ = self.trained(replace(row, attack=NO_COUNTERMEASURE), output)
+            network.load_state_dict(marked.network.state_dict())
+            short = replace(recipe, iterations=TUNING)
+            originals = [case.to_dict() for case in bench.originals.cases]
+            tuned = Victim(network, bench.task, short, (), *how)
+            found = tuned.train_and_score(originals, test, description=row.model)
+        else:
+            found = victim.train_and_score(prepared.cases, test, description=row.model)
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
         write_json(scores, {"score": found.scores.value})
         return victim, found.scores.value
+
+    def _cases(self, row: Row, output: Path) -> list[Case]:
+        """The training cases: protected ones, drawn by the seed, and the originals of the others."""
+        originals = self.bench(row.iterations, row.batch_size).originals.cases
+        published = {case.case_id: case for case in load_cases(output / "protected")} if row.fraction else {}
+        order = torch.randperm(len(originals), generator=torch.Generator().manual_seed(row.seed)).tolist()
+        chosen = set(order[: round(row.fraction * len(originals))])
+        return [published[case.case_id] if index in chosen else case for index, case in enumerate(originals)]
 
 
 def as_trace(found: dict[str, Any]) -> TraceEntry:
@@ -291,6 +343,7 @@ def as_trace(found: dict[str, Any]) -> TraceEntry:
         fraction=row.fraction,
         victim=row.victim,
         recipe=row.recipe,
+        countermeasure=row.attack,
         iterations=row.iterations,
         seed=row.seed,
         score=round(found["score"], 2),
