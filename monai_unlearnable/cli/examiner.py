@@ -128,9 +128,15 @@ def compare(first: str, second: str, page: str | None) -> None:
 @click.argument("out")
 def demo(out: str) -> None:
     """Run the whole workflow on a phantom dataset."""
-    from monai_unlearnable.demo import run_demo
+    from monai_unlearnable import demo
+    from monai_unlearnable.cli.owner import say_protected
+    from monai_unlearnable.noise import Manifest
+    from monai_unlearnable.publishing.layout import Layout
 
-    _show(*run_demo(out))
+    found = demo.run_demo(out)
+    protected = Path(out) / "umed"
+    say_protected("umed", str(Path(out) / "phantoms"), str(protected), {}, Manifest.load(Layout(protected).manifest))
+    _show(*found)
 
 
 COMMANDS = (evaluate, laboratory, run, frontier, report, compare, demo)

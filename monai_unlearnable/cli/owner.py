@@ -88,7 +88,7 @@ def _show_settings(method: str) -> None:
 @KEY
 @OVERWRITE
 @click.option("--dry-run", is_flag=True, help="Say what was found and what it will take, and write nothing.")
-@JSON
+@click.option("--json", "as_json", is_flag=True, help="Print the plan of --dry-run as JSON.")
 def protect(
     method: str, dataset_dir: str, out: str, settings: Sequence[str], dry_run: bool, as_json: bool, **known: Any
 ) -> None:
@@ -112,7 +112,7 @@ def protect(
     if as_json:
         raise InputError("--json is the form of the plan; give --dry-run with it")
     with _summing_up_skipped(method, dataset_dir, out, chosen):
-        _say_protected(method, dataset_dir, out, chosen, mu.protect(method, dataset_dir, out, **chosen))
+        say_protected(method, dataset_dir, out, chosen, mu.protect(method, dataset_dir, out, **chosen))
 
 
 @click.command(cls=Work, kept=_kept, context_settings=WITH_SETTINGS)
@@ -129,7 +129,7 @@ def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **kn
     """
     chosen, words = chosen_settings(settings, **known), f"the noise of {source}"
     with _summing_up_skipped(words, dataset_dir, out, chosen):
-        _say_protected(words, dataset_dir, out, chosen, mu.apply(source, dataset_dir, out, **chosen))
+        say_protected(words, dataset_dir, out, chosen, mu.apply(source, dataset_dir, out, **chosen))
 
 
 def _protect_auto(dataset_dir: str, out: str, settings: dict[str, Any], is_plan: bool) -> None:
@@ -139,10 +139,10 @@ def _protect_auto(dataset_dir: str, out: str, settings: dict[str, Any], is_plan:
         choice = mu.protect_auto(dataset_dir, out, **settings)
         assert choice.manifest is not None
         say(f"chosen: {choice.best.name}, which leaves {choice.left:.0%}; report: {choice.page}")
-        _say_protected(choice.best.method, dataset_dir, out, settings, choice.manifest)
+        say_protected(choice.best.method, dataset_dir, out, settings, choice.manifest)
 
 
-def _say_protected(source: str, dataset: str, out: str, settings: dict[str, Any], manifest: Manifest) -> None:
+def say_protected(source: str, dataset: str, out: str, settings: dict[str, Any], manifest: Manifest) -> None:
     """Sum up a finished output.
 
     Args:
@@ -180,7 +180,7 @@ def _summing_up_skipped(source: str | None, dataset: str, out: str, settings: di
         yield
     except SkippedCasesError:
         manifest = Manifest.load(Layout(out).manifest, load_key(settings.get("key")))
-        _say_protected(source or manifest.method, dataset, out, settings, manifest)
+        say_protected(source or manifest.method, dataset, out, settings, manifest)
         raise
 
 

@@ -26,7 +26,7 @@ from monai_unlearnable.utils.precision import fast_bfloat16
 from monai_unlearnable.utils.text import alternatives
 from monai_unlearnable.utils.values import PATHS, check_number, check_path, check_switch, check_whole, check_wholes
 
-__all__ = ["LENGTHS", "Matrix", "Published", "Run", "listed", "training_length"]
+__all__ = ["FILE", "LENGTHS", "Matrix", "Published", "Run", "listed", "training_length"]
 
 FILE = "laboratory.json"
 LENGTHS = {"short": 500, "standard": 2500, "long": 10000}  # training steps by name
@@ -306,7 +306,10 @@ def training_length(length: str | None, iterations: int | None) -> tuple[str | N
 def listed(name: str, value: Any) -> tuple[Any, ...] | None:
     """Lists as they are, ``"a,b"`` as two names, 3 seeds as 0, 1, 2."""
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(","))
+        names = tuple(part.strip() for part in value.split(","))
+        if not all(names):
+            raise InputError(f"{name} is {value!r}; give a list")
+        return names
     if isinstance(value, int):
         if name != "seeds":
             raise InputError(f"{name} is {value!r}; give a list")

@@ -11,6 +11,7 @@ import numpy as np
 
 from monai_unlearnable.data import LabelGeometry, read_case, read_scan
 from monai_unlearnable.evaluation.laboratory import Laboratory
+from monai_unlearnable.evaluation.matrix import FILE
 from monai_unlearnable.evidence import background, own_entries, record
 from monai_unlearnable.report import Results, write_report
 from monai_unlearnable.report.charts import result_pictures
@@ -46,7 +47,7 @@ def rewrite_report(folder: str | Path) -> tuple[Results, Path]:
     """Rewrite the report of a laboratory from its results.
 
     Args:
-        folder: folder of the laboratory; its ``report/`` is written.
+        folder: folder of the laboratory, or an output that was evaluated; its ``report/`` is written.
 
     Returns:
         The results and the report's page.
@@ -54,9 +55,10 @@ def rewrite_report(folder: str | Path) -> tuple[Results, Path]:
     Raises:
         InputError: naming the file, when the folder holds no laboratory.
     """
-    laboratory = Laboratory.open(folder)
+    root, examined = Path(folder), Path(folder) / "laboratory"
+    laboratory = Laboratory.open(examined if examined.is_dir() and not (root / FILE).is_file() else root)
     results = laboratory.results()
-    return results, write_laboratory_report(laboratory, results, laboratory.folder / "report")
+    return results, write_laboratory_report(laboratory, results, root / "report")
 
 
 def record_evidence(folder: str | Path, to: str | Path | None = None, **settings: Any) -> tuple[list[str], list[str]]:

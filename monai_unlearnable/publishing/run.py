@@ -174,7 +174,7 @@ def _configured(file: Path, settings: dict[str, Any], method: str) -> ConfigWork
     if not isinstance(known, dict) or "run" not in known:
         raise InputError("is no configuration of a method: it has no 'run'", file=file)
     # MONAI would accept settings that the configuration does not know, and ignore them.
-    check_settings(settings, known, file)
+    check_settings(settings, known, method)
     named: dict[str, Any] = {}
     if isinstance(known.get("protection"), dict):
         named["protection#method"] = as_plain(method)  # for the plan

@@ -38,6 +38,7 @@ COUNTS = ("epochs", "epoch_length", "batch_size", "iterations", "steps", "sample
 SIZES = ("patch_size", "pattern_size", "channels", "strides")  # lists of numbers of 1 or more
 NUMBERS = ("epsilon", "learning_rate", "step_size", "pattern_rate")  # which may be expressions in a configuration
 QUOTIENT = re.compile(r"\$\s*[\d.]+\s*/\s*[\d.]+")
+WINDOW = "{_target_: FixedWindow, low: -160, high: 240}"
 TARGET, EXPRESSION = "_target_", "$"
 # Checks of plain arguments, by annotation.
 KINDS: dict[str, Callable[[str, Any], None]] = {
@@ -50,13 +51,13 @@ LEVELS = re.compile("#|::")  # between the names of nested settings
 REFERENCE = re.compile(rf"@((?:\w|{LEVELS.pattern})+)")  # to another setting
 
 
-def check_settings(settings: Mapping[str, Any], known: Mapping[str, Any], file: Path) -> None:
+def check_settings(settings: Mapping[str, Any], known: Mapping[str, Any], of: str) -> None:
     """Check that a configuration has the settings, and that they are of the kind of its own values.
 
     Args:
         settings: settings by name; ``a#b`` is nested.
         known: content of the configuration.
-        file: file of the configuration, named in errors.
+        of: what the configuration is of, for errors: a method, or a file.
 
     Raises:
         InputError: naming the first setting that is unknown or of another kind.
@@ -67,7 +68,7 @@ def check_settings(settings: Mapping[str, Any], known: Mapping[str, Any], file: 
             close = alternatives(name, known)
             hint = close if close.endswith("?") else ""
             hint = f"; {group!r} is called {RENAMED[group]!r} now" if group in RENAMED else hint
-            raise InputError(f"the configuration has no setting {name!r}{hint}", file=file)
+            raise InputError(f"{of} has no setting {name!r}{hint}")
         if _is_plain(value):
             *above, last = LEVELS.split(name)
             _check_kind(name, value, _found(known, [*above, last]))
@@ -99,7 +100,7 @@ def _check_references(name: str, value: str, known: Mapping[str, Any]) -> None:
             raise InputError(f"{name} is {value!r}, which refers to itself")
         if levels[0] and levels[0] not in known:  # relative references begin with a separator
             hint = alternatives(levels[0], known)
-            raise InputError(f"{name} is {value!r}, and the configuration has no setting {levels[0]!r}{hint}")
+            raise InputError(f"{name} is {value!r}, and there is no setting {levels[0]!r}{hint}")
 
 
 def _check_expression(name: str, value: str) -> None:
@@ -122,7 +123,7 @@ def _check_nested(name: str, last: str, value: Any, group: Any) -> None:
         return  # told where the configuration is read
     if TARGET not in group:
         if last not in group:
-            raise InputError(f"the configuration has no setting {name!r}{alternatives(last, group)}")
+            raise InputError(f"there is no setting {name!r}{alternatives(last, group)}")
     elif last == TARGET:
         _target(name, value)
     elif _is_plain(group[TARGET]) and not last.startswith("_"):
@@ -191,6 +192,6 @@ def _check_kind(name: str, value: Any, own: Any) -> None:
         check_available(value)
     elif name == "window":
         if value is not None and not (isinstance(value, Mapping) and TARGET in value):
-            raise InputError(f"window is {value!r}, not a group such as {{_target_: NAME}}")
+            raise InputError(f"window is {value!r}, not a group such as {WINDOW}")
     elif isinstance(own, (int, float)) or QUOTIENT.fullmatch(str(own)) or (name in NUMBERS and value is not None):
         check_number(name, value)

@@ -23,7 +23,7 @@ from monai_unlearnable.errors import InputError
 from monai_unlearnable.metrics.judgement import SMALL_DROP
 from monai_unlearnable.report import comparison, fidelity, tables
 from monai_unlearnable.report.answers import answer, count_answers
-from monai_unlearnable.report.results import Results
+from monai_unlearnable.report.results import RESULTS, Results
 from monai_unlearnable.report.rows import NO_COUNTERMEASURE, PROTECTED
 from monai_unlearnable.report.spreadsheets import spreadsheets
 from monai_unlearnable.report.summaries import MOVING_WORDS, Summary, iterations_of, victim_name
@@ -135,7 +135,7 @@ def write_report(
         if not PICTURE_NAME.fullmatch(name):
             raise InputError(f"{name!r} cannot name a picture; use letters, digits, _ and -")
     target, page = Path(folder), render_page(results, pictures, background, viewed)
-    write_atomic(target / "results.json", results.to_json().encode())
+    write_atomic(target / RESULTS, results.to_json().encode())
     for name, text in spreadsheets(results).items():
         write_atomic(target / name, text.encode("utf-8", "backslashreplace"))
     for name, content in pictures.items():

@@ -18,8 +18,9 @@ from monai_unlearnable.report.summaries import Summary, summarize
 from monai_unlearnable.report.verdict import state_verdict
 from monai_unlearnable.utils.files import without_nan
 
-__all__ = ["Results", "SCHEMA_VERSION"]
+__all__ = ["RESULTS", "Results", "SCHEMA_VERSION"]
 
+RESULTS = "results.json"
 SCHEMA_VERSION = 2
 LATER = ("regions", "detectors", "authorized", "scans")  # fields that the first files of this version lack
 AUTHORIZED = {"data": str, "victim": str, "clean": float, "protected": float}  # fields of an authorized model
@@ -121,13 +122,14 @@ class Results:
 
     @classmethod
     def load(cls, path: str | Path) -> Results:
-        """Results from a file that :func:`~monai_unlearnable.report.html.write_report` wrote.
+        """Results from a file that :func:`~monai_unlearnable.report.html.write_report` wrote, or from its folder.
 
         Raises:
             InputError: naming the file, when it is missing or its content is broken.
         """
+        path = Path(path) / RESULTS if Path(path).is_dir() else Path(path)
         try:
-            content = Path(path).read_bytes()
+            content = path.read_bytes()
         except OSError as error:
             raise InputError(f"the results cannot be read: {error.strerror or error}", file=path) from error
-        return cls.from_json(content, Path(path))
+        return cls.from_json(content, path)

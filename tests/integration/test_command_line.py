@@ -7,10 +7,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from monai_unlearnable import demo
 from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, display, main, program
 from monai_unlearnable.phantoms import write_phantom_dataset
 from monai_unlearnable.report import Results
@@ -114,6 +116,21 @@ def test_evaluate_trains_victims_and_writes_a_report(
     assert {row.seed for row in results.rows} == {0, 1}
     assert results.rows[2].psnr == pytest.approx(results.figures["umed"]["psnr"])
     assert (out / "report" / "index.html").stat().st_size > 50_000
+    (out / "report" / "index.html").unlink()
+    assert main(["report", str(out)]) == 0, "of the output, as evaluate takes it"
+    assert (out / "report" / "index.html").is_file()
+
+
+def test_the_demo_protects_learns_and_sums_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = {"iterations": 4, "epochs": 1, "epoch_length": 1}
+    monkeypatch.setattr(demo, "run_demo", partial(demo.run_demo, **quick))
+    out = tmp_path / "demo"
+    assert main(["demo", str(out)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"to publish {out}/umed/protected" in told and "random noise" in told
+    assert (out / "umed" / "report" / "index.html").is_file()
 
 
 def test_laboratory_cell_report_compare(phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,7 +145,7 @@ def test_laboratory_cell_report_compare(phantoms: Path, tmp_path: Path, capsys: 
         assert f"{row.victim} on {row.data}: Dice {row.score:.1f}" in capsys.readouterr().out
     assert main(["report", str(lab)]) == 0
     results = str(lab / "report" / "results.json")
-    assert main(["compare", results, results, "--page", str(tmp_path / "compare.html")]) == 0
+    assert main(["compare", str(lab / "report"), results, "--page", str(tmp_path / "compare.html")]) == 0
     assert (tmp_path / "compare.html").stat().st_size > 5_000
     capsys.readouterr()
     assert main(["laboratory", str(data), str(lab), "--colour", "red"]) == WRONG_INPUT

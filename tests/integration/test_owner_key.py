@@ -148,7 +148,7 @@ def test_a_configuration_that_would_not_encrypt_is_refused(tmp_path: Path, keys:
     root = shutil.copytree(bundle_root("umed"), tmp_path / "mine")
     config = root / "configs/protect.yaml"
     config.write_text(config.read_text().replace("\nkey: null", "\nother: null"))
-    with pytest.raises(InputError, match=r"protect\.yaml: the configuration has no setting 'key'"):
+    with pytest.raises(InputError, match=r"protect\.yaml has no setting 'key'"):
         run_bundle(str(config), dataset_dir="x", output_dir=str(tmp_path / "out"), key=keys[0])
 
 

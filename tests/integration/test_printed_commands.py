@@ -58,7 +58,7 @@ NOT_RUN = {
 }
 # Statements of other programs that are not run, by how they begin, and why.
 NOT_OURS = {
-    "./demo.sh": "tests/demo runs it",
+    "./demo.sh": "test_command_line.py runs what it runs",
     "./runtests.sh": "runs the tests",
     "./setup.sh": "makes an environment",
     "source ": "enters an environment",
