@@ -271,7 +271,7 @@ class Power:
             paths = {"dataset_dir": str(self.data), "datalist": str(cases), "output_dir": str(output)}
             settings: dict[str, Any] = {"epsilon": row.epsilon / 255, "key": str(key)}
             drawn = {"mixture": list(row.mixture), "carriers": "keyed"}
-            settings |= drawn if row.method == "carrier" else {"patterns#lattice#code": "keyed"}
+            settings |= drawn if row.method == "carrier" else {"code": "keyed"}
             run_bundle(row.method, **settings, **paths)
         return output, key
 
@@ -336,7 +336,7 @@ def as_trace(found: dict[str, Any]) -> TraceEntry:
     return TraceEntry(
         dataset=row.dataset,
         method=row.method,
-        settings=drawn if row.method == "carrier" else {"patterns#lattice#code": "keyed"},
+        settings=drawn if row.method == "carrier" else {"code": "keyed"},
         epsilon=f"{row.epsilon:g}/255",
         shown=None if row.shown is None else f"{row.shown:g}/255",
         psnr=round(found["psnr"], 2),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import monai_unlearnable as mu
-from monai_unlearnable.cli.terminal import CHECK_FAILED, console
+from monai_unlearnable.cli.terminal import CHECK_FAILED, console, settings_table
 from monai_unlearnable.cli.values import SETTINGS, WITH_SETTINGS, chosen_settings, parse_dictionary, parse_epsilons
 from monai_unlearnable.cli.work import Work, say
 from monai_unlearnable.errors import FailedTrainingsError
@@ -21,6 +21,28 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 KEPT = "finished trainings are kept in {out}; give the same command to go on"
+
+
+class _Examining(Work):
+    """A command whose help lists the settings of the laboratory.
+
+    Args:
+        decided: settings that the command decides on itself.
+        **settings: arguments of :class:`~monai_unlearnable.cli.work.Work`.
+    """
+
+    def __init__(self, *, decided: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(**settings)
+        self.decided = decided
+
+    def get_help(self, ctx: click.Context) -> str:
+        from monai_unlearnable.publishing.manual import manual_of_laboratory
+
+        terminal = console()
+        with terminal.capture() as captured:
+            shown = [one for one in manual_of_laboratory().settings if one.name not in self.decided]
+            terminal.print(settings_table(shown), markup=False, highlight=False)
+        return f"{super().get_help(ctx)}\n\n{captured.get().rstrip()}"
 
 
 def _show(results: Results, page: Path) -> None:
@@ -47,7 +69,7 @@ def _show(results: Results, page: Path) -> None:
         click.echo(f"{count} of {total} trainings {reason}", err=True)
 
 
-@click.command(cls=Work, kept=KEPT, context_settings=WITH_SETTINGS)
+@click.command(cls=_Examining, decided=("protected",), kept=KEPT, context_settings=WITH_SETTINGS)
 @click.argument("out")
 @click.argument("dataset_dir")
 @SETTINGS
@@ -56,7 +78,7 @@ def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
     _show(*mu.evaluate(out, dataset_dir, **chosen_settings(settings)))
 
 
-@click.command(cls=Work, kept=KEPT, context_settings=WITH_SETTINGS)
+@click.command(cls=_Examining, kept=KEPT, context_settings=WITH_SETTINGS)
 @click.argument("dataset_dir")
 @click.argument("out")
 @SETTINGS
@@ -70,10 +92,10 @@ def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
 @click.command(cls=Work, kept="this training is lost; give the same command again")
 @click.argument("laboratory")
 @click.option("--data", required=True, help="What to train on: clean, or a name among the protected data.")
-@click.option("--victim", required=True)
-@click.option("--recipe", required=True)
-@click.option("--countermeasure", required=True)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--victim", required=True, help="Name of a network, or of a program that trains one.")
+@click.option("--recipe", required=True, help="Name of how it is trained.")
+@click.option("--countermeasure", required=True, help="Name of what is done to the scans first; none.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the training.")
 def run(laboratory: str, **names: Any) -> int:
     """Train one run of a laboratory's matrix alone."""
     from monai_unlearnable.evaluation.matrix import Run
@@ -85,7 +107,7 @@ def run(laboratory: str, **names: Any) -> int:
     return 0 if row.done else CHECK_FAILED
 
 
-@click.command(cls=Work, kept=f"outputs and {KEPT}", context_settings=WITH_SETTINGS)
+@click.command(cls=_Examining, decided=("protected",), kept=f"outputs and {KEPT}", context_settings=WITH_SETTINGS)
 @click.argument("dataset_dir")
 @click.argument("out")
 @SETTINGS

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import monai_unlearnable as mu
-from monai_unlearnable.cli.terminal import console, typed_program
+from monai_unlearnable.cli.terminal import console, settings_table, typed_program
 from monai_unlearnable.cli.values import JSON, KEY, OVERWRITE, SETTINGS, WITH_SETTINGS, chosen_settings
 from monai_unlearnable.cli.work import Work, is_first, say
 from monai_unlearnable.errors import InputError, SkippedCasesError, VerificationError
@@ -63,19 +63,12 @@ class _Protect(Work):
 
 
 def _show_settings(method: str) -> None:
-    from rich.table import Table
-
     from monai_unlearnable.publishing.manual import manual, manual_of_auto
 
     found, terminal = manual_of_auto() if method == AUTO else manual(method), console()
     click.echo(f"Usage: monai-unlearnable protect {method} DATASET_DIR OUT [--SETTING VALUE]...")
     click.echo(f"\n{found.summary}\n")
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("Setting", "Default", "Meaning"):
-        table.add_column(name, no_wrap=name == "Setting")
-    for setting in found.settings:
-        table.add_row(f"--{setting.name}", setting.default, setting.meaning)
-    terminal.print(table, markup=False, highlight=False)
+    terminal.print(settings_table(found.settings), markup=False, highlight=False)
     of_command = "Also: " if method == AUTO else "With every method: --dry-run, "
     click.echo(f"\n{of_command}--verbose, --quiet, --log-file FILE; see protect --help")
 

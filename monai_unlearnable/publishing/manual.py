@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 from monai_unlearnable.publishing.run import configuration
 
-__all__ = ["Manual", "Setting", "manual", "manual_of_auto"]
+__all__ = ["Manual", "Setting", "manual", "manual_of_auto", "manual_of_laboratory"]
 
 # Names that a command has words of its own for, and parts that belong together as the bundle has them.
 PLUMBING = ("bundle_root", "imports", "dataset_dir", "output_dir", "protection", "summary", "perturber", "run", "train")
 LINE = re.compile(r"^(?P<indent> *)(?P<name>\w+):(?: (?P<value>[^#]*?))?(?: *# (?P<meaning>.*))?$")
 TARGET = re.compile(r"_target_: (?:\w+\.)*(\w+)")
 QUOTIENT = re.compile(r"^\$ *([\d.]+) */ *([\d.]+)$")
+OF_PATTERN = re.compile(r'the pattern "(\w+)"')  # what one pattern of a bundle alone uses
 OF_DATASET = re.compile(r"@summary|@protection")
 LEVEL = 2  # spaces
 
@@ -83,7 +84,7 @@ def manual(method: str) -> Manual:
     # What makes the method of its bundle is no choice any more.
     fixed = {name for name in preset if isinstance(preset[name], str)}
     fixed |= {f"{name}s" for name in fixed}
-    shown = (setting for setting in _settings(lines) if setting.name.partition("#")[0] not in fixed)
+    shown = (one for one in _settings(lines) if one.name.partition("#")[0] not in fixed and _is_used(one, preset))
     settings = tuple(replace(one, default=str(preset.get(one.name, one.default))) for one in shown)
     return Manual(method, first, settings)
 
@@ -95,6 +96,19 @@ def manual_of_auto() -> Manual:
         "Try several methods on the dataset, and publish with the one that leaves an exploiter least, or not at all."
     )
     return Manual("auto", summary, (*OF_AUTO, *(known[name] for name in SHARED)))
+
+
+def manual_of_laboratory() -> Manual:
+    """The settings of an examination: those of the laboratory."""
+    file, _ = configuration("laboratory", "laboratory")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return Manual("laboratory", lines[0].removeprefix("# "), tuple(_settings(lines)))
+
+
+def _is_used(setting: Setting, preset: dict[str, str]) -> bool:
+    """Whether it is of no pattern, or of the one that makes the method of its bundle."""
+    of = OF_PATTERN.search(setting.meaning)
+    return of is None or of[1] == preset.get("pattern", of[1])
 
 
 def _settings(lines: list[str]) -> Iterator[Setting]:
@@ -117,7 +131,7 @@ def _default(value: str) -> str:
     value = value.strip()
     if quotient := QUOTIENT.match(value):
         return f"{quotient[1]}/{quotient[2]}"
-    if value in ("null", "") or "torch.device" in value:
+    if value in ("null", "") or "device(" in value:
         return ""
     if value.startswith(("{", "[")):
         target = TARGET.search(value)

@@ -33,7 +33,7 @@ class Marks:
         name = type(self.perturber).__name__
         if not self.perturber.draws_mark:
             reason = f"the set cannot be traced: the noise of {name} is not drawn from a key alone"
-            raise InputError(f"{reason}; protect with carrier --carriers keyed, or synthetic, and a key")
+            raise InputError(f"{reason}; protect with carrier --carriers keyed or lattice --code keyed, and a key")
         if not is_secret(self.seed):
             reason = "the set cannot be traced: it was protected without a key, so that anyone can know its mark"
             raise InputError(f"{reason}; protect with --key")

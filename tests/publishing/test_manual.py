@@ -31,7 +31,10 @@ def test_every_setting_that_a_user_may_want_is_listed(method: str) -> None:
         if name not in PLUMBING and name not in preset and not isinstance(value, (dict, list))
     }
     derived = {"is_minimizing", "is_shared", "objective", "training_noise"}  # which follow from others
-    assert plain - derived <= found.keys()
+    pattern = preset.get("pattern")
+    others = set() if pattern in (None, "linear") else {"batch_size", "patch_size"}
+    others |= set() if pattern in (None, "lattice") else {"code"}
+    assert plain - derived - others <= found.keys()
     for name, value in content.items():
         if name in found and isinstance(value, (int, float)) and name not in preset:
             assert found[name].default == str(value).lower()
@@ -42,6 +45,21 @@ def test_names_of_methods_have_defaults_of_their_own() -> None:
     settings = {setting.name: setting.default for setting in manual("error_minimizing_class").settings}
     assert settings["epochs"] == "20"
     assert "approach" not in settings
+
+
+def test_what_one_pattern_alone_uses_is_not_listed_with_the_others() -> None:
+    shown = {name: {setting.name for setting in manual(name).settings} for name in ("lattice", "linear", "synthetic")}
+    assert "code" in shown["lattice"] and "batch_size" not in shown["lattice"]
+    assert "batch_size" in shown["linear"] and "code" not in shown["linear"]
+    assert {"code", "batch_size", "patch_size"} <= shown["synthetic"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "laboratory", "frontier"])
+def test_help_of_an_examination_lists_its_settings(command: str, capsys: Any) -> None:
+    assert main([command, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "--num_validations" in told and "--countermeasures" in told
+    assert ("--protected" in told) == (command == "laboratory"), "the others decide on it"
 
 
 def test_epsilon_is_shown_as_it_is_typed() -> None:
