@@ -133,6 +133,7 @@ TUMORS: dict[str, Any] = {"victim": "ResNet18", "recipe": "plain", "batch_size":
 ROWS = (
     Row("hippocampus"),
     Row("hippocampus", recipe="nnunet"),
+    Row("hippocampus", method="lattice", epsilon=9.8, shown=18),
     Row("hippocampus", recipe="nnunet", method="lattice", epsilon=9.8, shown=18),
     Row("hippocampus", fraction=0.25),
     Row("hippocampus", fraction=0),
