@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable import __version__
-from monai_unlearnable.evidence import documents, own_entries, stale
+from monai_unlearnable.evidence import documents, own_entries, own_traces, stale
 
 sys.path.insert(0, str(Path(__file__).parent))  # for notebook.py
 
@@ -57,7 +57,7 @@ def check_tables(app: Any) -> None:
     """Warn, which fails the build, of documents whose tables differ from the evidence."""
     from sphinx.util.logging import getLogger
 
-    for path in stale(documents(ROOT), own_entries()):
+    for path in stale(documents(ROOT), own_entries(), own_traces()):
         getLogger(__name__).warning("tables differ from the evidence: monai-unlearnable evidence render %s", path)
 
 

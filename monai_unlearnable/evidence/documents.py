@@ -28,7 +28,6 @@ __all__ = ["DOCUMENTS", "documents", "rendered", "rewrite", "stale"]
 DOCUMENTS = ("README.md", "docs/**/*.md", "bundles/*/docs/README.md", "benchmarks/README.md")
 BEGIN, END = "<!-- (evidence|traces):", "<!-- /evidence -->"
 BLOCK = re.compile(rf"^({BEGIN} (.*?) -->\n).*?^({END})$", re.S | re.M)
-NO_TRACES: Mapping[str, TraceEntry] = {}
 
 
 def documents(root: str | Path) -> list[Path]:
@@ -39,16 +38,16 @@ def documents(root: str | Path) -> list[Path]:
 def rendered(
     text: str,
     entries: Mapping[str, Entry],
+    traces: Mapping[str, TraceEntry],
     file: Path | None = None,
-    traces: Mapping[str, TraceEntry] = NO_TRACES,
 ) -> str:
     """Markdown with all of its tables rendered anew.
 
     Args:
         text: Markdown.
         entries: entries by name.
-        file: name of the file, for errors.
         traces: traces by name.
+        file: name of the file, for errors.
 
     Raises:
         InputError: naming the file and the query, when a query cannot be read or finds nothing, or a block does not
@@ -72,9 +71,7 @@ def rendered(
     return found
 
 
-def rewrite(
-    files: Iterable[Path], entries: Mapping[str, Entry], traces: Mapping[str, TraceEntry] = NO_TRACES
-) -> list[Path]:
+def rewrite(files: Iterable[Path], entries: Mapping[str, Entry], traces: Mapping[str, TraceEntry]) -> list[Path]:
     """Render the tables of files anew.
 
     Returns:
@@ -86,9 +83,7 @@ def rewrite(
     return [path for path, _ in changed]
 
 
-def stale(
-    files: Iterable[Path], entries: Mapping[str, Entry], traces: Mapping[str, TraceEntry] = NO_TRACES
-) -> list[Path]:
+def stale(files: Iterable[Path], entries: Mapping[str, Entry], traces: Mapping[str, TraceEntry]) -> list[Path]:
     """The files with a table that differs from the entries."""
     return [path for path, _ in _changes(files, entries, traces)]
 
@@ -102,5 +97,5 @@ def _changes(
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"the file cannot be read: {reason}", file=path) from error
-        if (new := rendered(text, entries, path, traces)) != text:
+        if (new := rendered(text, entries, traces, path)) != text:
             yield path, new

@@ -244,13 +244,13 @@ def test_wrong_queries_say_what_is_wrong(query: str, reason: str) -> None:
 def test_blocks_are_rendered_in_place_and_stale_ones_are_found(tmp_path: Path) -> None:
     file = tmp_path / "page.md"
     file.write_text("# A\n\n<!-- evidence: recipe=mirror -->\nold\n<!-- /evidence -->\n\nB\n")
-    assert stale([file], ALL) == [file]
-    assert rewrite([file], ALL) == [file]
+    assert stale([file], ALL, {}) == [file]
+    assert rewrite([file], ALL, {}) == [file]
     text = file.read_text()
     assert text.startswith("# A\n\n<!-- evidence: recipe=mirror -->\n| Dice |")
     assert text.endswith("<!-- /evidence -->\n\nB\n") and "old" not in text
-    assert stale([file], ALL) == []
-    assert stale([file], {**ALL, "mirror": entry(61.0, recipe="mirror", victim_settings=SIZE)}) == [file]
+    assert stale([file], ALL, {}) == []
+    assert stale([file], {**ALL, "mirror": entry(61.0, recipe="mirror", victim_settings=SIZE)}, {}) == [file]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_blocks_are_rendered_in_place_and_stale_ones_are_found(tmp_path: Path) -
 )
 def test_broken_blocks_name_the_file(text: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason) as caught:
-        rendered(text, ALL, Path("page.md"))
+        rendered(text, ALL, {}, Path("page.md"))
     assert caught.value.file == Path("page.md")
 
 
