@@ -119,7 +119,7 @@ def for_tasks(pattern: ClassPatterns, summary: DatasetSummary, unperturbed: int 
         InputError: when :func:`unperturbed_classes` raises it.
     """
     arguments = pattern.arguments()
-    if not summary.tasks or "seed" not in arguments:
+    if not summary.tasks or not pattern.is_drawn:
         return pattern
     parts = []
     for task, kind in zip(summary.tasks, unperturbed_classes(summary, unperturbed), strict=True):

@@ -201,10 +201,10 @@ def audit(
     """
     if isinstance(public_key, (str, Path)):
         public_key = load_public_key(public_key)
-    output = Layout(protected_dir)
-    if output.protected.is_dir() and output.statement.is_file():
-        raise InputError("this is the output; give its folder of published files", file=output.protected)
     with reading(Path(protected_dir)):
+        output = Layout(protected_dir)
+        if output.protected.is_dir() and output.statement.is_file():
+            raise InputError("this is the output; give its folder of published files", file=output.protected)
         return _audit(Path(protected_dir), Path(statement), public_key)
 
 
