@@ -95,8 +95,8 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     for name, text in zip_longest(parts[::2], parts[1::2], fillvalue="--"):
         if name.startswith("--") and text.startswith("--"):
             raise InputError(f"settings come as --name value, and {name} has no value{_option_like(name)}")
-    if parts and len(parts) % 2 and _option_like(parts[-1]):
-        raise InputError(f"there is no option {parts[-1]}{_option_like(parts[-1])}")
+    if len(parts) % 2 and (meant := _option_like(parts[-1])):
+        raise InputError(f"there is no option {parts[-1]}{meant}")
     if len(parts) % 2 or not all(part.startswith("--") for part in parts[::2]):
         raise InputError(f"settings come as --name value, not {' '.join(words)!r}")
     given = [(name[2:], text) for name, text in zip(parts[::2], parts[1::2], strict=True)]
@@ -108,10 +108,15 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
 
 def _option_like(name: str) -> str:
     """The option of the command that was likely meant by what was taken for a setting; empty where there is none."""
+    close = get_close_matches(name.replace("_", "-"), _options(), 1) if name.startswith("--") else []
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _options() -> list[str]:
+    """The options of the command that was called."""
     context = click.get_current_context(silent=True)
     options = [] if context is None else [option for one in context.command.params for option in one.opts]
-    close = get_close_matches(name.replace("_", "-"), [option for option in options if option.startswith("--")], 1)
-    return f"; did you mean {close[0]}?" if close and name.startswith("--") else ""
+    return [option for option in options if option.startswith("--")]
 
 
 def _split(word: str) -> list[str]:
@@ -170,8 +175,9 @@ def chosen_settings(words: Sequence[str], **known: Any) -> dict[str, Any]:
     """The settings that were given; all others keep the configuration's values."""
     settings = parse_overrides(words)
     for name in settings:
-        if "_" in name and (meant := _option_like(f"--{name}")) == f"; did you mean --{name.replace('_', '-')}?":
-            raise InputError(f"there is no setting --{name}{meant}")
+        option = f"--{name.replace('_', '-')}"
+        if "_" in name and option in _options():
+            raise InputError(f"there is no setting --{name}; did you mean {option}?")
     if taken := sorted(POSITIONAL & settings.keys()):
         raise InputError(f"{', '.join(taken)} is given by its place, not as --{taken[0]}")
     return {**settings, **{name: value for name, value in known.items() if value is not None}}

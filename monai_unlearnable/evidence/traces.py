@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any
 
 from monai_unlearnable.errors import InputError
@@ -166,17 +167,14 @@ def _text(value: Any) -> str:
 def _table(entries: Sequence[TraceEntry]) -> str:
     """Markdown; what all rows have in common is said once, below."""
     rows = [_row(entry) for entry in entries]
-    common = [len(rows) > 1 and name in SHARED and len(set(texts)) == 1 for name, texts in _columns(rows)]
+    columns = zip(HEADINGS, zip(*rows, strict=True), strict=True)
+    common = [len(rows) > 1 and name in SHARED and len(set(texts)) == 1 for name, texts in columns]
     shown = [index for index, is_common in enumerate(common) if not is_common]
     words = sum(index < WORDS for index in shown)
     cells = [[row[index] for index in shown] for row in rows]
     table = Table("", [HEADINGS[index] for index in shown], cells, words).to_markdown()
     told = [f"{HEADINGS[index]}: {rows[0][index]}." for index, is_common in enumerate(common) if is_common]
     return f"{table}\n{' '.join([*told, NOTE])}\n"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[tuple[str, tuple[str, ...]]]:
-    return list(zip(HEADINGS, zip(*rows, strict=True), strict=True))
 
 
 def _row(entry: TraceEntry) -> tuple[str, ...]:
@@ -201,9 +199,8 @@ def _row(entry: TraceEntry) -> tuple[str, ...]:
 
 
 def _spread(entry: TraceEntry) -> str:
-    mean = sum(entry.others) / len(entry.others)
-    deviation = (sum((one - mean) ** 2 for one in entry.others) / len(entry.others)) ** 0.5
-    return f"{_figure(entry, mean)}, {_figure(entry, deviation)} ({_figure(entry, max(entry.others))})"
+    mean, deviation, best = (_figure(entry, summed(entry.others)) for summed in (fmean, pstdev, max))
+    return f"{mean}, {deviation} ({best})"
 
 
 def _figure(entry: TraceEntry, value: float) -> str:
