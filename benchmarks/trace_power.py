@@ -137,6 +137,8 @@ ROWS = (
     Row("hippocampus", recipe="nnunet", method="lattice", epsilon=9.8, shown=18),
     Row("hippocampus", fraction=0.25),
     Row("hippocampus", fraction=0),
+    Row("left_atrium", recipe="nnunet", method="lattice", epsilon=7.6, shown=18),
+    Row("left_atrium", method="lattice", epsilon=7.6, shown=18),
     Row("left_atrium", epsilon=12, mixture=(0.5, 0.3, 0.2)),  # one class has few codes with fewer carriers
     Row("brain_tumor_mri", **TUMORS),
     Row("left_atrium", epsilon=12, mixture=(0.5, 0.3, 0.2), recipe="nnunet"),

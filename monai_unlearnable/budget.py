@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -48,6 +49,11 @@ class Budget:
             raise BudgetError("the epsilon must lie in [0, 1] of the intensity window", value=self.epsilon, limit=1.0)
         if not 0 < self.fraction <= 1:
             raise BudgetError("the fraction must lie in (0, 1] of the voxels", value=self.fraction, limit=1.0)
+
+    @property
+    def lowest_psnr(self) -> float:
+        """The PSNR in dB of a scan that uses the whole budget, against its window; no scan has less."""
+        return math.inf if self.epsilon == 0 else -10 * math.log10(self.epsilon**2 * self.fraction)
 
     def project(self, noise: ArrayT) -> ArrayT:
         """The nearest noise within the L-infinity ball; the fraction of voxels is left to :func:`apply_noise`.

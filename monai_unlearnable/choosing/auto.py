@@ -29,17 +29,13 @@ from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.pacs import fetched_studies
 from monai_unlearnable.publishing.places import check_output
 from monai_unlearnable.publishing.run import bundle_root, method_names
+from monai_unlearnable.suited import FOR_CLASSES, FOR_MAPS, FOR_TASKS
 from monai_unlearnable.utils import distributed
 from monai_unlearnable.utils.files import write_json
 from monai_unlearnable.utils.values import check_number, check_path, check_whole
 
-__all__ = ["METHODS", "protect_auto"]
+__all__ = ["protect_auto"]
 
-METHODS = {
-    True: ("carrier", "umed", "lattice", "voxshield", "foresight"),
-    False: ("carrier", "lsp", "lattice", "linear", "error_minimizing_class"),
-}  # that are tried: for segmentation, and for classification
-METHODS_FOR_TASKS = ("lsp", "multitask")  # for images with several labels
 DECIDED = ("protected", "originals", "recipes", "control", "seeds")  # settings of the laboratory that are none here
 
 logger = logging.getLogger(__name__)
@@ -103,7 +99,7 @@ def protect_auto(
         raise InputError("stop names no pipeline")
     with _folder(dataset_dir, output, overwrite, opened) as folder:
         trials = Trials(folder, output, pipelines, opened, settings)
-        tried = named or (METHODS_FOR_TASKS if trials.cases[0].tasks else METHODS[trials.is_segmentation])
+        tried = named or _suited(trials)
         choice = _choose(trials, tried, psnr, last, minutes)
         if not choice.stops:
             raise GoalError(f"{choice.sentence()}; nothing was published. Lower psnr, or rely on other means")
@@ -156,6 +152,13 @@ def _named(methods: str | Sequence[str] | None) -> Sequence[str]:
         if name not in method_names() and not Path(name).suffix:
             bundle_root(name)  # tells what is meant
     return named
+
+
+def _suited(trials: Trials) -> Sequence[str]:
+    """The methods that are tried where none is named."""
+    if trials.cases[0].tasks:
+        return FOR_TASKS[:2]  # the others are patterns, as the first
+    return FOR_MAPS if trials.is_segmentation else FOR_CLASSES
 
 
 def _choose(

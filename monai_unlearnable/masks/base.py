@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.suited import not_for_classes
 from monai_unlearnable.utils.config import Configurable
 from monai_unlearnable.utils.tensors import is_map
 from monai_unlearnable.utils.values import check_positive, check_whole
@@ -30,8 +31,6 @@ __all__ = [
     "TextureMap",
     "local_deviation",
 ]
-
-FOR_IMAGES = "lsp, lattice or error_minimizing"  # methods that follow no region
 
 
 class MaskProvider(Configurable, ABC):
@@ -64,26 +63,16 @@ class MaskProvider(Configurable, ABC):
         if self.needs_label:
             if label is None:
                 raise LabelError(f"{type(self).__name__} needs a label")
-            if not is_map(label):
-                self.check_labels(of_images=True)
+            if not is_map(label) and self.needs_maps:
+                raise not_for_classes(type(self).__name__)
             if (is_map(label) and label.shape[2:] != image.shape[2:]) or label.shape[0] != image.shape[0]:
                 raise LabelError(f"label {tuple(label.shape)} does not match image {tuple(image.shape)}")
         return self.mask(image, label).to(image.dtype)
 
-    def check_labels(self, of_images: bool) -> None:
-        """Refuse labels that the mask, or a part of it, cannot follow.
-
-        Args:
-            of_images: whether labels are classes of whole images, rather than maps.
-
-        Raises:
-            LabelError: when it needs a class for each voxel, and there is one for the whole.
-        """
-        if of_images and self.needs_label and not self.of_images:
-            reason = f"needs a class for each voxel; the cases have one for the whole, which {FOR_IMAGES} protect"
-            raise LabelError(f"{type(self).__name__} {reason}")
-        for part in self.parts():
-            part.check_labels(of_images)
+    @property
+    def needs_maps(self) -> bool:
+        """Whether the mask, or a part of it, needs a class for each voxel; one for the whole image does not tell it."""
+        return (self.needs_label and not self.of_images) or any(part.needs_maps for part in self.parts())
 
     @abstractmethod
     def mask(self, image: Tensor, label: Tensor | None) -> Tensor:

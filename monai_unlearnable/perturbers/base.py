@@ -24,12 +24,11 @@ from monai_unlearnable.data.grids import Crop, Grid
 from monai_unlearnable.errors import InputError, KeyMismatchError, LabelError, told
 from monai_unlearnable.intensity import WindowRule
 from monai_unlearnable.masks import MaskProvider
+from monai_unlearnable.suited import not_for_classes, not_for_maps, not_for_tasks
 from monai_unlearnable.utils.config import Configurable, build, check_buildable
 from monai_unlearnable.utils.descriptions import describe
 from monai_unlearnable.utils.files import fingerprint
 from monai_unlearnable.utils.seeding import Learned
-
-FOR_TASKS, FOR_MAPS = "multitask, lsp, ar, cuda and ops", "umed, carrier and lattice"  # the methods
 
 
 class Perturber(nn.Module, Configurable, ABC):
@@ -44,6 +43,7 @@ class Perturber(nn.Module, Configurable, ABC):
         uses_grid: whether noise depends on where the voxels of an image lie, see :meth:`for_grid`.
         crop: what of an image the exploiter is expected to cut off, so that its grid must tell the box that is left;
             one of :class:`~monai_unlearnable.data.grids.Crop`.
+        takes_maps: whether labels may be maps; else they are classes of whole images.
         takes_tasks: whether images may have several labels, one a task.
         windowed: whether large images may go through :meth:`delta` in overlapping windows; else they go as a whole.
     """
@@ -55,6 +55,7 @@ class Perturber(nn.Module, Configurable, ABC):
     draws_mark: bool = False
     uses_grid: bool = False
     crop: str = Crop.NONE
+    takes_maps: bool = True
     takes_tasks: bool = False
     windowed: bool = True
     held_as = {"support": "allowed"}
@@ -130,31 +131,35 @@ class Perturber(nn.Module, Configurable, ABC):
         sparsity = getattr(self, "sparsity", None)
         return Budget(self.epsilon, fraction=1.0 if sparsity is None else sparsity.fraction)
 
-    def check_tasks(self, tasks: Sequence[str]) -> None:
+    def check_tasks(self, tasks: Sequence[str], method: str | None = None) -> None:
         """Refuse tasks that it cannot protect.
 
         Args:
             tasks: names of the tasks, in sorted order; none where images have one label.
+            method: name of the method, for the error; by default that of the class.
 
         Raises:
             InputError: when images have several labels, and the method protects one.
         """
         if tasks and not self.takes_tasks:
-            found = f"{type(self).__name__} protects one label an image, and here are {len(tasks)} ({', '.join(tasks)})"
-            raise InputError(f"{found}; several are protected by {FOR_TASKS}")
+            raise not_for_tasks(method or type(self).__name__, tasks)
 
-    def check_labels(self, of_images: bool) -> None:
-        """Refuse labels that its masks cannot follow.
+    def check_labels(self, of_images: bool, method: str | None = None) -> None:
+        """Refuse labels of a kind that it cannot follow.
 
         Args:
             of_images: whether labels are classes of whole images, rather than maps.
+            method: name of the method, for the error; by default that of the class.
 
         Raises:
-            LabelError: when it needs label maps, and there are none.
+            LabelError: when it needs label maps, or classes of whole images, and labels are the other ones.
         """
-        for mask in vars(self).values():
-            if isinstance(mask, MaskProvider):
-                mask.check_labels(of_images)
+        method = method or type(self).__name__
+        if not (of_images or self.takes_maps):
+            raise not_for_maps(method)
+        masks = [value for value in vars(self).values() if isinstance(value, MaskProvider)]
+        if of_images and any(mask.needs_maps for mask in masks):
+            raise not_for_classes(method)
 
     def rescale(self, trained: float) -> None:
         """Scale what was learned as noise itself from the epsilon ``trained`` to its own."""
@@ -178,7 +183,7 @@ def check_image_classes(label: Tensor, num_classes: int) -> None:
         LabelError: when it is a label map, or a class index is not below ``num_classes``.
     """
     if label.ndim != 1:
-        raise LabelError(f"classes of whole images are needed, not label maps; these are protected by {FOR_MAPS}")
+        raise not_for_maps("the method")
     check_classes(label, num_classes)
 
 

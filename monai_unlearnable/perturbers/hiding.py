@@ -86,6 +86,7 @@ class DeepHiding(ClassPatterns):
         InputError: when the size does not fit the network or the pictures.
     """
 
+    takes_maps = False
     trained_epsilon: Tensor
 
     def __init__(

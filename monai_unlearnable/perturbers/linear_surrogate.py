@@ -58,6 +58,7 @@ class LinearSurrogate(ClassPatterns):
         InputError: when ``mix`` is outside [0, 1].
     """
 
+    takes_maps = False
     weight: Tensor
 
     def __init__(

@@ -71,7 +71,7 @@ class TaskPatterns(Perturber):
         self.patterns, self.tasks, self.epsilon = nn.ModuleList(patterns), tuple(tasks), epsilon
         self.allowed = Everywhere()
 
-    def check_tasks(self, tasks: Sequence[str]) -> None:
+    def check_tasks(self, tasks: Sequence[str], method: str | None = None) -> None:
         _check_names(self.tasks, tasks)
 
     def _parts(self, label: Tensor | None) -> Iterator[tuple[Perturber, Tensor]]:
@@ -121,6 +121,7 @@ class MultiTaskNoise(Perturber):
     """
 
     takes_tasks = True
+    takes_maps = False
     windowed = False  # embeddings span the whole image
     needs_label = True  # type: ignore[assignment]
 
@@ -179,7 +180,7 @@ class MultiTaskNoise(Perturber):
         """The embeddings of each task, (classes, numbers); zero for unperturbed classes."""
         return list((self.embedding * self.kept).flatten(1).split(self.num_classes))
 
-    def check_tasks(self, tasks: Sequence[str]) -> None:
+    def check_tasks(self, tasks: Sequence[str], method: str | None = None) -> None:
         _check_names(self.tasks, tasks)
 
     def support(self, image: Tensor, label: Tensor | None = None) -> Tensor:

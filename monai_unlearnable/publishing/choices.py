@@ -13,7 +13,7 @@ from monai.transforms import Compose, EnsureTyped, Orientationd
 from torch import Tensor
 
 from monai_unlearnable.data import RAS, Crop, DatasetSummary, median_spacing, nnunet_spacing
-from monai_unlearnable.errors import InputError, LabelError
+from monai_unlearnable.errors import InputError
 from monai_unlearnable.masks import Everywhere, MaskProvider, OfClasses, Roi, Sparsity
 from monai_unlearnable.perturbers import (
     ClassPatterns,
@@ -26,6 +26,7 @@ from monai_unlearnable.perturbers import (
 from monai_unlearnable.perturbers.carriers import KEYED, STRENGTH, carrier_codes, check_mixture
 from monai_unlearnable.perturbers.planned import PlannedGrid, ResamplingRule
 from monai_unlearnable.publishing.protect import Protection
+from monai_unlearnable.suited import not_for_maps
 from monai_unlearnable.training.data import native_transforms
 from monai_unlearnable.utils.enums import CaseKeys, look_up
 from monai_unlearnable.utils.grouping import grouped
@@ -39,7 +40,6 @@ GRANULARITIES = ("case", "class", "universal")
 GOALS = {"targeted": "target", "untargeted": "maximize"}  # of the bundle, and as an objective calls them
 LARGEST, NOBODY = "largest", "none"
 USUAL = "usual"  # the crop of a pipeline
-FOR_MAPS = ("umed", "carrier", "voxshield", "foresight")  # methods for label maps, named by those that take none
 SURVEYED = 32  # cases by which carriers are chosen
 MIXTURES = ([1.0], [0.6, 0.4])  # of carriers that are drawn, the first that gives enough marks
 ENOUGH = 20  # marks, so that a trace can find 0.05: one in so many other keys has the owner's mark
@@ -85,7 +85,7 @@ def unperturbed_classes(summary: DatasetSummary, unperturbed: int | str | None =
     """
     tasks = list(summary.tasks.values()) or [summary.targets]
     if summary.is_segmentation:
-        raise LabelError("the method needs classes of whole images, and the cases have label maps")
+        raise not_for_maps("the method")
     if unperturbed in (None, NOBODY):
         return [None] * len(tasks)
     kinds: list[Any] = [counts.index(max(counts)) for counts in tasks]
@@ -176,11 +176,10 @@ def check_whole_images(method: str, protection: Protection) -> None:
     """Refuse label maps for a method that knows classes of whole images alone; nothing is read but the list of cases.
 
     Raises:
-        InputError: when cases have label maps, naming methods that take them.
+        LabelError: when cases have label maps, naming methods that take them.
     """
     if protection.is_segmentation:
-        reason = f"{method} needs one class for each whole image, and these cases have label maps"
-        raise InputError(f"{reason}; methods for them are {', '.join(FOR_MAPS)}")
+        raise not_for_maps(method)
 
 
 def fit_carriers(perturber: NyquistCarriers, protection: Protection, max_cases: int = SURVEYED) -> None:

@@ -35,6 +35,7 @@ class Cost:
         training: seconds of all trainings.
         publication: seconds to make the noise, and to write, read back and record all cases.
         disk: bytes of everything that is written.
+        memory: bytes of memory that the trial took at its peak, on the GPU beside it where one was used.
         measured: number of cases that were published on trial.
     """
 
@@ -42,6 +43,7 @@ class Cost:
     training: float
     publication: float
     disk: int
+    memory: tuple[int, ...]
     measured: int
 
     @property
@@ -95,7 +97,7 @@ class DatasetPlan:
             **{name: value for name, value in vars(summary).items() if name in TOLD + TOLD_OF_CLASSES},
             "passed_over": {entry.name: entry.reason for entry in listing.passed_over},
             "skipped": self.skipped,
-            "budget": {**asdict(self.budget), "native": list(self.steps)},
+            "budget": {**asdict(self.budget), "native": list(self.steps), "lowest_psnr": self.budget.lowest_psnr},
             "output": str(self.output),
             "cost": None if self.cost is None else {**asdict(self.cost), "seconds": self.cost.seconds},
         }
@@ -140,6 +142,7 @@ class DatasetPlan:
         yield "method", self.method
         native = native_steps(*self.steps)
         yield "budget", f"{budget.epsilon:.4g} of the window: {native} in the units of the files{fraction}"
+        yield "PSNR", f"{budget.lowest_psnr:.1f} dB or more: the fewer voxels change, the more"
         scans = sum(summary.dtypes.values())
         if summary.exceeding:
             yield "remark", spread_remark(summary.exceeding, scans)
@@ -148,7 +151,7 @@ class DatasetPlan:
         yield from self._omitted()
         yield "output", str(self.output)
         if self.cost is not None:
-            yield "expected", self._expected(self.cost)
+            yield from self._expected(self.cost)
 
     def _classes(self) -> list[str]:
         """How often each class occurs, a text for each task."""
@@ -175,11 +178,13 @@ class DatasetPlan:
         if self.skipped:
             yield "skipped", f"{counted(len(self.skipped), 'case')}: {first_few(self.skipped)}"
 
-    def _expected(self, cost: Cost) -> str:
+    def _expected(self, cost: Cost) -> Iterator[tuple[str, str]]:
         parts = {"preparation": cost.preparation, "training": cost.training, "publication": cost.publication}
         shown = ", ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
         cases = counted(cost.measured, "case")
-        return f"{duration(cost.seconds)} ({shown}) and {_size(cost.disk)}, measured on {cases}"
+        yield "expected", f"{duration(cost.seconds)} ({shown}) and {_size(cost.disk)}, measured on {cases}"
+        own, *others = map(_size, cost.memory)
+        yield "memory", f"{own} at the peak" + "".join(f", and {size} of the GPU" for size in others)
 
 
 def native_steps(low: float, high: float) -> str:

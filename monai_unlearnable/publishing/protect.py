@@ -230,8 +230,8 @@ class Protection:
     def check(self, perturber: Perturber) -> None:
         """Refuse what :meth:`begin` would refuse; nothing is made, removed or locked."""
         self.summary  # noqa: B018 - bad input is found first
-        perturber.check_tasks(tuple(self.summary.tasks))
-        perturber.check_labels(of_images=not self.summary.is_segmentation)
+        perturber.check_tasks(tuple(self.summary.tasks), self.method)
+        perturber.check_labels(not self.summary.is_segmentation, self.method)
         self.budget.check(perturber.epsilon)
         check_cases(self.cases, self.layout.root)
         self.layout.check(self.overwrite, self.key)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from ignite.engine import Events
 
 from monai_unlearnable.noise import Manifest
@@ -65,7 +68,8 @@ class Rehearsal(Protection):
         preparation = time.monotonic() - self._began
         training = sum(_training_time(trainer) for trainer in trainers)
         publication, disk, count = self._published(perturber)
-        self.plan = replace(self.understood(perturber), cost=Cost(preparation, training, publication, disk, count))
+        cost = Cost(preparation, training, publication, disk, _peaks(), count)
+        self.plan = replace(self.understood(perturber), cost=cost)
         self._processes.close()
 
     def _published(self, perturber: Perturber) -> tuple[float, int, int]:
@@ -86,6 +90,14 @@ class Rehearsal(Protection):
         log_remarks(remarks)
         part = sum(sizes[case.case_id] for case in measured) / total
         return seconds / part, int(written / part), len(measured)
+
+
+def _peaks() -> tuple[int, ...]:
+    """Bytes of memory that this process took at its peak, and of the GPU where it used one."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    return (own, peak) if peak else (own,)
 
 
 def _training_time(trainer: ProtectionTrainer) -> float:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import math
 import pickle
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -141,6 +142,8 @@ class StopAtError(Described):
 class Snapshots(Described):
     """Appends a copy of a network to a list every ``interval`` epochs, and always after the last one.
 
+    A training that is terminated before its end leaves as many as a whole one.
+
     It has a state, so that a resumed run (:class:`~monai_unlearnable.training.ResumableCheckpoint`) has them all.
 
     Args:
@@ -162,10 +165,18 @@ class Snapshots(Described):
     def attach(self, engine: Engine) -> None:
         """Watch the epochs of ``engine``."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._collect)
+        engine.add_event_handler(Events.TERMINATE, self._complete)
 
     def _collect(self, engine: Engine) -> None:
         epoch, last = engine.state.epoch, engine.state.max_epochs
         if epoch == last or (self.interval and epoch % self.interval == 0):
+            self._append()
+
+    def _complete(self, engine: Engine) -> None:
+        """Make the copies that are missing: a dry run measures what noise against all of them takes."""
+        epochs = engine.state.max_epochs
+        count = math.ceil(epochs / self.interval) if self.interval else 1  # type: ignore[operator]
+        while len(self.target) < count:
             self._append()
 
     def _append(self) -> None:

@@ -123,7 +123,7 @@ def test_a_finished_output_stays(datasets: dict[str, Path], made: Callable[..., 
 def test_every_pattern(datasets: dict[str, Path], tmp_path: Path, kind: str, pattern: str) -> None:
     settings = {"bundle": "synthetic", "pattern": pattern, "unperturbed": None}
     if (kind, pattern) == ("maps", "linear"):
-        with pytest.raises(LabelError, match="classes of whole images are needed, not label maps"):
+        with pytest.raises(LabelError, match="needs one class for each whole image, and these cases have label maps"):
             protect(datasets[kind], tmp_path, **settings)
         assert not tree(tmp_path)
         return

@@ -126,7 +126,7 @@ def test_two_methods_go_on_and_others_are_named(phantoms: Path, tmp_path: Path, 
     names = [[name.split()[0] for name in found.left] for found in choice.rounds]
     assert names == [["carrier", "lsp", "lattice"], ["carrier", "lsp"]]
     assert [found.iterations for found in choice.rounds] == [4, 8]
-    assert list(choice.failed) == ["linear"] and "whole images" in choice.failed["linear"]
+    assert list(choice.failed) == ["linear"] and "needs one class for each whole image" in choice.failed["linear"]
 
 
 @pytest.mark.usefixtures("untimed")

@@ -16,6 +16,7 @@ from monai_unlearnable.perturbers import DeepHiding, load_perturber
 from monai_unlearnable.publishing.restore import restore
 from monai_unlearnable.publishing.run import plan, run_bundle
 from monai_unlearnable.publishing.verify import verify
+from monai_unlearnable.suited import FOR_MAPS
 from tests.helpers import tree, write_class_folders, write_dataset
 
 EPSILON = 0.08
@@ -90,7 +91,7 @@ def test_label_maps_are_refused_before_anything_is_written(tmp_path: Path, look:
         look(data, tmp_path / "out")
     assert str(caught.value) == (
         "hiding needs one class for each whole image, and these cases have label maps; "
-        "methods for them are umed, carrier, voxshield, foresight"
+        f"methods for them are {', '.join(FOR_MAPS)}"
     )
     assert not (tmp_path / "out").exists()
 

@@ -15,7 +15,6 @@ from monai_unlearnable.data import load_cases
 from monai_unlearnable.errors import InputError, LabelError, UnlearnableError
 from monai_unlearnable.metrics.scores import task_name
 from monai_unlearnable.noise import Manifest
-from monai_unlearnable.perturbers.base import FOR_TASKS
 from monai_unlearnable.proof import laboratory
 from monai_unlearnable.publishing.restore import apply_stored, restore
 from monai_unlearnable.publishing.run import method_names, plan, run_bundle
@@ -23,6 +22,7 @@ from monai_unlearnable.publishing.verify import verify
 from monai_unlearnable.report import Results
 from monai_unlearnable.report.rows import CLEAN, FAILED, PROTECTED, RANDOM
 from monai_unlearnable.report.tables import markdown_table, matrix_tables
+from monai_unlearnable.suited import FOR_TASKS
 from tests.helpers import stored_voxels, tree, write_class_folders, write_dataset
 from tests.pictures import write_pictures
 
@@ -79,7 +79,7 @@ def test_one_label_an_image_will_do(tmp_path: Path) -> None:
     data = write_class_folders(tmp_path / "data", shape=(24, 20))
     manifest = protect("multitask", data, tmp_path / "out", unperturbed=1, **QUICK)
     assert [entry.measured["l0"] > 0 for entry in manifest.scans] == [True] * 3 + [False] * 2 + [True] * 2
-    with pytest.raises(LabelError, match="needs classes of whole images, and the cases have label maps"):
+    with pytest.raises(LabelError, match="multitask needs one class for each whole image, and these"):
         protect("multitask", write_dataset(tmp_path / "maps"), tmp_path / "none", **QUICK)
 
 
@@ -92,16 +92,15 @@ def test_the_plan_counts_the_classes_of_each_task(few: Path, tmp_path: Path) -> 
 
 
 def test_methods_protect_all_labels_or_name_those_that_do(few: Path, tmp_path: Path) -> None:
-    fitting = []
+    fitting, named = [], ", ".join(FOR_TASKS)
     for method in method_names():
         try:
             protect(method, few, tmp_path / method, **(QUICK if method == "multitask" else {}))
             fitting.append(method)
         except UnlearnableError as error:
-            assert f"several are protected by {FOR_TASKS}" in str(error), method
+            assert f"methods for them are {named}" in str(error), method
             assert not (tmp_path / method).exists()
-    named = FOR_TASKS.replace(" and", ",").split(", ")
-    assert sorted(fitting) == sorted([*named, "synthetic"]), "the bundle of the patterns has one by default"
+    assert sorted(fitting) == sorted([*FOR_TASKS, "synthetic"]), "the bundle of the patterns has one by default"
 
 
 def test_a_number_does_not_tell_the_unperturbed_class_of_several_tasks(few: Path, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_methods_that_fit_are_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     data = write_class_folders(tmp_path / "data", counts=(2, 2))
     words = ["protect", "umed", str(data), str(tmp_path / "out"), "--epochs", "1", *UMED]
     assert main(words) == WRONG_INPUT
-    assert "which lsp, lattice or error_minimizing protect" in capsys.readouterr().err
+    assert "umed needs a class for each voxel" in capsys.readouterr().err
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(

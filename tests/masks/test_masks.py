@@ -202,7 +202,7 @@ def test_images_of_classes(shape: tuple[int, ...], channels: int) -> None:
 )
 def test_regions_need_a_class_for_each_voxel(provider: MaskProvider) -> None:
     image, _ = batch((8, 9))
-    with pytest.raises(LabelError, match="needs a class for each voxel; the cases have one for the whole"):
+    with pytest.raises(LabelError, match="needs a class for each voxel, and these cases have one for each image"):
         provider(image, torch.tensor([0, 1, 2]))
 
 

@@ -233,10 +233,10 @@ def test_large_images_of_one_class_go_whole() -> None:
 @pytest.mark.parametrize(
     ("perturber", "label", "reason"),
     [
-        (small_umed(2), 1, "Roi needs a class for each voxel; the cases have one for the whole"),
+        (small_umed(2), 1, "Roi needs a class for each voxel, and these cases have one for each image"),
         (RandomNoise(0.1, Roi()), 1, "Roi needs a class for each voxel"),
         (GradientNoise([small_surrogate()], support=Roi()), 1, "Roi needs a class for each voxel"),
-        (LinearSurrogate(3, (4, 4)), two_classes((9, 9))[None], "classes of whole images are needed"),
+        (LinearSurrogate(3, (4, 4)), two_classes((9, 9))[None], "the method needs one class for each whole image"),
         (LinearSurrogate(3, (4, 4)), 3, "the class is not known to the method"),
     ],
     ids=["umed", "random", "gradient", "linear", "linear-unknown"],

@@ -127,7 +127,7 @@ class TestNoise:
 
     def test_labels_that_do_not_fit(self) -> None:
         image = images(1, 1, 16, 12)
-        with pytest.raises(LabelError, match="classes of whole images are needed, not label maps"):
+        with pytest.raises(LabelError, match="needs one class for each whole image, and these cases have label maps"):
             hiding().delta(image, ["a"], torch.zeros(1, 1, 16, 12, dtype=torch.long))
         with pytest.raises(LabelError, match="not known to the method"):
             hiding().delta(image, ["a"], torch.tensor([3]))

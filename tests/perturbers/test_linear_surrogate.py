@@ -108,9 +108,9 @@ def test_what_cannot_be_used() -> None:
     with pytest.raises(InputError, match="has not been fitted"):
         LinearSurrogate(2, [4, 4]).delta(image, cases(label), label)
     model = fitted(image, label)
-    with pytest.raises(LabelError, match="not label maps"):
+    with pytest.raises(LabelError, match="these cases have label maps"):
         model.delta(image, cases(label), torch.zeros(8, 1, *SHAPE).long())
-    with pytest.raises(LabelError, match="not label maps"):
+    with pytest.raises(LabelError, match="these cases have label maps"):
         model.fit([(image, torch.zeros(8, 1, *SHAPE).long())])
     with pytest.raises(LabelError, match="not known to the method"):
         model.delta(image, cases(label), label + 1)

@@ -116,7 +116,7 @@ def test_a_linear_surrogate_is_fitted_to_a_whole_dataset(batch_size: int) -> Non
 
 def test_a_linear_surrogate_takes_no_maps() -> None:
     items = [{"image": torch.rand(1, 12, 8), "label": torch.zeros(1, 12, 8)}]
-    with pytest.raises(LabelError, match="classes of whole images are needed, not label maps"):
+    with pytest.raises(LabelError, match="needs one class for each whole image, and these cases have label maps"):
         fit_linear(LinearSurrogate(2, (4, 4)), Dataset(items), 2)
 
 

@@ -15,9 +15,12 @@ import pytest
 
 import monai_unlearnable as mu
 from monai_unlearnable.cli import CHECK_FAILED, WRONG_INPUT, main
+from monai_unlearnable.errors import LabelError
 from monai_unlearnable.publishing import rehearsal
 from monai_unlearnable.publishing.plan import DatasetPlan
 from monai_unlearnable.publishing.publication import Publication
+from monai_unlearnable.publishing.run import method_names
+from monai_unlearnable.suited import FOR_CLASSES, FOR_MAPS
 from tests.helpers import tree, write_class_folders, write_dataset
 from tests.publishing.test_archives import write_archive
 
@@ -42,6 +45,7 @@ def test_a_dataset_of_label_maps_is_told(tmp_path: Path) -> None:
     low, high = plan.steps
     assert 0 < low <= high < 0.1 * 1400  # of the range of the images
     page = plan.page()
+    assert "PSNR         20.0 dB or more" in page
     for told in ("images/ and labels/", "segmentation in 3D", "3 classes", "int16: 3", "README.md", "notes.txt"):
         assert told in page, told
     assert str(tmp_path / "out") in page
@@ -61,13 +65,14 @@ def test_the_command_prints_the_plan_and_ends_there(tmp_path: Path, capsys: pyte
     words = ["protect", "lattice", str(data), str(out), "--epsilon", "0.1", "--dry-run"]
     assert main(words) == 0
     page = capsys.readouterr().out
-    assert "expected" in page and "segmentation in 3D" in page
+    assert "expected" in page and "memory" in page and "segmentation in 3D" in page
     assert main([*words, "--json"]) == 0
     told, plan = json.loads(capsys.readouterr().out), mu.plan("lattice", data, out, epsilon=0.1).to_dict()
     assert not out.exists()
     for name in set(plan) - {"cost"}:
         assert told[name] == json.loads(json.dumps(plan[name])), name
     assert told["cost"]["seconds"] > 0 and told["cost"]["disk"] > 0
+    assert told["cost"]["memory"][0] > 2**26, "the libraries alone take more"
 
 
 def test_a_dry_run_tells_remarks_once_and_of_all_cases(
@@ -116,6 +121,23 @@ def test_time_and_disk_follow_from_the_first_cases(tmp_path: Path, monkeypatch: 
     mu.protect("umed", data, tmp_path / "out", epochs=3, **UMED)
     written = sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert short.disk == pytest.approx(written, rel=0.5)
+
+
+@pytest.mark.parametrize("method", method_names())
+def test_a_method_can_be_planned_or_names_those_that_suit_the_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr(rehearsal, "TRIAL_ITERATIONS", 1)
+    kinds = ((write_dataset, FOR_MAPS), (write_class_folders, FOR_CLASSES))
+    for write, suited in kinds:
+        data = write(tmp_path / write.__name__)
+        try:
+            assert plan_of(data, tmp_path / "out", method).cost is not None
+        except LabelError as error:
+            told = str(error)
+            assert method not in suited and told.startswith(f"{method} needs "), told
+            assert told.endswith(f"methods for them are {', '.join(suited)}")
+        assert not (tmp_path / "out").exists()
 
 
 def test_what_would_stop_the_run_stops_the_plan(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,12 +117,28 @@ def test_a_resumed_run_has_them_all(tmp_path: Path) -> None:
         handler = Snapshots(network, snapshots)
         handler.attach(engine)
         ResumableCheckpoint(tmp_path / "training.pt", {"network": network, "snapshots": handler}).attach(engine)
-        engine.add_event_handler(Events.EPOCH_COMPLETED(once=stop), lambda engine: engine.terminate())
-        engine.run(range(2), max_epochs=4)
+        engine.add_event_handler(Events.EPOCH_STARTED(once=stop + 1), interrupt)
+        with suppress(KeyboardInterrupt):
+            engine.run(range(2), max_epochs=4)
         return snapshots
 
     assert ages(run(2)) == [2, 4]
     assert ages(run(4)) == [2, 4, 6, 8]
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("interval", "expected"), [(1, [2, 4, 5, 5]), (2, [4, 5]), (3, [5, 5]), (0, [5])])
+def test_a_training_that_was_cut_short_leaves_as_many(interval: int, expected: list[int]) -> None:
+    """A dry run measures what noise against all of them takes."""
+    engine, network = counting()
+    snapshots = nn.ModuleList()
+    Snapshots(network, snapshots, interval).attach(engine)
+    engine.add_event_handler(Events.ITERATION_COMPLETED(once=5), lambda engine: engine.terminate())
+    engine.run(range(2), max_epochs=4)
+    assert ages(snapshots) == expected
 
 
 def test_a_state_replaces_what_there_is() -> None:
