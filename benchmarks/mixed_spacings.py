@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--grids", nargs="+", default=["native", "median", "wrong"], choices=GRIDS)
+    parser.add_argument("--carriers", help="of the method, such as [0,1,2]; its own choice by default")
     arguments, settings = parser.parse_known_args()
+    carriers = parse_overrides([] if arguments.carriers is None else ["--carriers", arguments.carriers])
     logging.basicConfig(format="%(message)s")
     data, outputs = arguments.work / "phantoms", {}
     write_phantom_dataset(data, *CASES, size=None)
@@ -52,7 +54,7 @@ def main() -> None:
         output = outputs[f"carrier {name}"] = arguments.work / name
         if not Layout(output).records:
             paths = {"dataset_dir": str(data), "output_dir": str(output)}
-            run_bundle("carrier", epsilon=EPSILON, grid=GRIDS[name], **paths)
+            run_bundle("carrier", epsilon=EPSILON, grid=GRIDS[name], **carriers, **paths)
     chosen = {**SETTINGS, **parse_overrides(settings)}
     results, page = laboratory(data, arguments.work / "laboratory", outputs, workers=arguments.workers, **chosen)
     Console(width=150).print(victim_table(results), results.verdict(), str(page), sep="\n")
