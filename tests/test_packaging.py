@@ -97,15 +97,33 @@ class TestImage:
         assert "monai-unlearnable = " in SETUP["options.entry_points"]["console_scripts"]
 
 
-def test_the_command_tells_its_version_and_completes_names(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0 and mu.__version__ in capsys.readouterr().out
-    for name, value in (("COMPLETE", "bash_complete"), ("WORDS", "monai-unlearnable desc"), ("CWORD", "1")):
-        monkeypatch.setenv("_MONAI_UNLEARNABLE_COMPLETE" if name == "COMPLETE" else f"COMP_{name}", value)
+
+
+@pytest.mark.parametrize(
+    "typed, completed",
+    [
+        ("desc", {"plain,describe"}),
+        ("protect ca", {"plain,carrier"}),
+        ("protect carrier D O --ep", {"plain,--epsilon"}),
+        ("protect carrier D O --epsilon 8/255 --same", {"plain,--same_sign"}),
+        ("protect no_such_method D O --ep", set()),
+        ("evaluate O D --vic", {"plain,--victims"}),
+        ("restore O D --k", {"plain,--key"}),
+        ("restore ", {"file,"}),
+    ],
+)
+def test_the_shell_completes(
+    typed: str, completed: set[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = f"monai-unlearnable {typed}"
+    monkeypatch.setenv("_MONAI_UNLEARNABLE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(typed.count(" ")))
     with pytest.raises(SystemExit):
         main([])
-    assert capsys.readouterr().out == "plain,describe\n"
+    assert set(capsys.readouterr().out.split()) == completed
 
 
 def test_pixels_that_need_gdcm_say_so_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from monai_unlearnable.cli.terminal import CHECK_FAILED
-from monai_unlearnable.cli.values import parse_dictionary
+from monai_unlearnable.cli.values import PATH, parse_dictionary
 from monai_unlearnable.errors import InputError
 
 __all__ = ["COMMANDS"]
@@ -22,8 +22,8 @@ def evidence() -> None:
 
 
 @evidence.command("record")
-@click.argument("laboratory")
-@click.option("--to", metavar="DIR", help="Folder of the entries; default: evidence/ of the laboratory.")
+@click.argument("laboratory", type=PATH)
+@click.option("--to", metavar="DIR", type=PATH, help="Folder of the entries; default: evidence/ of the laboratory.")
 @click.option("--dataset", default="", help="Name of the dataset; default: that of its folder.")
 @click.option(
     "--date", default="", metavar="YYYY-MM-DD", help="Day of the measurement; default: that of the last training."
@@ -46,7 +46,7 @@ def record_entries(laboratory: str, to: str | None, settings: str, **words: str)
 
 @evidence.command()
 @click.argument("query", nargs=-1)
-@click.option("--folder", metavar="DIR", help="Folder of the entries; default: those of the package.")
+@click.option("--folder", metavar="DIR", type=PATH, help="Folder of the entries; default: those of the package.")
 def show(query: Sequence[str], folder: str | None) -> None:
     """Print the table of a query as Markdown. Example: dataset=hippocampus method=umed 'psnr>=38' rows=exploiters"""
     from monai_unlearnable.evidence import Query, load_entries, own_entries, render
@@ -56,7 +56,7 @@ def show(query: Sequence[str], folder: str | None) -> None:
 
 
 @evidence.command("render")
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, type=PATH)
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 where a table differs from the entries.")
 def render_files(files: Sequence[str], check: bool) -> int:
     """Render the tables of Markdown files anew from the entries of the package."""

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import monai_unlearnable as mu
-from monai_unlearnable.cli.terminal import CHECK_FAILED, console, settings_table
-from monai_unlearnable.cli.values import SETTINGS, WITH_SETTINGS, chosen_settings, parse_dictionary, parse_epsilons
+from monai_unlearnable.cli.settings import Examining
+from monai_unlearnable.cli.terminal import CHECK_FAILED, console
+from monai_unlearnable.cli.values import (
+    PATH,
+    SETTINGS,
+    WITH_SETTINGS,
+    chosen_settings,
+    parse_dictionary,
+    parse_epsilons,
+)
 from monai_unlearnable.cli.work import Work, say
 from monai_unlearnable.errors import FailedTrainingsError
 
@@ -21,28 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 KEPT = "finished trainings are kept in {out}; give the same command to go on"
-
-
-class _Examining(Work):
-    """A command whose help lists the settings of the laboratory.
-
-    Args:
-        decided: settings that the command decides on itself.
-        **settings: arguments of :class:`~monai_unlearnable.cli.work.Work`.
-    """
-
-    def __init__(self, *, decided: Sequence[str] = (), **settings: Any) -> None:
-        super().__init__(**settings)
-        self.decided = decided
-
-    def get_help(self, ctx: click.Context) -> str:
-        from monai_unlearnable.publishing.manual import manual_of_laboratory
-
-        terminal = console()
-        with terminal.capture() as captured:
-            shown = [one for one in manual_of_laboratory().settings if one.name not in self.decided]
-            terminal.print(settings_table(shown), markup=False, highlight=False)
-        return f"{super().get_help(ctx)}\n\n{captured.get().rstrip()}"
 
 
 def _show(results: Results, page: Path) -> None:
@@ -69,18 +55,18 @@ def _show(results: Results, page: Path) -> None:
         click.echo(f"{count} of {total} trainings {reason}", err=True)
 
 
-@click.command(cls=_Examining, decided=("protected",), kept=KEPT, context_settings=WITH_SETTINGS)
-@click.argument("out")
-@click.argument("dataset_dir")
+@click.command(cls=Examining, decided=("protected",), kept=KEPT, context_settings=WITH_SETTINGS)
+@click.argument("out", type=PATH)
+@click.argument("dataset_dir", type=PATH)
 @SETTINGS
 def evaluate(out: str, dataset_dir: str, settings: Sequence[str]) -> None:
     """Train victims on clean, protected and random-noise data. Settings are those of the laboratory."""
     _show(*mu.evaluate(out, dataset_dir, **chosen_settings(settings)))
 
 
-@click.command(cls=_Examining, kept=KEPT, context_settings=WITH_SETTINGS)
-@click.argument("dataset_dir")
-@click.argument("out")
+@click.command(cls=Examining, kept=KEPT, context_settings=WITH_SETTINGS)
+@click.argument("dataset_dir", type=PATH)
+@click.argument("out", type=PATH)
 @SETTINGS
 def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
     """Train methods x victims x recipes x countermeasures. Example: --protected "{'umed': 'OUT'}"."""
@@ -90,7 +76,7 @@ def laboratory(dataset_dir: str, out: str, settings: Sequence[str]) -> None:
 
 
 @click.command(cls=Work, kept="this training is lost; give the same command again")
-@click.argument("laboratory")
+@click.argument("laboratory", type=PATH)
 @click.option("--data", required=True, help="What to train on: clean, or a name among the protected data.")
 @click.option("--victim", required=True, help="Name of a network, or of a program that trains one.")
 @click.option("--recipe", required=True, help="Name of how it is trained.")
@@ -107,9 +93,9 @@ def run(laboratory: str, **names: Any) -> int:
     return 0 if row.done else CHECK_FAILED
 
 
-@click.command(cls=_Examining, decided=("protected",), kept=f"outputs and {KEPT}", context_settings=WITH_SETTINGS)
-@click.argument("dataset_dir")
-@click.argument("out")
+@click.command(cls=Examining, decided=("protected",), kept=f"outputs and {KEPT}", context_settings=WITH_SETTINGS)
+@click.argument("dataset_dir", type=PATH)
+@click.argument("out", type=PATH)
 @SETTINGS
 @click.option("--methods", default="umed", show_default=True, help="Names or configuration files, comma-separated.")
 @click.option("--epsilons", default="6,8,10,12,14", show_default=True, help="Budgets in 1/255, comma-separated.")
@@ -123,7 +109,7 @@ def frontier(dataset_dir: str, out: str, settings: Sequence[str], methods: str, 
 
 
 @click.command()
-@click.argument("laboratory")
+@click.argument("laboratory", type=PATH)
 def report(laboratory: str) -> None:
     """Rewrite the report of a laboratory from its results."""
     from monai_unlearnable.evaluation.reporting import rewrite_report
@@ -132,9 +118,9 @@ def report(laboratory: str) -> None:
 
 
 @click.command()
-@click.argument("first")
-@click.argument("second")
-@click.option("--page", metavar="FILE", help="HTML file to write.")
+@click.argument("first", type=PATH)
+@click.argument("second", type=PATH)
+@click.option("--page", metavar="FILE", type=PATH, help="HTML file to write.")
 def compare(first: str, second: str, page: str | None) -> None:
     """Compare two results.json side by side."""
     from monai_unlearnable.report import Results, comparison_table, write_comparison
@@ -147,7 +133,7 @@ def compare(first: str, second: str, page: str | None) -> None:
 
 
 @click.command(cls=Work, kept=f"the output and {KEPT}")
-@click.argument("out")
+@click.argument("out", type=PATH)
 def demo(out: str) -> None:
     """Run the whole workflow on a phantom dataset."""
     from monai_unlearnable import demo

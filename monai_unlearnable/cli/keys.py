@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 import monai_unlearnable as mu
+from monai_unlearnable.cli.values import PATH
 
 __all__ = ["COMMANDS"]
 
@@ -18,7 +19,7 @@ def key() -> None:
 
 
 @key.command()
-@click.argument("file")
+@click.argument("file", type=PATH)
 def new(file: str) -> None:
     """Write a new random key to a file, which only you can read."""
     mu.OwnerKey.generate().save(file)
@@ -26,7 +27,7 @@ def new(file: str) -> None:
 
 
 @key.command()
-@click.argument("file")
+@click.argument("file", type=PATH)
 def derive(file: str) -> None:
     """Write how a key is derived from a passphrase. It asks for the passphrase."""
     from monai_unlearnable.crypto import KeyDerivation
@@ -37,8 +38,8 @@ def derive(file: str) -> None:
 
 
 @key.command()
-@click.argument("owner_key", metavar="KEY")
-@click.argument("file")
+@click.argument("owner_key", metavar="KEY", type=PATH)
+@click.argument("file", type=PATH)
 def public(owner_key: str, file: str) -> None:
     """Write the public key to a file. Others check your statements with it."""
     from monai_unlearnable.crypto.keys import load_key, owner
@@ -49,10 +50,10 @@ def public(owner_key: str, file: str) -> None:
 
 
 @key.command()
-@click.argument("owner_key", metavar="KEY")
-@click.argument("out")
+@click.argument("owner_key", metavar="KEY", type=PATH)
+@click.argument("out", type=PATH)
 @click.argument("cases", metavar="CASE...", nargs=-1, required=True)
-@click.argument("file")
+@click.argument("file", type=PATH)
 def share(owner_key: str, out: str, cases: Sequence[str], file: str) -> None:
     """Write the keys of chosen cases for a recipient. The recipient can restore only those."""
     from monai_unlearnable.crypto import load_key

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import monai_unlearnable as mu
-from monai_unlearnable.cli.terminal import console, settings_table, typed_program
-from monai_unlearnable.cli.values import JSON, KEY, OVERWRITE, SETTINGS, WITH_SETTINGS, chosen_settings
+from monai_unlearnable.cli.settings import AUTO, METHOD, Protecting
+from monai_unlearnable.cli.terminal import typed_program
+from monai_unlearnable.cli.values import JSON, KEY, OVERWRITE, PATH, SETTINGS, WITH_SETTINGS, chosen_settings
 from monai_unlearnable.cli.work import Work, is_first, say
 from monai_unlearnable.errors import InputError, SkippedCasesError, VerificationError
 from monai_unlearnable.utils.text import counted, first_few
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from monai_unlearnable.noise import Manifest
 
 __all__ = ["COMMANDS"]
-
-AUTO = "auto"  # in the place of a method
 
 
 def _kept(arguments: Mapping[str, Any]) -> str:
@@ -44,39 +43,10 @@ def _kept(arguments: Mapping[str, Any]) -> str:
     return f"finished epochs and cases are kept in {layout.root}; {again} to go on"
 
 
-class _Protect(Work):
-    """``protect METHOD --help`` lists the settings of the method."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        asks = any(word in ctx.help_option_names for word in args)
-        if asks and not args[0].startswith("-"):
-            _show_settings(args[0])
-            ctx.exit()
-        given = list(args)
-        try:
-            return super().parse_args(ctx, args)
-        except click.MissingParameter:
-            if given and Path(given[0]).is_dir():
-                words = f"the name of a method comes before the dataset, such as {ctx.info_name} umed {given[0]} OUT"
-                raise click.UsageError(words, ctx) from None
-            raise
-
-
-def _show_settings(method: str) -> None:
-    from monai_unlearnable.publishing.manual import manual, manual_of_auto
-
-    found, terminal = manual_of_auto() if method == AUTO else manual(method), console()
-    click.echo(f"Usage: monai-unlearnable protect {method} DATASET_DIR OUT [--SETTING VALUE]...")
-    click.echo(f"\n{found.summary}\n")
-    terminal.print(settings_table(found.settings), markup=False, highlight=False)
-    of_command = "Also: " if method == AUTO else "With every method: --dry-run, "
-    click.echo(f"\n{of_command}--verbose, --quiet, --log-file FILE; see protect --help")
-
-
-@click.command(cls=_Protect, kept=_kept, context_settings=WITH_SETTINGS)
-@click.argument("method")
-@click.argument("dataset_dir")
-@click.argument("out")
+@click.command(cls=Protecting, kept=_kept, context_settings=WITH_SETTINGS)
+@METHOD
+@click.argument("dataset_dir", type=PATH)
+@click.argument("out", type=PATH)
 @SETTINGS
 @KEY
 @OVERWRITE
@@ -109,9 +79,9 @@ def protect(
 
 
 @click.command(cls=Work, kept=_kept, context_settings=WITH_SETTINGS)
-@click.argument("source")
-@click.argument("dataset_dir")
-@click.argument("out")
+@click.argument("source", type=PATH)
+@click.argument("dataset_dir", type=PATH)
+@click.argument("out", type=PATH)
 @SETTINGS
 @KEY
 @OVERWRITE
@@ -184,8 +154,10 @@ def _unchanged(manifest: Manifest) -> str:
 
 
 @click.command(cls=Work, kept="nothing was changed; give the same command again")
-@click.argument("out")
-@click.option("--clean", metavar="DIR", help="Folder or archive of the clean dataset, to compare the files with.")
+@click.argument("out", type=PATH)
+@click.option(
+    "--clean", metavar="DIR", type=PATH, help="Folder or archive of the clean dataset, to compare the files with."
+)
 @KEY
 @JSON
 def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
@@ -207,8 +179,8 @@ def verify(out: str, clean: str | None, key: str | None, as_json: bool) -> None:
 @click.command(
     cls=Work, kept="restored files are kept in {destination}; give the same command with --overwrite to go on"
 )
-@click.argument("out")
-@click.argument("destination")
+@click.argument("out", type=PATH)
+@click.argument("destination", type=PATH)
 @KEY
 @OVERWRITE
 def restore(out: str, destination: str, key: str | None, overwrite: bool | None) -> None:
@@ -218,7 +190,7 @@ def restore(out: str, destination: str, key: str | None, overwrite: bool | None)
 
 
 @click.command()
-@click.argument("out")
+@click.argument("out", type=PATH)
 @KEY
 def show(out: str, key: str | None) -> None:
     """Say in words what noise an output has, for its owner alone."""
@@ -228,7 +200,7 @@ def show(out: str, key: str | None) -> None:
 
 
 @click.command()
-@click.argument("out")
+@click.argument("out", type=PATH)
 @KEY
 def statement(out: str, key: str | None) -> None:
     """Rewrite the public statement of an output."""
@@ -243,8 +215,10 @@ def statement(out: str, key: str | None) -> None:
 
 
 @click.command(cls=Work, kept="the files of the set are as they were; give the same command again")
-@click.argument("out")
-@click.option("--terms", required=True, metavar="FILE", help="YAML file with title, license and terms of use.")
+@click.argument("out", type=PATH)
+@click.option(
+    "--terms", required=True, metavar="FILE", type=PATH, help="YAML file with title, license and terms of use."
+)
 @KEY
 @OVERWRITE
 def describe(out: str, terms: str, key: str | None, overwrite: bool | None) -> None:
@@ -255,9 +229,11 @@ def describe(out: str, terms: str, key: str | None, overwrite: bool | None) -> N
 
 
 @click.command(cls=Work, kept="nothing was changed; give the same command again")
-@click.argument("protected")
-@click.argument("statement")
-@click.option("--public-key", metavar="FILE", help="The owner's public key, from another source than the statement.")
+@click.argument("protected", type=PATH)
+@click.argument("statement", type=PATH)
+@click.option(
+    "--public-key", metavar="FILE", type=PATH, help="The owner's public key, from another source than the statement."
+)
 @JSON
 def audit(protected: str, statement: str, public_key: str | None, as_json: bool) -> None:
     """Check published files against a statement."""
@@ -269,7 +245,7 @@ def audit(protected: str, statement: str, public_key: str | None, as_json: bool)
 
 
 @click.command(cls=Work, kept="stored series are kept at {address}; give the same command to store the rest")
-@click.argument("out")
+@click.argument("out", type=PATH)
 @click.argument("address", metavar="dicomweb://HOST/PATH")
 def publish(out: str, address: str) -> None:
     """Store the protected series in a PACS, and read them back to compare."""
@@ -279,8 +255,8 @@ def publish(out: str, address: str) -> None:
 
 
 @click.command(cls=Work, kept="unpacked files are kept in {folder}; give the same command to go on")
-@click.argument("archive")
-@click.argument("folder")
+@click.argument("archive", type=PATH)
+@click.argument("folder", type=PATH)
 @OVERWRITE
 def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
     """Unpack a MedMNIST archive to files with a datalist."""
@@ -290,9 +266,9 @@ def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
 
 
 @click.command()
-@click.argument("archive")
-@click.argument("folder")
-@click.argument("target")
+@click.argument("archive", type=PATH)
+@click.argument("folder", type=PATH)
+@click.argument("target", type=PATH)
 @OVERWRITE
 def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None:
     """Copy a MedMNIST archive with the images of a folder in place of its own."""

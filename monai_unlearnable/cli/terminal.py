@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 __all__ = [
     "CHECK_FAILED",
@@ -20,7 +17,6 @@ __all__ = [
     "console",
     "encodable",
     "printable",
-    "settings_table",
     "typed_program",
 ]
 
@@ -32,16 +28,6 @@ PAGE_WIDTH = 120  # of output that is not a terminal, for tables to fit
 def console() -> Console:
     """The console that tables are printed on."""
     return Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
-
-
-def settings_table(settings: Iterable[Any]) -> Table:
-    """The settings of a manual, a line each."""
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for name in ("Setting", "Default", "Meaning"):
-        table.add_column(name, no_wrap=name == "Setting")
-    for setting in settings:
-        table.add_row(f"--{setting.name}", setting.default, setting.meaning)
-    return table
 
 
 def typed_program() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import monai_unlearnable as mu
-from monai_unlearnable.cli.values import KEY, parse_value
+from monai_unlearnable.cli.values import KEY, PATH, parse_value
 from monai_unlearnable.cli.work import Work, say
 from monai_unlearnable.errors import InputError
 
@@ -51,7 +51,7 @@ NAME = click.option("--name", default="model", show_default=True, help="Name of 
 CLASSES = click.option(
     "--answer-classes", callback=_list, help="What stands for each class in the answers, background first."
 )
-DATALIST = click.option("--datalist", metavar="FILE", help="List of the probes.")
+DATALIST = click.option("--datalist", metavar="FILE", type=PATH, help="List of the probes.")
 PROBES = _options(
     click.option("--epsilon", help="Largest change of a voxel in the probes; by default that of the set."),
     click.option("--statistic", help="dice, accuracy or log_probability."),
@@ -69,12 +69,12 @@ def trace() -> None:
 
 
 @trace.command(ASK, cls=Work, kept="answers are kept in {out}; give the same command to ask for the rest", hidden=True)
-@click.argument("out")
-@click.argument("probes")
+@click.argument("out", type=PATH)
+@click.argument("probes", type=PATH)
 @click.option("--model", required=True, help="What is asked.")
 @click.option("--keys", type=int, default=199, show_default=True, help="Number of other marks.")
 @click.option("--stop-after", type=int, default=10, show_default=True, help="Larger statistics that end the test.")
-@click.option("--preprocessing", metavar="FILE", help="Configuration of the input of a network in a file.")
+@click.option("--preprocessing", metavar="FILE", type=PATH, help="Configuration of the input of a network in a file.")
 @MAX_PROBES
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds of the model for one mark.")
 @CLASSES
@@ -87,9 +87,9 @@ def ask(out: str, probes: str, model: str, **settings: Any) -> None:
 
 
 @trace.command(cls=Work, kept="nothing was written; give the same command again")
-@click.argument("out")
-@click.argument("probes")
-@click.argument("folder")
+@click.argument("out", type=PATH)
+@click.argument("probes", type=PATH)
+@click.argument("folder", type=PATH)
 @click.option("--keys", type=int, default=99, show_default=True, help="Number of other marks.")
 @MAX_BY_HAND
 @NAME
@@ -104,10 +104,10 @@ def prepare(out: str, probes: str, folder: str, **settings: Any) -> None:
 
 
 @trace.command(cls=Work, kept="give the same command to go on")
-@click.argument("out")
-@click.argument("probes")
-@click.argument("folder")
-@click.argument("answers")
+@click.argument("out", type=PATH)
+@click.argument("probes", type=PATH)
+@click.argument("folder", type=PATH)
+@click.argument("answers", type=PATH)
 @MAX_AS_TRACED
 @DATALIST
 @CLASSES
@@ -121,8 +121,8 @@ def judge(out: str, probes: str, folder: str, answers: str, **settings: Any) -> 
 
 
 @trace.command(cls=Work, kept="nothing was changed; give the same command again")
-@click.argument("out")
-@click.argument("probes")
+@click.argument("out", type=PATH)
+@click.argument("probes", type=PATH)
 @MAX_AS_TRACED
 @DATALIST
 @NAME

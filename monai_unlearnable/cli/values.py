@@ -16,7 +16,7 @@ import yaml
 from monai_unlearnable.errors import InputError, one_line
 from monai_unlearnable.utils.values import PATHS
 
-__all__ = ["JSON", "KEY", "OVERWRITE", "SETTINGS", "WITH_SETTINGS"]
+__all__ = ["JSON", "KEY", "OVERWRITE", "PATH", "SETTINGS", "WITH_SETTINGS"]
 __all__ += ["chosen_settings", "parse_dictionary", "parse_epsilons", "parse_overrides", "parse_value"]
 
 FRACTION = re.compile(r"[-+]?\d+(?:\.\d*)?\s*/\s*\d+(?:\.\d*)?")
@@ -160,7 +160,10 @@ def _switch(context: click.Context, parameter: click.Parameter, text: str | None
     return value
 
 
-KEY = click.option("--key", metavar="FILE", help="File of the owner's key, or of its derivation from a passphrase.")
+PATH = click.Path(readable=False)  # which a shell completes; each command opens it itself and tells what is wrong
+KEY = click.option(
+    "--key", metavar="FILE", type=PATH, help="File of the owner's key, or of its derivation from a passphrase."
+)
 OVERWRITE = click.option(
     "--overwrite", is_flag=False, flag_value="True", callback=_switch, metavar="[True|False]", help="Replace files."
 )

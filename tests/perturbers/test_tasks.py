@@ -98,9 +98,7 @@ def test_labels_and_tasks_that_do_not_fit() -> None:
     with pytest.raises(InputError, match=r"1 numbers of classes and 1 unperturbed classes for 2 task"):
         MultiTaskNoise(2, 1, (2,), TASKS)
     RandomNoise(EPSILON, Everywhere()).check_tasks(TASKS)
-    with pytest.raises(
-        InputError, match=r"protects one label an image, and here are 2 \(finding, view\); methods"
-    ):
+    with pytest.raises(InputError, match=r"protects one label an image, and here are 2 \(finding, view\); methods"):
         LinearPatterns(EPSILON).check_tasks(TASKS)
 
 
