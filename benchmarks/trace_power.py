@@ -129,7 +129,7 @@ class Row:
 
 
 ATTACKS = ("gaussian", "jpeg", "resample", "autoencoder", TUNED, NOISY, ENSEMBLE)
-TUMORS: dict[str, Any] = {"victim": "ResNet18", "recipe": "plain", "batch_size": 32, "epsilon": 12}
+TUMORS: dict[str, Any] = {"victim": "ResNet18", "batch_size": 32, "epsilon": 4.9, "shown": 12}
 ROWS = (
     Row("hippocampus"),
     Row("hippocampus", recipe="nnunet"),
@@ -140,10 +140,11 @@ ROWS = (
     Row("left_atrium", recipe="nnunet", method="lattice", epsilon=7.6, shown=18),
     Row("left_atrium", method="lattice", epsilon=7.6, shown=18),
     Row("left_atrium", epsilon=12, mixture=(0.5, 0.3, 0.2)),  # one class has few codes with fewer carriers
-    Row("brain_tumor_mri", **TUMORS),
+    Row("brain_tumor_mri", **TUMORS, recipe="plain"),
+    Row("brain_tumor_mri", **TUMORS, recipe="mirror"),
     Row("left_atrium", epsilon=12, mixture=(0.5, 0.3, 0.2), recipe="nnunet"),
     Row("hippocampus", recipe="nnunet", fraction=0.25),
-    Row("brain_tumor_mri", **TUMORS, fraction=0),
+    Row("brain_tumor_mri", **TUMORS, recipe="plain", fraction=0),
     *(Row("hippocampus", attack=attack) for attack in ATTACKS),
     Row("hippocampus", iterations=500),
     Row("hippocampus", iterations=10000),

@@ -32,7 +32,10 @@ def evidence() -> None:
 @click.option("--source", default="", help="Where the figures come from, such as a command.")
 @click.option("--remark", default="", help="Remark for readers, a sentence.")
 def record_entries(laboratory: str, to: str | None, settings: str, **words: str) -> None:
-    """Record what a laboratory has measured so far, one JSON file a figure; nothing is trained."""
+    """Record what a laboratory has measured so far.
+
+    Each figure becomes a JSON file. Nothing is trained.
+    """
     from monai_unlearnable.evaluation.reporting import record_evidence
 
     by_method = parse_dictionary(settings, "--settings")
@@ -59,7 +62,7 @@ def show(query: Sequence[str], folder: str | None) -> None:
 @click.argument("files", nargs=-1, required=True, type=PATH)
 @click.option("--check", is_flag=True, help="Change nothing; exit code 1 where a table differs from the entries.")
 def render_files(files: Sequence[str], check: bool) -> int:
-    """Render the tables of Markdown files anew from the entries of the package."""
+    """Render the tables of Markdown files anew from the entries."""
     from monai_unlearnable.evidence import own_entries, own_traces, rewrite, stale
 
     changed = (stale if check else rewrite)([Path(file) for file in files], own_entries(), own_traces())

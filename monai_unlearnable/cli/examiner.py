@@ -101,7 +101,7 @@ def run(laboratory: str, **names: Any) -> int:
 @click.option("--epsilons", default="6,8,10,12,14", show_default=True, help="Budgets in 1/255, comma-separated.")
 @click.option("--bundle", default="{}", help="Settings of the bundles, as a dictionary.")
 def frontier(dataset_dir: str, out: str, settings: Sequence[str], methods: str, epsilons: str, bundle: str) -> None:
-    """Protect at several budgets, examine, and draw score against fidelity."""
+    """Protect and evaluate at several budgets, and draw the curve."""
     from monai_unlearnable.proof import frontier
 
     of_bundles, budgets = parse_dictionary(bundle, "--bundle"), parse_epsilons(epsilons, "--epsilons")

@@ -55,7 +55,9 @@ def _kept(arguments: Mapping[str, Any]) -> str:
 def protect(
     method: str, dataset_dir: str, out: str, settings: Sequence[str], dry_run: bool, as_json: bool, **known: Any
 ) -> None:
-    """Protect a dataset, a MedMNIST archive, or studies of a DICOMweb server, with a method.
+    """Protect a dataset with a method.
+
+    DATASET_DIR is a folder, a MedMNIST archive, or the address of studies on a DICOMweb server.
 
     METHOD is a name (umed, lsp, ...) or a configuration file. Its settings are given by name, for example
     --epochs 20 --masks#support#margin 1. Studies are given as dicomweb://HOST/PATH?StudyInstanceUID=UID.
@@ -86,9 +88,9 @@ def protect(
 @KEY
 @OVERWRITE
 def apply(source: str, dataset_dir: str, out: str, settings: Sequence[str], **known: Any) -> None:
-    """Put stored noise, or that of a trained checkpoint, on clean scans.
+    """Put the noise of a trained method on clean scans.
 
-    SOURCE is a folder noise/, or a checkpoint of models/.
+    SOURCE is a folder noise/ with stored noise, or a checkpoint of models/.
     """
     chosen, words = chosen_settings(settings, **known), f"the noise of {source}"
     with _summing_up_skipped(words, dataset_dir, out, chosen):
@@ -222,7 +224,7 @@ def statement(out: str, key: str | None) -> None:
 @KEY
 @OVERWRITE
 def describe(out: str, terms: str, key: str | None, overwrite: bool | None) -> None:
-    """Write README, LICENSE, hashes and croissant.json for the published files."""
+    """Write README, LICENSE and croissant.json for published files."""
     done = mu.describe(out, terms, bool(overwrite), key)
     kept = f"; kept: {', '.join(done.kept)}, replaced with --overwrite" if done.kept else ""
     say(f"written to {Path(out) / 'protected'}: {', '.join(done.written)}{kept}")
@@ -248,7 +250,7 @@ def audit(protected: str, statement: str, public_key: str | None, as_json: bool)
 @click.argument("out", type=PATH)
 @click.argument("address", metavar="dicomweb://HOST/PATH")
 def publish(out: str, address: str) -> None:
-    """Store the protected series in a PACS, and read them back to compare."""
+    """Store the protected series in a PACS and compare them."""
     done = mu.publish(out, address)
     omitted = f"; not DICOM, and not stored: {', '.join(done.omitted)}" if done.omitted else ""
     say(f"published: {done.stored} instances stored, {done.known} were there; all read back equal{omitted}")
@@ -271,7 +273,7 @@ def unpack(archive: str, folder: str, overwrite: bool | None) -> None:
 @click.argument("target", type=PATH)
 @OVERWRITE
 def pack(archive: str, folder: str, target: str, overwrite: bool | None) -> None:
-    """Copy a MedMNIST archive with the images of a folder in place of its own."""
+    """Copy a MedMNIST archive with the images of a folder."""
     from monai_unlearnable.data import pack_archive
 
     click.echo(f"packed: {pack_archive(Path(archive), Path(folder), Path(target), overwrite=bool(overwrite))}")

@@ -27,6 +27,11 @@ class _Trace(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         return super().resolve_command(ctx, args if args[0] in self.commands else [ASK, *args])
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options of asking, and the other commands."""
+        self.commands[ASK].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
 
 def _list(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Any:
     found = None if value is None else parse_value(value)
@@ -59,12 +64,13 @@ PROBES = _options(
 )
 
 
-@click.group(cls=_Trace, invoke_without_command=False)
+@click.group(cls=_Trace, options_metavar="", subcommand_metavar="OUT PROBES --model MODEL --key FILE [OPTIONS]")
 def trace() -> None:
-    """Test whether a model was trained on a protected set: trace OUT PROBES --key KEY --model MODEL.
+    """Test whether a model was trained on a protected set.
 
-    MODEL is a command with {probes} and {answers} in the places of folders, module:function, a TorchScript or ONNX
-    file, or the folder of a MONAI bundle. A model that can only be asked by hand: trace prepare, trace judge.
+    OUT is the output of the set, PROBES a folder of labeled scans. MODEL is a command with {probes} and {answers} in
+    the places of folders, module:function, a TorchScript or ONNX file, or the folder of a MONAI bundle. For a model
+    that can only be asked by hand: trace prepare, trace judge.
     """
 
 
@@ -96,7 +102,7 @@ def ask(out: str, probes: str, model: str, **settings: Any) -> None:
 @PROBES
 @KEY
 def prepare(out: str, probes: str, folder: str, **settings: Any) -> None:
-    """Write a shuffled folder of marked probes, for a model that is asked by hand."""
+    """Write a shuffled folder of marked probes, to ask by hand."""
     from monai_unlearnable.tracing import prepare
 
     count = prepare(out, probes, folder, **_numbers(settings))
@@ -128,7 +134,7 @@ def judge(out: str, probes: str, folder: str, answers: str, **settings: Any) -> 
 @NAME
 @KEY
 def check(out: str, probes: str, **settings: Any) -> None:
-    """Recompute the result of a trace from its record, with the owner's key."""
+    """Recompute the result of a trace from its record."""
     from monai_unlearnable.tracing import check_trace
 
     click.echo(f"the record holds: {check_trace(out, probes, **settings).sentence()}")

@@ -10,6 +10,7 @@ from typing import Any
 from monai_unlearnable.crypto import Key, load_key
 from monai_unlearnable.noise import DECIDED, Manifest
 from monai_unlearnable.publishing.layout import Layout
+from monai_unlearnable.utils.text import of_255
 
 __all__ = ["show"]
 
@@ -34,7 +35,7 @@ def show(output_dir: str | Path, key: Key | str | Path | None = None) -> str:
 
 def _lines(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     epsilon = run["budget"]["epsilon"]
-    yield "budget", f"{_of_255(epsilon)} of the intensity window"
+    yield "budget", f"{of_255(epsilon)} of the intensity window"
     perturber, values = run["perturber"], run.get("label_values")
     for kind, row in enumerate(run.get(DECIDED, {}).get(CARRIERS, ())):
         yield f"class {kind}", _carriers(row, perturber["spatial_dims"], epsilon) + _aside(kind, values)
@@ -50,7 +51,7 @@ def _carriers(row: Sequence[Mapping[str, Any]], dims: int, epsilon: float) -> st
 def _carrier(axes: Sequence[int], weight: float, dims: int, epsilon: float) -> str:
     along = tuple(int(axis in axes) for axis in range(dims))
     name = "rows" if len(axes) == 1 else "checkerboard"
-    return f"{name} {along}, sign {'+' if weight > 0 else '-'}, {_of_255(epsilon * abs(weight))}"
+    return f"{name} {along}, sign {'+' if weight > 0 else '-'}, {of_255(epsilon * abs(weight))}"
 
 
 def _aside(kind: int, values: Sequence[int] | None) -> str:
@@ -66,7 +67,3 @@ def _grid(grid: Mapping[str, Any]) -> str:
     spacing = " x ".join(f"{distance:.4g}" for distance in grid["spacing"])
     crop = CROPS.get(grid.get("crop", "none"))
     return f"planned for {spacing} mm{f', after {crop}' if crop else ''}"
-
-
-def _of_255(epsilon: float) -> str:
-    return f"{255 * epsilon:.3g}/255"

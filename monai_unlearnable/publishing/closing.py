@@ -15,7 +15,7 @@ from monai_unlearnable.publishing.archives import is_archive
 from monai_unlearnable.publishing.layout import Layout
 from monai_unlearnable.publishing.pacs import STUDIES
 from monai_unlearnable.publishing.plan import native_steps
-from monai_unlearnable.utils.text import counted, first_few
+from monai_unlearnable.utils.text import counted, first_few, of_255
 
 __all__ = ["Closing"]
 
@@ -60,7 +60,7 @@ class Closing:
         widths = [high - low for entry in scans for low, high in zip(entry.window.low, entry.window.high, strict=True)]
         epsilon = scans[0].budget.epsilon
         native = native_steps(epsilon * min(widths), epsilon * max(widths))
-        yield "budget", f"kept: {epsilon:.4g} of the window, {native} in the units of the files"
+        yield "budget", f"kept: {of_255(epsilon)} of the window, {native} in the units of the files"
         layout = self.layout
         public = [path for path in (layout.protected, layout.statement) if path.exists()]
         described = f"; {layout.croissant} describes the set for programs" if layout.croissant.exists() else ""

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from monai_unlearnable.errors import Finding, UnlearnableError, VerificationError
+from monai_unlearnable.report.fidelity import figure_name, format_figure
 from monai_unlearnable.utils.files import reading, without_nan
+from monai_unlearnable.utils.grouping import distinct
 
 __all__ = ["CheckReport", "Findings", "figure_ranges"]
 
@@ -80,9 +82,12 @@ class CheckReport:
     def page(self) -> str:
         """The report for people."""
         versions = ", ".join(f"{name} {version}" for name, version in sorted(self.versions.items()))
-        lines = [f"method     {self.method}", f"made with  {versions}", f"files      {self.files}"]
-        lines += [f"{name:>9}  {low:g} to {high:g}" for name, (low, high) in self.figures.items()]
-        lines += [] if self.signature is None else [f"signature  {self.signature}"]
+        facts = {"method": self.method, "made with": versions, "files": str(self.files)}
+        for name, ends in self.figures.items():
+            facts[figure_name(name)] = " to ".join(distinct(format_figure(name, end) for end in ends))
+        if self.signature is not None:
+            facts["signature"] = self.signature
+        lines = [f"{name:<14} {text}" for name, text in facts.items()]
         return "\n".join([*lines, FAILS if self.findings else HOLDS, *(f"  {finding}" for finding in self.findings)])
 
     def error(self) -> VerificationError:

@@ -14,7 +14,7 @@ from monai_unlearnable.data import DatasetSummary, Listing
 from monai_unlearnable.data.spread import blank_remark, spread_remark
 from monai_unlearnable.utils.files import encode_json
 from monai_unlearnable.utils.grouping import grouped
-from monai_unlearnable.utils.text import counted, duration, first_few
+from monai_unlearnable.utils.text import counted, duration, first_few, of_255
 
 __all__ = ["Cost", "DatasetPlan", "native_steps"]
 
@@ -141,7 +141,7 @@ class DatasetPlan:
         fraction = "" if budget.fraction == 1 else f", in at most {budget.fraction:.3g} of the voxels"
         yield "method", self.method
         native = native_steps(*self.steps)
-        yield "budget", f"{budget.epsilon:.4g} of the window: {native} in the units of the files{fraction}"
+        yield "budget", f"{of_255(budget.epsilon)} of the window: {native} in the units of the files{fraction}"
         yield "PSNR", f"{budget.lowest_psnr:.1f} dB or more: the fewer voxels change, the more"
         scans = sum(summary.dtypes.values())
         if summary.exceeding:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["bundle_root", "bundle_names", "configuration", "method_names", "run_bundle"]
 __all__ += ["apply", "plan", "protect"]
 
+AUTO = "auto"  # in the place of a method on the command line
+
 
 def _folder() -> Path:
     """The folder of all bundles: inside an installed package, beside it in a checkout."""
@@ -66,7 +68,9 @@ def bundle_root(name: str) -> Path:
     """
     if (_folder() / name / "configs" / "metadata.json").is_file():
         return _folder() / name
-    known = alternatives(name, method_names())
+    if name == AUTO:
+        raise InputError(f"{AUTO} is no method; protect_auto tries several and takes the best")
+    known = alternatives(name, [*method_names(), AUTO])
     raise InputError(f"unknown method {name!r}{known}{'' if known.endswith('?') else ', or give a configuration file'}")
 
 

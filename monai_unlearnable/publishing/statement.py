@@ -33,14 +33,13 @@ from monai_unlearnable.publishing.findings import CheckReport, figure_ranges
 from monai_unlearnable.publishing.layout import Layout, stated_files, unknown_files
 from monai_unlearnable.publishing.writing import write_datalist
 from monai_unlearnable.utils.files import file_digest, reading, remove, write_atomic
-from monai_unlearnable.utils.text import first_and_more
+from monai_unlearnable.utils.text import first_and_more, of_255
 
 __all__ = ["DECIMALS", "MARK", "audit", "canonical", "change_in_words", "encode_statement", "is_packed"]
 __all__ += ["program_version", "refuse_unstated", "signed", "write_records", "write_statement"]
 
 FORMATS = {2: "monai_unlearnable statement 1", 3: "monai_unlearnable statement 2"}  # by schema version of the manifest
 MARK = "mark_sha256"  # in manifest and statement of a set that can be traced
-LEVELS = 255  # epsilons are usually given in steps of an 8-bit image
 # Rounded: all digits would tell a thief when a guess at the original is right.
 DECIMALS = {"linf": 6, "l0": 6, "psnr": 2, "ssim": 4}
 
@@ -160,14 +159,9 @@ def change_in_words(stated: Mapping[str, Any]) -> str:
     low, high = (f"{value:.1f}" for value in figures["psnr"])
     psnr = low if low == high else f"{low} to {high}"
     return (
-        f"The noise changes no voxel by more than {_fraction(epsilon)} of the intensity window of its scan{where}. "
+        f"The noise changes no voxel by more than {of_255(epsilon)} of the intensity window of its scan{where}. "
         f"The largest change is {figures['linf'][1]:.3g}; the PSNR against the originals is {psnr} dB."
     )
-
-
-def _fraction(epsilon: float) -> str:
-    steps = epsilon * LEVELS
-    return f"{steps:.0f}/{LEVELS}" if steps >= 1 and abs(steps - round(steps)) < 1e-6 else f"{epsilon:.3g}"
 
 
 class Signature(str, Enum):

@@ -14,6 +14,7 @@ from monai_unlearnable.report.canvas import DARK, LIGHT, Theme, new_figure, tidy
 from monai_unlearnable.report.html import pictures_by_kind, render
 from monai_unlearnable.report.rows import PROTECTED
 from monai_unlearnable.utils.files import write_atomic
+from monai_unlearnable.utils.text import of_255
 
 __all__ = ["trace_page", "write_trace_page"]
 
@@ -45,7 +46,7 @@ def trace_page(content: Mapping[str, Any]) -> str:
         asked=[
             ("Model", plan["model"]),
             ("SHA-256 of the model", plan.get("model_sha256") or "not known: its weights were not seen"),
-            ("Probes", f"{content['probes']} scans, marked with a change of at most {255 * plan['epsilon']:.3g}/255"),
+            ("Probes", f"{content['probes']} scans, marked with a change of at most {of_255(plan['epsilon'])}"),
             ("Marks", f"the owner's and {result['others']} others, of {plan['others']} that were planned"),
             ("Score", STATISTICS[plan["statistic"]]),
             ("Owner's mark", f"{result['own']:.4g}"),

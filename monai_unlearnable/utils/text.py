@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-__all__ = ["alternatives", "counted", "duration", "first_and_more", "first_few"]
+__all__ = ["alternatives", "counted", "duration", "first_and_more", "first_few", "of_255"]
 
 FEW = 5
 SHORT = 120  # letters of a list that is told beside the name that was likely meant
@@ -15,6 +15,11 @@ SHORT = 120  # letters of a list that is told beside the name that was likely me
 def counted(count: int, noun: str) -> str:
     """A number of things: ``"1 case"``, ``"1,200 cases"``."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def of_255(epsilon: float) -> str:
+    """An epsilon in steps of an 8-bit image, as it is usually given: ``"8/255"``, ``"4.5/255"``."""
+    return f"{255 * epsilon:.3g}/255"
 
 
 def first_few(names: Iterable[str], count: int = FEW) -> str:

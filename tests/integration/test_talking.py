@@ -88,7 +88,7 @@ def test_a_run_ends_with_what_it_made_and_what_comes_next(
     end = lines_of(told.out)
     assert end["done"] == ["3 cases, with lattice"]
     assert re.fullmatch(r"PSNR \d\d\.\d( to \d\d\.\d)? dB of the scans that changed", end["fidelity"][0])
-    assert "0.1 of the window" in end["budget"][0] and "in the units of the files" in end["budget"][0]
+    assert "25.5/255 of the window" in end["budget"][0] and "in the units of the files" in end["budget"][0]
     assert end["to publish"] == [f"{out}/protected and {out}/statement.json"]
     assert end["to keep"] == [f"{out}/noise and {out}/models: whoever has them can undo the noise"]
     verify, evaluate = map(shlex.split, end["next"])

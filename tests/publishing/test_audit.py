@@ -69,6 +69,7 @@ def test_everything_holds(signed: SimpleNamespace) -> None:
     assert (found.findings, found.signature, found.method, found.files) == ((), "valid", "UMed", 5)
     low, high = found.figures["psnr"]
     assert low <= min(scan.measured["psnr"] for scan in signed.manifest.scans) + 0.01 <= high + 0.02
+    assert "PSNR" in found.page() and "Largest change" in found.page() and "linf" not in found.page()
     assert "every file is as recorded" in found.page() and json.loads(found.to_json())["holds"] is True
 
 

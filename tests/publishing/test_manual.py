@@ -54,6 +54,17 @@ def test_what_one_pattern_alone_uses_is_not_listed_with_the_others() -> None:
     assert {"code", "batch_size", "patch_size"} <= shown["synthetic"]
 
 
+@pytest.mark.parametrize("command", [[], ["key"], ["trace"], ["evidence"]])
+def test_lists_of_commands_are_read_to_the_end(command: list[str], capsys: Any) -> None:
+    assert main([*command, "--help"]) == 0
+    assert "..." not in capsys.readouterr().out.partition("Commands:")[2]
+
+
+def test_help_of_trace_lists_its_options(capsys: Any) -> None:
+    assert main(["trace", "--help"]) == 0
+    assert {"--model", "--keys", "--stop-after", "--max-probes", "prepare"} <= set(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("command", ["evaluate", "laboratory", "frontier"])
 def test_help_of_an_examination_lists_its_settings(command: str, capsys: Any) -> None:
     assert main([command, "--help"]) == 0
