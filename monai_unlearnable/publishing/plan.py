@@ -150,7 +150,9 @@ class DatasetPlan:
             yield "remark", blank_remark(summary.blank, scans)
         yield from self._omitted()
         yield "output", str(self.output)
-        if self.cost is not None:
+        if self.cost is None:
+            yield "time", "each stage tells what is left; a dry run (--dry-run) measures it before"
+        else:
             yield from self._expected(self.cost)
 
     def _classes(self) -> list[str]:

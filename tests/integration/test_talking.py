@@ -85,6 +85,7 @@ def test_a_run_ends_with_what_it_made_and_what_comes_next(
     assert main(["protect", "lattice", str(data), str(out), "--epsilon", "0.1"]) == 0
     told = capsys.readouterr()
     assert "method       lattice\n" in told.err, "the user's word, in the plan"
+    assert re.search(r"^time +.*--dry-run", told.err, re.MULTILINE), "what a run cannot know before it begins"
     end = lines_of(told.out)
     assert end["done"] == ["3 cases, with lattice"]
     assert re.fullmatch(r"PSNR \d\d\.\d( to \d\d\.\d)? dB of the scans that changed", end["fidelity"][0])

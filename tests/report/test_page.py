@@ -118,6 +118,10 @@ class TestReport:
         for name in ("runs.csv", "scans.csv", "results.json"):
             assert f'href="{name}"' in (tmp_path / "index.html").read_text(encoding="utf-8")
 
+    def test_pages_of_the_documentation_that_it_names_are_there(self):
+        named = re.findall(r"<code>(docs/[\w/-]+\.md)</code>", render_page(results(), {}))
+        assert len(named) >= 5 and all((Path(__file__).parents[2] / name).is_file() for name in named)
+
     def test_every_section(self):
         text = render_page(matrix(**MORE), {})
         headings = re.findall("<h[23]>(.*?)</h[23]>", text)
@@ -132,6 +136,7 @@ class TestReport:
             "How it was trained",
             "Commands",
             "What this does not show",
+            "Read on in the documentation",
         ]
         for part in ("PSNR in the label", "39.9 dB", "0.61", "7.5", "0.12%", "-1.5", "0.91 (0.85 to 0.97)", "0.50"):
             assert part in text
