@@ -6,6 +6,8 @@ from __future__ import annotations
 import configparser
 import fnmatch
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,6 +61,27 @@ def test_the_classifiers_name_the_versions_of_python_that_are_allowed() -> None:
     allowed = SpecifierSet(SETUP["options"]["python_requires"])
     named = re.findall(r"Python :: (3\.\d+)$", SETUP["metadata"]["classifiers"], re.MULTILINE)
     assert named == ["3.10", "3.11", "3.12", "3.13"] and all(version in allowed for version in named)
+
+
+def interpreter(version: str) -> Path | None:
+    """An interpreter of a version of Python: on the search path, or of pyenv."""
+    beside = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    for place in (*beside, shutil.which(f"python{version}")):
+        if place and subprocess.run([place, "--version"], capture_output=True, check=False).returncode == 0:
+            return Path(place)
+    return None
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
+def test_every_version_of_python_that_is_here_reads_the_code(version: str) -> None:
+    found = interpreter(version)
+    if found is None:
+        pytest.skip(f"there is no Python {version}")
+    code = "import pathlib, sys; [compile(f.read_bytes(), f, 'exec') for f in pathlib.Path(sys.argv[1]).rglob('*.py')]"
+    done = subprocess.run(
+        [found, "-W", "error", "-c", code, ROOT / "monai_unlearnable"], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_the_citation_is_of_this_version() -> None:
