@@ -109,6 +109,15 @@ def test_the_package_works_outside_a_checkout(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for path in sorted((data / "images").iterdir()):
         assert (stored_voxels(tmp_path / "back/images" / path.name) == stored_voxels(path)).all()
+    command = [
+        sys.executable,
+        str(target / "bin" / "monai-unlearnable"),
+        "audit",
+        "out/protected",
+        "out/statement.json",
+    ]
+    told = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(target)}, capture_output=True, text=True)
+    assert told.returncode == 0 and "every file is as recorded" in told.stdout, told.stderr
 
 
 def _check_contents(installed: set[str]) -> None:
